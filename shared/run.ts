@@ -1,0 +1,107 @@
+/**
+ * The rules of the terminal, stated once.
+ *
+ * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is
+ * `  thing: what happened`, what is skipped says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
+ * A key, a token or a passphrase is never printed and never stands in a command line.
+ *
+ * With `--dry-run` the same code runs, but `act` and `shared/files.ts` only say what they would do.
+ */
+import { ProcessOutput } from "zx";
+import packageJson from "../package.json" with { type: "json" };
+import { Fail } from "./fail.ts";
+
+export const VERSION: string = packageJson.version;
+
+/** What holds for the whole run of a script. Set once, by `start`. */
+export const mode = { dryRun: false };
+
+/** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits 1. A bug keeps its stack. */
+export async function run(main: () => Promise<unknown>) {
+  try {
+    await main();
+  } catch (err) {
+    if (err instanceof Fail) show(err.message, err.hint);
+    else if (err instanceof ProcessOutput)
+      show(
+        `The command above exited ${err.exitCode}: ${lastLine(err)}`,
+        "mend its cause and run this script again: finished steps are skipped",
+      );
+    else if (isUsageError(err)) show(err.message, "see --help");
+    else throw err;
+    process.exit(1);
+  }
+}
+
+/** First line of a writing script: name, version, and whether this is a dry run. */
+export function start(script: string, options: { dryRun?: boolean | undefined } = {}) {
+  mode.dryRun = options.dryRun ?? false;
+  console.error(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
+}
+
+/** Prints a runbook step's number and title, and the command it stands for, then does it. */
+export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
+  console.error(`\n${bold(`== ${title}`)}${byHand ? `   by hand: ${byHand}` : ""}`);
+  return await action();
+}
+
+/** One item of a step. */
+export function say(line: string) {
+  console.error(`  ${line}`);
+}
+
+/** Something that changes the node or the cluster: said, then done; in a dry run only said. */
+export async function act(line: string, action: () => Promise<unknown> | unknown) {
+  if (mode.dryRun) return say(`would: ${line}`);
+  await action();
+  say(line);
+}
+
+/** Milliseconds; a probe is asked again this often. */
+const PROBE_INTERVAL = 150;
+
+/**
+ * Asks `probe` until it answers with something other than undefined or false, and returns that. In a dry run nothing was started, so
+ * there is nothing to wait for: undefined.
+ *
+ * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
+ */
+export async function waitFor<T>(
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  options: { seconds: number; hint: string },
+): Promise<T | undefined> {
+  if (mode.dryRun) {
+    say(`would wait for: ${what}`);
+    return undefined;
+  }
+  const end = Date.now() + options.seconds * 1000;
+  let last: unknown = "no answer yet";
+  while (Date.now() < end) {
+    try {
+      const answer = await probe();
+      if (answer !== undefined && answer !== false) return answer;
+    } catch (err) {
+      last = err;
+    }
+    await Bun.sleep(PROBE_INTERVAL);
+  }
+  const reason = last instanceof Error ? last.message : String(last);
+  throw new Fail(`Waited ${options.seconds} s for ${what}: ${reason}`, { hint: options.hint, cause: last });
+}
+
+function show(message: string, hint: string) {
+  console.error(`\n${bold("error:")} ${message}\n${bold("hint:")} ${hint}`);
+}
+
+function lastLine(output: ProcessOutput) {
+  return (output.stderr.trim() || output.stdout.trim() || "no output").split("\n").at(-1);
+}
+
+function isUsageError(err: unknown): err is Error {
+  return err instanceof Error && "code" in err && String(err.code).startsWith("ERR_PARSE_ARGS");
+}
+
+function bold(text: string) {
+  return process.stderr.isTTY ? `\x1b[1m${text}\x1b[0m` : text;
+}
