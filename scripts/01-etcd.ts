@@ -1,0 +1,156 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 1: etcd serves the old data with new certificates.
+ * Run on each master, the first one first. Safe to run again: what is right is kept.
+ */
+import { parseArgs } from "node:util";
+import { $ } from "zx";
+import { CERTS } from "../shared/certs.ts";
+import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
+import { ensureCerts, ensureServiceAccountKey } from "../shared/ensure-pki.ts";
+import { Fail } from "../shared/fail.ts";
+import { copyTree, exists } from "../shared/files.ts";
+import { ensureMasterKubelet } from "../shared/kubelet.ts";
+import { type Master, readMaster } from "../shared/master.ts";
+import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
+import { examine } from "../shared/pki.ts";
+import { rescuedEtcd } from "../shared/rescue.ts";
+import { act, run, say, start, step, waitFor } from "../shared/run.ts";
+import { controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
+import { restoreManifests } from "../shared/static-pods.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]
+
+Brings etcd back on this master: its old data, with certificates that fit. Keys and certificates that are there and right are kept.
+
+Options:
+    --new-cas        Make the CAs and the service-account key that are missing. Only when 00-assess says that they are nowhere to be found:
+                     every kubelet and every token then has to be renewed (parts 3 and 4).
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --dry-run        Print what would be done; nothing is written, stopped or started.
+    --help           Print this text.
+
+Examples:
+    ./bunw scripts/01-etcd.ts --dry-run --new-cas
+    ./bunw scripts/01-etcd.ts --new-cas
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  "new-cas": { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("01-etcd", { dryRun: values["dry-run"] });
+  needRoot();
+
+  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"]));
+  const healthy = await isRight(master);
+  await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
+  await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
+  await step("1.4 Make or keep the shared keys", () => sharedKeys(master, values["new-cas"] ?? false), "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa");
+  await step("1.5 Issue etcd's certificates", () => etcdCertificates(master), "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client");
+  await step("1.6 Put etcd's manifest back and let the kubelet run", () => startEtcd(master), "kubeadm init phase etcd local; systemctl restart kubelet");
+  await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
+  console.error("\ndone.  next: ./bunw scripts/02-control-plane.ts");
+}
+
+/** Facts first, refusals second; nothing is touched before all of them are through. */
+async function look(dataDir: string): Promise<Master> {
+  const master = await readMaster(dataDir);
+  const { cluster, data, facts, node } = master;
+  say(`node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}; ${cluster.name}, Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`);
+  say(`${master.dataFrom}: ${data.members.length} member(s), ${data.keyCount} keys, revision ${data.revision}, last write ${data.lastWrite.toISOString()}`);
+  for (const warning of data.warnings) say(`warning: ${warning}`);
+
+  if (cluster.externalEtcd) {
+    throw new Fail("This cluster's etcd is external: it is not on the masters", {
+      hint: `mend it where it runs, put its ca.crt and the API server's client pair into ${facts.certificatesDir}, then ./bunw scripts/02-control-plane.ts`,
+    });
+  }
+  const peer = data.members.find((member) => member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))));
+  if (!peer) {
+    throw new Fail(`etcd's data names no member at this machine's addresses (${node.addresses.join(", ")})`, {
+      hint: `its members are ${data.members.map((member) => `"${member.name}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
+    });
+  }
+  return master;
+}
+
+/** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
+async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
+  const rows = CERTS.filter((row) => row.shared || row.ca === "etcd-ca");
+  if (rows.some((row) => examine(row, facts).state !== "ok") || !exists("/etc/kubernetes/manifests/etcd.yaml")) return false;
+  try {
+    const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
+    say(proofs[0]!);
+    return true;
+  } catch (err) {
+    say(`etcd does not serve yet: ${(err as Error).message}`);
+    return false;
+  }
+}
+
+async function stopOldControlPlane({ node }: Master, healthy: boolean) {
+  if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
+  if (await kubeletActive()) await act("kubelet: stopped (containers run on without it)", () => $({ quiet: true })`systemctl stop kubelet`);
+  else say("kubelet: not running");
+  await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
+}
+
+async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolean) {
+  const copy = rescuedEtcd(rescue);
+  if (exists(copy)) return say(`${copy}: kept`);
+  if (healthy) return say("etcd is healthy: no copy needed");
+  copyTree(dataDir, copy);
+  say(`${data.keyCount} keys, revision ${data.revision}`);
+  for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
+}
+
+async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
+  const shared = CERTS.filter((row) => row.shared);
+  const missing = shared.filter((row) => examine(row, facts).state === "missing");
+  if (missing.length > 0 && !newCas) {
+    throw new Fail(`${missing.map((row) => `${row.file}.key`).join(", ")}: missing, and no new ones are made without --new-cas`, {
+      hint: "look for the old ones first: ./bunw scripts/00-assess.ts; if they are nowhere, ./bunw scripts/01-etcd.ts --new-cas",
+    });
+  }
+  await ensureCerts(shared, facts, { asideDir });
+  await ensureServiceAccountKey(facts, { asideDir });
+}
+
+async function etcdCertificates({ facts, asideDir }: Master) {
+  await ensureCerts(
+    CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/")),
+    facts,
+    { asideDir },
+  );
+}
+
+/** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */
+async function startEtcd(master: Master) {
+  const { node, facts, asideDir } = master;
+  const credentials = await ensureMasterKubelet(node, facts, asideDir);
+  const manifest = restoreManifests(master, ["etcd"]);
+  if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
+  await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+}
+
+async function prove({ facts, data, cluster }: Master) {
+  const client = etcdClient(facts);
+  const status = await waitFor("etcd to answer with its new certificates", () => client?.status(), {
+    seconds: 120,
+    hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50. With several masters etcd answers once most of them have been through part 1",
+  });
+  if (!status || !client) return;
+  for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
+}
+
+if (import.meta.main) await run(main);

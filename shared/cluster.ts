@@ -1,0 +1,231 @@
+/**
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers by which an etcd that comes up again is
+ * recognised. kubeadm's silent defaults are never used: what is not found here is a stop.
+ *
+ * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt, mirror pods
+ * (annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint; kubeadm's cmd/…/config/cluster.go reads the same one).
+ */
+import { parse } from "yaml";
+import type { ClusterFacts } from "./certs.ts";
+import type { EtcdData } from "./etcd/data.ts";
+import { Fail } from "./fail.ts";
+import { decodeObject } from "./k8s/storage.ts";
+import { findMirrorPods, flagValue, registryPrefix } from "./manifests.ts";
+import type { Node } from "./node.ts";
+import { algorithmOf } from "./pki.ts";
+
+export interface KnownNode {
+  name: string;
+  uid: string;
+  controlPlane: boolean;
+  /** Hostname and DNS names of the Node object. */
+  names: string[];
+  ips: string[];
+}
+
+export interface Cluster {
+  name: string;
+  kubernetesVersion: string;
+  /** `host:port` of the balancer or of the only master, as kubeadm was told; undefined where it was told none. */
+  endpoint: string | undefined;
+  dnsDomain: string;
+  serviceSubnets: string[];
+  podSubnet: string | undefined;
+  certificatesDir: string;
+  externalEtcd: boolean;
+  configuration: ClusterConfiguration;
+  nodes: KnownNode[];
+  /** The cluster CA's certificate as the cluster knew it. */
+  oldCaPem: string;
+  oldFrontProxyCaPem: string | undefined;
+  identity: Identity;
+}
+
+/** What must be the same after etcd is back. The cluster id alone proves nothing: it was equal in separate clusters (lab.md §5). */
+export interface Identity {
+  clusterId: string;
+  members: { id: string; name: string; peerURLs: string[] }[];
+  revision: number;
+  keyCount: number;
+  kubeSystemUid: string;
+  nodeUids: Record<string, string>;
+}
+
+/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
+export interface ClusterConfiguration {
+  apiVersion: string;
+  clusterName?: string;
+  kubernetesVersion?: string;
+  controlPlaneEndpoint?: string;
+  certificatesDir?: string;
+  networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
+  apiServer?: { certSANs?: string[] };
+  etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: unknown };
+  encryptionAlgorithm?: string;
+  certificateValidityPeriod?: string;
+  caCertificateValidityPeriod?: string;
+}
+
+/** Reads the cluster out of the data. Errors: Fail where it is no kubeadm cluster's data, or where it is encrypted. */
+export function readCluster(data: EtcdData): Cluster {
+  const configuration = readConfiguration(data);
+  const networking = configuration.networking ?? {};
+  return {
+    name: configuration.clusterName ?? "kubernetes",
+    kubernetesVersion: need(configuration.kubernetesVersion, "kubernetesVersion"),
+    endpoint: configuration.controlPlaneEndpoint || undefined,
+    dnsDomain: need(networking.dnsDomain, "networking.dnsDomain"),
+    serviceSubnets: need(networking.serviceSubnet, "networking.serviceSubnet").split(","),
+    podSubnet: networking.podSubnet || undefined,
+    certificatesDir: configuration.certificatesDir ?? "/etc/kubernetes/pki",
+    externalEtcd: configuration.etcd?.external !== undefined,
+    configuration,
+    nodes: readNodes(data),
+    oldCaPem: readConfigMap(data, "kube-system/kube-root-ca.crt", "ca.crt"),
+    oldFrontProxyCaPem: findConfigMap(data, "kube-system/extension-apiserver-authentication")?.["requestheader-client-ca-file"],
+    identity: readIdentity(data),
+  };
+}
+
+/** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
+export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
+  const { configuration } = cluster;
+  const { host, port } = apiAddress(node, data);
+  return {
+    nodeName: node.name,
+    advertiseAddress: host,
+    bindPort: port,
+    controlPlaneEndpoint: cluster.endpoint,
+    serviceSubnets: cluster.serviceSubnets,
+    dnsDomain: cluster.dnsDomain,
+    certSANs: configuration.apiServer?.certSANs ?? [],
+    etcdServerCertSANs: configuration.etcd?.local?.serverCertSANs ?? [],
+    etcdPeerCertSANs: configuration.etcd?.local?.peerCertSANs ?? [],
+    kubernetesVersion: cluster.kubernetesVersion,
+    clusterName: cluster.name,
+    keyAlgorithm: algorithmOf(cluster.oldCaPem),
+    certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
+    caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
+    certificatesDir: cluster.certificatesDir,
+  };
+}
+
+/** `https://host:port` that nodes and people use. */
+export function endpointUrl(facts: Pick<ClusterFacts, "controlPlaneEndpoint" | "advertiseAddress" | "bindPort">): string {
+  const { controlPlaneEndpoint: endpoint, advertiseAddress, bindPort } = facts;
+  if (!endpoint) return localUrl(facts);
+  return /:\d+$/.test(endpoint) && !/^[0-9a-f:]+$/i.test(endpoint) ? `https://${endpoint}` : `https://${bracket(endpoint || advertiseAddress)}:${bindPort}`;
+}
+
+/** `https://address:port` of this master's own API server. */
+export function localUrl(facts: Pick<ClusterFacts, "advertiseAddress" | "bindPort">): string {
+  return `https://${bracket(facts.advertiseAddress)}:${facts.bindPort}`;
+}
+
+/** An address as it stands in a URL: IPv6 in brackets. */
+export function bracket(address: string): string {
+  return address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;
+}
+
+/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
+export function readObject<T>(data: EtcdData, path: string): T | undefined {
+  const stored = data.get(`${registryPrefix(data)}/${path}`);
+  return stored && (decode(stored.key, stored.value) as T);
+}
+
+/** All objects under `/registry/…/`, decoded. Errors: as `readObject`. */
+export function readObjects<T>(data: EtcdData, path: string): T[] {
+  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(stored.key, stored.value) as T);
+}
+
+function decode(key: string, value: Uint8Array): unknown {
+  const object = decodeObject(value);
+  if ("encrypted" in object) {
+    throw new Fail(`Cannot read "${key}": it is encrypted at rest (${object.encrypted})`, {
+      hint: "bring the EncryptionConfiguration back first: ./bunw scripts/00-salvage.ts, or from a backup",
+    });
+  }
+  return object;
+}
+
+function readConfiguration(data: EtcdData): ClusterConfiguration {
+  const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
+  if (!text) {
+    throw new Fail("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
+      hint: "is this a kubeadm cluster's etcd? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
+    });
+  }
+  return parse(text) as ClusterConfiguration;
+}
+
+function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {
+  return readObject<{ data?: Record<string, string> }>(data, `configmaps/${name}`)?.data;
+}
+
+function readConfigMap(data: EtcdData, name: string, key: string): string {
+  return need(findConfigMap(data, name)?.[key], `"${key}" of the ConfigMap ${name}`);
+}
+
+function need(value: string | undefined, name: string): string {
+  if (value) return value;
+  throw new Fail(`Cannot find ${name} in etcd's data`, {
+    hint: "kubeadm's defaults are never used in its place; look at what the data holds with ./bunw scripts/00-assess.ts --json",
+  });
+}
+
+interface StoredNode {
+  metadata: { name: string; uid: string; labels?: Record<string, string> };
+  status?: { addresses?: { type: string; address: string }[] };
+}
+
+function readNodes(data: EtcdData): KnownNode[] {
+  return readObjects<StoredNode>(data, "minions/").map(({ metadata, status }) => {
+    const addresses = status?.addresses ?? [];
+    const ips = addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address);
+    return {
+      name: metadata.name,
+      uid: metadata.uid,
+      controlPlane: metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined,
+      names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
+      ips,
+    };
+  });
+}
+
+function readIdentity(data: EtcdData): Identity {
+  const kubeSystem = readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system");
+  return {
+    clusterId: data.clusterId,
+    members: data.members.map(({ id, name, peerURLs }) => ({ id, name, peerURLs })),
+    revision: data.revision,
+    keyCount: data.keyCount,
+    kubeSystemUid: need(kubeSystem?.metadata.uid, "the namespace kube-system"),
+    nodeUids: Object.fromEntries(readNodes(data).map((node) => [node.name, node.uid])),
+  };
+}
+
+/** The API server's address on this master: from its mirror pod, held against the machine's own addresses. */
+function apiAddress(node: Node, data: EtcdData): { host: string; port: number } {
+  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.component === "kube-apiserver")?.pod;
+  const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+  const command = pod?.spec.containers[0]?.command ?? [];
+  const [, host, port] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [undefined, flagValue(command, "advertise-address"), flagValue(command, "secure-port") ?? "6443"];
+  if (!host) {
+    throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
+      hint: "take its manifest from another master: RUNBOOK 2, \"If the mirror pods are gone\"",
+    });
+  }
+  const address = host.replace(/^\[|\]$/g, "");
+  if (!node.addresses.includes(address)) {
+    throw new Fail(`The API server of "${node.name}" was at "${address}", but this machine has ${node.addresses.join(", ")}`, {
+      hint: "run this on the node itself; if its address has changed, give it the old one back first: ip addr add",
+    });
+  }
+  return { host: address, port: Number(port) };
+}
+
+/** Hours of a Go duration such as `8760h0m0s`. */
+function hours(duration: string | undefined): number | undefined {
+  const match = duration && /^(\d+)h/.exec(duration);
+  return match ? Number(match[1]) : undefined;
+}

@@ -1,0 +1,99 @@
+/**
+ * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths `/v3/…`), so that no etcdctl is
+ * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
+ */
+export interface EtcdStatus {
+  clusterId: string;
+  memberId: string;
+  leaderId: string;
+  revision: number;
+  version: string;
+}
+
+export interface LiveMember {
+  id: string;
+  name: string;
+  peerURLs: string[];
+  clientURLs: string[];
+}
+
+interface Header {
+  cluster_id: string;
+  member_id: string;
+  revision: string;
+}
+
+/** How long one request may take, in milliseconds: without quorum etcd does not answer at all. */
+const REQUEST_TIMEOUT = 3_000;
+
+/** Keys per request when all keys are listed. */
+const PAGE = 10_000;
+
+export class EtcdClient {
+  readonly endpoint: string;
+  readonly #tls: { ca: string; cert: string; key: string };
+
+  /** @param endpoint a client URL, for instance `https://10.0.0.11:2379` */
+  constructor(endpoint: string, tls: { ca: string; cert: string; key: string }) {
+    this.endpoint = endpoint;
+    this.#tls = tls;
+  }
+
+  async status(): Promise<EtcdStatus> {
+    const answer = await this.#post<{ header: Header; leader?: string; version: string }>("/v3/maintenance/status", {});
+    return {
+      clusterId: hex(answer.header.cluster_id),
+      memberId: hex(answer.header.member_id),
+      leaderId: hex(answer.leader ?? "0"),
+      revision: Number(answer.header.revision),
+      version: answer.version,
+    };
+  }
+
+  async members(): Promise<LiveMember[]> {
+    const answer = await this.#post<{ members: { ID: string; name?: string; peerURLs?: string[]; clientURLs?: string[] }[] }>(
+      "/v3/cluster/member/list",
+      {},
+    );
+    return answer.members.map((m) => ({ id: hex(m.ID), name: m.name ?? "", peerURLs: m.peerURLs ?? [], clientURLs: m.clientURLs ?? [] }));
+  }
+
+  /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */
+  async get(key: string): Promise<Uint8Array | undefined> {
+    const answer = await this.#post<{ kvs?: { value?: string }[] }>("/v3/kv/range", { key: base64(key) });
+    return answer.kvs?.[0] ? Buffer.from(answer.kvs[0].value ?? "", "base64") : undefined;
+  }
+
+  /** Every key there is. */
+  async keys(): Promise<Set<string>> {
+    const keys = new Set<string>();
+    for (let from = "\0"; ; ) {
+      const range = { key: base64(from), range_end: base64("\0"), keys_only: true, limit: PAGE };
+      const answer = await this.#post<{ kvs?: { key: string }[]; more?: boolean }>("/v3/kv/range", range);
+      for (const kv of answer.kvs ?? []) keys.add(Buffer.from(kv.key, "base64").toString());
+      const last = answer.kvs?.at(-1);
+      if (!answer.more || !last) return keys;
+      from = `${Buffer.from(last.key, "base64").toString()}\0`;
+    }
+  }
+
+  async #post<T>(path: string, body: unknown): Promise<T> {
+    const response = await fetch(this.endpoint + path, {
+      method: "POST",
+      body: JSON.stringify(body),
+      tls: this.#tls,
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`etcd ${path}: HTTP ${response.status} ${text.slice(0, 200)}`);
+    return JSON.parse(text) as T;
+  }
+}
+
+function base64(text: string) {
+  return Buffer.from(text).toString("base64");
+}
+
+function hex(decimal: string) {
+  return BigInt(decimal).toString(16);
+}

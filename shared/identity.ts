@@ -1,0 +1,74 @@
+/**
+ * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
+ * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
+ */
+import type { ClusterFacts } from "./certs.ts";
+import { bracket, type Identity } from "./cluster.ts";
+import { EtcdClient } from "./etcd/live.ts";
+import type { EtcdData } from "./etcd/data.ts";
+import { Fail } from "./fail.ts";
+import { readText } from "./files.ts";
+import { decodeObject } from "./k8s/storage.ts";
+import { registryPrefix } from "./manifests.ts";
+
+/** A client of the etcd on this master, with the health check's certificate from disk; undefined where that is not there. */
+export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
+  const pki = `${facts.certificatesDir}/etcd`;
+  const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
+  return ca && cert && key ? new EtcdClient(`https://${bracket(host)}:2379`, { ca, cert, key }) : undefined;
+}
+
+/**
+ * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
+ * Errors: Fail with the first difference; nothing is written by it.
+ */
+export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: Identity): Promise<string[]> {
+  const status = await client.status();
+  const members = await client.members();
+  const keys = await client.keys();
+  const lost = lastingKeys(data).filter((key) => !keys.has(key));
+  const nodes = Object.keys(before.nodeUids).length;
+
+  if (keys.size === 0 || lost.length > before.keyCount / 2) {
+    throw differs(`${keys.size} keys, was ${before.keyCount}`, nodes === 0 ? "" : `; ${nodes} Node objects were there before`);
+  }
+  if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
+  if (status.revision < before.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
+  if (lost.length > 0) throw differs(`${lost.length} keys are missing, for instance "${lost[0]}"`);
+  const ids = (list: { id: string }[]) => list.map((member) => member.id).sort().join(", ");
+  if (ids(members) !== ids(before.members)) throw differs(`members ${ids(members)}, was ${ids(before.members)}`);
+  await proveUids(client, data, before);
+
+  const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
+  return [
+    `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${before.members.length} members`,
+    `same cluster, same members, revision ${status.revision} (was ${before.revision}), ${before.keyCount - lost.length} of ${before.keyCount} keys`,
+    `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
+  ];
+}
+
+/** Keys that must be there whatever time has passed: those under no lease. */
+function lastingKeys(data: EtcdData): string[] {
+  return data.list("").filter((kv) => kv.lease === 0n).map((kv) => kv.key);
+}
+
+async function proveUids(client: EtcdClient, data: EtcdData, before: Identity) {
+  const prefix = registryPrefix(data);
+  await proveUid(client, `${prefix}/namespaces/kube-system`, before.kubeSystemUid);
+  for (const [name, uid] of Object.entries(before.nodeUids)) await proveUid(client, `${prefix}/minions/${name}`, uid);
+}
+
+async function proveUid(client: EtcdClient, key: string, uid: string) {
+  const value = await client.get(key);
+  if (!value) throw differs(`"${key}" is missing`);
+  const object = decodeObject(value) as { metadata?: { uid?: string } };
+  if (object.metadata?.uid !== uid) throw differs(`"${key}" has the UID "${object.metadata?.uid}", was "${uid}"`);
+}
+
+function differs(what: string, more = ""): Fail {
+  return new Fail(`etcd answers, but it is not the one from before: ${what}${more}`, {
+    hint:
+      "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
+      'folder that step 1.1 read, then RUNBOOK 1, "If etcd comes up empty"',
+  });
+}

@@ -1,0 +1,23 @@
+/** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
+import type { ClusterFacts } from "./certs.ts";
+import { type Cluster, factsFor, readCluster } from "./cluster.ts";
+import { type Node, readNode } from "./node.ts";
+import { findRepair, type Repair } from "./rescue.ts";
+
+export interface Master extends Repair {
+  node: Node;
+  /** etcd's own data directory. */
+  dataDir: string;
+  cluster: Cluster;
+  facts: ClusterFacts;
+  /** Where files that are wrong are moved, never deleted. */
+  asideDir: string;
+}
+
+/** Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`. */
+export async function readMaster(dataDir: string): Promise<Master> {
+  const node = await readNode();
+  const repair = findRepair(dataDir);
+  const cluster = readCluster(repair.data);
+  return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
+}

@@ -1,0 +1,71 @@
+/**
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each master that is changed. It holds the copy of etcd's data from which all
+ * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
+ */
+import { type EtcdData, readEtcdData } from "./etcd/data.ts";
+import { exists, list, readText } from "./files.ts";
+import { certInfo } from "./pki.ts";
+
+const PARENT = "/root";
+const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
+
+/** Certificates are issued with a start this long before their making (kubeadm's pkiutil), in milliseconds. */
+const BACKDATED = 5 * 60_000;
+
+export interface Rescue {
+  dir: string;
+  made: Date;
+}
+
+/** A repair that is going on, or that begins now: its rescue folder, and etcd's data as it was before it. */
+export interface Repair {
+  rescue: Rescue;
+  data: EtcdData;
+  /** The folder the data was read from: the rescue folder's copy, or the data directory. */
+  dataFrom: string;
+}
+
+/**
+ * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
+ * issued after the folder was made, or if etcd has not written since. Otherwise a new repair begins, from the data directory.
+ * Reads only. Errors: as `readEtcdData`.
+ */
+export function findRepair(dataDir: string): Repair {
+  const rescue = rescues().find((candidate) => exists(rescuedEtcd(candidate)));
+  if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) return fromRescue(rescue);
+  const data = readEtcdData(dataDir);
+  if (rescue && readEtcdData(rescuedEtcd(rescue)).revision === data.revision) return fromRescue(rescue);
+  const made = new Date();
+  const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
+  return { rescue: { dir: `${PARENT}/kube-pki-repair-${stamp}`, made }, data, dataFrom: dataDir };
+}
+
+/** Where the copy of etcd's data lies in a rescue folder. */
+export function rescuedEtcd(rescue: Rescue): string {
+  return `${rescue.dir}/etcd`;
+}
+
+function fromRescue(rescue: Rescue): Repair {
+  return { rescue, data: readEtcdData(rescuedEtcd(rescue)), dataFrom: rescuedEtcd(rescue) };
+}
+
+/** Rescue folders, newest first. */
+function rescues(): Rescue[] {
+  return list(PARENT)
+    .flatMap((name) => {
+      const made = madeAt(name);
+      return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
+    })
+    .sort((a, b) => b.made.getTime() - a.made.getTime());
+}
+
+function madeAt(name: string): Date | undefined {
+  const match = NAME.exec(name);
+  return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
+}
+
+/** Milliseconds since 1970, 0 where there is no certificate. */
+function issuedAt(path: string): number {
+  const pem = readText(path);
+  return pem ? certInfo(pem).notBefore.getTime() + BACKDATED : 0;
+}
