@@ -160,7 +160,6 @@ function configText(
     ],
     "current-context": context.name,
     kind: "Config",
-    preferences: {},
     users: [user],
   };
   return stringify(config, { lineWidth: 0, indentSeq: false });

@@ -106,7 +106,7 @@ function kubeconfigVerdict(
   if (ca !== undefined && !(attempt(() => shareCertificate(config.caPem, ca)) === true))
     return ["wrong authority", "it trusts another authority than ca.crt"];
   if (cert === undefined) return ["certificate missing", `there is no client certificate in ${source}`];
-  const pair = key === undefined ? pairVerdict(cert, undefined) : pairVerdict(cert, key);
+  const pair = pairVerdict(cert, key);
   if (pair) return pair;
   const info = certInfo(cert);
   const verdict =

@@ -1,6 +1,6 @@
 /** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by pki.ts. */
 import type { Names } from "./addresses.ts";
-import { type CertInfo, certInfo, keyMatches, signedBy } from "./certificate.ts";
+import { type CertInfo, certInfo, keyMatches, privateKeyOf, signedBy } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { clusterServer, localServer } from "./kubeconfigs.ts";
@@ -27,6 +27,8 @@ export type Verdict = [State, string] | undefined;
 
 export function pairVerdict(cert: string | undefined, key: string | undefined): Verdict {
   if (cert === undefined && key === undefined) return ["missing", "neither certificate nor key is there"];
+  if (cert === undefined && attempt(() => privateKeyOf(key!)) instanceof Fail)
+    return ["unreadable", "there is a key without a certificate, and it cannot be read"];
   if (cert === undefined) return ["certificate missing", "the key is there without its certificate"];
   const info = attempt(() => certInfo(cert));
   if (info instanceof Fail) return ["unreadable", "the certificate cannot be read"];
