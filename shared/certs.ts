@@ -1,0 +1,134 @@
+/**
+ * The certificates of a kubeadm cluster, one row each. Assess, issue, verify and hand-over are loops over this table; the lab holds it
+ * against the real kubeadm, field by field. Source: kubeadm's app/phases/certs/certlist.go and app/util/pkiutil/pki_helpers.go.
+ */
+import { endpointHost, firstAddress, type Names, names } from "./addresses.ts";
+
+export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384"] as const;
+
+/** kubeadm's `encryptionAlgorithm` (v1beta4). */
+export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
+
+/** What the tables need to know of a cluster and of the node they are for. Nothing here has a silent default. */
+export interface ClusterFacts {
+  /** `nodeRegistration.name`, lower case. */
+  nodeName: string;
+  /** This node's API server: an IP address, and its port. */
+  advertiseAddress: string;
+  bindPort: number;
+  /** "host", "host:port" or "[v6]:port"; unset where the cluster has none. */
+  controlPlaneEndpoint?: string | undefined;
+  /** CIDRs, IPv4 and/or IPv6; the API's own address comes from the first. */
+  serviceSubnets: string[];
+  dnsDomain: string;
+  /** `apiServer.certSANs`, `etcd.local.serverCertSANs`, `etcd.local.peerCertSANs`: addresses, names, wildcards. */
+  certSANs: string[];
+  etcdServerCertSANs: string[];
+  etcdPeerCertSANs: string[];
+  /** "v1.34.4" */
+  kubernetesVersion: string;
+  clusterName: string;
+  keyAlgorithm: KeyAlgorithm;
+  /** Hours; kubeadm's defaults are 8760 and 87600. */
+  certificateValidityHours: number;
+  caValidityHours: number;
+  /** "/etc/kubernetes/pki" */
+  certificatesDir: string;
+}
+
+export interface Cert {
+  /** The name of kubeadm's sub-phase: `kubeadm init phase certs NAME`. */
+  name: string;
+  /** Below the certificates folder, without `.crt` and `.key`. */
+  file: string;
+  /** The row above that signs it; unset: it is a root. */
+  ca?: string;
+  cn: string | ((facts: ClusterFacts) => string);
+  /** The subject's organisation (an RBAC group) by the cluster's minor version. */
+  o?: (minor: number) => string | undefined;
+  usages: readonly ("server" | "client")[];
+  names?: (facts: ClusterFacts) => Names;
+  /** It is the same on every master, so it travels between them with its key. */
+  shared?: true;
+}
+
+const nodeName = (facts: ClusterFacts) => facts.nodeName;
+
+// Groups left the etcd clients and system:masters left the kubelet client in 1.29 (kubernetes/kubernetes#119859, #120521, #121837); the
+// kubelet client lost its group in 1.37 and is bound by name instead (#138957).
+const mastersBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
+const kubeletClientGroup = (minor: number) => mastersBefore29(minor) ?? (minor < 37 ? "kubeadm:cluster-admins" : undefined);
+
+// etcd's server also dials itself, so its certificate is a client's too: github.com/etcd-io/etcd/issues/9785
+// biome-ignore format: a table
+const TABLE = [
+  { name: "ca",                       file: "ca",                       cn: "kubernetes",                    usages: [],                   shared: true },
+  { name: "apiserver",                file: "apiserver",                cn: "kube-apiserver",                usages: ["server"],           ca: "ca",      names: apiserverNames },
+  { name: "apiserver-kubelet-client", file: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", usages: ["client"],           ca: "ca",      o: kubeletClientGroup },
+  { name: "front-proxy-ca",           file: "front-proxy-ca",           cn: "front-proxy-ca",                usages: [],                   shared: true },
+  { name: "front-proxy-client",       file: "front-proxy-client",       cn: "front-proxy-client",            usages: ["client"],           ca: "front-proxy-ca" },
+  { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true },
+  { name: "etcd-server",              file: "etcd/server",              cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdServerNames },
+  { name: "etcd-peer",                file: "etcd/peer",                cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdPeerNames },
+  { name: "etcd-healthcheck-client",  file: "etcd/healthcheck-client",  cn: "kube-etcd-healthcheck-client",  usages: ["client"],           ca: "etcd-ca", o: mastersBefore29 },
+  { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: mastersBefore29 },
+] as const satisfies readonly Cert[];
+
+export type CertName = (typeof TABLE)[number]["name"];
+
+/** Every certificate; an authority stands above what it signs. */
+export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
+
+/** The key pair that signs service-account tokens: no certificate, the same on every master. Files `sa.key` and `sa.pub`. */
+export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
+
+export function certRow(name: string): Cert {
+  const row = CERTS.find((cert) => cert.name === name);
+  if (!row) throw new Error(`no certificate is called ${name}`);
+  return row;
+}
+
+export function certPath(row: { file: string }, certificatesDir: string): string {
+  return `${certificatesDir}/${row.file}.crt`;
+}
+
+export function keyPath(row: { file: string }, certificatesDir: string): string {
+  return `${certificatesDir}/${row.file}.key`;
+}
+
+/** The subject a row's certificate gets. */
+export function subjectOf(row: Pick<Cert, "cn" | "o">, facts: ClusterFacts): { cn: string; o?: string } {
+  const cn = typeof row.cn === "string" ? row.cn : row.cn(facts);
+  const o = row.o?.(minorOf(facts.kubernetesVersion));
+  return o ? { cn, o } : { cn };
+}
+
+/** 34 of "v1.34.4". */
+export function minorOf(version: string): number {
+  const minor = /^v?1\.(\d+)/.exec(version)?.[1];
+  if (!minor) throw new Error(`not a Kubernetes version: ${version}`);
+  return Number(minor);
+}
+
+/** kubeadm's GetAPIServerAltNames (app/util/pkiutil/pki_helpers.go). */
+function apiserverNames(facts: ClusterFacts): Names {
+  return names([
+    facts.nodeName,
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    `kubernetes.default.svc.${facts.dnsDomain}`,
+    firstAddress(facts.serviceSubnets[0] ?? ""),
+    facts.advertiseAddress,
+    ...(facts.controlPlaneEndpoint ? [endpointHost(facts.controlPlaneEndpoint)] : []),
+    ...facts.certSANs,
+  ]);
+}
+
+function etcdServerNames(facts: ClusterFacts): Names {
+  return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdServerCertSANs]);
+}
+
+function etcdPeerNames(facts: ClusterFacts): Names {
+  return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdPeerCertSANs]);
+}
