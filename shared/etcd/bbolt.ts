@@ -29,7 +29,7 @@ const MAX_DEPTH = 64;
 
 /** Files up to this size are read into memory at once: one consistent copy. */
 const WHOLE_FILE = 128 * 1024 * 1024;
-/** Larger files are read in chunks: a pread per page is ten times slower, as the walk goes backwards and defeats read-ahead. */
+/** Larger files are read in chunks of 1 MiB, 64 of them kept: a pread per page is ten times slower, and the file need not fit. */
 const CHUNK = 1024 * 1024;
 const CHUNKS_KEPT = 64;
 
@@ -95,13 +95,12 @@ export class Bbolt {
     return [...this.walk(this.meta.root)].filter((item) => item.isBucket).map((item) => item.key.toString());
   }
 
-  /** All keys of a bucket, in order, or from the last to the first. A bucket that does not exist is empty. */
-  *items(bucket: string, options: { descending?: boolean } = {}): Generator<Item> {
+  /** All keys of a bucket, in order. A bucket that does not exist is empty. */
+  *items(bucket: string): Generator<Item> {
     const found = this.findBucket(bucket);
     if (!found) return;
-    const descending = options.descending ?? false;
-    if (found.root !== 0) yield* this.walk(found.root, { descending });
-    else yield* leafItems({ bytes: found.inline, offset: found.offset, what: `inline page of bucket ${bucket}` }, descending);
+    if (found.root !== 0) yield* this.walk(found.root);
+    else yield* leafItems({ bytes: found.inline, offset: found.offset, what: `inline page of bucket ${bucket}` });
   }
 
   /** Reads again what an `Item` pointed to: a copy in a chunked file, a view in one that is in memory. */
@@ -130,18 +129,18 @@ export class Bbolt {
   }
 
   /** A tree from its root page. Counts the pages: a damaged tree that comes back to itself has more of them than the file. */
-  private *walk(root: number, options: { descending: boolean } = { descending: false }): Generator<Item> {
-    yield* this.subtree(root, { descending: options.descending, depth: 1, seen: { pages: 0 } });
+  private *walk(root: number): Generator<Item> {
+    yield* this.subtree(root, { depth: 1, seen: { pages: 0 } });
   }
 
-  private *subtree(id: number, at: { descending: boolean; depth: number; seen: { pages: number } }): Generator<Item> {
+  private *subtree(id: number, at: { depth: number; seen: { pages: number } }): Generator<Item> {
     if (at.depth > MAX_DEPTH) throw new Damaged(`page ${id} lies deeper than ${MAX_DEPTH} levels`);
     if (++at.seen.pages > this.meta.highWater) throw new Damaged(`page ${id} is met twice`);
     const page = this.page(id);
     const flags = page.bytes.readUInt16LE(8);
-    if (flags & LEAF_PAGE_FLAG) return yield* leafItems(page, at.descending);
+    if (flags & LEAF_PAGE_FLAG) return yield* leafItems(page);
     if (!(flags & BRANCH_PAGE_FLAG)) throw new Damaged(`${page.what} is neither branch nor leaf: flags ${flags}`);
-    for (const child of branchChildren(page, at.descending)) yield* this.subtree(child, { ...at, depth: at.depth + 1 });
+    for (const child of branchChildren(page)) yield* this.subtree(child, { ...at, depth: at.depth + 1 });
   }
 
   private page(id: number): Page {
@@ -199,9 +198,9 @@ interface Page {
   what: string;
 }
 
-function* leafItems(page: Page, descending: boolean): Generator<Item> {
+function* leafItems(page: Page): Generator<Item> {
   const { bytes } = page;
-  for (const element of elements(page, descending)) {
+  for (const element of elements(page)) {
     const start = element + bytes.readUInt32LE(element + 4);
     const middle = start + bytes.readUInt32LE(element + 8);
     const end = middle + bytes.readUInt32LE(element + 12);
@@ -211,17 +210,17 @@ function* leafItems(page: Page, descending: boolean): Generator<Item> {
   }
 }
 
-function* branchChildren(page: Page, descending: boolean): Generator<number> {
-  for (const element of elements(page, descending)) yield u64(page.bytes, element + 8);
+function* branchChildren(page: Page): Generator<number> {
+  for (const element of elements(page)) yield u64(page.bytes, element + 8);
 }
 
 /** Where the page's elements begin. */
-function* elements(page: Page, descending: boolean): Generator<number> {
+function* elements(page: Page): Generator<number> {
   const { bytes } = page;
   if (bytes.length < PAGE_HEADER_SIZE) throw new Damaged(`${page.what} has no header`);
   const count = bytes.readUInt16LE(10);
   if (PAGE_HEADER_SIZE + count * ELEMENT_SIZE > bytes.length) throw new Damaged(`${page.what}: ${count} elements do not fit`);
-  for (let i = 0; i < count; i++) yield PAGE_HEADER_SIZE + (descending ? count - 1 - i : i) * ELEMENT_SIZE;
+  for (let i = 0; i < count; i++) yield PAGE_HEADER_SIZE + i * ELEMENT_SIZE;
 }
 
 /** Page ids are far below 2^53 in any real file; a larger one fails the bounds like any other. */

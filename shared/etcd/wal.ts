@@ -86,7 +86,8 @@ function readFile(reading: Reading): number | undefined {
     const frame = readFrame(bytes, position);
     if (frame === undefined) break;
     const record = frame.end <= bytes.length ? parseRecord(bytes.subarray(frame.start, frame.start + frame.length)) : undefined;
-    if (!record || !follows(record, reading) || !addRecord(reading.wal, record)) return stopAtDamage(bytes, { ...frame, position }, reading);
+    if (!record || !follows(record, reading) || !addRecord(reading.wal, record))
+      return stopAtDamage(bytes, { ...frame, position }, reading);
     position = frame.end;
   }
   if (!isZero(bytes.subarray(position))) return stopAtDamage(bytes, { start: position, end: bytes.length, position }, reading);
