@@ -1,0 +1,128 @@
+/**
+ * The members of an etcd cluster, from three places, the later over the earlier: the db's bucket `members`, the v2 store in the newest
+ * .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd server/etcdserver/api/membership (member.go, storev2.go),
+ * storage/schema/membership.go, api/membershippb/membership.proto, raftpb/raft.proto.
+ */
+import type { Bbolt } from "./bbolt.ts";
+import { Damaged, hexId, wireFields } from "./protobuf.ts";
+import type { Entry } from "./wal.ts";
+
+/** `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet, `name` too. */
+export interface Member {
+  id: string;
+  name: string;
+  peerURLs: string[];
+  clientURLs: string[];
+}
+
+/** As etcd writes a member to JSON. Its `id` is a uint64 that JSON.parse would round, so it is never read from here. */
+type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
+
+const REMOVE_NODE = 1;
+const UPDATE_NODE = 2;
+
+export class Members {
+  private readonly byId = new Map<string, Member>();
+
+  constructor(db?: Bbolt) {
+    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseAttributes(value));
+  }
+
+  /** Sorted by name. */
+  list(): Member[] {
+    return [...this.byId.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Whether all members have published where clients find them. */
+  get complete(): boolean {
+    return this.byId.size > 0 && this.list().every((member) => member.clientURLs.length > 0);
+  }
+
+  /** Names and clientURLs from the v2 store of a .snap: /0/members/<id>/attributes. */
+  readStore(store: Uint8Array) {
+    const root = parseJson(store) as { Root?: StoreNode };
+    const members = root.Root?.Children?.["0"]?.Children?.members?.Children ?? {};
+    for (const [id, node] of Object.entries(members)) this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
+  }
+
+  /** A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
+  applyConfChange(entry: Entry) {
+    let [type, id, context] = [0, "", new Uint8Array(0) as Uint8Array];
+    for (const field of wireFields(entry.data)) {
+      if (field.number === 2) type = Number(field.int);
+      else if (field.number === 3) id = hexId(field.int);
+      else if (field.number === 4) context = field.bytes;
+    }
+    const attributes = context.length > 0 ? parseAttributes(context) : {};
+    if (type === REMOVE_NODE) this.byId.delete(id);
+    else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
+    else if (type !== UPDATE_NODE && id && !attributes.isPromote) this.set(id, attributes);
+  }
+
+  /**
+   * What a member publishes when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5, afterwards field 1301 of
+   * InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
+   */
+  applyAttributes(entry: Entry) {
+    const legacy = legacyRequest(entry.data);
+    const id = legacy?.path.match(/^\/0\/members\/([0-9a-f]+)\/attributes$/)?.[1];
+    if (id) this.setAttributes(id, legacy!.value);
+    if (legacy) return;
+    for (const field of wireFields(entry.data)) if (field.number === 1301) this.applyAttrSet(field.bytes);
+  }
+
+  private applyAttrSet(message: Uint8Array) {
+    let id = "";
+    const attributes = { name: "", clientURLs: [] as string[] };
+    for (const field of wireFields(message)) {
+      if (field.number === 1) id = hexId(field.int);
+      for (const inner of field.number === 2 ? wireFields(field.bytes) : []) {
+        if (inner.number === 1) attributes.name = text(inner.bytes);
+        else if (inner.number === 2) attributes.clientURLs.push(text(inner.bytes));
+      }
+    }
+    if (this.byId.has(id)) this.set(id, { ...this.byId.get(id), ...attributes });
+  }
+
+  private setAttributes(id: string, json: string) {
+    const { name, clientURLs } = parseAttributes(Buffer.from(json));
+    if (this.byId.has(id) && clientURLs) this.set(id, { ...this.byId.get(id), clientURLs, ...(name && { name }) });
+  }
+
+  private set(id: string, member: Attributes) {
+    this.byId.set(id, { id, name: member.name ?? "", peerURLs: member.peerURLs ?? [], clientURLs: member.clientURLs ?? [] });
+  }
+}
+
+interface StoreNode {
+  Value?: string;
+  Children?: Record<string, StoreNode>;
+}
+
+function parseAttributes(json: Uint8Array): Attributes {
+  return parseJson(json) as Attributes;
+}
+
+function parseJson(json: Uint8Array): unknown {
+  try {
+    return JSON.parse(text(json));
+  } catch (cause) {
+    throw new Damaged("what is stored of the members is not JSON", { cause });
+  }
+}
+
+/** etcdserverpb.Request { 2 Method, 3 Path, 4 Val }, the v2 requests of etcd up to 3.5; undefined for an InternalRaftRequest. */
+export function legacyRequest(request: Uint8Array): { path: string; value: string } | undefined {
+  let [method, path, value] = ["", "", ""];
+  for (const field of wireFields(request)) {
+    if (field.number === 2) method = text(field.bytes);
+    else if (field.number === 3) path = text(field.bytes);
+    else if (field.number === 4) value = text(field.bytes);
+    if (field.number > 2 && method === "") return undefined;
+  }
+  return /^(PUT|POST|DELETE|GET|QGET|SYNC)$/.test(method) ? { path, value } : undefined;
+}
+
+function text(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("utf8");
+}

@@ -1,0 +1,112 @@
+/**
+ * Reads the protobuf wire format: varints, fixed numbers and length-delimited bytes, nothing else. etcd and Kubernetes need no more.
+ * Source: protobuf.dev/programming-guides/encoding.
+ */
+
+/** Bytes that break the rules of their format. The door that was asked for them (`readEtcdData`, `decodeObject`) makes it a `Fail`. */
+export class Damaged extends Error {}
+
+export const VARINT = 0;
+export const FIXED64 = 1;
+export const BYTES = 2;
+export const FIXED32 = 5;
+
+/** A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag >>> 3`, the wire type `tag & 7`. */
+export class Reader {
+  private position = 0;
+  private readonly message: Uint8Array;
+
+  constructor(message: Uint8Array) {
+    this.message = message;
+  }
+
+  get done() {
+    return this.position >= this.message.length;
+  }
+
+  tag(): number {
+    const tag = this.number();
+    if (tag < 8 || tag > 0xffffffff) throw new Damaged(`protobuf: no field has the tag ${tag}`);
+    return tag;
+  }
+
+  /** A varint that must be a safe integer: revisions, indices, lengths. */
+  number(): number {
+    const start = this.position;
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = this.byte();
+      value += (byte & 127) * scale;
+      if (byte < 128) break;
+    }
+    if (!Number.isSafeInteger(value)) throw new Damaged(`protobuf: number at byte ${start} is larger than 2^53`);
+    return value;
+  }
+
+  /** A varint as int64. */
+  int64(): bigint {
+    let value = 0n;
+    for (let shift = 0n; ; shift += 7n) {
+      if (shift > 63n) throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
+      const byte = this.byte();
+      value |= BigInt(byte & 127) << shift;
+      if (byte < 128) return BigInt.asIntN(64, value);
+    }
+  }
+
+  /** A view, not a copy. */
+  bytes(): Uint8Array {
+    const length = this.number();
+    return this.message.subarray(this.position, this.advance(length));
+  }
+
+  text(): string {
+    return Buffer.from(this.bytes()).toString("utf8");
+  }
+
+  skip(tag: number) {
+    const wire = tag & 7;
+    if (wire === VARINT) this.int64();
+    else if (wire === BYTES) this.advance(this.number());
+    else if (wire === FIXED64) this.advance(8);
+    else if (wire === FIXED32) this.advance(4);
+    else throw new Damaged(`protobuf: wire type ${wire} at byte ${this.position}`);
+  }
+
+  private byte(): number {
+    if (this.done) throw new Damaged("protobuf: message ends inside a field");
+    return this.message[this.position++]!;
+  }
+
+  private advance(length: number): number {
+    if (length > this.message.length - this.position) throw new Damaged("protobuf: message ends inside a field");
+    this.position += length;
+    return this.position;
+  }
+}
+
+/** One field as it lies on the wire. Of `number` and `bytes` only the one that fits its wire type is set. */
+export interface WireField {
+  number: number;
+  int: bigint;
+  bytes: Uint8Array;
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** All varint and bytes fields of a message, in the order of the wire: for messages that are read rarely. Fixed numbers are left out. */
+export function* wireFields(message: Uint8Array): Generator<WireField> {
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    const wire = tag & 7;
+    if (wire === VARINT) yield { number: tag >>> 3, int: reader.int64(), bytes: NOTHING };
+    else if (wire === BYTES) yield { number: tag >>> 3, int: 0n, bytes: reader.bytes() };
+    else reader.skip(tag);
+  }
+}
+
+/** A uint64 id as etcd prints it: hex, no leading zeros. */
+export function hexId(id: bigint): string {
+  return BigInt.asUintN(64, id).toString(16);
+}

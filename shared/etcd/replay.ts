@@ -1,0 +1,222 @@
+/**
+ * Applies requests from the log to the keys, as etcd does when it starts. Sources: etcd server/etcdserver/apply (apply.go, corrupt.go,
+ * uber_applier.go), etcdserver/txn/txn.go, lease/lessor.go; api/etcdserverpb raft_internal.proto and rpc.proto.
+ *
+ * A request that changes at least one key makes one new revision; one that is refused, or finds nothing to do, makes none.
+ */
+import type { Bbolt } from "./bbolt.ts";
+import { deletion, type KeyValue, latin1, type Mvcc, u64Exact } from "./mvcc.ts";
+import { wireFields } from "./protobuf.ts";
+
+const NOSPACE = 1;
+const CORRUPT = 2;
+const NOTHING = new Uint8Array(0);
+
+/** `put` and `deleteRange` hold a PutRequest and a DeleteRangeRequest. */
+type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
+
+/** The state a request can depend on besides the keys: leases and alarms. */
+export class Replay {
+  private readonly mvcc: Mvcc;
+  private readonly leases = new Set<bigint>();
+  /** "<member>/<alarm type>" of each raised alarm. */
+  private readonly alarms = new Set<string>();
+
+  constructor(mvcc: Mvcc, db?: Bbolt) {
+    this.mvcc = mvcc;
+    for (const { key } of db?.items("lease") ?? []) this.leases.add(BigInt.asIntN(64, u64Exact(key)));
+    for (const { key } of db?.items("alarm") ?? []) this.raiseAlarm(key);
+  }
+
+  /** One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. */
+  apply(request: Uint8Array) {
+    for (const field of wireFields(request)) {
+      if (field.number === 10) this.applyAlarm(field.bytes);
+      else if (this.isRaised(CORRUPT))
+        continue; // etcd refuses the rest
+      else if (field.number === 4) this.put(field.bytes);
+      else if (field.number === 5) this.write([{ deleteRange: field.bytes }]);
+      else if (field.number === 6) this.txn(field.bytes);
+      else if (field.number === 7) this.compact(field.bytes);
+      else if (field.number === 8) this.grantLease(field.bytes);
+      else if (field.number === 9) this.revokeLease(field.bytes);
+    }
+  }
+
+  private put(message: Uint8Array) {
+    if (!this.isRaised(NOSPACE)) this.writeIfAllowed([{ put: message }]);
+  }
+
+  /** All compares, also those of nested transactions, look at the keys as they are before the first write. */
+  private txn(message: Uint8Array) {
+    if (this.isRaised(NOSPACE) && hasPut(message)) return;
+    this.writeIfAllowed(this.plan(message));
+  }
+
+  /** TxnRequest { 1 compare, 2 success, 3 failure }: the operations of the branch taken, nested ones in place. */
+  private plan(message: Uint8Array): Operation[] {
+    const fields = [...wireFields(message)];
+    const holds = fields.filter((field) => field.number === 1).every((compare) => this.compare(compare.bytes));
+    const branch = fields.filter((field) => field.number === (holds ? 2 : 3));
+    return branch
+      .flatMap((field) => [...wireFields(field.bytes)])
+      .flatMap((operation) => {
+        if (operation.number === 2) return [{ put: operation.bytes }];
+        if (operation.number === 3) return [{ deleteRange: operation.bytes }];
+        return operation.number === 4 ? this.plan(operation.bytes) : [];
+      });
+  }
+
+  /** Compare { 1 result, 2 target, 3 key, 4-6 and 8 numbers, 7 value, 64 range_end }. A missing key is one of zeros, but has no value. */
+  private compare(message: Uint8Array): boolean {
+    const compare = { result: 0, target: VERSION_TARGET, key: "", end: "", number: 0n, value: NOTHING as Uint8Array };
+    for (const field of wireFields(message)) {
+      if (field.number === 1) compare.result = Number(field.int);
+      else if (field.number === 2) compare.target = Number(field.int);
+      else if (field.number === 3) compare.key = latin1(field.bytes);
+      else if (field.number === 64) compare.end = latin1(field.bytes);
+      else if (field.number === 7) compare.value = field.bytes;
+      else if (field.number >= 4 && field.number <= 8) compare.number = field.int;
+    }
+    const keys = this.range(compare.key, compare.end);
+    if (keys.length === 0) return compare.target !== VALUE_TARGET && RESULTS[compare.result]!(order(0n, compare.number));
+    return keys.every((key) => RESULTS[compare.result]!(compareTo(this.mvcc.get(key)!, compare)));
+  }
+
+  /** etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value or lease of no key. */
+  private writeIfAllowed(operations: Operation[]) {
+    for (const operation of operations) {
+      if (!("put" in operation)) continue;
+      const put = readPut(operation.put);
+      if (put.lease !== 0n && !this.leases.has(put.lease)) return;
+      if ((put.ignoreValue || put.ignoreLease) && !this.mvcc.has(put.key)) return;
+    }
+    this.write(operations);
+  }
+
+  private write(operations: Operation[]) {
+    const revision = this.mvcc.revision + 1;
+    for (const operation of operations) {
+      if ("put" in operation) this.writePut(operation.put, revision);
+      else this.writeDelete(operation.deleteRange, revision);
+    }
+  }
+
+  private writePut(message: Uint8Array, revision: number) {
+    const put = readPut(message);
+    const before = this.mvcc.get(put.key);
+    this.mvcc.revision = revision;
+    this.mvcc.add({
+      key: put.key,
+      value: put.ignoreValue ? before!.value : Uint8Array.from(put.value), // a copy: the log file's bytes can go
+      createRevision: before?.createRevision ?? revision,
+      modRevision: revision,
+      version: (before?.version ?? 0) + 1,
+      lease: put.ignoreLease ? before!.lease : put.lease,
+      deleted: false,
+    });
+  }
+
+  /** DeleteRangeRequest { 1 key, 2 range_end }. */
+  private writeDelete(message: Uint8Array, revision: number) {
+    let [start, end] = ["", ""];
+    for (const field of wireFields(message)) {
+      if (field.number === 1) start = latin1(field.bytes);
+      else if (field.number === 2) end = latin1(field.bytes);
+    }
+    this.deleteKeys(this.range(start, end), revision);
+  }
+
+  private deleteKeys(keys: string[], revision: number) {
+    for (const key of keys) {
+      this.mvcc.revision = revision;
+      this.mvcc.add(deletion(key, revision));
+    }
+  }
+
+  /** Live keys from `start` up to `end`; no end: `start` alone; an end of one zero byte: all from `start` on. */
+  private range(start: string, end: string): string[] {
+    if (end === "") return this.mvcc.has(start) ? [start] : [];
+    const keys = [...this.mvcc.everyKey()].filter((key) => key >= start && (end === "\0" || key < end) && this.mvcc.has(key));
+    return keys.sort();
+  }
+
+  /** CompactionRequest { 1 revision }. */
+  private compact(message: Uint8Array) {
+    const revision = Number(numberOf(message, 1));
+    if (revision > this.mvcc.compactedRevision && revision <= this.mvcc.revision) this.mvcc.compactedRevision = revision;
+  }
+
+  /** LeaseGrantRequest { 1 TTL, 2 ID }. */
+  private grantLease(message: Uint8Array) {
+    if (!this.isRaised(NOSPACE)) this.leases.add(numberOf(message, 2));
+  }
+
+  /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
+  private revokeLease(message: Uint8Array) {
+    const lease = numberOf(message, 1);
+    if (!this.leases.delete(lease)) return;
+    this.deleteKeys(this.mvcc.keysOfLease(lease).sort(), this.mvcc.revision + 1);
+  }
+
+  /** AlarmRequest { 1 action (1 activate, 2 deactivate), 2 memberID, 3 alarm }. */
+  private applyAlarm(message: Uint8Array) {
+    const action = numberOf(message, 1);
+    if (action === 0n) return;
+    const alarm = `${BigInt.asUintN(64, numberOf(message, 2))}/${numberOf(message, 3)}`;
+    if (action === 1n) this.alarms.add(alarm);
+    else this.alarms.delete(alarm);
+  }
+
+  /** AlarmMember { 1 memberID, 2 alarm }: the key in the bucket of alarms. */
+  private raiseAlarm(member: Uint8Array) {
+    this.alarms.add(`${BigInt.asUintN(64, numberOf(member, 1))}/${numberOf(member, 2)}`);
+  }
+
+  private isRaised(type: number): boolean {
+    if (this.alarms.size === 0) return false;
+    return [...this.alarms].some((alarm) => alarm.endsWith(`/${type}`));
+  }
+}
+
+const VERSION_TARGET = 0;
+const VALUE_TARGET = 3;
+
+/** Compare.CompareResult: EQUAL, GREATER, LESS, NOT_EQUAL, of what is there to what is given. */
+const RESULTS = [(o: number) => o === 0, (o: number) => o > 0, (o: number) => o < 0, (o: number) => o !== 0];
+
+function compareTo(keyValue: KeyValue, compare: { target: number; number: bigint; value: Uint8Array }): number {
+  if (compare.target === VALUE_TARGET) return Buffer.compare(keyValue.value, compare.value);
+  const { version, createRevision, modRevision, lease } = keyValue;
+  const numbers: Record<number, bigint> = { 0: BigInt(version), 1: BigInt(createRevision), 2: BigInt(modRevision), 4: lease };
+  return order(numbers[compare.target] ?? 0n, compare.number);
+}
+
+function order(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** PutRequest { 1 key, 2 value, 3 lease, 5 ignore_value, 6 ignore_lease }. */
+function readPut(message: Uint8Array) {
+  const put = { key: "", value: new Uint8Array(0) as Uint8Array, lease: 0n, ignoreValue: false, ignoreLease: false };
+  for (const field of wireFields(message)) {
+    if (field.number === 1) put.key = latin1(field.bytes);
+    else if (field.number === 2) put.value = field.bytes;
+    else if (field.number === 3) put.lease = field.int;
+    else if (field.number === 5) put.ignoreValue = field.int !== 0n;
+    else if (field.number === 6) put.ignoreLease = field.int !== 0n;
+  }
+  return put;
+}
+
+/** Whether either branch of a transaction puts a key: when space has run out, etcd refuses it whichever would be taken. */
+function hasPut(txn: Uint8Array): boolean {
+  const branches = [...wireFields(txn)].filter((field) => field.number === 2 || field.number === 3);
+  return branches.some((branch) => [...wireFields(branch.bytes)].some((operation) => operation.number === 2));
+}
+
+function numberOf(message: Uint8Array, number: number): bigint {
+  let value = 0n;
+  for (const field of wireFields(message)) if (field.number === number) value = field.int;
+  return value;
+}

@@ -1,0 +1,132 @@
+#!/usr/bin/env bun
+/**
+ * Writes shared/k8s/fields.ts from the published Kubernetes API: `./bunw shared/k8s/generate-fields.ts`
+ *
+ * Needs Go, which fetches k8s.io/api and k8s.io/apimachinery at VERSION. Field numbers and types are read from generated.proto; the
+ * names JSON uses, what is a Go pointer and what is inlined are read from the tags in types.go. For a newer Kubernetes change
+ * VERSION, run it and read the diff: field numbers are never reused, so a newer table also reads older data.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { Fail } from "../fail.ts";
+import { run } from "../run.ts";
+
+const VERSION = "v0.34.4";
+const ROOTS = ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount", "Lease"];
+const SOURCES = [
+  { module: "k8s.io/api", folder: "core/v1" },
+  { module: "k8s.io/api", folder: "coordination/v1" },
+  { module: "k8s.io/apimachinery", folder: "pkg/apis/meta/v1" },
+];
+
+/** What Go writes to JSON by its own MarshalJSON; `shared/k8s/storage.ts` knows each of these words. */
+const SCALARS: Record<string, string> = {
+  string: "string",
+  bytes: "bytes",
+  bool: "bool",
+  int32: "int",
+  int64: "int",
+  Time: "time",
+  MicroTime: "microtime",
+  Quantity: "quantity",
+  IntOrString: "intorstring",
+  FieldsV1: "json",
+};
+
+interface Field {
+  number: number;
+  name: string;
+  type: string;
+  /** `[]`, `{}`, `?` (pointer), `^` (inlined), or nothing. */
+  mark: string;
+}
+
+async function main() {
+  const messages = new Map<string, Field[]>();
+  for (const source of SOURCES) {
+    const folder = `${download(source.module)}/${source.folder}`;
+    const tags = readTags(readFileSync(`${folder}/types.go`, "utf8"));
+    for (const [name, fields] of readMessages(readFileSync(`${folder}/generated.proto`, "utf8"), tags)) {
+      if (!messages.has(name)) messages.set(name, fields);
+    }
+  }
+  const table = reachable(messages).map((name) => `${name}: ${messages.get(name)!.map(show).join(", ")}`);
+  writeFileSync(`${import.meta.dirname}/fields.ts`, render(table));
+  console.error(`wrote shared/k8s/fields.ts: ${table.length} messages of Kubernetes ${VERSION}`);
+}
+
+function download(module: string) {
+  const go = Bun.spawnSync(["go", "mod", "download", "-json", `${module}@${VERSION}`], {
+    cwd: tmpdir(),
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  if (!go.success) throw new Fail(`Cannot download "${module}@${VERSION}"`, { hint: "install Go, then run this generator again" });
+  return (JSON.parse(go.stdout.toString()) as { Dir: string }).Dir;
+}
+
+/** Struct name → field number → what the tags of types.go say. */
+function readTags(source: string) {
+  const structs = new Map<string, Map<number, { json: string; pointer: boolean; inline: boolean }>>();
+  for (const [, name, body] of source.matchAll(/^type (\w+) struct \{\n(.*?)^\}/gms)) {
+    const tags = new Map<number, { json: string; pointer: boolean; inline: boolean }>();
+    for (const [, type, json, options, number] of body!.matchAll(
+      /^\s+(?:\w+\s+)?(\S+)\s+`json:"([^",]*)([^"]*)".*?protobuf:"\w+,(\d+)/gm,
+    )) {
+      tags.set(Number(number), { json: json!, pointer: type!.startsWith("*"), inline: options!.includes("inline") });
+    }
+    structs.set(name!, tags);
+  }
+  return structs;
+}
+
+function readMessages(source: string, structs: ReturnType<typeof readTags>) {
+  const messages = new Map<string, Field[]>();
+  for (const [, message, body] of source.matchAll(/^message (\w+) \{\n(.*?)^\}/gms)) {
+    const fields: Field[] = [];
+    for (const [, label, type, number] of body!.matchAll(/^ {2}(optional|repeated|map<string,) ?([\w.]+)>? \w+ = (\d+);/gm)) {
+      const tag = structs.get(message!)?.get(Number(number));
+      const base = type!.split(".").at(-1)!;
+      const mark = label === "repeated" ? "[]" : label === "optional" ? (tag?.pointer ? "?" : tag?.inline ? "^" : "") : "{}";
+      fields.push({ number: Number(number), name: tag?.json || "-", type: SCALARS[base] ?? base, mark });
+    }
+    messages.set(message!, fields);
+  }
+  return messages;
+}
+
+/** The roots and all they refer to, in the order they are met. */
+function reachable(messages: Map<string, Field[]>) {
+  const names = [...ROOTS];
+  for (const name of names) {
+    for (const field of messages.get(name) ?? missing(name)) {
+      if (field.name === "-" && field.mark !== "^") throw new Error(`types.go has no JSON name for ${name}.${field.number}`);
+      if (!Object.values(SCALARS).includes(field.type) && !names.includes(field.type)) names.push(field.type);
+    }
+  }
+  return names;
+}
+
+function missing(name: string): never {
+  throw new Error(`No message ${name} in the proto files`);
+}
+
+function show(field: Field) {
+  return `${field.number} ${field.name} ${field.type}${field.mark}`;
+}
+
+function render(table: string[]) {
+  return `/**
+ * Kubernetes' stored objects, ${VERSION.replace("v0", "v1")}. Generated by shared/k8s/generate-fields.ts: change that, not this.
+ *
+ * One message a line: "number name type" of each field. After the type: [] list, {} map with string keys, ? Go pointer (a zero that is
+ * there was meant), ^ inlined into its parent in JSON. Types that begin with a small letter are scalars, see shared/k8s/storage.ts.
+ */
+// biome-ignore format: one message a line
+export const FIELDS = \`
+${table.join("\n")}
+\`;
+`;
+}
+
+if (import.meta.main) await run(main);

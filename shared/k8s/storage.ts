@@ -1,0 +1,251 @@
+/**
+ * Objects as Kubernetes stores them in etcd. A value begins with
+ *   "k8s\0"      protobuf: runtime.Unknown { 1 typeMeta { 1 apiVersion, 2 kind }, 2 raw } (apimachinery pkg/runtime/generated.proto)
+ *   "{"          JSON: custom resources, or everything with --storage-media-type=application/json
+ *   "k8s:enc:"   encrypted at rest: k8s:enc:<provider>:v1:<key name>: (apiserver pkg/storage/value/encrypt)
+ */
+import { BYTES, Damaged, Reader, VARINT } from "../etcd/protobuf.ts";
+import { Fail } from "../fail.ts";
+import { FIELDS } from "./fields.ts";
+
+/** An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's modRevision. */
+export interface KubeObject {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata;
+  // biome-ignore lint/suspicious/noExplicitAny: what follows depends on the kind; narrow it with Pod, ConfigMap, Secret, or your own type
+  [field: string]: any;
+}
+
+export interface Metadata {
+  name: string;
+  namespace?: string;
+  uid?: string;
+  creationTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  [field: string]: unknown;
+}
+
+export interface ConfigMap extends KubeObject {
+  data?: Record<string, string>;
+}
+
+/** `data` is base64, as in the JSON API. */
+export interface Secret extends KubeObject {
+  type?: string;
+  data?: Record<string, string>;
+}
+
+/**
+ * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
+ * not hold, such as "apps/v1 Deployment", or "" where the bytes are of none of the three formats.
+ */
+export type Decoded = KubeObject | { encrypted: string } | { undecoded: string };
+
+/** The kinds that can be decoded, by apiVersion. */
+const KINDS: Record<string, string[]> = {
+  v1: ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount"],
+  "coordination.k8s.io/v1": ["Lease"],
+};
+
+/**
+ * Decodes a value from etcd. Go writes zeros of fields that are not pointers whether they were set or not, so those are dropped.
+ * Fields the table does not know are left out, and named in `unknownFields` ("PodSpec.99") where they hold more than a zero.
+ * Bytes that do not follow their format are a `Fail`.
+ */
+export function decodeObject(value: Uint8Array, unknownFields: string[] = []): Decoded {
+  try {
+    const head = Buffer.from(value.subarray(0, 256)).toString("latin1");
+    if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as KubeObject;
+    if (head.startsWith("k8s:enc:")) return { encrypted: head.split(":").slice(2, 5).join(":") };
+    if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4), unknownFields);
+    return { undecoded: "" };
+  } catch (cause) {
+    if (!(cause instanceof Damaged || cause instanceof SyntaxError)) throw cause;
+    throw new Fail(`Cannot decode an object stored in etcd: ${cause.message}`, {
+      hint: "the value is damaged in this data directory: read the one of another etcd member, or a snapshot",
+      cause,
+    });
+  }
+}
+
+/** Whether it was decoded: not encrypted, and of a kind the table holds. */
+export function isObject(decoded: Decoded): decoded is KubeObject {
+  return "kind" in decoded;
+}
+
+function decodeUnknown(message: Uint8Array, unknownFields: string[]): Decoded {
+  const type = { apiVersion: "", kind: "" };
+  let raw: Uint8Array = new Uint8Array(0);
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === TYPE_META) readTypeMeta(reader.bytes(), type);
+    else if (tag === RAW) raw = reader.bytes();
+    else reader.skip(tag);
+  }
+  if (!KINDS[type.apiVersion]?.includes(type.kind)) return { undecoded: `${type.apiVersion} ${type.kind}` };
+  return { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, unknownFields) };
+}
+
+const TYPE_META = (1 << 3) | BYTES;
+const RAW = (2 << 3) | BYTES;
+
+function readTypeMeta(message: Uint8Array, type: { apiVersion: string; kind: string }) {
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag >>> 3 === 1) type.apiVersion = reader.text();
+    else if (tag >>> 3 === 2) type.kind = reader.text();
+    else reader.skip(tag);
+  }
+}
+
+interface Field {
+  name: string;
+  type: string;
+  list: boolean;
+  map: boolean;
+  pointer: boolean;
+  inlined: boolean;
+  wire: number;
+}
+
+type Message = Record<string, unknown>;
+
+/** Message name → field number → field. */
+const MESSAGES = new Map(
+  FIELDS.trim()
+    .split("\n")
+    .map((line) => {
+      const [message, fields] = line.split(": ") as [string, string];
+      return [message, new Map(fields.split(", ").map(parseField))];
+    }),
+);
+
+function parseField(text: string): [number, Field] {
+  const [number, name, type] = text.split(" ") as [string, string, string];
+  const field: Field = {
+    name,
+    type: type.replace(/\W+$/, ""),
+    list: type.endsWith("[]"),
+    map: type.endsWith("{}"),
+    pointer: type.endsWith("?"),
+    inlined: type.endsWith("^"),
+    wire: /^(int|bool)\b(?!\{)/.test(type) ? VARINT : BYTES,
+  };
+  return [Number(number), field];
+}
+
+function decodeMessage(type: string, message: Uint8Array, unknownFields: string[]): Message {
+  const fields = MESSAGES.get(type);
+  if (!fields) throw new Error(`fields.ts has no message ${type}`);
+  const object: Message = {};
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    const field = fields.get(tag >>> 3);
+    if (!field) skipUnknown(reader, tag, { name: `${type}.${tag >>> 3}`, unknownFields });
+    else if ((tag & 7) !== field.wire) throw new Damaged(`${type}.${field.name} has wire type ${tag & 7}`);
+    else decodeField(object, field, { reader, unknownFields });
+  }
+  return object;
+}
+
+/** A newer release's field that holds nothing (Go writes those too) is no loss. */
+function skipUnknown(reader: Reader, tag: number, into: { name: string; unknownFields: string[] }) {
+  const wire = tag & 7;
+  const empty = wire === VARINT ? reader.int64() === 0n : wire === BYTES ? reader.bytes().length === 0 : undefined;
+  if (empty === undefined) reader.skip(tag);
+  if (!empty && !into.unknownFields.includes(into.name)) into.unknownFields.push(into.name);
+}
+
+function decodeField(object: Message, field: Field, from: { reader: Reader; unknownFields: string[] }) {
+  if (field.map) {
+    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), from.unknownFields);
+    object[field.name] ??= {};
+    // not map[key] = value: "__proto__" is a valid key of a ConfigMap
+    Object.defineProperty(object[field.name], key, { value, enumerable: true, writable: true, configurable: true });
+    return;
+  }
+  const value = decodeValue(field.type, from.reader, from.unknownFields);
+  if (field.list) {
+    object[field.name] ??= [];
+    (object[field.name] as unknown[]).push(value);
+  } else if (field.inlined) Object.assign(object, value);
+  else if (field.pointer || !isZero(value)) object[field.name] = value;
+}
+
+const MAP_ZEROS: Record<string, unknown> = { string: "", bytes: "", quantity: "0" };
+
+function decodeMapEntry(type: string, message: Uint8Array, unknownFields: string[]): [string, unknown] {
+  let key = "";
+  let value = MAP_ZEROS[type];
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag >>> 3 === 1) key = reader.text();
+    else if (tag >>> 3 === 2) value = decodeValue(type, reader, unknownFields);
+    else reader.skip(tag);
+  }
+  return [key, value];
+}
+
+function isZero(value: unknown): boolean {
+  if (typeof value === "object" && value !== null) return Object.keys(value).length === 0;
+  return value === undefined || value === "" || value === 0 || value === false;
+}
+
+function decodeValue(type: string, reader: Reader, unknownFields: string[]): unknown {
+  const scalar = SCALARS[type];
+  return scalar ? scalar(reader) : decodeMessage(type, reader.bytes(), unknownFields);
+}
+
+/** What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's numbers cannot hold it. */
+const SCALARS: Record<string, (reader: Reader) => unknown> = {
+  string: (reader) => reader.text(),
+  bytes: (reader) => Buffer.from(reader.bytes()).toString("base64"),
+  bool: (reader) => reader.int64() !== 0n,
+  int: (reader) => toNumber(reader.int64()),
+  time: (reader) => time(reader.bytes(), 0),
+  microtime: (reader) => time(reader.bytes(), 6),
+  quantity: (reader) => scalarFields(reader.bytes())[1] ?? "0",
+  intorstring: (reader) => intOrString(reader.bytes()),
+  json: (reader) => JSON.parse(String(scalarFields(reader.bytes())[1] ?? "null")),
+};
+
+function toNumber(value: bigint): number | string {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value.toString();
+}
+
+/** Timestamp { 1 seconds, 2 nanos }; Go's zero time is an empty message. */
+function time(message: Uint8Array, digits: number): string | undefined {
+  if (message.length === 0) return undefined;
+  const { 1: seconds = 0, 2: nanos = 0 } = scalarFields(message);
+  const date = new Date(Number(seconds) * 1000);
+  if (Number.isNaN(date.getTime())) throw new Damaged(`time of ${seconds} seconds`);
+  const fraction = digits ? `.${String(nanos).padStart(9, "0").slice(0, digits)}` : "";
+  return `${date.toISOString().slice(0, -5)}${fraction}Z`;
+}
+
+/** IntOrString { 1 type (0 int, 1 string), 2 intVal, 3 strVal }. */
+function intOrString(message: Uint8Array): number | string {
+  const { 1: type = 0, 2: int = 0, 3: text = "" } = scalarFields(message);
+  return type === 1 ? text : int;
+}
+
+/** Field number → number or text, of a message that holds only scalars. */
+function scalarFields(message: Uint8Array): Record<number, number | string> {
+  const values: Record<number, number | string> = {};
+  const reader = new Reader(message);
+  while (!reader.done) {
+    const tag = reader.tag();
+    const wire = tag & 7;
+    if (wire === VARINT) values[tag >>> 3] = toNumber(reader.int64());
+    else if (wire === BYTES) values[tag >>> 3] = reader.text();
+    else reader.skip(tag);
+  }
+  return values;
+}
