@@ -5,8 +5,8 @@ const facts = (change: Partial<Facts["nodes"][string]> = {}, more: Partial<Facts
   nodes: {
     cp1: { files: ["admin.conf", "audit.yaml"], kubelet: { "config.yaml": "aa" }, manifests: {}, apiServerNames: ["DNS:x"], ...change },
   },
+  kubernetes: "v1",
   nodeUids: { cp1: "1" },
-  pods: {},
   configMaps: { "a/b": "1" },
   secrets: { "a/s": "1", "a/t": "1" },
   ...more,

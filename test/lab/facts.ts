@@ -6,10 +6,9 @@ import { Fail } from "../../shared/fail.ts";
 import type { Lab, Machine } from "./machine.ts";
 
 export interface Facts {
+  kubernetes: string;
   nodes: Record<string, NodeFacts>;
   nodeUids: Record<string, string>;
-  /** Pods without the static ones: name → UID. */
-  pods: Record<string, string>;
   configMaps: Record<string, string>;
   secrets: Record<string, string>;
 }
@@ -30,15 +29,20 @@ const KUBELET_FILES = ["/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm
 const MUST_CHANGE = /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
 
 export async function takeFacts(lab: Lab): Promise<Facts> {
-  const [nodes, pods, configMaps, secrets] = await Promise.all(["nodes", "pods", "configmaps", "secrets"].map((kind) => list(lab, kind)));
-  const own = pods!.filter((pod) => !pod.metadata.annotations?.["kubernetes.io/config.mirror"]);
+  const [nodes, configMaps, secrets] = await Promise.all(["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)));
   return {
-    nodes: Object.fromEntries(lab.nodes.map((node) => [node.name, nodeFacts(node)])),
+    ...factsOnDisk(lab),
+    kubernetes: nodes![0]!.status.nodeInfo.kubeletVersion,
     nodeUids: byName(nodes!, (node) => node.metadata.uid),
-    pods: byName(own, (pod) => pod.metadata.uid),
     configMaps: byName(unchanging(configMaps!), (map) => sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null]))),
     secrets: byName(unchanging(secrets!), secretFact),
   };
+}
+
+/** What can be said without an API. */
+export function factsOnDisk(lab: Lab): Facts {
+  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeFacts(node)]));
+  return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
 }
 
 export async function list(lab: Lab, kind: string): Promise<Item[]> {

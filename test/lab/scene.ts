@@ -17,6 +17,8 @@ export interface Scenario {
   title: string;
   masters: number;
   workers: number;
+  /** It follows our runbook, so our promises are held against it. */
+  byRunbook: boolean;
   /** The incident, line by line. */
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }

@@ -6,6 +6,7 @@ export const allLost: Scenario = {
   title: "rm -rf /etc/kubernetes on every node, kubelets running; then RUNBOOK.md",
   masters: 1,
   workers: 1,
+  byRunbook: true,
   lines: [
     { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
     {

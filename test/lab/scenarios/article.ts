@@ -13,6 +13,7 @@ export const article: Scenario = {
   title: "the same wreck, repaired by the article to the letter",
   masters: 1,
   workers: 1,
+  byRunbook: false,
   lines: [
     { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
     { title: "The control plane dies", run: controlPlaneDies },
