@@ -1,0 +1,104 @@
+#!/usr/bin/env bun
+/**
+ * Packs the kit that is copied to the nodes: this Bun, the scripts as they are, the packages they need, RUNBOOK.md, and the sums.
+ * Needs no network. Same sources, same Bun: same bytes.
+ */
+import { createHash } from "node:crypto";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { $ } from "zx";
+import packageJson from "../package.json" with { type: "json" };
+import { Fail } from "../shared/fail.ts";
+import { run, say, start } from "../shared/run.ts";
+
+const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
+
+  --out PLACE   a tarball when it ends in .tar.gz or .tgz, otherwise a folder, which must not exist or be empty
+                (default kube-pki-repair-${packageJson.version}.tar.gz)
+
+On a node:  mkdir -p /dev/shm/kube-pki-repair; tar -xzf kube-pki-repair-${packageJson.version}.tar.gz -C /dev/shm/kube-pki-repair
+Exit codes: 0 packed · 1 stopped, see hint`;
+
+const OPTIONS = { out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` }, help: { type: "boolean" } } as const;
+
+const HOME = resolve(import.meta.dir, "..");
+
+/** What an operator gets, as it lies in the checkout; README.md and the like only once they are written. */
+const CONTENTS = ["bunw", "package.json", "scripts", "shared", "RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"];
+
+const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit whole?
+./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
+less RUNBOOK.md                             # the recovery, part by part
+`;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("pack-kit");
+  const out = resolve(values.out);
+  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out);
+  else await packFolder(out);
+  say(`${values.out}: ${size(out)} MB`);
+}
+
+export async function packTarball(out: string) {
+  const folder = mkdtempSync(join(tmpdir(), "kit-"));
+  try {
+    await packFolder(folder);
+    const same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
+    await $({ quiet: true })`set -o pipefail; tar -C ${folder} ${same} -cf - . | gzip -n -6 > ${out}`;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+export async function packFolder(out: string) {
+  mkdirSync(out, { recursive: true });
+  if (readdirSync(out).length > 0) throw new Fail(`The folder ${out} is not empty`, { hint: "name another with --out, or empty it" });
+  for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
+    cpSync(join(HOME, item), join(out, item), { recursive: true });
+  for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
+  cpSync(process.execPath, join(out, "bun"));
+  writeFileSync(join(out, "START-HERE.txt"), START_HERE);
+  for (const file of filesBelow(out)) chmodSync(join(out, file), ["bun", "bunw"].includes(file) ? 0o755 : 0o644);
+  const sums = filesBelow(out).map((file) => `${sha256(join(out, file))}  ${file}\n`);
+  writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
+}
+
+/** The packages named, and all that they depend on. */
+function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
+  for (const name of names.filter((name) => !seen.has(name))) {
+    const file = join(HOME, "node_modules", name, "package.json");
+    if (!existsSync(file)) throw new Fail(`The package ${name} is not installed`, { hint: "./bunw install --frozen-lockfile" });
+    seen.add(name);
+    const manifest = JSON.parse(readFileSync(file, "utf8")) as { dependencies?: Record<string, string> };
+    runtimePackages(Object.keys(manifest.dependencies ?? {}), seen);
+  }
+  return seen;
+}
+
+/** Types and source maps stay at home: nothing on a node reads them. */
+function copyPackage(name: string, out: string) {
+  const from = join(HOME, "node_modules", name);
+  const to = join(out, "node_modules", name);
+  mkdirSync(dirname(to), { recursive: true });
+  cpSync(from, to, { recursive: true, dereference: true, filter: (path) => !/\.(d\.[cm]?ts|map)$/.test(path) });
+}
+
+function filesBelow(folder: string): string[] {
+  const all = readdirSync(folder, { recursive: true, encoding: "utf8" });
+  return all.filter((file) => statSync(join(folder, file)).isFile()).sort();
+}
+
+function sha256(file: string) {
+  return createHash("sha256").update(readFileSync(file)).digest("hex");
+}
+
+function size(path: string) {
+  const files = statSync(path).isFile() ? [path] : filesBelow(path).map((file) => join(path, file));
+  return Math.round(files.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,144 @@
+/** The questions a rehearsal ends with. `recovered` is true only if each is answered with yes; none is assumed. */
+import { Fail } from "../../shared/fail.ts";
+import { waitFor } from "../../shared/run.ts";
+import { type Changes, type Item, list } from "./facts.ts";
+import type { Lab, Machine } from "./machine.ts";
+import type { Check, Heartbeat, Step } from "./rehearsal.ts";
+import { masterSamples, type Scene } from "./scene.ts";
+
+/** Seconds; a kubelet renews its Lease every 10. */
+const LEASE_PATIENCE = 40;
+
+/** What can only be asked while the cluster still stands. */
+export async function liveChecks(scene: Scene): Promise<Check[]> {
+  const { lab } = scene;
+  return [
+    await check("each node renews its Lease now", () => leasesAreFresh(scene)),
+    await check("every pod is Ready", () => podsAreReady(lab)),
+    ...(await Promise.all(
+      lab.nodes.flatMap((node) => [
+        check(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
+        check(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
+      ]),
+    )),
+  ];
+}
+
+/** An answer is a detail; a no is a Fail. */
+async function check(name: string, question: () => Promise<string>): Promise<Check> {
+  try {
+    return { name, ok: true, detail: await question() };
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return { name, ok: false, detail: err.message };
+  }
+}
+
+async function leasesAreFresh(scene: Scene) {
+  const since = Date.now();
+  const hint = "journalctl -u kubelet on the node, with --keep";
+  const fresh = () => {
+    const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
+    return nodes.length === scene.lab.nodes.length && nodes.every((node) => node.ready && node.renewed > since);
+  };
+  await waitFor("a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
+  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes, all Ready`;
+}
+
+async function podsAreReady(lab: Lab) {
+  const hint = "kubectl get pods -A, with --keep";
+  let pods: Item[] = [];
+  const ready = async () => {
+    pods = await list(lab, "pods");
+    const late = pods.filter((pod) => !isReady(pod));
+    if (late.length > 0) throw new Fail(`not Ready: ${late.map((pod) => pod.metadata.name).join(", ")}`, { hint });
+    return true;
+  };
+  await waitFor("every pod to be Ready", ready, { seconds: 60, hint });
+  return `${pods.length} pods`;
+}
+
+function isReady(pod: Item): boolean {
+  const conditions = (pod.status?.conditions ?? []) as { type: string; status: string }[];
+  return pod.status?.phase === "Succeeded" || conditions.some(({ type, status }) => type === "Ready" && status === "True");
+}
+
+async function podOn(lab: Lab, node: Machine) {
+  const nodes = await list(lab, "nodes");
+  const name = nodes.find((item) => nodeIs(item, node))?.metadata.name;
+  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === name && isReady(pod));
+  const pod = pods.find(({ metadata }) => metadata.namespace !== "kube-system") ?? pods[0];
+  if (!pod) throw new Fail(`No Ready pod on ${node.name}`, { hint: "kubectl get pods -A -o wide, with --keep" });
+  return pod;
+}
+
+/** A worker's Node may have another name than its host. */
+function nodeIs(item: Item, node: Machine) {
+  const addresses = (item.status?.addresses ?? []) as { address: string }[];
+  return (
+    [item.metadata.name, item.metadata.name.split(".")[0]].includes(node.name) || addresses.some(({ address }) => address === node.name)
+  );
+}
+
+async function logs(lab: Lab, node: Machine) {
+  const { metadata } = await podOn(lab, node);
+  const { exitCode, stderr } = await lab.kubectl("logs", "-n", metadata.namespace!, metadata.name, "--tail=1", "--request-timeout=20s");
+  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "is the apiserver-kubelet-client certificate signed by the kubelet's CA?" });
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+/** The images hold little: that the program is missing *inside the container* is an answer from there, too. */
+async function exec(lab: Lab, node: Machine) {
+  const { metadata } = await podOn(lab, node);
+  const { exitCode, stderr } = await lab.kubectl("exec", "-n", metadata.namespace!, metadata.name, "--", "true");
+  if (exitCode !== 0 && !/executable file not found|no such file/.test(stderr)) throw new Fail(stderr.trim(), { hint: "see kubectl logs" });
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+export interface Findings {
+  changes: Changes;
+  heartbeats: Heartbeat[];
+  dataPlaneFailures: number;
+  restarted: string[];
+  evicted: string[];
+  endpointsLostSeconds: number;
+  /** The scenario follows our runbook, so our promises hold for it. */
+  byRunbook: boolean;
+}
+
+/** What the record says. */
+export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: Findings): Check[] {
+  const { changes, heartbeats } = findings;
+  const none = (name: string, items: string[], good = "none") => ({ name, ok: items.length === 0, detail: items.join("; ") || good });
+  const failed = scene.steps.filter((step) => !step.ok).map((step) => `${step.node}# ${step.command}: exit ${step.exitCode}`);
+  const sick = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
+  return [
+    none("every command ended as expected", failed, `${scene.steps.length} commands`),
+    ...(findings.byRunbook ? [verified(scene.steps)] : []),
+    none("no secret in a transcript", scene.leaks),
+    none("ConfigMaps as before", changes.configMapsChanged, "all equal"),
+    none("Secrets as before", changes.secretsLost, "all equal"),
+    none("static pods as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
+    none("the API certificate has all its names", changes.namesLost, "all there"),
+    none("kubelet configuration byte-identical", changes.kubeletFilesChanged, "all equal"),
+    none("Nodes have the UIDs of before", changes.uidsChanged, "all equal"),
+    none("no workload container restarted before part 4", findings.restarted),
+    none("no pod evicted", findings.evicted),
+    {
+      name: "no Service lost its endpoints",
+      ok: findings.endpointsLostSeconds === 0,
+      detail: `${findings.endpointsLostSeconds.toFixed(1)} s without`,
+    },
+    {
+      name: "no call from pod to Service failed before part 4",
+      ok: findings.dataPlaneFailures === 0,
+      detail: `${findings.dataPlaneFailures} failed`,
+    },
+    none("every heartbeat beats again", sick, heartbeats.map(({ name }) => name).join(", ")),
+  ];
+}
+
+function verified(steps: Step[]): Check {
+  const last = steps.findLast((step) => step.command.includes("05-verify"));
+  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "was never run" };
+}

@@ -1,0 +1,103 @@
+/**
+ * What a rehearsal leaves behind: the shape of rehearsal.json, which the two reports draw.
+ *
+ * Times are seconds since the wreck, unless a name says otherwise; null is "not by the end of the rehearsal".
+ */
+export interface Rehearsal {
+  scenario: string;
+  title: string;
+  tool: string;
+  /** When the wreck happened, ISO 8601. */
+  date: string;
+  kubernetes: string;
+  machine: string;
+  nodes: { name: string; role: "control plane" | "worker" }[];
+  /** True only if every check below is. */
+  recovered: boolean;
+  checks: Check[];
+  seconds: {
+    wreckToEtcd: number | null;
+    wreckToApi: number | null;
+    wreckToNodesReady: number | null;
+    wreckToWorkloadsOk: number | null;
+    /** From the first command to all nodes Ready on the new CA. */
+    repairCommands: number | null;
+  };
+  freshInitAndJoinSeconds: number;
+  /** repairCommands / freshInitAndJoinSeconds */
+  ratio: number | null;
+  /** Workload containers that were replaced before part 4 began (in part 4 that is the point). */
+  workloadContainersRestarted: number;
+  workloadContainersRestartedInPart4: number;
+  podsEvicted: number;
+  /** Seconds in which a Service seen before the wreck had no endpoint, while the API could say so. */
+  endpointsLostSeconds: number;
+  /** Calls from pod to Service that failed: before part 4 begins, and in all. */
+  dataPlaneFailures: number;
+  dataPlaneFailuresInPart4: number;
+  secretsLost: string[];
+  configMapsChanged: string[];
+  oldTokens: number;
+  oldTokensValid: number;
+  filesNotRestored: string[];
+  /** Whatever else is not as it was: manifests, SANs, kubelet configuration, UIDs. */
+  differences: string[];
+  moments: Moment[];
+  lanes: Lane[];
+  steps: Step[];
+  heartbeats: Heartbeat[];
+  /** The same wreck repaired another way, when asked for with --compare. */
+  article?: Rehearsal;
+}
+
+export interface Check {
+  name: string;
+  ok: boolean;
+  detail: string;
+}
+
+export interface Moment {
+  at: number;
+  what: string;
+  detail: string;
+}
+
+/** Something of the cluster, and when it was away. */
+export interface Lane {
+  name: string;
+  away: { from: number; to: number | null }[];
+  note: string;
+}
+
+/** One command as it was typed, with all that it said. */
+export interface Step {
+  part: number | undefined;
+  node: string;
+  command: string;
+  start: number;
+  seconds: number;
+  exitCode: number;
+  /** The exit code is one that the runbook expects. */
+  ok: boolean;
+  /** Ended by us, as it did not end by itself. */
+  hung: boolean;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Heartbeat {
+  name: string;
+  what: string;
+  calls: number;
+  failed: number;
+  gaps: Gap[];
+  phases: { name: string; calls: number; failed: number }[];
+}
+
+/** From the last good answer to the next one; `to` is null when there was none. */
+export interface Gap {
+  from: number;
+  to: number | null;
+  failed: number;
+  error: string;
+}

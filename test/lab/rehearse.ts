@@ -1,0 +1,88 @@
+#!/usr/bin/env bun
+/** `npm run rehearse`: a real cluster is built, wrecked and repaired by the commands of RUNBOOK.md, and what happened is drawn. */
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { packTarball } from "../../scripts/pack-kit.ts";
+import { Fail } from "../../shared/fail.ts";
+import { run } from "../../shared/run.ts";
+import { Cluster } from "./cluster.ts";
+import type { Rehearsal } from "./rehearsal.ts";
+import { timeline } from "./report.ts";
+import { page } from "./report-html.ts";
+import { allLost } from "./scenarios/all-lost.ts";
+import { article } from "./scenarios/article.ts";
+import { openScene, type Scenario } from "./scene.ts";
+import { judge } from "./verdict.ts";
+
+const USAGE = `Usage: npm run rehearse -- [options]
+
+  --scenario NAME   what happens to the cluster (default all-lost)
+  --list            show the scenarios
+  --compare NAME    rehearse this scenario too, on a cluster of its own, and lay the two side by side
+  --json FILE       the record (default rehearsal.json)
+  --html FILE       the record as a page, in one file (default rehearsal.html)
+  --keep            leave the last cluster up, and say how to enter a node
+
+  npm run rehearse
+  npm run rehearse -- --scenario all-lost --compare article
+
+Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
+
+const OPTIONS = {
+  scenario: { type: "string", default: "all-lost" },
+  compare: { type: "string" },
+  json: { type: "string", default: "rehearsal.json" },
+  html: { type: "string", default: "rehearsal.html" },
+  list: { type: "boolean" },
+  keep: { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+const SCENARIOS: Scenario[] = [allLost, article];
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
+  const scenario = find(values.scenario);
+  const other = values.compare ? find(values.compare) : undefined;
+  const kit = join(mkdtempSync(join(tmpdir(), "kit-")), "kit.tar.gz");
+  await packTarball(kit);
+
+  const keep = values.keep ?? false;
+  const record = await rehearse(scenario, { kit, keep: keep && !other });
+  if (other) record.article = await rehearse(other, { kit, keep });
+  writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
+  writeFileSync(values.html, page(record));
+  console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
+  if (!record.recovered) process.exitCode = 1;
+}
+
+function find(name: string): Scenario {
+  const scenario = SCENARIOS.find((known) => known.name === name);
+  if (!scenario) throw new Fail(`There is no scenario "${name}"`, { hint: `one of: ${SCENARIOS.map((known) => known.name).join(", ")}` });
+  return scenario;
+}
+
+async function rehearse(scenario: Scenario, options: { kit: string; keep: boolean }): Promise<Rehearsal> {
+  const began = Date.now();
+  const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
+  say(`scenario ${scenario.name}: ${scenario.masters} control plane(s) and ${scenario.workers} worker(s) are built`);
+  const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
+  try {
+    const scene = await openScene(lab, { kit: options.kit, say });
+    for (const line of scenario.lines) {
+      say(`== ${line.title}`);
+      await line.run(scene);
+    }
+    say("== Look at what came back");
+    return await judge(scene, scenario, lab.seconds.fresh);
+  } finally {
+    if (options.keep) say(lab.howToEnter());
+    else await lab.down();
+  }
+}
+
+if (import.meta.main) await run(main);

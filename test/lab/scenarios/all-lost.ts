@@ -1,0 +1,21 @@
+import { controlPlaneGone, followRunbook, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
+
+/** The article's disaster: everything below /etc/kubernetes deleted on every node while the kubelets run. The runbook brings it back. */
+export const allLost: Scenario = {
+  name: "all-lost",
+  title: "rm -rf /etc/kubernetes on every node, kubelets running; then RUNBOOK.md",
+  masters: 1,
+  workers: 1,
+  byRunbook: true,
+  lines: [
+    { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+    {
+      title: "The control plane dies, the workloads run on",
+      async run(scene) {
+        await controlPlaneGone(scene);
+        note(scene, "control plane gone", workloadsLeft(scene));
+      },
+    },
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["all-lost", "new-cas"]) },
+  ],
+};

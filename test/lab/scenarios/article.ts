@@ -1,0 +1,126 @@
+/**
+ * The article followed to the letter (shulou.com, "How to repair Kubernetes cluster certificates after they are all deleted") on the same
+ * wreck: its commands, in its order, without --config, as it prints them. What is not in the article is waiting until a command can
+ * work at all, and trying once more what was refused; both are said. A command that does not end is ended, and counts as hung.
+ */
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import type { Machine } from "../machine.ts";
+import { controlPlaneGone, masterSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene.ts";
+
+export const article: Scenario = {
+  name: "article",
+  title: "the same wreck, repaired by the article to the letter",
+  masters: 1,
+  workers: 1,
+  byRunbook: false,
+  lines: [
+    { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+    { title: "The control plane dies", run: controlPlaneDies },
+    { title: "Repair etcd", run: repairEtcd },
+    { title: "Repair the control plane", run: repairControlPlane },
+    { title: "Rejoin the master's kubelet", run: rejoinMaster },
+    { title: "Rejoin the worker", run: rejoinWorker },
+    { title: "Stop the controller-manager for a while, and bring it back", run: toggleControllerManager },
+    { title: "Approve what is asked", run: approve },
+    { title: "Repair the service accounts", run: repairServiceAccounts },
+  ],
+};
+
+/** Seconds after which a command of the article is ended; `kubeadm join` gives up by itself after 300. */
+const PATIENCE = 330;
+
+/** The parts of our runbook, so that both timelines can be laid side by side. */
+const ETCD = 1;
+const CONTROL_PLANE = 2;
+const WORKERS = 3;
+const SERVICE_ACCOUNTS = 4;
+
+async function controlPlaneDies(scene: Scene) {
+  await controlPlaneGone(scene);
+  note(scene, "control plane gone", workloadsLeft(scene));
+}
+
+async function repairEtcd(scene: Scene) {
+  const run = onMaster(scene, ETCD);
+  await run("crictl rm `crictl ps -aq`");
+  await run("kubeadm init phase certs etcd-ca");
+  for (const phase of ["certs etcd-healthcheck-client", "certs etcd-peer", "certs etcd-server", "etcd local"])
+    await run(`kubeadm init phase ${phase}`);
+  await until(scene, "etcd", "etcd runs", () => masterSamples(scene)[0]?.at(-1)?.etcd === true);
+  await run("crictl ps");
+}
+
+async function repairControlPlane(scene: Scene) {
+  const run = onMaster(scene, CONTROL_PLANE);
+  for (const phase of ["certs all", "kubeconfig all", "control-plane all"]) await run(`kubeadm init phase ${phase}`);
+  await run("mkdir -p ~/.kube; cp -f /etc/kubernetes/admin.conf ~/.kube/config");
+  await until(scene, "API", "the API is ready", () => masterSamples(scene)[0]?.at(-1)?.api === true);
+  await run("kubeadm init phase bootstrap-token");
+  await run("kubectl get nodes");
+}
+
+async function rejoinMaster(scene: Scene) {
+  const run = onMaster(scene, WORKERS);
+  await run("systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/kubelet.conf");
+  await run("kubeadm init phase kubeconfig kubelet");
+  await run("kubeadm init phase kubelet-start");
+}
+
+async function rejoinWorker(scene: Scene) {
+  const worker = scene.lab.workers[0]!;
+  const { raw } = await onMaster(scene, WORKERS)("kubeadm token create --print-join-command", true);
+  const line = raw.split("\n").find((text) => text.startsWith("kubeadm join "));
+  if (!line) return note(scene, "no join command was printed", "the worker stays away");
+  const run = (command: string) => type(scene, worker, command, { part: WORKERS, seconds: PATIENCE, cwd: "/root", mayHoldToken: true });
+  await run("systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/pki/ /etc/kubernetes/kubelet.conf");
+  const join = line.trim().replace("kubeadm join ", "kubeadm join phase kubelet-start ");
+  if ((await run(join)).ok) return;
+  await until(scene, "the worker to be NotReady", "the worker is NotReady", () => notReady(scene, worker));
+  await run(join);
+}
+
+function notReady(scene: Scene, worker: Machine) {
+  const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes;
+  return nodes?.some((node) => node.name.includes(worker.name) && !node.ready) ?? false;
+}
+
+async function toggleControllerManager(scene: Scene) {
+  const run = onMaster(scene, WORKERS);
+  await run("rm /etc/kubernetes/manifests/kube-controller-manager.yaml; crictl rmp `crictl ps --name kube-controller-manager -q`");
+  await run("kubeadm init phase control-plane controller-manager");
+}
+
+async function approve(scene: Scene) {
+  const run = onMaster(scene, WORKERS);
+  await run("kubectl get csr");
+  await run("kubectl certificate approve $(kubectl get csr -o name | cut -d/ -f2)");
+}
+
+/** As printed, the line loses its quotes in `sh`; then with the quotes mended, as an operator who knows kubectl would. */
+const ONE_LINER = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p {\\\"data\\\":{\\\"token\\\":null}}"}' | sh -x`;
+const MENDED = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p \"{\\\"data\\\":{\\\"token\\\":null}}\""}' | sh -x`;
+const DELETE_PODS = `kubectl get pod --field-selector 'spec.serviceAccountName!=default' --no-headers --all-namespaces | awk '$1 == "kube-system" {print "kubectl delete pod -n " $1 " " $2 " --wait=false --grace-period=0"}' | sh -x`;
+
+async function repairServiceAccounts(scene: Scene) {
+  const run = onMaster(scene, SERVICE_ACCOUNTS);
+  if (!(await run(`set -o pipefail; ${ONE_LINER}`)).ok) await run(`set -o pipefail; ${MENDED}`);
+  await run(DELETE_PODS);
+  note(scene, "the article ends here", workloadsLeft(scene));
+}
+
+function onMaster(scene: Scene, part: number) {
+  return (command: string, mayHoldToken = false) =>
+    type(scene, scene.lab.masters[0]!, command, { part, seconds: PATIENCE, cwd: "/root", mayHoldToken });
+}
+
+/** Waits as a patient person would; that it never came is a result, not an error. */
+async function until(scene: Scene, what: string, done: string, condition: () => boolean) {
+  try {
+    await waitFor(what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
+    note(scene, done);
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    note(scene, `still waiting for ${what} after 180 s`, "going on as the article does");
+  }
+}
