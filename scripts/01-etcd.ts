@@ -6,10 +6,11 @@
 import { parseArgs } from "node:util";
 import { $ } from "zx";
 import { CERTS } from "../shared/certs.ts";
-import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
-import { ensureCerts, ensureServiceAccountKey } from "../shared/ensure-pki.ts";
+import { ensureMany } from "../shared/ensure-pki.ts";
 import { Fail } from "../shared/fail.ts";
-import { copyTree, exists } from "../shared/files.ts";
+import { copyTree } from "../shared/file-tree.ts";
+import { exists } from "../shared/files.ts";
+import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
 import { ensureMasterKubelet } from "../shared/kubelet.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
@@ -55,9 +56,21 @@ async function main() {
   const healthy = await isRight(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
-  await step("1.4 Make or keep the shared keys", () => sharedKeys(master, values["new-cas"] ?? false), "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa");
-  await step("1.5 Issue etcd's certificates", () => etcdCertificates(master), "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client");
-  await step("1.6 Put etcd's manifest back and let the kubelet run", () => startEtcd(master), "kubeadm init phase etcd local; systemctl restart kubelet");
+  await step(
+    "1.4 Make or keep the shared keys",
+    () => sharedKeys(master, values["new-cas"] ?? false),
+    "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
+  );
+  await step(
+    "1.5 Issue etcd's certificates",
+    () => etcdCertificates(master),
+    "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client",
+  );
+  await step(
+    "1.6 Put etcd's manifest back and let the kubelet run",
+    () => startEtcd(master),
+    "kubeadm init phase etcd local; systemctl restart kubelet",
+  );
   await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
   console.error("\ndone.  next: ./bunw scripts/02-control-plane.ts");
 }
@@ -66,8 +79,12 @@ async function main() {
 async function look(dataDir: string): Promise<Master> {
   const master = await readMaster(dataDir);
   const { cluster, data, facts, node } = master;
-  say(`node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}; ${cluster.name}, Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`);
-  say(`${master.dataFrom}: ${data.members.length} member(s), ${data.keyCount} keys, revision ${data.revision}, last write ${data.lastWrite.toISOString()}`);
+  say(
+    `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}; ${cluster.name}, Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`,
+  );
+  say(
+    `${master.dataFrom}: ${data.members.length} member(s), ${data.keyCount} keys, revision ${data.revision}, last write ${data.lastWrite.toISOString()}`,
+  );
   for (const warning of data.warnings) say(`warning: ${warning}`);
 
   if (cluster.externalEtcd) {
@@ -75,7 +92,9 @@ async function look(dataDir: string): Promise<Master> {
       hint: `mend it where it runs, put its ca.crt and the API server's client pair into ${facts.certificatesDir}, then ./bunw scripts/02-control-plane.ts`,
     });
   }
-  const peer = data.members.find((member) => member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))));
+  const peer = data.members.find((member) =>
+    member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))),
+  );
   if (!peer) {
     throw new Fail(`etcd's data names no member at this machine's addresses (${node.addresses.join(", ")})`, {
       hint: `its members are ${data.members.map((member) => `"${member.name}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
@@ -114,24 +133,17 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
+/** Without --new-cas a lost authority stops the run before anything is written (ensureMany). */
 async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
-  const shared = CERTS.filter((row) => row.shared);
-  const missing = shared.filter((row) => examine(row, facts).state === "missing");
-  if (missing.length > 0 && !newCas) {
-    throw new Fail(`${missing.map((row) => `${row.file}.key`).join(", ")}: missing, and no new ones are made without --new-cas`, {
-      hint: "look for the old ones first: ./bunw scripts/00-assess.ts; if they are nowhere, ./bunw scripts/01-etcd.ts --new-cas",
-    });
-  }
-  await ensureCerts(shared, facts, { asideDir });
-  await ensureServiceAccountKey(facts, { asideDir });
+  const certs = CERTS.filter((row) => row.shared);
+  const { kept } = await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
+  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {
-  await ensureCerts(
-    CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/")),
-    facts,
-    { asideDir },
-  );
+  const certs = CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/"));
+  const { kept } = await ensureMany({ certs }, facts, { asideDir });
+  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */

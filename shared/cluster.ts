@@ -6,13 +6,13 @@
  * (annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint; kubeadm's cmd/…/config/cluster.go reads the same one).
  */
 import { parse } from "yaml";
+import { algorithmOf } from "./certificate.ts";
 import type { ClusterFacts } from "./certs.ts";
 import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
 import { decodeObject } from "./k8s/storage.ts";
-import { findMirrorPods, flagValue, registryPrefix } from "./manifests.ts";
+import { findMirrorPods, flags, registryPrefix } from "./manifests.ts";
 import type { Node } from "./node.ts";
-import { algorithmOf } from "./pki.ts";
 
 export interface KnownNode {
   name: string;
@@ -103,28 +103,11 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     etcdPeerCertSANs: configuration.etcd?.local?.peerCertSANs ?? [],
     kubernetesVersion: cluster.kubernetesVersion,
     clusterName: cluster.name,
-    keyAlgorithm: algorithmOf(cluster.oldCaPem),
+    keyAlgorithm: need(algorithmOf(cluster.oldCaPem), "a known key algorithm of the cluster CA"),
     certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
     caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
     certificatesDir: cluster.certificatesDir,
   };
-}
-
-/** `https://host:port` that nodes and people use. */
-export function endpointUrl(facts: Pick<ClusterFacts, "controlPlaneEndpoint" | "advertiseAddress" | "bindPort">): string {
-  const { controlPlaneEndpoint: endpoint, advertiseAddress, bindPort } = facts;
-  if (!endpoint) return localUrl(facts);
-  return /:\d+$/.test(endpoint) && !/^[0-9a-f:]+$/i.test(endpoint) ? `https://${endpoint}` : `https://${bracket(endpoint || advertiseAddress)}:${bindPort}`;
-}
-
-/** `https://address:port` of this master's own API server. */
-export function localUrl(facts: Pick<ClusterFacts, "advertiseAddress" | "bindPort">): string {
-  return `https://${bracket(facts.advertiseAddress)}:${facts.bindPort}`;
-}
-
-/** An address as it stands in a URL: IPv6 in brackets. */
-export function bracket(address: string): string {
-  return address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;
 }
 
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
@@ -166,7 +149,7 @@ function readConfigMap(data: EtcdData, name: string, key: string): string {
   return need(findConfigMap(data, name)?.[key], `"${key}" of the ConfigMap ${name}`);
 }
 
-function need(value: string | undefined, name: string): string {
+function need<T extends string>(value: T | undefined, name: string): T {
   if (value) return value;
   throw new Fail(`Cannot find ${name} in etcd's data`, {
     hint: "kubeadm's defaults are never used in its place; look at what the data holds with ./bunw scripts/00-assess.ts --json",
@@ -206,13 +189,17 @@ function readIdentity(data: EtcdData): Identity {
 
 /** The API server's address on this master: from its mirror pod, held against the machine's own addresses. */
 function apiAddress(node: Node, data: EtcdData): { host: string; port: number } {
-  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.component === "kube-apiserver")?.pod;
+  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
-  const command = pod?.spec.containers[0]?.command ?? [];
-  const [, host, port] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [undefined, flagValue(command, "advertise-address"), flagValue(command, "secure-port") ?? "6443"];
+  const command = flags(pod?.spec.containers[0]?.command ?? []);
+  const [, host, port] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [
+    undefined,
+    command.get("advertise-address"),
+    command.get("secure-port") ?? "6443",
+  ];
   if (!host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
-      hint: "take its manifest from another master: RUNBOOK 2, \"If the mirror pods are gone\"",
+      hint: 'take its manifest from another master: RUNBOOK 2, "If the mirror pods are gone"',
     });
   }
   const address = host.replace(/^\[|\]$/g, "");

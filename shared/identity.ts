@@ -2,10 +2,12 @@
  * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
  * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
  */
+
+import { endpointUrl } from "./addresses.ts";
 import type { ClusterFacts } from "./certs.ts";
-import { bracket, type Identity } from "./cluster.ts";
-import { EtcdClient } from "./etcd/live.ts";
+import type { Identity } from "./cluster.ts";
 import type { EtcdData } from "./etcd/data.ts";
+import { EtcdClient } from "./etcd/live.ts";
 import { Fail } from "./fail.ts";
 import { readText } from "./files.ts";
 import { decodeObject } from "./k8s/storage.ts";
@@ -15,7 +17,7 @@ import { registryPrefix } from "./manifests.ts";
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
-  return ca && cert && key ? new EtcdClient(`https://${bracket(host)}:2379`, { ca, cert, key }) : undefined;
+  return ca && cert && key ? new EtcdClient(endpointUrl(host, 2379), { ca, cert, key }) : undefined;
 }
 
 /**
@@ -35,7 +37,11 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: 
   if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
   if (status.revision < before.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
   if (lost.length > 0) throw differs(`${lost.length} keys are missing, for instance "${lost[0]}"`);
-  const ids = (list: { id: string }[]) => list.map((member) => member.id).sort().join(", ");
+  const ids = (list: { id: string }[]) =>
+    list
+      .map((member) => member.id)
+      .sort()
+      .join(", ");
   if (ids(members) !== ids(before.members)) throw differs(`members ${ids(members)}, was ${ids(before.members)}`);
   await proveUids(client, data, before);
 
@@ -49,7 +55,10 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: 
 
 /** Keys that must be there whatever time has passed: those under no lease. */
 function lastingKeys(data: EtcdData): string[] {
-  return data.list("").filter((kv) => kv.lease === 0n).map((kv) => kv.key);
+  return data
+    .list("")
+    .filter((kv) => kv.lease === 0n)
+    .map((kv) => kv.key);
 }
 
 async function proveUids(client: EtcdClient, data: EtcdData, before: Identity) {

@@ -45,7 +45,13 @@ export class KubeApi {
   readonly #headers: Record<string, string>;
 
   /** @param options `ca` undefined: the server's certificate is not checked. Only for reading what is then proved in another way. */
-  constructor(options: { server: string; ca: string | undefined; cert?: string | undefined; key?: string | undefined; token?: string | undefined }) {
+  constructor(options: {
+    server: string;
+    ca: string | undefined;
+    cert?: string | undefined;
+    key?: string | undefined;
+    token?: string | undefined;
+  }) {
     const { server, ca, cert, key, token } = options;
     this.server = server.replace(/\/$/, "");
     this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };

@@ -5,44 +5,44 @@
  * kubelet.conf as long as it has not expired, whoever signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
  * aside when the CA is a new one.
  */
-import { symlinkSync, unlinkSync } from "node:fs";
+import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import type { ClusterFacts } from "./certs.ts";
-import { exists, hostPath, list, moveAside, readText, writeFile } from "./files.ts";
-import { issueClient, readCa } from "./issue.ts";
-import { kubeletKubeconfig, kubeletServer, readKubeconfig } from "./kubeconfigs.ts";
+import { certInfo, signedBy } from "./certificate.ts";
+import { type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
+import { moveAside } from "./file-tree.ts";
+import { exists, hostEntry, list, readText, writeFile } from "./files.ts";
+import { issueClient } from "./issue.ts";
+import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "./kubeconfigs.ts";
 import type { Node } from "./node.ts";
-import { certInfo, signedBy } from "./pki.ts";
 import { act, say } from "./run.ts";
+import { day } from "./verdicts.ts";
 
-/** Whether a certificate file exists, is signed by this CA and has not expired. */
+/** Whether a certificate file exists, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
   const pem = readText(path);
   if (!pem) return false;
-  return signedBy(pem, caPem) && certInfo(pem).notAfter > new Date();
+  const { notBefore, notAfter } = certInfo(pem);
+  return signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
 }
 
 /**
- * Sees to it that a master's kubelet can talk to the API: a client certificate of the CA on disk, in the place where the kubelet rotates
- * it, and a kubelet.conf that points there (what `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize` come to).
+ * Sees to it that a master's kubelet can run and talk to the API: a client certificate of the CA on disk, in the place where the kubelet
+ * rotates it, and a kubelet.conf that points there (what `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize` come to).
  * Returns whether anything was changed, so that the kubelet has to be restarted.
  */
 export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
-  const ca = readCa("ca", facts);
-  const wrongTrust = ensureClientCa(node, ca.cert);
-  const newCert = !trusted(node.kubelet.clientPem, ca.cert) && (await issueClientPem(node, facts, asideDir));
-  const wrongServing = dropForeignServing(node, ca.cert, asideDir);
-  const newConf = ensureKubeletConf(node, facts, ca.cert);
-  return wrongTrust || newCert || wrongServing || newConf;
+  const row = certRow("ca");
+  const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
+  const changes = [
+    ensureClientCa(node, ca.cert),
+    !trusted(node.kubelet.clientPem, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
+    dropForeignServing(node, ca.cert, asideDir),
+    ensureKubeletConf(node, facts, ca.cert),
+  ];
+  return changes.includes(true);
 }
 
-/** The kubelet's clientCAFile is normally pki/ca.crt itself; where it is another file, that gets the same content. */
-function ensureClientCa(node: Node, caPem: string): boolean {
-  if (readText(node.kubelet.clientCaFile) === caPem) return false;
-  return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
-}
-
-/** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts. Part 3 approves it. */
+/** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */
 export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
@@ -55,25 +55,31 @@ export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }
 
-async function issueClientPem(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
-  dropClientPems(node, asideDir);
-  const { cert, key } = await issueClient({ cn: `system:node:${node.name}`, o: "system:nodes" }, readCa("ca", facts), facts);
+/** The kubelet's clientCAFile is normally pki/ca.crt itself; where it is another file, that gets the same content. */
+function ensureClientCa(node: Node, caPem: string): boolean {
+  if (readText(node.kubelet.clientCaFile) === caPem) return false;
+  return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
+}
+
+async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
+  dropClientPems(node, use.asideDir);
+  const { cert, key } = await issueClient({ cn: `system:node:${node.name}`, o: "system:nodes" }, use.ca, facts);
   const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
-  writeFile(dated, cert + key, { mode: 0o600, note: `until ${certInfo(cert).notAfter.toISOString().slice(0, 10)}, signed by ${certInfo(cert).issuer}` });
+  writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
   // The kubelet insists on a symbolic link here (certificate_store.go).
-  await act(`${node.kubelet.clientPem}: points to it`, () => replaceLink(node.kubelet.clientPem, dated));
+  await act(`${node.kubelet.clientPem}: points to it`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
   return true;
 }
 
 function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): boolean {
-  const server = kubeletServer(facts);
-  const now = exists(node.kubelet.kubeconfig) ? readKubeconfig(node.kubelet.kubeconfig) : undefined;
-  if (now?.caPem?.trim() === caPem.trim() && now.clientCertificatePath === node.kubelet.clientPem && now.server) {
-    say(`${node.kubelet.kubeconfig}: kept`);
+  const { kubeconfig, clientPem } = node.kubelet;
+  const now = readText(kubeconfig)?.trim() ? readKubeconfig(kubeconfig) : undefined;
+  if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem) {
+    say(`${kubeconfig}: kept`);
     return false;
   }
-  return writeFile(node.kubelet.kubeconfig, kubeletKubeconfig({ server, ca: caPem }), { mode: 0o600 });
+  return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem }), { mode: 0o600 });
 }
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {
@@ -81,6 +87,6 @@ function moveAsideAll(folder: string, prefix: string, asideDir: string) {
 }
 
 function replaceLink(link: string, target: string) {
-  if (exists(link)) unlinkSync(hostPath(link));
-  symlinkSync(target, hostPath(link));
+  symlinkSync(target, `${link}.new`);
+  renameSync(`${link}.new`, link);
 }

@@ -7,9 +7,9 @@
 import { hostname, networkInterfaces } from "node:os";
 import { parse } from "yaml";
 import { $ } from "zx";
+import { certInfo } from "./certificate.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText } from "./files.ts";
-import { certInfo } from "./pki.ts";
 
 export interface Node {
   /** The name of its Node object. */
@@ -57,7 +57,8 @@ export async function readNode(): Promise<Node> {
       clientPem,
       serverPem: `${KUBELET_PKI}/kubelet-server-current.pem`,
     },
-    runtimeEndpoint: config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",
+    runtimeEndpoint:
+      config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",
   };
 }
 
@@ -93,7 +94,9 @@ function readKubeletConfig(): KubeletConfiguration {
 }
 
 function kubeletFlags(): string {
-  return [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"].map((path) => readText(path) ?? "").join("\n");
+  return [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"]
+    .map((path) => readText(path) ?? "")
+    .join("\n");
 }
 
 async function kubeletUnit(): Promise<string> {

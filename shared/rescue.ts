@@ -2,9 +2,10 @@
  * The rescue folder of a repair: /root/kube-pki-repair-TIME on each master that is changed. It holds the copy of etcd's data from which all
  * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
  */
+
+import { certInfo } from "./certificate.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
 import { exists, list, readText } from "./files.ts";
-import { certInfo } from "./pki.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -35,9 +36,14 @@ export function findRepair(dataDir: string): Repair {
   if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) return fromRescue(rescue);
   const data = readEtcdData(dataDir);
   if (rescue && readEtcdData(rescuedEtcd(rescue)).revision === data.revision) return fromRescue(rescue);
+  return { rescue: newRescue(), data, dataFrom: dataDir };
+}
+
+/** The name of a new rescue folder; it is made when something is put into it. */
+export function newRescue(): Rescue {
   const made = new Date();
   const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
-  return { rescue: { dir: `${PARENT}/kube-pki-repair-${stamp}`, made }, data, dataFrom: dataDir };
+  return { dir: `${PARENT}/kube-pki-repair-${stamp}`, made };
 }
 
 /** Where the copy of etcd's data lies in a rescue folder. */

@@ -46,7 +46,10 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 export async function stopContainers(endpoint: string, list: readonly Container[]) {
   if (list.length === 0) return say("old control plane: nothing of it is running");
   for (const container of list) {
-    await act(`${container.name}: stopped`, () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`);
+    await act(
+      `${container.name}: stopped`,
+      () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`,
+    );
   }
 }
 
@@ -66,7 +69,9 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
   const output = await $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   if (output.exitCode === 127 || /not found/.test(output.stderr)) {
-    throw new Fail("Cannot look at the containers: crictl is missing", { hint: "install the package cri-tools, or copy the crictl binary into PATH" });
+    throw new Fail("Cannot look at the containers: crictl is missing", {
+      hint: "install the package cri-tools, or copy the crictl binary into PATH",
+    });
   }
   throw new Fail(`Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`, {
     hint: "systemctl status containerd; the runtime has to run, it is not part of the damage",

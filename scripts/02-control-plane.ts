@@ -1,0 +1,166 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
+ * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
+ */
+import { parseArgs } from "node:util";
+import { $ } from "zx";
+import { CERTS } from "../shared/certs.ts";
+import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/cluster-trust.ts";
+import { ensureMany } from "../shared/ensure-pki.ts";
+import { Fail } from "../shared/fail.ts";
+import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
+import { KubeApi } from "../shared/kube-api.ts";
+import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { ensureMasterKubelet } from "../shared/kubelet.ts";
+import { dropStaleLeaders, leaseRenewed } from "../shared/leases.ts";
+import { type Master, readMaster } from "../shared/master.ts";
+import { kubeletActive, needRoot } from "../shared/node.ts";
+import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { containers, stopContainers } from "../shared/runtime.ts";
+import { caIsNew, restoreManifests } from "../shared/static-pods.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/02-control-plane.ts [--super-admin] [--dry-run] [--etcd-data DIR]
+
+Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits.
+
+Options:
+    --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --dry-run        Print what would be done; nothing is written, stopped or started.
+    --help           Print this text.
+
+Examples:
+    ./bunw scripts/02-control-plane.ts --dry-run
+    ./bunw scripts/02-control-plane.ts
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  "super-admin": { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("02-control-plane", { dryRun: values["dry-run"] });
+  needRoot();
+
+  const master = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values["etcd-data"]));
+  const issued = await step(
+    "2.2 Issue certificates and kubeconfigs",
+    () => issue(master, values["super-admin"] ?? false),
+    "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
+  );
+  await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
+  const api = await step(
+    "2.4 Prove that the API serves the old objects with the new certificates",
+    () => proveApi(master),
+    "kubectl get --raw /readyz",
+  );
+  await step("2.5 Tell the cluster about its CAs", () => tellCluster(master, api), "kubeadm init phase bootstrap-token");
+  await step(
+    "2.6 Prove that this master's kubelet is heard again",
+    () => proveKubelet(master, api),
+    "kubeadm init phase kubelet-finalize all",
+  );
+  console.error(`\ndone.  next: ${next(master)}`);
+}
+
+async function checkEtcd(dataDir: string): Promise<Master> {
+  const master = await readMaster(dataDir);
+  const client = etcdClient(master.facts);
+  if (mode.dryRun && !client) say("etcd: would have to answer by now (part 1)");
+  else if (!client) throw new Fail("etcd's certificates are not there", { hint: "part 1 first: ./bunw scripts/01-etcd.ts" });
+  else for (const proof of await proved(client, master)) say(proof);
+  return master;
+}
+
+async function proved(client: NonNullable<ReturnType<typeof etcdClient>>, { data, cluster }: Master): Promise<string[]> {
+  try {
+    return await proveSameEtcd(client, data, cluster.identity);
+  } catch (err) {
+    if (err instanceof Fail) throw err;
+    throw new Fail(`etcd does not answer: ${(err as Error).message}`, { hint: "part 1 first: ./bunw scripts/01-etcd.ts", cause: err });
+  }
+}
+
+/** Files first, manifests after them: a static pod that comes before its kubeconfig gets an empty one made by the kubelet. */
+async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<string[]> {
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin }).filter((row) => row.name !== "kubelet");
+  const { kept, written } = await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir });
+  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
+  return written;
+}
+
+/** Pods whose certificates were issued anew start again: they read them once. */
+async function startControlPlane(master: Master, issued: string[]) {
+  const { node, facts, asideDir } = master;
+  const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
+  const wroteManifests = restoreManifests(master);
+  const stale =
+    issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
+  if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
+  const credentials = await ensureMasterKubelet(node, facts, asideDir);
+  if (wroteManifests || credentials || !(await kubeletActive())) {
+    await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  }
+}
+
+async function proveApi(master: Master): Promise<KubeApi> {
+  const { facts, cluster } = master;
+  const admin = readKubeconfig("/etc/kubernetes/admin.conf")!;
+  const local = KubeApi.from(admin, localServer(facts));
+  const hint = "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50";
+  await waitFor(`${local.server}/readyz`, () => local.ready(), { seconds: 180, hint });
+  if (mode.dryRun) return local;
+  say(`${local.server}: ready`);
+  await ensureAdmins(master, local);
+  const nodes = await local.list("/api/v1/nodes");
+  const strange = nodes.filter((n) => cluster.identity.nodeUids[n.metadata.name] !== n.metadata.uid);
+  if (strange.length > 0 || nodes.length < cluster.nodes.length) {
+    throw new Fail(`The API knows ${nodes.length} Nodes, etcd's data ${cluster.nodes.length}`, {
+      hint: 'RUNBOOK 1, "If etcd comes up empty"',
+    });
+  }
+  say(`${nodes.length} Nodes, all with the UIDs from before`);
+  await dropStaleLeaders(local);
+  return local;
+}
+
+async function tellCluster(master: Master, api: KubeApi) {
+  if (mode.dryRun)
+    return say("would: publish the CA in cluster-info, see to the rules of TLS bootstrap, drop dead CAs for aggregated API servers");
+  if (!caIsNew(master)) say("the cluster CA is the old one: kubelets and pods trust it already");
+  await publishClusterInfo(master, api);
+  await ensureBootstrapRules(api);
+  await cleanFrontProxy(master, api);
+}
+
+/** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
+async function proveKubelet({ node, facts }: Master, api: KubeApi) {
+  const since = new Date();
+  const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
+  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
+  if (mode.dryRun) return;
+  say(`${node.name}: renewed its Lease with the new certificate`);
+  const outside = KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(facts));
+  await waitFor(`${outside.server}/readyz`, () => outside.ready(), {
+    seconds: 60,
+    hint: "is the balancer up, and does the name resolve on this node?",
+  });
+  say(`${outside.server}: ready`);
+}
+
+function next(master: Master): string {
+  const others = master.cluster.nodes.filter((n) => n.controlPlane && n.name !== master.node.name).map((n) => n.name);
+  const here = caIsNew(master) ? "./bunw scripts/03-workers.ts open" : "./bunw scripts/05-verify.ts";
+  return others.length > 0 ? `parts 1 and 2 on ${others.join(", ")}, then ${here}` : here;
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,186 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
+ * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
+ */
+import { parseArgs } from "node:util";
+import { createToken, revokeTokens, tokenFile } from "../shared/bootstrap-tokens.ts";
+import { certInfo } from "../shared/certificate.ts";
+import { certPath, certRow } from "../shared/certs.ts";
+import { Fail } from "../shared/fail.ts";
+import { exists, readText, writeFile } from "../shared/files.ts";
+import { KubeApi } from "../shared/kube-api.ts";
+import { clusterServer, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { trusted } from "../shared/kubelet.ts";
+import { leaderSince } from "../shared/leases.ts";
+import { type Master, readMaster } from "../shared/master.ts";
+import { needRoot, readNode } from "../shared/node.ts";
+import { watchNodesReturn } from "../shared/nodes-return.ts";
+import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { caIsNew, full, manifestPath, manifestText, readManifest } from "../shared/static-pods.ts";
+import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/worker-trust.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/03-workers.ts open [--token-file FILE] [--dry-run]
+    ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE [--dry-run]
+    ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
+
+open, on the first master:  makes a bootstrap token (valid for 2 hours), writes it to a file and prints the line for the workers.
+join, on each worker:       trusts the new CA, asks for a new client certificate; the kubelet's configuration and all containers stay.
+                            If it fails, the files from before come back.
+close, on each master:      waits until all nodes have come back, approves serving certificates of nodes that etcd knew, makes the
+                            controller-manager whole again, and revokes the token.
+
+Options:
+    --token-file FILE  Where the token is written (open) or read from (join). Default: token. Copy it to the workers with scp; mode 0600.
+    --server URL       The API's address, as open prints it.
+    --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it --discovery-token-ca-cert-hash).
+    --without NODES    Nodes that will not come back; they are tainted and emptied by the whole controller-manager as usual.
+    --wait MINUTES     How long to wait for the nodes. Default: 15.
+    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --dry-run          Print what would be done; nothing is written, stopped or started.
+    --help             Print this text.
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  "token-file": { type: "string", default: "token" },
+  server: { type: "string" },
+  "ca-hash": { type: "string" },
+  without: { type: "string", default: "" },
+  wait: { type: "string", default: "15" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Options = ReturnType<typeof options>;
+
+async function main() {
+  const { values, positionals } = options();
+  const [command] = positionals;
+  if (values.help) return console.log(USAGE);
+  if (command !== "open" && command !== "join" && command !== "close") {
+    throw new Fail(`03-workers needs one of open, join, close, got "${positionals.join(" ")}"`, {
+      hint: "./bunw scripts/03-workers.ts --help",
+    });
+  }
+  start(`03-workers ${command}`, { dryRun: values["dry-run"] });
+  needRoot();
+  if (command === "open") return open(values);
+  if (command === "join") return join(values);
+  return close(values);
+}
+
+async function open(values: Options["values"]) {
+  const master = await readMaster(values["etcd-data"]);
+  const api = adminApi(master);
+  await step(
+    "3.1 Make a bootstrap token for the workers",
+    () => makeToken(master, api, values["token-file"]),
+    "kubeadm token create --ttl 2h",
+  );
+  printJoinLine(master, values["token-file"]);
+}
+
+async function join(values: Options["values"]) {
+  const node = await readNode();
+  const { server, "ca-hash": hash, "token-file": file } = values;
+  if (!server || !hash)
+    throw new Fail("join needs --server and --ca-hash", { hint: "paste the line that ./bunw scripts/03-workers.ts open printed" });
+  const ca = await step(
+    "3.2 Fetch the new CA and hold it against its fingerprint",
+    () => fetchClusterCa(server, hash),
+    "kubeadm join phase kubelet-start",
+  );
+  if (trusted(node.kubelet.clientPem, ca) && exists(node.kubelet.kubeconfig)) {
+    say(`${node.name}: has a certificate of this CA already, nothing to do`);
+    return;
+  }
+  const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
+  try {
+    await step("3.4 Swap the trust and restart the kubelet", () => swapTrust(node, { server, ca, token: readToken(file) }, saved));
+    await step("3.5 Prove that this worker's kubelet is heard", () => proveKubelet(node, { server, ca, saved }));
+  } catch (err) {
+    await rollBack(saved);
+    throw err;
+  }
+  console.error("\ndone.  next: the other workers, then on the first master: ./bunw scripts/03-workers.ts close");
+}
+
+async function close(values: Options["values"]) {
+  const master = await readMaster(values["etcd-data"]);
+  const api = adminApi(master);
+  const without = values.without.split(",").filter(Boolean);
+  await step(
+    "3.6 Wait for the nodes and approve their serving certificates",
+    () => watchNodesReturn(master, api, { without, minutes: Number(values.wait) }),
+    "kubectl get nodes; kubectl get csr; kubectl certificate approve CSR",
+  );
+  await step(
+    "3.7 Make the controller-manager whole again",
+    () => wholeControllerManager(master, api),
+    "kubeadm init phase control-plane controller-manager",
+  );
+  await step("3.8 Revoke the token", () => revokeTokens(api), "kubeadm token delete ID");
+  console.error(`\ndone.  next: ${closeNext(master)}`);
+}
+
+async function makeToken(master: Master, api: KubeApi, file: string) {
+  if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
+  if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it to ${file}`);
+  const token = await createToken(api);
+  writeFile(tokenFile(file), `${token}\n`, {
+    mode: 0o600,
+    note: "a bootstrap token, valid for 2 h: copy this file to the workers, scp keeps it off the screen",
+  });
+}
+
+/** The answer of `open`: on stdout, so that it can be piped. */
+function printJoinLine({ facts }: Master, file: string) {
+  const hash = certInfo(readText(certPath(certRow("ca"), facts.certificatesDir))!).publicKeyHash;
+  console.error("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
+  console.log(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
+  console.error("\nthen, on the first master: ./bunw scripts/03-workers.ts close");
+}
+
+function readToken(file: string): string {
+  const token = readText(tokenFile(file))?.trim();
+  if (token && /^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token)) return token;
+  throw new Fail(token === undefined ? `There is no token file "${file}"` : `"${file}" holds no bootstrap token`, {
+    hint: `copy it from the first master, into this folder: scp MASTER:$PWD/${file} .`,
+  });
+}
+
+/** All that was reduced comes back: the flag stands in the manifest, so any master can tell. */
+async function wholeControllerManager(master: Master, api: KubeApi) {
+  const path = manifestPath(master, "kube-controller-manager");
+  const now = readManifest(path);
+  if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  const since = new Date();
+  if (!writeFile(path, manifestText(full(now)), { note: "node-lifecycle, taint eviction and pod collection are on again" })) return;
+  const leader = await waitFor("a controller-manager to lead again", () => leaderSince(api, "kube-controller-manager", since), {
+    seconds: 90,
+    hint: "crictl ps -a --name kube-controller-manager; crictl logs ID",
+  });
+  if (leader) say(`${leader}: leads`);
+}
+
+function closeNext(master: Master): string {
+  const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
+  const hint = others.length > 0 ? `the same on ${others.join(", ")}, then ` : "";
+  return `${hint}./bunw scripts/04-sa-tokens.ts`;
+}
+
+function adminApi({ facts }: Master): KubeApi {
+  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
+  if (!admin) throw new Fail("There is no /etc/kubernetes/admin.conf", { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  return KubeApi.from(admin, localServer(facts));
+}
+
+function options() {
+  return parseArgs({ options: OPTIONS, allowPositionals: true });
+}
+
+if (import.meta.main) await run(main);
