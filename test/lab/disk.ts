@@ -1,0 +1,122 @@
+/** A node's disk: a directory with an /etc of its own. /usr is this machine's, mounted below; see node-root.sh. */
+import { randomBytes } from "node:crypto";
+import { existsSync, globSync } from "node:fs";
+import { chmod, copyFile, cp, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { LAB } from "./state.ts";
+
+/** Of this machine's /etc only what programs need to run; nothing of whoever uses it. */
+const FROM_OUR_ETC = [
+  "alternatives",
+  "bash.bashrc",
+  "ca-certificates.conf",
+  "debian_version",
+  "default/nss",
+  "ethertypes",
+  "group",
+  "iptables",
+  "ld.so.cache",
+  "ld.so.conf",
+  "ld.so.conf.d",
+  "localtime",
+  "login.defs",
+  "nsswitch.conf",
+  "os-release",
+  "pam.d",
+  "passwd",
+  "profile",
+  "protocols",
+  "rpc",
+  "security",
+  "services",
+  "shells",
+  "ssl/certs",
+  "ssl/openssl.cnf",
+];
+
+const KEPT_UNITS = ["systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"];
+
+export type DiskSpec = { hostName: string; hosts: readonly string[]; podSubnet: string; pauseImage: string };
+
+/** Makes the disk of node `name`; returns its directory. */
+export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
+  const disk = join(LAB, "nodes", name);
+  const root = join(disk, "root");
+  const directories = [
+    "usr",
+    "etc",
+    "var/lib",
+    "var/log/journal",
+    "var/tmp",
+    "var/cache",
+    "root",
+    "run",
+    "tmp",
+    "proc",
+    "sys",
+    "dev",
+    "opt",
+  ];
+  for (const dir of [...directories, "mnt", "srv", "home"]) await mkdir(join(root, dir), { recursive: true });
+  for (const dir of ["usr", "usr.work"]) await mkdir(join(disk, dir), { recursive: true });
+  for (const link of ["bin", "sbin", "lib", "lib64"]) await symlink(`usr/${link}`, join(root, link));
+  await symlink("/run", join(root, "var/run"));
+  await symlink("/run/lock", join(root, "var/lock"));
+  for (const dir of ["tmp", "var/tmp"]) await chmod(join(root, dir), 0o1777);
+  await chmod(join(root, "root"), 0o700);
+  await fillEtc(join(root, "etc"), spec);
+  await maskUnits(join(root, "etc/systemd/system"));
+  return disk;
+}
+
+async function fillEtc(etc: string, spec: DiskSpec) {
+  for (const path of FROM_OUR_ETC) {
+    if (!existsSync(join("/etc", path))) continue;
+    await cp(join("/etc", path), join(etc, path), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+  }
+  await cp(join(import.meta.dir, "node-etc"), etc, { recursive: true });
+  const containerd = join(etc, "containerd/config.toml");
+  await writeFile(containerd, (await readFile(containerd, "utf8")).replace("@PAUSE_IMAGE@", spec.pauseImage));
+  await writeFile(join(etc, "hostname"), `${spec.hostName}\n`);
+  await writeFile(join(etc, "machine-id"), `${randomBytes(16).toString("hex")}\n`);
+  await writeFile(join(etc, "hosts"), ["127.0.0.1 localhost", ...spec.hosts, ""].join("\n"));
+  await writeFile(join(etc, "fstab"), "");
+  // Nobody answers there; but 127.0.0.1 would make CoreDNS stop over a forwarding loop.
+  await writeFile(join(etc, "resolv.conf"), "nameserver 10.250.0.254\n");
+  await writeFile(join(etc, "shadow"), "root:*:20000:0:99999:7:::\n", { mode: 0o600 });
+  await mkdir(join(etc, "cni/net.d"), { recursive: true });
+  await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(podNetwork(spec.podSubnet), null, 2));
+}
+
+/** Pods of one node hang on a bridge; host-local hands out addresses. /run forgets them when the node loses power, as it should. */
+function podNetwork(subnet: string) {
+  const ipam = { type: "host-local", ranges: [[{ subnet }]], routes: [{ dst: "0.0.0.0/0" }], dataDir: "/run/cni-ipam" };
+  return {
+    cniVersion: "1.0.0",
+    name: "lab",
+    plugins: [
+      { type: "bridge", bridge: "cni0", isGateway: true, ipMasq: false, hairpinMode: true, ipam },
+      { type: "portmap", capabilities: { portMappings: true } },
+    ],
+  };
+}
+
+/** A node needs a journal, containerd and a kubelet. All else that this machine's systemd would start is hardware, logins or chores. */
+async function maskUnits(units: string) {
+  const started = globSync("/usr/lib/systemd/system/*.target.wants/*").map((path) => basename(path));
+  for (const unit of new Set(started)) if (!KEPT_UNITS.includes(unit)) await symlink("/dev/null", join(units, unit));
+  await mkdir(join(units, "multi-user.target.wants"));
+  for (const unit of ["containerd.service", "kubelet.service"])
+    await symlink(`/etc/systemd/system/${unit}`, join(units, "multi-user.target.wants", unit));
+}
+
+/** Puts the programs a node has in /usr/local/bin into one folder, by hard link where the file system allows. */
+export async function collectPrograms(programs: Map<string, string>, names: readonly string[]): Promise<string> {
+  const bin = join(LAB, "bin");
+  await mkdir(bin, { recursive: true });
+  for (const name of names) {
+    await copyFile(programs.get(name)!, join(bin, name));
+    await chmod(join(bin, name), 0o755);
+  }
+  return bin;
+}

@@ -1,0 +1,11 @@
+/** Removes the lab without a trace; its logs stay. */
+import { run } from "../../shared/run.ts";
+import { Cluster } from "./cluster.ts";
+import { lock } from "./state.ts";
+
+async function main() {
+  await lock({ waitSeconds: 10 });
+  await Cluster.attach().down();
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,113 @@
+/**
+ * What this cluster's operator once chose, all of it different from kubeadm's defaults, so that a repair which falls back on defaults
+ * is caught. Names and addresses are the lab's own.
+ */
+import { stringify } from "yaml";
+import { BALANCER } from "./network.ts";
+import type { Node } from "./node.ts";
+import { KUBERNETES } from "./pins.ts";
+
+export const ENDPOINT = "lab-api:6443";
+const KUBEADM = { apiVersion: "kubeadm.k8s.io/v1beta4" };
+const CRI = "unix:///run/containerd/containerd.sock";
+
+export const AUDIT_POLICY = stringify({
+  apiVersion: "audit.k8s.io/v1",
+  kind: "Policy",
+  omitStages: ["RequestReceived"],
+  rules: [{ level: "Metadata" }],
+});
+
+/** A flag and a variable somebody wrote into the manifest by hand: no kubeadm configuration knows them. */
+export const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
+
+export function initConfig(node: Node) {
+  return documents([
+    { ...KUBEADM, kind: "InitConfiguration", localAPIEndpoint: apiOn(node), nodeRegistration: registration(node) },
+    clusterConfiguration(),
+    kubeletConfiguration(),
+    kubeProxyConfiguration(),
+  ]);
+}
+
+export function joinConfig(node: Node, join: { token: string; caCertHash: string; certificateKey?: string }) {
+  const discovery = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
+  const controlPlane = join.certificateKey && { controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey } };
+  return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration: registration(node), ...(controlPlane || {}) }]);
+}
+
+function apiOn(node: Node) {
+  return { advertiseAddress: node.ip, bindPort: 6443 };
+}
+
+function registration(node: Node) {
+  return { name: node.nodeName, criSocket: CRI, kubeletExtraArgs: args({ "node-ip": node.ip }) };
+}
+
+function clusterConfiguration() {
+  const policy = "/etc/kubernetes/audit-policy.yaml";
+  const volume = (name: string, path: string, pathType: string, readOnly: boolean) => ({
+    name,
+    hostPath: path,
+    mountPath: path,
+    pathType,
+    readOnly,
+  });
+  return {
+    ...KUBEADM,
+    kind: "ClusterConfiguration",
+    kubernetesVersion: KUBERNETES,
+    clusterName: "labcluster",
+    controlPlaneEndpoint: ENDPOINT,
+    networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
+    apiServer: {
+      certSANs: ["extra.lab.example", BALANCER],
+      extraArgs: args({
+        "audit-log-path": "/var/log/kubernetes/audit.log",
+        "audit-log-maxage": "7",
+        "audit-policy-file": policy,
+        profiling: "false",
+      }),
+      extraVolumes: [volume("audit-policy", policy, "File", true), volume("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
+    },
+    controllerManager: { extraArgs: args({ "node-monitor-grace-period": "40s", "terminated-pod-gc-threshold": "50" }) },
+    scheduler: { extraArgs: args({ profiling: "false", v: "1" }) },
+    etcd: {
+      local: {
+        extraArgs: args({ "auto-compaction-mode": "periodic", "auto-compaction-retention": "8h", "quota-backend-bytes": "4294967296" }),
+      },
+    },
+  };
+}
+
+function kubeletConfiguration() {
+  return {
+    apiVersion: "kubelet.config.k8s.io/v1beta1",
+    kind: "KubeletConfiguration",
+    serverTLSBootstrap: true,
+    cgroupDriver: "cgroupfs",
+    failSwapOn: false,
+    // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
+    oomScoreAdj: 0,
+    evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+  };
+}
+
+function kubeProxyConfiguration() {
+  return {
+    apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
+    kind: "KubeProxyConfiguration",
+    mode: "iptables",
+    oomScoreAdj: 0,
+    // These sysctls belong to the whole machine, not to a namespace: leave them alone.
+    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
+  };
+}
+
+function args(values: Record<string, string>) {
+  return Object.entries(values).map(([name, value]) => ({ name, value }));
+}
+
+function documents(list: object[]) {
+  return list.map((document) => stringify(document)).join("---\n");
+}

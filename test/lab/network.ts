@@ -1,0 +1,65 @@
+/**
+ * The lab's wires: one namespace is the switch, each node's eth0 is a cable into it. Nothing of this is on the machine's own network,
+ * and nothing leads out of it. The API's balancer sits in the switch.
+ */
+import { openSync } from "node:fs";
+import { join } from "node:path";
+import { cgroupsOf, JOIN, makeCgroups } from "./cgroups.ts";
+import { sh } from "./shell.ts";
+import { LAB, markOf, record } from "./state.ts";
+
+export const SWITCH = "kpr-switch";
+const GATEWAY = "10.250.0.1";
+export const BALANCER = "10.250.0.10";
+
+export async function makeSwitch() {
+  await makeNamespace(SWITCH);
+  await ip(SWITCH, "link add br0 type bridge");
+  for (const address of [GATEWAY, BALANCER]) await ip(SWITCH, `addr add ${address}/24 dev br0`);
+  await ip(SWITCH, "link set br0 up");
+}
+
+/** A namespace for a node and its cable. The name of a network device holds 15 characters at most. */
+export async function plugIn(namespace: string, address: string) {
+  await makeNamespace(namespace);
+  const port = `v${address.replaceAll(".", "").slice(-12)}`;
+  await sh(["ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
+  await ip(SWITCH, `link set ${port} master br0 up`);
+  await ip(namespace, `addr add ${address}/24 dev eth0`);
+  await ip(namespace, "link set eth0 up");
+  await ip(namespace, `route add default via ${GATEWAY}`);
+  await sh(["ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
+}
+
+/** Pods of other nodes are reached through their nodes. */
+export async function routeTo(namespace: string, subnet: string, via: string) {
+  await ip(namespace, `route replace ${subnet} via ${via}`);
+}
+
+async function makeNamespace(name: string) {
+  record((state) => state.namespaces.push(name));
+  await sh(["ip", "netns", "add", name]);
+  await ip(name, "link set lo up");
+}
+
+async function ip(namespace: string, args: string) {
+  await sh(["ip", "-n", namespace, ...args.split(" ")]);
+}
+
+export async function startBalancer(program: string, masters: readonly string[]) {
+  const cgroups = cgroupsOf("balancer");
+  record((state) => state.cgroups.push(...cgroups));
+  makeCgroups(cgroups);
+  const backends = masters.map((address) => `${address}:6443`);
+  const command = ["setsid", "ip", "netns", "exec", SWITCH, program, `${BALANCER}:6443`, ...backends];
+  const log = openSync(join(LAB, "logs", "balancer.log"), "w");
+  const proc = Bun.spawn(["sh", "-c", JOIN, "sh", ...command], {
+    env: { PATH: process.env.PATH!, CGROUPS: cgroups.join(" ") },
+    stdin: "ignore",
+    stdout: log,
+    stderr: log,
+  });
+  proc.unref();
+  const mark = markOf(proc.pid);
+  if (mark) record((state) => state.processes.push({ ...mark, what: "balancer" }));
+}

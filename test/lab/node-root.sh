@@ -1,0 +1,53 @@
+#!/bin/sh
+# The first process of a node, already in its own namespaces: builds the root file system out of $DISK, then becomes systemd.
+#   DISK: the node's directory   BIN: its programs   NODE_HOSTNAME   CGROUP_MOUNTS: name:options ...
+set -eu
+root=$DISK/root
+hostname "$NODE_HOSTNAME"
+mount --bind "$root" "$root"
+cd "$root"
+
+# Our /usr below the node's own changes: a node may write there (kubelet's plugin directory), and this machine never sees it.
+mount -t overlay -o "lowerdir=/usr,upperdir=$DISK/usr,workdir=$DISK/usr.work" overlay usr
+mkdir -p usr/lib/modules usr/local/bin
+mount --bind "$BIN" usr/local/bin
+mount -o remount,bind,ro usr/local/bin
+
+mount -t proc proc proc
+mount -t sysfs sysfs sys
+mount -t tmpfs -o mode=755 tmpfs run
+mkdir run/lock
+
+mount -t tmpfs -o mode=755 tmpfs dev
+for device in null zero full random urandom tty kmsg fuse; do
+  [ -e "/dev/$device" ] || continue
+  touch "dev/$device"
+  mount --bind "/dev/$device" "dev/$device"
+done
+mkdir dev/pts dev/shm dev/mqueue
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+mount -t tmpfs tmpfs dev/shm
+mount -t mqueue mqueue dev/mqueue
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin
+ln -s fd/1 dev/stdout
+ln -s fd/2 dev/stderr
+touch dev/console
+mount --bind /dev/null dev/console
+# Without the disk's device the kubelet complains about its statistics every few seconds.
+disk=$(findmnt -no SOURCE -T "$DISK" | sed 's/\[.*//')
+if [ -b "$disk" ]; then mkdir -p "dev/$(dirname "${disk#/dev/}")"; cp -a "$disk" "dev/${disk#/dev/}"; fi
+
+mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
+for hierarchy in $CGROUP_MOUNTS; do
+  mkdir "sys/fs/cgroup/${hierarchy%%:*}"
+  mount -t cgroup -o "${hierarchy#*:}" cgroup "sys/fs/cgroup/${hierarchy%%:*}"
+done
+
+pivot_root . mnt
+cd /
+umount -l /mnt
+mount --make-rshared /
+exec env -i container=lab PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+  /lib/systemd/systemd --unit=multi-user.target --log-target=console --show-status=no

@@ -1,0 +1,61 @@
+/**
+ * What the lab is made of: every program with its Go module and version. Nothing here reads the machine.
+ *
+ * Each build is a wrapper module that requires `module` at `version` and compiles `packages`; see go-build.ts.
+ */
+export type GoBuild = {
+  name: string;
+  module: string;
+  version: string;
+  /** Import path of each main package; the program is called after its last element, unless that is a version such as v3. */
+  packages: readonly string[];
+  ldflags?: string;
+  /** k8s.io/kubernetes only: its staging modules are published as v0.MINOR.PATCH and take the place of `./staging`. */
+  stagingVersion?: string;
+};
+
+export const KUBERNETES = "v1.34.4";
+
+export const KUBERNETES_PROGRAMS = [
+  "kubeadm",
+  "kubelet",
+  "kube-apiserver",
+  "kube-controller-manager",
+  "kube-scheduler",
+  "kube-proxy",
+  "kubectl",
+] as const;
+
+/** Their image names are another matter: those are what `kubeadm config images list` says. */
+export const OTHERS: readonly GoBuild[] = [
+  { name: "etcd", module: "go.etcd.io/etcd/server/v3", version: "v3.6.5", packages: ["go.etcd.io/etcd/server/v3"] },
+  {
+    name: "containerd",
+    module: "github.com/containerd/containerd/v2",
+    version: "v2.2.9",
+    packages: ["containerd", "containerd-shim-runc-v2", "ctr"].map((program) => `github.com/containerd/containerd/v2/cmd/${program}`),
+    ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.2.9",
+  },
+  {
+    name: "crictl",
+    module: "sigs.k8s.io/cri-tools",
+    version: "v1.34.0",
+    packages: ["sigs.k8s.io/cri-tools/cmd/crictl"],
+    ldflags: "-X sigs.k8s.io/cri-tools/pkg/version.Version=v1.34.0",
+  },
+  { name: "coredns", module: "github.com/coredns/coredns", version: "v1.12.1", packages: ["github.com/coredns/coredns"] },
+];
+
+/** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */
+export function kubernetesBuild(version: string, programs: readonly string[]): GoBuild {
+  const [, minor, patch] = version.split(".");
+  const stamp = "-X k8s.io/component-base/version";
+  return {
+    name: programs.length === 1 ? programs[0]! : "kubernetes",
+    module: "k8s.io/kubernetes",
+    version,
+    packages: programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
+    ldflags: `${stamp}.gitVersion=${version} ${stamp}.gitMajor=1 ${stamp}.gitMinor=${minor} ${stamp}.gitTreeState=clean`,
+    stagingVersion: `v0.${minor}.${patch}`,
+  };
+}

@@ -1,0 +1,139 @@
+// workload is what runs in the lab's pods. Each mode is a program an operator has in production:
+//
+//	workload web               answers every HTTP request
+//	workload caller URL        calls a Service
+//	workload asker             calls the API; reads its token and the CA again for each call
+//	workload asker-cached      calls the API; read its token and the CA when it started, once
+//	workload sleep             does nothing
+//
+// caller and asker write one JSON line per call to stdout and, so that it can be read while the API is down, to the file $HEARTBEAT.
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+
+func main() {
+	if len(os.Args) < 2 {
+		log.Fatal("usage: workload web|caller URL|asker|asker-cached|sleep")
+	}
+	go exitOnTerm()
+	switch os.Args[1] {
+	case "web":
+		log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })))
+	case "caller":
+		heartbeat(200*time.Millisecond, func() error {
+			return get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, os.Args[2], "")
+		})
+	case "asker":
+		heartbeat(500*time.Millisecond, func() error {
+			client, token, err := credentials()
+			if err != nil {
+				return err
+			}
+			return get(client, podsURL(), token)
+		})
+	case "asker-cached":
+		client, token, err := credentials()
+		if err != nil {
+			log.Fatal(err)
+		}
+		heartbeat(500*time.Millisecond, func() error { return get(client, podsURL(), token) })
+	case "sleep":
+		select {}
+	default:
+		log.Fatalf("no mode %q", os.Args[1])
+	}
+}
+
+// exitOnTerm is needed as PID 1 has no default action for signals.
+func exitOnTerm() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	<-signals
+	os.Exit(0)
+}
+
+type beat struct {
+	T   int64  `json:"t"`
+	OK  bool   `json:"ok"`
+	Err string `json:"err,omitempty"`
+}
+
+func heartbeat(interval time.Duration, call func() error) {
+	var out io.Writer = os.Stdout
+	if path := os.Getenv("HEARTBEAT"); path != "" {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			log.Fatal(err)
+		}
+		out = io.MultiWriter(os.Stdout, file)
+	}
+	lines := json.NewEncoder(out)
+	for tick := time.Tick(interval); ; <-tick {
+		now := beat{T: time.Now().UnixMilli(), OK: true}
+		if err := call(); err != nil {
+			now.OK, now.Err = false, err.Error()
+		}
+		if err := lines.Encode(now); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+func podsURL() string {
+	namespace, err := os.ReadFile(account + "namespace")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return fmt.Sprintf("https://%s:%s/api/v1/namespaces/%s/pods?limit=1", os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT"), namespace)
+}
+
+func credentials() (*http.Client, string, error) {
+	token, err := os.ReadFile(account + "token")
+	if err != nil {
+		return nil, "", err
+	}
+	ca, err := os.ReadFile(account + "ca.crt")
+	if err != nil {
+		return nil, "", err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
+	return &http.Client{Transport: transport}, strings.TrimSpace(string(token)), nil
+}
+
+func get(client *http.Client, url, token string) error {
+	client.Timeout = 2 * time.Second
+	request, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%d %.120s", response.StatusCode, strings.ReplaceAll(string(body), "\n", " "))
+	}
+	return err
+}

@@ -1,0 +1,29 @@
+/** Builds the lab's cluster and leaves it up. */
+import { parseArgs } from "node:util";
+import { run } from "../../shared/run.ts";
+import { Cluster } from "./cluster.ts";
+import { unlock } from "./state.ts";
+
+const USAGE = `usage: ./bunw test/lab/up.ts [--masters 1] [--workers 1]
+
+Builds a real kubeadm cluster out of namespaces on this machine and leaves it up. Needs root; the first time it compiles Kubernetes
+(about 10 minutes on two cores). A lab that is up already is removed first.
+
+  ./bunw test/lab/enter.ts cp1                     a shell on a node
+  ./bunw test/lab/enter.ts cp1 kubectl get pods -A
+  ./bunw test/lab/down.ts                          removes it without a trace`;
+
+async function main() {
+  const { values } = parseArgs({
+    options: { masters: { type: "string", default: "1" }, workers: { type: "string", default: "1" }, help: { type: "boolean" } },
+  });
+  if (values.help) return console.log(USAGE);
+  const onProgress = (line: string) => console.error(`  ${line}`);
+  const cluster = await Cluster.up({ masters: Number(values.masters), workers: Number(values.workers), onProgress });
+  unlock();
+  console.log(await cluster.kubectl("get", "nodes", "-o", "wide"));
+  console.log(`./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts`);
+  process.exit(0);
+}
+
+if (import.meta.main) await run(main);
