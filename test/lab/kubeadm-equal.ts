@@ -129,7 +129,7 @@ function describeCert(pem: string): Record<string, string> {
     subject: hex(cert.subjectName.toArrayBuffer()),
     issuer: hex(cert.issuerName.toArrayBuffer()),
     minutes: String(Math.round((cert.notAfter.getTime() - cert.notBefore.getTime()) / 60_000)),
-    begins: `${Math.round((Date.now() - cert.notBefore.getTime()) / 60_000)} min ago`,
+    begins: `5 to 10 minutes ago: ${minutesSince(cert.notBefore) >= 5 && minutesSince(cert.notBefore) < 10}`,
     key: String(algorithmOf(pem)),
     signature: JSON.stringify(cert.signatureAlgorithm),
     extensions: cert.extensions.map((extension) => extension.type).join(" "),
@@ -164,6 +164,10 @@ function differences(theirs: Description, ours: Description): string[] {
     const fields = [...new Set([...Object.keys(kubeadm), ...Object.keys(own)])].filter((field) => kubeadm[field] !== own[field]);
     return fields.map((field) => `${name} ${field}: kubeadm ${kubeadm[field]}, ours ${own[field]}`);
   });
+}
+
+function minutesSince(date: Date): number {
+  return (Date.now() - date.getTime()) / 60_000;
 }
 
 function hex(bytes: ArrayBuffer): string {
