@@ -9,7 +9,7 @@ import { readHeartbeats } from "./heartbeat-files.ts";
 import type { Lab } from "./machine.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { masterSamples, type Scenario, type Scene } from "./scene.ts";
-import { allPodsReady, away, containersGone, endpointsLost, podsEvicted, renewals, type Sample } from "./watch.ts";
+import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
 
 /** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
@@ -71,7 +71,7 @@ function whatWasSeen(scene: Scene, times: Times) {
     endpointsLostSeconds: endpointsLost(master, zero),
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
-    podsReady: allPodsReady(master, times.last ?? end),
+    podsReady: podsReadySince(master),
   };
 }
 
@@ -104,7 +104,6 @@ const AFTER = "after";
 /** Moments in milliseconds; undefined is "never". */
 interface Times {
   first: number | undefined;
-  last: number | undefined;
   part4: number;
   part4End: number;
   etcd: number | undefined;
@@ -121,7 +120,6 @@ function timesOf(scene: Scene): Times {
   const renewed = renewals(masterSamples(scene).flat(), api ?? Number.POSITIVE_INFINITY);
   return {
     first: started(steps.find((step) => step.part !== undefined)),
-    last: ended(steps.at(-1)),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
     part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
     etcd: firstReturn(masterSamples(scene), "etcd", zero),
@@ -148,7 +146,7 @@ function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
-  return Math.max(0, ...(ends as number[])) || podsReady;
+  return Math.max(podsReady, ...(ends as number[]));
 }
 
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {
