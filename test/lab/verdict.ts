@@ -5,8 +5,8 @@ import { VERSION } from "../../shared/run.ts";
 import { liveChecks, recordedChecks } from "./checks.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./facts.ts";
 import { measure, type Phase } from "./heartbeat.ts";
-import { readHeartbeats } from "./heartbeat-files.ts";
-import type { Lab } from "./machine.ts";
+import { readHeartbeats, SERVICE_CALLER } from "./heartbeat-files.ts";
+import { kubectl, type Lab } from "./machine.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { masterSamples, type Scenario, type Scene } from "./scene.ts";
 import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
@@ -58,7 +58,7 @@ function whatWasSeen(scene: Scene, times: Times) {
   const { zero, lab } = scene;
   const end = Date.now();
   const heartbeats = readHeartbeats(lab).map((file) => measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }));
-  const services = heartbeats.filter(({ name }) => name.startsWith("service")).flatMap(({ phases }) => phases);
+  const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
   const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
   const gone = (from: number, to: number) => scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to));
   const master = masterSamples(scene)[0]!;
@@ -119,7 +119,7 @@ function timesOf(scene: Scene): Times {
   const api = firstReturn(masterSamples(scene), "api", zero);
   const renewed = renewals(masterSamples(scene).flat(), api ?? Number.POSITIVE_INFINITY);
   return {
-    first: started(steps.find((step) => step.part !== undefined)),
+    first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
     part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
     etcd: firstReturn(masterSamples(scene), "etcd", zero),
@@ -169,16 +169,11 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   return [...answering("etcd", "etcd"), ...answering("api", "API"), ...nodes];
 }
 
-/** Typed in the node, so that the token goes by standard input. */
-const KUBECTL = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
-
 async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   const reviews = await Promise.all(
     tokens.map((token) => {
       const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", metadata: {}, spec: { token } };
-      return lab.masters[0]!.run([...KUBECTL, "create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], {
-        input: JSON.stringify(review),
-      });
+      return kubectl(lab, ["create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], JSON.stringify(review));
     }),
   );
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;
