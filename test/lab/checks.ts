@@ -2,7 +2,7 @@
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { type Changes, type Item, list } from "./facts.ts";
-import type { Lab, Machine } from "./machine.ts";
+import { kubectl, type Lab, type Machine } from "./machine.ts";
 import type { Check, Heartbeat, Step } from "./rehearsal.ts";
 import { masterSamples, type Scene } from "./scene.ts";
 
@@ -64,25 +64,15 @@ function isReady(pod: Item): boolean {
 }
 
 async function podOn(lab: Lab, node: Machine) {
-  const nodes = await list(lab, "nodes");
-  const name = nodes.find((item) => nodeIs(item, node))?.metadata.name;
-  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === name && isReady(pod));
+  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === node.nodeName && isReady(pod));
   const pod = pods.find(({ metadata }) => metadata.namespace !== "kube-system") ?? pods[0];
-  if (!pod) throw new Fail(`No Ready pod on ${node.name}`, { hint: "kubectl get pods -A -o wide, with --keep" });
+  if (!pod) throw new Fail(`No Ready pod on ${node.nodeName}`, { hint: "kubectl get pods -A -o wide, with --keep" });
   return pod;
-}
-
-/** A worker's Node may have another name than its host. */
-function nodeIs(item: Item, node: Machine) {
-  const addresses = (item.status?.addresses ?? []) as { address: string }[];
-  return (
-    [item.metadata.name, item.metadata.name.split(".")[0]].includes(node.name) || addresses.some(({ address }) => address === node.name)
-  );
 }
 
 async function logs(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
-  const { exitCode, stderr } = await lab.kubectl("logs", "-n", metadata.namespace!, metadata.name, "--tail=1", "--request-timeout=20s");
+  const { exitCode, stderr } = await kubectl(lab, ["logs", "-n", metadata.namespace!, metadata.name, "--tail=1"]);
   if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "is the apiserver-kubelet-client certificate signed by the kubelet's CA?" });
   return `${metadata.namespace}/${metadata.name}`;
 }
@@ -90,7 +80,7 @@ async function logs(lab: Lab, node: Machine) {
 /** The images hold little: that the program is missing *inside the container* is an answer from there, too. */
 async function exec(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
-  const { exitCode, stderr } = await lab.kubectl("exec", "-n", metadata.namespace!, metadata.name, "--", "true");
+  const { exitCode, stderr } = await kubectl(lab, ["exec", "-n", metadata.namespace!, metadata.name, "--", "true"]);
   if (exitCode !== 0 && !/executable file not found|no such file/.test(stderr)) throw new Fail(stderr.trim(), { hint: "see kubectl logs" });
   return `${metadata.namespace}/${metadata.name}`;
 }

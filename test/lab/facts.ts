@@ -3,7 +3,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { Fail } from "../../shared/fail.ts";
-import type { Lab, Machine } from "./machine.ts";
+import { kubectl, type Lab, type Machine } from "./machine.ts";
 
 export interface Facts {
   kubernetes: string;
@@ -46,7 +46,7 @@ export function factsOnDisk(lab: Lab): Facts {
 }
 
 export async function list(lab: Lab, kind: string): Promise<Item[]> {
-  const { stdout, stderr, exitCode } = await lab.kubectl("get", kind, "--all-namespaces", "-o", "json", "--request-timeout=20s");
+  const { stdout, stderr, exitCode } = await kubectl(lab, ["get", kind, "--all-namespaces", "-o", "json"]);
   if (exitCode !== 0) throw new Fail(`Cannot list ${kind}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
   return (JSON.parse(stdout) as { items: Item[] }).items;
 }

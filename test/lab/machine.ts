@@ -1,6 +1,9 @@
 /** What a rehearsal needs of a lab: the part of cluster.ts's API it uses, so that facts and scenarios can be tried on pretend ones. */
 export interface Machine {
+  /** The lab's word for it: cp1, w1. */
   name: string;
+  /** Its name in the cluster, which may be another. */
+  nodeName: string;
   run(command: string[], options?: { input?: string; env?: Record<string, string>; cwd?: string }): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;
@@ -16,6 +19,10 @@ export interface Lab {
   nodes: Machine[];
   masters: Machine[];
   workers: Machine[];
-  node(name: string): Machine;
-  kubectl(...args: string[]): Promise<Output>;
+}
+
+/** Asks as an operator on the first master would; a refusal is an answer. */
+export function kubectl(lab: Lab, args: string[], input?: string): Promise<Output> {
+  const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=20s", ...args];
+  return lab.masters[0]!.run(command, input === undefined ? {} : { input });
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
-import type { Lab, Machine } from "./machine.ts";
+import { kubectl, type Lab, type Machine } from "./machine.ts";
 import type { Moment, Step } from "./rehearsal.ts";
 import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
 import { containersAt, type Sample, watch } from "./watch.ts";
@@ -65,7 +65,7 @@ async function unpackKit(node: Machine, kit: string) {
 /** Tokens signed with the old sa.key: those in Secrets, and a fresh one. */
 async function tokensOf(lab: Lab): Promise<string[]> {
   const secrets = (await list(lab, "secrets")).filter((secret) => secret.type === "kubernetes.io/service-account-token");
-  const fresh = await lab.kubectl("create", "token", "default", "--duration=24h");
+  const fresh = await kubectl(lab, ["create", "token", "default", "--duration=24h"]);
   return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
 }
 

@@ -5,11 +5,11 @@ import { VERSION } from "../../shared/run.ts";
 import { liveChecks, recordedChecks } from "./checks.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./facts.ts";
 import { measure, type Phase } from "./heartbeat.ts";
-import { readHeartbeats } from "./heartbeat-files.ts";
-import type { Lab } from "./machine.ts";
+import { readHeartbeats, SERVICE_CALLER } from "./heartbeat-files.ts";
+import { kubectl, type Lab } from "./machine.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { masterSamples, type Scenario, type Scene } from "./scene.ts";
-import { allPodsReady, away, containersGone, endpointsLost, podsEvicted, renewals, type Sample } from "./watch.ts";
+import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
 
 /** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
@@ -58,7 +58,7 @@ function whatWasSeen(scene: Scene, times: Times) {
   const { zero, lab } = scene;
   const end = Date.now();
   const heartbeats = readHeartbeats(lab).map((file) => measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }));
-  const services = heartbeats.filter(({ name }) => name.startsWith("service")).flatMap(({ phases }) => phases);
+  const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
   const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
   const gone = (from: number, to: number) => scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to));
   const master = masterSamples(scene)[0]!;
@@ -71,7 +71,7 @@ function whatWasSeen(scene: Scene, times: Times) {
     endpointsLostSeconds: endpointsLost(master, zero),
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
-    podsReady: allPodsReady(master, times.last ?? end),
+    podsReady: podsReadySince(master),
   };
 }
 
@@ -104,7 +104,6 @@ const AFTER = "after";
 /** Moments in milliseconds; undefined is "never". */
 interface Times {
   first: number | undefined;
-  last: number | undefined;
   part4: number;
   part4End: number;
   etcd: number | undefined;
@@ -120,8 +119,7 @@ function timesOf(scene: Scene): Times {
   const api = firstReturn(masterSamples(scene), "api", zero);
   const renewed = renewals(masterSamples(scene).flat(), api ?? Number.POSITIVE_INFINITY);
   return {
-    first: started(steps.find((step) => step.part !== undefined)),
-    last: ended(steps.at(-1)),
+    first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
     part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
     etcd: firstReturn(masterSamples(scene), "etcd", zero),
@@ -148,7 +146,7 @@ function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
-  return Math.max(0, ...(ends as number[])) || podsReady;
+  return Math.max(podsReady, ...(ends as number[]));
 }
 
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {
@@ -171,16 +169,11 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   return [...answering("etcd", "etcd"), ...answering("api", "API"), ...nodes];
 }
 
-/** Typed in the node, so that the token goes by standard input. */
-const KUBECTL = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
-
 async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   const reviews = await Promise.all(
     tokens.map((token) => {
       const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", metadata: {}, spec: { token } };
-      return lab.masters[0]!.run([...KUBECTL, "create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], {
-        input: JSON.stringify(review),
-      });
+      return kubectl(lab, ["create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], JSON.stringify(review));
     }),
   );
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;

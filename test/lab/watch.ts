@@ -109,7 +109,9 @@ export function endpointsLost(samples: Sample[], from: number): number {
   return lost;
 }
 
-/** The first look from `from` on at which every pod is Ready and none is leaving. */
-export function allPodsReady(samples: Sample[], from: number): number | undefined {
-  return samples.find((sample) => sample.t >= from && sample.pods?.every((pod) => pod.ready && !pod.leaving))?.t;
+/** Since when every pod has been Ready and none leaving; undefined when that does not hold at the end. */
+export function podsReadySince(samples: Sample[]): number | undefined {
+  const looks = samples.filter((sample) => sample.pods);
+  const lastBad = looks.findLastIndex((look) => look.pods!.some((pod) => !pod.ready || pod.leaving));
+  return looks[lastBad + 1]?.t;
 }

@@ -82,7 +82,7 @@ async function rejoinWorker(scene: Scene) {
 
 function notReady(scene: Scene, worker: Machine) {
   const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes;
-  return nodes?.some((node) => node.name.includes(worker.name) && !node.ready) ?? false;
+  return nodes?.some((node) => node.name === worker.nodeName && !node.ready) ?? false;
 }
 
 async function toggleControllerManager(scene: Scene) {

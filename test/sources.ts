@@ -1,0 +1,59 @@
+/** Reading TypeScript just well enough for house-style.test.ts: comments and strings are told from code. */
+
+export interface Source {
+  path: string;
+  text: string;
+}
+
+/** The text with comments blanked out; with `strings`, the insides of strings too. Same length, same lines. */
+export function blank(text: string, options: { strings: boolean }): string {
+  return text.replace(TOKEN, (token) => {
+    if (token.startsWith("//") || token.startsWith("/*")) return spaces(token);
+    if (!options.strings || /^[^"'`]/.test(token)) return token;
+    return token[0] + spaces(token.slice(1, -1)) + token.at(-1);
+  });
+}
+
+/** A regular expression literal is kept as it is, so that a quote in it opens no string. */
+const TOKEN =
+  /\/\/[^\n]*|\/\*[\s\S]*?\*\/|(?<=[=(,:[!&|?{};\n]\s*)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`/g;
+
+function spaces(token: string) {
+  return token.replace(/[^\n]/g, " ");
+}
+
+/** The arguments of each call that begins with `opening`, which ends in "(". */
+export function callsOf({ path, text }: Source, opening: string): { at: string; args: string[] }[] {
+  const code = blank(text, { strings: true });
+  const shown = blank(text, { strings: false });
+  const calls = [];
+  for (let index = code.indexOf(opening); index >= 0; index = code.indexOf(opening, index + 1)) {
+    const start = index + opening.length;
+    const cuts = [start, ...argumentEnds(code, start)];
+    const args = cuts.slice(1).map((end, i) => shown.slice(cuts[i]! + (i > 0 ? 1 : 0), end).trim());
+    calls.push({ at: `${path}:${lineOf(text, index)}`, args: args.filter(Boolean) });
+  }
+  return calls;
+}
+
+/** Where each argument ends: at a comma of this level, or at the closing bracket. */
+function argumentEnds(code: string, start: number): number[] {
+  const ends = [];
+  let depth = 0;
+  for (let index = start; index < code.length; index++) {
+    const letter = code[index]!;
+    if ("([{".includes(letter)) depth++;
+    else if (")]}".includes(letter) && depth-- === 0) return [...ends, index];
+    else if (letter === "," && depth === 0) ends.push(index);
+  }
+  throw new Error("a bracket is never closed");
+}
+
+export function lineOf(text: string, index: number) {
+  return text.slice(0, index).split("\n").length;
+}
+
+/** "path:line" of each match in the code, comments and strings aside. */
+export function matches({ path, text }: Source, pattern: RegExp): string[] {
+  return [...blank(text, { strings: true }).matchAll(pattern)].map((match) => `${path}:${lineOf(text, match.index)}`);
+}
