@@ -40,20 +40,20 @@ async function main() {
   console.error(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
 
   const checks = new Checks();
+  await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
   if (exists(values["etcd-data"])) await verifyMaster(checks, values["etcd-data"]);
-  await step("5.3 This node's kubelet", () => checkKubelet(checks, node));
   report(checks.all, values);
 }
 
 async function verifyMaster(checks: Checks, dataDir: string) {
   const master = await readMaster(dataDir);
-  await step("5.1 This master's files and servers", async () => {
+  await step("5.2 Check this master's files and servers", async () => {
     await checkFiles(checks, master);
     const admin = adminApi(master);
     if (admin) await checkServers(checks, master, admin);
     else await checks.check("API", "admin.conf", () => Promise.reject(new Error("missing: ./bunw scripts/02-control-plane.ts")));
   });
-  await step("5.2 The cluster's trust, tokens and nodes", async () => {
+  await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     const admin = adminApi(master);
     if (admin) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
   });
