@@ -5,12 +5,13 @@
  * Authorities and sa.key are different: they are the same on every master and everything hangs on them, so new ones are made only with
  * `newCas`. Without it a lost one stops the run.
  */
-import { certInfo, privateKeyOf, publicPem } from "./certificate.ts";
+import { certInfo, endOf, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS, subjectOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { moveAside } from "./file-tree.ts";
 import { readText, writeFile } from "./files.ts";
-import { issueCa, issueClient, issueLeaf, type KeyPair, keyPair, type Pair } from "./issue.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
+import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, writeKubeconfig } from "./kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey, type Finding } from "./pki.ts";
 import { say } from "./run.ts";
@@ -64,8 +65,8 @@ export function ensureServiceAccountKey(facts: ClusterFacts, options: EnsureOpti
  */
 export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: EnsureOptions): Promise<Ensured> {
   const { certs = [], kubeconfigs = [], serviceAccountKey = false } = wanted;
-  const keys = Array.from({ length: keysNeeded(wanted, facts, options) }, () => keyPair(facts.keyAlgorithm));
-  const job: Job = { facts, options, takeKey: () => keys.shift() ?? keyPair(facts.keyAlgorithm), authorities: new Map() };
+  const takeKey = keyStock(facts.keyAlgorithm, keysNeeded(wanted, facts, options));
+  const job: Job = { facts, options, takeKey, authorities: new Map() };
   const ensured: Ensured = { kept: [], written: [] };
   const note = (name: string, wrote: boolean) => (wrote ? ensured.written : ensured.kept).push(name);
 
@@ -124,8 +125,12 @@ async function ensureConfig(row: KubeconfigRow, job: Job): Promise<boolean> {
   const ca = authority("ca", row.name, job);
   const user = await issueClient(subjectOf(row, facts), ca, facts, { key: await job.takeKey() });
   setAside(finding, options);
-  const info = certInfo(user.cert);
-  return writeKubeconfig(row, facts, { ca: ca.cert, user }, `${info.cn}, until ${day(info.notAfter)}, to ${row.server(facts)}`);
+  return writeKubeconfig(
+    row,
+    facts,
+    { ca: ca.cert, user },
+    `${subjectOf(row, facts).cn}, until ${day(endOf(user.cert))}, to ${row.server(facts)}`,
+  );
 }
 
 async function ensureSa({ facts, options, takeKey }: Job): Promise<boolean> {
@@ -158,7 +163,7 @@ function authority(name: string, forName: string, { facts, authorities }: Job): 
 
 function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: string): boolean {
   writeFile(keyPath(row, facts.certificatesDir), key, { mode: 0o600 });
-  return writeFile(certPath(row, facts.certificatesDir), cert, { mode: 0o644, note: `until ${day(certInfo(cert).notAfter)}, ${note}` });
+  return writeFile(certPath(row, facts.certificatesDir), cert, { mode: 0o644, note: `until ${day(endOf(cert))}, ${note}` });
 }
 
 function keep({ paths, detail }: Finding): false {

@@ -3,24 +3,18 @@
  * missing, offline, and in half its time. The lab compares the two field by field.
  */
 import "reflect-metadata";
-import { generateKeyPair, randomBytes } from "node:crypto";
-import { promisify } from "node:util";
+import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import type { Names } from "./addresses.ts";
 import { certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
-import { type Cert, type ClusterFacts, type KeyAlgorithm, subjectOf } from "./certs.ts";
+import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
+import { type KeyPair, keyPair } from "./keys.ts";
 
 /** A certificate and its key in PEM: the key as PKCS#1 or SEC1, as kubeadm writes it. */
 export interface Pair {
   cert: string;
   key: string;
-}
-
-/** A fresh key: the private one in PEM, the public one as SPKI, in PEM. */
-export interface KeyPair {
-  key: string;
-  pub: string;
 }
 
 export interface IssueOptions {
@@ -59,23 +53,7 @@ const CURVES: Record<string, { name: string; hash: string }> = {
 
 const EXTENDED_USAGES = { server: x509.ExtendedKeyUsage.serverAuth, client: x509.ExtendedKeyUsage.clientAuth } as const;
 
-const generate = promisify(generateKeyPair);
 const signers = new WeakMap<Pair, Promise<Signer>>();
-
-/** Makes a key pair on a thread of its own: several at once use all cores. */
-export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
-  const [family, size = ""] = algorithm.split("-");
-  const pub = { type: "spki", format: "pem" } as const;
-  const { privateKey, publicKey } =
-    family === "RSA"
-      ? await generate("rsa", { modulusLength: Number(size), publicKeyEncoding: pub, privateKeyEncoding: { type: "pkcs1", format: "pem" } })
-      : await generate("ec", {
-          namedCurve: `P-${size.slice(1)}`,
-          publicKeyEncoding: pub,
-          privateKeyEncoding: { type: "sec1", format: "pem" },
-        });
-  return { key: privateKey, pub: publicKey };
-}
 
 /** A root: signed by itself, its own CN as its DNS name. */
 export async function issueCa(row: Cert, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "zx";
 import { CERTS, certRow, type KeyAlgorithm } from "../shared/certs.ts";
-import { issueCa, issueClient, issueLeaf, keyPair, type Pair } from "../shared/issue.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/issue.ts";
+import { keyPair } from "../shared/keys.ts";
 import { testFacts } from "./facts.ts";
 
 const quiet = $({ quiet: true });

@@ -4,7 +4,8 @@ import { certInfo, publicPem, serviceAccountKeyId } from "../shared/certificate.
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../shared/certs.ts";
 import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type Wanted } from "../shared/ensure-pki.ts";
 import { exists, list, readText, removeFile, setRoot, writeFile } from "../shared/files.ts";
-import { issueCa, issueClient, issueLeaf, type KeyPair, keyPair, type Pair } from "../shared/issue.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/issue.ts";
+import { type KeyPair, keyPair } from "../shared/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../shared/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../shared/pki.ts";
 import { mode } from "../shared/run.ts";
