@@ -1,25 +1,24 @@
 /** A real kubeadm cluster on this machine: from nothing to workloads that answer, and back to nothing. */
-import { existsSync, mkdirSync } from "node:fs";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdirSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { parseDocument } from "yaml";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { binaries } from "./binaries.ts";
 import { collectPrograms } from "./disk.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
-import { AUDIT_POLICY, HAND_EDIT, initConfig, joinConfig } from "./kubeadm-config.ts";
+import { approveServingCertificates, initFirstMaster, joinOthers } from "./kubeadm.ts";
+import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
-import { BALANCER, makeSwitch, routeTo, startBalancer } from "./network.ts";
+import { makeSwitch, routeTo, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages } from "./packages.ts";
-import { borrowSysctl, LAB, lock, readState, record, removeLab, unlock } from "./state.ts";
+import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
 export type ClusterOptions = { masters: number; workers: number; onProgress?: (line: string) => void; waitSeconds?: number };
 
 const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
-const MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 export class Cluster {
   readonly nodes: Node[];
@@ -72,20 +71,19 @@ export class Cluster {
   private async build(programs: Map<string, string>, options: ClusterOptions) {
     const phase = this.stopwatch(options.onProgress ?? (() => {}));
     await prepareMachine(programs);
-    const store = await imageStore(programs, async () => await makeScratchNode(programs));
+    const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
     phase("images");
-    await this.bootNodes(await specs(options, programs), store);
+    await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store);
     await startBalancer(
       programs.get("balancer")!,
       this.masters.map((node) => node.ip),
     );
     phase("booted");
-    await this.init();
+    await initFirstMaster(this);
     phase("init");
-    await this.joinAll();
+    await joinOthers(this);
     phase("joined");
-    await this.editByHand();
-    await this.approveServingCertificates();
+    await approveServingCertificates(this);
     await this.nodesReady();
     phase("ready");
     await deployWorkloads(this);
@@ -101,7 +99,7 @@ export class Cluster {
     };
   }
 
-  private async bootNodes(list: (NodeSpec & { podSubnet: string })[], store: string) {
+  private async bootNodes(list: NodeSpec[], store: string) {
     for (const spec of list) {
       const node = await Node.create(spec);
       this.nodes.push(node);
@@ -115,69 +113,6 @@ export class Cluster {
         hint: `test/lab/enter.ts ${node.name} journalctl -u containerd`,
       });
     }
-  }
-
-  private async init() {
-    const first = this.masters[0]!;
-    for (const node of this.masters) await writeAuditPolicy(node);
-    await writeFile(first.path("/root/kubeadm-init.yaml"), initConfig(first));
-    await first.must(["kubeadm", "init", "--config", "/root/kubeadm-init.yaml", "--upload-certs"]);
-    // One is enough here, and the second would only wait for a worker.
-    await this.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
-  }
-
-  private async joinAll() {
-    const first = this.masters[0]!;
-    const command = await first.must(["kubeadm", "token", "create", "--print-join-command"]);
-    const token = /--token (\S+)/.exec(command)![1]!;
-    const caCertHash = /--discovery-token-ca-cert-hash (\S+)/.exec(command)![1]!;
-    await Promise.all(this.workers.map(async (node) => await join_(node, { token, caCertHash })));
-    const others = this.masters.slice(1);
-    if (others.length === 0) return;
-    const upload = await first.must(["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", "/root/kubeadm-init.yaml"]);
-    const certificateKey = upload.trim().split("\n").at(-1)!;
-    // One after the other: etcd takes one new member at a time.
-    for (const node of others) await join_(node, { token, caCertHash, certificateKey });
-  }
-
-  /** Changes the API server's manifest as an operator in a hurry does, and waits until the kubelet has restarted it. */
-  private async editByHand() {
-    for (const node of this.masters) {
-      const file = node.path(MANIFEST);
-      const manifest = parseDocument(await Bun.file(file).text());
-      manifest.addIn(["spec", "containers", 0, "command"], HAND_EDIT.flag);
-      manifest.setIn(["spec", "containers", 0, "env"], [HAND_EDIT.env]);
-      // Outside the folder first: the kubelet would start a half-written manifest.
-      await writeFile(node.path("/etc/kubernetes/kube-apiserver.yaml.new"), manifest.toString());
-      await node.must(["mv", "/etc/kubernetes/kube-apiserver.yaml.new", MANIFEST]);
-      await waitFor(`the edited API server on ${node.name}`, async () => await this.servesEdited(node), {
-        seconds: 120,
-        hint: `test/lab/enter.ts ${node.name} crictl ps -a`,
-      });
-    }
-  }
-
-  private async servesEdited(node: Node) {
-    const running = await node.must(["pgrep", "-f", `kube-apiserver.*${HAND_EDIT.flag}`]);
-    const ready = await node.run(["curl", "-sfk", "-m2", `https://${node.ip}:6443/readyz`]);
-    return running !== "" && ready.stdout === "ok";
-  }
-
-  /** With serverTLSBootstrap nobody signs a kubelet's serving certificate until an operator says so. */
-  async approveServingCertificates() {
-    const wanted = new Set(this.nodes.map((node) => node.nodeName));
-    await waitFor(
-      "the serving certificates of all kubelets",
-      async () => {
-        const list = JSON.parse(await this.kubectl("get", "csr", "-o", "json")) as { items: SigningRequest[] };
-        const serving = list.items.filter((csr) => csr.spec.signerName === "kubernetes.io/kubelet-serving");
-        const pending = serving.filter((csr) => !csr.status.conditions);
-        if (pending.length > 0) await this.kubectl("certificate", "approve", ...pending.map((csr) => csr.metadata.name));
-        for (const csr of serving) if (csr.status.certificate) wanted.delete(csr.spec.username.replace("system:node:", ""));
-        return wanted.size === 0;
-      },
-      { seconds: 90, hint: "test/lab/enter.ts cp1 kubectl get csr" },
-    );
   }
 
   async nodesReady(seconds = 120) {
@@ -216,12 +151,6 @@ export class Cluster {
   }
 }
 
-type SigningRequest = {
-  metadata: { name: string };
-  spec: { signerName: string; username: string };
-  status: { conditions?: unknown[]; certificate?: string };
-};
-
 async function prepareMachine(programs: Map<string, string>) {
   // Kubelets set these for the whole machine, and many of them need more watches than Debian allows.
   for (const name of [
@@ -239,42 +168,12 @@ async function prepareMachine(programs: Map<string, string>) {
   await makeSwitch();
 }
 
-/** The node that imports the images, the first time. */
-async function makeScratchNode(programs: Map<string, string>) {
+/** Lends a node to import the images with, the first time, and forgets it. */
+async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
   const names = await imageNames(programs.get("kubeadm")!);
   const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };
   const node = await Node.start({ ...base, name: "scratch", ip: "10.250.0.250", hostName: "scratch", nodeName: "scratch" });
   await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 30, hint: `read ${LAB}/logs` });
-  return node;
-}
-
-/** Names and addresses are computed: cp1 is 10.250.0.11, w1 10.250.0.21; a worker's host name is not its node name. */
-async function specs({ masters, workers }: ClusterOptions, programs: Map<string, string>) {
-  if (masters > 9 || masters < 1 || workers > 200)
-    throw new Fail("The lab has 1 to 9 masters and 0 to 200 workers", { hint: "ask for fewer" });
-  const pause = pauseImage(await imageNames(programs.get("kubeadm")!));
-  const cps = Array.from({ length: masters }, (_, i) => ({ name: `cp${i + 1}`, ip: `10.250.0.${11 + i}`, hostName: `cp${i + 1}` }));
-  const ws = Array.from({ length: workers }, (_, i) => ({ name: `w${i + 1}`, ip: `10.250.0.${21 + i}`, hostName: `lab-w${i + 1}-host` }));
-  const all = [...cps, ...ws];
-  const hosts = [`${BALANCER} lab-api`, ...all.map(({ ip, hostName }) => `${ip} ${hostName}`)];
-  return all.map((node, i) => ({ ...node, nodeName: node.name, hosts, podSubnet: `10.244.${i}.0/24`, pauseImage: pause }));
-}
-
-async function writeAuditPolicy(node: Node) {
-  await mkdir(node.path("/etc/kubernetes"), { recursive: true });
-  await writeFile(node.path("/etc/kubernetes/audit-policy.yaml"), AUDIT_POLICY);
-}
-
-async function join_(node: Node, join: { token: string; caCertHash: string; certificateKey?: string }) {
-  await writeFile(node.path("/root/kubeadm-join.yaml"), joinConfig(node, join), { mode: 0o600 });
-  await node.must(["kubeadm", "join", "--config", "/root/kubeadm-join.yaml"]);
-}
-
-/** The scratch node is forgotten once its images are in the cache. */
-export async function forgetNode(node: Node) {
-  await node.kill();
-  record((state) => {
-    state.nodes = state.nodes.filter((other) => other.name !== node.name);
-  });
-  if (existsSync(node.path("/"))) await rm(join(node.path("/"), ".."), { recursive: true });
+  await use(node);
+  await node.remove();
 }

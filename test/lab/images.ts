@@ -62,20 +62,26 @@ function busybox() {
   return Object.fromEntries(["sh", "cat", "ls", "sleep", "wget", "nslookup", "ps", "date"].map((name) => [`/bin/${name}`, "/bin/busybox"]));
 }
 
-/** The containerd directory with all images in it; `boot` lends us a node to import them, the first time. */
-export async function imageStore(programs: Map<string, string>, boot: () => Promise<Node>): Promise<string> {
+/** The containerd directory with all images in it; `lend` gives us a node to import them, the first time. */
+export async function imageStore(
+  programs: Map<string, string>,
+  lend: (use: (node: Node) => Promise<void>) => Promise<void>,
+): Promise<string> {
   const list = await images(programs);
   return await cached(`images-${KUBERNETES}-${await fingerprint(list)}`, async (folder) => {
-    const node = await boot();
-    for (const image of list) {
-      const archive = node.path("/root/image.tar");
-      await writeArchive(image, archive);
-      await node.must(["ctr", "-n", "k8s.io", "images", "import", "/root/image.tar"]);
-      await rm(archive);
-    }
-    await node.must(["systemctl", "stop", "containerd"]);
-    await sh(["cp", "-a", node.path("/var/lib/containerd"), join(folder, "containerd")]);
+    await lend(async (node) => {
+      for (const image of list) await importImage(image, node);
+      await node.must(["systemctl", "stop", "containerd"]);
+      await sh(["cp", "-a", node.path("/var/lib/containerd"), join(folder, "containerd")]);
+    });
   });
+}
+
+async function importImage(image: Image, node: Node) {
+  const archive = node.path("/root/image.tar");
+  await writeArchive(image, archive);
+  await node.must(["ctr", "-n", "k8s.io", "images", "import", "/root/image.tar"]);
+  await rm(archive);
 }
 
 /**

@@ -18,12 +18,26 @@ export const AUDIT_POLICY = stringify({
   rules: [{ level: "Metadata" }],
 });
 
-/** A flag and a variable somebody wrote into the manifest by hand: no kubeadm configuration knows them. */
+/**
+ * A flag and a variable that no kubeadm configuration of the cluster knows, as if somebody had edited the manifest by hand. Written with
+ * kubeadm's patches, which are stored nowhere, rather than afterwards: a restart of the API server would cost the lab a minute and a half.
+ */
 export const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
+export const PATCHES = "/root/kubeadm-patches";
+export const API_SERVER_PATCH = stringify([
+  { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
+  { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
+]);
 
 export function initConfig(node: Node) {
   return documents([
-    { ...KUBEADM, kind: "InitConfiguration", localAPIEndpoint: apiOn(node), nodeRegistration: registration(node) },
+    {
+      ...KUBEADM,
+      kind: "InitConfiguration",
+      localAPIEndpoint: apiOn(node),
+      nodeRegistration: registration(node),
+      patches: { directory: PATCHES },
+    },
     clusterConfiguration(),
     kubeletConfiguration(),
     kubeProxyConfiguration(),
@@ -32,7 +46,10 @@ export function initConfig(node: Node) {
 
 export function joinConfig(node: Node, join: { token: string; caCertHash: string; certificateKey?: string }) {
   const discovery = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
-  const controlPlane = join.certificateKey && { controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey } };
+  const controlPlane = join.certificateKey && {
+    controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
+    patches: { directory: PATCHES },
+  };
   return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration: registration(node), ...(controlPlane || {}) }]);
 }
 

@@ -3,6 +3,7 @@
  * `systemctl restart kubelet` inside is the real thing.
  */
 import { existsSync, openSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
@@ -168,6 +169,15 @@ export class Node {
   async powerCycle() {
     await this.kill();
     await this.boot();
+  }
+
+  /** Switches the node off and forgets it, disk and all. Its cable stays in the switch until the lab goes. */
+  async remove() {
+    await this.kill();
+    await rm(join(LAB, "nodes", this.name), { recursive: true });
+    record((state) => {
+      state.nodes = state.nodes.filter((node) => node.name !== this.name);
+    });
   }
 
   exists(path: string) {
