@@ -57,7 +57,7 @@ async function main() {
   writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
   writeFileSync(values.html, page(record));
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
-  if (!record.recovered) process.exitCode = 1;
+  process.exit(record.recovered ? 0 : 1);
 }
 
 function find(name: string): Scenario {
@@ -78,9 +78,14 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
       await line.run(scene);
     }
     say("== Look at what came back");
-    return await judge(scene, scenario, lab.seconds.fresh);
+    const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);
+    if (!record.recovered) await lab.saveLogs();
+    return record;
+  } catch (err) {
+    await lab.saveLogs();
+    throw err;
   } finally {
-    if (options.keep) say(lab.howToEnter());
+    if (options.keep) say("the cluster is kept: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
     else await lab.down();
   }
 }

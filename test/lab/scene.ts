@@ -138,8 +138,8 @@ export function lastLine({ stdout, stderr }: { stdout: string; stderr: string })
 }
 
 /** Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure. */
-export async function followRunbook(scene: Scene, tags: string[]) {
-  const { blocks } = readRunbook(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text());
+export async function followRunbook(scene: Scene, tags: string[], markdown?: string) {
+  const { blocks } = readRunbook(markdown ?? (await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()));
   let printed = "";
   for (const block of blocks.filter((block) => !block.if || tags.includes(block.if))) {
     if (block.carry) await carry(scene, block.carry);
