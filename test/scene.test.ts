@@ -22,7 +22,18 @@ function pretend(answers: Record<string, Partial<Output>>) {
   const workers = [machine("w1")];
   const lab = { nodes: [...masters, ...workers], masters, workers };
   const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
-  const scene: Scene = { lab, before, zero: Date.now(), oldTokens: [], steps: [], moments: [], leaks: [], watchers: [], say: () => {} };
+  const scene: Scene = {
+    lab,
+    before,
+    zero: Date.now(),
+    oldTokens: [],
+    steps: [],
+    moments: [],
+    leaks: [],
+    checks: [],
+    watchers: [],
+    say: () => {},
+  };
   return { scene, typed };
 }
 
@@ -35,7 +46,7 @@ test("followRunbook() types each command where the runbook says, and the line th
     [OPEN]: { stdout: `  ${JOIN}\n` },
     "base64 -w0 /dev/shm/kube-pki-repair/token": { stdout: "dG9rZW4=" },
   });
-  await followRunbook(scene, ["new-cas"], markdown);
+  await followRunbook(scene, ["new-cas"], { markdown });
   expect(typed).toEqual([
     "cp1: mkdir -p /dev/shm/kit",
     "cp2: mkdir -p /dev/shm/kit",
@@ -58,14 +69,14 @@ test("followRunbook() types each command where the runbook says, and the line th
 
 test("followRunbook() stops at a failure, as an operator would", async () => {
   const { scene } = pretend({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: "error: no\n" } });
-  await followRunbook(scene, ["new-cas"], markdown);
+  await followRunbook(scene, ["new-cas"], { markdown });
   expect(scene.steps.at(-1)).toMatchObject({ command: "./bunw scripts/00-assess.ts", ok: false, hung: false, exitCode: 1 });
 });
 
 test("a secret in a transcript is counted, and not kept", async () => {
   const token = `${"a".repeat(6)}.${"b".repeat(16)}`;
   const { scene } = pretend({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });
-  await followRunbook(scene, [], markdown);
+  await followRunbook(scene, [], { markdown });
   expect(scene.steps.at(-1)!.stderr).toBe("token <a bootstrap token>\n");
   expect(scene.leaks).toEqual(["a bootstrap token: ./bunw scripts/00-assess.ts on cp1"]);
 });

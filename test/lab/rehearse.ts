@@ -11,9 +11,11 @@ import { Cluster } from "./cluster.ts";
 import type { Rehearsal } from "./rehearsal.ts";
 import { timeline } from "./report.ts";
 import { page } from "./report-html.ts";
+import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
-import { openScene, type Scenario } from "./scene.ts";
+import { interrupted } from "./scenarios/interrupted.ts";
+import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
@@ -40,7 +42,7 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, article];
+const SCENARIOS: Scenario[] = [allLost, again, interrupted, article];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -73,10 +75,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
-    for (const line of scenario.lines) {
-      say(`== ${line.title}`);
-      await line.run(scene);
-    }
+    await play(scenario, scene);
     say("== Look at what came back");
     const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);
     if (!record.recovered) await lab.saveLogs();
@@ -87,6 +86,20 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   } finally {
     if (options.keep) say("the cluster is kept: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
     else await lab.down();
+  }
+}
+
+/** What stops a scenario before its end is a result, like any other: it goes into the record. */
+async function play(scenario: Scenario, scene: Scene) {
+  for (const line of scenario.lines) {
+    scene.say(`== ${line.title}`);
+    try {
+      await line.run(scene);
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      scene.checks.push({ name: line.title, ok: false, detail: err.message });
+      return scene.say(`stopped: ${err.message}; ${err.hint}`);
+    }
   }
 }
 

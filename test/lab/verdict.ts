@@ -20,7 +20,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
 
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
-  const checks = [...live, ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook })];
+  const checks = [...live, ...scene.checks, ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook })];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);
   return {
     scenario: scenario.name,
