@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /** `npm run rehearse`: a real cluster is built, wrecked and repaired by the commands of RUNBOOK.md, and what happened is drawn. */
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -50,16 +50,28 @@ async function main() {
   if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
   const scenario = find(values.scenario);
   const other = values.compare ? find(values.compare) : undefined;
-  const kit = join(mkdtempSync(join(tmpdir(), "kit-")), "kit.tar.gz");
-  await packTarball(kit);
-
-  const keep = values.keep ?? false;
-  const record = await rehearse(scenario, { kit, keep: keep && !other });
-  if (other) record.article = await rehearse(other, { kit, keep });
+  const record = await withKit((kit) => rehearseBoth(scenario, other, { kit, keep: values.keep ?? false }));
   writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
   writeFileSync(values.html, page(record));
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
   process.exit(record.recovered ? 0 : 1);
+}
+
+/** The kit is packed once, as an operator packs it, and gone afterwards. */
+async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "kit-"));
+  try {
+    await packTarball(join(folder, "kit.tar.gz"));
+    return await use(join(folder, "kit.tar.gz"));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function rehearseBoth(scenario: Scenario, other: Scenario | undefined, { kit, keep }: { kit: string; keep: boolean }) {
+  const record = await rehearse(scenario, { kit, keep: keep && !other });
+  if (other) record.article = await rehearse(other, { kit, keep });
+  return record;
 }
 
 function find(name: string): Scenario {

@@ -146,7 +146,7 @@ function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
-  return Math.max(podsReady, ...(ends as number[]));
+  return Math.max(0, podsReady, ...(ends as number[]));
 }
 
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {
