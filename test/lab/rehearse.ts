@@ -50,9 +50,11 @@ async function main() {
   if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
   const scenario = find(values.scenario);
   const other = values.compare ? find(values.compare) : undefined;
-  const record = await withKit((kit) => rehearseBoth(scenario, other, { kit, keep: values.keep ?? false }));
-  writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
-  writeFileSync(values.html, page(record));
+  const save = (record: Rehearsal) => {
+    writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
+    writeFileSync(values.html, page(record));
+  };
+  const record = await withKit((kit) => rehearseBoth(other ? [scenario, other] : [scenario], { kit, keep: values.keep ?? false, save }));
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
   process.exit(record.recovered ? 0 : 1);
 }
@@ -68,9 +70,16 @@ async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
   }
 }
 
-async function rehearseBoth(scenario: Scenario, other: Scenario | undefined, { kit, keep }: { kit: string; keep: boolean }) {
-  const record = await rehearse(scenario, { kit, keep: keep && !other });
-  if (other) record.article = await rehearse(other, { kit, keep });
+/** The first record is saved before the second rehearsal begins, which may stop. */
+async function rehearseBoth(
+  [scenario, other]: [Scenario, Scenario?],
+  options: { kit: string; keep: boolean; save(record: Rehearsal): void },
+) {
+  const record = await rehearse(scenario, { ...options, keep: options.keep && !other });
+  options.save(record);
+  if (!other) return record;
+  record.article = await rehearse(other, options);
+  options.save(record);
   return record;
 }
 
