@@ -91,6 +91,11 @@ export function certificatesIn(text: string): string[] {
   return blocks(text, "CERTIFICATE");
 }
 
+/** Each public key block of a text, in order: sa.pub may hold several while keys are changed. */
+export function publicKeysIn(text: string): string[] {
+  return blocks(text, "(?:RSA )?PUBLIC KEY");
+}
+
 /** The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC PARAMETERS, a certificate). */
 export function privateKeyOf(text: string): KeyObject {
   const pem = blocks(text, "(?:RSA |EC )?PRIVATE KEY")[0];

@@ -54,7 +54,7 @@ async function look(watch: Watch): Promise<boolean> {
   const since = new Date(Math.max(certInfo(watch.caPem).notBefore.getTime() + 5 * 60_000, Date.now() - FRESH_MS));
   for (const node of watch.expected) {
     if (watch.back.has(node.name) || (renewals.get(node.name) ?? 0) < since) continue;
-    if (watch.serving && !(await servesWith(node, watch.caPem))) continue;
+    if (watch.serving && !(await nodeServes(node, watch.caPem))) continue;
     watch.back.add(node.name);
     say(
       `${node.name}: back${watch.serving ? ", serves with a certificate of the cluster's CA" : ""}   ${watch.back.size} / ${watch.expected.length}`,
@@ -77,7 +77,7 @@ async function decideCsrs({ api, master, refused }: Watch) {
 }
 
 /** Whether a node's kubelet port shows a certificate of this CA. What it answers does not matter: it asks for credentials first. */
-async function servesWith(node: KnownNode, ca: string): Promise<boolean> {
+export async function nodeServes(node: KnownNode, ca: string): Promise<boolean> {
   const ip = node.ips[0];
   if (!ip) return true;
   try {
@@ -90,7 +90,8 @@ async function servesWith(node: KnownNode, ca: string): Promise<boolean> {
   }
 }
 
-function servingByCa({ data }: Master): boolean {
+/** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
+export function servingByCa({ data }: Master): boolean {
   const config = readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet ?? "";
   return /^serverTLSBootstrap: true$/m.test(config);
 }

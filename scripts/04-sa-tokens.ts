@@ -1,0 +1,173 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 4: pods and tokens. What holds trust in the old CA or the old service-account key is renewed, in order.
+ * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
+ */
+import { parseArgs } from "node:util";
+import { certInfo } from "../shared/certificate.ts";
+import { certPath, certRow } from "../shared/certs.ts";
+import { Fail } from "../shared/fail.ts";
+import { readText } from "../shared/files.ts";
+import { inParallel, KubeApi } from "../shared/kube-api.ts";
+import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { allRenewals } from "../shared/leases.ts";
+import { leftForPeople } from "../shared/left-for-people.ts";
+import { type Master, readMaster } from "../shared/master.ts";
+import { needRoot } from "../shared/node.ts";
+import { canaries, label, restart } from "../shared/rollout.ts";
+import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames } from "../shared/sa-tokens.ts";
+import { type Group, staleGroups } from "../shared/stale-pods.ts";
+import { caIsNew, manifestPath, REDUCED, readManifest } from "../shared/static-pods.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]
+
+Renews the tokens that no longer verify and restarts the pods that still trust the old CA: kube-proxy first, then the network plugin,
+DNS, webhooks, the rest; each by its own rolling update, and never more than a PodDisruptionBudget allows.
+
+Options:
+    --without NODES  Nodes that will not come back.
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --dry-run        Print what would be renewed and restarted; nothing is changed.
+    --help           Print this text.
+
+Examples:
+    ./bunw scripts/04-sa-tokens.ts --dry-run
+    ./bunw scripts/04-sa-tokens.ts
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  without: { type: "string", default: "" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+/** Owners restarted at the same time, and seconds without a Lease renewal after which a node counts as away. */
+const WIDTH = 5;
+const AWAY_SECONDS = 60;
+
+interface Scene {
+  master: Master;
+  api: KubeApi;
+  trust: { caPem: string; saPub: string };
+  nodes: string[];
+  renewed: string[];
+  groups: Group[];
+}
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("04-sa-tokens", { dryRun: values["dry-run"] });
+  needRoot();
+
+  const scene = await step("4.1 Check that part 3 is closed", () => checkNodes(values["etcd-data"], values.without.split(",")));
+  await step(
+    "4.2 Wait for the CA in every namespace",
+    () => waitForRootCa(scene),
+    "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
+  );
+  await step("4.3 Renew the tokens that no longer verify", () => renew(scene), `kubectl patch secret NAME -p '{"data":{"token":null}}'`);
+  await step("4.4 Find the pods that hold on to the old CA", () => findStale(scene));
+  await step("4.5 Restart them in order", () => restartInOrder(scene), "kubectl rollout restart");
+  await step("4.6 Prove that tokens are signed and accepted", () => proveTokens(scene), "kubectl create token default");
+  await step("4.7 Say what is left for people", () => sayLeft(scene));
+  console.error("\ndone.  next: ./bunw scripts/05-verify.ts");
+}
+
+async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
+  const master = await readMaster(dataDir);
+  const { facts, cluster } = master;
+  const pki = facts.certificatesDir;
+  const [caPem, saPub] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`].map((path) => readText(path));
+  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
+  if (!caPem || !saPub || !admin)
+    throw new Fail("The shared keys or admin.conf are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  if (readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED] !== undefined) {
+    throw new Fail("The controller-manager is still reduced", { hint: "close part 3 first: ./bunw scripts/03-workers.ts close" });
+  }
+  const api = KubeApi.from(admin, localServer(facts));
+  const renewals = await allRenewals(api);
+  const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
+  const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);
+  if (away.length > 0) {
+    throw new Fail(`${away.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {
+      hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
+    });
+  }
+  say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager is whole`);
+  return { master, api, trust: { caPem, saPub }, nodes, renewed: [], groups: [] };
+}
+
+async function waitForRootCa({ api, trust }: Scene) {
+  if (mode.dryRun) return sayNames("namespaces with another CA", await namespacesWithOldCa(api, trust.caPem));
+  await waitFor(
+    "kube-root-ca.crt to be today's CA in every namespace",
+    async () => (await namespacesWithOldCa(api, trust.caPem)).length === 0,
+    {
+      seconds: 120,
+      hint: "the controller-manager writes it: does it lead? kubectl -n kube-system get lease kube-controller-manager",
+    },
+  );
+  say("kube-root-ca.crt: today's CA in every namespace");
+}
+
+async function renew(scene: Scene) {
+  if (mode.dryRun) return say("would: empty the tokens that no longer verify, so that the controller-manager writes new ones");
+  const { renewed, stuck } = await renewTokens(scene.api, scene.trust);
+  scene.renewed = renewed;
+  say(renewed.length === 0 ? "all token Secrets verify: kept" : `${renewed.length} token Secrets have a new token`);
+  sayNames("immutable, to be deleted and made anew by hand", stuck);
+}
+
+async function findStale(scene: Scene) {
+  const { master, api, trust } = scene;
+  if (!caIsNew(master)) return say("the cluster CA is the old one: no pod has to restart");
+  scene.groups = await staleGroups(api, madeAt(trust.caPem));
+  const owners = scene.groups.flatMap((group) => group.owners);
+  if (owners.length === 0) return say("none");
+  for (const { name, owners } of scene.groups) {
+    const restarts = owners.filter((owner) => owner.kind !== "report").map(label);
+    if (restarts.length > 0) say(`${name}: ${restarts.join(", ")}`);
+  }
+  for (const owner of owners.filter((candidate) => candidate.kind === "report")) say(`not restarted: ${label(owner)}: ${owner.reason}`);
+}
+
+/** A group is through when its new pods are available; after those that new sandboxes need, every node proves it with a pod. */
+async function restartInOrder({ api, trust, groups, nodes }: Scene) {
+  for (const { name, owners } of groups) {
+    const restarts = owners.filter((owner) => owner.kind !== "report");
+    if (restarts.length === 0) continue;
+    if (mode.dryRun) {
+      say(`would restart: ${restarts.map(label).join(", ")}`);
+      continue;
+    }
+    await inParallel(restarts, WIDTH, (owner) => restart(api, owner, madeAt(trust.caPem)));
+    if (name === "kube-proxy" || name === "network plugins") await canaries(api, nodes);
+  }
+}
+
+async function proveTokens({ api }: Scene) {
+  if (mode.dryRun) return say("would: ask for a token and have it reviewed");
+  const user = await reviewNewToken(api);
+  if (!user)
+    throw new Fail("The API does not accept the token that it has just signed", {
+      hint: "sa.key differs between masters: compare their sa.pub with sha256sum",
+    });
+  say(`a new token: accepted as ${user}`);
+}
+
+async function sayLeft({ master, api, renewed, groups, trust }: Scene) {
+  const reported = groups.flatMap(({ owners }) => owners.filter((owner) => owner.kind === "report"));
+  for (const line of await leftForPeople({ master, api, renewed, reported, caPem: trust.caPem })) say(`- ${line}`);
+}
+
+function madeAt(caPem: string): Date {
+  return new Date(certInfo(caPem).notBefore.getTime() + 5 * 60_000);
+}
+
+if (import.meta.main) await run(main);

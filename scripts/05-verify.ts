@@ -1,0 +1,82 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a master it looks at the whole cluster, on a
+ * worker at its kubelet. Run it whenever you like.
+ */
+import { parseArgs } from "node:util";
+import { exists, readText } from "../shared/files.ts";
+import { KubeApi } from "../shared/kube-api.ts";
+import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { readMaster } from "../shared/master.ts";
+import { type Node, readNode } from "../shared/node.ts";
+import { run, step, VERSION } from "../shared/run.ts";
+import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/05-verify.ts [--json] [--all]
+
+Checks certificates, servers, nodes and tokens, from both ends. Reads only.
+
+Options:
+    --all            Print every check, not only those that failed.
+    --json           Print all checks as JSON.
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --help           Print this text.
+
+Exit codes: 0 all good (warnings may be there), 1 could not look, 2 something failed
+`;
+
+const OPTIONS = {
+  all: { type: "boolean" },
+  json: { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  help: { type: "boolean" },
+} as const;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  const node = await readNode();
+  console.error(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
+
+  const checks = new Checks();
+  if (exists(values["etcd-data"])) await verifyMaster(checks, values["etcd-data"]);
+  await step("5.3 This node's kubelet", () => checkKubelet(checks, node));
+  report(checks.all, values);
+}
+
+async function verifyMaster(checks: Checks, dataDir: string) {
+  const master = await readMaster(dataDir);
+  await step("5.1 This master's files and servers", async () => {
+    await checkFiles(checks, master);
+    const admin = adminApi(master);
+    if (admin) await checkServers(checks, master, admin);
+    else await checks.check("API", "admin.conf", () => Promise.reject(new Error("missing: ./bunw scripts/02-control-plane.ts")));
+  });
+  await step("5.2 The cluster's trust, tokens and nodes", async () => {
+    const admin = adminApi(master);
+    if (admin) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
+  });
+}
+
+function adminApi({ facts }: { facts: Parameters<typeof localServer>[0]; node: Node }): KubeApi | undefined {
+  if (!readText("/etc/kubernetes/admin.conf")?.trim()) return undefined;
+  return KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, localServer(facts));
+}
+
+function report(checks: Check[], { all, json }: { all?: boolean | undefined; json?: boolean | undefined }) {
+  const count = (result: Check["result"]) => checks.filter((check) => check.result === result).length;
+  if (json) console.log(JSON.stringify(checks, null, 2));
+  else
+    for (const check of checks)
+      if (all || check.result !== "ok") console.log(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
+  const [warnings, failures] = [count("warning"), count("failed")];
+  const verdict = failures > 0 ? `${failures} failed` : "all good";
+  console.error(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
+  if (failures > 0) {
+    console.error("hint: ./bunw scripts/00-assess.ts says which part mends it");
+    process.exitCode = 2;
+  }
+}
+
+if (import.meta.main) await run(main);
