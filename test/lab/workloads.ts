@@ -30,7 +30,7 @@ export async function workloadsReady(cluster: Cluster, seconds = 120) {
   });
   await waitFor(
     "a good heartbeat of every caller",
-    () => NAMESPACES.every((ns) => HEARTBEATS.every((name) => lastBeat(cluster, ns, name)?.ok)),
+    () => NAMESPACES.every((ns) => HEARTBEATS.every((name) => beatsNow(cluster, ns, name))),
     {
       seconds,
       hint: "read /var/log/heartbeat of the worker",
@@ -83,4 +83,10 @@ export function heartbeats(cluster: Cluster, namespace: string, name: string): B
 
 export function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
   return heartbeats(cluster, namespace, name).at(-1);
+}
+
+/** Whether the last heartbeat is good and young; on a node that lost power the last one stays good for ever. */
+function beatsNow(cluster: Cluster, namespace: string, name: string) {
+  const beat = lastBeat(cluster, namespace, name);
+  return beat?.ok && Date.now() - beat.t < 3000;
 }
