@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /** `npm run rehearse`: a real cluster is built, wrecked and repaired by the commands of RUNBOOK.md, and what happened is drawn. */
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -11,9 +11,11 @@ import { Cluster } from "./cluster.ts";
 import type { Rehearsal } from "./rehearsal.ts";
 import { timeline } from "./report.ts";
 import { page } from "./report-html.ts";
+import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
-import { openScene, type Scenario } from "./scene.ts";
+import { interrupted } from "./scenarios/interrupted.ts";
+import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
@@ -40,7 +42,7 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, article];
+const SCENARIOS: Scenario[] = [allLost, again, interrupted, article];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -48,16 +50,37 @@ async function main() {
   if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
   const scenario = find(values.scenario);
   const other = values.compare ? find(values.compare) : undefined;
-  const kit = join(mkdtempSync(join(tmpdir(), "kit-")), "kit.tar.gz");
-  await packTarball(kit);
-
-  const keep = values.keep ?? false;
-  const record = await rehearse(scenario, { kit, keep: keep && !other });
-  if (other) record.article = await rehearse(other, { kit, keep });
-  writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
-  writeFileSync(values.html, page(record));
+  const save = (record: Rehearsal) => {
+    writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
+    writeFileSync(values.html, page(record));
+  };
+  const record = await withKit((kit) => rehearseBoth(other ? [scenario, other] : [scenario], { kit, keep: values.keep ?? false, save }));
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
-  if (!record.recovered) process.exitCode = 1;
+  process.exit(record.recovered ? 0 : 1);
+}
+
+/** The kit is packed once, as an operator packs it, and gone afterwards. */
+async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "kit-"));
+  try {
+    await packTarball(join(folder, "kit.tar.gz"));
+    return await use(join(folder, "kit.tar.gz"));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The first record is saved before the second rehearsal begins, which may stop. */
+async function rehearseBoth(
+  [scenario, other]: [Scenario, Scenario?],
+  options: { kit: string; keep: boolean; save(record: Rehearsal): void },
+) {
+  const record = await rehearse(scenario, { ...options, keep: options.keep && !other });
+  options.save(record);
+  if (!other) return record;
+  record.article = await rehearse(other, options);
+  options.save(record);
+  return record;
 }
 
 function find(name: string): Scenario {
@@ -73,15 +96,31 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
-    for (const line of scenario.lines) {
-      say(`== ${line.title}`);
-      await line.run(scene);
-    }
+    await play(scenario, scene);
     say("== Look at what came back");
-    return await judge(scene, scenario, lab.seconds.fresh);
+    const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);
+    if (!record.recovered) await lab.saveLogs();
+    return record;
+  } catch (err) {
+    await lab.saveLogs();
+    throw err;
   } finally {
-    if (options.keep) say(lab.howToEnter());
+    if (options.keep) say("the cluster is kept: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
     else await lab.down();
+  }
+}
+
+/** What stops a scenario before its end is a result, like any other: it goes into the record. */
+async function play(scenario: Scenario, scene: Scene) {
+  for (const line of scenario.lines) {
+    scene.say(`== ${line.title}`);
+    try {
+      await line.run(scene);
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      scene.checks.push({ name: line.title, ok: false, detail: err.message });
+      return scene.say(`stopped: ${err.message}; ${err.hint}`);
+    }
   }
 }
 

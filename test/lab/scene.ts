@@ -5,7 +5,7 @@ import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
 import { kubectl, type Lab, type Machine } from "./machine.ts";
-import type { Moment, Step } from "./rehearsal.ts";
+import type { Check, Moment, Step } from "./rehearsal.ts";
 import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
 import { containersAt, type Sample, watch } from "./watch.ts";
 
@@ -32,6 +32,8 @@ export interface Scene {
   steps: Step[];
   moments: Moment[];
   leaks: string[];
+  /** Answers to a scenario's own questions, beside those that are always asked. */
+  checks: Check[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
   say(line: string): void;
 }
@@ -45,7 +47,7 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
     return { machine, watcher: watch(machine, { role, bun: `${KIT}/bun` }) };
   });
   const scene: Scene = {
-    ...{ lab, watchers, zero: Date.now(), steps: [], moments: [], leaks: [], say: options.say },
+    ...{ lab, watchers, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], say: options.say },
     before: await takeFacts(lab),
     oldTokens: await tokensOf(lab),
   };
@@ -109,7 +111,12 @@ export async function type(
   const took = (Date.now() - start) / 1000;
   const step: Step = {
     ...{ part, node: node.name, command: typed.text, start: (start - scene.zero) / 1000, seconds: took, exitCode: output.exitCode },
-    ...{ ok: exit.includes(output.exitCode), hung: [124, 137].includes(output.exitCode), stdout: stdout.text, stderr: stderr.text },
+    ...{
+      ok: exit.includes(output.exitCode),
+      hung: !exit.includes(output.exitCode) && [124, 137].includes(output.exitCode),
+      stdout: stdout.text,
+      stderr: stderr.text,
+    },
   };
   scene.steps.push(step);
   scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${lastLine(step)}`}`);
@@ -137,21 +144,37 @@ export function lastLine({ stdout, stderr }: { stdout: string; stderr: string })
   return (stderr.trim() || stdout.trim() || "no output").split("\n").at(-1)!;
 }
 
-/** Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure. */
-export async function followRunbook(scene: Scene, tags: string[]) {
-  const { blocks } = readRunbook(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text());
+/**
+ * Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure.
+ * With `killAfter` (seconds), each writing script is first killed in its middle and then run as if nothing had been.
+ */
+export async function followRunbook(scene: Scene, tags: string[], options: { markdown?: string; killAfter?: number } = {}) {
+  const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()));
   let printed = "";
   for (const block of blocks.filter((block) => !block.if || tags.includes(block.if))) {
     if (block.carry) await carry(scene, block.carry);
     for (const node of block.on ? nodesAt(scene.lab, block.on) : []) {
       for (const example of block.commands) {
         const command = block.printed ? whatWasPrinted(block, example, printed) : example;
+        if (options.killAfter && WRITES.test(command))
+          await killInTheMiddle(scene, node, command, { ...block, seconds: options.killAfter });
         const step = await type(scene, node, command, block);
         printed += step.raw;
         if (!step.ok) return;
       }
     }
   }
+}
+
+const WRITES = /^\.\/bunw scripts\/0[1-4]/;
+
+async function killInTheMiddle(
+  scene: Scene,
+  node: Machine,
+  command: string,
+  { part, seconds }: { part: number | undefined; seconds: number },
+) {
+  await type(scene, node, `timeout --signal=KILL ${seconds} ${command}`, { part, exit: [0, 137] });
 }
 
 function whatWasPrinted(block: Block, example: string, printed: string) {

@@ -20,7 +20,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
 
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
-  const checks = [...live, ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook })];
+  const checks = [...live, ...scene.checks, ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook })];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);
   return {
     scenario: scenario.name,
@@ -146,7 +146,7 @@ function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
-  return Math.max(podsReady, ...(ends as number[]));
+  return Math.max(0, podsReady, ...(ends as number[]));
 }
 
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {

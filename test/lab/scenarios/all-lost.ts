@@ -1,5 +1,19 @@
 import { controlPlaneGone, followRunbook, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
 
+/** Which of the runbook's blocks are meant for this disaster. */
+export const TAGS = ["all-lost", "new-cas"];
+
+export const incident: Scenario["lines"] = [
+  { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+  {
+    title: "The control plane dies, the workloads run on",
+    async run(scene) {
+      await controlPlaneGone(scene);
+      note(scene, "control plane gone", workloadsLeft(scene));
+    },
+  },
+];
+
 /** The article's disaster: everything below /etc/kubernetes deleted on every node while the kubelets run. The runbook brings it back. */
 export const allLost: Scenario = {
   name: "all-lost",
@@ -7,15 +21,5 @@ export const allLost: Scenario = {
   masters: 1,
   workers: 1,
   byRunbook: true,
-  lines: [
-    { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
-    {
-      title: "The control plane dies, the workloads run on",
-      async run(scene) {
-        await controlPlaneGone(scene);
-        note(scene, "control plane gone", workloadsLeft(scene));
-      },
-    },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["all-lost", "new-cas"]) },
-  ],
+  lines: [...incident, { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
 };

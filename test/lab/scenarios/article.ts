@@ -97,7 +97,7 @@ async function approve(scene: Scene) {
   await run("kubectl certificate approve $(kubectl get csr -o name | cut -d/ -f2)");
 }
 
-/** As printed, the line loses its quotes in `sh`; then with the quotes mended, as an operator who knows kubectl would. */
+/** As printed; should its quotes get lost on their way through awk and sh, once more with them mended, as one who knows kubectl would. */
 const ONE_LINER = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p {\\\"data\\\":{\\\"token\\\":null}}"}' | sh -x`;
 const MENDED = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p \"{\\\"data\\\":{\\\"token\\\":null}}\""}' | sh -x`;
 const DELETE_PODS = `kubectl get pod --field-selector 'spec.serviceAccountName!=default' --no-headers --all-namespaces | awk '$1 == "kube-system" {print "kubectl delete pod -n " $1 " " $2 " --wait=false --grace-period=0"}' | sh -x`;

@@ -1,0 +1,126 @@
+#!/usr/bin/env bun
+/**
+ * `npm test`: every check there is, the quick ones first. All run, even when one is red; the last line is the verdict.
+ * With --fast the lab, which needs root and some minutes, is left out.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { Glob } from "bun";
+import { run } from "../shared/run.ts";
+import type { Rehearsal } from "./lab/rehearsal.ts";
+
+const USAGE = `Usage: npm test [-- options]
+
+  --fast        leave the lab out (npm run ok)
+  --only TEXT   only the checks whose name holds TEXT
+
+Exit codes: 0 all passed · 1 some failed`;
+
+const OPTIONS = { fast: { type: "boolean" }, only: { type: "string" }, help: { type: "boolean" } } as const;
+
+interface Check {
+  name: string;
+  command: string[];
+  lab?: boolean;
+  /** How many passed and failed, when the check is more than one. */
+  count?: (output: string, exitCode: number) => Count;
+}
+
+interface Count {
+  passed: number;
+  failed: number;
+  /** What failed, a line each. */
+  red?: string[];
+}
+
+const HOME = resolve(import.meta.dir, "..");
+const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
+
+// biome-ignore format: a table
+const CHECKS: Check[] = [
+  { name: "format and lint", command: ["x", "biome", "check", "."] },
+  { name: "types", command: ["x", "tsc", "-p", "."] },
+  { name: "unit tests", command: ["test", ...unitTests()], count: countTests },
+  { name: "lab: etcd read offline equals etcd", command: ["test/lab/check-etcd.ts"], lab: true },
+  { name: "lab: issuing equals kubeadm", command: ["test/lab/check-kubeadm.ts"], lab: true },
+  { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
+];
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  const chosen = CHECKS.filter(({ name, lab }) => !(lab && values.fast) && name.includes(values.only ?? ""));
+  const total: Count & { red: string[] } = { passed: 0, failed: 0, red: [] };
+  for (const check of chosen) {
+    const count = await runCheck(check);
+    total.passed += count.passed;
+    total.failed += count.failed;
+    if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
+  }
+  rmSync(RECORDS, { recursive: true });
+  for (const line of total.red) console.log(`not ok: ${line}`);
+  console.log(`${total.passed} passed, ${total.failed} failed`);
+  process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
+}
+
+/** Streams the check's output as it comes, and says that it still runs when it is silent. */
+async function runCheck({ name, command, count }: Check): Promise<Count> {
+  console.log(`\n=== ${name}`);
+  const began = Date.now();
+  const child = Bun.spawn([process.execPath, ...command], { cwd: HOME, stdout: "pipe", stderr: "pipe" });
+  let output = "";
+  let lastSaid = Date.now();
+  const pass = async (stream: ReadableStream<Uint8Array>) => {
+    for await (const chunk of stream.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
+      output += chunk;
+      lastSaid = Date.now();
+      process.stdout.write(chunk);
+    }
+  };
+  const pulse = setInterval(() => {
+    if (Date.now() - lastSaid > QUIET) console.log(`... ${name}: ${Math.round((Date.now() - began) / 1000)} s`);
+  }, QUIET);
+  const [exitCode] = await Promise.all([child.exited, pass(child.stdout), pass(child.stderr)]);
+  clearInterval(pulse);
+  const result = count?.(output, exitCode) ?? { passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1 };
+  console.log(`=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  return result;
+}
+
+/** Milliseconds; in CI, output that is silent for minutes looks like a hang. */
+const QUIET = 30_000;
+
+function unitTests(): string[] {
+  return [...new Glob("test/*.test.ts").scanSync(HOME)].sort().map((path) => `./${path}`);
+}
+
+/** Bun's own figures. A file that cannot be loaded, or no figures at all, is a failure, too. */
+function countTests(output: string, exitCode: number): Count {
+  const figure = (word: string) => Number(output.match(new RegExp(`^ *(\\d+) ${word}$`, "m"))?.[1] ?? 0);
+  const failed = Math.max(figure("fail"), exitCode === 0 ? 0 : 1);
+  const red = [...output.matchAll(/^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/gm)].map((match) => match[1]!);
+  // Bun lists the failures a second time at the end of a long run.
+  return { passed: figure("pass"), failed, red: [...new Set(red)] };
+}
+
+function rehearsal(scenario: string) {
+  return ["test/lab/rehearse.ts", "--scenario", scenario, "--json", record(scenario), "--html", "rehearsal.html"];
+}
+
+function record(scenario: string) {
+  return join(RECORDS, `${scenario}.json`);
+}
+
+/** Each check of the rehearsal counts; one that left no record counts as one failure. */
+function countChecks(scenario: string) {
+  return (_: string, exitCode: number): Count => {
+    if (!existsSync(record(scenario))) return { passed: 0, failed: 1, red: [`stopped with exit code ${exitCode}`] };
+    const { checks } = JSON.parse(readFileSync(record(scenario), "utf8")) as Rehearsal;
+    const red = checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`);
+    return { passed: checks.length - red.length, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };
+  };
+}
+
+if (import.meta.main) await run(main);

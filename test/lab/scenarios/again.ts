@@ -1,0 +1,42 @@
+import type { Machine } from "../machine.ts";
+import { followRunbook, type Scenario, type Scene } from "../scene.ts";
+import { allLost, incident, TAGS } from "./all-lost.ts";
+
+/** The runbook followed twice: the second time nothing is left to do, so no byte changes and nothing restarts. */
+export const again: Scenario = {
+  ...allLost,
+  name: "again",
+  title: "rm -rf /etc/kubernetes on every node; then RUNBOOK.md, twice",
+  lines: [
+    ...incident,
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "Follow it again", run: followAgain },
+  ],
+};
+
+async function followAgain(scene: Scene) {
+  const name = "the runbook, followed a second time, changes no byte and restarts nothing";
+  if (!scene.steps.at(-1)?.ok) return scene.checks.push({ name, ok: false, detail: "the first time it did not get to its end" });
+  const before = await fingerprints(scene);
+  await followRunbook(scene, TAGS);
+  const after = await fingerprints(scene);
+  const changed = [...new Set([...before, ...after])].filter((line) => !(before.has(line) && after.has(line)));
+  return scene.checks.push({ name, ok: changed.length === 0, detail: changed.join("; ") || `${before.size} files and containers` });
+}
+
+/** What a second run must leave alone: content, mode, owner and time of each file, and each running container. */
+const FINGERPRINT = `set -e
+find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env -printf '%p %m %U:%G %T@ %l\\n'
+find /etc/kubernetes /var/lib/kubelet/pki -type f -exec sha256sum {} +
+crictl ps -q`;
+
+async function fingerprints(scene: Scene): Promise<Set<string>> {
+  const lines = await Promise.all(scene.lab.nodes.map(async (node) => (await fingerprint(node)).map((line) => `${node.name}: ${line}`)));
+  return new Set(lines.flat());
+}
+
+async function fingerprint(node: Machine) {
+  const { stdout, stderr, exitCode } = await node.run(["bash", "-c", FINGERPRINT]);
+  if (exitCode !== 0) throw new Error(`${node.name}: ${stderr}`);
+  return stdout.trim().split("\n");
+}
