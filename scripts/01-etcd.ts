@@ -136,14 +136,12 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
 /** Without --new-cas a lost authority stops the run before anything is written (ensureMany). */
 async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
   const certs = CERTS.filter((row) => row.shared);
-  const { kept } = await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
-  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
+  await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {
   const certs = CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/"));
-  const { kept } = await ensureMany({ certs }, facts, { asideDir });
-  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
+  await ensureMany({ certs }, facts, { asideDir });
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */

@@ -93,9 +93,7 @@ async function proved(client: NonNullable<ReturnType<typeof etcdClient>>, { data
 /** Files first, manifests after them: a static pod that comes before its kubeconfig gets an empty one made by the kubelet. */
 async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<string[]> {
   const kubeconfigs = kubeconfigRows(facts, { superAdmin }).filter((row) => row.name !== "kubelet");
-  const { kept, written } = await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir });
-  if (kept.length > 0) say(`kept: ${kept.join(", ")}`);
-  return written;
+  return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir })).written;
 }
 
 /** Pods whose certificates were issued anew start again: they read them once. */
