@@ -10,7 +10,7 @@ import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
 import { approveServingCertificates, initFirstMaster, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
-import { makeSwitch, routeTo, startBalancer } from "./network.ts";
+import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages } from "./packages.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
@@ -48,6 +48,12 @@ export class Cluster {
   /** The lab that an earlier process left up. */
   static attach(): Cluster {
     return new Cluster(readState().nodes.map(Node.attach));
+  }
+
+  /** As `attach`, but nobody else may build, use or remove the lab until this process ends or lets go. */
+  static async claim(options: { waitSeconds: number } = { waitSeconds: 600 }): Promise<Cluster> {
+    await lock(options);
+    return Cluster.attach();
   }
 
   /** Removes what an interrupted lab left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
@@ -105,6 +111,8 @@ export class Cluster {
       this.nodes.push(node);
       await giveImages(store, node);
       for (const other of list) if (other.name !== spec.name) await routeTo(`kpr-${spec.name}`, other.podSubnet, other.ip);
+      // The switch must find pods too, or its refusals do not reach them.
+      await routeTo(SWITCH, spec.podSubnet, spec.ip);
     }
     await Promise.all(this.nodes.map(async (node) => await node.boot()));
     for (const node of this.nodes) {
