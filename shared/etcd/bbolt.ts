@@ -56,6 +56,8 @@ export class Bbolt {
   readonly size: number;
   readonly meta: Meta;
   private readonly file: number;
+  /** Until it is closed, or a whole copy is in memory. */
+  private isOpen = true;
   private readonly whole?: Buffer;
   private readonly chunks = new Map<number, Buffer>();
 
@@ -72,14 +74,20 @@ export class Bbolt {
       const copy = this.pread(0, this.size);
       if (!this.unchanged()) throw new Damaged(`${path} was written to while it was read`);
       this.whole = copy;
+      this.close();
     } catch (err) {
-      closeSync(this.file);
+      this.close();
       throw err;
     }
   }
 
   [Symbol.dispose]() {
-    closeSync(this.file);
+    this.close();
+  }
+
+  private close() {
+    if (this.isOpen) closeSync(this.file);
+    this.isOpen = false;
   }
 
   /**

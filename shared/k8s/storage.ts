@@ -51,15 +51,14 @@ const KINDS: Record<string, string[]> = {
 
 /**
  * Decodes a value from etcd. Go writes zeros of fields that are not pointers whether they were set or not, so those are dropped.
- * Fields the table does not know are left out, and named in `unknownFields` ("PodSpec.99") where they hold more than a zero.
- * Bytes that do not follow their format are a `Fail`.
+ * Fields the table does not know are left out, see `unknownFields`. Bytes that do not follow their format are a `Fail`.
  */
-export function decodeObject(value: Uint8Array, unknownFields: string[] = []): Decoded {
+export function decodeObject(value: Uint8Array): Decoded {
   try {
     const head = Buffer.from(value.subarray(0, 256)).toString("latin1");
     if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as KubeObject;
     if (head.startsWith("k8s:enc:")) return { encrypted: head.split(":").slice(2, 5).join(":") };
-    if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4), unknownFields);
+    if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
     return { undecoded: "" };
   } catch (cause) {
     if (!(cause instanceof Damaged || cause instanceof SyntaxError)) throw cause;
@@ -75,7 +74,17 @@ export function isObject(decoded: Decoded): decoded is KubeObject {
   return "kind" in decoded;
 }
 
-function decodeUnknown(message: Uint8Array, unknownFields: string[]): Decoded {
+/**
+ * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as "spec.containers.99".
+ * Only of an object that came from `decodeObject`.
+ */
+export function unknownFields(object: KubeObject): string[] {
+  return UNKNOWN_FIELDS.get(object) ?? [];
+}
+
+const UNKNOWN_FIELDS = new WeakMap<KubeObject, string[]>();
+
+function decodeUnknown(message: Uint8Array): Decoded {
   const type = { apiVersion: "", kind: "" };
   let raw: Uint8Array = new Uint8Array(0);
   const reader = new Reader(message);
@@ -86,7 +95,10 @@ function decodeUnknown(message: Uint8Array, unknownFields: string[]): Decoded {
     else reader.skip(tag);
   }
   if (!KINDS[type.apiVersion]?.includes(type.kind)) return { undecoded: `${type.apiVersion} ${type.kind}` };
-  return { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, unknownFields) };
+  const place: Place = { path: "", unknown: [] };
+  const object: KubeObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
+  UNKNOWN_FIELDS.set(object, place.unknown);
+  return object;
 }
 
 const TYPE_META = (1 << 3) | BYTES;
@@ -138,7 +150,13 @@ function parseField(text: string): [number, Field] {
   return [Number(number), field];
 }
 
-function decodeMessage(type: string, message: Uint8Array, unknownFields: string[]): Message {
+/** Where in the object a message lies, and what was met so far that the table does not know. */
+interface Place {
+  path: string;
+  unknown: string[];
+}
+
+function decodeMessage(type: string, message: Uint8Array, place: Place): Message {
   const fields = MESSAGES.get(type);
   if (!fields) throw new Error(`fields.ts has no message ${type}`);
   const object: Message = {};
@@ -146,30 +164,32 @@ function decodeMessage(type: string, message: Uint8Array, unknownFields: string[
   while (!reader.done) {
     const tag = reader.tag();
     const field = fields.get(tag >>> 3);
-    if (!field) skipUnknown(reader, tag, { name: `${type}.${tag >>> 3}`, unknownFields });
+    if (!field) skipUnknown(reader, tag, place);
     else if ((tag & 7) !== field.wire) throw new Damaged(`${type}.${field.name} has wire type ${tag & 7}`);
-    else decodeField(object, field, { reader, unknownFields });
+    else decodeField(object, field, { reader, place });
   }
   return object;
 }
 
 /** A newer release's field that holds nothing (Go writes those too) is no loss. */
-function skipUnknown(reader: Reader, tag: number, into: { name: string; unknownFields: string[] }) {
+function skipUnknown(reader: Reader, tag: number, place: Place) {
   const wire = tag & 7;
   const empty = wire === VARINT ? reader.int64() === 0n : wire === BYTES ? reader.bytes().length === 0 : undefined;
   if (empty === undefined) reader.skip(tag);
-  if (!empty && !into.unknownFields.includes(into.name)) into.unknownFields.push(into.name);
+  const name = `${place.path}${tag >>> 3}`;
+  if (!empty && !place.unknown.includes(name)) place.unknown.push(name);
 }
 
-function decodeField(object: Message, field: Field, from: { reader: Reader; unknownFields: string[] }) {
+function decodeField(object: Message, field: Field, from: { reader: Reader; place: Place }) {
+  const inside = field.inlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
   if (field.map) {
-    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), from.unknownFields);
+    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), inside);
     object[field.name] ??= {};
     // not map[key] = value: "__proto__" is a valid key of a ConfigMap
     Object.defineProperty(object[field.name], key, { value, enumerable: true, writable: true, configurable: true });
     return;
   }
-  const value = decodeValue(field.type, from.reader, from.unknownFields);
+  const value = decodeValue(field.type, from.reader, inside);
   if (field.list) {
     object[field.name] ??= [];
     (object[field.name] as unknown[]).push(value);
@@ -179,14 +199,14 @@ function decodeField(object: Message, field: Field, from: { reader: Reader; unkn
 
 const MAP_ZEROS: Record<string, unknown> = { string: "", bytes: "", quantity: "0" };
 
-function decodeMapEntry(type: string, message: Uint8Array, unknownFields: string[]): [string, unknown] {
+function decodeMapEntry(type: string, message: Uint8Array, place: Place): [string, unknown] {
   let key = "";
   let value = MAP_ZEROS[type];
   const reader = new Reader(message);
   while (!reader.done) {
     const tag = reader.tag();
     if (tag >>> 3 === 1) key = reader.text();
-    else if (tag >>> 3 === 2) value = decodeValue(type, reader, unknownFields);
+    else if (tag >>> 3 === 2) value = decodeValue(type, reader, place);
     else reader.skip(tag);
   }
   return [key, value];
@@ -197,9 +217,9 @@ function isZero(value: unknown): boolean {
   return value === undefined || value === "" || value === 0 || value === false;
 }
 
-function decodeValue(type: string, reader: Reader, unknownFields: string[]): unknown {
+function decodeValue(type: string, reader: Reader, place: Place): unknown {
   const scalar = SCALARS[type];
-  return scalar ? scalar(reader) : decodeMessage(type, reader.bytes(), unknownFields);
+  return scalar ? scalar(reader) : decodeMessage(type, reader.bytes(), place);
 }
 
 /** What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's numbers cannot hold it. */
