@@ -179,17 +179,24 @@ export class Bbolt {
     return PAGE_SIZES.includes(meta.pageSize) ? meta : undefined;
   }
 
+  /** Buffers go round: what was handed out by `read` is a copy. */
   private chunk(index: number): Buffer {
     const kept = this.chunks.get(index);
     this.chunks.delete(index);
-    if (!kept && this.chunks.size >= CHUNKS_KEPT) this.chunks.delete(this.chunks.keys().next().value!);
-    const chunk = kept ?? this.pread(index * CHUNK, Math.min(CHUNK, this.size - index * CHUNK));
+    const chunk = kept ?? this.pread(index * CHUNK, Math.min(CHUNK, this.size - index * CHUNK), this.oldestChunk());
     this.chunks.set(index, chunk); // a Map keeps the order of insertion: the first is the one not used for longest
     return chunk;
   }
 
-  private pread(offset: number, length: number): Buffer {
-    const bytes = Buffer.allocUnsafeSlow(length);
+  private oldestChunk(): Buffer | undefined {
+    if (this.chunks.size < CHUNKS_KEPT) return undefined;
+    const [index, chunk] = this.chunks.entries().next().value!;
+    this.chunks.delete(index);
+    return chunk;
+  }
+
+  private pread(offset: number, length: number, buffer?: Buffer): Buffer {
+    const bytes = buffer?.length === length ? buffer : Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length; ) {
       const count = readSync(this.file, bytes, done, length - done, offset + done);
       if (count === 0) throw new Damaged(`${this.path} ended at byte ${offset + done} while it was read`);

@@ -77,11 +77,20 @@ interface Paths {
 }
 
 function checkFolders(paths: Paths) {
-  const missing = [paths.snap, paths.wal].find((folder) => !existsSync(folder));
+  const missing = [paths.snap, paths.wal].find((folder) => !isThere(folder, paths.dir));
   if (!missing) return;
   throw new Fail(`No etcd data in "${paths.dir}": "${missing}" does not exist`, {
     hint: `see what is there with \`ls -la ${paths.dir}/member\`; the directory is \`--data-dir\` in etcd's manifest, /var/lib/etcd by default`,
   });
+}
+
+/** Unlike existsSync tells what may not be looked at from what is not there. */
+function isThere(folder: string, dir: string): boolean {
+  try {
+    return statSync(folder, { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw explain(cause, { dir, isWritten: false });
+  }
 }
 
 function lastWrite(paths: Paths): Date {

@@ -111,16 +111,18 @@ function parseJson(json: Uint8Array): unknown {
   }
 }
 
+const METHODS = new Set(["PUT", "POST", "DELETE", "GET", "QGET", "SYNC"]);
+
 /** etcdserverpb.Request { 2 Method, 3 Path, 4 Val }, the v2 requests of etcd up to 3.5; undefined for an InternalRaftRequest. */
 export function legacyRequest(request: Uint8Array): { path: string; value: string } | undefined {
   let [method, path, value] = ["", "", ""];
   for (const field of wireFields(request)) {
+    if (field.number > 2 && !METHODS.has(method)) return undefined;
     if (field.number === 2) method = text(field.bytes);
     else if (field.number === 3) path = text(field.bytes);
     else if (field.number === 4) value = text(field.bytes);
-    if (field.number > 2 && method === "") return undefined;
   }
-  return /^(PUT|POST|DELETE|GET|QGET|SYNC)$/.test(method) ? { path, value } : undefined;
+  return METHODS.has(method) ? { path, value } : undefined;
 }
 
 function text(bytes: Uint8Array): string {

@@ -108,7 +108,7 @@ export class Replay {
     this.mvcc.revision = revision;
     this.mvcc.add({
       key: put.key,
-      value: put.ignoreValue ? before!.value : Uint8Array.from(put.value), // a copy: the log file's bytes can go
+      value: put.ignoreValue ? before!.value : new Uint8Array(put.value), // a copy: the log file's bytes can go
       createRevision: before?.createRevision ?? revision,
       modRevision: revision,
       version: (before?.version ?? 0) + 1,
