@@ -5,15 +5,16 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { CERTS } from "../shared/certs.ts";
+import { CERTS, certPath, certRow } from "../shared/certs.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/cluster-trust.ts";
 import { ensureMany } from "../shared/ensure-pki.ts";
 import { Fail } from "../shared/fail.ts";
+import { exists, readText } from "../shared/files.ts";
 import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
 import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { ensureMasterKubelet } from "../shared/kubelet.ts";
-import { dropStaleLeaders, leaseRenewed } from "../shared/leases.ts";
+import { dropStaleLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { kubeletActive, needRoot } from "../shared/node.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
@@ -100,12 +101,14 @@ async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<
 async function startControlPlane(master: Master, issued: string[]) {
   const { node, facts, asideDir } = master;
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
-  const wroteManifests = restoreManifests(master);
+  const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
+  restoreManifests(master);
   const stale =
     issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
-  if (wroteManifests || credentials || !(await kubeletActive())) {
+  // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only.
+  if (!watched || credentials) {
     await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
   }
 }
@@ -142,7 +145,7 @@ async function tellCluster(master: Master, api: KubeApi) {
 
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 async function proveKubelet({ node, facts }: Master, api: KubeApi) {
-  const since = new Date();
+  const since = provingSince(readText(certPath(certRow("ca"), facts.certificatesDir))!);
   const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;

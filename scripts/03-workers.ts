@@ -12,11 +12,12 @@ import { exists, readText, writeFile } from "../shared/files.ts";
 import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { trusted } from "../shared/kubelet.ts";
-import { leaderSince } from "../shared/leases.ts";
+import { dropLease, leaderSince } from "../shared/leases.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot, readNode } from "../shared/node.ts";
 import { watchNodesReturn } from "../shared/nodes-return.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { controlPlaneContainers } from "../shared/runtime.ts";
 import { caIsNew, full, manifestPath, manifestText, readManifest } from "../shared/static-pods.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/worker-trust.ts";
 
@@ -158,13 +159,23 @@ async function wholeControllerManager(master: Master, api: KubeApi) {
   const path = manifestPath(master, "kube-controller-manager");
   const now = readManifest(path);
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  const before = { pods: await controllerManagers(master), leader: await leaderSince(api, "kube-controller-manager", new Date(0)) };
   const since = new Date();
   if (!writeFile(path, manifestText(full(now)), { note: "node-lifecycle, taint eviction and pod collection are on again" })) return;
-  const leader = await waitFor("a controller-manager to lead again", () => leaderSince(api, "kube-controller-manager", since), {
+
+  const hint = "crictl ps -a --name kube-controller-manager; crictl logs ID";
+  const isNew = async () => (await controllerManagers(master)).some((id) => !before.pods.includes(id));
+  await waitFor("the kubelet to start it again", isNew, { seconds: 60, hint });
+  if (!mode.dryRun && before.leader?.startsWith(`${master.node.hostName}_`)) await dropLease(api, "kube-controller-manager", before.leader);
+  const leader = await waitFor("a controller-manager to lead", () => leaderSince(api, "kube-controller-manager", since), {
     seconds: 90,
-    hint: "crictl ps -a --name kube-controller-manager; crictl logs ID",
+    hint,
   });
   if (leader) say(`${leader}: leads`);
+}
+
+async function controllerManagers({ node }: Master): Promise<string[]> {
+  return (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) => name === "kube-controller-manager").map(({ id }) => id);
 }
 
 function closeNext(master: Master): string {

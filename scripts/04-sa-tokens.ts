@@ -4,7 +4,7 @@
  * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
-import { certInfo } from "../shared/certificate.ts";
+import { madeAt } from "../shared/certificate.ts";
 import { certPath, certRow } from "../shared/certs.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files.ts";
@@ -164,10 +164,6 @@ async function proveTokens({ api }: Scene) {
 async function sayLeft({ master, api, renewed, groups, trust }: Scene) {
   const reported = groups.flatMap(({ owners }) => owners.filter((owner) => owner.kind === "report"));
   for (const line of await leftForPeople({ master, api, renewed, reported, caPem: trust.caPem })) say(`- ${line}`);
-}
-
-function madeAt(caPem: string): Date {
-  return new Date(certInfo(caPem).notBefore.getTime() + 5 * 60_000);
 }
 
 if (import.meta.main) await run(main);

@@ -91,6 +91,14 @@ export function serviceAccountKeyId(publicPem: string): string {
     .digest("base64url");
 }
 
+/** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
+export const BACKDATE_MS = 5 * 60 * 1000;
+
+/** When a certificate was made, as far as it tells. */
+export function madeAt(certPem: string): Date {
+  return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
+}
+
 /** Each CERTIFICATE block of a text, in order. */
 export function certificatesIn(text: string): string[] {
   return blocks(text, "CERTIFICATE");

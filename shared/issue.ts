@@ -6,7 +6,7 @@ import "reflect-metadata";
 import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import type { Names } from "./addresses.ts";
-import { certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
+import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { type KeyPair, keyPair } from "./keys.ts";
@@ -40,8 +40,6 @@ interface Signer {
   hash: string;
 }
 
-/** Certificates begin a little earlier, for clocks that are late (kubernetes/kubernetes#118922). */
-const BACKDATE_MS = 5 * 60 * 1000;
 const HOUR_MS = 60 * 60 * 1000;
 
 /** The hash follows the authority's curve, as in Go. */

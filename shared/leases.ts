@@ -1,6 +1,10 @@
 /** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
+import { madeAt } from "./certificate.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { say } from "./run.ts";
+
+/** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
+const FRESH_MS = 60_000;
 
 interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
@@ -8,14 +12,14 @@ interface Lease extends KubeObject {
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 
-/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
-export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
-  return (await nodeRenewals(api, node)) > since;
+/** From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another. */
+export function provingSince(caPem: string): Date {
+  return new Date(Math.max(madeAt(caPem).getTime(), Date.now() - FRESH_MS));
 }
 
-/** When a kubelet last renewed its Lease; 1970 where it has none. */
-async function nodeRenewals(api: KubeApi, node: string): Promise<Date> {
-  return renewed(await api.find<Lease>(`${LEASES}/kube-node-lease/leases/${node}`));
+/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
+export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
+  return renewed(await api.find<Lease>(`${LEASES}/kube-node-lease/leases/${node}`)) > since;
 }
 
 /** When each kubelet last renewed its Lease, by node name. */
@@ -31,22 +35,31 @@ export async function leaderSince(api: KubeApi, name: string, since: Date): Prom
 }
 
 /**
+ * Removes a leader's Lease whose holder is known to have ended, so that the next one need not wait until it runs out. Someone who took it
+ * over in this moment keeps it.
+ */
+export async function dropLease(api: KubeApi, name: string, holder: string) {
+  const path = `${LEASES}/kube-system/leases/${name}`;
+  const lease = await api.find<Lease>(path);
+  if (!lease || lease.spec.holderIdentity !== holder) return;
+  try {
+    await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
+    say(`Lease ${name}: dropped, its holder "${holder}" is no more`);
+  } catch (err) {
+    if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
+    say(`Lease ${name}: taken over already`);
+  }
+}
+
+/**
  * Removes leader Leases that nobody renews any more. Without that a new controller-manager or scheduler watches them for another
  * 15 to 20 s before it takes them over.
  */
 export async function dropStaleLeaders(api: KubeApi) {
   for (const name of ["kube-controller-manager", "kube-scheduler"]) {
-    const path = `${LEASES}/kube-system/leases/${name}`;
-    const lease = await api.find<Lease>(path);
+    const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
     if (!lease || renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 > Date.now()) continue;
-    try {
-      // The resourceVersion guards against a leader that took it over in this moment.
-      await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
-      say(`Lease ${name}: dropped, its holder "${lease.spec.holderIdentity}" is no more`);
-    } catch (err) {
-      if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
-      say(`Lease ${name}: taken over already`);
-    }
+    await dropLease(api, name, lease.spec.holderIdentity ?? "");
   }
 }
 

@@ -1,20 +1,16 @@
 /** Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. */
 import { endpointUrl } from "./addresses.ts";
-import { certInfo } from "./certificate.ts";
 import { certPath, certRow } from "./certs.ts";
 import { type KnownNode, readObject } from "./cluster.ts";
 import { Fail } from "./fail.ts";
 import { readText } from "./files.ts";
 import type { KubeApi } from "./kube-api.ts";
-import { allRenewals } from "./leases.ts";
+import { allRenewals, provingSince } from "./leases.ts";
 import type { Master } from "./master.ts";
 import { mode, say, waitFor } from "./run.ts";
 import { approve, objection, pendingServing } from "./serving-csrs.ts";
 
 const KUBELET_PORT = 10250;
-
-/** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
-const FRESH_MS = 60_000;
 
 interface Watch {
   master: Master;
@@ -51,7 +47,7 @@ export async function watchNodesReturn(master: Master, api: KubeApi, options: { 
 async function look(watch: Watch): Promise<boolean> {
   await decideCsrs(watch);
   const renewals = await allRenewals(watch.api);
-  const since = new Date(Math.max(certInfo(watch.caPem).notBefore.getTime() + 5 * 60_000, Date.now() - FRESH_MS));
+  const since = provingSince(watch.caPem);
   for (const node of watch.expected) {
     if (watch.back.has(node.name) || (renewals.get(node.name) ?? 0) < since) continue;
     if (watch.serving && !(await nodeServes(node, watch.caPem))) continue;

@@ -3,15 +3,12 @@
  * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
  */
 
-import { certInfo } from "./certificate.ts";
+import { madeAt } from "./certificate.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
 import { exists, list, readText } from "./files.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
-
-/** Certificates are issued with a start this long before their making (kubeadm's pkiutil), in milliseconds. */
-const BACKDATED = 5 * 60_000;
 
 export interface Rescue {
   dir: string;
@@ -59,13 +56,13 @@ function fromRescue(rescue: Rescue): Repair {
 function rescues(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {
-      const made = madeAt(name);
+      const made = stampOf(name);
       return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
     })
     .sort((a, b) => b.made.getTime() - a.made.getTime());
 }
 
-function madeAt(name: string): Date | undefined {
+function stampOf(name: string): Date | undefined {
   const match = NAME.exec(name);
   return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
 }
@@ -73,5 +70,5 @@ function madeAt(name: string): Date | undefined {
 /** Milliseconds since 1970, 0 where there is no certificate. */
 function issuedAt(path: string): number {
   const pem = readText(path);
-  return pem ? certInfo(pem).notBefore.getTime() + BACKDATED : 0;
+  return pem ? madeAt(pem).getTime() : 0;
 }
