@@ -10,6 +10,7 @@ import { certInfo } from "./certificate.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText } from "./files.ts";
 import { isElsewhere } from "./root.ts";
+import { attempt } from "./verdicts.ts";
 
 export interface Node {
   /** The name of its Node object. */
@@ -89,7 +90,7 @@ function readKubeletConfig(): KubeletConfiguration {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file has to be joined anew with kubeadm join",
     });
   }
-  const config = parse(text) as KubeletConfiguration;
+  const config = (parse(text) ?? {}) as KubeletConfiguration;
   // kubeadm writes the runtime's socket of this node into a file of its own since 1.34 (gate NodeLocalCRISocket)
   const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
   return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
@@ -115,7 +116,8 @@ function flagOf(text: string, name: string): string | undefined {
 function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
   const { clientPem, flags, hostName } = from;
   const pem = exists(clientPem) ? readText(clientPem) : undefined;
-  const cn = pem ? certInfo(pem).cn : undefined;
+  const info = attempt(() => certInfo(pem ?? ""));
+  const cn = info instanceof Fail ? undefined : info.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   const override = flagOf(flags, "hostname-override");
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };

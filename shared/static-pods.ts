@@ -2,7 +2,7 @@
  * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
  * not there is not started blind: the missing files are named, with the flag that names them.
  */
-import { parse, stringify } from "yaml";
+import { parse, stringify, YAMLParseError } from "yaml";
 import { certInfo } from "./certificate.ts";
 import { certPath, certRow, minorOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
@@ -35,12 +35,12 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const pods = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
   for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (!pods.some((pod) => pod.name === name) && !exists(manifestPath(master, name))) throw noMirrorPod(name, master);
+    if (!pods.some((pod) => pod.name === name) && !readManifest(manifestPath(master, name))) throw noMirrorPod(name, master);
   }
   pods.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   const manifests = pods.map(({ name, pod, from }) => ({ name, from, manifest: manifestFromMirrorPod(pod, master.node.name) }));
 
-  const absent = manifests.filter(({ name }) => !exists(manifestPath(master, name)));
+  const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
 }
@@ -84,10 +84,17 @@ export function full(manifest: Manifest): Manifest {
   return copy;
 }
 
-/** A manifest from disk, or undefined. */
+/** A manifest from disk; undefined where there is none, or an empty file. Errors: Fail where it is no YAML. */
 export function readManifest(path: string): Manifest | undefined {
-  const text = readText(path);
-  return text === undefined ? undefined : (parse(text) as Manifest);
+  try {
+    return (parse(readText(path) ?? "") as Manifest | null) ?? undefined;
+  } catch (cause) {
+    if (!(cause instanceof YAMLParseError)) throw cause;
+    throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
+      hint: `move it away, then run this again: mv ${path} /root/`,
+      cause,
+    });
+  }
 }
 
 function commandOf(manifest: Manifest): string[] {

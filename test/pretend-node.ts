@@ -126,7 +126,11 @@ async function runScript(line: string, env: Record<string, string>, root: string
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
   expect(stdout + stderr).not.toMatch(/PRIVATE KEY|\beyJ[\w-]{20,}\./);
   return { exitCode, stdout: settled(stdout, root), stderr: settled(stderr, root) };
 }
