@@ -14,7 +14,7 @@ import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
 import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { ensureMasterKubelet } from "../shared/kubelet.ts";
-import { dropStaleLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
+import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { kubeletActive, needRoot } from "../shared/node.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
@@ -58,10 +58,10 @@ async function main() {
     () => issue(master, values["super-admin"] ?? false),
     "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
   );
-  await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
+  const started = await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
   const api = await step(
     "2.4 Prove that the API serves the old objects with the new certificates",
-    () => proveApi(master),
+    () => proveApi(master, started),
     "kubectl get --raw /readyz",
   );
   await step("2.5 Tell the cluster about its CAs", () => tellCluster(master, api), "kubeadm init phase bootstrap-token");
@@ -97,23 +97,24 @@ async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir })).written;
 }
 
-/** Pods whose certificates were issued anew start again: they read them once. */
-async function startControlPlane(master: Master, issued: string[]) {
+/** Pods whose certificates were issued anew start again: they read them once. Returns when anything was started, or undefined. */
+async function startControlPlane(master: Master, issued: string[]): Promise<Date | undefined> {
+  const began = new Date();
   const { node, facts, asideDir } = master;
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
-  restoreManifests(master);
+  const restored = restoreManifests(master);
   const stale =
     issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only.
-  if (!watched || credentials) {
-    await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
-  }
+  const restart = !watched || credentials;
+  if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  return restored || restart || stale.length > 0 ? began : undefined;
 }
 
-async function proveApi(master: Master): Promise<KubeApi> {
+async function proveApi(master: Master, started: Date | undefined): Promise<KubeApi> {
   const { facts, cluster } = master;
   const admin = readKubeconfig("/etc/kubernetes/admin.conf")!;
   const local = KubeApi.from(admin, localServer(facts));
@@ -130,7 +131,7 @@ async function proveApi(master: Master): Promise<KubeApi> {
     });
   }
   say(`${nodes.length} Nodes, all with the UIDs from before`);
-  await dropStaleLeaders(local);
+  if (started) await dropDeadLeaders(local, { hostName: master.node.hostName, since: started });
   return local;
 }
 
