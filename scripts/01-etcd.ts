@@ -5,8 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { CERTS } from "../shared/certs.ts";
-import { ensureMany } from "../shared/ensure-pki.ts";
+import { CERTS, type Cert } from "../shared/certs.ts";
+import { ensureMany, refuseLostKeys } from "../shared/ensure-pki.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree } from "../shared/file-tree.ts";
 import { exists } from "../shared/files.ts";
@@ -17,8 +17,8 @@ import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
 import { examine } from "../shared/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { act, run, say, start, step, waitFor } from "../shared/run.ts";
-import { controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
-import { restoreManifests } from "../shared/static-pods.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
+import { mirrorPodsFor, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]
@@ -52,7 +52,7 @@ async function main() {
   start("01-etcd", { dryRun: values["dry-run"] });
   needRoot();
 
-  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"]));
+  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], values["new-cas"] ?? false));
   const healthy = await isRight(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
@@ -76,7 +76,7 @@ async function main() {
 }
 
 /** Facts first, refusals second; nothing is touched before all of them are through. */
-async function look(dataDir: string): Promise<Master> {
+async function look(dataDir: string, newCas: boolean): Promise<Master> {
   const master = await readMaster(dataDir);
   const { cluster, data, facts, node } = master;
   say(
@@ -100,12 +100,15 @@ async function look(dataDir: string): Promise<Master> {
       hint: `its members are ${data.members.map((member) => `"${member.name}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
     });
   }
+  refuseLostKeys(facts, { newCas });
+  mirrorPodsFor(master, ["etcd"]);
+  await containers(node.runtimeEndpoint);
   return master;
 }
 
 /** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
 async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
-  const rows = CERTS.filter((row) => row.shared || row.ca === "etcd-ca");
+  const rows = CERTS.filter((row) => row.shared || isEtcds(row));
   if (rows.some((row) => examine(row, facts).state !== "ok") || !exists("/etc/kubernetes/manifests/etcd.yaml")) return false;
   try {
     const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
@@ -133,15 +136,19 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
-/** Without --new-cas a lost authority stops the run before anything is written (ensureMany). */
 async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
   const certs = CERTS.filter((row) => row.shared);
   await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {
-  const certs = CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/"));
+  const certs = CERTS.filter(isEtcds);
   await ensureMany({ certs }, facts, { asideDir });
+}
+
+/** Its own leaves; the API server's client certificate is part 2's. */
+function isEtcds(row: Cert): boolean {
+  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */

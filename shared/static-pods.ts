@@ -33,16 +33,25 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
-  const pods = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
-  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (!pods.some((pod) => pod.name === name) && !readManifest(manifestPath(master, name))) throw noMirrorPod(name, master);
-  }
+  const pods = mirrorPodsFor(master, names);
   pods.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   const manifests = pods.map(({ name, pod, from }) => ({ name, from, manifest: manifestFromMirrorPod(pod, master.node.name) }));
 
   const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
+}
+
+/**
+ * The mirror pods that `restoreManifests` works from. Errors: Fail where one is gone that has no manifest either, so that a script can
+ * refuse before it changes anything.
+ */
+export function mirrorPodsFor(master: Master, names?: readonly string[]): MirrorPod[] {
+  const pods = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
+    if (!pods.some((pod) => pod.name === name) && !readManifest(manifestPath(master, name))) throw noMirrorPod(name, master);
+  }
+  return pods;
 }
 
 export function manifestPath(master: Pick<Master, "node">, name: string): string {

@@ -30,7 +30,8 @@ export interface Transcript {
   stderr: string;
 }
 
-const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
+export const CLUSTER_ID = "c1d2e3f4";
+export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
 
 const UNIT = `# /lib/systemd/system/kubelet.service.d/10-kubeadm.conf
 [Service]
@@ -43,6 +44,7 @@ export async function pretendNode(options: NodeOptions = {}) {
   const { kind = "wiped master" } = options;
   const root = mkdtempSync(join(tmpdir(), "node-"));
   const { root: healthy, ca } = await healthyMaster();
+  const stored = new Map<string, string>();
   if (kind.endsWith("master")) {
     cpSync(healthy, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
     if (kind === "wiped master") rmSync(`${root}/etc/kubernetes`, { recursive: true });
@@ -52,7 +54,8 @@ export async function pretendNode(options: NodeOptions = {}) {
       key.startsWith("/") ? key : `/registry/${key}`,
       typeof object === "string" ? object : JSON.stringify(object),
     ]);
-    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: "c1d2e3f4", members: options.members ?? [MEMBER], puts });
+    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts });
+    for (const [key, value] of puts) stored.set(key, value);
   }
   if (kind === "worker") {
     await writeKubelet(root, "w1", { ca, server: `https://${ADDRESS}:6443` });
@@ -68,6 +71,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     root,
     /** The cluster CA from before. */
     ca,
+    /** What etcd held before: its keys and their values. */
+    stored,
     calls: programs.calls,
     /** Where the calls are written down as they are made. */
     callsFile: join(programs.folder, "calls"),
