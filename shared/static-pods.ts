@@ -152,7 +152,8 @@ function diffOf(now: string[], before: string[]): string[] {
 function provideFiles(files: (HostFile & { pod: string })[]) {
   const missing = files.filter((file) => !file.type.endsWith("OrCreate") && !exists(file.path));
   const audit = missing.filter((file) => file.namedBy === "--audit-policy-file");
-  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path));
+  // The policy's own folder may be a volume, too: it comes with the stand-in.
+  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path || policy.path.startsWith(`${file.path}/`)));
   if (lost.length > 0) {
     throw new Fail(
       `Cannot start ${[...new Set(lost.map((file) => file.pod))].join(", ")}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,

@@ -1,5 +1,5 @@
 /** A pretend etcd: the JSON gateway of its client port, as far as shared/etcd/live.ts asks it, over TLS with clients' certificates. */
-import { readFileSync, watch } from "node:fs";
+import { readFileSync } from "node:fs";
 import { ADDRESS } from "./pretend-cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./pretend-node.ts";
 
@@ -41,18 +41,6 @@ export function etcdAnswer(path: string, body: unknown, { keys, clusterId, membe
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };
   const value = keys.get(Buffer.from(key, "base64").toString());
   return { kvs: value === undefined ? [] : [{ value: base64(value) }] };
-}
-
-/** Ends when the node's programs have been called so. */
-export async function called(callsFile: string, call: string): Promise<void> {
-  const isThere = () => readFileSync(callsFile, "utf8").split("\n").includes(call);
-  await new Promise<void>((resolve) => {
-    const watcher = watch(callsFile, () => {
-      if (!isThere()) return;
-      watcher.close();
-      resolve();
-    });
-  });
 }
 
 function decimal(hex: string) {
