@@ -89,7 +89,9 @@ function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: "passphras
   const raw = unarmored(file);
   const text = Buffer.from(raw).toString("latin1");
   if (!text.startsWith(VERSION)) {
-    throw new Fail("This is no file in the age format", { hint: "is it the file that pack wrote? its first line is: age-encryption.org/v1" });
+    throw new Fail("This is no file in the age format", {
+      hint: "is it the file that pack wrote? its first line is: age-encryption.org/v1",
+    });
   }
   const stanzas = [...text.split(/^--- /m, 1)[0]!.matchAll(/^-> (\S+)/gm)].map((match) => match[1]);
   if (!/^--- /m.test(text) || stanzas.length === 0) throw damaged();
