@@ -30,4 +30,3 @@ export function bundleOf(files: Map<string, Uint8Array>, different: Partial<Mani
 export function put(files: Map<string, Uint8Array>, names: readonly string[] = SHARED_FILES) {
   for (const name of names) writeFile(`${PKI}/${name}`, files.get(name)!, { mode: modeOf(name) });
 }
-
