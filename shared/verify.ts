@@ -1,4 +1,5 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
+import { backupAnswer } from "./backup-mark.ts";
 import { certInfo, keyMatches, signedBy } from "./certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "./certs.ts";
 import { readText } from "./files.ts";
@@ -56,6 +57,7 @@ export async function checkFiles(checks: Checks, master: Master) {
     await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
   }
   for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));
+  await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
 }
 
 /** This node's kubelet: its certificate is of the CA that it trusts itself, and fits its kubelet.conf. */
