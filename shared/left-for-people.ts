@@ -36,7 +36,7 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
       lines.push(`${name}: its caBundle is the old CA`);
   }
   lines.push(
-    `make a backup now: ${master.facts.certificatesDir} and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
+    `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
   lines.push(`${master.rescue.dir} holds old keys and all Secrets: remove it when you no longer need it`);
   return lines;
