@@ -9,6 +9,8 @@ export interface EtcdState {
   clusterId: string;
   members: { id: string; name: string }[];
   revision: number;
+  /** The keys at an earlier revision; default: those of today. */
+  earlier?: Map<string, string>;
 }
 
 /** The etcd from before: what the node's data held. */
@@ -31,13 +33,15 @@ export function serveEtcd(root: string, state: EtcdState) {
 }
 
 /** What the gateway answers: numbers as decimal text, keys and values as base64. */
-export function etcdAnswer(path: string, body: unknown, { keys, clusterId, members, revision }: EtcdState): unknown {
+export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {
+  const { clusterId, members, revision } = state;
   if (path === "/v3/maintenance/status") {
     const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
     return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
   }
   if (path === "/v3/cluster/member/list") return { members: members.map(({ id, name }) => ({ ID: decimal(id), name })) };
-  const { key, range_end } = body as { key: string; range_end?: string };
+  const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
+  const keys = asked ? (state.earlier ?? state.keys) : state.keys;
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };
   const value = keys.get(Buffer.from(key, "base64").toString());
   return { kvs: value === undefined ? [] : [{ value: base64(value) }] };
