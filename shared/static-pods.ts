@@ -2,7 +2,7 @@
  * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
  * not there is not started blind: the missing files are named, with the flag that names them.
  */
-import { parse, stringify } from "yaml";
+import { parse, stringify, YAMLParseError } from "yaml";
 import { certInfo } from "./certificate.ts";
 import { certPath, certRow, minorOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
@@ -49,6 +49,25 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
+  const manifests = manifestsFor(master, names);
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
+  const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
+  provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
+  return manifests.map((restored) => restore(restored, master)).includes(true);
+}
+
+export interface Restored {
+  name: string;
+  /** Where it comes from, for the operator. */
+  source: string;
+  manifest: Manifest;
+}
+
+/**
+ * What `restoreManifests` works from: this node's mirror pods, and where one is gone, another master's. Errors: Fail where there is neither,
+ * nor a manifest, so that a script can refuse before it changes anything.
+ */
+export function manifestsFor(master: Master, names?: readonly string[]): Restored[] {
   const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
   const manifests: Restored[] = own.map(({ name, pod, from }) => ({
     name,
@@ -56,23 +75,12 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
     manifest: manifestFromMirrorPod(pod, master.node.name),
   }));
   for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (manifests.some((restored) => restored.name === name) || exists(manifestPath(master, name))) continue;
+    if (manifests.some((restored) => restored.name === name) || readManifest(manifestPath(master, name))) continue;
     const derived = manifestFromSister(name, master);
     if (!derived) throw noMirrorPod(name, master);
     manifests.push({ name, ...derived });
   }
-  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-
-  const absent = manifests.filter(({ name }) => !exists(manifestPath(master, name)));
-  provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
-  return manifests.map((restored) => restore(restored, master)).includes(true);
-}
-
-interface Restored {
-  name: string;
-  /** Where it comes from, for the operator. */
-  source: string;
-  manifest: Manifest;
+  return manifests;
 }
 
 export function manifestPath(master: Pick<Master, "node">, name: string): string {
@@ -110,10 +118,17 @@ export function full(manifest: Manifest): Manifest {
   return copy;
 }
 
-/** A manifest from disk, or undefined. */
+/** A manifest from disk; undefined where there is none, or an empty file. Errors: Fail where it is no YAML. */
 export function readManifest(path: string): Manifest | undefined {
-  const text = readText(path);
-  return text === undefined ? undefined : (parse(text) as Manifest);
+  try {
+    return (parse(readText(path) ?? "") as Manifest | null) ?? undefined;
+  } catch (cause) {
+    if (!(cause instanceof YAMLParseError)) throw cause;
+    throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
+      hint: `move it away, then run this again: mv ${path} /root/`,
+      cause,
+    });
+  }
 }
 
 function commandOf(manifest: Manifest): string[] {
