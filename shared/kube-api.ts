@@ -55,11 +55,13 @@ export class KubeApi {
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
+    /** More headers for every request. */
+    headers?: Record<string, string>;
   }) {
-    const { server, ca, cert, key, token } = options;
+    const { server, ca, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
     this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };
-    this.#headers = token ? { Authorization: `Bearer ${token}` } : {};
+    this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
   /** The client a kubeconfig describes; `server` replaces the kubeconfig's own. */

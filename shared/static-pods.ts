@@ -14,6 +14,16 @@ import { say } from "./run.ts";
 /** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
 export const REDUCED = "kube-pki-repair/controllers-before";
 
+/**
+ * The controller-manager's own limit on requests is 20/s: 5,000 signing requests would take four minutes, 10,000 Secrets with an old CA
+ * nine. For the time of the repair it is higher, unless the operator has set it higher still. Flag → value and the annotation that keeps
+ * what stood there before, "" where nothing did.
+ */
+const LIMITS = {
+  "kube-api-qps": { value: 1000, before: "kube-pki-repair/kube-api-qps-before" },
+  "kube-api-burst": { value: 2000, before: "kube-pki-repair/kube-api-burst-before" },
+} as const;
+
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
 # It records who did what, without bodies. Put your own policy back, then restart the API server (RUNBOOK 2.3).
@@ -56,7 +66,8 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
 }
 
 /**
- * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected.
+ * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected;
+ * and with more requests per second, so that it is not what thousands of nodes wait for.
  * `--controllers=*,…,-node-lifecycle-controller` (kubernetes cmd/kube-controller-manager/names; the long names exist since 1.28, and taint
  * eviction is a controller of its own since 1.29).
  */
@@ -71,7 +82,19 @@ export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest
   const copy = structuredClone(manifest);
   copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
   flags(commandOf(copy)).set("controllers", [before, ...off.map((name) => `-${name}`)].join(","));
+  liftLimits(copy);
   return copy;
+}
+
+function liftLimits(manifest: Manifest) {
+  const command = flags(commandOf(manifest));
+  for (const [flag, { value, before }] of Object.entries(LIMITS)) {
+    const now = command.get(flag);
+    // A negative limit means none at all.
+    if (now !== undefined && (Number(now) >= value || Number(now) < 0)) continue;
+    manifest.metadata.annotations![before] = now ?? "";
+    command.set(flag, String(value));
+  }
 }
 
 /** The controller-manager as it was before `reduced`. */
@@ -81,7 +104,20 @@ export function full(manifest: Manifest): Manifest {
   const copy = structuredClone(manifest);
   delete copy.metadata.annotations?.[REDUCED];
   flags(commandOf(copy)).set("controllers", before);
+  restoreLimits(copy);
+  if (Object.keys(copy.metadata.annotations ?? {}).length === 0) delete copy.metadata.annotations;
   return copy;
+}
+
+function restoreLimits(manifest: Manifest) {
+  const command = flags(commandOf(manifest));
+  for (const [flag, { before }] of Object.entries(LIMITS)) {
+    const value = manifest.metadata.annotations?.[before];
+    if (value === undefined) continue;
+    delete manifest.metadata.annotations?.[before];
+    if (value === "") command.remove(flag);
+    else command.set(flag, value);
+  }
 }
 
 /** A manifest from disk, or undefined. */
