@@ -2,7 +2,7 @@
 import { endpointUrl } from "./addresses.ts";
 import type { KnownNode } from "./cluster.ts";
 
-const KUBELET_PORT = 10250;
+export const KUBELET_PORT = 10250;
 
 /** How long a port may take to answer, in milliseconds. */
 const TIMEOUT = 2000;

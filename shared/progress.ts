@@ -17,8 +17,9 @@ export const FEW = 20;
 
 const BAR = 20;
 
-/** Milliseconds between two drawings on a terminal; elsewhere a line comes with each tenth, or after this long. */
+/** Milliseconds between two drawings on a terminal; elsewhere a line comes with each tenth, but not as often as this, or after a while. */
 const REDRAW = 100;
+const LINE_AT_MOST = 2000;
 const LINE_AT_LEAST = 30_000;
 
 export class Progress {
@@ -44,7 +45,8 @@ export class Progress {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if (this.#total > FEW && done > this.#last.done) {
       const tenth = Math.floor((done / this.#total) * 10);
-      if (tenth > this.#last.tenth || now - this.#last.time >= LINE_AT_LEAST) this.#line(now, tenth);
+      const since = now - this.#last.time;
+      if (done === this.#total || (tenth > this.#last.tenth && since >= LINE_AT_MOST) || since >= LINE_AT_LEAST) this.#line(now, tenth);
     }
   }
 

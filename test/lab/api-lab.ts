@@ -26,6 +26,8 @@ export interface ApiLab extends AsyncDisposable {
   admin: KubeApi;
   /** As the operator's admin.conf since 1.29: the group kubeadm:cluster-admins, bound to cluster-admin. */
   operator: KubeApi;
+  operatorPair: Pair;
+  apiserver: Started;
   /** A kubeconfig of the operator's, for kubectl. */
   kubeconfig: string;
   programs: Map<string, string>;
@@ -86,7 +88,9 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
       saKey: pki("sa.key"),
       saPub: pki("sa.pub"),
       admin,
-      operator: new KubeApi({ server, ca: ca.cert, cert: user.cert, key: user.key }),
+      operator: new KubeApi({ server, ca: ca.cert, ...user }),
+      operatorPair: user,
+      apiserver,
       kubeconfig,
       programs,
       client,
