@@ -100,5 +100,5 @@ test("01-etcd says which command looks further when etcd does not come", async (
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(1);
   expect(stderr).toContain("error: Waited 120 s for etcd to answer with its new certificates: ");
-  expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50.");
+  expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50");
 });
