@@ -7,12 +7,28 @@ import { certInfo } from "./certificate.ts";
 import { certPath, certRow, minorOf } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText, stat, writeFile } from "./files.ts";
-import { findMirrorPods, flags, type HostFile, hostFiles, type Manifest, type MirrorPod, manifestFromMirrorPod } from "./manifests.ts";
+import { findMirrorPods, flags, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
 import type { Master } from "./master.ts";
 import { say } from "./run.ts";
+import { manifestFromSister } from "./sister-manifests.ts";
 
 /** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
 export const REDUCED = "kube-pki-repair/controllers-before";
+
+/**
+ * Controllers that draw conclusions from silence: a node that the repair has not reached is not dead, and a kubelet that has just been
+ * restarted calls its pods unready for a moment (before 1.35). The short names are those of before 1.28; taint eviction is a controller of
+ * its own since 1.29. Source: cmd/kube-controller-manager/names and the aliases in its app/*.go.
+ */
+// biome-ignore format: a table
+const PUNISHERS: { name: string; old: string; since?: number }[] = [
+  { name: "node-lifecycle-controller",          old: "nodelifecycle" },
+  { name: "taint-eviction-controller",          old: "", since: 29 },
+  { name: "pod-garbage-collector-controller",   old: "podgc" },
+  { name: "endpoints-controller",               old: "endpoint" },
+  { name: "endpointslice-controller",           old: "endpointslice" },
+  { name: "endpointslice-mirroring-controller", old: "endpointslicemirroring" },
+];
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
@@ -33,16 +49,30 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
-  const pods = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  const manifests: Restored[] = own.map(({ name, pod, from }) => ({
+    name,
+    source: `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`,
+    manifest: manifestFromMirrorPod(pod, master.node.name),
+  }));
   for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (!pods.some((pod) => pod.name === name) && !exists(manifestPath(master, name))) throw noMirrorPod(name, master);
+    if (manifests.some((restored) => restored.name === name) || exists(manifestPath(master, name))) continue;
+    const derived = manifestFromSister(name, master);
+    if (!derived) throw noMirrorPod(name, master);
+    manifests.push({ name, ...derived });
   }
-  pods.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  const manifests = pods.map(({ name, pod, from }) => ({ name, from, manifest: manifestFromMirrorPod(pod, master.node.name) }));
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
 
   const absent = manifests.filter(({ name }) => !exists(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
+}
+
+interface Restored {
+  name: string;
+  /** Where it comes from, for the operator. */
+  source: string;
+  manifest: Manifest;
 }
 
 export function manifestPath(master: Pick<Master, "node">, name: string): string {
@@ -56,17 +86,13 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
 }
 
 /**
- * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected.
- * `--controllers=*,…,-node-lifecycle-controller` (kubernetes cmd/kube-controller-manager/names; the long names exist since 1.28, and taint
- * eviction is a controller of its own since 1.29).
+ * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected,
+ * and Services keep the endpoints they have. `--controllers=*,…,-node-lifecycle-controller`.
  */
 export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
   if (manifest.metadata.annotations?.[REDUCED] !== undefined) return manifest;
   const minor = minorOf(kubernetesVersion);
-  const off =
-    minor < 28
-      ? ["nodelifecycle", "podgc"]
-      : ["node-lifecycle-controller", "pod-garbage-collector-controller", ...(minor < 29 ? [] : ["taint-eviction-controller"])];
+  const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) => (minor < 28 ? old : name));
   const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
   const copy = structuredClone(manifest);
   copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
@@ -94,20 +120,19 @@ function commandOf(manifest: Manifest): string[] {
   return manifest.spec.containers[0]?.command ?? [];
 }
 
-function restore({ name, from, manifest }: { name: string; from: MirrorPod["from"]; manifest: Manifest }, master: Master): boolean {
+function restore({ name, source, manifest }: Restored, master: Master): boolean {
   const path = manifestPath(master, name);
   const reduce = name === "kube-controller-manager" && caIsNew(master);
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = readManifest(path);
   if (!now) {
-    const source = `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`;
-    const how = reduce ? ", reduced: no taints and no evictions until part 3 is closed" : "";
+    const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : "";
     return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
   }
   // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
   if (reduce && stat(path)!.modified < master.rescue.made && now.metadata.annotations?.[REDUCED] === undefined) {
     return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
-      note: "reduced: no taints and no evictions until part 3 is closed",
+      note: "reduced: no taints, no evictions, endpoints stay, until part 3 is closed",
     });
   }
   const differences = differencesOf(full(now), manifest);

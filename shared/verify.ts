@@ -1,5 +1,4 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
-import { connect } from "node:tls";
 import { backupAnswer } from "./backup-mark.ts";
 import { certInfo, keyMatches, signedBy } from "./certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "./certs.ts";
@@ -16,6 +15,7 @@ import type { Node } from "./node.ts";
 import { nodeServes, servingByCa } from "./nodes-return.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "./pki.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "./sa-tokens.ts";
+import { servedPem } from "./sisters.ts";
 import { manifestPath, REDUCED, readManifest } from "./static-pods.ts";
 
 /** `warning`: it works, but a person should know. */
@@ -182,23 +182,6 @@ async function servedCertificate({ facts }: Master): Promise<Answer> {
   if (!signedBy(served, ca!)) return failed(`it shows one of "${certInfo(served).issuer}", not of the CA on disk`);
   if (!keyMatches(served, key!)) return failed("it shows another one: it has not been restarted since");
   return `until ${certInfo(cert!).notAfter.toISOString().slice(0, 10)}`;
-}
-
-function servedPem(host: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, rejectUnauthorized: false, timeout: 5000 }, () => {
-      const { raw } = socket.getPeerCertificate();
-      socket.end();
-      resolve(
-        `-----BEGIN CERTIFICATE-----\n${raw
-          .toString("base64")
-          .replace(/(.{64})/g, "$1\n")
-          .trimEnd()}\n-----END CERTIFICATE-----\n`,
-      );
-    });
-    socket.on("error", reject);
-    socket.on("timeout", () => reject(new Error(`${host}:${port} does not answer`)));
-  });
 }
 
 function ok(finding: { state: string; detail: string }): string {
