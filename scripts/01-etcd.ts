@@ -5,8 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { CERTS, certRow } from "../shared/certs.ts";
-import { ensureMany } from "../shared/ensure-pki.ts";
+import { CERTS, type Cert, certRow } from "../shared/certs.ts";
+import { ensureMany, refuseLostKeys } from "../shared/ensure-pki.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree } from "../shared/file-tree.ts";
 import { exists } from "../shared/files.ts";
@@ -17,9 +17,9 @@ import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
 import { examine } from "../shared/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { act, run, say, start, step, waitFor } from "../shared/run.ts";
-import { controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
 import { quorumOf, servesOurCa, sistersOf } from "../shared/sisters.ts";
-import { restoreManifests } from "../shared/static-pods.ts";
+import { manifestsFor, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]
@@ -102,6 +102,9 @@ async function look(dataDir: string, newCas: boolean): Promise<Master> {
     });
   }
   await lookAtSisters(master, newCas);
+  refuseLostKeys(facts, { newCas });
+  manifestsFor(master, ["etcd"]);
+  await containers(node.runtimeEndpoint);
   return master;
 }
 
@@ -128,7 +131,7 @@ async function lookAtSisters({ data, node, facts }: Master, newCas: boolean) {
 
 /** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
 async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
-  const rows = CERTS.filter((row) => row.shared || row.ca === "etcd-ca");
+  const rows = CERTS.filter((row) => row.shared || isEtcds(row));
   if (rows.some((row) => examine(row, facts).state !== "ok") || !exists("/etc/kubernetes/manifests/etcd.yaml")) return false;
   try {
     const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
@@ -156,15 +159,19 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
-/** Without --new-cas a lost authority stops the run before anything is written (ensureMany). */
 async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
   const certs = CERTS.filter((row) => row.shared);
   await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {
-  const certs = CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/"));
+  const certs = CERTS.filter(isEtcds);
   await ensureMany({ certs }, facts, { asideDir });
+}
+
+/** Its own leaves; the API server's client certificate is part 2's. */
+function isEtcds(row: Cert): boolean {
+  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */

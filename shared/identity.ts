@@ -30,7 +30,9 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: 
   const keys = await client.keys();
   const lost = lastingKeys(data).filter((key) => !keys.has(key));
 
-  if (keys.size === 0 || lost.length > before.keyCount / 2) throw differs(`${keys.size} keys, was ${before.keyCount}`);
+  if (keys.size === 0 || lost.length > before.keyCount / 2) {
+    throw differs(`${keys.size} keys, was ${before.keyCount}; ${Object.keys(before.nodeUids).length} Node objects were there before`);
+  }
   if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
   if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
   const strangers = members.filter((member) => !before.members.some(({ id }) => id === member.id));
