@@ -16,9 +16,9 @@ import { type Master, readMaster } from "../shared/master.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
 import { examine } from "../shared/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
-import { act, run, say, start, step, waitFor } from "../shared/run.ts";
+import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
-import { quorumOf, servesOurCa, sistersOf } from "../shared/sisters.ts";
+import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/sisters.ts";
 import { manifestsFor, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
@@ -186,16 +186,16 @@ async function startEtcd(master: Master) {
 async function prove({ facts, data, cluster, node }: Master): Promise<string> {
   const client = etcdClient(facts);
   const hint = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
-  const status = await waitFor("etcd to answer with its new certificates", () => client?.status(), { seconds: 120, hint });
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), { seconds: 120, hint });
   const running = (await sistersOf(data, node.addresses)).filter((sister) => servesOurCa(sister, facts)).length + 1;
   const quorum = quorumOf(data.members.length);
   if (running < quorum) {
-    say(`etcd runs; it answers once ${quorum} of ${data.members.length} members do, now ${running}`);
+    say(`etcd runs, and answers once ${quorum} of its ${data.members.length} members do; now ${running}`);
     const others = data.members.filter((member) => member.id !== data.memberId).map((member) => member.name);
-    return `hand-over and part 1 on ${others.join(", ")}`;
+    return `./bunw scripts/hand-over.ts pack, then part 1 on ${others.join(", ")}`;
   }
-  if (!status || !client) return "./bunw scripts/02-control-plane.ts";
-  await waitFor("etcd to have a leader", async () => (await client.status()).leaderId !== "0", { seconds: 60, hint });
+  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", { seconds: 120, hint });
+  if (mode.dryRun || !client) return "./bunw scripts/02-control-plane.ts";
   for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
   return running < data.members.length
     ? "part 1 on the other masters, then ./bunw scripts/02-control-plane.ts"

@@ -16,13 +16,14 @@ import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { ensureMasterKubelet } from "../shared/kubelet.ts";
 import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
+import { manifestPath, readManifest } from "../shared/manifest-files.ts";
 import { hostFiles } from "../shared/manifests.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { kubeletActive, needRoot } from "../shared/node.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { containers, stopContainers } from "../shared/runtime.ts";
 import { sistersOf } from "../shared/sisters.ts";
-import { caIsNew, manifestPath, readManifest, restoreManifests } from "../shared/static-pods.ts";
+import { caIsNew, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]

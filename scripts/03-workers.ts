@@ -13,13 +13,15 @@ import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { trusted } from "../shared/kubelet.ts";
 import { dropLease, leaderSince } from "../shared/leases.ts";
+import { manifestPath, manifestText, readManifest } from "../shared/manifest-files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot, readNode } from "../shared/node.ts";
 import { watchNodesReturn } from "../shared/nodes-return.ts";
+import { full } from "../shared/reduced-controllers.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { controlPlaneContainers } from "../shared/runtime.ts";
 import { namespacesWithOldCa } from "../shared/sa-tokens.ts";
-import { caIsNew, full, manifestPath, manifestText, readManifest } from "../shared/static-pods.ts";
+import { caIsNew } from "../shared/static-pods.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/worker-trust.ts";
 
 const USAGE = `Usage:

@@ -12,13 +12,16 @@ import { inParallel, KubeApi } from "../shared/kube-api.ts";
 import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { allRenewals } from "../shared/leases.ts";
 import { leftForPeople } from "../shared/left-for-people.ts";
+import { manifestPath, readManifest } from "../shared/manifest-files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/node.ts";
+import { count } from "../shared/progress.ts";
+import { REDUCED } from "../shared/reduced-controllers.ts";
 import { canaries, label, restart } from "../shared/rollout.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames } from "../shared/sa-tokens.ts";
+import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
 import { type Group, staleGroups } from "../shared/stale-pods.ts";
-import { caIsNew, manifestPath, REDUCED, readManifest } from "../shared/static-pods.ts";
+import { caIsNew } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]
@@ -53,7 +56,7 @@ const AWAY_SECONDS = 60;
 interface Scene {
   master: Master;
   api: KubeApi;
-  trust: { caPem: string; saPub: string };
+  trust: TokenTrust;
   nodes: string[];
   renewed: string[];
   groups: Group[];
@@ -83,7 +86,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const master = await readMaster(dataDir);
   const { facts, cluster } = master;
   const pki = facts.certificatesDir;
-  const [caPem, saPub] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`].map((path) => readText(path));
+  const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
   const admin = readKubeconfig("/etc/kubernetes/admin.conf");
   if (!caPem || !saPub || !admin)
     throw new Fail("The shared keys or admin.conf are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
@@ -100,7 +103,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
     });
   }
   say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager is whole`);
-  return { master, api, trust: { caPem, saPub }, nodes, renewed: [], groups: [] };
+  return { master, api, trust: { caPem, saPub, saKey }, nodes, renewed: [], groups: [] };
 }
 
 async function waitForRootCa({ api, trust }: Scene) {
@@ -117,11 +120,13 @@ async function waitForRootCa({ api, trust }: Scene) {
 }
 
 async function renew(scene: Scene) {
-  if (mode.dryRun) return say("would: empty the tokens that no longer verify, so that the controller-manager writes new ones");
-  const { renewed, stuck } = await renewTokens(scene.api, scene.trust);
+  if (mode.dryRun) return say("would: sign new tokens with sa.key for the Secrets whose token no longer verifies");
+  const { renewed, caOnly, stuck, orphans } = await renewTokens(scene.api, scene.trust);
   scene.renewed = renewed;
-  say(renewed.length === 0 ? "all token Secrets verify: kept" : `${renewed.length} token Secrets have a new token`);
+  say(renewed.length === 0 ? "all token Secrets verify: kept" : `${count(renewed.length)} token Secrets have a new token`);
+  if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
   sayNames("immutable, to be deleted and made anew by hand", stuck);
+  sayNames("left alone, their ServiceAccount is gone or another now", orphans);
 }
 
 async function findStale(scene: Scene) {

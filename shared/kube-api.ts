@@ -1,6 +1,7 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { Fail } from "./fail.ts";
 import type { Kubeconfig } from "./kubeconfigs.ts";
+import { waitFor } from "./run.ts";
 
 /** An object as the API gives it; what a script reads further in, it says with its own type. */
 export interface KubeObject {
@@ -39,6 +40,9 @@ const PATCH_TYPES = {
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
 
+/** Objects in one page of a list. */
+const PAGE = 500;
+
 export class KubeApi {
   readonly server: string;
   readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
@@ -51,11 +55,13 @@ export class KubeApi {
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
+    /** More headers for every request. */
+    headers?: Record<string, string>;
   }) {
-    const { server, ca, cert, key, token } = options;
+    const { server, ca, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
     this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };
-    this.#headers = token ? { Authorization: `Bearer ${token}` } : {};
+    this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
   /** The client a kubeconfig describes; `server` replaces the kubeconfig's own. */
@@ -66,9 +72,9 @@ export class KubeApi {
 
   /** One request. Errors: ApiError when the API says no; whatever fetch throws when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
-    const response = await this.#fetch(method, path, body, contentType);
+    const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
+    if (!response.ok) throw await refusal(response, `${method} ${path}`);
     const text = await response.text();
-    if (!response.ok) throw new ApiError(response.status, statusMessage(text) ?? `${method} ${path}: HTTP ${response.status}`);
     return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
   }
 
@@ -86,17 +92,42 @@ export class KubeApi {
     }
   }
 
-  /** All items of a collection, fetched in pages of 500, so that a large cluster does not come in one piece. */
-  async list<T = KubeObject>(path: string): Promise<T[]> {
-    const items: T[] = [];
+  /**
+   * A collection in pages of 500, so that a large one is never here as a whole. All pages are of one moment, `version`. Errors: ApiError
+   * 410 where reading took so long (minutes) that this moment is forgotten.
+   */
+  async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
     for (let token = ""; ; ) {
-      const separator = path.includes("?") ? "&" : "?";
-      const page = await this.get<{ items: T[] | null; metadata: { continue?: string } }>(
-        `${path}${separator}limit=500${token ? `&continue=${encodeURIComponent(token)}` : ""}`,
+      const next = token ? `&continue=${encodeURIComponent(token)}` : "";
+      const page = await this.get<{ items: T[] | null; metadata: { continue?: string; resourceVersion: string } }>(
+        withQuery(path, `limit=${PAGE}${next}`),
       );
-      items.push(...(page.items ?? []));
+      yield { items: page.items ?? [], version: page.metadata.resourceVersion };
       token = page.metadata.continue ?? "";
-      if (!token) return items;
+      if (!token) return;
+    }
+  }
+
+  /** All items of a collection, one after the other. */
+  async *items<T = KubeObject>(path: string): AsyncGenerator<T> {
+    for await (const { items } of this.pages<T>(path)) yield* items;
+  }
+
+  /** All items of a collection at once; for those that stay small as the cluster grows. */
+  async list<T = KubeObject>(path: string): Promise<T[]> {
+    return await Array.fromAsync(this.items<T>(path));
+  }
+
+  /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
+  async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
+    const response = await this.#fetch("GET", path, undefined, "", signal);
+    if (!response.ok || !response.body) throw await refusal(response, `GET ${path}`);
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of response.body) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) if (line) yield JSON.parse(line) as T;
     }
   }
 
@@ -121,13 +152,13 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
-  #fetch(method: string, path: string, body: unknown, contentType: string) {
+  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
     return fetch(this.server + path, {
       method,
       headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       tls: this.#tls,
-      signal: AbortSignal.timeout(REQUEST_TIMEOUT),
+      signal,
     });
   }
 }
@@ -141,9 +172,39 @@ export async function inParallel<T>(items: readonly T[], width: number, action: 
   await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
 }
 
+/** A path with one more thing to ask. */
+export function withQuery(path: string, query: string): string {
+  return `${path}${path.includes("?") ? "&" : "?"}${query}`;
+}
+
+/**
+ * Does `action` until the API takes it: one answer among thousands that is lost, or "too many requests", does not end the whole.
+ * Errors: ApiError at once where the API says no for good; Fail after half a minute.
+ */
+export async function insist<T>(what: string, action: () => Promise<T>): Promise<T> {
+  const attempt = async () => {
+    try {
+      return { value: await action() };
+    } catch (err) {
+      if (err instanceof ApiError && err.status !== 429 && err.status < 500) return { err };
+      throw err;
+    }
+  };
+  const outcome = await waitFor(what, attempt, {
+    seconds: 30,
+    hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
+  });
+  if (!outcome || "err" in outcome) throw outcome?.err ?? new Error(`${what}: not in a dry run`);
+  return outcome.value;
+}
+
 /** An API error as a stop that an operator can act on. */
 export function apiFail(what: string, err: unknown, hint: string): Fail {
   return new Fail(`Cannot ${what}: ${err instanceof Error ? err.message : String(err)}`, { hint, cause: err });
+}
+
+async function refusal(response: Response, request: string): Promise<ApiError> {
+  return new ApiError(response.status, statusMessage(await response.text()) ?? `${request}: HTTP ${response.status}`);
 }
 
 function statusMessage(text: string): string | undefined {

@@ -2,6 +2,7 @@
 import { madeAt } from "./certificate.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { say } from "./run.ts";
+import { watch } from "./watch.ts";
 
 /** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
 const FRESH_MS = 60_000;
@@ -11,6 +12,7 @@ interface Lease extends KubeObject {
 }
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
+const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
 /** From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another. */
 export function provingSince(caPem: string): Date {
@@ -19,13 +21,23 @@ export function provingSince(caPem: string): Date {
 
 /** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
 export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
-  return renewed(await api.find<Lease>(`${LEASES}/kube-node-lease/leases/${node}`)) > since;
+  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
 }
 
 /** When each kubelet last renewed its Lease, by node name. */
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
-  const leases = await api.list<Lease>(`${LEASES}/kube-node-lease/leases`);
-  return new Map(leases.map((lease) => [lease.metadata.name, renewed(lease)]));
+  const renewals = new Map<string, Date>();
+  for await (const lease of api.items<Lease>(NODE_LEASES)) renewals.set(lease.metadata.name, renewed(lease));
+  return renewals;
+}
+
+/** The names of the nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<string> {
+  const made = madeAt(caPem).getTime();
+  for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
+    const time = renewed(object).getTime();
+    if (type !== "DELETED" && time >= made && time >= Date.now() - FRESH_MS) yield object.metadata.name;
+  }
 }
 
 /** The holder of a leader's Lease if it renewed it after `since`, for instance `cp1_1b2c…`. */

@@ -2,11 +2,12 @@
 import { certInfo, certificatesIn } from "./certificate.ts";
 import { readText } from "./files.ts";
 import type { KubeApi, KubeObject } from "./kube-api.ts";
+import { manifestPath, readManifest } from "./manifest-files.ts";
 import { hostFiles } from "./manifests.ts";
 import type { Master } from "./master.ts";
 import { label } from "./rollout.ts";
 import type { Owner } from "./stale-pods.ts";
-import { caIsNew, manifestPath, readManifest, STAND_IN_MARK } from "./static-pods.ts";
+import { caIsNew, STAND_IN_MARK } from "./static-pods.ts";
 
 interface Left {
   master: Master;

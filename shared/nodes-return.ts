@@ -1,89 +1,255 @@
-/** Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. */
-import { endpointUrl } from "./addresses.ts";
+/**
+ * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made for
+ * thousands: Leases and signing requests are watched, not listed again and again, and of a node only a few words are kept.
+ */
+import { madeAt } from "./certificate.ts";
 import { certPath, certRow } from "./certs.ts";
 import { type KnownNode, readObject } from "./cluster.ts";
 import { Fail } from "./fail.ts";
 import { readText } from "./files.ts";
 import type { KubeApi } from "./kube-api.ts";
-import { allRenewals, provingSince } from "./leases.ts";
+import { askKubeletPort } from "./kubelet-port.ts";
+import { watchRenewals } from "./leases.ts";
 import type { Master } from "./master.ts";
+import { count, FEW, Progress } from "./progress.ts";
 import { mode, say, waitFor } from "./run.ts";
-import { approve, objection, pendingServing } from "./serving-csrs.ts";
+import { approve, type Csr, isPending, nodeAsking, objection, watchServing } from "./serving-csrs.ts";
 
-const KUBELET_PORT = 10250;
+/** Approvals and port probes at the same time; together they stay below the connections that Bun's fetch opens at once (256). */
+const APPROVALS = 50;
+const PROBES = 128;
 
-interface Watch {
-  master: Master;
+/** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
+const FIRST_PAUSE = 200;
+const LAST_PAUSE = 5000;
+
+/** A node whose port nobody can reach from here counts as back so long after its certificate was issued. */
+const UNREACHABLE_MS = 5000;
+
+/** A node that is not back yet. */
+interface Away {
+  node: KnownNode;
+  heard?: true;
+  issuedAt?: number;
+  askedLast?: "other" | "unreachable";
+  asking?: true;
+  nextProbe: number;
+  pause: number;
+}
+
+export interface Return {
   api: KubeApi;
-  expected: KnownNode[];
+  /** Those to wait for, and those whose requests may be approved: all that etcd knew. */
+  expected: readonly KnownNode[];
+  known: readonly KnownNode[];
   caPem: string;
   /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
   serving: boolean;
+  seconds: number;
+}
+
+export interface Returned {
+  back: number;
+  approved: number;
+  /** Names of requests that were left alone. */
+  refused: string[];
+  /** Nodes whose Lease and certificate are good and whose port cannot be reached from here. */
+  unreachable: string[];
+}
+
+interface Scene extends Return {
+  byName: Map<string, KnownNode>;
+  away: Map<string, Away>;
   refused: Set<string>;
-  back: Set<string>;
+  approved: number;
+  probing: number;
+  unreachable: string[];
+  progress: Progress;
+  /** For what goes wrong beside the main course. */
+  failure: PromiseWithResolvers<never>;
 }
 
 /** Errors: Fail that names the nodes that did not come back in time. */
 export async function watchNodesReturn(master: Master, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
-  const strangers = options.without.filter((name) => !master.cluster.nodes.some((node) => node.name === name));
+  const known = master.cluster.nodes;
+  const strangers = options.without.filter((name) => !known.some((node) => node.name === name));
   if (strangers.length > 0)
-    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, {
-      hint: `its nodes: ${master.cluster.nodes.map((node) => node.name).join(", ")}`,
-    });
-  const expected = master.cluster.nodes.filter((node) => !options.without.includes(node.name));
+    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${listed(known.map((node) => node.name))}` });
+  const expected = known.filter((node) => !options.without.includes(node.name));
+  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their serving certificates`);
   const caPem = readText(certPath(certRow("ca"), master.facts.certificatesDir))!;
-  const watch: Watch = { master, api, expected, caPem, serving: servingByCa(master), refused: new Set(), back: new Set() };
-  if (mode.dryRun) return say(`would wait for: ${expected.map((node) => node.name).join(", ")}; and approve their serving certificates`);
+  await nodesReturn({ api, expected, known, caPem, serving: servingByCa(master), seconds: options.minutes * 60 });
+}
 
-  await waitFor("all nodes to come back", () => look(watch), { seconds: options.minutes * 60, hint: "" }).catch((err: unknown) => {
-    const missing = expected.filter((node) => !watch.back.has(node.name)).map((node) => node.name);
-    throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${missing.slice(0, 20).join(", ")}`, {
-      hint: `has 03-workers.ts join been run there? Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${missing.slice(0, 20).join(",")}`,
-      cause: err,
+/** The same for any cluster: what the benchmark measures. */
+export async function nodesReturn(options: Return): Promise<Returned> {
+  const scene = setScene(options);
+  const ending = new AbortController();
+  const followers = [followCsrs(scene, ending.signal), followLeases(scene, ending.signal)];
+  try {
+    await Promise.race([allBack(scene), scene.failure.promise, ...followers.map(forEver)]);
+  } finally {
+    ending.abort();
+    scene.progress.clear();
+    await Promise.allSettled(followers);
+  }
+  sayReturned(scene);
+  const { approved, refused, unreachable } = scene;
+  return { back: scene.expected.length, approved, refused: [...refused], unreachable };
+}
+
+function setScene(options: Return): Scene {
+  const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
+  return {
+    ...options,
+    byName: new Map(options.known.map((node) => [node.name, node])),
+    away: new Map(options.expected.map(start)),
+    refused: new Set(),
+    approved: 0,
+    probing: 0,
+    unreachable: [],
+    progress: new Progress("nodes back", options.expected.length),
+    failure: Promise.withResolvers<never>(),
+  };
+}
+
+/** A follower's end means nothing while others run; its error does. */
+async function forEver(follower: Promise<void>): Promise<never> {
+  await follower;
+  return new Promise<never>(() => {});
+}
+
+async function allBack(scene: Scene) {
+  const { away, expected, progress } = scene;
+  const look = () => {
+    probePorts(scene);
+    progress.show(expected.length - away.size, noteOf(scene));
+    return away.size === 0;
+  };
+  await waitFor("all nodes to come back", look, { seconds: scene.seconds, hint: "" }).catch((cause: unknown) => {
+    const missing = [...away.values()];
+    const names = missing.map(({ node }) => node.name);
+    throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
+      hint: `has 03-workers.ts join been run there? Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
+      cause,
     });
   });
 }
 
-async function look(watch: Watch): Promise<boolean> {
-  await decideCsrs(watch);
-  const renewals = await allRenewals(watch.api);
-  const since = provingSince(watch.caPem);
-  for (const node of watch.expected) {
-    if (watch.back.has(node.name) || (renewals.get(node.name) ?? 0) < since) continue;
-    if (watch.serving && !(await nodeServes(node, watch.caPem))) continue;
-    watch.back.add(node.name);
-    say(
-      `${node.name}: back${watch.serving ? ", serves with a certificate of the cluster's CA" : ""}   ${watch.back.size} / ${watch.expected.length}`,
-    );
-  }
-  return watch.back.size === watch.expected.length;
-}
-
-async function decideCsrs({ api, master, refused }: Watch) {
-  for (const csr of await pendingServing(api)) {
-    const reason = objection(csr, master.cluster.nodes);
-    if (!reason) {
-      await approve(api, csr);
-      say(`${csr.metadata.name}: approved for ${csr.spec.username}`);
-    } else if (!refused.has(csr.metadata.name)) {
-      refused.add(csr.metadata.name);
-      say(`${csr.metadata.name}: left alone: ${reason}`);
-    }
+/** Decides on each request, up to APPROVALS at a time; while so many are under way, the stream has to wait. */
+async function followCsrs(scene: Scene, signal: AbortSignal) {
+  const made = madeAt(scene.caPem);
+  const running = new Set<Promise<void>>();
+  for await (const { type, object: csr } of watchServing(scene.api, signal)) {
+    if (signal.aborted) return;
+    if (type !== "DELETED" && isPending(csr)) {
+      const decision = decide(scene, csr)
+        .catch(scene.failure.reject)
+        .finally(() => running.delete(decision));
+      running.add(decision);
+      if (running.size >= APPROVALS) await Promise.race(running);
+    } else if (csr.status?.certificate && askedAfter(csr, made)) issued(scene, nodeAsking(csr));
   }
 }
 
-/** Whether a node's kubelet port shows a certificate of this CA. What it answers does not matter: it asks for credentials first. */
+/** One from before may have been signed by the old CA. The API's times are whole seconds. */
+function askedAfter({ metadata }: Csr, made: Date): boolean {
+  return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > made.getTime();
+}
+
+async function decide(scene: Scene, csr: Csr) {
+  const { api, byName, refused, progress, expected } = scene;
+  const { name } = csr.metadata;
+  const reason = objection(csr, byName.get(nodeAsking(csr)));
+  if (!reason) {
+    if (!(await approve(api, csr))) return;
+    scene.approved++;
+    if (expected.length <= FEW) progress.say(`${name}: approved for ${csr.spec.username}`);
+  } else if (!refused.has(name)) {
+    refused.add(name);
+    if (refused.size <= FEW) progress.say(`${name}: left alone: ${reason}`);
+  }
+}
+
+function issued({ away }: Scene, name: string) {
+  const node = away.get(name);
+  if (!node) return;
+  node.issuedAt ??= Date.now();
+  node.nextProbe = 0;
+  node.pause = FIRST_PAUSE;
+}
+
+async function followLeases(scene: Scene, signal: AbortSignal) {
+  for await (const name of watchRenewals(scene.api, scene.caPem, signal)) {
+    if (signal.aborted) return;
+    const node = scene.away.get(name);
+    if (!node) continue;
+    node.heard = true;
+    if (!scene.serving) comeBack(scene, node);
+  }
+}
+
+/** Asks the ports of nodes that are heard, each when it is its turn, PROBES at a time. */
+function probePorts(scene: Scene) {
+  if (!scene.serving) return;
+  const now = Date.now();
+  for (const node of scene.away.values()) {
+    if (scene.probing >= PROBES) return;
+    if (node.heard && !node.asking && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+  }
+}
+
+async function probe(scene: Scene, away: Away) {
+  scene.probing++;
+  away.asking = true;
+  const answer = await askKubeletPort(away.node, scene.caPem).finally(() => {
+    scene.probing--;
+    delete away.asking;
+  });
+  if (answer === "serves") comeBack(scene, away);
+  else if (answer === "unreachable" && away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS) {
+    scene.unreachable.push(away.node.name);
+    comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
+  } else {
+    away.askedLast = answer;
+    away.nextProbe = Date.now() + away.pause;
+    away.pause = Math.min(away.pause * 2, LAST_PAUSE);
+  }
+  probePorts(scene);
+}
+
+function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
+  if (!away.delete(node.name) || expected.length > FEW) return;
+  const said = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
+  progress.say(`${node.name}: ${said}   ${expected.length - away.size} / ${expected.length}`);
+}
+
+function noteOf({ serving, approved, refused }: Scene): string | undefined {
+  if (!serving) return undefined;
+  return `serving CSRs: ${count(approved)} approved${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
+}
+
+function whyAway({ node, heard, askedLast }: Away): string {
+  if (!heard) return node.name;
+  return `${node.name} (heard, but its port 10250 ${askedLast === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
+}
+
+function sayReturned(scene: Scene) {
+  const { expected, refused, unreachable } = scene;
+  if (expected.length > FEW)
+    say([`${count(expected.length)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
+  if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
+  if (unreachable.length > 0)
+    say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
+}
+
+function listed(names: readonly string[]): string {
+  return `${names.slice(0, FEW).join(", ")}${names.length > FEW ? ` and ${names.length - FEW} more` : ""}`;
+}
+
+/** Whether a node's kubelet port shows a certificate of this CA. */
 export async function nodeServes(node: KnownNode, ca: string): Promise<boolean> {
-  const ip = node.ips[0];
-  if (!ip) return true;
-  try {
-    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, { tls: { ca }, signal: AbortSignal.timeout(2000) });
-    return true;
-  } catch (err) {
-    // No answer, or one with another certificate: both mean not yet, and the last reason is of no use to the operator.
-    if (err instanceof Error) return false;
-    throw err;
-  }
+  return (await askKubeletPort(node, ca)) === "serves";
 }
 
 /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */

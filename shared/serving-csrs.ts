@@ -7,7 +7,8 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { canonicalIp } from "./addresses.ts";
 import type { KnownNode } from "./cluster.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import { ApiError, insist, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+import { watch } from "./watch.ts";
 
 export interface Csr extends KubeObject {
   spec: { request: string; signerName: string; username: string; groups?: string[]; usages?: string[] };
@@ -18,28 +19,45 @@ export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const USAGES = ["digital signature", "key encipherment", "server auth"];
 
-/** Requests for serving certificates that nobody has decided on. */
-export async function pendingServing(api: KubeApi): Promise<Csr[]> {
-  const all = await api.list<Csr>(`${CSRS}?fieldSelector=spec.signerName%3D${encodeURIComponent(SERVING_SIGNER)}`);
-  return all.filter((csr) => !csr.status?.conditions?.length);
+/** All requests for serving certificates, and what becomes of them. */
+export function watchServing(api: KubeApi, signal: AbortSignal) {
+  return watch<Csr>(api, withQuery(CSRS, `fieldSelector=spec.signerName%3D${encodeURIComponent(SERVING_SIGNER)}`), signal);
 }
 
-/** Approves one request, as `kubectl certificate approve` does. */
-export async function approve(api: KubeApi, csr: Csr) {
+export function isPending(csr: Csr): boolean {
+  return !csr.status?.conditions?.length;
+}
+
+/** The node whose kubelet asks. */
+export function nodeAsking(csr: Csr): string {
+  return csr.spec.username.replace(/^system:node:/, "");
+}
+
+/**
+ * Approves one request, as `kubectl certificate approve` does. Returns false where somebody else has just decided on it or removed it: a
+ * second master that runs the same script, an operator. Errors: as `insist`.
+ */
+export async function approve(api: KubeApi, csr: Csr): Promise<boolean> {
   const condition = {
     type: "Approved",
     status: "True",
     reason: "KubePkiRepair",
     message: "the node, its names and addresses are those that etcd knew",
   };
-  await api.replace(`${CSRS}/${csr.metadata.name}/approval`, { ...csr, status: { ...csr.status, conditions: [condition] } });
+  const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
+  try {
+    await insist(`${csr.metadata.name} to be approved`, () => api.replace(`${CSRS}/${csr.metadata.name}/approval`, approved));
+    return true;
+  } catch (err) {
+    if (err instanceof ApiError && (err.status === 409 || err.status === 404)) return false;
+    throw err;
+  }
 }
 
-/** Why a request must not be approved; undefined if it may be. `nodes` are those that etcd knew before. */
-export function objection(csr: Csr, nodes: readonly KnownNode[]): string | undefined {
+/** Why a request must not be approved; undefined if it may be. `node` is the one that asks, if etcd knew it before. */
+export function objection(csr: Csr, node: KnownNode | undefined): string | undefined {
   const { spec } = csr;
-  const node = nodes.find(({ name }) => spec.username === `system:node:${name}`);
-  if (!node) return `"${spec.username}" is no node that etcd knew`;
+  if (!node || spec.username !== `system:node:${node.name}`) return `"${spec.username}" is no node that etcd knew`;
   if (!spec.groups?.includes("system:nodes")) return "the requester is not in the group system:nodes";
   const strangeUsages = (spec.usages ?? []).filter((usage) => !USAGES.includes(usage));
   if (strangeUsages.length > 0 || !spec.usages?.includes("server auth")) return `usages ${spec.usages}`;

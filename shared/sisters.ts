@@ -2,32 +2,41 @@
 import { connect } from "node:tls";
 import { signedBy } from "./certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "./certs.ts";
-import type { EtcdData } from "./etcd/data.ts";
+import type { EtcdData, Member } from "./etcd/data.ts";
 import { readText } from "./files.ts";
 
 export interface Sister {
   /** The member's name, which kubeadm makes the node's. */
   name: string;
   memberId: string;
-  /** The IP address of its peer URL. */
+  /** The IP address and port of its peer URL. */
   host: string;
-  /** The certificate its etcd shows; undefined where none answers. */
+  port: number;
+  /**
+   * The certificate its etcd shows to its peers; undefined where none answers. The peer port, as etcd does not serve clients before it
+   * has found a quorum.
+   */
   servedPem: string | undefined;
 }
 
-const ETCD_CLIENT_PORT = 2379;
 const HANDSHAKE_MS = 2000;
 
 /** All members but those at this machine's addresses, each asked at once. Reads only. */
 export async function sistersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Sister[]> {
-  const others = data.members
-    .map((member) => ({ name: member.name, memberId: member.id, host: hostOf(member.peerURLs[0] ?? "") }))
-    .filter(({ host }) => host !== "" && !ownAddresses.includes(host));
-  return Promise.all(others.map(async (sister) => ({ ...sister, servedPem: await servedPemOrNone(sister.host) })));
+  const members = await Promise.all(
+    data.members.map(async (member) => ({ ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
+  );
+  return members.filter(({ host }) => !ownAddresses.includes(host));
+}
+
+/** Whether this machine's own etcd runs, with a certificate of the CA on disk. */
+export async function ownEtcdRuns(data: EtcdData, ownAddresses: readonly string[], facts: ClusterFacts): Promise<boolean> {
+  const own = data.members.map(placeOf).find(({ host }) => ownAddresses.includes(host));
+  return own !== undefined && servesOurCa({ servedPem: await servedPemOrNone(own) }, facts);
 }
 
 /** Whether a sister's etcd shows a certificate of the etcd CA on this node's disk. */
-export function servesOurCa(sister: Sister, facts: ClusterFacts): boolean {
+export function servesOurCa(sister: Pick<Sister, "servedPem">, facts: ClusterFacts): boolean {
   const ca = readText(certPath(certRow("etcd-ca"), facts.certificatesDir));
   return ca !== undefined && sister.servedPem !== undefined && signedBy(sister.servedPem, ca);
 }
@@ -56,11 +65,12 @@ export function servedPem(host: string, port: number): Promise<string> {
 }
 
 /** No answer is an answer here: that etcd does not run. */
-async function servedPemOrNone(host: string): Promise<string | undefined> {
-  const [answer] = await Promise.allSettled([servedPem(host, ETCD_CLIENT_PORT)]);
+async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
+  const [answer] = await Promise.allSettled([servedPem(host, port)]);
   return answer.status === "fulfilled" ? answer.value : undefined;
 }
 
-function hostOf(url: string): string {
-  return url === "" ? "" : new URL(url).hostname.replace(/^\[|\]$/g, "");
+function placeOf(member: Member): Omit<Sister, "servedPem"> {
+  const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
+  return { name: member.name, memberId: member.id, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 2380) };
 }

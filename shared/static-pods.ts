@@ -2,33 +2,16 @@
  * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
  * not there is not started blind: the missing files are named, with the flag that names them.
  */
-import { parse, stringify, YAMLParseError } from "yaml";
 import { certInfo } from "./certificate.ts";
-import { certPath, certRow, minorOf } from "./certs.ts";
+import { certPath, certRow } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText, stat, writeFile } from "./files.ts";
-import { findMirrorPods, flags, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
+import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
 import type { Master } from "./master.ts";
+import { full, REDUCED, reduced } from "./reduced-controllers.ts";
 import { say } from "./run.ts";
 import { manifestFromSister } from "./sister-manifests.ts";
-
-/** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
-export const REDUCED = "kube-pki-repair/controllers-before";
-
-/**
- * Controllers that draw conclusions from silence: a node that the repair has not reached is not dead, and a kubelet that has just been
- * restarted calls its pods unready for a moment (before 1.35). The short names are those of before 1.28; taint eviction is a controller of
- * its own since 1.29. Source: cmd/kube-controller-manager/names and the aliases in its app/*.go.
- */
-// biome-ignore format: a table
-const PUNISHERS: { name: string; old: string; since?: number }[] = [
-  { name: "node-lifecycle-controller",          old: "nodelifecycle" },
-  { name: "taint-eviction-controller",          old: "", since: 29 },
-  { name: "pod-garbage-collector-controller",   old: "podgc" },
-  { name: "endpoints-controller",               old: "endpoint" },
-  { name: "endpointslice-controller",           old: "endpointslice" },
-  { name: "endpointslice-mirroring-controller", old: "endpointslicemirroring" },
-];
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
@@ -50,6 +33,7 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const manifests = manifestsFor(master, names);
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
@@ -63,8 +47,8 @@ export interface Restored {
 }
 
 /**
- * What `restoreManifests` works from, in its order. Errors: Fail where one is nowhere to be found, so that a script can refuse before it
- * changes anything.
+ * What `restoreManifests` works from: this node's mirror pods, and where one is gone, another master's. Errors: Fail where there is neither,
+ * nor a manifest, so that a script can refuse before it changes anything.
  */
 export function manifestsFor(master: Master, names?: readonly string[]): Restored[] {
   const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
@@ -79,59 +63,13 @@ export function manifestsFor(master: Master, names?: readonly string[]): Restore
     if (!derived) throw noMirrorPod(name, master);
     manifests.push({ name, ...derived });
   }
-  return manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-}
-
-export function manifestPath(master: Pick<Master, "node">, name: string): string {
-  return `${master.node.kubelet.staticPodPath}/${name}.yaml`;
+  return manifests;
 }
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */
 export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): boolean {
   const now = readText(certPath(certRow("ca"), facts.certificatesDir));
   return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
-}
-
-/**
- * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected,
- * and Services keep the endpoints they have. `--controllers=*,…,-node-lifecycle-controller`.
- */
-export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
-  if (manifest.metadata.annotations?.[REDUCED] !== undefined) return manifest;
-  const minor = minorOf(kubernetesVersion);
-  const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) => (minor < 28 ? old : name));
-  const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
-  const copy = structuredClone(manifest);
-  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
-  flags(commandOf(copy)).set("controllers", [before, ...off.map((name) => `-${name}`)].join(","));
-  return copy;
-}
-
-/** The controller-manager as it was before `reduced`. */
-export function full(manifest: Manifest): Manifest {
-  const before = manifest.metadata.annotations?.[REDUCED];
-  if (before === undefined) return manifest;
-  const copy = structuredClone(manifest);
-  delete copy.metadata.annotations?.[REDUCED];
-  flags(commandOf(copy)).set("controllers", before);
-  return copy;
-}
-
-/** A manifest from disk; undefined where there is none, or an empty file. Errors: Fail where it is no YAML. */
-export function readManifest(path: string): Manifest | undefined {
-  try {
-    return (parse(readText(path) ?? "") as Manifest | null) ?? undefined;
-  } catch (cause) {
-    if (!(cause instanceof YAMLParseError)) throw cause;
-    throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
-      hint: `move it away, then run this again: mv ${path} /root/`,
-      cause,
-    });
-  }
-}
-
-function commandOf(manifest: Manifest): string[] {
-  return manifest.spec.containers[0]?.command ?? [];
 }
 
 function restore({ name, source, manifest }: Restored, master: Master): boolean {
@@ -154,14 +92,12 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
   return false;
 }
 
-/** YAML as kubeadm writes it. */
-export function manifestText(manifest: Manifest): string {
-  return stringify(manifest, { lineWidth: 0, indentSeq: false });
-}
-
 function differencesOf(now: Manifest, before: Manifest): string[] {
   const image = (manifest: Manifest) => manifest.spec.containers[0]?.image;
-  return [...diffOf(commandOf(now), commandOf(before)), ...(image(now) === image(before) ? [] : [`image ${image(now)}`])];
+  return [
+    ...diffOf(now.spec.containers[0]?.command ?? [], before.spec.containers[0]?.command ?? []),
+    ...(image(now) === image(before) ? [] : [`image ${image(now)}`]),
+  ];
 }
 
 function diffOf(now: string[], before: string[]): string[] {

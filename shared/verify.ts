@@ -9,14 +9,15 @@ import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "./ku
 import { trusted } from "./kubelet.ts";
 import { allRenewals } from "./leases.ts";
 import { standIns } from "./left-for-people.ts";
+import { manifestPath, readManifest } from "./manifest-files.ts";
 import { hostFiles } from "./manifests.ts";
 import type { Master } from "./master.ts";
 import type { Node } from "./node.ts";
 import { nodeServes, servingByCa } from "./nodes-return.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "./pki.ts";
+import { REDUCED } from "./reduced-controllers.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "./sa-tokens.ts";
 import { servedPem } from "./sisters.ts";
-import { manifestPath, REDUCED, readManifest } from "./static-pods.ts";
 
 /** `warning`: it works, but a person should know. */
 export interface Check {

@@ -46,6 +46,7 @@ const CHECKS: Check[] = [
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/check-etcd.ts"], lab: true },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/check-kubeadm.ts"], lab: true },
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },
+  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/check-tokens.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
 ];
 
@@ -104,6 +105,12 @@ function countTests(output: string, exitCode: number): Count {
   const red = [...output.matchAll(/^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/gm)].map((match) => match[1]!);
   // Bun lists the failures a second time at the end of a long run.
   return { passed: figure("pass"), failed, red: [...new Set(red)] };
+}
+
+/** `ok: …` and `not ok: …`, a line each. A check that stopped before its end is a failure, too. */
+function countLines(output: string, exitCode: number): Count {
+  const red = [...output.matchAll(/^not ok: (.+)$/gm)].map((match) => match[1]!);
+  return { passed: output.match(/^ok: /gm)?.length ?? 0, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };
 }
 
 function rehearsal(scenario: string) {

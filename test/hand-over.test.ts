@@ -21,6 +21,8 @@ import { sandbox } from "./sandbox.ts";
 
 const PASSPHRASE = "nine trees by the river";
 const FILE = "/bundle.age";
+/** Milliseconds: a passphrase costs a second of work by design, and many on a busy machine. */
+const SLOW = 60_000;
 const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
 
 let keys: Map<string, Uint8Array>;
@@ -87,28 +89,36 @@ const tarOf = (files: readonly TarFile[]) => writeTar(files, new Date(0));
 const plain = (files: Map<string, Uint8Array>): TarFile[] => [...files].map(([name, bytes]) => ({ name, mode: 0o600, bytes }));
 
 describe("pack and unpack", () => {
-  test("carry all keys with their modes, with a passphrase; a second unpack changes nothing", async () => {
-    using box = node();
-    put(keys);
-    await main(["pack", "--passphrase-file", "/passphrase", "--out", FILE]);
-    expect(box.answers.at(-1)).toBe(
-      `./bunw scripts/hand-over.ts unpack ${FILE} --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca}`,
-    );
-    expect(stat(FILE)!.mode).toBe(0o600);
-    for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);
-    removeFile("/etc/kubernetes/.kube-pki-repair-backup");
+  test(
+    "carry all keys with their modes, with a passphrase; a second unpack changes nothing",
+    async () => {
+      using box = node();
+      put(keys);
+      await main(["pack", "--passphrase-file", "/passphrase", "--out", FILE]);
+      expect(box.answers.at(-1)).toBe(
+        `./bunw scripts/hand-over.ts unpack ${FILE} --passphrase-file /passphrase --ca-hash ${fingerprints(keys).ca}`,
+      );
+      expect(stat(FILE)!.mode).toBe(0o600);
+      for (const name of SHARED_FILES) removeFile(`${PKI}/${name}`);
+      removeFile("/etc/kubernetes/.kube-pki-repair-backup");
 
-    const again = () => main(["unpack", FILE, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
-    await again();
-    for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
-    expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o644)).toEqual(["ca.crt", "front-proxy-ca.crt", "etcd/ca.crt"]);
-    expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o600)).toHaveLength(5);
+      const again = () => main(["unpack", FILE, "--passphrase-file", "/passphrase", "--ca-hash", fingerprints(keys).ca!]);
+      await again();
+      for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
+      expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o644)).toEqual([
+        "ca.crt",
+        "front-proxy-ca.crt",
+        "etcd/ca.crt",
+      ]);
+      expect(SHARED_FILES.filter((name) => stat(`${PKI}/${name}`)!.mode === 0o600)).toHaveLength(5);
 
-    const before = fingerprint(box.dir);
-    await again();
-    expect(fingerprint(box.dir)).toEqual(before);
-    expect(box.said.at(-1)).toBe("done: all of it was here already");
-  });
+      const before = fingerprint(box.dir);
+      await again();
+      expect(fingerprint(box.dir)).toEqual(before);
+      expect(box.said.at(-1)).toBe("done: all of it was here already");
+    },
+    SLOW,
+  );
 
   test("say what travels before anything is locked, and name the file by the CA and the day", async () => {
     using box = node();
@@ -356,19 +366,27 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
     expect(fail.message).toContain("work factor is above 2^20");
   });
 
-  test("a file cut off at any point, or with a byte changed anywhere", async () => {
-    using _box = node();
-    await putSealed(good());
-    const whole = readBytes(FILE)!;
-    const points = [...Array(220).keys(), ...Array.from({ length: 60 }, () => Math.floor(Math.random() * whole.length)), whole.length - 1];
-    for (const at of points) {
-      for (const bad of [whole.slice(0, at), whole.map((byte, index) => (index === at ? byte ^ 1 : byte))]) {
-        writeFile(FILE, bad);
-        expect((await failOf(() => unpack())).message).toMatch(/damaged|age format|None of these|packed with a passphrase/);
+  test(
+    "a file cut off at any point, or with a byte changed anywhere",
+    async () => {
+      using _box = node();
+      await putSealed(good());
+      const whole = readBytes(FILE)!;
+      const points = [
+        ...Array(220).keys(),
+        ...Array.from({ length: 60 }, () => Math.floor(Math.random() * whole.length)),
+        whole.length - 1,
+      ];
+      for (const at of points) {
+        for (const bad of [whole.slice(0, at), whole.map((byte, index) => (index === at ? byte ^ 1 : byte))]) {
+          writeFile(FILE, bad);
+          expect((await failOf(() => unpack())).message).toMatch(/damaged|age format|None of these|packed with a passphrase/);
+        }
       }
-    }
-    expect(present()).toEqual([]);
-  });
+      expect(present()).toEqual([]);
+    },
+    SLOW,
+  );
 });
 
 describe("unpack on a node that has keys", () => {
@@ -502,32 +520,46 @@ describe.skipIf(!Bun.which("script"))("on a terminal", () => {
     return (typed: string) => onTerminal(box.dir, `'${process.execPath}' -e "$CODE"`, typed, { CODE: code });
   };
 
-  test("a passphrase is asked for twice and not shown", async () => {
-    using box = node();
-    put(keys);
-    const shown = await script(box, ["pack", "--out", FILE])("open sesame, open\nopen sesame, open\n");
-    expect(shown).toMatch(/Passphrase for the bundle: .*The same again: /s);
-    // what was typed before the question came stands there as the terminal showed it: ours is what comes after
-    expect(shown.slice(shown.indexOf("Passphrase for"))).not.toContain("sesame");
-    expect(await script(box, ["list", FILE])("open sesame, open\n")).toContain(fingerprints(keys).ca!);
-    await expect(script(box, ["pack", "--out", FILE, "--force"])("open sesame, open\nopen sesame, shut\n")).rejects.toThrow("not the same");
-  });
+  test(
+    "a passphrase is asked for twice and not shown",
+    async () => {
+      using box = node();
+      put(keys);
+      const shown = await script(box, ["pack", "--out", FILE])("open sesame, open\nopen sesame, open\n");
+      expect(shown).toMatch(/Passphrase for the bundle: .*The same again: /s);
+      // what was typed before the question came stands there as the terminal showed it: ours is what comes after
+      expect(shown.slice(shown.indexOf("Passphrase for"))).not.toContain("sesame");
+      expect(await script(box, ["list", FILE])("open sesame, open\n")).toContain(fingerprints(keys).ca!);
+      await expect(script(box, ["pack", "--out", FILE, "--force"])("open sesame, open\nopen sesame, shut\n")).rejects.toThrow(
+        "not the same",
+      );
+    },
+    SLOW,
+  );
 
-  test("a passphrase that is made is shown on it and nowhere else, and opens the bundle", async () => {
-    using box = node();
-    put(keys);
-    const shown = await script(box, ["pack", "--out", FILE, "--generate"])("");
-    const passphrase = /^ {2}([0-9a-z]{4}(?:-[0-9a-z]{4}){5})\r?$/m.exec(shown)![1]!;
-    writeFile("/made", passphrase);
-    await main(["list", FILE, "--passphrase-file", "/made"]);
-    expect(new Set(Array.from({ length: 50 }, newPassphrase)).size).toBe(50);
-  });
+  test(
+    "a passphrase that is made is shown on it and nowhere else, and opens the bundle",
+    async () => {
+      using box = node();
+      put(keys);
+      const shown = await script(box, ["pack", "--out", FILE, "--generate"])("");
+      const passphrase = /^ {2}([0-9a-z]{4}(?:-[0-9a-z]{4}){5})\r?$/m.exec(shown)![1]!;
+      writeFile("/made", passphrase);
+      await main(["list", FILE, "--passphrase-file", "/made"]);
+      expect(new Set(Array.from({ length: 50 }, newPassphrase)).size).toBe(50);
+    },
+    SLOW,
+  );
 });
 
 describe.skipIf(!Bun.which("age"))("the age tool", () => {
-  test.each(Object.keys(PROOFS))("%s", async (name) => {
-    await prove(name, bundleOf(keys));
-  });
+  test.each(Object.keys(PROOFS))(
+    "%s",
+    async (name) => {
+      await prove(name, bundleOf(keys));
+    },
+    SLOW,
+  );
 });
 if (!Bun.which("age"))
   console.log("  the age tool is not installed: what it says of our bundles is asked in the lab only (apt-get install age)");

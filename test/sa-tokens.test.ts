@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { KubeApi } from "../shared/kube-api.ts";
-import { isCurrent, namespacesWithOldCa, renewTokens, reviewNewToken, tokenVerifies } from "../shared/sa-tokens.ts";
+import { tokenVerifier } from "../shared/legacy-token.ts";
+import { isCurrent, namespacesWithOldCa, renewTokens, reviewNewToken } from "../shared/sa-tokens.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";
 
@@ -20,6 +21,7 @@ function token(alg: string, key: KeyObject): string {
   return `${signed}.${sign(hash, Buffer.from(signed), { key, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
 }
 
+const tokenVerifies = (text: string, saPub: string) => tokenVerifier(saPub)(text);
 const good = token("RS256", rsa.privateKey);
 
 test.each([
@@ -45,6 +47,7 @@ test.each([
   ["", "nothing"],
   ["a.b.c", "garbage"],
   [`${Buffer.from("{").toString("base64url")}.x.y`, "a header that is no JSON"],
+  [`${Buffer.from("null").toString("base64url")}.x.y`, "a header that is null"],
   [`${part({ alg: "none" })}.${part({})}.`, "no signature at all"],
   [`${part({ alg: "HS256" })}.${part({})}.AAAA`, "an algorithm that Kubernetes does not use"],
   [good.slice(0, -4), "a signature that is cut off"],
@@ -69,27 +72,38 @@ test("a Secret is current when its token verifies and its CA is today's", () => 
   expect(current({})).toBe(false);
 });
 
-test("renewTokens() empties only tokens that no longer verify, leaves immutable ones, and waits for the new ones", async () => {
+test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
   const dead = token("RS256", otherRsa.privateKey);
+  const of = (account: string, object: object) => ({
+    ...object,
+    metadata: { annotations: { "kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": `uid-of-${account}` } },
+  });
   using server = pretendApi({
     objects: {
-      "/api/v1/namespaces/a/secrets/good": secret(good),
-      "/api/v1/namespaces/a/secrets/dead": secret(dead),
-      "/api/v1/namespaces/b/secrets/stuck": { ...secret(dead), immutable: true },
-      "/api/v1/namespaces/b/secrets/opaque": { type: "Opaque", data: { token: base64(dead) } },
+      "/api/v1/namespaces/a/serviceaccounts/app": {},
+      "/api/v1/namespaces/a/secrets/good": of("app", secret(good)),
+      "/api/v1/namespaces/a/secrets/dead": of("app", secret(dead)),
+      "/api/v1/namespaces/a/secrets/note": of("app", secret("somebody's note")),
+      "/api/v1/namespaces/a/secrets/old-ca": of("app", secret(good, "another CA\n")),
+      "/api/v1/namespaces/a/secrets/orphan": of("gone", secret(dead)),
+      "/api/v1/namespaces/a/secrets/stuck": of("app", { ...secret(dead), immutable: true }),
+      "/api/v1/namespaces/a/secrets/opaque": { type: "Opaque", data: { token: base64(dead) } },
     },
-    // The token controller, which writes a new token into an emptied Secret.
-    on: ({ method, path }, { objects }) => {
-      if (method !== "PATCH") return undefined;
-      objects.set(path, { ...objects.get(path), ...secret(good) });
-      return Response.json({});
-    },
+    on: ({ path }) =>
+      path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined,
   });
-  const result = await renewTokens(new KubeApi({ server: server.url, ca: undefined }), TRUST);
-  expect(result).toEqual({ renewed: ["a/dead"], stuck: ["b/stuck"] });
-  expect(server.changes()).toEqual(["PATCH /api/v1/namespaces/a/secrets/dead"]);
-  expect(server.requests.find(({ method }) => method === "PATCH")?.body).toEqual({ data: { token: null } });
+  const saKey = String(rsa.privateKey.export({ type: "pkcs1", format: "pem" }));
+  expect(await renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey })).toEqual({
+    renewed: ["a/dead", "a/note"],
+    caOnly: ["a/old-ca"],
+    stuck: ["a/stuck"],
+    orphans: ["a/orphan"],
+  });
+  const patched = server.changes().filter((change) => change.startsWith("PATCH"));
+  expect(patched.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PATCH /api/v1/namespaces/a/secrets/${name}`));
+  for (const name of ["dead", "note", "old-ca"])
+    expect(isCurrent(server.objects.get(`/api/v1/namespaces/a/secrets/${name}`), TRUST)).toBe(true);
 });
 
 test("namespacesWithOldCa() names active namespaces without today's CA", async () => {

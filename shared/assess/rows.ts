@@ -4,11 +4,12 @@ import { CERTS } from "../certs.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files.ts";
 import { standIns } from "../left-for-people.ts";
+import { manifestPath, readManifest } from "../manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../manifests.ts";
 import { kubeletActive, type Node } from "../node.ts";
 import type { Finding } from "../pki.ts";
+import { REDUCED } from "../reduced-controllers.ts";
 import { CONTROL_PLANE, type Container } from "../runtime.ts";
-import { manifestPath, REDUCED, readManifest } from "../static-pods.ts";
 import { attempt } from "../verdicts.ts";
 import type { Known } from "./known.ts";
 

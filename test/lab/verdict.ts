@@ -68,7 +68,7 @@ function whatWasSeen(scene: Scene, times: Times) {
     restarted,
     restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
     evicted: podsEvicted(master, zero, times.part4),
-    endpointsLostSeconds: endpointsLost(master, zero),
+    endpointsLostSeconds: endpointsLost(master, zero, times.part4),
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
     podsReady: podsReadySince(master),

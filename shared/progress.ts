@@ -1,0 +1,103 @@
+/** How far a long step is: one line that is drawn anew on a terminal, a line now and then elsewhere. */
+import { say } from "./run.ts";
+
+/** What a progress line is made of. */
+export interface Figures {
+  what: string;
+  done: number;
+  total: number;
+  /** Since the beginning. */
+  seconds: number;
+  /** What else there is to tell. */
+  note?: string;
+}
+
+/** Up to so many, each one is worth a line of its own. */
+export const FEW = 20;
+
+const BAR = 20;
+
+/** Milliseconds between two drawings on a terminal; elsewhere a line comes with each tenth, but not as often as this, or after a while. */
+const REDRAW = 100;
+const LINE_AT_MOST = 2000;
+const LINE_AT_LEAST = 30_000;
+
+export class Progress {
+  readonly #what: string;
+  readonly #total: number;
+  readonly #terminal: boolean;
+  readonly #began = Date.now();
+  #figures: Figures | undefined;
+  #last = { time: 0, tenth: 0, done: 0 };
+
+  constructor(what: string, total: number, terminal = process.stderr.isTTY) {
+    this.#what = what;
+    this.#total = total;
+    this.#terminal = terminal;
+    this.#last.time = this.#began;
+  }
+
+  /** Shows how far it is, if it is time for that. */
+  show(done: number, note?: string) {
+    const now = Date.now();
+    this.#figures = { what: this.#what, done, total: this.#total, seconds: (now - this.#began) / 1000, ...(note ? { note } : {}) };
+    if (this.#terminal) {
+      if (now - this.#last.time >= REDRAW) this.#draw(now);
+    } else if (this.#total > FEW && done > this.#last.done) {
+      const tenth = Math.floor((done / this.#total) * 10);
+      const since = now - this.#last.time;
+      if (done === this.#total || (tenth > this.#last.tenth && since >= LINE_AT_MOST) || since >= LINE_AT_LEAST) this.#line(now, tenth);
+    }
+  }
+
+  /** A line of its own, above the one that is drawn anew. */
+  say(line: string) {
+    this.clear();
+    say(line);
+  }
+
+  /** Removes the line; what is said next stands in its place. */
+  clear() {
+    if (!this.#terminal) return;
+    if (this.#figures) process.stderr.write("\r\x1b[2K");
+    this.#last.time = 0;
+  }
+
+  #draw(now: number) {
+    this.#last.time = now;
+    process.stderr.write(`\r\x1b[2K  ${progressLine(this.#figures!, true)}`.slice(0, (process.stderr.columns || 80) + "\r\x1b[2K".length));
+  }
+
+  #line(now: number, tenth: number) {
+    this.#last = { time: now, tenth, done: this.#figures!.done };
+    say(progressLine(this.#figures!, false));
+  }
+}
+
+/** `nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 refused`; nothing about speed before the first. */
+export function progressLine({ what, done, total, seconds, note }: Figures, bar: boolean): string {
+  const full = total === 0 ? BAR : Math.round((done / total) * BAR);
+  const rate = seconds > 0 ? done / seconds : 0;
+  return [
+    what,
+    `${bar ? `${"█".repeat(full)}${"░".repeat(BAR - full)}  ` : ""}${count(done)} / ${count(total)}`,
+    ...(rate > 0 && done < total ? [speed(rate), `about ${duration((total - done) / rate)} left`] : []),
+    ...(rate > 0 && done >= total ? [`in ${duration(seconds)}`, speed(rate)] : []),
+    ...(note ? [note] : []),
+  ].join("   ");
+}
+
+/** 5,000 */
+export function count(number: number): string {
+  return number.toLocaleString("en-US");
+}
+
+function speed(rate: number): string {
+  return rate >= 10 ? `${count(Math.round(rate))}/s` : rate >= 0.1 ? `${rate.toFixed(1)}/s` : `${(rate * 60).toFixed(1)}/min`;
+}
+
+function duration(seconds: number): string {
+  const whole = Math.max(1, Math.round(seconds));
+  if (whole < 120) return `${whole} s`;
+  return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
+}

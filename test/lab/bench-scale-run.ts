@@ -1,0 +1,48 @@
+#!/usr/bin/env bun
+/**
+ * What bench-scale.ts measures, in a process of its own so that its memory is its own: bench-scale-run.ts close|tokens JOB-FILE.
+ * Prints one line of JSON.
+ */
+import { KubeApi } from "../../shared/kube-api.ts";
+import { nodesReturn } from "../../shared/nodes-return.ts";
+import { renewTokens } from "../../shared/sa-tokens.ts";
+import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
+import { peakMemory } from "./program.ts";
+
+export type Job = LabFile & { nodes: number; saKey: string; saPub: string };
+
+export interface Measured {
+  seconds: number;
+  /** The most memory it had, in MB. */
+  memory: number;
+  /** close */
+  back: number;
+  approved: number;
+  refused: number;
+  unreachable: number;
+  /** tokens */
+  renewed: number;
+}
+
+async function main() {
+  const [what, file = ""] = process.argv.slice(2);
+  const job = (await Bun.file(file).json()) as Job;
+  const api = new KubeApi(job);
+  const begun = performance.now();
+  const figures = what === "close" ? await close(api, job) : await tokens(api, job);
+  console.log(JSON.stringify({ seconds: (performance.now() - begun) / 1000, memory: peakMemory(), ...figures }));
+}
+
+async function close(api: KubeApi, { nodes, ca }: Job) {
+  const known = pretendNodes(nodes);
+  const returned = await nodesReturn({ api, expected: known, known, caPem: ca, serving: true, seconds: 600 });
+  const { back, approved, refused, unreachable } = returned;
+  return { back, approved, refused: refused.length, unreachable: unreachable.length };
+}
+
+async function tokens(api: KubeApi, { ca, saPub, saKey }: Job) {
+  const { renewed } = await renewTokens(api, { caPem: ca, saPub, saKey });
+  return { renewed: renewed.length };
+}
+
+if (import.meta.main) await main();
