@@ -80,6 +80,7 @@ async function main() {
 async function open(values: Options["values"]) {
   const master = await readMaster(values["etcd-data"]);
   const api = adminApi(master);
+  if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
@@ -102,9 +103,10 @@ async function join(values: Options["values"]) {
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
     return;
   }
+  const token = readToken(file);
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
   try {
-    await step("3.4 Swap the trust and restart the kubelet", () => swapTrust(node, { server, ca, token: readToken(file) }, saved));
+    await step("3.4 Swap the trust and restart the kubelet", () => swapTrust(node, { server, ca, token }, saved));
     await step("3.5 Prove that this worker's kubelet is heard", () => proveKubelet(node, { server, ca, saved }));
   } catch (err) {
     await rollBack(saved);
@@ -132,7 +134,6 @@ async function close(values: Options["values"]) {
 }
 
 async function makeToken(master: Master, api: KubeApi, file: string) {
-  if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
   const caPem = readText(certPath(certRow("ca"), master.facts.certificatesDir))!;
   // A kubelet that starts after that gives its pods the new CA at once; one that starts before, within a minute.
   await waitFor(
@@ -143,8 +144,8 @@ async function makeToken(master: Master, api: KubeApi, file: string) {
       hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
     },
   );
-  say("the controller-manager is at work: every namespace has the new CA");
   if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it to ${file}`);
+  say("the controller-manager is at work: every namespace has the new CA");
   const token = await createToken(api);
   writeFile(tokenFile(file), `${token}\n`, {
     mode: 0o600,

@@ -31,7 +31,8 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: 
   const lost = lastingKeys(data).filter((key) => !keys.has(key));
 
   if (keys.size === 0 || lost.length > before.keyCount / 2) {
-    throw differs(`${keys.size} keys, was ${before.keyCount}; ${Object.keys(before.nodeUids).length} Node objects were there before`);
+    const nodes = `${registryPrefix(data)}/minions/`;
+    throw differs(`${keys.size} keys, was ${before.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`);
   }
   if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
   if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);

@@ -62,11 +62,22 @@ export function objection(csr: Csr, node: KnownNode | undefined): string | undef
   const strangeUsages = (spec.usages ?? []).filter((usage) => !USAGES.includes(usage));
   if (strangeUsages.length > 0 || !spec.usages?.includes("server auth")) return `usages ${spec.usages}`;
 
-  const request = new x509.Pkcs10CertificateRequest(Buffer.from(spec.request, "base64").toString());
+  const request = requestIn(spec.request);
+  if (!request) return "the request cannot be read";
   const subject = request.subjectName;
   if (subject.getField("CN").join() !== spec.username) return `common name "${subject.getField("CN")}"`;
   if (subject.getField("O").join() !== "system:nodes") return `organisation "${subject.getField("O")}"`;
   return sanObjection(request, node);
+}
+
+/** Undefined where it is no request: whoever may ask for certificates may write anything, and must not stop the others. */
+function requestIn(base64: string): x509.Pkcs10CertificateRequest | undefined {
+  try {
+    return new x509.Pkcs10CertificateRequest(Buffer.from(base64, "base64").toString());
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
 }
 
 function sanObjection(request: x509.Pkcs10CertificateRequest, node: KnownNode): string | undefined {

@@ -33,7 +33,6 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const manifests = manifestsFor(master, names);
-  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
@@ -63,7 +62,7 @@ export function manifestsFor(master: Master, names?: readonly string[]): Restore
     if (!derived) throw noMirrorPod(name, master);
     manifests.push({ name, ...derived });
   }
-  return manifests;
+  return manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
 }
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */
@@ -111,7 +110,8 @@ function diffOf(now: string[], before: string[]): string[] {
 function provideFiles(files: (HostFile & { pod: string })[]) {
   const missing = files.filter((file) => !file.type.endsWith("OrCreate") && !exists(file.path));
   const audit = missing.filter((file) => file.namedBy === "--audit-policy-file");
-  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path));
+  // The policy's own folder may be a volume, too: it comes with the stand-in.
+  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path || policy.path.startsWith(`${file.path}/`)));
   if (lost.length > 0) {
     throw new Fail(
       `Cannot start ${[...new Set(lost.map((file) => file.pod))].join(", ")}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,

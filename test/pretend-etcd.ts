@@ -1,5 +1,5 @@
 /** A pretend etcd: the JSON gateway of its client port, as far as shared/etcd/live.ts asks it, over TLS with clients' certificates. */
-import { readFileSync, watch } from "node:fs";
+import { readFileSync } from "node:fs";
 import { ADDRESS } from "./pretend-cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./pretend-node.ts";
 
@@ -9,6 +9,8 @@ export interface EtcdState {
   clusterId: string;
   members: { id: string; name: string }[];
   revision: number;
+  /** The keys at an earlier revision; default: those of today. */
+  earlier?: Map<string, string>;
 }
 
 /** The etcd from before: what the node's data held. */
@@ -44,28 +46,18 @@ export function servePeers(root: string) {
 }
 
 /** What the gateway answers: numbers as decimal text, keys and values as base64. */
-export function etcdAnswer(path: string, body: unknown, { keys, clusterId, members, revision }: EtcdState): unknown {
+export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {
+  const { clusterId, members, revision } = state;
   if (path === "/v3/maintenance/status") {
     const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
     return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
   }
   if (path === "/v3/cluster/member/list") return { members: members.map(({ id, name }) => ({ ID: decimal(id), name })) };
-  const { key, range_end } = body as { key: string; range_end?: string };
+  const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
+  const keys = asked ? (state.earlier ?? state.keys) : state.keys;
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };
   const value = keys.get(Buffer.from(key, "base64").toString());
   return { kvs: value === undefined ? [] : [{ value: base64(value) }] };
-}
-
-/** Ends when the node's programs have been called so. */
-export async function called(callsFile: string, call: string): Promise<void> {
-  const isThere = () => readFileSync(callsFile, "utf8").split("\n").includes(call);
-  await new Promise<void>((resolve) => {
-    const watcher = watch(callsFile, () => {
-      if (!isThere()) return;
-      watcher.close();
-      resolve();
-    });
-  });
 }
 
 function decimal(hex: string) {

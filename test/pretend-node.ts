@@ -1,9 +1,9 @@
 /** A pretend node: a folder as its root, pretend programs as its machine. Scripts run on it whole, in a process of their own. */
 import { expect } from "bun:test";
 import { createHash } from "node:crypto";
-import { cpSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type FakeCommand, fakePath } from "./fake.ts";
 import { ADDRESS, clusterObjects, healthyMaster, type Objects, writeKubelet } from "./pretend-cluster.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
@@ -74,9 +74,12 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** What etcd held before: its keys and their values. */
     stored,
     calls: programs.calls,
-    /** Where the calls are written down as they are made. */
-    callsFile: join(programs.folder, "calls"),
+    /** Ends when a program has been called so. */
+    called: (call: string) => until(join(programs.folder, "calls"), () => programs.calls().includes(call)),
+    /** Ends when a file is there; its folder has to be there already. */
+    written: (path: string) => until(dirname(root + path), () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
+    exists: (path: string) => existsSync(root + path),
     /** Runs a script to its end. Waiting for something that never comes takes no time. */
     run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
     /** Everything that a script could change: path → mode, time, content. */
@@ -121,6 +124,18 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   ];
   const replaced = new Set(commands.map(({ command }) => command));
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
+}
+
+function until(watched: string, isSo: () => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!isSo()) return;
+      watcher.close();
+      resolve();
+    };
+    const watcher = watch(watched, look);
+    look();
+  });
 }
 
 async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {

@@ -1,0 +1,106 @@
+/** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { pretendApi } from "./pretend-api.ts";
+import { ADDRESS, type manifest } from "./pretend-cluster.ts";
+import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+type Node = Awaited<ReturnType<typeof pretendNode>>;
+
+/** A master that has been through part 1: run here for real, against a pretend etcd that stays. */
+async function afterPart1(options: NodeOptions = {}) {
+  const node = await pretendNode(options);
+  const part1 = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  const etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  expect((await part1).exitCode).toBe(0);
+  return Object.assign(node, { etcd });
+}
+
+/** The API of the old objects, with the certificate that part 2 wrote. */
+function serveApi(node: Node) {
+  const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
+  const lease = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
+  return pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: { cert: cert!, key: key! },
+    objects: {
+      ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`/api/v1/nodes/${name}`, {}])),
+      "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
+      "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": { data: { "client-ca-file": node.ca.cert } },
+      "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager": lease,
+      "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1": {
+        spec: { renewTime: new Date(Date.now() + 1000).toISOString() },
+      },
+    },
+  });
+}
+
+test("02-control-plane without etcd's certificates names part 1, and changes nothing", async () => {
+  using node = await pretendNode();
+  const before = node.fingerprint();
+  await expectTranscript("02-control-plane-no-part-1", await node.run("02-control-plane"));
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("02-control-plane where etcd does not answer names part 1, and changes nothing", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("02-control-plane");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: Waited 30 s for etcd to answer: ");
+  expect(stderr).toContain("hint: part 1 first: ./bunw scripts/01-etcd.ts\n");
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("02-control-plane --dry-run on a wiped master prints the plan and changes nothing", async () => {
+  using node = await pretendNode();
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
+  expect(node.fingerprint()).toEqual(before);
+  // Nothing can be planned under an authority that is not there yet.
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: /etc/kubernetes/pki/ca.crt is needed and cannot be used: missing");
+});
+
+test("02-control-plane brings the API back, and run again changes no byte", async () => {
+  using node = await afterPart1();
+  using _etcd = node.etcd;
+  const restarts = () => node.calls().filter((call) => call === "systemctl restart kubelet").length;
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  using api = serveApi(node);
+  await expectTranscript("02-control-plane", await running);
+  expect(node.read("/etc/kubernetes/manifests/kube-controller-manager.yaml")).toContain("-node-lifecycle-controller");
+  expect(api.changes()).toEqual([
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "DELETE /apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager",
+    "PUT /api/v1/namespaces/kube-public/configmaps/cluster-info",
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "PATCH /api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
+  ]);
+
+  const [before, count] = [node.fingerprint(), restarts()];
+  await expectTranscript("02-control-plane-again", await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
+  expect(node.fingerprint()).toEqual(before);
+  expect(restarts()).toBe(count);
+});
+
+test("02-control-plane does not start an API server whose encryption configuration is lost", async () => {
+  using node = await afterPart1({
+    etcd: (objects) => {
+      const pod = objects["pods/kube-system/kube-apiserver-m1"] as ReturnType<typeof manifest>;
+      pod.spec.containers[0]!.command!.push("--encryption-provider-config=/etc/kubernetes/audit/enc.yaml");
+    },
+  });
+  using _etcd = node.etcd;
+  const { exitCode, stderr } = await node.run("02-control-plane");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing');
+  for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+    expect(node.exists(`/etc/kubernetes/manifests/${name}.yaml`)).toBe(false);
+});

@@ -1,0 +1,67 @@
+/** Which repair goes on: there is no progress file, the rescue folders and the certificates tell. */
+import { expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { writeFile } from "../shared/files.ts";
+import { findRepair } from "../shared/rescue.ts";
+import { clusterObjects, healthyMaster, otherCa } from "./pretend-cluster.ts";
+import { writeData } from "./pretend-master.ts";
+import { sandbox } from "./sandbox.ts";
+
+const objects = clusterObjects((await healthyMaster()).ca.cert);
+const DATA = "/var/lib/etcd";
+const OLD = "/root/kube-pki-repair-20260101T000000";
+const NEWER = "/root/kube-pki-repair-20260102T000000";
+
+test("without a rescue folder a repair begins: it is named after now, and not made yet", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  const { rescue, dataFrom, data } = findRepair(DATA);
+  expect([dataFrom, data.revision]).toEqual([DATA, 13]);
+  expect(rescue.dir).toMatch(/^\/root\/kube-pki-repair-\d{8}T\d{6}$/);
+  expect(Math.abs(rescue.made.getTime() - Date.now())).toBeLessThan(60_000);
+});
+
+test("a repair goes on while etcd has not written since its copy was made", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const { rescue, dataFrom } = findRepair(DATA);
+  expect(rescue.dir).toBe(OLD);
+  expect(dataFrom).toBe(`${OLD}/etcd`);
+  expect(rescue.made).toEqual(new Date("2026-01-01T00:00:00Z"));
+});
+
+test("a repair goes on when etcd's certificate was issued after its folder was made, whatever etcd has written since", async () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+});
+
+test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const { rescue, dataFrom, data } = findRepair(DATA);
+  expect([dataFrom, data.revision]).toEqual([DATA, 18]);
+  expect(rescue.dir).not.toBe(OLD);
+});
+
+test("of several folders the newest counts; one whose copy was cut off does not", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeData(`${box.dir}${NEWER}/etcd.partial`, objects);
+  mkdirSync(`${box.dir}/root/kube-pki-repair-notes/etcd`, { recursive: true });
+  expect(findRepair(DATA).rescue.dir).toBe(OLD);
+  writeData(`${box.dir}${NEWER}/etcd`, objects);
+  expect(findRepair(DATA).rescue.dir).toBe(NEWER);
+});
+
+test("a lost data directory does not stop a repair that has its copy", async () => {
+  using box = sandbox();
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+});

@@ -1,0 +1,118 @@
+/** Manifests come back as they were; the controller-manager runs reduced as long as the repair goes on. */
+import { expect, test } from "bun:test";
+import { cpSync, rmSync, utimesSync } from "node:fs";
+import { stringify } from "yaml";
+import { readText, writeFile } from "../shared/files.ts";
+import { manifestPath, manifestText, readManifest } from "../shared/manifest-files.ts";
+import { flags } from "../shared/manifests.ts";
+import { full, REDUCED, reduced } from "../shared/reduced-controllers.ts";
+import { restoreManifests, STAND_IN_MARK } from "../shared/static-pods.ts";
+import { healthyMaster, manifest, otherCa } from "./pretend-cluster.ts";
+import { masterOf, pretendData } from "./pretend-master.ts";
+import { sandbox } from "./sandbox.ts";
+
+const KCM = manifest("kube-controller-manager");
+const controllers = (of: typeof KCM) => flags(of.spec.containers[0]!.command!).get("controllers");
+const written = (said: string[]) =>
+  said.filter((line) => line.startsWith("wrote")).map((line) => /(\S+?)(\.yaml)? /.exec(line.slice(6))![1]!.split("/").at(-1));
+
+test.each([
+  ["v1.27.16", "-nodelifecycle,-podgc,-endpoint,-endpointslice,-endpointslicemirroring"],
+  [
+    "v1.28.15",
+    "-node-lifecycle-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+  [
+    "v1.29.0",
+    "-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+  [
+    "v1.34.4",
+    "-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+])("the controller-manager of %s is reduced by the names that it knows", (version, off) => {
+  expect(controllers(reduced(KCM, version))).toBe(`*,bootstrapsigner,tokencleaner,${off}`);
+});
+
+test("full() gives back what reduced() was given, and reducing twice is reducing once", () => {
+  const once = reduced(KCM, "v1.34.4");
+  expect(reduced(once, "v1.34.4")).toEqual(once);
+  expect(manifestText(full(once))).toBe(manifestText(KCM));
+  expect(full(KCM)).toBe(KCM);
+});
+
+test("the operator's own --controllers comes back, and so do other annotations", () => {
+  const own = structuredClone(KCM);
+  own.metadata.annotations = { "example/own": "1" };
+  flags(own.spec.containers[0]!.command!).set("controllers", "*,-ttl-after-finished-controller");
+  const less = reduced(own, "v1.34.4");
+  expect(controllers(less)).toStartWith("*,-ttl-after-finished-controller,-node-lifecycle-controller");
+  expect(less.metadata.annotations?.[REDUCED]).toBe("*,-ttl-after-finished-controller");
+  expect(full(less)).toEqual(own);
+});
+
+test("a controller-manager without the flag is reduced from kubeadm's own list", () => {
+  const bare = structuredClone(KCM);
+  flags(bare.spec.containers[0]!.command!).remove("controllers");
+  expect(controllers(reduced(bare, "v1.34.4"))).toStartWith("*,bootstrapsigner,tokencleaner,-node-lifecycle-controller");
+});
+
+/** A box that has been through 2.2: certificates and kubeconfigs are there, manifests and the audit policy are not. */
+async function issued() {
+  const box = sandbox();
+  cpSync(`${(await healthyMaster()).root}/etc`, `${box.dir}/etc`, { recursive: true });
+  for (const lost of ["manifests", "audit"]) rmSync(`${box.dir}/etc/kubernetes/${lost}`, { recursive: true });
+  return box;
+}
+
+test("restoreManifests() writes kube-apiserver last, puts a stand-in for the audit policy first, and keeps all of it next time", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  expect(restoreManifests(master)).toBe(true);
+  expect(written(box.said)).toEqual(["policy", "kube-controller-manager", "kube-scheduler", "kube-apiserver"]);
+  expect(readText("/etc/kubernetes/audit/policy.yaml")).toStartWith(STAND_IN_MARK);
+  expect(readManifest(manifestPath(master, "kube-scheduler"))).toEqual(manifest("kube-scheduler"));
+  expect(restoreManifests(master)).toBe(false);
+});
+
+test("restoreManifests() starts nothing when one pod's file is lost, and names it with its flag", async () => {
+  using box = await issued();
+  const data = await pretendData((objects) => {
+    const pod = objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM;
+    pod.spec.containers[0]!.command!.push("--oidc-ca-file=/etc/kubernetes/pki/oidc.pem");
+  });
+  expect(() => restoreManifests(masterOf(data))).toThrow('Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)');
+  expect(written(box.said)).toEqual([]);
+});
+
+test("an empty manifest is written anew, one that is no YAML is named, and a hand edit is kept and told", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  restoreManifests(master);
+  const path = manifestPath(master, "kube-scheduler");
+  writeFile(path, "");
+  expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
+  writeFile(path, "{ x\n\t: [");
+  expect(() => restoreManifests(master, ["kube-scheduler"])).toThrow(`"${path}" is no manifest: `);
+
+  const edited = manifest("kube-scheduler");
+  flags(edited.spec.containers[0]!.command!).set("v", "4");
+  writeFile(path, manifestText(edited));
+  expect(restoreManifests(master, ["kube-scheduler"])).toBe(false);
+  expect(box.said.at(-1)).toBe(`${path}: kept; other than before the repair: +--v=4`);
+});
+
+test("under a new CA a whole controller-manager from before the repair is reduced; one that part 3 left is not", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  writeFile("/etc/kubernetes/pki/ca.crt", (await otherCa()).cert);
+  const path = manifestPath(master, "kube-controller-manager");
+  writeFile(path, stringify(KCM));
+  utimesSync(box.dir + path, new Date(0), new Date(0));
+  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(true);
+  expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
+
+  writeFile(path, stringify(KCM));
+  utimesSync(box.dir + path, new Date(Date.now() + 5000), new Date(Date.now() + 5000));
+  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(false);
+});

@@ -1,0 +1,158 @@
+/** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a master. */
+import { expect, test } from "bun:test";
+import { cpSync, rmSync, statSync } from "node:fs";
+import { certInfo } from "../shared/certificate.ts";
+import { certRow } from "../shared/certs.ts";
+import { issueLeaf, type Pair } from "../shared/issue.ts";
+import { kubeletKubeconfig } from "../shared/kubeconfigs.ts";
+import { pretendApi } from "./pretend-api.ts";
+import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./pretend-cluster.ts";
+import { expectTranscript, pretendNode } from "./pretend-node.ts";
+
+const SERVER = `https://${ADDRESS}:6443`;
+const LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1";
+const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
+const newCa = await otherCa();
+const newHash = certInfo(newCa.cert).publicKeyHash;
+
+/** An API server whose certificate is of `ca`, and whose cluster-info shows `shown`. */
+async function serve(ca: Pair, shown = ca) {
+  const cluster = { server: SERVER, "certificate-authority-data": Buffer.from(shown.cert).toString("base64") };
+  const kubeconfig = JSON.stringify({ clusters: [{ name: "", cluster }] });
+  return pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
+    objects: {
+      "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig } },
+      [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } },
+    },
+  });
+}
+
+function join(hash = newHash) {
+  return `03-workers join --server ${SERVER} --ca-hash ${hash} --token-file token`;
+}
+
+/** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */
+function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
+  return node
+    .fingerprint()
+    .filter((line) => /^(etc|var)\//.test(line) && !/^\S+ 4/.test(line))
+    .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
+}
+
+test.each([
+  ["03-workers", 'error: 03-workers needs one of open, join, close, got ""', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers jion", 'error: 03-workers needs one of open, join, close, got "jion"', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers join", "error: join needs --server and --ca-hash", "paste the line that ./bunw scripts/03-workers.ts open printed"],
+])("%s stops and says what is missing", async (line, error, hint) => {
+  using node = await pretendNode({ kind: "worker" });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line);
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith(`\n${error}\nhint: ${hint}\n`);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test.each([
+  [undefined, 'There is no token file "token"'],
+  ["not a token\n", '"token" holds no bootstrap token'],
+])("03-workers join with the token file %j refuses, and changes nothing", async (content, error) => {
+  using node = await pretendNode({ kind: "worker" });
+  if (content) write(`${node.root}/root/token`, content);
+  using _api = await serve(newCa);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(join());
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`error: ${error}\nhint: copy it from the first master`);
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls()).not.toContain("systemctl stop kubelet");
+});
+
+test("03-workers join refuses a CA that has not the fingerprint given, and changes nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, TOKEN);
+  using _api = await serve(await otherCa());
+  const before = node.fingerprint();
+  await expectTranscript("03-workers-join-wrong-ca", await node.run(join()));
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("03-workers join refuses a server that shows the right CA but serves under another, and changes nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, TOKEN);
+  using _api = await serve(await otherCa(), newCa);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(join());
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`error: Cannot reach "${SERVER}" with that CA: `);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("03-workers join puts every file back when the kubelet never gets its certificate", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, TOKEN);
+  using _api = await serve(newCa);
+  const before = kubeletFiles(node);
+  await expectTranscript("03-workers-join-rolled-back", await node.run(join()));
+  expect(kubeletFiles(node)).toEqual(before);
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
+    Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
+  );
+});
+
+test("03-workers join brings a worker back, leaves no token behind, and run again does nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, TOKEN);
+  using api = await serve(newCa);
+  const config = statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs;
+  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl start kubelet");
+  expect(node.read("/etc/kubernetes/bootstrap-kubelet.conf")).toContain(TOKEN);
+  await bootstrap(node.root);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  await expectTranscript("03-workers-join", await running);
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
+  expect(statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs).toBe(config);
+
+  const before = node.fingerprint();
+  const again = await node.run(join());
+  expect(again.exitCode).toBe(0);
+  expect(again.stderr).toEndWith("w1: has a certificate of this CA already, nothing to do\n");
+  expect(node.fingerprint()).toEqual(before);
+});
+
+/** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
+async function bootstrap(root: string) {
+  const made = `${root}/tmp`;
+  await writeKubelet(made, "w1", { ca: newCa, server: SERVER });
+  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
+  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: newCa.cert }));
+  rmSync(made, { recursive: true });
+}
+
+test("03-workers open on a master with its old CA has nothing to do, and prints no line for workers", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const before = node.fingerprint();
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect(stderr).toContain("the cluster CA is the old one: the kubelets trust it, no worker has to join");
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("03-workers open before part 2 names it", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("03-workers open");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+});
+
+test("03-workers close before part 2 names it", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("03-workers close");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+});
