@@ -78,7 +78,7 @@ function fits(keyType: string | undefined, { curve }: Algorithm) {
 /** What is no token at all does not verify; it is no reason to stop. */
 function algorithmOf(header: string): string {
   try {
-    return (JSON.parse(Buffer.from(header, "base64url").toString()) as { alg?: string }).alg ?? "";
+    return (JSON.parse(Buffer.from(header, "base64url").toString()) as { alg?: string } | null)?.alg ?? "";
   } catch (err) {
     if (err instanceof SyntaxError) return "";
     throw err;

@@ -33,6 +33,7 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const manifests = manifestsFor(master, names);
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
@@ -62,7 +63,7 @@ export function manifestsFor(master: Master, names?: readonly string[]): Restore
     if (!derived) throw noMirrorPod(name, master);
     manifests.push({ name, ...derived });
   }
-  return manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
+  return manifests;
 }
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */

@@ -1,7 +1,10 @@
 /** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
 
 const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 

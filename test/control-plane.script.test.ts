@@ -1,10 +1,13 @@
 /** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { pretendApi } from "./pretend-api.ts";
 import { ADDRESS, type manifest } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -14,7 +17,9 @@ async function afterPart1(options: NodeOptions = {}) {
   const part1 = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await node.called("systemctl restart kubelet");
   const etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  expect((await part1).exitCode).toBe(0);
+  const { exitCode, stderr } = await part1;
+  if (exitCode !== 0) etcd[Symbol.dispose]();
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   return Object.assign(node, { etcd });
 }
 

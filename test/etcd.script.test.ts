@@ -1,9 +1,12 @@
 /** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the whole of it up to an etcd that answers. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { ADDRESS, type Objects } from "./pretend-cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
 
 const CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-proxy"];
 
@@ -100,5 +103,5 @@ test("01-etcd says which command looks further when etcd does not come", async (
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(1);
   expect(stderr).toContain("error: Waited 120 s for etcd to show its new certificate to its peers: ");
-  expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50");
+  expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50\n");
 });

@@ -12,8 +12,11 @@ import { kubeconfigRows, kubeletKubeconfig, localServer } from "../shared/kubeco
 import type { Manifest } from "../shared/manifests.ts";
 import { testFacts } from "./facts.ts";
 
-/** A loopback address, so that a test can serve there as the node's etcd or API server; the pretend `ip` says that it is the node's. */
-export const ADDRESS = "127.77.0.11";
+/**
+ * A loopback address, so that a test can serve there as the node's etcd or API server; the pretend `ip` says that it is the node's. Test files
+ * run side by side, so each process has its own.
+ */
+export const ADDRESS = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}.11`;
 
 export const FACTS: ClusterFacts = testFacts({ advertiseAddress: ADDRESS, controlPlaneEndpoint: `${ADDRESS}:6443` });
 

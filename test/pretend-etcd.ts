@@ -18,31 +18,20 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
   return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
 }
 
-/** Serves on the pretend master's address, with the certificates that are on its disk. */
+/** Serves on the pretend master's address, with the certificates that are on its disk; its peers' port only shows its own. */
 export function serveEtcd(root: string, state: EtcdState) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
   );
-  const server = Bun.serve({
-    hostname: ADDRESS,
-    port: 2379,
-    tls: { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true },
-    fetch: async (request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
-  });
-  const peers = servePeers(root);
+  const tls = { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true };
+  const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
+  const client = Bun.serve({ hostname: ADDRESS, port: 2379, tls, fetch: answer });
+  const peers = Bun.serve({ hostname: ADDRESS, port: 2380, tls, fetch: () => new Response() });
   return {
-    [Symbol.dispose]: () => {
-      void server.stop(true);
-      peers[Symbol.dispose]();
+    [Symbol.dispose]() {
+      for (const server of [client, peers]) server.stop(true);
     },
   };
-}
-
-/** The peer port of an etcd that has found no quorum yet: it shows its certificate, and that is all. */
-export function servePeers(root: string) {
-  const [cert, key] = ["peer.crt", "peer.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
-  const server = Bun.serve({ hostname: ADDRESS, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
-  return { [Symbol.dispose]: () => void server.stop(true) };
 }
 
 /** What the gateway answers: numbers as decimal text, keys and values as base64. */

@@ -8,6 +8,9 @@ import { type FakeCommand, fakePath } from "./fake.ts";
 import { ADDRESS, clusterObjects, healthyMaster, type Objects, writeKubelet } from "./pretend-cluster.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
+/** What stands in transcripts in the place of this process's own `ADDRESS`. */
+export const SHOWN_ADDRESS = "127.77.0.11";
+
 const HOME = join(import.meta.dir, "..");
 
 export interface NodeOptions {
@@ -159,6 +162,7 @@ async function runScript(line: string, env: Record<string, string>, root: string
 function settled(text: string, root: string): string {
   return text
     .replaceAll(root, "ROOT")
+    .replaceAll(ADDRESS, SHOWN_ADDRESS)
     .replace(/kube-pki-repair-\d{8}T\d{6}/g, "kube-pki-repair-TIME")
     .replace(/kubelet-client-\d{4}(-\d\d){5}\.pem/g, "kubelet-client-TIME.pem")
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")

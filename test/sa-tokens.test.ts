@@ -13,7 +13,6 @@ const p384 = generateKeyPairSync("ec", { namedCurve: "P-384" });
 const otherRsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
 
 const pem = (key: KeyObject) => String(key.export({ type: "spki", format: "pem" }));
-const tokenVerifies = (text: string, saPub: string) => tokenVerifier(saPub)(text);
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
 function token(alg: string, key: KeyObject): string {
@@ -22,6 +21,7 @@ function token(alg: string, key: KeyObject): string {
   return `${signed}.${sign(hash, Buffer.from(signed), { key, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
 }
 
+const tokenVerifies = (text: string, saPub: string) => tokenVerifier(saPub)(text);
 const good = token("RS256", rsa.privateKey);
 
 test.each([
@@ -44,14 +44,15 @@ test("a token of another key does not verify", () => {
 });
 
 test.each([
-  ["", "nothing"],
-  ["a.b.c", "garbage"],
-  [`${Buffer.from("{").toString("base64url")}.x.y`, "a header that is no JSON"],
-  [`${part({ alg: "none" })}.${part({})}.`, "no signature at all"],
-  [`${part({ alg: "HS256" })}.${part({})}.AAAA`, "an algorithm that Kubernetes does not use"],
-  [good.slice(0, -4), "a signature that is cut off"],
-  [good.replace(/\.[^.]+\./, `.${part({ sub: "system:serviceaccount:kube-system:root" })}.`), "another payload"],
-])("%j, %#: is no token that verifies", (text) => {
+  ["nothing", ""],
+  ["garbage", "a.b.c"],
+  ["a header that is no JSON", `${Buffer.from("{").toString("base64url")}.x.y`],
+  ["a header that is null", `${Buffer.from("null").toString("base64url")}.x.y`],
+  ["no signature at all", `${part({ alg: "none" })}.${part({})}.`],
+  ["an algorithm that Kubernetes does not use", `${part({ alg: "HS256" })}.${part({})}.AAAA`],
+  ["a signature that is cut off", good.slice(0, -4)],
+  ["another payload", good.replace(/\.[^.]+\./, `.${part({ sub: "system:serviceaccount:kube-system:root" })}.`)],
+])("%s is no token that verifies", (_, text) => {
   expect(tokenVerifies(text, pem(rsa.publicKey))).toBe(false);
 });
 
@@ -71,31 +72,38 @@ test("a Secret is current when its token verifies and its CA is today's", () => 
   expect(current({})).toBe(false);
 });
 
-test("renewTokens() writes only tokens that no longer verify, and leaves immutable ones", async () => {
+test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
   const dead = token("RS256", otherRsa.privateKey);
-  const of = (account: string) => ({ metadata: { annotations: { "kubernetes.io/service-account.name": account } } });
+  const of = (account: string, object: object) => ({
+    ...object,
+    metadata: { annotations: { "kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": `uid-of-${account}` } },
+  });
   using server = pretendApi({
     objects: {
-      "/api/v1/namespaces/a/serviceaccounts/robot": { metadata: { uid: "1" } },
-      "/api/v1/namespaces/b/serviceaccounts/robot": { metadata: { uid: "2" } },
-      "/api/v1/namespaces/a/secrets/good": { ...secret(good), ...of("robot") },
-      "/api/v1/namespaces/a/secrets/dead": { ...secret(dead), ...of("robot") },
-      "/api/v1/namespaces/a/secrets/orphan": { ...secret(dead), ...of("gone") },
-      "/api/v1/namespaces/b/secrets/stuck": { ...secret(dead), ...of("robot"), immutable: true },
-      "/api/v1/namespaces/b/secrets/opaque": { type: "Opaque", data: { token: base64(dead) } },
+      "/api/v1/namespaces/a/serviceaccounts/app": {},
+      "/api/v1/namespaces/a/secrets/good": of("app", secret(good)),
+      "/api/v1/namespaces/a/secrets/dead": of("app", secret(dead)),
+      "/api/v1/namespaces/a/secrets/note": of("app", secret("somebody's note")),
+      "/api/v1/namespaces/a/secrets/old-ca": of("app", secret(good, "another CA\n")),
+      "/api/v1/namespaces/a/secrets/orphan": of("gone", secret(dead)),
+      "/api/v1/namespaces/a/secrets/stuck": of("app", { ...secret(dead), immutable: true }),
+      "/api/v1/namespaces/a/secrets/opaque": { type: "Opaque", data: { token: base64(dead) } },
     },
-    on: ({ method, path, body }) => {
-      if (path.endsWith("/tokenreviews")) return Response.json({ status: { authenticated: true, user: { username: "robot" } } });
-      return method === "PATCH" ? Response.json({ metadata: { name: "dead", namespace: "a" }, data: body.data }) : undefined;
-    },
+    on: ({ path }) =>
+      path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined,
   });
   const saKey = String(rsa.privateKey.export({ type: "pkcs1", format: "pem" }));
-  const result = await renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey });
-  expect(result).toEqual({ renewed: ["a/dead"], caOnly: [], stuck: ["b/stuck"], orphans: ["a/orphan"] });
-  const patches = server.requests.filter(({ method }) => method === "PATCH");
-  expect(patches.map(({ path }) => path)).toEqual(["/api/v1/namespaces/a/secrets/dead"]);
-  expect(isCurrent({ metadata: { name: "dead" }, data: patches[0]?.body.data }, TRUST)).toBe(true);
+  expect(await renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey })).toEqual({
+    renewed: ["a/dead", "a/note"],
+    caOnly: ["a/old-ca"],
+    stuck: ["a/stuck"],
+    orphans: ["a/orphan"],
+  });
+  const patched = server.changes().filter((change) => change.startsWith("PATCH"));
+  expect(patched.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PATCH /api/v1/namespaces/a/secrets/${name}`));
+  for (const name of ["dead", "note", "old-ca"])
+    expect(isCurrent(server.objects.get(`/api/v1/namespaces/a/secrets/${name}`), TRUST)).toBe(true);
 });
 
 test("namespacesWithOldCa() names active namespaces without today's CA", async () => {

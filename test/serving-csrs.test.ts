@@ -4,19 +4,13 @@ import { beforeAll, expect, test } from "bun:test";
 import * as x509 from "@peculiar/x509";
 import type { KnownNode } from "../shared/cluster.ts";
 import { KubeApi } from "../shared/kube-api.ts";
-import { approve, type Csr, isPending, nodeAsking, objection as objectionTo, SERVING_SIGNER } from "../shared/serving-csrs.ts";
-import { pretendApi } from "./pretend-api.ts";
+import { approve, type Csr, isPending, nodeAsking, objection, SERVING_SIGNER } from "../shared/serving-csrs.ts";
+import { pretendApi, status } from "./pretend-api.ts";
 
 const NODES: KnownNode[] = [
   { name: "w1", uid: "1", controlPlane: false, names: ["w1", "w1.example"], ips: ["10.0.0.21", "fd00:0:0:0::21"] },
   { name: "w2", uid: "2", controlPlane: false, names: ["w2"], ips: ["10.0.0.22"] },
 ];
-
-const objection = (request: Csr, nodes: KnownNode[]) =>
-  objectionTo(
-    request,
-    nodes.find((node) => node.name === nodeAsking(request)),
-  );
 
 const USAGES = ["digital signature", "key encipherment", "server auth"];
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -52,6 +46,14 @@ async function csr({
   };
 }
 
+/** As part 3 asks: with the node that the request names. */
+function objectionTo(request: Csr) {
+  return objection(
+    request,
+    NODES.find(({ name }) => name === nodeAsking(request)),
+  );
+}
+
 const dns = (value: string) => ({ type: "dns" as const, value });
 const ip = (value: string) => ({ type: "ip" as const, value });
 
@@ -60,7 +62,7 @@ test.each<[string, Asked]>([
   ["its names and addresses, IPv6 in another spelling", { sans: [dns("w1"), dns("w1.example"), ip("10.0.0.21"), ip("fd00::21")] }],
   ["an ECDSA key's usages", { spec: { usages: ["digital signature", "server auth"] } }],
 ])("a node that etcd knew may have a certificate for %s", async (_, asked) => {
-  expect(objection(await csr(asked), NODES)).toBeUndefined();
+  expect(objectionTo(await csr(asked))).toBeUndefined();
 });
 
 test.each<[string, Asked, string]>([
@@ -85,29 +87,37 @@ test.each<[string, Asked, string]>([
   ["a mail address", { sans: [{ type: "email", value: "w1" }] }, 'email "w1" is not of w1'],
   ["a URL", { sans: [ip("10.0.0.21"), { type: "url", value: "https://w1" }] }, 'url "https://w1" is not of w1'],
 ])("a request is left alone that has %s", async (_, asked, reason) => {
-  expect(objection(await csr(asked), NODES)).toStartWith(reason);
+  expect(objectionTo(await csr(asked))).toStartWith(reason);
 });
 
 test("a request that is no request is left alone, and does not end the run", async () => {
   const request = Buffer.from("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n").toString("base64");
-  expect(objection(await csr({ spec: { request } }), NODES)).toBe("the request cannot be read");
+  expect(objectionTo(await csr({ spec: { request } }))).toBe("the request cannot be read");
 });
 
-test("a request that somebody has decided on is not pending", async () => {
-  expect(isPending(await csr())).toBe(true);
-  expect(isPending({ ...(await csr()), status: { conditions: [{ type: "Denied" }] } })).toBe(false);
+test("a request is not judged by another node than the one that asks", async () => {
+  expect(objection(await csr(), NODES[1])).toBe('"system:node:w1" is no node that etcd knew');
 });
 
-test("approving leaves the request as it was", async () => {
-  const path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-  const pending = await csr();
-  using api = pretendApi({
-    objects: { [`${path}/csr-1`]: pending },
-    on: ({ method, body }) => (method === "PUT" ? Response.json(body) : undefined),
-  });
-  await approve(new KubeApi({ server: api.url, ca: undefined }), pending);
-  expect(api.changes()).toEqual([`PUT ${path}/csr-1/approval`]);
-  const { body } = api.requests.at(-1)!;
-  expect(body.spec).toEqual(pending.spec);
+test("only requests that nobody has decided on are pending", async () => {
+  const request = await csr();
+  expect(isPending(request)).toBe(true);
+  expect(isPending({ ...request, status: {} })).toBe(true);
+  expect(isPending({ ...request, status: { conditions: [{ type: "Denied" }] } })).toBe(false);
+});
+
+test("approving leaves the request as it was, and somebody who was faster is no error", async () => {
+  const path = "/apis/certificates.k8s.io/v1/certificatesigningrequests/csr-1/approval";
+  const request = await csr();
+  let code = 200;
+  using api = pretendApi({ on: ({ body }) => (code === 200 ? Response.json(body) : status(code, "no")) });
+  const client = new KubeApi({ server: api.url, ca: undefined });
+  expect(await approve(client, request)).toBe(true);
+  expect(api.changes()).toEqual([`PUT ${path}`]);
+  const { body } = api.requests[0]!;
+  expect(body.spec).toEqual(request.spec);
   expect(body.status.conditions).toMatchObject([{ type: "Approved", status: "True" }]);
+  for (code of [409, 404]) expect(await approve(client, request)).toBe(false);
+  code = 403;
+  await expect(approve(client, request)).rejects.toThrow("no");
 });

@@ -51,6 +51,16 @@ test("the operator's own --controllers comes back, and so do other annotations",
   expect(full(less)).toEqual(own);
 });
 
+test("the limits on requests are lifted meanwhile; higher ones and none at all stay as they are", () => {
+  const own = structuredClone(KCM);
+  const command = flags(own.spec.containers[0]!.command!);
+  command.set("kube-api-qps", "50");
+  command.set("kube-api-burst", "-1");
+  const now = flags(reduced(own, "v1.34.4").spec.containers[0]!.command!);
+  expect([now.get("kube-api-qps"), now.get("kube-api-burst")]).toEqual(["1000", "-1"]);
+  expect(full(reduced(own, "v1.34.4"))).toEqual(own);
+});
+
 test("a controller-manager without the flag is reduced from kubeadm's own list", () => {
   const bare = structuredClone(KCM);
   flags(bare.spec.containers[0]!.command!).remove("controllers");
@@ -59,8 +69,9 @@ test("a controller-manager without the flag is reduced from kubeadm's own list",
 
 /** A box that has been through 2.2: certificates and kubeconfigs are there, manifests and the audit policy are not. */
 async function issued() {
+  const { root } = await healthyMaster();
   const box = sandbox();
-  cpSync(`${(await healthyMaster()).root}/etc`, `${box.dir}/etc`, { recursive: true });
+  cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
   for (const lost of ["manifests", "audit"]) rmSync(`${box.dir}/etc/kubernetes/${lost}`, { recursive: true });
   return box;
 }
