@@ -30,6 +30,8 @@ const UNREACHABLE_MS = 5000;
 interface Away {
   node: KnownNode;
   heard?: true;
+  /** Its request is approved; until it is issued its port has nothing new to show. */
+  approved?: true;
   issuedAt?: number;
   askedLast?: "other" | "unreachable";
   asking?: true;
@@ -62,6 +64,7 @@ interface Scene extends Return {
   away: Map<string, Away>;
   refused: Set<string>;
   approved: number;
+  issued: number;
   probing: number;
   unreachable: string[];
   progress: Progress;
@@ -106,6 +109,7 @@ function setScene(options: Return): Scene {
     away: new Map(options.expected.map(start)),
     refused: new Set(),
     approved: 0,
+    issued: 0,
     probing: 0,
     unreachable: [],
     progress: new Progress("nodes back", options.expected.length),
@@ -164,6 +168,8 @@ async function decide(scene: Scene, csr: Csr) {
   if (!reason) {
     if (!(await approve(api, csr))) return;
     scene.approved++;
+    const asking = scene.away.get(nodeAsking(csr));
+    if (asking) asking.approved = true;
     if (expected.length <= FEW) progress.say(`${name}: approved for ${csr.spec.username}`);
   } else if (!refused.has(name)) {
     refused.add(name);
@@ -171,9 +177,10 @@ async function decide(scene: Scene, csr: Csr) {
   }
 }
 
-function issued({ away }: Scene, name: string) {
-  const node = away.get(name);
+function issued(scene: Scene, name: string) {
+  const node = scene.away.get(name);
   if (!node) return;
+  scene.issued++;
   node.issuedAt ??= Date.now();
   node.nextProbe = 0;
   node.pause = FIRST_PAUSE;
@@ -195,7 +202,8 @@ function probePorts(scene: Scene) {
   const now = Date.now();
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
-    if (node.heard && !node.asking && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+    const isPromised = node.approved && node.issuedAt === undefined;
+    if (node.heard && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
   }
 }
 
@@ -224,9 +232,9 @@ function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, 
   progress.say(`${node.name}: ${said}   ${expected.length - away.size} / ${expected.length}`);
 }
 
-function noteOf({ serving, approved, refused }: Scene): string | undefined {
+function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {
   if (!serving) return undefined;
-  return `serving CSRs: ${count(approved)} approved${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
+  return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
 }
 
 function whyAway({ node, heard, askedLast }: Away): string {

@@ -37,8 +37,9 @@ interface Stale {
   account: string;
   accountUid: string | undefined;
   immutable: boolean;
-  /** Only the CA is another. */
+  /** What of it is as it should be. */
   tokenVerifies: boolean;
+  caIsCurrent: boolean;
   /** With a label that makes the API refuse it, however well it is signed. */
   invalidated: boolean;
   hasNamespace: boolean;
@@ -64,7 +65,11 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
 
 /** Whether a Secret's token is by today's key and its CA is today's. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = tokenVerifier(trust.saPub)): boolean {
-  return verifies(tokenOf(secret)) && decoded(secret.data?.["ca.crt"]).trim() === trust.caPem.trim();
+  return verifies(tokenOf(secret)) && holdsCa(secret, trust);
+}
+
+function holdsCa({ data }: TokenSecret, { caPem }: TokenTrust): boolean {
+  return decoded(data?.["ca.crt"]).trim() === caPem.trim();
 }
 
 /**
@@ -88,12 +93,13 @@ async function findStale(api: KubeApi, trust: TokenTrust): Promise<Stale[]> {
   const verifies = tokenVerifier(trust.saPub);
   const stale: Stale[] = [];
   for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) {
-    if (!isCurrent(secret, trust, verifies)) stale.push(remember(secret, verifies(tokenOf(secret))));
+    const [tokenVerifies, caIsCurrent] = [verifies(tokenOf(secret)), holdsCa(secret, trust)];
+    if (!tokenVerifies || !caIsCurrent) stale.push({ ...remember(secret), tokenVerifies, caIsCurrent });
   }
   return stale;
 }
 
-function remember({ metadata, data, immutable }: TokenSecret, tokenVerifies: boolean): Stale {
+function remember({ metadata, data, immutable }: TokenSecret): Omit<Stale, "tokenVerifies" | "caIsCurrent"> {
   const { namespace = "", name, uid = "", annotations, labels } = metadata;
   return {
     namespace,
@@ -102,7 +108,6 @@ function remember({ metadata, data, immutable }: TokenSecret, tokenVerifies: boo
     account: annotations?.[ACCOUNT_NAME] ?? "",
     accountUid: annotations?.[ACCOUNT_UID],
     immutable: immutable ?? false,
-    tokenVerifies,
     invalidated: labels?.[INVALID_SINCE] !== undefined,
     hasNamespace: data?.namespace !== undefined,
   };
@@ -130,7 +135,7 @@ async function mintAll(api: KubeApi, secrets: Stale[], saKey: string, trust: Tok
     const uid = uids.get(`${secret.namespace}/${secret.account}`)!;
     const claims = { ...secret, secretName: secret.name, serviceAccountName: secret.account, serviceAccountUid: uid };
     const token = secret.tokenVerifies ? undefined : await sign(claims);
-    const written = await write(api, secret, { ...(token ? { token: encoded(token) } : {}), "ca.crt": encoded(trust.caPem) }, uid);
+    const written = await write(api, secret, { ...(token ? { token: encoded(token) } : {}), ...caFor(secret, trust) }, uid);
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(secret);
     if (written && token && !secret.invalidated && sample.length < REVIEWS) sample.push(token);
     progress.show(++done);
@@ -143,9 +148,8 @@ async function mintAll(api: KubeApi, secrets: Stale[], saKey: string, trust: Tok
 async function leaveToController(api: KubeApi, secrets: Stale[], trust: TokenTrust) {
   if (secrets.length === 0) return;
   say("sa.key is not on this node: the controller-manager writes the tokens");
-  const ca = encoded(trust.caPem);
   await inParallel(secrets, WIDTH, (secret) =>
-    write(api, secret, { ...(secret.tokenVerifies ? {} : { token: null }), "ca.crt": ca }, secret.accountUid),
+    write(api, secret, { ...(secret.tokenVerifies ? {} : { token: null }), ...caFor(secret, trust) }, secret.accountUid),
   );
   const waiting = new Set(secrets.map(label));
   const ending = new AbortController();
@@ -175,6 +179,10 @@ async function followRenewal(api: KubeApi, trust: TokenTrust, waiting: Set<strin
     if (signal.aborted) return;
     if (type === "DELETED" || isCurrent(object, trust, verifies)) waiting.delete(nameOf(object));
   }
+}
+
+function caFor({ caIsCurrent }: Stale, { caPem }: TokenTrust): Record<string, string> {
+  return caIsCurrent ? {} : { "ca.crt": encoded(caPem) };
 }
 
 /** One patch, for exactly this Secret: undefined where it is gone, or is another of the same name. Annotations as the controller's. */
