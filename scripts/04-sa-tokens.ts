@@ -15,9 +15,10 @@ import { leftForPeople } from "../shared/left-for-people.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/node.ts";
 import { count } from "../shared/progress.ts";
+import { renewTokens } from "../shared/renew-tokens.ts";
 import { canaries, label, restart } from "../shared/rollout.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
+import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
 import { type Group, staleGroups } from "../shared/stale-pods.ts";
 import { caIsNew, manifestPath, REDUCED, readManifest } from "../shared/static-pods.ts";
 

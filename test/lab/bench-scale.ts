@@ -1,9 +1,6 @@
-#!/usr/bin/env bun
 /**
  * Times the two steps that grow with a cluster on a real API server, etcd and controller-manager without nodes: `03-workers close` over
  * thousands of nodes, and part 4's token Secrets beside the article's line of kubectl on the same cluster.
- *
- * By hand: ./bunw test/lab/bench-scale.ts [NODES [SECRETS [SAMPLE]]]
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,7 +8,7 @@ import { Fail } from "../../shared/fail.ts";
 import { inParallel, type KubeApi } from "../../shared/kube-api.ts";
 import { tokenVerifier } from "../../shared/legacy-token.ts";
 import { count } from "../../shared/progress.ts";
-import { run, waitFor } from "../../shared/run.ts";
+import { waitFor } from "../../shared/run.ts";
 import { isCurrent, type TokenSecret } from "../../shared/sa-tokens.ts";
 import { reduced } from "../../shared/static-pods.ts";
 import { type ApiLab, apiLab } from "./api-lab.ts";
@@ -180,11 +177,3 @@ export function closeLine(times: CloseTimes): string {
 export function tokensLine({ secrets, valid, seconds, memory, sample, articleSeconds, ratio }: TokenTimes): string {
   return `04 tokens: ${count(valid)} of ${count(secrets)} valid after ${seconds.toFixed(1)} s (${count(Math.round(secrets / seconds))}/s), ${memory} MB; the article's line ${(sample / articleSeconds).toFixed(1)}/s on ${sample} of them: ${Math.round(ratio)} times as long per Secret`;
 }
-
-async function main() {
-  const [nodes = "5000", secrets = "10000", sample = "200"] = process.argv.slice(2);
-  if (Number(nodes) > 0) console.log(closeLine(await benchClose(Number(nodes))));
-  if (Number(secrets) > 0) console.log(tokensLine(await benchTokens(Number(secrets), Number(sample))));
-}
-
-if (import.meta.main) await run(main);
