@@ -4,7 +4,7 @@
  * Reads only; run it on any node, at any time.
  */
 import { parseArgs } from "node:util";
-import { type Assessment, assess } from "../shared/assess.ts";
+import { type Assessment, assess } from "../shared/assess/assess.ts";
 import { run, step, VERSION } from "../shared/run.ts";
 
 const USAGE = `Usage:

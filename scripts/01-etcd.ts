@@ -5,8 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { CERTS } from "../shared/certs.ts";
-import { ensureMany } from "../shared/ensure-pki.ts";
+import { CERTS, type Cert, certRow } from "../shared/certs.ts";
+import { ensureMany, refuseLostKeys } from "../shared/ensure-pki.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree } from "../shared/file-tree.ts";
 import { exists } from "../shared/files.ts";
@@ -16,9 +16,10 @@ import { type Master, readMaster } from "../shared/master.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
 import { examine } from "../shared/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
-import { act, run, say, start, step, waitFor } from "../shared/run.ts";
-import { controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
-import { restoreManifests } from "../shared/static-pods.ts";
+import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
+import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/sisters.ts";
+import { manifestsFor, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]
@@ -52,7 +53,7 @@ async function main() {
   start("01-etcd", { dryRun: values["dry-run"] });
   needRoot();
 
-  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"]));
+  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], values["new-cas"] ?? false));
   const healthy = await isRight(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
@@ -71,12 +72,12 @@ async function main() {
     () => startEtcd(master),
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
-  await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
-  console.error("\ndone.  next: ./bunw scripts/02-control-plane.ts");
+  const next = await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
+  console.error(`\ndone.  next: ${next}`);
 }
 
 /** Facts first, refusals second; nothing is touched before all of them are through. */
-async function look(dataDir: string): Promise<Master> {
+async function look(dataDir: string, newCas: boolean): Promise<Master> {
   const master = await readMaster(dataDir);
   const { cluster, data, facts, node } = master;
   say(
@@ -100,12 +101,37 @@ async function look(dataDir: string): Promise<Master> {
       hint: `its members are ${data.members.map((member) => `"${member.name}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
     });
   }
+  await lookAtSisters(master, newCas);
+  refuseLostKeys(facts, { newCas });
+  manifestsFor(master, ["etcd"]);
+  await containers(node.runtimeEndpoint);
   return master;
+}
+
+/** A master whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced. */
+async function lookAtSisters({ data, node, facts }: Master, newCas: boolean) {
+  const sisters = await sistersOf(data, node.addresses);
+  for (const sister of sisters) say(`${sister.name}, ${sister.host}: ${sister.servedPem ? "etcd runs there" : "no etcd answers"}`);
+  const alive = sisters.filter((sister) => sister.servedPem);
+  const others = alive.map((sister) => sister.name).join(", ");
+  if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
+    throw new Fail(`etcd runs on ${others}, and the shared keys are not here${newCas ? ": new ones would shut it out" : ""}`, {
+      hint:
+        `bring them from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        "If they are lost there as well: systemctl stop kubelet there, stop its etcd with crictl, and run this again",
+    });
+  }
+  const foreign = alive.filter((sister) => !servesOurCa(sister, facts));
+  if (foreign.length > 0) {
+    throw new Fail(`etcd on ${foreign.map((sister) => sister.name).join(", ")} shows a certificate of another CA than etcd/ca.crt here`, {
+      hint: "one etcd needs one CA: which of the two is the right one? ./bunw scripts/00-assess.ts on both; then carry it with ./bunw scripts/hand-over.ts",
+    });
+  }
 }
 
 /** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
 async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
-  const rows = CERTS.filter((row) => row.shared || row.ca === "etcd-ca");
+  const rows = CERTS.filter((row) => row.shared || isEtcds(row));
   if (rows.some((row) => examine(row, facts).state !== "ok") || !exists("/etc/kubernetes/manifests/etcd.yaml")) return false;
   try {
     const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
@@ -133,15 +159,19 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
-/** Without --new-cas a lost authority stops the run before anything is written (ensureMany). */
 async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
   const certs = CERTS.filter((row) => row.shared);
   await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {
-  const certs = CERTS.filter((row) => row.ca === "etcd-ca" && row.file.startsWith("etcd/"));
+  const certs = CERTS.filter(isEtcds);
   await ensureMany({ certs }, facts, { asideDir });
+}
+
+/** Its own leaves; the API server's client certificate is part 2's. */
+function isEtcds(row: Cert): boolean {
+  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
 /** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */
@@ -153,14 +183,23 @@ async function startEtcd(master: Master) {
   await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
 }
 
-async function prove({ facts, data, cluster }: Master) {
+async function prove({ facts, data, cluster, node }: Master): Promise<string> {
   const client = etcdClient(facts);
-  const status = await waitFor("etcd to answer with its new certificates", () => client?.status(), {
-    seconds: 120,
-    hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50. With several masters etcd answers once most of them have been through part 1",
-  });
-  if (!status || !client) return;
+  const hint = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), { seconds: 120, hint });
+  const running = (await sistersOf(data, node.addresses)).filter((sister) => servesOurCa(sister, facts)).length + 1;
+  const quorum = quorumOf(data.members.length);
+  if (running < quorum) {
+    say(`etcd runs, and answers once ${quorum} of its ${data.members.length} members do; now ${running}`);
+    const others = data.members.filter((member) => member.id !== data.memberId).map((member) => member.name);
+    return `./bunw scripts/hand-over.ts pack, then part 1 on ${others.join(", ")}`;
+  }
+  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", { seconds: 120, hint });
+  if (mode.dryRun || !client) return "./bunw scripts/02-control-plane.ts";
   for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
+  return running < data.members.length
+    ? "part 1 on the other masters, then ./bunw scripts/02-control-plane.ts"
+    : "./bunw scripts/02-control-plane.ts";
 }
 
 if (import.meta.main) await run(main);

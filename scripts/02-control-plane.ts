@@ -5,6 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
+import { proveMembers, removeMembers } from "../shared/all-members.ts";
 import { CERTS, certPath, certRow } from "../shared/certs.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/cluster-trust.ts";
 import { ensureMany } from "../shared/ensure-pki.ts";
@@ -14,20 +15,24 @@ import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
 import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { ensureMasterKubelet } from "../shared/kubelet.ts";
-import { dropStaleLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
+import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
+import { manifestPath, readManifest } from "../shared/manifest-files.ts";
+import { hostFiles } from "../shared/manifests.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { kubeletActive, needRoot } from "../shared/node.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { containers, stopContainers } from "../shared/runtime.ts";
+import { sistersOf } from "../shared/sisters.ts";
 import { caIsNew, restoreManifests } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/02-control-plane.ts [--super-admin] [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
 
 Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits.
 
 Options:
     --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).
+    --without NODES  Masters that are lost for good: they are taken out of etcd's members, and the steps to put new ones in are printed.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -41,6 +46,7 @@ Exit codes: 0 done, 1 stopped (see the hint)
 
 const OPTIONS = {
   "super-admin": { type: "boolean" },
+  without: { type: "string", default: "" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
@@ -52,16 +58,17 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   needRoot();
 
-  const master = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values["etcd-data"]));
+  const without = values.without.split(",").filter(Boolean);
+  const master = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values["etcd-data"], without));
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
     () => issue(master, values["super-admin"] ?? false),
     "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
   );
-  await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
+  const started = await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
   const api = await step(
     "2.4 Prove that the API serves the old objects with the new certificates",
-    () => proveApi(master),
+    () => proveApi(master, started),
     "kubectl get --raw /readyz",
   );
   await step("2.5 Tell the cluster about its CAs", () => tellCluster(master, api), "kubeadm init phase bootstrap-token");
@@ -70,25 +77,25 @@ async function main() {
     () => proveKubelet(master, api),
     "kubeadm init phase kubelet-finalize all",
   );
-  console.error(`\ndone.  next: ${next(master)}`);
+  if (without.length > 0) sayHowToReplace(master, without);
+  console.error(`\ndone.  next: ${next(master, without)}`);
 }
 
-async function checkEtcd(dataDir: string): Promise<Master> {
+async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
-  const client = etcdClient(master.facts);
-  if (mode.dryRun && !client) say("etcd: would have to answer by now (part 1)");
-  else if (!client) throw new Fail("etcd's certificates are not there", { hint: "part 1 first: ./bunw scripts/01-etcd.ts" });
-  else for (const proof of await proved(client, master)) say(proof);
-  return master;
-}
-
-async function proved(client: NonNullable<ReturnType<typeof etcdClient>>, { data, cluster }: Master): Promise<string[]> {
-  try {
-    return await proveSameEtcd(client, data, cluster.identity);
-  } catch (err) {
-    if (err instanceof Fail) throw err;
-    throw new Fail(`etcd does not answer: ${(err as Error).message}`, { hint: "part 1 first: ./bunw scripts/01-etcd.ts", cause: err });
+  const { facts, data, node, cluster } = master;
+  const client = etcdClient(facts);
+  if (!client) {
+    if (!mode.dryRun) throw new Fail("etcd's certificates are not there", { hint: "part 1 first: ./bunw scripts/01-etcd.ts" });
+    say("etcd: would have to answer by now (part 1)");
+    return master;
   }
+  await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: "part 1 first: ./bunw scripts/01-etcd.ts" });
+  if (mode.dryRun) return master;
+  for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
+  await proveMembers(client, facts, { sisters: await sistersOf(data, node.addresses), without });
+  await removeMembers(client, without);
+  return master;
 }
 
 /** Files first, manifests after them: a static pod that comes before its kubeconfig gets an empty one made by the kubelet. */
@@ -97,23 +104,24 @@ async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir })).written;
 }
 
-/** Pods whose certificates were issued anew start again: they read them once. */
-async function startControlPlane(master: Master, issued: string[]) {
+/** Pods whose certificates were issued anew start again: they read them once. Returns when anything was started, or undefined. */
+async function startControlPlane(master: Master, issued: string[]): Promise<Date | undefined> {
+  const began = new Date();
   const { node, facts, asideDir } = master;
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
-  restoreManifests(master);
+  const restored = restoreManifests(master);
   const stale =
     issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only.
-  if (!watched || credentials) {
-    await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
-  }
+  const restart = !watched || credentials;
+  if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  return restored || restart || stale.length > 0 ? began : undefined;
 }
 
-async function proveApi(master: Master): Promise<KubeApi> {
+async function proveApi(master: Master, started: Date | undefined): Promise<KubeApi> {
   const { facts, cluster } = master;
   const admin = readKubeconfig("/etc/kubernetes/admin.conf")!;
   const local = KubeApi.from(admin, localServer(facts));
@@ -130,7 +138,7 @@ async function proveApi(master: Master): Promise<KubeApi> {
     });
   }
   say(`${nodes.length} Nodes, all with the UIDs from before`);
-  await dropStaleLeaders(local);
+  if (started) await dropDeadLeaders(local, { hostName: master.node.hostName, since: started });
   return local;
 }
 
@@ -158,10 +166,32 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
   say(`${outside.server}: ready`);
 }
 
-function next(master: Master): string {
-  const others = master.cluster.nodes.filter((n) => n.controlPlane && n.name !== master.node.name).map((n) => n.name);
-  const here = caIsNew(master) ? "./bunw scripts/03-workers.ts open" : "./bunw scripts/05-verify.ts";
-  return others.length > 0 ? `parts 1 and 2 on ${others.join(", ")}, then ${here}` : here;
+/** A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. */
+function sayHowToReplace(master: Master, without: string[]) {
+  const files = lostFiles(master);
+  console.error(`
+When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
+  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
+  kubeadm token create --print-join-command --certificate-key $(kubeadm init phase upload-certs --upload-certs | tail -1)
+On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}`);
+}
+
+/** Files of this master's API server that kubeadm does not make on a new one. */
+function lostFiles({ node }: Master): string[] {
+  const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
+  const files = manifest
+    ? hostFiles(manifest).filter((file) => file.type === "File" && file.namedBy.startsWith("--") && !file.path.includes("/pki/"))
+    : [];
+  return [...new Set(files.map((file) => file.path))];
+}
+
+function next(master: Master, without: string[]): string {
+  const others = master.cluster.nodes
+    .filter((n) => n.controlPlane && n.name !== master.node.name && !without.includes(n.name))
+    .map((n) => n.name);
+  const without03 = without.length > 0 ? `, close with --without ${without.join(",")}` : "";
+  const here = caIsNew(master) ? `./bunw scripts/03-workers.ts open${without03}` : "./bunw scripts/05-verify.ts";
+  return others.length > 0 ? `part 2 on ${others.join(", ")} where it has not been, then ${here}` : here;
 }
 
 if (import.meta.main) await run(main);

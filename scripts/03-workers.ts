@@ -13,12 +13,15 @@ import { KubeApi } from "../shared/kube-api.ts";
 import { clusterServer, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { trusted } from "../shared/kubelet.ts";
 import { dropLease, leaderSince } from "../shared/leases.ts";
+import { manifestPath, manifestText, readManifest } from "../shared/manifest-files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot, readNode } from "../shared/node.ts";
 import { watchNodesReturn } from "../shared/nodes-return.ts";
+import { full } from "../shared/reduced-controllers.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { controlPlaneContainers } from "../shared/runtime.ts";
-import { caIsNew, full, manifestPath, manifestText, readManifest } from "../shared/static-pods.ts";
+import { namespacesWithOldCa } from "../shared/sa-tokens.ts";
+import { caIsNew } from "../shared/static-pods.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/worker-trust.ts";
 
 const USAGE = `Usage:
@@ -130,6 +133,17 @@ async function close(values: Options["values"]) {
 
 async function makeToken(master: Master, api: KubeApi, file: string) {
   if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
+  const caPem = readText(certPath(certRow("ca"), master.facts.certificatesDir))!;
+  // A kubelet that starts after that gives its pods the new CA at once; one that starts before, within a minute.
+  await waitFor(
+    "the controller-manager to give every namespace the new CA",
+    async () => (await namespacesWithOldCa(api, caPem)).length === 0,
+    {
+      seconds: 120,
+      hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+    },
+  );
+  say("the controller-manager is at work: every namespace has the new CA");
   if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it to ${file}`);
   const token = await createToken(api);
   writeFile(tokenFile(file), `${token}\n`, {

@@ -12,15 +12,17 @@ import { inParallel, KubeApi } from "../shared/kube-api.ts";
 import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
 import { allRenewals } from "../shared/leases.ts";
 import { leftForPeople } from "../shared/left-for-people.ts";
+import { manifestPath, readManifest } from "../shared/manifest-files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/node.ts";
 import { count } from "../shared/progress.ts";
+import { REDUCED } from "../shared/reduced-controllers.ts";
 import { renewTokens } from "../shared/renew-tokens.ts";
 import { canaries, label, restart } from "../shared/rollout.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
 import { type Group, staleGroups } from "../shared/stale-pods.ts";
-import { caIsNew, manifestPath, REDUCED, readManifest } from "../shared/static-pods.ts";
+import { caIsNew } from "../shared/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]

@@ -90,7 +90,7 @@ export function readCluster(data: EtcdData): Cluster {
 /** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
-  const { host, port } = apiAddress(node, data);
+  const { host, port } = apiAddress(node, cluster, data);
   return {
     nodeName: node.name,
     advertiseAddress: host,
@@ -187,28 +187,33 @@ function readIdentity(data: EtcdData): Identity {
   };
 }
 
-/** The API server's address on this master: from its mirror pod, held against the machine's own addresses. */
-function apiAddress(node: Node, data: EtcdData): { host: string; port: number } {
-  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.name === "kube-apiserver")?.pod;
-  const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
-  const command = flags(pod?.spec.containers[0]?.command ?? []);
-  const [, host, port] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [
-    undefined,
-    command.get("advertise-address"),
-    command.get("secure-port") ?? "6443",
-  ];
-  if (!host) {
+/** The API server's address on this master: from its mirror pod, else from its Node; held against the machine's own addresses. */
+function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
+  const [own, ...others] = [node.name, ...cluster.nodes.filter((known) => known.controlPlane).map((known) => known.name)].map((name) =>
+    apiEndpoint(name, data),
+  );
+  const sister = others.find((endpoint) => endpoint !== undefined);
+  const found = own ?? (sister && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: sister.port });
+  if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
-      hint: 'take its manifest from another master: RUNBOOK 2, "If the mirror pods are gone"',
+      hint: 'take its manifest from another master: RUNBOOK 1, "If a mirror pod is gone"',
     });
   }
-  const address = host.replace(/^\[|\]$/g, "");
-  if (!node.addresses.includes(address)) {
-    throw new Fail(`The API server of "${node.name}" was at "${address}", but this machine has ${node.addresses.join(", ")}`, {
+  if (!node.addresses.includes(found.host)) {
+    throw new Fail(`The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`, {
       hint: "run this on the node itself; if its address has changed, give it the old one back first: ip addr add",
     });
   }
-  return { host: address, port: Number(port) };
+  return found;
+}
+
+function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
+  const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
+  const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+  const command = flags(pod?.spec.containers[0]?.command ?? []);
+  const [, host = command.get("advertise-address"), port = command.get("secure-port") ?? "6443"] =
+    /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
+  return host ? { host: host.replace(/^\[|\]$/g, ""), port: Number(port) } : undefined;
 }
 
 /** Hours of a Go duration such as `8760h0m0s`. */

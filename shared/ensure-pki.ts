@@ -76,6 +76,12 @@ export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: E
   return ensured;
 }
 
+/** The refusal of `ensureMany` alone, for a script that has other things to do before it: a Fail where an authority or sa.key is lost. */
+export function refuseLostKeys(facts: ClusterFacts, options: Pick<EnsureOptions, "newCas">) {
+  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
+  for (const finding of [...shared, examineServiceAccountKey(facts.certificatesDir)]) needsNewKey(finding, options);
+}
+
 /** How many keys to begin with; also the look that stops the run before it changes anything. */
 function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted, facts: ClusterFacts, options: EnsureOptions): number {
   const cas = certs.filter((row) => !row.ca && needsNewKey(examine(row, facts), options));
@@ -87,7 +93,7 @@ function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted,
 }
 
 /** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */
-function needsNewKey(finding: Finding, options: EnsureOptions): boolean {
+function needsNewKey(finding: Finding, options: Pick<EnsureOptions, "newCas">): boolean {
   if (["ok", "certificate missing", "public key missing"].includes(finding.state)) return false;
   if (finding.name === SERVICE_ACCOUNT_KEYS.name && finding.state !== "missing" && readableKey(finding.paths[0]!)) return false;
   if (options.newCas) return true;

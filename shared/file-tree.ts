@@ -7,7 +7,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { Fail } from "./fail.ts";
 import { attempt, exists, makeFolder, syncFolder } from "./files.ts";
 import { lookUp, note } from "./overlay.ts";
-import { hostEntry } from "./root.ts";
+import { contentPath, hostEntry } from "./root.ts";
 import { mode as run, say } from "./run.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
@@ -42,6 +42,14 @@ export function moveAside(path: string, folder: string): string | undefined {
     note(resolve("/", path), { kind: "gone" });
   } else attempt("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true);
   say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}`);
+  return to;
+}
+
+/** Copies a file as `moveAside` would move it, for what is replaced in the next moment: it never is away. Of a link, what it points to. */
+export function copyAside(path: string, folder: string): string {
+  const from = contentPath(path);
+  const to = freeName(join(folder, from));
+  copyTree(from, to);
   return to;
 }
 

@@ -78,23 +78,67 @@ export function list(folder: string): string[] {
  * nothing is refused, because what it stood for (a mount, say) may come back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
+  const pending = prepare(path, content, options);
+  pending?.commit();
+  return pending !== undefined;
+}
+
+/**
+ * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first one gets its name: a full disk,
+ * or a folder that cannot be written, changes none. Returns the paths it wrote.
+ */
+export function writeTogether(files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[]): string[] {
+  const pending: Pending[] = [];
+  try {
+    for (const { path, content, ...options } of files) {
+      const one = prepare(path, content, options);
+      if (one) pending.push(one);
+    }
+  } catch (err) {
+    for (const { discard } of pending) discard();
+    throw err;
+  }
+  for (const { commit } of pending) commit();
+  return pending.map(({ path }) => path);
+}
+
+/** A write whose content lies beside its place already. */
+interface Pending {
+  path: string;
+  commit: () => void;
+  discard: () => void;
+}
+
+function prepare(path: string, content: string | Uint8Array, options: WriteOptions): Pending | undefined {
   const bytes = Buffer.from(content);
   const old = stat(path);
   if (old && old.kind !== "file") throw new Fail(`Cannot write ${path}: it is not a file`, { hint: `look at it with: ls -ld ${path}` });
   const mode = options.mode ?? old?.mode ?? 0o600;
   if (old && old.mode === mode && bytes.equals(readBytes(path)!)) {
     say(`${path}: kept`);
-    return false;
+    return undefined;
   }
   const target = contentPath(path);
   if (target !== resolve("/", path) && !old)
     throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
       hint: `bring ${target} back, or remove the link: rm ${path}`,
     });
-  if (run.dryRun) note(target, { kind: "file", bytes, mode });
-  else attempt("write", path, () => replaceFile(hostPath(target), bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true);
-  say(`${run.dryRun ? "would write" : "wrote"} ${path}${options.note ? ` (${options.note})` : ""}`);
-  return true;
+  const said = `${path}${options.note ? ` (${options.note})` : ""}`;
+  if (run.dryRun) {
+    const commit = () => {
+      note(target, { kind: "file", bytes, mode });
+      say(`would write ${said}`);
+    };
+    return { path, commit, discard: () => undefined };
+  }
+  const host = hostPath(target);
+  const beside = attempt("write", path, () => writeBeside(host, bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true)!;
+  const discard = () => fs.rmSync(beside, { force: true });
+  const commit = () => {
+    attempt("write", path, () => renameInto(beside, host), true);
+    say(`wrote ${said}`);
+  };
+  return { path, commit, discard };
 }
 
 /** Removes a file or a link (not what it points to); says so, and returns whether there was one. */
@@ -141,11 +185,12 @@ export function attempt<T>(verb: string, path: string, action: () => T, must = f
   }
 }
 
-function replaceFile(
+/** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */
+function writeBeside(
   host: string,
   bytes: Uint8Array,
   { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
-) {
+): string {
   makeFolder(dirname(host), folderMode);
   const beside = join(dirname(host), `.${basename(host)}.${process.pid}.partial`);
   removeLeftOvers(host);
@@ -159,6 +204,15 @@ function replaceFile(
     } finally {
       fs.closeSync(fd);
     }
+    return beside;
+  } catch (err) {
+    fs.rmSync(beside, { force: true });
+    throw err;
+  }
+}
+
+function renameInto(beside: string, host: string) {
+  try {
     fs.renameSync(beside, host);
   } catch (err) {
     fs.rmSync(beside, { force: true });

@@ -29,28 +29,36 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: 
   const members = await client.members();
   const keys = await client.keys();
   const lost = lastingKeys(data).filter((key) => !keys.has(key));
-  const nodes = Object.keys(before.nodeUids).length;
 
   if (keys.size === 0 || lost.length > before.keyCount / 2) {
-    throw differs(`${keys.size} keys, was ${before.keyCount}`, nodes === 0 ? "" : `; ${nodes} Node objects were there before`);
+    throw differs(`${keys.size} keys, was ${before.keyCount}; ${Object.keys(before.nodeUids).length} Node objects were there before`);
   }
   if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
-  if (status.revision < before.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
-  if (lost.length > 0) throw differs(`${lost.length} keys are missing, for instance "${lost[0]}"`);
-  const ids = (list: { id: string }[]) =>
-    list
-      .map((member) => member.id)
-      .sort()
-      .join(", ");
-  if (ids(members) !== ids(before.members)) throw differs(`members ${ids(members)}, was ${ids(before.members)}`);
-  await proveUids(client, data, before);
+  if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
+  const strangers = members.filter((member) => !before.members.some(({ id }) => id === member.id));
+  if (strangers.length > 0) throw differs(`a member "${strangers[0]?.name}" that was not there`);
+  const deleted = await proveDeleted(client, lost, data);
+  const nodes = await proveUids(client, data, before);
 
   const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
   return [
     `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${before.members.length} members`,
-    `same cluster, same members, revision ${status.revision} (was ${before.revision}), ${before.keyCount - lost.length} of ${before.keyCount} keys`,
+    `same cluster, revision ${status.revision} (was ${before.revision}), ${before.keyCount - lost.length} of ${before.keyCount} keys${deleted}`,
     `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
   ];
+}
+
+/**
+ * Keys that are not there any more: another member may have known of their deletion, or the cluster has gone on since. etcd itself says
+ * whether they were there at the revision that was read, as long as that is not compacted away.
+ */
+async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
+  for (const key of lost) {
+    const there = await client.wasThere(key, data.committed.revision);
+    if (there === "compacted") return ` (${lost.length} deleted since)`;
+    if (!there) throw differs(`${lost.length} keys are missing, for instance "${key}"`);
+  }
+  return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
 /** Keys that must be there whatever time has passed: those under no lease. */
@@ -61,21 +69,26 @@ function lastingKeys(data: EtcdData): string[] {
     .map((kv) => kv.key);
 }
 
-async function proveUids(client: EtcdClient, data: EtcdData, before: Identity) {
+/** Returns how many Nodes have their UIDs; those that were deleted since do not count. */
+async function proveUids(client: EtcdClient, data: EtcdData, before: Identity): Promise<number> {
   const prefix = registryPrefix(data);
-  await proveUid(client, `${prefix}/namespaces/kube-system`, before.kubeSystemUid);
-  for (const [name, uid] of Object.entries(before.nodeUids)) await proveUid(client, `${prefix}/minions/${name}`, uid);
+  if (!(await hasUid(client, `${prefix}/namespaces/kube-system`, before.kubeSystemUid)))
+    throw differs("the namespace kube-system is missing");
+  let nodes = 0;
+  for (const [name, uid] of Object.entries(before.nodeUids)) if (await hasUid(client, `${prefix}/minions/${name}`, uid)) nodes++;
+  return nodes;
 }
 
-async function proveUid(client: EtcdClient, key: string, uid: string) {
+async function hasUid(client: EtcdClient, key: string, uid: string): Promise<boolean> {
   const value = await client.get(key);
-  if (!value) throw differs(`"${key}" is missing`);
+  if (!value) return false;
   const object = decodeObject(value) as { metadata?: { uid?: string } };
   if (object.metadata?.uid !== uid) throw differs(`"${key}" has the UID "${object.metadata?.uid}", was "${uid}"`);
+  return true;
 }
 
-function differs(what: string, more = ""): Fail {
-  return new Fail(`etcd answers, but it is not the one from before: ${what}${more}`, {
+function differs(what: string): Fail {
+  return new Fail(`etcd answers, but it is not the one from before: ${what}`, {
     hint:
       "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK 1, "If etcd comes up empty"',

@@ -9,19 +9,22 @@ import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { certInfo, signedBy } from "./certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
+import { Fail } from "./fail.ts";
 import { moveAside } from "./file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "./files.ts";
 import { issueClient } from "./issue.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "./kubeconfigs.ts";
 import type { Node } from "./node.ts";
 import { act, say } from "./run.ts";
-import { day } from "./verdicts.ts";
+import { attempt, day } from "./verdicts.ts";
 
-/** Whether a certificate file exists, is signed by this CA and is valid now. */
+/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
   const pem = readText(path);
   if (!pem) return false;
-  const { notBefore, notAfter } = certInfo(pem);
+  const info = attempt(() => certInfo(pem));
+  if (info instanceof Fail) return false;
+  const { notBefore, notAfter } = info;
   return signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
 }
 

@@ -64,14 +64,16 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
 }
 
 /**
- * Removes leader Leases that nobody renews any more. Without that a new controller-manager or scheduler watches them for another
- * 15 to 20 s before it takes them over.
+ * Removes leader Leases of holders that are surely dead, so that the new controller-manager and scheduler need not watch them for another
+ * 15 to 20 s: those that ran out, and those of this host's processes from before `since`, when its control plane was started anew.
  */
-export async function dropStaleLeaders(api: KubeApi) {
+export async function dropDeadLeaders(api: KubeApi, { hostName, since }: { hostName: string; since: Date }) {
   for (const name of ["kube-controller-manager", "kube-scheduler"]) {
     const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
-    if (!lease || renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 > Date.now()) continue;
-    await dropLease(api, name, lease.spec.holderIdentity ?? "");
+    if (!lease) continue;
+    const ranOut = renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 < Date.now();
+    const ownAndOld = lease.spec.holderIdentity?.startsWith(`${hostName}_`) && renewed(lease) < since;
+    if (ranOut || ownAndOld) await dropLease(api, name, lease.spec.holderIdentity ?? "");
   }
 }
 

@@ -2,11 +2,12 @@
 import { certInfo, certificatesIn } from "./certificate.ts";
 import { readText } from "./files.ts";
 import type { KubeApi, KubeObject } from "./kube-api.ts";
+import { manifestPath, readManifest } from "./manifest-files.ts";
 import { hostFiles } from "./manifests.ts";
 import type { Master } from "./master.ts";
 import { label } from "./rollout.ts";
 import type { Owner } from "./stale-pods.ts";
-import { caIsNew, manifestPath, readManifest, STAND_IN_MARK } from "./static-pods.ts";
+import { caIsNew, STAND_IN_MARK } from "./static-pods.ts";
 
 interface Left {
   master: Master;
@@ -36,7 +37,7 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
       lines.push(`${name}: its caBundle is the old CA`);
   }
   lines.push(
-    `make a backup now: ${master.facts.certificatesDir} and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
+    `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
   lines.push(`${master.rescue.dir} holds old keys and all Secrets: remove it when you no longer need it`);
   return lines;

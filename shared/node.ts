@@ -4,12 +4,13 @@
  * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
  * 10-kubeadm.conf, which names the kubeconfigs.
  */
-import { hostname, networkInterfaces } from "node:os";
 import { parse } from "yaml";
 import { $ } from "zx";
 import { certInfo } from "./certificate.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText } from "./files.ts";
+import { isElsewhere } from "./root.ts";
+import { attempt } from "./verdicts.ts";
 
 export interface Node {
   /** The name of its Node object. */
@@ -43,11 +44,12 @@ export async function readNode(): Promise<Node> {
   const config = readKubeletConfig();
   const flags = kubeletFlags();
   const unit = await kubeletUnit();
+  const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
   const clientPem = `${KUBELET_PKI}/kubelet-client-current.pem`;
   return {
-    ...nodeName(clientPem, flags),
-    hostName: hostname(),
-    addresses: machineAddresses(),
+    ...nodeName({ clientPem, flags, hostName }),
+    hostName,
+    addresses: await machineAddresses(),
     kubelet: {
       kubeconfig: flagOf(unit, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
       bootstrapKubeconfig: flagOf(unit, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -64,7 +66,8 @@ export async function readNode(): Promise<Node> {
 
 /** A script that changes a node needs root; said before anything is touched. */
 export function needRoot() {
-  if (process.getuid?.() !== 0) throw new Fail("This script changes the node and needs root", { hint: "run it with sudo -i, or as root" });
+  if (process.getuid?.() !== 0 && !isElsewhere())
+    throw new Fail("This script changes the node and needs root", { hint: "run it with sudo -i, or as root" });
 }
 
 /** Whether the kubelet's unit is active. */
@@ -87,7 +90,7 @@ function readKubeletConfig(): KubeletConfiguration {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file has to be joined anew with kubeadm join",
     });
   }
-  const config = parse(text) as KubeletConfiguration;
+  const config = (parse(text) ?? {}) as KubeletConfiguration;
   // kubeadm writes the runtime's socket of this node into a file of its own since 1.34 (gate NodeLocalCRISocket)
   const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
   return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
@@ -110,18 +113,26 @@ function flagOf(text: string, name: string): string | undefined {
 }
 
 /** The certificate's name is exact even where the host name is another: it is what the API server knew this kubelet by. */
-function nodeName(clientPem: string, flags: string): { name: string; nameFrom: string } {
+function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
+  const { clientPem, flags, hostName } = from;
   const pem = exists(clientPem) ? readText(clientPem) : undefined;
-  const cn = pem ? certInfo(pem).cn : undefined;
+  const info = attempt(() => certInfo(pem ?? ""));
+  const cn = info instanceof Fail ? undefined : info.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   const override = flagOf(flags, "hostname-override");
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };
-  return { name: hostname().toLowerCase(), nameFrom: "the host name" };
+  return { name: hostName.toLowerCase(), nameFrom: "the host name" };
 }
 
-function machineAddresses(): string[] {
-  return Object.values(networkInterfaces())
-    .flatMap((list) => list ?? [])
-    .filter((entry) => !entry.internal && !entry.address.startsWith("fe80:"))
-    .map((entry) => entry.address);
+/** From `ip`, which kubeadm itself insists on. */
+async function machineAddresses(): Promise<string[]> {
+  const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
+  if (output.exitCode !== 0) {
+    throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {
+      hint: "install the package iproute2: kubeadm and the kubelet need it as well",
+    });
+  }
+  const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
+  const addresses = links.flatMap((link) => link.addr_info ?? []);
+  return addresses.filter(({ scope }) => scope !== "host" && scope !== "link").map(({ local }) => local);
 }

@@ -88,10 +88,19 @@ function finding(name: string, paths: string[], certPem: string | undefined, ver
 
 function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string, now: Date): Verdict {
   const info = certInfo(cert);
-  if (!row.ca) return info.isCa ? timeVerdict(info, now) : ["wrong usage", `${nameIn(info.subject)} is not an authority's certificate`];
+  if (!row.ca) return rootVerdict(info, now);
   const authority = certPath(certRow(row.ca), dir);
   const verdict = authorityVerdict(cert, info, readable(authority), authority) ?? timeVerdict(info, now) ?? usageVerdict(row, info);
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong names") ?? namesVerdict(info, row.names?.(facts))));
+}
+
+/** Judges an authority's certificate and key, wherever they were read from. */
+export function authorityPairVerdict(cert: string | undefined, key: string | undefined, now = new Date()): Verdict {
+  return pairVerdict(cert, key) ?? rootVerdict(certInfo(cert!), now);
+}
+
+function rootVerdict(info: CertInfo, now: Date): Verdict {
+  return info.isCa ? timeVerdict(info, now) : ["wrong usage", `${nameIn(info.subject)} is not an authority's certificate`];
 }
 
 function kubeconfigVerdict(
@@ -114,7 +123,8 @@ function kubeconfigVerdict(
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
 }
 
-function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
+/** Judges the pair that signs service-account tokens, wherever it was read from. */
+export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
   if (key === undefined)
     return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
   if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];

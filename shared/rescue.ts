@@ -5,7 +5,7 @@
 
 import { madeAt } from "./certificate.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
-import { exists, list, readText } from "./files.ts";
+import { exists, hostPath, list, readText } from "./files.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -31,8 +31,8 @@ export interface Repair {
 export function findRepair(dataDir: string): Repair {
   const rescue = rescues().find((candidate) => exists(rescuedEtcd(candidate)));
   if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) return fromRescue(rescue);
-  const data = readEtcdData(dataDir);
-  if (rescue && readEtcdData(rescuedEtcd(rescue)).revision === data.revision) return fromRescue(rescue);
+  const data = readEtcdData(hostPath(dataDir));
+  if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
   return { rescue: newRescue(), data, dataFrom: dataDir };
 }
 
@@ -49,7 +49,7 @@ export function rescuedEtcd(rescue: Rescue): string {
 }
 
 function fromRescue(rescue: Rescue): Repair {
-  return { rescue, data: readEtcdData(rescuedEtcd(rescue)), dataFrom: rescuedEtcd(rescue) };
+  return { rescue, data: readEtcdData(hostPath(rescuedEtcd(rescue))), dataFrom: rescuedEtcd(rescue) };
 }
 
 /** Rescue folders, newest first. */

@@ -1,6 +1,7 @@
 /**
- * Where a node's paths are on this machine. The root is "/", unless a test or `--root` (a mounted disk of a dead node, say) sets another;
- * inside another root links are followed as that node would follow them, so that none leads out to our own files.
+ * Where a node's paths are on this machine. The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to
+ * be read and written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as that node would
+ * follow them, so that none leads out to our own files.
  */
 import { readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -10,7 +11,12 @@ import { clearOverlay } from "./overlay.ts";
 /** As the kernel: path_resolution(7). */
 const MAX_LINKS = 40;
 
-let root = "/";
+let root = resolve(process.env.KUBE_PKI_REPAIR_ROOT || "/");
+
+/** Whether the files looked at and written are not this machine's own. */
+export function isElsewhere(): boolean {
+  return root !== "/";
+}
 
 /** Reads and writes below `dir` from now on; a dry run's memory is emptied. */
 export function setRoot(dir: string) {

@@ -60,6 +60,9 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
 /** Milliseconds; a probe is asked again this often. */
 const PROBE_INTERVAL = 150;
 
+/** Every time limit is multiplied by this: tests of what happens when nothing comes set it to next to nothing. */
+const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
+
 /**
  * Asks `probe` until it answers with something other than undefined or false, and returns that. In a dry run nothing was started, so
  * there is nothing to wait for: undefined.
@@ -75,7 +78,7 @@ export async function waitFor<T>(
     say(`would wait for: ${what}`);
     return undefined;
   }
-  const end = Date.now() + options.seconds * 1000;
+  const end = Date.now() + options.seconds * 1000 * PATIENCE;
   let last: unknown = "no answer yet";
   while (Date.now() < end) {
     try {
@@ -84,7 +87,7 @@ export async function waitFor<T>(
     } catch (err) {
       last = err;
     }
-    await Bun.sleep(PROBE_INTERVAL);
+    await Bun.sleep(PROBE_INTERVAL * Math.min(1, PATIENCE));
   }
   const reason = last instanceof Error ? last.message : String(last);
   throw new Fail(`Waited ${options.seconds} s for ${what}: ${reason}`, { hint: options.hint, cause: last });

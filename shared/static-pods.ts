@@ -2,27 +2,16 @@
  * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
  * not there is not started blind: the missing files are named, with the flag that names them.
  */
-import { parse, stringify } from "yaml";
 import { certInfo } from "./certificate.ts";
-import { certPath, certRow, minorOf } from "./certs.ts";
+import { certPath, certRow } from "./certs.ts";
 import { Fail } from "./fail.ts";
 import { exists, readText, stat, writeFile } from "./files.ts";
-import { findMirrorPods, flags, type HostFile, hostFiles, type Manifest, type MirrorPod, manifestFromMirrorPod } from "./manifests.ts";
+import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
+import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
 import type { Master } from "./master.ts";
+import { full, REDUCED, reduced } from "./reduced-controllers.ts";
 import { say } from "./run.ts";
-
-/** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
-export const REDUCED = "kube-pki-repair/controllers-before";
-
-/**
- * The controller-manager's own limit on requests is 20/s: 5,000 signing requests would take four minutes, 10,000 Secrets with an old CA
- * nine. For the time of the repair it is higher, unless the operator has set it higher still. Flag → value and the annotation that keeps
- * what stood there before, "" where nothing did.
- */
-const LIMITS = {
-  "kube-api-qps": { value: 1000, before: "kube-pki-repair/kube-api-qps-before" },
-  "kube-api-burst": { value: 2000, before: "kube-pki-repair/kube-api-burst-before" },
-} as const;
+import { manifestFromSister } from "./sister-manifests.ts";
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
@@ -43,20 +32,38 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
-  const pods = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
-  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (!pods.some((pod) => pod.name === name) && !exists(manifestPath(master, name))) throw noMirrorPod(name, master);
-  }
-  pods.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  const manifests = pods.map(({ name, pod, from }) => ({ name, from, manifest: manifestFromMirrorPod(pod, master.node.name) }));
-
-  const absent = manifests.filter(({ name }) => !exists(manifestPath(master, name)));
+  const manifests = manifestsFor(master, names);
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
+  const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
   provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
   return manifests.map((restored) => restore(restored, master)).includes(true);
 }
 
-export function manifestPath(master: Pick<Master, "node">, name: string): string {
-  return `${master.node.kubelet.staticPodPath}/${name}.yaml`;
+export interface Restored {
+  name: string;
+  /** Where it comes from, for the operator. */
+  source: string;
+  manifest: Manifest;
+}
+
+/**
+ * What `restoreManifests` works from: this node's mirror pods, and where one is gone, another master's. Errors: Fail where there is neither,
+ * nor a manifest, so that a script can refuse before it changes anything.
+ */
+export function manifestsFor(master: Master, names?: readonly string[]): Restored[] {
+  const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  const manifests: Restored[] = own.map(({ name, pod, from }) => ({
+    name,
+    source: `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`,
+    manifest: manifestFromMirrorPod(pod, master.node.name),
+  }));
+  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
+    if (manifests.some((restored) => restored.name === name) || readManifest(manifestPath(master, name))) continue;
+    const derived = manifestFromSister(name, master);
+    if (!derived) throw noMirrorPod(name, master);
+    manifests.push({ name, ...derived });
+  }
+  return manifests;
 }
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */
@@ -65,85 +72,19 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
   return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
 }
 
-/**
- * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected;
- * and with more requests per second, so that it is not what thousands of nodes wait for.
- * `--controllers=*,…,-node-lifecycle-controller` (kubernetes cmd/kube-controller-manager/names; the long names exist since 1.28, and taint
- * eviction is a controller of its own since 1.29).
- */
-export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
-  if (manifest.metadata.annotations?.[REDUCED] !== undefined) return manifest;
-  const minor = minorOf(kubernetesVersion);
-  const off =
-    minor < 28
-      ? ["nodelifecycle", "podgc"]
-      : ["node-lifecycle-controller", "pod-garbage-collector-controller", ...(minor < 29 ? [] : ["taint-eviction-controller"])];
-  const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
-  const copy = structuredClone(manifest);
-  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
-  flags(commandOf(copy)).set("controllers", [before, ...off.map((name) => `-${name}`)].join(","));
-  liftLimits(copy);
-  return copy;
-}
-
-function liftLimits(manifest: Manifest) {
-  const command = flags(commandOf(manifest));
-  for (const [flag, { value, before }] of Object.entries(LIMITS)) {
-    const now = command.get(flag);
-    // A negative limit means none at all.
-    if (now !== undefined && (Number(now) >= value || Number(now) < 0)) continue;
-    manifest.metadata.annotations![before] = now ?? "";
-    command.set(flag, String(value));
-  }
-}
-
-/** The controller-manager as it was before `reduced`. */
-export function full(manifest: Manifest): Manifest {
-  const before = manifest.metadata.annotations?.[REDUCED];
-  if (before === undefined) return manifest;
-  const copy = structuredClone(manifest);
-  delete copy.metadata.annotations?.[REDUCED];
-  flags(commandOf(copy)).set("controllers", before);
-  restoreLimits(copy);
-  if (Object.keys(copy.metadata.annotations ?? {}).length === 0) delete copy.metadata.annotations;
-  return copy;
-}
-
-function restoreLimits(manifest: Manifest) {
-  const command = flags(commandOf(manifest));
-  for (const [flag, { before }] of Object.entries(LIMITS)) {
-    const value = manifest.metadata.annotations?.[before];
-    if (value === undefined) continue;
-    delete manifest.metadata.annotations?.[before];
-    if (value === "") command.remove(flag);
-    else command.set(flag, value);
-  }
-}
-
-/** A manifest from disk, or undefined. */
-export function readManifest(path: string): Manifest | undefined {
-  const text = readText(path);
-  return text === undefined ? undefined : (parse(text) as Manifest);
-}
-
-function commandOf(manifest: Manifest): string[] {
-  return manifest.spec.containers[0]?.command ?? [];
-}
-
-function restore({ name, from, manifest }: { name: string; from: MirrorPod["from"]; manifest: Manifest }, master: Master): boolean {
+function restore({ name, source, manifest }: Restored, master: Master): boolean {
   const path = manifestPath(master, name);
   const reduce = name === "kube-controller-manager" && caIsNew(master);
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = readManifest(path);
   if (!now) {
-    const source = `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`;
-    const how = reduce ? ", reduced: no taints and no evictions until part 3 is closed" : "";
+    const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : "";
     return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
   }
   // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
   if (reduce && stat(path)!.modified < master.rescue.made && now.metadata.annotations?.[REDUCED] === undefined) {
     return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
-      note: "reduced: no taints and no evictions until part 3 is closed",
+      note: "reduced: no taints, no evictions, endpoints stay, until part 3 is closed",
     });
   }
   const differences = differencesOf(full(now), manifest);
@@ -151,14 +92,12 @@ function restore({ name, from, manifest }: { name: string; from: MirrorPod["from
   return false;
 }
 
-/** YAML as kubeadm writes it. */
-export function manifestText(manifest: Manifest): string {
-  return stringify(manifest, { lineWidth: 0, indentSeq: false });
-}
-
 function differencesOf(now: Manifest, before: Manifest): string[] {
   const image = (manifest: Manifest) => manifest.spec.containers[0]?.image;
-  return [...diffOf(commandOf(now), commandOf(before)), ...(image(now) === image(before) ? [] : [`image ${image(now)}`])];
+  return [
+    ...diffOf(now.spec.containers[0]?.command ?? [], before.spec.containers[0]?.command ?? []),
+    ...(image(now) === image(before) ? [] : [`image ${image(now)}`]),
+  ];
 }
 
 function diffOf(now: string[], before: string[]): string[] {

@@ -1,5 +1,5 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
-import { connect } from "node:tls";
+import { backupAnswer } from "./backup-mark.ts";
 import { certInfo, keyMatches, signedBy } from "./certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "./certs.ts";
 import { readText } from "./files.ts";
@@ -9,13 +9,15 @@ import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "./ku
 import { trusted } from "./kubelet.ts";
 import { allRenewals } from "./leases.ts";
 import { standIns } from "./left-for-people.ts";
+import { manifestPath, readManifest } from "./manifest-files.ts";
 import { hostFiles } from "./manifests.ts";
 import type { Master } from "./master.ts";
 import type { Node } from "./node.ts";
 import { nodeServes, servingByCa } from "./nodes-return.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "./pki.ts";
+import { REDUCED } from "./reduced-controllers.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "./sa-tokens.ts";
-import { manifestPath, REDUCED, readManifest } from "./static-pods.ts";
+import { servedPem } from "./sisters.ts";
 
 /** `warning`: it works, but a person should know. */
 export interface Check {
@@ -56,6 +58,7 @@ export async function checkFiles(checks: Checks, master: Master) {
     await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
   }
   for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));
+  await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
 }
 
 /** This node's kubelet: its certificate is of the CA that it trusts itself, and fits its kubelet.conf. */
@@ -180,23 +183,6 @@ async function servedCertificate({ facts }: Master): Promise<Answer> {
   if (!signedBy(served, ca!)) return failed(`it shows one of "${certInfo(served).issuer}", not of the CA on disk`);
   if (!keyMatches(served, key!)) return failed("it shows another one: it has not been restarted since");
   return `until ${certInfo(cert!).notAfter.toISOString().slice(0, 10)}`;
-}
-
-function servedPem(host: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, rejectUnauthorized: false, timeout: 5000 }, () => {
-      const { raw } = socket.getPeerCertificate();
-      socket.end();
-      resolve(
-        `-----BEGIN CERTIFICATE-----\n${raw
-          .toString("base64")
-          .replace(/(.{64})/g, "$1\n")
-          .trimEnd()}\n-----END CERTIFICATE-----\n`,
-      );
-    });
-    socket.on("error", reject);
-    socket.on("timeout", () => reject(new Error(`${host}:${port} does not answer`)));
-  });
 }
 
 function ok(finding: { state: string; detail: string }): string {

@@ -45,6 +45,7 @@ const CHECKS: Check[] = [
   { name: "unit tests", command: ["test", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/check-etcd.ts"], lab: true },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/check-kubeadm.ts"], lab: true },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/check-tokens.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
 ];

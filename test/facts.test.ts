@@ -3,7 +3,14 @@ import { compare, type Facts, flatten } from "./lab/facts.ts";
 
 const facts = (change: Partial<Facts["nodes"][string]> = {}, more: Partial<Facts> = {}): Facts => ({
   nodes: {
-    cp1: { files: ["admin.conf", "audit.yaml"], kubelet: { "config.yaml": "aa" }, manifests: {}, apiServerNames: ["DNS:x"], ...change },
+    cp1: {
+      files: ["admin.conf", "audit.yaml"],
+      others: { "audit.yaml": "cc" },
+      kubelet: { "config.yaml": "aa" },
+      manifests: {},
+      apiServerNames: ["DNS:x"],
+      ...change,
+    },
   },
   kubernetes: "v1",
   nodeUids: { cp1: "1" },
@@ -29,6 +36,11 @@ test("compare() names what was lost and what was changed", () => {
     namesLost: ["cp1: DNS:x"],
     uidsChanged: ["cp1"],
   });
+});
+
+test("compare() tells a file that was lost from one that has another in its place", () => {
+  const after = facts({ others: { "audit.yaml": "a stand-in" } });
+  expect(compare(facts(), after).filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit.yaml (another in its place)"]);
 });
 
 test("flatten() does not care for order, nulls and empty values", () => {

@@ -35,6 +35,7 @@ test("no error is swallowed", () => {
 const MAY_SLEEP: Record<string, string> = {
   "shared/run.ts": "waitFor's interval between two probes; every other wait goes through it",
   "shared/etcd/data.ts": "etcd is just writing the file that was read; it is read again a moment later, a few times at most",
+  "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests: waits until the etcd it started answers",
   "test/lab/watch-node.ts": "the watcher's interval; it is copied into the node and imports nothing",
   "test/lab/node.ts": "waits for a process that is not our child to end; the kernel tells nobody else",
   "test/lab/state.ts": "waits for cgroups to run empty; the kernel tells nobody",

@@ -64,6 +64,27 @@ export class EtcdClient {
     return answer.kvs?.[0] ? Buffer.from(answer.kvs[0].value ?? "", "base64") : undefined;
   }
 
+  /** Whether a key was there at an earlier revision; "compacted" where etcd does not know any more. */
+  async wasThere(key: string, revision: number): Promise<boolean | "compacted"> {
+    try {
+      const answer = await this.#post<{ kvs?: unknown[] }>("/v3/kv/range", { key: base64(key), revision, keys_only: true });
+      return (answer.kvs ?? []).length > 0;
+    } catch (err) {
+      if (err instanceof Error && /compacted/.test(err.message)) return "compacted";
+      throw err;
+    }
+  }
+
+  /** A hash over all keys up to a revision, to compare members with each other (rpc.proto HashKV). */
+  async hashAt(revision: number): Promise<string> {
+    return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision })).hash.toString();
+  }
+
+  /** Takes a member out for good. */
+  async removeMember(id: string) {
+    await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });
+  }
+
   /** Every key there is. */
   async keys(): Promise<Set<string>> {
     const keys = new Set<string>();

@@ -16,6 +16,8 @@ export interface Facts {
 export interface NodeFacts {
   /** Files below /etc/kubernetes. */
   files: string[];
+  /** sha256 of those among them that no repair can make anew: neither certificates and keys, nor kubeconfigs, nor manifests. */
+  others: Record<string, string>;
   /** sha256 of the kubelet's own configuration, which no repair should touch. */
   kubelet: Record<string, string>;
   /** Static pods, flattened to "path=value" lines. */
@@ -83,8 +85,10 @@ function nodeFacts(node: Machine): NodeFacts {
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
   const manifests = files.filter((file) => /^manifests\/.+\.yaml$/.test(file));
   const certificate = `${home}/pki/apiserver.crt`;
+  const others = files.filter((file) => !/^(pki|manifests)\/|^[^/]+\.conf$/.test(file));
   return {
     files,
+    others: Object.fromEntries(others.map((file) => [file, sha256OfFile(`${home}/${file}`)])),
     kubelet: Object.fromEntries(KUBELET_FILES.map((file) => [file, sha256OfFile(node.path(file))])),
     manifests: Object.fromEntries(manifests.map((file) => [file, flatten(parse(readFileSync(`${home}/${file}`, "utf8")))])),
     apiServerNames: existsSync(certificate) ? namesOf(readFileSync(certificate, "utf8")) : [],
@@ -142,6 +146,8 @@ export function compare(before: Facts, after: Facts): Changes {
     const is = after.nodes[node]!;
     const on = (items: string[]) => items.map((item) => `${node}: ${item}`);
     changes.filesNotRestored.push(...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)));
+    const replaced = unlike(was.others, is.others).filter((file) => is.files.includes(file));
+    changes.filesNotRestored.push(...on(replaced.map((file) => `/etc/kubernetes/${file} (another in its place)`)));
     changes.kubeletFilesChanged.push(...on(unlike(was.kubelet, is.kubelet)));
     changes.namesLost.push(...on(was.apiServerNames.filter((name) => !is.apiServerNames.includes(name))));
     for (const [file, lines] of Object.entries(was.manifests))

@@ -18,6 +18,8 @@ const NEEDED: readonly (readonly [file: string, debianPackage: string])[] = [
   ["/usr/bin/busybox", "busybox-static"],
   ["/usr/bin/openssl", "openssl"],
   ["/usr/bin/nsenter", "util-linux"],
+  ["/usr/bin/script", "bsdutils"],
+  ["/usr/bin/age", "age"],
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";

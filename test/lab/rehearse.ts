@@ -15,6 +15,7 @@ import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
+import { haAllLost } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
@@ -42,7 +43,7 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, again, interrupted, article];
+const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });

@@ -7,6 +7,7 @@
  *     ```sh on=first-master exit=0,2   these exit codes are as they should be (0 alone, when not said)
  *     ```sh on=first-master if=new-cas only in scenarios that carry this tag
  *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
+ *     ```sh on=each-worker side-by-side typed on all of them at the same time, as with a window for each
  *     ```sh carry=token from=first-master to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
  *
  * A `sh` fence with neither `on=` nor `carry=` is for the reader alone.
@@ -25,6 +26,8 @@ export interface Block {
   exit: number[];
   if?: string;
   printed: boolean;
+  /** On all its nodes at the same time. */
+  sideBySide: boolean;
   carry?: { file: string; from: Place; to: Place };
 }
 
@@ -67,11 +70,19 @@ export function readRunbook(markdown: string): Runbook {
 }
 
 function readBlock(fence: { info: string; line: number; body: string[] }, part: Part | undefined): Block {
-  const block: Block = { part: part?.number, line: fence.line, commands: commandsOf(fence.body), exit: [0], printed: false };
+  const block: Block = {
+    part: part?.number,
+    line: fence.line,
+    commands: commandsOf(fence.body),
+    exit: [0],
+    printed: false,
+    sideBySide: false,
+  };
   const word: Record<string, string> = {};
   for (const item of fence.info.split(/\s+/).slice(1)) {
     const [key, value] = item.split("=", 2) as [string, string | undefined];
     if (key === "printed") block.printed = true;
+    else if (key === "side-by-side") block.sideBySide = true;
     else if (["on", "exit", "if", "carry", "from", "to"].includes(key) && value) word[key] = value;
     else throw bad(fence.line, `"${item}" is not known`);
   }

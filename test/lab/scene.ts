@@ -150,20 +150,35 @@ export function lastLine({ stdout, stderr }: { stdout: string; stderr: string })
  */
 export async function followRunbook(scene: Scene, tags: string[], options: { markdown?: string; killAfter?: number } = {}) {
   const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()));
-  let printed = "";
+  const follow: Follow = { scene, printed: "", killAfter: options.killAfter };
   for (const block of blocks.filter((block) => !block.if || tags.includes(block.if))) {
     if (block.carry) await carry(scene, block.carry);
-    for (const node of block.on ? nodesAt(scene.lab, block.on) : []) {
-      for (const example of block.commands) {
-        const command = block.printed ? whatWasPrinted(block, example, printed) : example;
-        if (options.killAfter && WRITES.test(command))
-          await killInTheMiddle(scene, node, command, { ...block, seconds: options.killAfter });
-        const step = await type(scene, node, command, block);
-        printed += step.raw;
-        if (!step.ok) return;
-      }
-    }
+    const nodes = block.on ? nodesAt(scene.lab, block.on) : [];
+    if (block.sideBySide) {
+      const done = await Promise.all(nodes.map((node) => followBlock(follow, block, node)));
+      if (done.includes(false)) return;
+    } else for (const node of nodes) if (!(await followBlock(follow, block, node))) return;
   }
+}
+
+interface Follow {
+  scene: Scene;
+  /** All that was printed on stdout so far. */
+  printed: string;
+  killAfter: number | undefined;
+}
+
+/** Types a block's commands on one node; false when one did not end as the runbook says. */
+async function followBlock(follow: Follow, block: Block, node: Machine): Promise<boolean> {
+  const { scene, killAfter } = follow;
+  for (const example of block.commands) {
+    const command = block.printed ? whatWasPrinted(block, example, follow.printed) : example;
+    if (killAfter && WRITES.test(command)) await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
+    const step = await type(scene, node, command, block);
+    follow.printed += step.raw;
+    if (!step.ok) return false;
+  }
+  return true;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;

@@ -68,7 +68,7 @@ function whatWasSeen(scene: Scene, times: Times) {
     restarted,
     restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
     evicted: podsEvicted(master, zero, times.part4),
-    endpointsLostSeconds: endpointsLost(master, zero),
+    endpointsLostSeconds: endpointsLost(master, zero, times.part4),
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
     podsReady: podsReadySince(master),
@@ -117,7 +117,7 @@ function timesOf(scene: Scene): Times {
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);
   const api = firstReturn(masterSamples(scene), "api", zero);
-  const renewed = renewals(masterSamples(scene).flat(), api ?? Number.POSITIVE_INFINITY);
+  const renewed = renewals(masterSamples(scene).flat(), lastSilence(masterSamples(scene).flat(), api));
   return {
     first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
@@ -126,6 +126,12 @@ function timesOf(scene: Scene): Times {
     api,
     nodesReady: renewed.size === lab.nodes.length ? Math.max(...renewed.values()) : undefined,
   };
+}
+
+/** The last look at which no API answered before it was back: whatever is newer came through the new one. */
+function lastSilence(samples: Sample[], api: number | undefined): number {
+  if (api === undefined) return Number.POSITIVE_INFINITY;
+  return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
 }
 
 function firstReturn(masters: Sample[][], what: "etcd" | "api", zero: number): number | undefined {
@@ -155,7 +161,7 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   const called = (what: string, index: number) => (masters.length > 1 ? `${what} ${lab.masters[index]!.name}` : what);
   const answering = (what: "etcd" | "api", name: string) =>
     masters.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
-  const renewed = renewals(masters.flat(), api ?? Number.POSITIVE_INFINITY);
+  const renewed = renewals(masters.flat(), lastSilence(masters.flat(), api));
   const names = new Set(masters.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
   const lost = away(masters[0]!, "api", zero)[0]?.from ?? 0;
   const nodes = [...names].map((name) => {

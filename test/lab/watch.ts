@@ -96,14 +96,14 @@ export function podsEvicted(samples: Sample[], from: number, to: number): string
   return [...evicted].sort();
 }
 
-/** Seconds during which a Service that had endpoints at `from` had none. */
-export function endpointsLost(samples: Sample[], from: number): number {
+/** Seconds between `from` and `to` (ms) during which a Service that had endpoints at `from` had none. */
+export function endpointsLost(samples: Sample[], from: number, to = Number.POSITIVE_INFINITY): number {
   const looks = samples.filter((sample) => sample.endpoints);
   const before = looks.findLast((sample) => sample.t <= from)?.endpoints ?? {};
   const services = Object.keys(before).filter((service) => service !== "default/kubernetes" && before[service]! > 0);
   let lost = 0;
   for (const [index, look] of looks.entries()) {
-    if (look.t <= from || services.every((service) => (look.endpoints![service] ?? 0) > 0)) continue;
+    if (look.t <= from || look.t >= to || services.every((service) => (look.endpoints![service] ?? 0) > 0)) continue;
     lost += ((looks[index + 1]?.t ?? look.t) - look.t) / 1000;
   }
   return lost;

@@ -1,0 +1,125 @@
+/** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
+import { certInfo } from "../certificate.ts";
+import { CERTS, type ClusterFacts, certPath, certRow } from "../certs.ts";
+import type { Cluster } from "../cluster.ts";
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files.ts";
+import { kubeconfigRows } from "../kubeconfigs.ts";
+import { trusted } from "../kubelet.ts";
+import { type Node, readNode } from "../node.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki.ts";
+import { type Container, containers } from "../runtime.ts";
+import { attempt } from "../verdicts.ts";
+import { type Known, readKnown } from "./known.ts";
+import { authorityRow, findingRow, isDamage, kubeletRow, manifestRows, type Row, repairRows, summary } from "./rows.ts";
+import { type Survivor, survivors } from "./survivors.ts";
+import { masterVerdict } from "./verdict.ts";
+
+export interface Assessment {
+  node: string;
+  role: "control plane" | "worker";
+  kubernetes: string | undefined;
+  cluster: string | undefined;
+  damage: Row[];
+  survivors: Survivor[];
+  verdict: string;
+  damaged: boolean;
+  next: string[];
+}
+
+/** Looks at this node. Errors: Fail only where it is no kubeadm node at all; whatever else cannot be read is a row. */
+export async function assess(dataDir: string): Promise<Assessment> {
+  const node = await readNode();
+  const running = await runningContainers(node);
+  return exists(dataDir) ? await assessMaster(node, dataDir, running) : await assessWorker(node, running);
+}
+
+async function assessMaster(node: Node, dataDir: string, running: Container[] | Fail): Promise<Assessment> {
+  const known = readKnown(node, dataDir);
+  const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
+  const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
+  const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
+  const damage = [
+    ...authorities.map(authorityRow),
+    findingRow(sa),
+    ...summary("certificates", leaves),
+    ...summary("kubeconfigs", kubeconfigFindings(known)),
+    ...manifestRows(node, known),
+    ...known.rows,
+    ...(await kubeletRow(node, running)),
+    ...repairRows(known),
+  ];
+  const lostKeys = [...authorities, sa].filter((finding) => finding.state !== "ok");
+  const damaged = damage.some(isDamage);
+  return {
+    node: node.name,
+    role: "control plane",
+    kubernetes: known.cluster?.kubernetesVersion,
+    cluster: known.cluster && describe(known.cluster, known.facts),
+    damage,
+    survivors: lostKeys.length > 0 ? survivors(known, running) : [],
+    damaged,
+    ...masterVerdict({ known, lostKeys, damaged }),
+  };
+}
+
+function kubeconfigFindings({ facts }: Known) {
+  if (!facts) return [];
+  const rows = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  return rows.map((row) => examineKubeconfig(row, facts));
+}
+
+async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
+  const { kubelet } = node;
+  const ca = readText(kubelet.clientCaFile);
+  const own = ca !== undefined && trusted(kubelet.clientPem, ca);
+  const damage: Row[] = [
+    { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
+    { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
+    {
+      what: kubelet.clientPem,
+      state: own ? "ok" : exists(kubelet.clientPem) ? "!OTHER CA!" : "!MISSING!",
+      detail: "the kubelet's client certificate",
+    },
+    ...(await kubeletRow(node, running)),
+  ];
+  const damaged = damage.some(isDamage);
+  return {
+    node: node.name,
+    role: "worker",
+    kubernetes: undefined,
+    cluster: undefined,
+    damage,
+    survivors: [],
+    damaged,
+    verdict: damaged
+      ? "this worker has to join again; its containers run on meanwhile"
+      : "nothing is damaged here; if the masters have got a new CA, it has to join again nevertheless",
+    next: damaged ? ["parts 1 and 2 on the masters, then the line that ./bunw scripts/03-workers.ts open prints there"] : [],
+  };
+}
+
+function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
+  const masters = cluster.nodes.filter((node) => node.controlPlane).length;
+  const ca = attempt(() => certInfo(readText(certPath(certRow("ca"), cluster.certificatesDir)) ?? ""));
+  return [
+    cluster.name,
+    `API ${cluster.endpoint ?? facts?.advertiseAddress ?? "?"}`,
+    `Services ${cluster.serviceSubnets}`,
+    `Pods ${cluster.podSubnet ?? "?"}`,
+    `${masters} control plane`,
+    `${cluster.nodes.length - masters} workers`,
+    ...(facts ? [facts.keyAlgorithm] : []),
+    ...(ca instanceof Fail ? [] : [`CA ${ca.publicKeyHash.slice(0, 19)}…`]),
+  ].join(", ");
+}
+
+/** The running containers, or why they cannot be looked at: that is no damage of the PKI. */
+async function runningContainers(node: Node): Promise<Container[] | Fail> {
+  try {
+    return (await containers(node.runtimeEndpoint)).filter((container) => container.running);
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+}

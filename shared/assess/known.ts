@@ -1,0 +1,50 @@
+/** What etcd's data tells about this master and its cluster, as far as it can be read. */
+import type { ClusterFacts } from "../certs.ts";
+import { type Cluster, factsFor, readCluster } from "../cluster.ts";
+import type { EtcdData } from "../etcd/data.ts";
+import { Fail } from "../fail.ts";
+import type { Master } from "../master.ts";
+import type { Node } from "../node.ts";
+import { findRepair } from "../rescue.ts";
+import type { Row } from "./rows.ts";
+
+/** Each is set if all before it could be read; `obstacle` is what the first that could not stopped at. */
+export interface Known {
+  data?: EtcdData;
+  cluster?: Cluster;
+  facts?: ClusterFacts;
+  master?: Master;
+  obstacle?: Fail;
+  rows: Row[];
+}
+
+export function readKnown(node: Node, dataDir: string): Known {
+  const known: Known = { rows: [] };
+  try {
+    const repair = findRepair(dataDir);
+    known.data = repair.data;
+    known.rows.push(...dataRows(repair));
+    known.cluster = readCluster(repair.data);
+    known.facts = factsFor(node, known.cluster, repair.data);
+    known.master = { ...repair, node, dataDir, cluster: known.cluster, facts: known.facts, asideDir: "" };
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    known.obstacle = err;
+    if (known.data) known.rows.push({ what: "facts in etcd's data", state: "!INCOMPLETE!", detail: err.message });
+    else known.rows.push({ what: dataDir, state: "!UNREADABLE!", detail: err.message });
+  }
+  return known;
+}
+
+function dataRows({ data, dataFrom }: { data: EtcdData; dataFrom: string }): Row[] {
+  const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
+  const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
+  return [
+    {
+      what: dataFrom,
+      state: "ok",
+      detail: `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`,
+    },
+    ...data.warnings.map((detail) => ({ what: dataFrom, state: "known", detail })),
+  ];
+}

@@ -1,0 +1,138 @@
+/** The rows of the damage table, each from what was found. */
+import { certInfo } from "../certificate.ts";
+import { CERTS } from "../certs.ts";
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files.ts";
+import { standIns } from "../left-for-people.ts";
+import { manifestPath, readManifest } from "../manifest-files.ts";
+import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../manifests.ts";
+import { kubeletActive, type Node } from "../node.ts";
+import type { Finding } from "../pki.ts";
+import { REDUCED } from "../reduced-controllers.ts";
+import { CONTROL_PLANE, type Container } from "../runtime.ts";
+import { attempt } from "../verdicts.ts";
+import type { Known } from "./known.ts";
+
+export interface Row {
+  what: string;
+  /** `ok`, `known` (no damage, but not the end either), or in capitals what is wrong. */
+  state: string;
+  detail: string;
+}
+
+export function isDamage({ state }: Row): boolean {
+  return state !== "ok" && state !== "known";
+}
+
+export function authorityRow(finding: Finding): Row {
+  const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
+  const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
+  return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
+}
+
+export function findingRow(finding: Finding, lost = "signs every service-account token"): Row {
+  const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
+  return { what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
+}
+
+/** One line where all are well, or all are missing; else a line for each that is not. */
+export function summary(what: string, findings: Finding[]): Row[] {
+  if (findings.length === 0) return [];
+  const wrong = findings.filter((finding) => finding.state !== "ok");
+  if (wrong.length === 0) return [{ what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }];
+  if (wrong.every((finding) => finding.state === "missing") && wrong.length === findings.length)
+    return [{ what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
+  return wrong.map((finding) => findingRow(finding, ""));
+}
+
+function soonest(findings: Finding[]): string {
+  const ends = findings.flatMap((finding) => finding.cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
+  return ends[0] ? `the first ends on ${ends[0].toISOString().slice(0, 10)}` : "";
+}
+
+/** The four manifests, and the files their pods name that no step makes. */
+export function manifestRows(node: Node, { data }: Known): Row[] {
+  if (!data) return [];
+  const pods = attempt(() => findMirrorPods(data, node.name));
+  return [
+    ...CONTROL_PLANE.map((name) => manifestRow(manifestPath({ node }, name), name, pods)),
+    ...(pods instanceof Fail ? [] : lostFileRows(node, pods)),
+  ];
+}
+
+function manifestRow(path: string, name: string, pods: MirrorPod[] | Fail): Row {
+  const what = `manifests/${name}.yaml`;
+  const manifest = attempt(() => readManifest(path));
+  if (manifest instanceof Fail) return { what, state: "!UNREADABLE!", detail: manifest.message };
+  if (manifest) return { what, state: "ok", detail: "" };
+  const state = exists(path) ? "!EMPTY!" : "!MISSING!";
+  if (pods instanceof Fail) return { what, state, detail: "its mirror pod in etcd cannot be read" };
+  const pod = pods.find((mirror) => mirror.name === name);
+  if (!pod) return { what, state, detail: "no mirror pod in etcd either" };
+  return { what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
+}
+
+function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {
+  const files = pods.flatMap(({ pod, name }) => {
+    const manifest = attempt(() => manifestFromMirrorPod(pod, node.name));
+    return manifest instanceof Fail ? [] : hostFiles(manifest).map((file) => ({ ...file, pod: name }));
+  });
+  const lost = files.filter(
+    (file) => !file.type.endsWith("OrCreate") && file.namedBy.startsWith("--") && !isMade(file.path) && !exists(file.path),
+  );
+  return lost.map((file) => ({
+    what: file.path,
+    state: "!MISSING!",
+    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? ": part 2 puts a stand-in there" : ""}`,
+  }));
+}
+
+/** Whether parts 1 and 2 make this file. */
+function isMade(path: string): boolean {
+  if (/\/sa\.(key|pub)$|\.conf$|\/pki(\/etcd)?$/.test(path)) return true;
+  return CERTS.some((row) => path.endsWith(`/${row.file}.crt`) || path.endsWith(`/${row.file}.key`));
+}
+
+/** The kubelet, and a second row where the containers cannot be looked at. */
+export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Row[]> {
+  const state = (await kubeletActive()) ? "ok" : "!STOPPED!";
+  const certificate = clientCertificate(node);
+  if (running instanceof Fail) {
+    return [
+      { what: "kubelet", state, detail: certificate },
+      { what: "containers", state: "known", detail: `${running.message}; ${running.hint}` },
+    ];
+  }
+  const controlPlane = running.filter((c) => c.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(c.name));
+  const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
+  return [{ what: "kubelet", state, detail: `${counts}; ${certificate}` }];
+}
+
+function clientCertificate(node: Node): string {
+  const pem = readText(node.kubelet.clientPem);
+  if (!pem) return "no client certificate";
+  const info = attempt(() => certInfo(pem));
+  return info instanceof Fail
+    ? "a client certificate that cannot be read"
+    : `client certificate until ${info.notAfter.toISOString().slice(0, 10)}`;
+}
+
+/** States that a repair passes through. */
+export function repairRows({ master }: Known): Row[] {
+  if (!master) return [];
+  const manifest = attempt(() => readManifest(manifestPath(master, "kube-controller-manager")));
+  const reduced = !(manifest instanceof Fail) && manifest?.metadata.annotations?.[REDUCED] !== undefined;
+  const policies = attempt(() => standIns(master));
+  return [
+    ...(reduced ? [{ what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }] : []),
+    ...(policies instanceof Fail ? [] : policies).map((path) => ({
+      what: path,
+      state: "known",
+      detail: "a stand-in for the lost audit policy",
+    })),
+  ];
+}
+
+function shown(state: string): string {
+  return state === "ok" ? "ok" : `!${state.toUpperCase()}!`;
+}

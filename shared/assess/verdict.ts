@@ -1,0 +1,32 @@
+/** What it all comes to for a master: one sentence, and the commands that come next. */
+import type { Finding } from "../pki.ts";
+import { caIsNew } from "../static-pods.ts";
+import type { Known } from "./known.ts";
+
+export interface Verdict {
+  verdict: string;
+  next: string[];
+}
+
+export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lostKeys: Finding[]; damaged: boolean }): Verdict {
+  const { master, obstacle } = known;
+  if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  if (lostKeys.length > 0) {
+    const names = lostKeys.map((finding) => finding.name).join(", ");
+    return {
+      verdict: `lost on this node: the keys of ${names}. Bring them back from another place if you can; if not: new ones, workloads run on, pods that talk to the API restart once in part 4`,
+      next: ["systemctl stop kubelet", "./bunw scripts/01-etcd.ts --new-cas     # only if the old keys are nowhere to be found"],
+    };
+  }
+  if (damaged)
+    return {
+      verdict: "the keys are here: what is missing can be issued under them",
+      next: ["./bunw scripts/01-etcd.ts", "./bunw scripts/02-control-plane.ts"],
+    };
+  if (master && caIsNew(master))
+    return {
+      verdict: "this master is repaired, with a new CA",
+      next: ["./bunw scripts/03-workers.ts open", "./bunw scripts/04-sa-tokens.ts", "./bunw scripts/05-verify.ts"],
+    };
+  return { verdict: "nothing is damaged on this node", next: [] };
+}

@@ -1,0 +1,83 @@
+/** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/** Runs 00-assess, compares its transcript, and holds every file against what it was. */
+async function assess(transcript: string, options: NodeOptions, change?: (root: string) => void) {
+  using node = await pretendNode(options);
+  change?.(node.root);
+  const before = node.fingerprint();
+  await expectTranscript(`00-assess-${transcript}`, await node.run("00-assess"));
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => !/^(uname|ip|systemctl (cat|is-active)|crictl .* ps) /.test(call))).toEqual([]);
+}
+
+test("00-assess on a wiped master says what is lost, where the keys may be, and what comes next", () => assess("wiped-master", {}));
+
+test("00-assess on a healthy master finds nothing damaged", () =>
+  assess("healthy-master", { kind: "healthy master", containers: [...CONTROL_PLANE, "kube-proxy"] }));
+
+test("00-assess on a healthy worker finds nothing damaged", () => assess("worker", { kind: "worker" }));
+
+test("00-assess on a machine that is no node says what it looked for", () => assess("no-node", { kind: "no node" }));
+
+test("00-assess on a wiped master whose processes still run says that memory is worth a try", () =>
+  assess("processes-left", { containers: CONTROL_PLANE }));
+
+test("00-assess does not say that no process is left where it cannot look at the containers", () =>
+  assess("no-crictl", { without: ["crictl"] }));
+
+test("00-assess says so when the data is encrypted, and still shows the files", () =>
+  assess("encrypted", {
+    etcd: (objects) => {
+      for (const key of Object.keys(objects)) if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    },
+  }));
+
+test("00-assess says so when etcd's data is not of a Kubernetes cluster", () =>
+  assess("other-data", {
+    etcd: (objects) => {
+      for (const key of Object.keys(objects)) delete objects[key];
+      objects["/something/else"] = "1";
+    },
+  }));
+
+test("00-assess on a machine whose address has changed names both addresses", () =>
+  assess("other-address", {
+    commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }],
+  }));
+
+test("00-assess names files that cannot be read, and does not stop at them", () =>
+  assess("garbage", { kind: "healthy master" }, (root) => {
+    for (const file of ["pki/ca.crt", "manifests/kube-controller-manager.yaml", "admin.conf"])
+      writeFileSync(`${root}/etc/kubernetes/${file}`, "{ garbage\n\t: [");
+    writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage");
+  }));
+
+test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {
+  using node = await pretendNode();
+  const { exitCode, stdout } = await node.run("00-assess --json");
+  const { role, kubernetes, damaged, next } = JSON.parse(stdout) as Record<string, unknown>;
+  expect({ exitCode, role, kubernetes, damaged }).toEqual({
+    exitCode: 2,
+    role: "control plane",
+    kubernetes: "v1.34.4",
+    damaged: true,
+  });
+  expect(next).toContain("systemctl stop kubelet");
+});
+
+test.each(["00-assess", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
+  "%s with a wrong flag exits 1 and names --help",
+  async (script) => {
+    using node = await pretendNode({ kind: "no node" });
+    const { exitCode, stdout, stderr } = await node.run(`${script} --newcas`);
+    expect([exitCode, stdout]).toEqual([1, ""]);
+    expect(stderr).toStartWith("\nerror: Unknown option '--newcas'");
+    expect(stderr).toEndWith("hint: see --help\n");
+    expect(node.calls()).toEqual([]);
+  },
+);
