@@ -27,6 +27,19 @@ export function serveEtcd(root: string, state: EtcdState) {
     tls: { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true },
     fetch: async (request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
   });
+  const peers = servePeers(root);
+  return {
+    [Symbol.dispose]: () => {
+      void server.stop(true);
+      peers[Symbol.dispose]();
+    },
+  };
+}
+
+/** The peer port of an etcd that has found no quorum yet: it shows its certificate, and that is all. */
+export function servePeers(root: string) {
+  const [cert, key] = ["peer.crt", "peer.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
+  const server = Bun.serve({ hostname: ADDRESS, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
   return { [Symbol.dispose]: () => void server.stop(true) };
 }
 
