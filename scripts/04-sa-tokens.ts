@@ -17,9 +17,10 @@ import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/node.ts";
 import { count } from "../shared/progress.ts";
 import { REDUCED } from "../shared/reduced-controllers.ts";
+import { renewTokens } from "../shared/renew-tokens.ts";
 import { canaries, label, restart } from "../shared/rollout.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
+import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
 import { type Group, staleGroups } from "../shared/stale-pods.ts";
 import { caIsNew } from "../shared/static-pods.ts";
 

@@ -1,7 +1,6 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { Fail } from "./fail.ts";
 import type { Kubeconfig } from "./kubeconfigs.ts";
-import { waitFor } from "./run.ts";
 
 /** An object as the API gives it; what a script reads further in, it says with its own type. */
 export interface KubeObject {
@@ -175,27 +174,6 @@ export async function inParallel<T>(items: readonly T[], width: number, action: 
 /** A path with one more thing to ask. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
-}
-
-/**
- * Does `action` until the API takes it: one answer among thousands that is lost, or "too many requests", does not end the whole.
- * Errors: ApiError at once where the API says no for good; Fail after half a minute.
- */
-export async function insist<T>(what: string, action: () => Promise<T>): Promise<T> {
-  const attempt = async () => {
-    try {
-      return { value: await action() };
-    } catch (err) {
-      if (err instanceof ApiError && err.status !== 429 && err.status < 500) return { err };
-      throw err;
-    }
-  };
-  const outcome = await waitFor(what, attempt, {
-    seconds: 30,
-    hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
-  });
-  if (!outcome || "err" in outcome) throw outcome?.err ?? new Error(`${what}: not in a dry run`);
-  return outcome.value;
 }
 
 /** An API error as a stop that an operator can act on. */

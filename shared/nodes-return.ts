@@ -11,7 +11,20 @@ import type { KubeApi } from "./kube-api.ts";
 import { askKubeletPort } from "./kubelet-port.ts";
 import { watchRenewals } from "./leases.ts";
 import type { Master } from "./master.ts";
-import { count, FEW, Progress } from "./progress.ts";
+import { FEW } from "./progress.ts";
+import {
+  type Away,
+  comeBack,
+  FIRST_PAUSE,
+  listed,
+  noteOf,
+  type Return,
+  type Returned,
+  type Scene,
+  sayReturned,
+  setScene,
+  whyAway,
+} from "./returning.ts";
 import { mode, say, waitFor } from "./run.ts";
 import { approve, type Csr, isPending, nodeAsking, objection, watchServing } from "./serving-csrs.ts";
 
@@ -20,54 +33,10 @@ const APPROVALS = 50;
 const PROBES = 128;
 
 /** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
-const FIRST_PAUSE = 200;
 const LAST_PAUSE = 5000;
 
 /** A node whose port nobody can reach from here counts as back so long after its certificate was issued. */
 const UNREACHABLE_MS = 5000;
-
-/** A node that is not back yet. */
-interface Away {
-  node: KnownNode;
-  heard?: true;
-  issuedAt?: number;
-  askedLast?: "other" | "unreachable";
-  asking?: true;
-  nextProbe: number;
-  pause: number;
-}
-
-export interface Return {
-  api: KubeApi;
-  /** Those to wait for, and those whose requests may be approved: all that etcd knew. */
-  expected: readonly KnownNode[];
-  known: readonly KnownNode[];
-  caPem: string;
-  /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
-  serving: boolean;
-  seconds: number;
-}
-
-export interface Returned {
-  back: number;
-  approved: number;
-  /** Names of requests that were left alone. */
-  refused: string[];
-  /** Nodes whose Lease and certificate are good and whose port cannot be reached from here. */
-  unreachable: string[];
-}
-
-interface Scene extends Return {
-  byName: Map<string, KnownNode>;
-  away: Map<string, Away>;
-  refused: Set<string>;
-  approved: number;
-  probing: number;
-  unreachable: string[];
-  progress: Progress;
-  /** For what goes wrong beside the main course. */
-  failure: PromiseWithResolvers<never>;
-}
 
 /** Errors: Fail that names the nodes that did not come back in time. */
 export async function watchNodesReturn(master: Master, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
@@ -96,21 +65,6 @@ export async function nodesReturn(options: Return): Promise<Returned> {
   sayReturned(scene);
   const { approved, refused, unreachable } = scene;
   return { back: scene.expected.length, approved, refused: [...refused], unreachable };
-}
-
-function setScene(options: Return): Scene {
-  const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
-  return {
-    ...options,
-    byName: new Map(options.known.map((node) => [node.name, node])),
-    away: new Map(options.expected.map(start)),
-    refused: new Set(),
-    approved: 0,
-    probing: 0,
-    unreachable: [],
-    progress: new Progress("nodes back", options.expected.length),
-    failure: Promise.withResolvers<never>(),
-  };
 }
 
 /** A follower's end means nothing while others run; its error does. */
@@ -164,6 +118,8 @@ async function decide(scene: Scene, csr: Csr) {
   if (!reason) {
     if (!(await approve(api, csr))) return;
     scene.approved++;
+    const asking = scene.away.get(nodeAsking(csr));
+    if (asking) asking.approved = true;
     if (expected.length <= FEW) progress.say(`${name}: approved for ${csr.spec.username}`);
   } else if (!refused.has(name)) {
     refused.add(name);
@@ -171,9 +127,10 @@ async function decide(scene: Scene, csr: Csr) {
   }
 }
 
-function issued({ away }: Scene, name: string) {
-  const node = away.get(name);
+function issued(scene: Scene, name: string) {
+  const node = scene.away.get(name);
   if (!node) return;
+  scene.issued++;
   node.issuedAt ??= Date.now();
   node.nextProbe = 0;
   node.pause = FIRST_PAUSE;
@@ -195,7 +152,8 @@ function probePorts(scene: Scene) {
   const now = Date.now();
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
-    if (node.heard && !node.asking && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+    const isPromised = node.approved && node.issuedAt === undefined;
+    if (node.heard && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
   }
 }
 
@@ -216,35 +174,6 @@ async function probe(scene: Scene, away: Away) {
     away.pause = Math.min(away.pause * 2, LAST_PAUSE);
   }
   probePorts(scene);
-}
-
-function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
-  if (!away.delete(node.name) || expected.length > FEW) return;
-  const said = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
-  progress.say(`${node.name}: ${said}   ${expected.length - away.size} / ${expected.length}`);
-}
-
-function noteOf({ serving, approved, refused }: Scene): string | undefined {
-  if (!serving) return undefined;
-  return `serving CSRs: ${count(approved)} approved${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
-}
-
-function whyAway({ node, heard, askedLast }: Away): string {
-  if (!heard) return node.name;
-  return `${node.name} (heard, but its port 10250 ${askedLast === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
-}
-
-function sayReturned(scene: Scene) {
-  const { expected, refused, unreachable } = scene;
-  if (expected.length > FEW)
-    say([`${count(expected.length)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
-  if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
-  if (unreachable.length > 0)
-    say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
-}
-
-function listed(names: readonly string[]): string {
-  return `${names.slice(0, FEW).join(", ")}${names.length > FEW ? ` and ${names.length - FEW} more` : ""}`;
 }
 
 /** Whether a node's kubelet port shows a certificate of this CA. */

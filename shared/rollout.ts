@@ -1,11 +1,17 @@
 /** Restarts what owns pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new ones are available. */
 import { Fail } from "./fail.ts";
-import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { ApiError, inParallel, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { Progress } from "./progress.ts";
 import { say, waitFor } from "./run.ts";
 import type { Owner } from "./stale-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
+/** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */
 const SECONDS = 300;
+const SECONDS_PER_POD = 15;
+
+/** Test pods at the same time. */
+const CANARIES = 50;
 
 interface Workload extends KubeObject {
   metadata: KubeObject["metadata"] & { generation: number };
@@ -33,7 +39,7 @@ export async function restart(api: KubeApi, owner: Owner, since: Date) {
     await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
   }
   await waitFor(`${label(owner)} to roll out`, async () => isRolledOut(await api.get<Workload>(path), owner.kind), {
-    seconds: SECONDS,
+    seconds: SECONDS + owner.pods.length * SECONDS_PER_POD,
     hint: `kubectl -n ${owner.namespace} rollout status ${owner.kind.toLowerCase()}/${owner.name}; kubectl -n ${owner.namespace} get events. Then run this script again`,
   });
   say(`${label(owner)}: restarted, ${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"}`);
@@ -94,7 +100,13 @@ export async function canaries(api: KubeApi, nodes: readonly string[]) {
   );
   const image = proxy?.spec.template.spec.containers[0]?.image;
   if (!image) return say("no kube-proxy here, so no image that is surely on every node: no test pods");
-  await Promise.all(nodes.map((node) => canary(api, node, image)));
+  const progress = new Progress("test pods", nodes.length);
+  let done = 0;
+  await inParallel(nodes, CANARIES, async (node) => {
+    await canary(api, node, image);
+    progress.show(++done);
+  });
+  progress.clear();
   say(`test pods: started and ended on ${nodes.length} of ${nodes.length} nodes`);
 }
 

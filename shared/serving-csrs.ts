@@ -7,7 +7,8 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { canonicalIp } from "./addresses.ts";
 import type { KnownNode } from "./cluster.ts";
-import { ApiError, insist, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+import { insist } from "./insist.ts";
+import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
 export interface Csr extends KubeObject {

@@ -44,23 +44,44 @@ export interface Group {
 
 /** The pods with stale trust by group and owner. `since` is when the CA was made. */
 export async function staleGroups(api: KubeApi, since: Date): Promise<Group[]> {
-  const all = await api.list<Pod>("/api/v1/pods");
-  const tokenSecrets = new Set(
-    (await api.list("/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token")).map(
-      ({ metadata }) => `${metadata.namespace}/${metadata.name}`,
-    ),
-  );
-  const stale = all.filter((pod) => isStale(pod, since, tokenSecrets));
+  const tokenSecrets = new Set<string>();
+  for await (const { metadata } of api.items("/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token")) {
+    tokenSecrets.add(`${metadata.namespace}/${metadata.name}`);
+  }
+  const stale: Pod[] = [];
+  for await (const pod of api.items<Pod>("/api/v1/pods")) if (isStale(pod, since, tokenSecrets)) stale.push(remember(pod));
   const hooks = await webhookPods(api, stale);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
+  const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, Owner>()];
   for (const pod of stale) {
-    const owner = await ownerOf(api, pod);
-    const { owners } = groups[groupOf(pod, hooks)]!;
-    const known = owners.find((other) => other.kind === owner.kind && other.namespace === owner.namespace && other.name === owner.name);
-    if (known) known.pods.push(pod);
-    else owners.push(owner);
+    const owner = await ownerOf(once(api, answers), pod);
+    const group = groupOf(pod, hooks);
+    const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
+    const same = known.get(key);
+    if (same) same.pods.push(pod);
+    else groups[group]!.owners.push(owner);
+    known.set(key, same ?? owner);
   }
   return groups;
+}
+
+/** Of a pod only what is read here: there may be hundreds of thousands, with whole specifications. */
+function remember({ metadata, spec }: Pod): Pod {
+  const { name, namespace, uid, labels, ownerReferences } = metadata;
+  const { nodeName, hostNetwork, volumes } = spec;
+  const paths = volumes?.filter(({ hostPath }) => hostPath);
+  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: { nodeName, hostNetwork, volumes: paths } } as Pod;
+}
+
+type Find = <T = KubeObject>(path: string) => Promise<T | undefined>;
+
+/** Asks for each owner once, however many pods it has. */
+function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find {
+  return <T>(path: string) => {
+    const answer = answers.get(path) ?? api.find<T>(path);
+    answers.set(path, answer);
+    return answer as Promise<T | undefined>;
+  };
 }
 
 function isStale(pod: Pod, since: Date, tokenSecrets: Set<string>): boolean {
@@ -110,7 +131,7 @@ async function webhookPods(api: KubeApi, pods: Pod[]): Promise<Set<string>> {
   return uids;
 }
 
-async function ownerOf(api: KubeApi, pod: Pod): Promise<Owner> {
+async function ownerOf(find: Find, pod: Pod): Promise<Owner> {
   const namespace = pod.metadata.namespace!;
   const reference = pod.metadata.ownerReferences?.find((owner) => owner.controller);
   const owner = (kind: Owner["kind"], name: string, reason?: string): Owner => ({
@@ -123,13 +144,13 @@ async function ownerOf(api: KubeApi, pod: Pod): Promise<Owner> {
   if (!reference) return owner("report", pod.metadata.name, "a bare pod: nothing would bring it back");
   if (reference.kind === "Job") return owner("report", pod.metadata.name, `of the Job ${reference.name}: it runs to its end`);
   if (reference.kind === "ReplicaSet") {
-    const set = await api.find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
+    const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
     const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");
     return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
   }
   if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
     const path = reference.kind === "DaemonSet" ? "daemonsets" : "statefulsets";
-    const set = await api.find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
+    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
       `/apis/apps/v1/namespaces/${namespace}/${path}/${reference.name}`,
     );
     return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);

@@ -5,7 +5,7 @@
  */
 import { KubeApi } from "../../shared/kube-api.ts";
 import { nodesReturn } from "../../shared/nodes-return.ts";
-import { renewTokens } from "../../shared/sa-tokens.ts";
+import { renewTokens } from "../../shared/renew-tokens.ts";
 import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
 import { peakMemory } from "./program.ts";
 

@@ -6,8 +6,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../shared/kube-api.ts";
 import { legacyTokenSigner } from "../../shared/legacy-token.ts";
+import { renewTokens } from "../../shared/renew-tokens.ts";
 import { run, waitFor } from "../../shared/run.ts";
-import { renewTokens, review, type TokenSecret, tokenSecrets } from "../../shared/sa-tokens.ts";
+import { review, type TokenSecret, tokenSecrets } from "../../shared/sa-tokens.ts";
 import { type ApiLab, apiLab } from "./api-lab.ts";
 
 const TYPE = "kubernetes.io/service-account-token";
