@@ -3,7 +3,8 @@ import { expect, test } from "bun:test";
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { KubeApi } from "../shared/kube-api.ts";
 import { tokenVerifier } from "../shared/legacy-token.ts";
-import { isCurrent, namespacesWithOldCa, renewTokens, reviewNewToken } from "../shared/sa-tokens.ts";
+import { renewTokens } from "../shared/renew-tokens.ts";
+import { isCurrent, namespacesWithOldCa, reviewNewToken } from "../shared/sa-tokens.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";
 
