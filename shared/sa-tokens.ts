@@ -49,14 +49,16 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
   return [...old];
 }
 
+/** A fresh token of kube-system's default ServiceAccount, for ten minutes. Nothing is stored by it. */
+export async function newToken(api: KubeApi): Promise<string> {
+  const request = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 600 } };
+  const path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
+  return (await api.create<{ status: { token: string } }>(path, request)).status.token;
+}
+
 /** Asks the API for a token and then what it thinks of it: signing and checking fit together. Returns the user's name. */
 export async function reviewNewToken(api: KubeApi): Promise<string> {
-  const request = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 600 } };
-  const { status } = await api.create<{ status: { token: string } }>(
-    "/api/v1/namespaces/kube-system/serviceaccounts/default/token",
-    request,
-  );
-  return (await review(api, status.token)) ?? "";
+  return (await review(api, await newToken(api))) ?? "";
 }
 
 /** The user that a token stands for, or undefined where the API does not accept it. */
