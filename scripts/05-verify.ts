@@ -4,14 +4,14 @@
  * worker at its kubelet. Run it whenever you like.
  */
 import { parseArgs } from "node:util";
-import { exists, readText } from "../shared/files.ts";
-import { KubeApi } from "../shared/kube-api.ts";
-import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { readMaster } from "../shared/master.ts";
-import { type Node, readNode } from "../shared/node.ts";
+import { type Node, readNode } from "../shared/nodes/node.ts";
+import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { run, step, VERSION } from "../shared/run.ts";
-import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify.ts";
-import { checkMasters } from "../shared/verify-masters.ts";
+import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
+import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]

@@ -1,7 +1,7 @@
-/** shared/watch.ts against a pretend API: bookmarks, forgotten history, connections that break. */
+/** shared/api/watch.ts against a pretend API: bookmarks, forgotten history, connections that break. */
 import { afterEach, expect, test } from "bun:test";
-import { KubeApi, type KubeObject } from "../shared/kube-api.ts";
-import { type Change, watch } from "../shared/watch.ts";
+import { KubeApi, type KubeObject } from "../shared/api/kube-api.ts";
+import { type Change, watch } from "../shared/api/watch.ts";
 import { sandbox } from "./sandbox.ts";
 
 /** What the pretend API answers, in turn: to a list a version and names, to a watch lines and how it ends. */

@@ -1,9 +1,9 @@
 /** What a kubelet's port shows, on addresses of this machine's loopback. */
 import { expect, test } from "bun:test";
-import { certRow } from "../shared/certs.ts";
 import type { KnownNode } from "../shared/cluster.ts";
-import { issueCa, issueLeaf, type Pair } from "../shared/issue.ts";
-import { askKubeletPort, KUBELET_PORT } from "../shared/kubelet-port.ts";
+import { askKubeletPort, KUBELET_PORT } from "../shared/nodes/kubelet-port.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueCa, issueLeaf, type Pair } from "../shared/pki/issue.ts";
 import { testFacts } from "./facts.ts";
 
 const facts = testFacts();

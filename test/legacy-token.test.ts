@@ -1,8 +1,8 @@
 /** Minted tokens. That they equal the controller-manager's own is checked in the lab (check-tokens.ts). */
 import { expect, test } from "bun:test";
-import { serviceAccountKeyId } from "../shared/certificate.ts";
-import { keyPair } from "../shared/keys.ts";
-import { legacyTokenSigner, tokenVerifier } from "../shared/legacy-token.ts";
+import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { keyPair } from "../shared/pki/keys.ts";
+import { legacyTokenSigner, tokenVerifier } from "../shared/workloads/legacy-token.ts";
 
 const CLAIMS = { namespace: "shop", secretName: "cart-token", serviceAccountName: "cart", serviceAccountUid: "1-2-3" };
 

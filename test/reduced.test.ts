@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import type { Manifest } from "../shared/manifests.ts";
-import { full, reduced } from "../shared/reduced-controllers.ts";
+import type { Manifest } from "../shared/static-pods/manifests.ts";
+import { full, reduced } from "../shared/static-pods/reduced-controllers.ts";
 
 function manifest(...flags: string[]): Manifest {
   const command = ["kube-controller-manager", "--controllers=*,bootstrapsigner,tokencleaner", ...flags];

@@ -4,13 +4,13 @@
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { inParallel, type KubeApi } from "../../shared/api/kube-api.ts";
 import { Fail } from "../../shared/fail.ts";
-import { inParallel, type KubeApi } from "../../shared/kube-api.ts";
-import { tokenVerifier } from "../../shared/legacy-token.ts";
 import { count } from "../../shared/progress.ts";
-import { reduced } from "../../shared/reduced-controllers.ts";
 import { waitFor } from "../../shared/run.ts";
-import { isCurrent, type TokenSecret } from "../../shared/sa-tokens.ts";
+import { reduced } from "../../shared/static-pods/reduced-controllers.ts";
+import { tokenVerifier } from "../../shared/workloads/legacy-token.ts";
+import { isCurrent, type TokenSecret } from "../../shared/workloads/sa-tokens.ts";
 import { type ApiLab, apiLab } from "./api-lab.ts";
 import type { Job, Measured } from "./bench-scale-run.ts";
 import { KUBERNETES } from "./pins.ts";

@@ -7,10 +7,10 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
+import { inParallel, KubeApi } from "../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../shared/cluster.ts";
-import { inParallel, KubeApi } from "../../shared/kube-api.ts";
-import { KUBELET_PORT } from "../../shared/kubelet-port.ts";
-import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/serving-csrs.ts";
+import { KUBELET_PORT } from "../../shared/nodes/kubelet-port.ts";
+import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/nodes/serving-csrs.ts";
 
 /** How a process beside the benchmark reaches its API; a file, as a key stands in it. */
 export interface LabFile {
