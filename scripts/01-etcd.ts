@@ -5,21 +5,21 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { CERTS, type Cert, certRow } from "../shared/certs.ts";
-import { ensureMany, refuseLostKeys } from "../shared/ensure-pki.ts";
+import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
+import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { copyTree } from "../shared/file-tree.ts";
-import { exists } from "../shared/files.ts";
-import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
-import { ensureMasterKubelet } from "../shared/kubelet.ts";
+import { copyTree } from "../shared/files/file-tree.ts";
+import { exists } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
-import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/node.ts";
-import { examine } from "../shared/pki.ts";
+import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
+import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
+import { CERTS, type Cert, certRow } from "../shared/pki/certs.ts";
+import { ensureMany, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
+import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { containers, controlPlaneContainers, stopContainers } from "../shared/runtime.ts";
-import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/sisters.ts";
-import { manifestsFor, restoreManifests } from "../shared/static-pods.ts";
+import { manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]

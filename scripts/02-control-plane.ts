@@ -5,25 +5,25 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
-import { proveMembers, removeMembers } from "../shared/all-members.ts";
-import { CERTS, certPath, certRow } from "../shared/certs.ts";
-import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/cluster-trust.ts";
-import { ensureMany } from "../shared/ensure-pki.ts";
+import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
+import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
+import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText } from "../shared/files.ts";
-import { etcdClient, proveSameEtcd } from "../shared/identity.ts";
-import { KubeApi } from "../shared/kube-api.ts";
-import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
-import { ensureMasterKubelet } from "../shared/kubelet.ts";
-import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/leases.ts";
-import { manifestPath, readManifest } from "../shared/manifest-files.ts";
-import { hostFiles } from "../shared/manifests.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
-import { kubeletActive, needRoot } from "../shared/node.ts";
+import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
+import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { containers, stopContainers } from "../shared/nodes/runtime.ts";
+import { CERTS, certPath, certRow } from "../shared/pki/certs.ts";
+import { ensureMany } from "../shared/pki/ensure-pki.ts";
+import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { containers, stopContainers } from "../shared/runtime.ts";
-import { sistersOf } from "../shared/sisters.ts";
-import { caIsNew, restoreManifests } from "../shared/static-pods.ts";
+import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { hostFiles } from "../shared/static-pods/manifests.ts";
+import { caIsNew, restoreManifests } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]

@@ -4,25 +4,25 @@
  * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
  */
 import { parseArgs } from "node:util";
-import { createToken, revokeTokens, tokenFile } from "../shared/bootstrap-tokens.ts";
-import { certInfo } from "../shared/certificate.ts";
-import { certPath, certRow } from "../shared/certs.ts";
+import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { dropLease, leaderSince } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText, writeFile } from "../shared/files.ts";
-import { KubeApi } from "../shared/kube-api.ts";
-import { clusterServer, localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
-import { trusted } from "../shared/kubelet.ts";
-import { dropLease, leaderSince } from "../shared/leases.ts";
-import { manifestPath, manifestText, readManifest } from "../shared/manifest-files.ts";
+import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
-import { needRoot, readNode } from "../shared/node.ts";
-import { watchNodesReturn } from "../shared/nodes-return.ts";
-import { full } from "../shared/reduced-controllers.ts";
+import { trusted } from "../shared/nodes/kubelet.ts";
+import { needRoot, readNode } from "../shared/nodes/node.ts";
+import { watchNodesReturn } from "../shared/nodes/nodes-return.ts";
+import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
+import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
+import { certInfo } from "../shared/pki/certificate.ts";
+import { certPath, certRow } from "../shared/pki/certs.ts";
+import { clusterServer, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { controlPlaneContainers } from "../shared/runtime.ts";
-import { namespacesWithOldCa } from "../shared/sa-tokens.ts";
-import { caIsNew } from "../shared/static-pods.ts";
-import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/worker-trust.ts";
+import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { full } from "../shared/static-pods/reduced-controllers.ts";
+import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/03-workers.ts open [--token-file FILE] [--dry-run]

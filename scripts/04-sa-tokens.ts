@@ -4,24 +4,25 @@
  * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
-import { madeAt } from "../shared/certificate.ts";
-import { certPath, certRow } from "../shared/certs.ts";
+import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { allRenewals } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
-import { readText } from "../shared/files.ts";
-import { inParallel, KubeApi } from "../shared/kube-api.ts";
-import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
-import { allRenewals } from "../shared/leases.ts";
-import { leftForPeople } from "../shared/left-for-people.ts";
-import { manifestPath, readManifest } from "../shared/manifest-files.ts";
+import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
-import { needRoot } from "../shared/node.ts";
+import { needRoot } from "../shared/nodes/node.ts";
+import { madeAt } from "../shared/pki/certificate.ts";
+import { certPath, certRow } from "../shared/pki/certs.ts";
+import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
-import { REDUCED } from "../shared/reduced-controllers.ts";
-import { canaries, label, restart } from "../shared/rollout.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { namespacesWithOldCa, renewTokens, reviewNewToken, sayNames, type TokenTrust } from "../shared/sa-tokens.ts";
-import { type Group, staleGroups } from "../shared/stale-pods.ts";
-import { caIsNew } from "../shared/static-pods.ts";
+import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
+import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { leftForPeople } from "../shared/workloads/left-for-people.ts";
+import { renewTokens } from "../shared/workloads/renew-tokens.ts";
+import { canaries, label, restart } from "../shared/workloads/rollout.ts";
+import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/workloads/sa-tokens.ts";
+import { type Group, staleGroups } from "../shared/workloads/stale-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]

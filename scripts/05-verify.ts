@@ -4,13 +4,14 @@
  * worker at its kubelet. Run it whenever you like.
  */
 import { parseArgs } from "node:util";
-import { exists, readText } from "../shared/files.ts";
-import { KubeApi } from "../shared/kube-api.ts";
-import { localServer, readKubeconfig } from "../shared/kubeconfigs.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { readMaster } from "../shared/master.ts";
-import { type Node, readNode } from "../shared/node.ts";
+import { type Node, readNode } from "../shared/nodes/node.ts";
+import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { run, step, VERSION } from "../shared/run.ts";
-import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify.ts";
+import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
+import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]
@@ -50,8 +51,10 @@ async function verifyMaster(checks: Checks, dataDir: string) {
   await step("5.2 Check this master's files and servers", async () => {
     await checkFiles(checks, master);
     const admin = adminApi(master);
-    if (admin) await checkServers(checks, master, admin);
-    else await checks.check("API", "admin.conf", () => Promise.reject(new Error("missing: ./bunw scripts/02-control-plane.ts")));
+    if (admin) {
+      await checkServers(checks, master, admin);
+      await checkMasters(checks, master, admin);
+    } else await checks.check("API", "admin.conf", () => Promise.reject(new Error("missing: ./bunw scripts/02-control-plane.ts")));
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     const admin = adminApi(master);

@@ -5,15 +5,25 @@
  */
 import { basename, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { markBackup } from "../shared/backup-mark.ts";
-import { type Bundle, caOf, describe, MAX_BYTES, packTar, readBundle, SHARED_FILES, sha256Of, unpackTar } from "../shared/bundle.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readBytes, readText, stat, writeFile } from "../shared/files.ts";
+import { exists, readBytes, readText, stat, writeFile } from "../shared/files/files.ts";
+import { markBackup } from "../shared/hand-over/backup-mark.ts";
+import {
+  type Bundle,
+  caOf,
+  describe,
+  MAX_BYTES,
+  packTar,
+  readBundle,
+  SHARED_FILES,
+  sha256Of,
+  unpackTar,
+} from "../shared/hand-over/bundle.ts";
+import { type Key, type Lock, lockOf, open, recipientsIn, seal } from "../shared/hand-over/sealed.ts";
+import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
+import { day } from "../shared/pki/verdicts.ts";
 import { mode, run, say, start } from "../shared/run.ts";
-import { type Key, type Lock, lockOf, open, recipientsIn, seal } from "../shared/sealed.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/terminal.ts";
-import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/unpack.ts";
-import { day } from "../shared/verdicts.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate] [--out FILE] [--force] [--dry-run]

@@ -6,13 +6,13 @@
  * (annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint; kubeadm's cmd/…/config/cluster.go reads the same one).
  */
 import { parse } from "yaml";
-import { algorithmOf } from "./certificate.ts";
-import type { ClusterFacts } from "./certs.ts";
 import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
 import { decodeObject } from "./k8s/storage.ts";
-import { findMirrorPods, flags, registryPrefix } from "./manifests.ts";
-import type { Node } from "./node.ts";
+import type { Node } from "./nodes/node.ts";
+import { algorithmOf } from "./pki/certificate.ts";
+import type { ClusterFacts } from "./pki/certs.ts";
+import { findMirrorPods, flags, registryPrefix } from "./static-pods/manifests.ts";
 
 export interface KnownNode {
   name: string;

@@ -1,7 +1,8 @@
 /** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
-import type { ClusterFacts } from "./certs.ts";
+
 import { type Cluster, factsFor, readCluster } from "./cluster.ts";
-import { type Node, readNode } from "./node.ts";
+import { type Node, readNode } from "./nodes/node.ts";
+import type { ClusterFacts } from "./pki/certs.ts";
 import { findRepair, type Repair } from "./rescue.ts";
 
 export interface Master extends Repair {

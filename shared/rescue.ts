@@ -3,9 +3,9 @@
  * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
  */
 
-import { madeAt } from "./certificate.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
-import { exists, hostPath, list, readText } from "./files.ts";
+import { exists, hostPath, list, readText } from "./files/files.ts";
+import { madeAt } from "./pki/certificate.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;

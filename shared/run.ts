@@ -5,7 +5,7 @@
  * `  thing: what happened`, what is skipped says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
  * A key, a token or a passphrase is never printed and never stands in a command line.
  *
- * With `--dry-run` the same code runs, but `act` and `shared/files.ts` only say what they would do.
+ * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
 import { ProcessOutput } from "zx";
 import packageJson from "../package.json" with { type: "json" };

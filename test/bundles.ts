@@ -1,9 +1,10 @@
 /** Keys, bundles and tars for tests of the hand-over; made anew in each run. */
-import { type Bundle, fingerprints, type Manifest, modeOf, SHARED_FILES, sha256Of } from "../shared/bundle.ts";
-import { certRow } from "../shared/certs.ts";
-import { writeFile } from "../shared/files.ts";
-import { issueCa } from "../shared/issue.ts";
-import { keyPair } from "../shared/keys.ts";
+
+import { writeFile } from "../shared/files/files.ts";
+import { type Bundle, fingerprints, type Manifest, modeOf, SHARED_FILES, sha256Of } from "../shared/hand-over/bundle.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueCa } from "../shared/pki/issue.ts";
+import { keyPair } from "../shared/pki/keys.ts";
 import { testFacts } from "./facts.ts";
 
 export const PKI = "/etc/kubernetes/pki";

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { canonicalIp, endpointHost, endpointUrl, firstAddress, ipBytes, names } from "../shared/addresses.ts";
-import { CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../shared/certs.ts";
+import { canonicalIp, endpointHost, endpointUrl, firstAddress, ipBytes, names } from "../shared/pki/addresses.ts";
+import { CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../shared/pki/certs.ts";
 import { testFacts } from "./facts.ts";
 
 test("every authority stands above what it signs, and names and files are unique", () => {

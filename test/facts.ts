@@ -1,4 +1,4 @@
-import type { ClusterFacts } from "../shared/certs.ts";
+import type { ClusterFacts } from "../shared/pki/certs.ts";
 
 /** A master of a made-up cluster, with whatever a test wants different. */
 export function testFacts(different: Partial<ClusterFacts> = {}): ClusterFacts {

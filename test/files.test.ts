@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { copyTree, moveAside } from "../shared/file-tree.ts";
-import { exists, hostPath, list, readText, removeFile, setRoot, stat, writeFile } from "../shared/files.ts";
+import { copyTree, moveAside } from "../shared/files/file-tree.ts";
+import { exists, hostPath, list, readText, removeFile, setRoot, stat, writeFile } from "../shared/files/files.ts";
 import { mode } from "../shared/run.ts";
 import { sandbox } from "./sandbox.ts";
 
@@ -42,7 +42,7 @@ function writer(dir: string, instead: string) {
     import { mock } from "bun:test";
     const real = { ...fs };
     mock.module("node:fs", () => ({ ...real, ${instead} }));
-    const { setRoot, writeFile } = await import("${import.meta.dir}/../shared/files.ts");
+    const { setRoot, writeFile } = await import("${import.meta.dir}/../shared/files/files.ts");
     process.umask(0);
     setRoot(${JSON.stringify(dir)});
     writeFile("/etc/f", "new", { mode: 0o644 });`;

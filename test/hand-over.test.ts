@@ -5,16 +5,16 @@ import { join } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { $ } from "bun";
 import { main } from "../scripts/hand-over.ts";
-import { backupAnswer } from "../shared/backup-mark.ts";
-import { type Bundle, fingerprints, packTar, SHARED_FILES } from "../shared/bundle.ts";
-import { privateKeyOf } from "../shared/certificate.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, list, readBytes, readText, removeFile, stat, writeFile } from "../shared/files.ts";
+import { exists, list, readBytes, readText, removeFile, stat, writeFile } from "../shared/files/files.ts";
+import { backupAnswer } from "../shared/hand-over/backup-mark.ts";
+import { type Bundle, fingerprints, packTar, SHARED_FILES } from "../shared/hand-over/bundle.ts";
+import { type Lock, seal } from "../shared/hand-over/sealed.ts";
+import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
+import { checkOrigin, type Here, unpackHere } from "../shared/hand-over/unpack.ts";
+import { privateKeyOf } from "../shared/pki/certificate.ts";
 import { mode } from "../shared/run.ts";
-import { type Lock, seal } from "../shared/sealed.ts";
-import { type TarFile, writeTar } from "../shared/tar.ts";
 import { newPassphrase } from "../shared/terminal.ts";
-import { checkOrigin, type Here, unpackHere } from "../shared/unpack.ts";
 import { bundleOf, PKI, put, sharedFiles } from "./bundles.ts";
 import { onTerminal, PROOFS, prove } from "./lab/age-equal.ts";
 import { sandbox } from "./sandbox.ts";
@@ -516,7 +516,7 @@ describe("05-verify", () => {
 describe.skipIf(!Bun.which("script"))("on a terminal", () => {
   const script = (box: { dir: string }, args: string[]) => {
     const code = `import { main } from "${import.meta.dir}/../scripts/hand-over.ts"; import { run } from "${import.meta.dir}/../shared/run.ts";
-      import { setRoot } from "${import.meta.dir}/../shared/files.ts"; setRoot("${box.dir}"); await run(() => main(${JSON.stringify(args)}));`;
+      import { setRoot } from "${import.meta.dir}/../shared/files/files.ts"; setRoot("${box.dir}"); await run(() => main(${JSON.stringify(args)}));`;
     return (typed: string) => onTerminal(box.dir, `'${process.execPath}' -e "$CODE"`, typed, { CODE: code });
   };
 

@@ -1,8 +1,8 @@
 /** An etcd that answers is not yet the one from before. */
 import { expect, test } from "bun:test";
 import { type Cluster, readCluster } from "../shared/cluster.ts";
+import { proveSameEtcd } from "../shared/etcd/identity.ts";
 import { EtcdClient } from "../shared/etcd/live.ts";
-import { proveSameEtcd } from "../shared/identity.ts";
 import { type EtcdState, etcdAnswer, sameEtcd } from "./pretend-etcd.ts";
 import { pretendData } from "./pretend-master.ts";
 

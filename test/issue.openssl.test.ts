@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "zx";
-import { CERTS, certRow, type KeyAlgorithm } from "../shared/certs.ts";
-import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/issue.ts";
-import { keyPair } from "../shared/keys.ts";
+import { CERTS, certRow, type KeyAlgorithm } from "../shared/pki/certs.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/pki/issue.ts";
+import { keyPair } from "../shared/pki/keys.ts";
 import { testFacts } from "./facts.ts";
 
 const quiet = $({ quiet: true });

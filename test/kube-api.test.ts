@@ -1,8 +1,8 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
 import { expect, test } from "bun:test";
-import { createToken, revokeTokens, tokenFile } from "../shared/bootstrap-tokens.ts";
-import { ApiError, inParallel, KubeApi } from "../shared/kube-api.ts";
-import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../shared/leases.ts";
+import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
+import { ApiError, inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../shared/api/leases.ts";
 import { mode } from "../shared/run.ts";
 import { pretendApi, status } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { certRow } from "../shared/certs.ts";
-import { stat, writeFile } from "../shared/files.ts";
-import { issueCa, issueClient } from "../shared/issue.ts";
+import { stat, writeFile } from "../shared/files/files.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueCa, issueClient } from "../shared/pki/issue.ts";
 import {
   bootstrapKubeconfig,
   KUBECONFIGS,
@@ -13,7 +13,7 @@ import {
   parseKubeconfig,
   readKubeconfig,
   writeKubeconfig,
-} from "../shared/kubeconfigs.ts";
+} from "../shared/pki/kubeconfigs.ts";
 import { testFacts } from "./facts.ts";
 import { sandbox } from "./sandbox.ts";
 

@@ -1,13 +1,13 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { certInfo, publicPem, serviceAccountKeyId } from "../shared/certificate.ts";
-import { CERTS, type Cert, type ClusterFacts, certRow } from "../shared/certs.ts";
-import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type Wanted } from "../shared/ensure-pki.ts";
-import { exists, list, readText, removeFile, setRoot, writeFile } from "../shared/files.ts";
-import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/issue.ts";
-import { type KeyPair, keyPair } from "../shared/keys.ts";
-import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../shared/kubeconfigs.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../shared/pki.ts";
+import { exists, list, readText, removeFile, setRoot, writeFile } from "../shared/files/files.ts";
+import { certInfo, publicPem, serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { CERTS, type Cert, type ClusterFacts, certRow } from "../shared/pki/certs.ts";
+import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type Wanted } from "../shared/pki/ensure-pki.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../shared/pki/issue.ts";
+import { type KeyPair, keyPair } from "../shared/pki/keys.ts";
+import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../shared/pki/pki.ts";
 import { mode } from "../shared/run.ts";
 import { testFacts } from "./facts.ts";
 import { sandbox } from "./sandbox.ts";

@@ -1,5 +1,5 @@
-/** A pretend Kubernetes API: objects by their paths, with the verbs, selectors and pages that shared/kube-api.ts uses. */
-import type { KubeObject } from "../shared/kube-api.ts";
+/** A pretend Kubernetes API: objects by their paths, with the verbs, selectors and pages that shared/api/kube-api.ts uses. */
+import type { KubeObject } from "../shared/api/kube-api.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: tests say what they need of any kind
 type Any = any;

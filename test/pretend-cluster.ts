@@ -4,12 +4,12 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, w
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
-import { CERTS, type ClusterFacts, certRow } from "../shared/certs.ts";
-import { ensureMany } from "../shared/ensure-pki.ts";
-import { setRoot } from "../shared/files.ts";
-import { issueCa, issueClient, type Pair } from "../shared/issue.ts";
-import { kubeconfigRows, kubeletKubeconfig, localServer } from "../shared/kubeconfigs.ts";
-import type { Manifest } from "../shared/manifests.ts";
+import { setRoot } from "../shared/files/files.ts";
+import { CERTS, type ClusterFacts, certRow } from "../shared/pki/certs.ts";
+import { ensureMany } from "../shared/pki/ensure-pki.ts";
+import { issueCa, issueClient, type Pair } from "../shared/pki/issue.ts";
+import { kubeconfigRows, kubeletKubeconfig, localServer } from "../shared/pki/kubeconfigs.ts";
+import type { Manifest } from "../shared/static-pods/manifests.ts";
 import { testFacts } from "./facts.ts";
 
 /**

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { factsFor, readCluster } from "../shared/cluster.ts";
 import { type EtcdData, readEtcdData } from "../shared/etcd/data.ts";
 import type { Master } from "../shared/master.ts";
-import type { Node } from "../shared/node.ts";
+import type { Node } from "../shared/nodes/node.ts";
 import { newRescue } from "../shared/rescue.ts";
 import { ADDRESS, clusterObjects, healthyMaster, type Objects } from "./pretend-cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./pretend-node.ts";

@@ -1,7 +1,7 @@
 /** Which repair goes on: there is no progress file, the rescue folders and the certificates tell. */
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
-import { writeFile } from "../shared/files.ts";
+import { writeFile } from "../shared/files/files.ts";
 import { findRepair } from "../shared/rescue.ts";
 import { clusterObjects, healthyMaster, otherCa } from "./pretend-cluster.ts";
 import { writeData } from "./pretend-master.ts";

@@ -1,9 +1,10 @@
 /** Service-account tokens: which of them today's keys sign, and renewing those that they do not. */
 import { expect, test } from "bun:test";
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { KubeApi } from "../shared/kube-api.ts";
-import { tokenVerifier } from "../shared/legacy-token.ts";
-import { isCurrent, namespacesWithOldCa, renewTokens, reviewNewToken } from "../shared/sa-tokens.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
+import { renewTokens } from "../shared/workloads/renew-tokens.ts";
+import { isCurrent, namespacesWithOldCa, reviewNewToken } from "../shared/workloads/sa-tokens.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";
 

@@ -2,7 +2,7 @@ import { spyOn } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setRoot } from "../shared/files.ts";
+import { setRoot } from "../shared/files/files.ts";
 import { mode } from "../shared/run.ts";
 
 export interface Sandbox extends Disposable {

@@ -2,9 +2,9 @@
 import "reflect-metadata";
 import { beforeAll, expect, test } from "bun:test";
 import * as x509 from "@peculiar/x509";
+import { KubeApi } from "../shared/api/kube-api.ts";
 import type { KnownNode } from "../shared/cluster.ts";
-import { KubeApi } from "../shared/kube-api.ts";
-import { approve, type Csr, isPending, nodeAsking, objection, SERVING_SIGNER } from "../shared/serving-csrs.ts";
+import { approve, type Csr, isPending, nodeAsking, objection, SERVING_SIGNER } from "../shared/nodes/serving-csrs.ts";
 import { pretendApi, status } from "./pretend-api.ts";
 
 const NODES: KnownNode[] = [

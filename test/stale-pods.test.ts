@@ -1,8 +1,8 @@
 /** Which pods hold on to the old CA, in which order they are restarted, and by what. */
 import { expect, test } from "bun:test";
-import { KubeApi } from "../shared/kube-api.ts";
-import { label } from "../shared/rollout.ts";
-import { staleGroups } from "../shared/stale-pods.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { label } from "../shared/workloads/rollout.ts";
+import { staleGroups } from "../shared/workloads/stale-pods.ts";
 import { pretendApi } from "./pretend-api.ts";
 
 const NEW_CA = new Date("2026-06-01T00:00:00Z");

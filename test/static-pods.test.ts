@@ -2,11 +2,11 @@
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import { readText, writeFile } from "../shared/files.ts";
-import { manifestPath, manifestText, readManifest } from "../shared/manifest-files.ts";
-import { flags } from "../shared/manifests.ts";
-import { full, REDUCED, reduced } from "../shared/reduced-controllers.ts";
-import { restoreManifests, STAND_IN_MARK } from "../shared/static-pods.ts";
+import { readText, writeFile } from "../shared/files/files.ts";
+import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { flags } from "../shared/static-pods/manifests.ts";
+import { full, REDUCED, reduced } from "../shared/static-pods/reduced-controllers.ts";
+import { restoreManifests, STAND_IN_MARK } from "../shared/static-pods/static-pods.ts";
 import { healthyMaster, manifest, otherCa } from "./pretend-cluster.ts";
 import { masterOf, pretendData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";

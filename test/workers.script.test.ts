@@ -1,10 +1,10 @@
 /** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a master. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync, statSync } from "node:fs";
-import { certInfo } from "../shared/certificate.ts";
-import { certRow } from "../shared/certs.ts";
-import { issueLeaf, type Pair } from "../shared/issue.ts";
-import { kubeletKubeconfig } from "../shared/kubeconfigs.ts";
+import { certInfo } from "../shared/pki/certificate.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueLeaf, type Pair } from "../shared/pki/issue.ts";
+import { kubeletKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./pretend-cluster.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "./pretend-node.ts";

@@ -1,15 +1,16 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
-import { certInfo } from "../certificate.ts";
-import { CERTS, type ClusterFacts, certPath, certRow } from "../certs.ts";
+
 import type { Cluster } from "../cluster.ts";
 import { Fail } from "../fail.ts";
-import { exists, readText } from "../files.ts";
-import { kubeconfigRows } from "../kubeconfigs.ts";
-import { trusted } from "../kubelet.ts";
-import { type Node, readNode } from "../node.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki.ts";
-import { type Container, containers } from "../runtime.ts";
-import { attempt } from "../verdicts.ts";
+import { exists, readText } from "../files/files.ts";
+import { trusted } from "../nodes/kubelet.ts";
+import { type Node, readNode } from "../nodes/node.ts";
+import { type Container, containers } from "../nodes/runtime.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
+import { attempt } from "../pki/verdicts.ts";
 import { type Known, readKnown } from "./known.ts";
 import { authorityRow, findingRow, isDamage, kubeletRow, manifestRows, type Row, repairRows, summary } from "./rows.ts";
 import { type Survivor, survivors } from "./survivors.ts";

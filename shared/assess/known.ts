@@ -1,10 +1,11 @@
 /** What etcd's data tells about this master and its cluster, as far as it can be read. */
-import type { ClusterFacts } from "../certs.ts";
+
 import { type Cluster, factsFor, readCluster } from "../cluster.ts";
 import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import type { Master } from "../master.ts";
-import type { Node } from "../node.ts";
+import type { Node } from "../nodes/node.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { findRepair } from "../rescue.ts";
 import type { Row } from "./rows.ts";
 

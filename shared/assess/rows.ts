@@ -1,16 +1,17 @@
 /** The rows of the damage table, each from what was found. */
-import { certInfo } from "../certificate.ts";
-import { CERTS } from "../certs.ts";
+
 import { Fail } from "../fail.ts";
-import { exists, readText } from "../files.ts";
-import { standIns } from "../left-for-people.ts";
-import { manifestPath, readManifest } from "../manifest-files.ts";
-import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../manifests.ts";
-import { kubeletActive, type Node } from "../node.ts";
-import type { Finding } from "../pki.ts";
-import { REDUCED } from "../reduced-controllers.ts";
-import { CONTROL_PLANE, type Container } from "../runtime.ts";
-import { attempt } from "../verdicts.ts";
+import { exists, readText } from "../files/files.ts";
+import { kubeletActive, type Node } from "../nodes/node.ts";
+import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { CERTS } from "../pki/certs.ts";
+import type { Finding } from "../pki/pki.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
+import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
+import { REDUCED } from "../static-pods/reduced-controllers.ts";
+import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
 
 export interface Row {

@@ -1,8 +1,8 @@
 /** Where lost keys may still be. */
 import { Fail } from "../fail.ts";
-import { registryPrefix } from "../manifests.ts";
-import type { Container } from "../runtime.ts";
-import { attempt } from "../verdicts.ts";
+import type { Container } from "../nodes/runtime.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { registryPrefix } from "../static-pods/manifests.ts";
 import type { Known } from "./known.ts";
 
 export interface Survivor {

@@ -1,6 +1,6 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
-import type { Finding } from "../pki.ts";
-import { caIsNew } from "../static-pods.ts";
+import type { Finding } from "../pki/pki.ts";
+import { caIsNew } from "../static-pods/static-pods.ts";
 import type { Known } from "./known.ts";
 
 export interface Verdict {

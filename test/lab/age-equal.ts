@@ -3,9 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { type Bundle, packTar, SHARED_FILES, unpackTar } from "../../shared/bundle.ts";
 import { Fail } from "../../shared/fail.ts";
-import { open, seal } from "../../shared/sealed.ts";
+import { type Bundle, packTar, SHARED_FILES, unpackTar } from "../../shared/hand-over/bundle.ts";
+import { open, seal } from "../../shared/hand-over/sealed.ts";
 
 export const PASSPHRASE = "nine trees by the river";
 

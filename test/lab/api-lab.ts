@@ -5,12 +5,12 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CERTS, type ClusterFacts, type KeyAlgorithm } from "../../shared/certs.ts";
-import { ensureMany } from "../../shared/ensure-pki.ts";
+import { KubeApi } from "../../shared/api/kube-api.ts";
 import { Fail } from "../../shared/fail.ts";
-import { issueClient, type Pair } from "../../shared/issue.ts";
-import { KubeApi } from "../../shared/kube-api.ts";
-import { kubeconfigRow, kubeconfigText } from "../../shared/kubeconfigs.ts";
+import { CERTS, type ClusterFacts, type KeyAlgorithm } from "../../shared/pki/certs.ts";
+import { ensureMany } from "../../shared/pki/ensure-pki.ts";
+import { issueClient, type Pair } from "../../shared/pki/issue.ts";
+import { kubeconfigRow, kubeconfigText } from "../../shared/pki/kubeconfigs.ts";
 import { waitFor } from "../../shared/run.ts";
 import { testFacts } from "../facts.ts";
 import { binaries } from "./binaries.ts";

@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "zx";
-import type { ClusterFacts, KeyAlgorithm } from "../../shared/certs.ts";
+import type { ClusterFacts, KeyAlgorithm } from "../../shared/pki/certs.ts";
 import { testFacts } from "../facts.ts";
 
 export interface IssueTimes {

@@ -3,9 +3,9 @@
  * What bench-scale.ts measures, in a process of its own so that its memory is its own: bench-scale-run.ts close|tokens JOB-FILE.
  * Prints one line of JSON.
  */
-import { KubeApi } from "../../shared/kube-api.ts";
-import { nodesReturn } from "../../shared/nodes-return.ts";
-import { renewTokens } from "../../shared/sa-tokens.ts";
+import { KubeApi } from "../../shared/api/kube-api.ts";
+import { nodesReturn } from "../../shared/nodes/nodes-return.ts";
+import { renewTokens } from "../../shared/workloads/renew-tokens.ts";
 import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
 import { peakMemory } from "./program.ts";
 

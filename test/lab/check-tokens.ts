@@ -4,10 +4,11 @@
  * renewing them, with sa.key and without it, leaves Secrets that the API accepts.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { KubeApi } from "../../shared/kube-api.ts";
-import { legacyTokenSigner } from "../../shared/legacy-token.ts";
+import type { KubeApi } from "../../shared/api/kube-api.ts";
 import { run, waitFor } from "../../shared/run.ts";
-import { renewTokens, review, type TokenSecret, tokenSecrets } from "../../shared/sa-tokens.ts";
+import { legacyTokenSigner } from "../../shared/workloads/legacy-token.ts";
+import { renewTokens } from "../../shared/workloads/renew-tokens.ts";
+import { review, type TokenSecret, tokenSecrets } from "../../shared/workloads/sa-tokens.ts";
 import { type ApiLab, apiLab } from "./api-lab.ts";
 
 const TYPE = "kubernetes.io/service-account-token";

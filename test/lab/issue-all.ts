@@ -1,10 +1,10 @@
 #!/usr/bin/env bun
 /** Our side of bench-issue.ts, as a process: issue-all.ts DIR VERSION ALGORITHM makes a whole PKI below DIR/ours. */
 import { join } from "node:path";
-import { CERTS, type KeyAlgorithm } from "../../shared/certs.ts";
-import { ensureMany } from "../../shared/ensure-pki.ts";
-import { setRoot } from "../../shared/files.ts";
-import { kubeconfigRows } from "../../shared/kubeconfigs.ts";
+import { setRoot } from "../../shared/files/files.ts";
+import { CERTS, type KeyAlgorithm } from "../../shared/pki/certs.ts";
+import { ensureMany } from "../../shared/pki/ensure-pki.ts";
+import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "../facts.ts";
 
 const [dir = "", kubernetesVersion = "", keyAlgorithm = ""] = process.argv.slice(2);

@@ -12,11 +12,11 @@ import { join } from "node:path";
 import { X509Certificate } from "@peculiar/x509";
 import { parse, stringify } from "yaml";
 import { $ } from "zx";
-import { algorithmOf } from "../../shared/certificate.ts";
-import { CERTS, type ClusterFacts, KEY_ALGORITHMS, type KeyAlgorithm, minorOf } from "../../shared/certs.ts";
-import { ensureMany } from "../../shared/ensure-pki.ts";
-import { setRoot } from "../../shared/files.ts";
-import { kubeconfigRows } from "../../shared/kubeconfigs.ts";
+import { setRoot } from "../../shared/files/files.ts";
+import { algorithmOf } from "../../shared/pki/certificate.ts";
+import { CERTS, type ClusterFacts, KEY_ALGORITHMS, type KeyAlgorithm, minorOf } from "../../shared/pki/certs.ts";
+import { ensureMany } from "../../shared/pki/ensure-pki.ts";
+import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "../facts.ts";
 
 /** File name → field → value; what kubeadm and we are compared by. */

@@ -7,10 +7,10 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
+import { inParallel, KubeApi } from "../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../shared/cluster.ts";
-import { inParallel, KubeApi } from "../../shared/kube-api.ts";
-import { KUBELET_PORT } from "../../shared/kubelet-port.ts";
-import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/serving-csrs.ts";
+import { KUBELET_PORT } from "../../shared/nodes/kubelet-port.ts";
+import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/nodes/serving-csrs.ts";
 
 /** How a process beside the benchmark reaches its API; a file, as a key stands in it. */
 export interface LabFile {
@@ -24,6 +24,9 @@ const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const WIDTH = 50;
 const RENEW_MS = 10_000;
+
+/** Renewals at the same time: real kubelets are spread over the ten seconds. */
+const RENEWALS = 5;
 
 /** The nodes as etcd knew them before. */
 export function pretendNodes(count: number): KnownNode[] {
@@ -66,13 +69,18 @@ async function main() {
     await askForServing(lab, node.name, node, keys);
   });
   await inParallel(nodes, WIDTH, (node) => api.create(LEASES, { metadata: { name: node.name }, spec: leaseSpec(node) }));
-  setInterval(() => renewAll(api, nodes), RENEW_MS);
+  let renewing = false;
+  setInterval(() => {
+    if (renewing) return;
+    renewing = true;
+    renewAll(api, nodes).finally(() => (renewing = false));
+  }, RENEW_MS);
   console.log("asked");
   await serveWhatIsIssued(api, nodes, await pemOf(keys.privateKey));
 }
 
 function renewAll(api: KubeApi, nodes: KnownNode[]) {
-  return inParallel(nodes, WIDTH, (node) => api.patch(`${LEASES}/${node.name}`, { spec: leaseSpec(node) }));
+  return inParallel(nodes, RENEWALS, (node) => api.patch(`${LEASES}/${node.name}`, { spec: leaseSpec(node) }));
 }
 
 function leaseSpec({ name }: KnownNode) {

@@ -1,4 +1,5 @@
-import { controlPlaneGone, followRunbook, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { controlPlaneGone, followRunbook, masterSamples, note, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
 
 const TAGS = ["all-lost", "new-cas", "several-masters"];
 
@@ -21,3 +22,21 @@ export const haAllLost: Scenario = {
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
   ],
 };
+
+/** Two masters are well, the third is wiped: it gets the keys from them, and nobody else notices. */
+export const oneWiped: Scenario = {
+  ...haAllLost,
+  name: "one-wiped",
+  title: "rm -rf /etc/kubernetes on one master of three; then RUNBOOK.md, with the keys of the others",
+  lines: [
+    { title: "Delete /etc/kubernetes on the third master", run: (scene) => wreck(scene, scene.lab.masters.slice(2)) },
+    { title: "Its control plane dies", run: lastMasterGone },
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["old-cas", "several-masters"]) },
+  ],
+};
+
+async function lastMasterGone(scene: Scene) {
+  const gone = () => masterSamples(scene)[2]?.at(-1)?.api === false && masterSamples(scene)[2]?.at(-1)?.etcd === false;
+  await waitFor("the third master's control plane to go away", gone, { seconds: 120, hint: "is its kubelet running?" });
+  note(scene, "the third master is gone", workloadsLeft(scene));
+}

@@ -1,0 +1,142 @@
+/**
+ * What the cluster itself keeps about its CAs, and the rules that let an administrator and a joining kubelet in. Nobody else rewrites
+ * these objects when a CA changes (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo and phases/tlsbootstrap).
+ */
+import { stringify } from "yaml";
+import { readText } from "../files/files.ts";
+import type { Master } from "../master.ts";
+import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { type ClusterFacts, certPath, certRow, keyPath, minorOf } from "../pki/certs.ts";
+import { issueClient } from "../pki/issue.ts";
+import { clusterServer } from "../pki/kubeconfigs.ts";
+import { say } from "../run.ts";
+import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
+
+const RBAC = "/apis/rbac.authorization.k8s.io/v1";
+const JOINING = "system:bootstrappers:kubeadm:default-node-token";
+
+interface Binding {
+  name: string;
+  role: string;
+  subject: { kind: "Group" | "User"; name: string };
+  since?: number;
+}
+
+// biome-ignore format: a table
+const ADMINS: Binding[] = [
+  { name: "kubeadm:cluster-admins",                     role: "cluster-admin",                                                     subject: { kind: "Group", name: "kubeadm:cluster-admins" }, since: 29 },
+  { name: "kubeadm:kubelet-api-admin",                  role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" }, since: 37 },
+];
+
+// biome-ignore format: a table
+const BOOTSTRAP: Binding[] = [
+  { name: "kubeadm:kubelet-bootstrap",                  role: "system:node-bootstrapper",                                          subject: { kind: "Group", name: JOINING } },
+  { name: "kubeadm:node-autoapprove-bootstrap",         role: "system:certificates.k8s.io:certificatesigningrequests:nodeclient",     subject: { kind: "Group", name: JOINING } },
+  { name: "kubeadm:node-autoapprove-certificate-rotation", role: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", subject: { kind: "Group", name: "system:nodes" } },
+];
+
+/**
+ * Sees to it that admin.conf may do what it must. Its group gets its power from a binding since 1.29; where that is gone, it is made with
+ * a certificate of system:masters that lives in memory and for an hour.
+ */
+export async function ensureAdmins({ facts }: Master, api: KubeApi) {
+  const rows = ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion));
+  if (rows.length === 0) return;
+  try {
+    await ensureBindings(api, rows);
+  } catch (err) {
+    if (!(err instanceof ApiError && err.status === 403)) throw err;
+    say("admin.conf: its group has no rights yet");
+    await ensureBindings(await superUser(facts, api.server), rows);
+  }
+}
+
+/** The rules by which a kubelet with a bootstrap token may ask for a certificate, and by which it is approved. */
+export async function ensureBootstrapRules(api: KubeApi) {
+  await ensureBindings(api, BOOTSTRAP);
+}
+
+/** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
+export async function publishClusterInfo({ facts }: Master, api: KubeApi) {
+  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+  const kubeconfig = clusterInfoText(clusterServer(facts), caOf(facts));
+  const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
+  if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
+  // The signatures are of the old text: they go with it, and the controller-manager makes new ones for every token that may sign.
+  const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
+  if (now) await api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } });
+  else await api.create("/api/v1/namespaces/kube-public/configmaps", body);
+  say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(caOf(facts)).publicKeyHash}`);
+}
+
+/**
+ * kube-system/extension-apiserver-authentication: aggregated API servers trust what it holds. The API server only ever adds to it, so a
+ * lost CA would be trusted until it expires.
+ */
+export async function cleanFrontProxy({ facts }: Master, api: KubeApi) {
+  const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+  const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
+  if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
+  const wanted = {
+    "client-ca-file": caOf(facts),
+    "requestheader-client-ca-file": readText(certPath(certRow("front-proxy-ca"), facts.certificatesDir))!,
+  };
+  const dead = Object.entries(wanted).filter(([key, pem]) => !sameCertificates(now.data?.[key] ?? "", pem));
+  if (dead.length === 0) return say("extension-apiserver-authentication: kept");
+  await api.patch(path, { data: wanted });
+  say(`extension-apiserver-authentication: only today's CAs (${dead.map(([key]) => key).join(", ")} held others)`);
+}
+
+function sameCertificates(one: string, other: string): boolean {
+  const prints = (text: string) =>
+    certificatesIn(text)
+      .map((pem) => pem.replace(/\s/g, ""))
+      .sort()
+      .join();
+  return prints(one) === prints(other);
+}
+
+async function ensureBindings(api: KubeApi, rows: Binding[]) {
+  for (const { name, role, subject } of rows) {
+    const path = `${RBAC}/clusterrolebindings/${name}`;
+    if (await api.find(path)) continue;
+    const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
+    const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
+    await api.create(`${RBAC}/clusterrolebindings`, {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef,
+      subjects,
+    });
+    say(`ClusterRoleBinding ${name}: was missing, made`);
+  }
+}
+
+async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> {
+  const ca = { cert: caOf(facts), key: readText(keyPath(certRow("ca"), facts.certificatesDir))! };
+  const user = { cn: "kube-pki-repair", o: "system:masters" };
+  const pair = await issueClient(user, ca, { ...facts, certificateValidityHours: 1 });
+  return new KubeApi({ server, ca: ca.cert, ...pair });
+}
+
+function caOf(facts: ClusterFacts): string {
+  return readText(certPath(certRow("ca"), facts.certificatesDir))!;
+}
+
+/** As kubeadm writes it: one cluster without a name, no user. */
+function clusterInfoText(server: string, ca: string): string {
+  const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
+  return stringify(
+    {
+      apiVersion: "v1",
+      clusters: [{ cluster, name: "" }],
+      contexts: null,
+      "current-context": "",
+      kind: "Config",
+      preferences: {},
+      users: null,
+    },
+    { lineWidth: 0, indentSeq: false },
+  );
+}

@@ -1,0 +1,191 @@
+/** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
+import { Fail } from "../fail.ts";
+import type { Kubeconfig } from "../pki/kubeconfigs.ts";
+
+/** An object as the API gives it; what a script reads further in, it says with its own type. */
+export interface KubeObject {
+  apiVersion?: string;
+  kind?: string;
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid?: string;
+    resourceVersion?: string;
+    creationTimestamp?: string;
+    deletionTimestamp?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string; controller?: boolean }[];
+  };
+}
+
+/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence. */
+export class ApiError extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Kinds of body a PATCH can have; the names stand for their media types. */
+const PATCH_TYPES = {
+  merge: "application/merge-patch+json",
+  strategic: "application/strategic-merge-patch+json",
+  json: "application/json-patch+json",
+} as const;
+
+/** How long one request may take, in milliseconds. */
+const REQUEST_TIMEOUT = 10_000;
+
+/** Objects in one page of a list. */
+const PAGE = 500;
+
+export class KubeApi {
+  readonly server: string;
+  readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
+  readonly #headers: Record<string, string>;
+
+  /** @param options `ca` undefined: the server's certificate is not checked. Only for reading what is then proved in another way. */
+  constructor(options: {
+    server: string;
+    ca: string | undefined;
+    cert?: string | undefined;
+    key?: string | undefined;
+    token?: string | undefined;
+    /** More headers for every request. */
+    headers?: Record<string, string>;
+  }) {
+    const { server, ca, cert, key, token, headers } = options;
+    this.server = server.replace(/\/$/, "");
+    this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };
+    this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  }
+
+  /** The client a kubeconfig describes; `server` replaces the kubeconfig's own. */
+  static from(kubeconfig: Kubeconfig, server?: string): KubeApi {
+    const { caPem: ca, clientCertPem: cert, clientKeyPem: key, token } = kubeconfig;
+    return new KubeApi({ server: server ?? kubeconfig.server, ca, cert, key, token });
+  }
+
+  /** One request. Errors: ApiError when the API says no; whatever fetch throws when it does not answer. */
+  async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
+    const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
+    if (!response.ok) throw await refusal(response, `${method} ${path}`);
+    const text = await response.text();
+    return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
+  }
+
+  get<T = KubeObject>(path: string) {
+    return this.request<T>("GET", path);
+  }
+
+  /** The object, or undefined where there is none. */
+  async find<T = KubeObject>(path: string): Promise<T | undefined> {
+    try {
+      return await this.get<T>(path);
+    } catch (err) {
+      if (err instanceof ApiError && err.status === 404) return undefined;
+      throw err;
+    }
+  }
+
+  /**
+   * A collection in pages of 500, so that a large one is never here as a whole. All pages are of one moment, `version`. Errors: ApiError
+   * 410 where reading took so long (minutes) that this moment is forgotten.
+   */
+  async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
+    for (let token = ""; ; ) {
+      const next = token ? `&continue=${encodeURIComponent(token)}` : "";
+      const page = await this.get<{ items: T[] | null; metadata: { continue?: string; resourceVersion: string } }>(
+        withQuery(path, `limit=${PAGE}${next}`),
+      );
+      yield { items: page.items ?? [], version: page.metadata.resourceVersion };
+      token = page.metadata.continue ?? "";
+      if (!token) return;
+    }
+  }
+
+  /** All items of a collection, one after the other. */
+  async *items<T = KubeObject>(path: string): AsyncGenerator<T> {
+    for await (const { items } of this.pages<T>(path)) yield* items;
+  }
+
+  /** All items of a collection at once; for those that stay small as the cluster grows. */
+  async list<T = KubeObject>(path: string): Promise<T[]> {
+    return await Array.fromAsync(this.items<T>(path));
+  }
+
+  /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
+  async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
+    const response = await this.#fetch("GET", path, undefined, "", signal);
+    if (!response.ok || !response.body) throw await refusal(response, `GET ${path}`);
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of response.body) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop()!;
+      for (const line of lines) if (line) yield JSON.parse(line) as T;
+    }
+  }
+
+  create<T = KubeObject>(path: string, object: unknown) {
+    return this.request<T>("POST", path, object);
+  }
+
+  replace<T = KubeObject>(path: string, object: unknown) {
+    return this.request<T>("PUT", path, object);
+  }
+
+  patch<T = KubeObject>(path: string, body: unknown, type: keyof typeof PATCH_TYPES = "merge") {
+    return this.request<T>("PATCH", path, body, PATCH_TYPES[type]);
+  }
+
+  delete(path: string, options: unknown = {}) {
+    return this.request<unknown>("DELETE", path, options);
+  }
+
+  /** Whether `/readyz` says ok. Errors: as `request`. */
+  async ready(): Promise<boolean> {
+    return (await this.get<string>("/readyz")) === "ok";
+  }
+
+  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+    return fetch(this.server + path, {
+      method,
+      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      tls: this.#tls,
+      signal,
+    });
+  }
+}
+
+/** Runs `action` over all items, `width` at a time. The first error ends it. */
+export async function inParallel<T>(items: readonly T[], width: number, action: (item: T) => Promise<unknown>) {
+  const queue = items.values();
+  const worker = async () => {
+    for (const item of queue) await action(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
+}
+
+/** A path with one more thing to ask. */
+export function withQuery(path: string, query: string): string {
+  return `${path}${path.includes("?") ? "&" : "?"}${query}`;
+}
+
+/** An API error as a stop that an operator can act on. */
+export function apiFail(what: string, err: unknown, hint: string): Fail {
+  return new Fail(`Cannot ${what}: ${err instanceof Error ? err.message : String(err)}`, { hint, cause: err });
+}
+
+async function refusal(response: Response, request: string): Promise<ApiError> {
+  return new ApiError(response.status, statusMessage(await response.text()) ?? `${request}: HTTP ${response.status}`);
+}
+
+function statusMessage(text: string): string | undefined {
+  if (!text.startsWith("{")) return text.trim() || undefined;
+  return (JSON.parse(text) as { message?: string }).message;
+}

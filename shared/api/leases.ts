@@ -1,0 +1,82 @@
+/** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
+import { madeAt } from "../pki/certificate.ts";
+import { say } from "../run.ts";
+import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { watch } from "./watch.ts";
+
+/** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
+const FRESH_MS = 60_000;
+
+interface Lease extends KubeObject {
+  spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
+}
+
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
+const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
+
+/** From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another. */
+export function provingSince(caPem: string): Date {
+  return new Date(Math.max(madeAt(caPem).getTime(), Date.now() - FRESH_MS));
+}
+
+/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
+export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
+  return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
+}
+
+/** When each kubelet last renewed its Lease, by node name. */
+export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
+  const renewals = new Map<string, Date>();
+  for await (const lease of api.items<Lease>(NODE_LEASES)) renewals.set(lease.metadata.name, renewed(lease));
+  return renewals;
+}
+
+/** The names of the nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<string> {
+  const made = madeAt(caPem).getTime();
+  for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
+    const time = renewed(object).getTime();
+    if (type !== "DELETED" && time >= made && time >= Date.now() - FRESH_MS) yield object.metadata.name;
+  }
+}
+
+/** The holder of a leader's Lease if it renewed it after `since`, for instance `cp1_1b2c…`. */
+export async function leaderSince(api: KubeApi, name: string, since: Date): Promise<string | undefined> {
+  const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
+  return lease && renewed(lease) > since ? lease.spec.holderIdentity : undefined;
+}
+
+/**
+ * Removes a leader's Lease whose holder is known to have ended, so that the next one need not wait until it runs out. Someone who took it
+ * over in this moment keeps it.
+ */
+export async function dropLease(api: KubeApi, name: string, holder: string) {
+  const path = `${LEASES}/kube-system/leases/${name}`;
+  const lease = await api.find<Lease>(path);
+  if (!lease || lease.spec.holderIdentity !== holder) return;
+  try {
+    await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
+    say(`Lease ${name}: dropped, its holder "${holder}" is no more`);
+  } catch (err) {
+    if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
+    say(`Lease ${name}: taken over already`);
+  }
+}
+
+/**
+ * Removes leader Leases of holders that are surely dead, so that the new controller-manager and scheduler need not watch them for another
+ * 15 to 20 s: those that ran out, and those of this host's processes from before `since`, when its control plane was started anew.
+ */
+export async function dropDeadLeaders(api: KubeApi, { hostName, since }: { hostName: string; since: Date }) {
+  for (const name of ["kube-controller-manager", "kube-scheduler"]) {
+    const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
+    if (!lease) continue;
+    const ranOut = renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 < Date.now();
+    const ownAndOld = lease.spec.holderIdentity?.startsWith(`${hostName}_`) && renewed(lease) < since;
+    if (ranOut || ownAndOld) await dropLease(api, name, lease.spec.holderIdentity ?? "");
+  }
+}
+
+function renewed(lease: Lease | undefined): Date {
+  return new Date(lease?.spec.renewTime ?? 0);
+}

@@ -1,0 +1,76 @@
+/**
+ * Follows a collection of the API as its own controllers do: everything that is there, then every change, over any number of connections.
+ * Nothing is kept but the place in history. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+ */
+
+import { waitFor } from "../run.ts";
+import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+
+/** LISTED: it was there when the list was read. After a gap in history everything is listed again, so one object may come twice. */
+export interface Change<T> {
+  type: "LISTED" | "ADDED" | "MODIFIED" | "DELETED";
+  object: T;
+}
+
+interface Status {
+  code?: number;
+  message?: string;
+}
+
+type Event<T> = Change<T> | { type: "BOOKMARK"; object: KubeObject } | { type: "ERROR"; object: Status };
+
+/** The API server ends a connection after so many seconds; one that has not ended a while later is dead. */
+const CONNECTION_SECONDS = 30;
+const DEAD_AFTER_SECONDS = 45;
+
+/** Milliseconds between two connections, so that a server that closes each one at once is not overrun. */
+const BETWEEN = 500;
+
+/** The changes of a collection until `signal` aborts. Errors: ApiError where the API says no; Fail where it is away for two minutes. */
+export async function* watch<T extends KubeObject>(api: KubeApi, path: string, signal: AbortSignal): AsyncGenerator<Change<T>> {
+  const place: { version?: string | undefined } = {};
+  while (!signal.aborted) {
+    const begun = Date.now();
+    try {
+      if (place.version === undefined) yield* listed<T>(api, path, place);
+      yield* changes<T>(api, path, place, signal);
+    } catch (err) {
+      if (signal.aborted) return;
+      if (err instanceof ApiError && err.status === 410) place.version = undefined;
+      else if (err instanceof ApiError && err.status < 500 && err.status !== 429) throw err;
+    }
+    await waitFor("the API server to answer again", async () => signal.aborted || (Date.now() > begun + BETWEEN && (await api.ready())), {
+      seconds: 120,
+      hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
+    });
+  }
+}
+
+async function* listed<T extends KubeObject>(
+  api: KubeApi,
+  path: string,
+  place: { version?: string | undefined },
+): AsyncGenerator<Change<T>> {
+  let last: string | undefined;
+  for await (const { items, version } of api.pages<T>(path)) {
+    for (const object of items) yield { type: "LISTED", object };
+    last = version;
+  }
+  place.version = last;
+}
+
+/** One connection. Bookmarks move the place on where nothing else happens, so that it stays within what the server remembers. */
+async function* changes<T extends KubeObject>(
+  api: KubeApi,
+  path: string,
+  place: { version?: string | undefined },
+  signal: AbortSignal,
+): AsyncGenerator<Change<T>> {
+  const query = `watch=true&allowWatchBookmarks=true&resourceVersion=${place.version}&timeoutSeconds=${CONNECTION_SECONDS}`;
+  const ending = AbortSignal.any([signal, AbortSignal.timeout(DEAD_AFTER_SECONDS * 1000)]);
+  for await (const event of api.stream<Event<T>>(withQuery(path, query), ending)) {
+    if (event.type === "ERROR") throw new ApiError(event.object.code ?? 500, event.object.message ?? "the watch was ended");
+    place.version = event.object.metadata.resourceVersion;
+    if (event.type !== "BOOKMARK") yield event;
+  }
+}

@@ -1,0 +1,58 @@
+/** Every member of etcd, not only this master's: in stacked clusters each API server serves what its own member holds. */
+
+import { Fail } from "../fail.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import { act, say } from "../run.ts";
+import { etcdClient } from "./identity.ts";
+import type { EtcdClient } from "./live.ts";
+import type { Sister } from "./sisters.ts";
+
+/**
+ * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by
+ * etcd's own hash at a common revision). Members in `without` are left out.
+ * Errors: Fail that names the first one that does not.
+ */
+export async function proveMembers(
+  own: EtcdClient,
+  facts: ClusterFacts,
+  options: { sisters: readonly Sister[]; without: readonly string[] },
+) {
+  const { clusterId } = await own.status();
+  for (const { name, host } of options.sisters.filter((sister) => !options.without.includes(sister.name))) {
+    const status = await answerOf(name, () => etcdClient(facts, host)!.status());
+    if (status.clusterId !== clusterId) {
+      throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
+        hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
+      });
+    }
+    const { revision } = await own.status();
+    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(name, () => etcdClient(facts, host)!.hashAt(revision))]);
+    if (here !== there) {
+      throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
+        hint: "do not go on; restore one of them from the other: RUNBOOK 1",
+      });
+    }
+    say(`${name}: same cluster, the same keys at revision ${revision}`);
+  }
+}
+
+/** Takes members out that are lost for good, so that a new machine can take their place. What is out already is no error. */
+export async function removeMembers(own: EtcdClient, names: readonly string[]) {
+  const members = await own.members();
+  for (const name of names) {
+    const member = members.find((candidate) => candidate.name === name);
+    if (!member) say(`${name}: is no member of etcd any more`);
+    else await act(`${name}: taken out of etcd's members`, () => own.removeMember(member.id));
+  }
+}
+
+async function answerOf<T>(name: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (err) {
+    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, {
+      hint: `part 1 there first; if ${name} is lost for good: ./bunw scripts/02-control-plane.ts --without ${name}`,
+      cause: err,
+    });
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
+ * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
+ */
+
+import type { Identity } from "../cluster.ts";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { decodeObject } from "../k8s/storage.ts";
+import { endpointUrl } from "../pki/addresses.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import { registryPrefix } from "../static-pods/manifests.ts";
+import type { EtcdData } from "./data.ts";
+import { EtcdClient } from "./live.ts";
+
+/** A client of the etcd on this master, with the health check's certificate from disk; undefined where that is not there. */
+export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
+  const pki = `${facts.certificatesDir}/etcd`;
+  const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
+  return ca && cert && key ? new EtcdClient(endpointUrl(host, 2379), { ca, cert, key }) : undefined;
+}
+
+/**
+ * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
+ * Errors: Fail with the first difference; nothing is written by it.
+ */
+export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: Identity): Promise<string[]> {
+  const status = await client.status();
+  const members = await client.members();
+  const keys = await client.keys();
+  const lost = lastingKeys(data).filter((key) => !keys.has(key));
+
+  if (keys.size === 0 || lost.length > before.keyCount / 2) {
+    const nodes = `${registryPrefix(data)}/minions/`;
+    throw differs(`${keys.size} keys, was ${before.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`);
+  }
+  if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
+  if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
+  const strangers = members.filter((member) => !before.members.some(({ id }) => id === member.id));
+  if (strangers.length > 0) throw differs(`a member "${strangers[0]?.name}" that was not there`);
+  const deleted = await proveDeleted(client, lost, data);
+  const nodes = await proveUids(client, data, before);
+
+  const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
+  return [
+    `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${before.members.length} members`,
+    `same cluster, revision ${status.revision} (was ${before.revision}), ${before.keyCount - lost.length} of ${before.keyCount} keys${deleted}`,
+    `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
+  ];
+}
+
+/**
+ * Keys that are not there any more: another member may have known of their deletion, or the cluster has gone on since. etcd itself says
+ * whether they were there at the revision that was read, as long as that is not compacted away.
+ */
+async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
+  for (const key of lost) {
+    const there = await client.wasThere(key, data.committed.revision);
+    if (there === "compacted") return ` (${lost.length} deleted since)`;
+    if (!there) throw differs(`${lost.length} keys are missing, for instance "${key}"`);
+  }
+  return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
+}
+
+/** Keys that must be there whatever time has passed: those under no lease. */
+function lastingKeys(data: EtcdData): string[] {
+  return data
+    .list("")
+    .filter((kv) => kv.lease === 0n)
+    .map((kv) => kv.key);
+}
+
+/** Returns how many Nodes have their UIDs; those that were deleted since do not count. */
+async function proveUids(client: EtcdClient, data: EtcdData, before: Identity): Promise<number> {
+  const prefix = registryPrefix(data);
+  if (!(await hasUid(client, `${prefix}/namespaces/kube-system`, before.kubeSystemUid)))
+    throw differs("the namespace kube-system is missing");
+  let nodes = 0;
+  for (const [name, uid] of Object.entries(before.nodeUids)) if (await hasUid(client, `${prefix}/minions/${name}`, uid)) nodes++;
+  return nodes;
+}
+
+async function hasUid(client: EtcdClient, key: string, uid: string): Promise<boolean> {
+  const value = await client.get(key);
+  if (!value) return false;
+  const object = decodeObject(value) as { metadata?: { uid?: string } };
+  if (object.metadata?.uid !== uid) throw differs(`"${key}" has the UID "${object.metadata?.uid}", was "${uid}"`);
+  return true;
+}
+
+function differs(what: string): Fail {
+  return new Fail(`etcd answers, but it is not the one from before: ${what}`, {
+    hint:
+      "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
+      'folder that step 1.1 read, then RUNBOOK 1, "If etcd comes up empty"',
+  });
+}

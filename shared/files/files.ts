@@ -1,0 +1,241 @@
+/**
+ * Reading and writing files of a node, so that a cut at any moment leaves the old file or the new one, never half of one.
+ *
+ * Every path is the node's own (`/etc/kubernetes/pki/ca.crt`), below the root that `setRoot` names. In a dry run nothing is written:
+ * writes go into an overlay that later reads see. Content is never printed. All of it is synchronous: the files are small, and their
+ * order on disk is the point.
+ */
+import * as fs from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { mode as run, say } from "../run.ts";
+import { lookUp, namesBelow, note } from "./overlay.ts";
+import { contentPath, hostEntry, hostPath } from "./root.ts";
+
+export { hostEntry, hostPath, setRoot } from "./root.ts";
+
+/** `mode` is the permission bits (0o600), `size` is in bytes. */
+export interface FileInfo {
+  kind: "file" | "dir" | "link" | "other";
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  modified: Date;
+}
+
+export interface WriteOptions {
+  /** Permission bits. Without it an existing file keeps its own, and a new one gets 0600. */
+  mode?: number | undefined;
+  /** Said in brackets after the path: `wrote PATH (note)`. Never a secret. */
+  note?: string | undefined;
+  /** Permission bits of parent folders that have to be made. Default 0755. */
+  folderMode?: number | undefined;
+}
+
+export function exists(path: string): boolean {
+  return stat(path) !== undefined;
+}
+
+/** Follows links; undefined where there is nothing, or a link to nothing. Fails where it may not look. */
+export function stat(path: string): FileInfo | undefined {
+  const place = lookUp(contentPath(path));
+  if (place.kind === "file") return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, modified: new Date() };
+  const info = place.kind === "disk" ? attempt("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
+  if (info) return fileInfo(info);
+  if (![...namesBelow(contentPath(path)).values()].includes(true)) return undefined;
+  return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, modified: new Date() };
+}
+
+/** The bytes, or undefined where there is no such file. Fails where it may not read. */
+export function readBytes(path: string): Uint8Array | undefined {
+  const place = lookUp(contentPath(path));
+  if (place.kind === "file") return place.bytes;
+  return place.kind === "gone" ? undefined : attempt("read", path, () => fs.readFileSync(hostPath(place.path)));
+}
+
+/** The text, or undefined where there is no such file. Fails where it may not read. */
+export function readText(path: string): string | undefined {
+  const bytes = readBytes(path);
+  return bytes && Buffer.from(bytes).toString("utf8");
+}
+
+/** The names in a folder, sorted; none where there is no such folder. */
+export function list(folder: string): string[] {
+  const place = lookUp(contentPath(folder));
+  const onDisk = place.kind === "disk" ? attempt("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
+  const names = new Set(onDisk);
+  for (const [name, there] of namesBelow(contentPath(folder))) there ? names.add(name) : names.delete(name);
+  return [...names].sort();
+}
+
+/**
+ * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `PATH: kept` where content and mode are equal already,
+ * and returns whether it wrote.
+ *
+ * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its manifests folder) and is on disk
+ * before it gets the name. An existing file's owner is kept. A link is kept as well: the file it points to is replaced; a link to
+ * nothing is refused, because what it stood for (a mount, say) may come back.
+ */
+export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
+  const pending = prepare(path, content, options);
+  pending?.commit();
+  return pending !== undefined;
+}
+
+/**
+ * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first one gets its name: a full disk,
+ * or a folder that cannot be written, changes none. Returns the paths it wrote.
+ */
+export function writeTogether(files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[]): string[] {
+  const pending: Pending[] = [];
+  try {
+    for (const { path, content, ...options } of files) {
+      const one = prepare(path, content, options);
+      if (one) pending.push(one);
+    }
+  } catch (err) {
+    for (const { discard } of pending) discard();
+    throw err;
+  }
+  for (const { commit } of pending) commit();
+  return pending.map(({ path }) => path);
+}
+
+/** A write whose content lies beside its place already. */
+interface Pending {
+  path: string;
+  commit: () => void;
+  discard: () => void;
+}
+
+function prepare(path: string, content: string | Uint8Array, options: WriteOptions): Pending | undefined {
+  const bytes = Buffer.from(content);
+  const old = stat(path);
+  if (old && old.kind !== "file") throw new Fail(`Cannot write ${path}: it is not a file`, { hint: `look at it with: ls -ld ${path}` });
+  const mode = options.mode ?? old?.mode ?? 0o600;
+  if (old && old.mode === mode && bytes.equals(readBytes(path)!)) {
+    say(`${path}: kept`);
+    return undefined;
+  }
+  const target = contentPath(path);
+  if (target !== resolve("/", path) && !old)
+    throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
+      hint: `bring ${target} back, or remove the link: rm ${path}`,
+    });
+  const said = `${path}${options.note ? ` (${options.note})` : ""}`;
+  if (run.dryRun) {
+    const commit = () => {
+      note(target, { kind: "file", bytes, mode });
+      say(`would write ${said}`);
+    };
+    return { path, commit, discard: () => undefined };
+  }
+  const host = hostPath(target);
+  const beside = attempt("write", path, () => writeBeside(host, bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true)!;
+  const discard = () => fs.rmSync(beside, { force: true });
+  const commit = () => {
+    attempt("write", path, () => renameInto(beside, host), true);
+    say(`wrote ${said}`);
+  };
+  return { path, commit, discard };
+}
+
+/** Removes a file or a link (not what it points to); says so, and returns whether there was one. */
+export function removeFile(path: string): boolean {
+  const host = hostEntry(path);
+  const place = lookUp(resolve("/", path));
+  const there = place.kind === "file" || (place.kind === "disk" && attempt("look at", path, () => fs.lstatSync(host)) !== undefined);
+  if (!there) return false;
+  if (run.dryRun) note(resolve("/", path), { kind: "gone" });
+  else attempt("remove", path, () => removeEntry(host), true);
+  say(`${run.dryRun ? "would remove" : "removed"} ${path}`);
+  return true;
+}
+
+/** Makes what was renamed, made or removed in a folder (of this machine) survive a power cut. */
+export function syncFolder(hostFolder: string) {
+  const fd = fs.openSync(hostFolder, fs.constants.O_RDONLY);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Makes a folder (of this machine) and its parents with `mode`, whatever the umask; those that exist stay as they are. */
+export function makeFolder(hostFolder: string, mode: number) {
+  if (fs.existsSync(hostFolder)) return;
+  makeFolder(dirname(hostFolder), mode);
+  fs.mkdirSync(hostFolder, { mode });
+  fs.chmodSync(hostFolder, mode);
+  syncFolder(dirname(hostFolder));
+}
+
+/** `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's reason otherwise. */
+export function attempt<T>(verb: string, path: string, action: () => T, must = false): T | undefined {
+  try {
+    return action();
+  } catch (err) {
+    const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+    if (!code || err instanceof Fail) throw err;
+    if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
+    const hint = code === "EACCES" || code === "EPERM" ? "run it as root" : `mend that, see: ls -ld ${path} ; df ${dirname(path)}`;
+    throw new Fail(`Cannot ${verb} ${path}: ${(err as Error).message}`, { hint, cause: err });
+  }
+}
+
+/** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */
+function writeBeside(
+  host: string,
+  bytes: Uint8Array,
+  { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
+): string {
+  makeFolder(dirname(host), folderMode);
+  const beside = join(dirname(host), `.${basename(host)}.${process.pid}.partial`);
+  removeLeftOvers(host);
+  try {
+    const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
+    try {
+      fs.writeFileSync(fd, bytes);
+      if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.())) fs.fchownSync(fd, old.uid, old.gid);
+      fs.fchmodSync(fd, mode);
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+    return beside;
+  } catch (err) {
+    fs.rmSync(beside, { force: true });
+    throw err;
+  }
+}
+
+function renameInto(beside: string, host: string) {
+  try {
+    fs.renameSync(beside, host);
+  } catch (err) {
+    fs.rmSync(beside, { force: true });
+    throw err;
+  }
+  syncFolder(dirname(host));
+}
+
+/** Copies beside `host` that a run left when it was cut off: ours, or those of processes that are no more. */
+function removeLeftOvers(host: string) {
+  const prefix = `.${basename(host)}.`;
+  for (const name of fs.readdirSync(dirname(host))) {
+    const pid = name.startsWith(prefix) && /^(\d+)\.partial$/.exec(name.slice(prefix.length))?.[1];
+    if (pid && (Number(pid) === process.pid || !fs.existsSync(`/proc/${pid}`))) fs.rmSync(join(dirname(host), name), { force: true });
+  }
+}
+
+function removeEntry(host: string) {
+  fs.unlinkSync(host);
+  syncFolder(dirname(host));
+}
+
+function fileInfo(info: fs.Stats): FileInfo {
+  const kind = info.isFile() ? "file" : info.isDirectory() ? "dir" : info.isSymbolicLink() ? "link" : "other";
+  return { kind, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, size: info.size, modified: info.mtime };
+}

@@ -1,0 +1,78 @@
+/**
+ * Where a node's paths are on this machine. The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to
+ * be read and written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as that node would
+ * follow them, so that none leads out to our own files.
+ */
+import { readlinkSync, realpathSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { clearOverlay } from "./overlay.ts";
+
+/** As the kernel: path_resolution(7). */
+const MAX_LINKS = 40;
+
+let root = resolve(process.env.KUBE_PKI_REPAIR_ROOT || "/");
+
+/** Whether the files looked at and written are not this machine's own. */
+export function isElsewhere(): boolean {
+  return root !== "/";
+}
+
+/** Reads and writes below `dir` from now on; a dry run's memory is emptied. */
+export function setRoot(dir: string) {
+  root = resolve(dir);
+  clearOverlay();
+}
+
+/** Where a node's path is on this machine, for whatever opens it itself. A dry run's writes are not there. */
+export function hostPath(path: string): string {
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: true }));
+}
+
+/** The same, but a link at the very end is not followed: for removing, renaming and copying the link itself. */
+export function hostEntry(path: string): string {
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: false }));
+}
+
+/** The node's path at which the content of `path` is: another one only where `path` is a link. It need not exist. */
+export function contentPath(path: string): string {
+  if (linkTarget(hostEntry(path)) === undefined) return resolve("/", path);
+  if (root !== "/") return follow(path, { last: true });
+  return realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), linkTarget(path)!);
+}
+
+function follow(path: string, { last }: { last: boolean }): string {
+  const pending = resolve("/", path).split("/").filter(Boolean);
+  let at = "/";
+  let links = 0;
+  while (pending.length > 0) {
+    const next = join(at, pending.shift()!);
+    const target = pending.length > 0 || last ? linkTarget(join(root, next)) : undefined;
+    if (target === undefined) {
+      at = next;
+      continue;
+    }
+    if (++links > MAX_LINKS)
+      throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, { hint: `look at it with: namei -l ${path}` });
+    pending.unshift(...target.split("/").filter(Boolean));
+    if (target.startsWith("/")) at = "/";
+  }
+  return at;
+}
+
+function linkTarget(host: string): string | undefined {
+  return orUndefined(() => readlinkSync(host), ["EINVAL", "ENOENT", "ENOTDIR"]);
+}
+
+function realpath(host: string): string | undefined {
+  return orUndefined(() => realpathSync(host), ["ENOENT", "ENOTDIR"]);
+}
+
+function orUndefined<T>(action: () => T, codes: string[]): T | undefined {
+  try {
+    return action();
+  } catch (err) {
+    if (err instanceof Error && "code" in err && codes.includes(String(err.code))) return undefined;
+    throw err;
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * One encrypted file in the age format (age-encryption.org/v1), so that Debian's `age` opens it and the other way round. All of it is
+ * decrypted in memory and authenticated before a byte of it is given out.
+ *
+ * age proves that a file is whole and unchanged, not who made it: whoever knows a recipient can encrypt to it.
+ */
+import { armor, Decrypter, Encrypter } from "age-encryption";
+import { Fail } from "../fail.ts";
+
+/** What a file is locked with: one passphrase, or any number of X25519 recipients (`age1…`). */
+export type Lock = { passphrase: string } | { recipients: readonly string[] };
+
+/** What opens it: the passphrase, or the text of an identity file. */
+export type Key = { passphrase: string } | { identityFile: string };
+
+const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";
+const VERSION = "age-encryption.org/v1\n";
+
+/** What age asks of the machine: 2^18, a second or so (its default; C2SP age.md). */
+export const SCRYPT_LOG_N = 18;
+
+/** Errors: Fail where a recipient is not one. */
+export async function seal(content: Uint8Array, lock: Lock, options: { scryptLogN?: number | undefined } = {}): Promise<Uint8Array> {
+  const encrypter = new Encrypter();
+  if ("recipients" in lock) for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
+  else {
+    encrypter.setScryptWorkFactor(options.scryptLogN ?? SCRYPT_LOG_N);
+    encrypter.setPassphrase(lock.passphrase);
+  }
+  return await encrypter.encrypt(content);
+}
+
+/** What was sealed. Errors: Fail where the key does not fit, or where the file is cut, changed, or no such file. */
+export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
+  const { raw, lockedWith } = readHeader(file);
+  const decrypter = new Decrypter();
+  if ("passphrase" in key) decrypter.addPassphrase(key.passphrase);
+  else for (const identity of identitiesIn(key.identityFile)) addIdentity(decrypter, identity);
+  try {
+    return await decrypter.decrypt(raw);
+  } catch (err) {
+    throw whyNot(err, lockedWith);
+  }
+}
+
+/** What a file asks for, told by its header. Errors: Fail where it is none of age's, or ends inside its header. */
+export function lockOf(file: Uint8Array): "passphrase" | "recipients" {
+  return readHeader(file).lockedWith;
+}
+
+/** Errors: Fail unless all of them are X25519 recipients. What might be a secret key is not repeated in the message. */
+export function recipientsIn(texts: readonly string[]): string[] {
+  const recipients = texts.flatMap((text) => text.split(",")).filter(Boolean);
+  for (const recipient of recipients) addRecipient(new Encrypter(), recipient);
+  return recipients;
+}
+
+function addRecipient(encrypter: Encrypter, recipient: string) {
+  const hint = "a recipient begins with age1 and is printed by: age-keygen -y IDENTITY-FILE";
+  if (/^AGE-SECRET-KEY/i.test(recipient)) throw new Fail("A secret key was given where a recipient belongs", { hint });
+  // X25519 only: the other kinds (age1pq1…, age1tag1…, plugins) are not opened by every age tool
+  if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) throw new Fail(`"${recipient}" is not an age recipient (X25519)`, { hint });
+  try {
+    encrypter.addRecipient(recipient);
+  } catch (err) {
+    throw new Fail(`"${recipient}" is not an age recipient: a letter in it is wrong`, { hint, cause: err });
+  }
+}
+
+/** The secret keys of an identity file as `age-keygen` writes it; lines with # are for the reader. */
+function identitiesIn(text: string): string[] {
+  const lines = text.split(/\r?\n/).map((line) => line.trim());
+  return lines.filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+/** Never with the line in the message: it is a secret. */
+function addIdentity(decrypter: Decrypter, identity: string) {
+  try {
+    decrypter.addIdentity(identity);
+  } catch (err) {
+    throw new Fail("The identity file holds something else than age secret keys", {
+      hint: "it is a file as age-keygen writes it; for SSH keys and encrypted identities use age itself: age -d -i FILE",
+      cause: err,
+    });
+  }
+}
+
+function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: "passphrase" | "recipients" } {
+  const raw = unarmored(file);
+  const text = Buffer.from(raw).toString("latin1");
+  if (!text.startsWith(VERSION)) {
+    throw new Fail("This is no file in the age format", {
+      hint: "is it the file that pack wrote? its first line is: age-encryption.org/v1",
+    });
+  }
+  const stanzas = [...text.split(/^--- /m, 1)[0]!.matchAll(/^-> (\S+)/gm)].map((match) => match[1]);
+  if (!/^--- /m.test(text) || stanzas.length === 0) throw damaged();
+  return { raw, lockedWith: stanzas.includes("scrypt") ? "passphrase" : "recipients" };
+}
+
+function unarmored(file: Uint8Array): Uint8Array {
+  const text = Buffer.from(file).toString("latin1");
+  if (!text.trimStart().startsWith(ARMOR)) return file;
+  try {
+    return armor.decode(text);
+  } catch (err) {
+    throw damaged(err);
+  }
+}
+
+/** The messages are age-encryption's own; the tests hold them against the pinned version. */
+function whyNot(err: unknown, lockedWith: "passphrase" | "recipients"): Fail {
+  const message = err instanceof Error ? err.message : String(err);
+  if (message.startsWith("no identity matched")) return wrongKey(lockedWith, err);
+  if (!message.includes("work factor")) return damaged(err);
+  return new Fail("The passphrase of this file would take too long to try: its work factor is above 2^20", {
+    hint: "was it made by somebody you know? age itself can open it: age -d FILE",
+    cause: err,
+  });
+}
+
+function wrongKey(lockedWith: "passphrase" | "recipients", cause: unknown): Fail {
+  if (lockedWith === "passphrase") {
+    return new Fail("The passphrase does not open this file", {
+      hint: "every letter counts; if it is surely right, the file's beginning is damaged: compare sha256sum with the original",
+      cause,
+    });
+  }
+  return new Fail("None of these identities opens this file: it was packed for others", {
+    hint: "which recipient was it packed for? age-keygen -y IDENTITY-FILE prints an identity's recipient",
+    cause,
+  });
+}
+
+function damaged(cause?: unknown): Fail {
+  return new Fail("The file is damaged: it was cut off or changed on its way", {
+    hint: "compare its sha256sum with the original's and carry it again; nothing was taken from it",
+    cause,
+  });
+}

@@ -1,0 +1,100 @@
+/** Nodes on their way back: what is kept of each, which is little as there may be thousands, and how it is told. */
+
+import type { KubeApi } from "../api/kube-api.ts";
+import type { KnownNode } from "../cluster.ts";
+import { count, FEW, Progress } from "../progress.ts";
+import { say } from "../run.ts";
+
+/** Milliseconds after which a port is asked again for the first time. */
+export const FIRST_PAUSE = 200;
+
+/** A node that is not back yet. */
+export interface Away {
+  node: KnownNode;
+  heard?: true;
+  /** Its request is approved; until it is issued its port has nothing new to show. */
+  approved?: true;
+  issuedAt?: number;
+  askedLast?: "other" | "unreachable";
+  asking?: true;
+  nextProbe: number;
+  pause: number;
+}
+
+export interface Return {
+  api: KubeApi;
+  /** Those to wait for, and those whose requests may be approved: all that etcd knew. */
+  expected: readonly KnownNode[];
+  known: readonly KnownNode[];
+  caPem: string;
+  /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
+  serving: boolean;
+  seconds: number;
+}
+
+export interface Returned {
+  back: number;
+  approved: number;
+  /** Names of requests that were left alone. */
+  refused: string[];
+  /** Nodes whose Lease and certificate are good and whose port cannot be reached from here. */
+  unreachable: string[];
+}
+
+export interface Scene extends Return {
+  byName: Map<string, KnownNode>;
+  away: Map<string, Away>;
+  refused: Set<string>;
+  approved: number;
+  issued: number;
+  probing: number;
+  unreachable: string[];
+  progress: Progress;
+  /** For what goes wrong beside the main course. */
+  failure: PromiseWithResolvers<never>;
+}
+
+export function setScene(options: Return): Scene {
+  const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
+  return {
+    ...options,
+    byName: new Map(options.known.map((node) => [node.name, node])),
+    away: new Map(options.expected.map(start)),
+    refused: new Set(),
+    approved: 0,
+    issued: 0,
+    probing: 0,
+    unreachable: [],
+    progress: new Progress("nodes back", options.expected.length),
+    failure: Promise.withResolvers<never>(),
+  };
+}
+
+export function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
+  if (!away.delete(node.name) || expected.length > FEW) return;
+  const said = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
+  progress.say(`${node.name}: ${said}   ${expected.length - away.size} / ${expected.length}`);
+}
+
+export function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {
+  if (!serving) return undefined;
+  return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
+}
+
+export function whyAway({ node, heard, askedLast }: Away): string {
+  if (!heard) return node.name;
+  return `${node.name} (heard, but its port 10250 ${askedLast === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
+}
+
+export function sayReturned(scene: Scene) {
+  const { expected, refused, unreachable } = scene;
+  if (expected.length > FEW)
+    say([`${count(expected.length)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
+  if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
+  if (unreachable.length > 0)
+    say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
+}
+
+export function listed(names: readonly string[]): string {
+  return `${names.slice(0, FEW).join(", ")}${names.length > FEW ? ` and ${names.length - FEW} more` : ""}`;
+}

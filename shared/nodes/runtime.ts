@@ -1,0 +1,79 @@
+/** The containers of this node, through crictl, which every kubeadm node of 1.24 to 1.31 has and later ones should. */
+import { $ } from "zx";
+import { Fail } from "../fail.ts";
+import { act, say } from "../run.ts";
+
+export interface Container {
+  id: string;
+  /** Its name in the pod, for instance `kube-apiserver`. */
+  name: string;
+  pod: string;
+  namespace: string;
+  running: boolean;
+  podId: string;
+}
+
+/** The static pods that kubeadm makes, by container name, in the order in which they depend on each other. */
+export const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
+
+/** All containers of the node, also those that ended. Errors: Fail where crictl is missing or the runtime does not answer. */
+export async function containers(endpoint: string): Promise<Container[]> {
+  const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as { containers: CriContainer[] | null };
+  return (containers ?? []).map((c) => ({
+    id: c.id,
+    name: c.metadata.name,
+    pod: c.labels?.["io.kubernetes.pod.name"] ?? "",
+    namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",
+    running: c.state === "CONTAINER_RUNNING",
+    podId: c.podSandboxId,
+  }));
+}
+
+/** Running containers of the control plane. */
+export async function controlPlaneContainers(endpoint: string): Promise<Container[]> {
+  return (await containers(endpoint)).filter((c) => c.running && isControlPlane(c));
+}
+
+/** Running containers that are not the control plane's: what must not change while the repair goes on. */
+export async function workloadContainers(endpoint: string): Promise<Container[]> {
+  return (await containers(endpoint)).filter((c) => c.running && !isControlPlane(c));
+}
+
+/**
+ * Stops exactly these containers at once. Without that a kube-apiserver whose etcd is gone lingers for more than a minute in its graceful
+ * shutdown, and a restarted kubelet starts no new one as long as it does (measured: 70 s instead of 11 s).
+ */
+export async function stopContainers(endpoint: string, list: readonly Container[]) {
+  if (list.length === 0) return say("old control plane: nothing of it is running");
+  for (const container of list) {
+    await act(
+      `${container.name}: stopped`,
+      () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`,
+    );
+  }
+}
+
+interface CriContainer {
+  id: string;
+  podSandboxId: string;
+  metadata: { name: string };
+  labels?: Record<string, string>;
+  state: string;
+}
+
+function isControlPlane(container: Container) {
+  return container.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(container.name);
+}
+
+async function crictl(endpoint: string, args: string[]): Promise<unknown> {
+  const output = await $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
+  if (output.exitCode === 0) return JSON.parse(output.stdout);
+  if (output.exitCode === 127 || /not found/.test(output.stderr)) {
+    throw new Fail("Cannot look at the containers: crictl is missing", {
+      hint: "install the package cri-tools, or copy the crictl binary into PATH",
+    });
+  }
+  throw new Fail(`Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`, {
+    hint: "systemctl status containerd; the runtime has to run, it is not part of the damage",
+  });
+}

@@ -1,0 +1,129 @@
+/**
+ * A worker changes its trust: the new CA, a bootstrap kubeconfig, and the kubelet does the rest itself (TLS bootstrapping). Its
+ * configuration is not touched, unlike by `kubeadm join`, and if it fails, the files from before come back.
+ */
+import { dirname } from "node:path";
+import { parse } from "yaml";
+import { $ } from "zx";
+import { ApiError, KubeApi } from "../api/kube-api.ts";
+import { leaseRenewed } from "../api/leases.ts";
+import { Fail } from "../fail.ts";
+import { copyTree, moveAside } from "../files/file-tree.ts";
+import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { newRescue } from "../rescue.ts";
+import { act, mode, say, waitFor } from "../run.ts";
+import { dropClientPems, dropForeignServing, trusted } from "./kubelet.ts";
+import type { Node } from "./node.ts";
+import { workloadContainers } from "./runtime.ts";
+
+/** What was saved of a worker before its trust was changed. */
+export interface SavedTrust {
+  dir: string;
+  files: { path: string; existed: boolean }[];
+  /** Ids of running containers, to be the same afterwards. */
+  containers: string[];
+}
+
+/**
+ * The cluster's CA in PEM. It is read from cluster-info without trust, and trusted only if its public key has the fingerprint that came by
+ * another way, and if the API server's own certificate is signed by it (kubeadm's discovery/token).
+ */
+export async function fetchClusterCa(server: string, hash: string): Promise<string> {
+  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+  const hint = "is the address right and reachable from here (curl -k SERVER/readyz)? Has part 2 been through on the master?";
+  const info = await asking(`read cluster-info from "${server}"`, hint, () =>
+    new KubeApi({ server, ca: undefined }).get<{ data: { kubeconfig: string } }>(path),
+  );
+  const { clusters } = parse(info.data.kubeconfig) as { clusters: { cluster: { "certificate-authority-data": string } }[] };
+  const ca = Buffer.from(clusters[0]?.cluster["certificate-authority-data"] ?? "", "base64").toString();
+  const match = certificatesIn(ca).find((pem) => certInfo(pem).publicKeyHash === hash);
+  if (!match) {
+    throw new Fail(
+      `The CA that "${server}" shows has the fingerprint "${certificatesIn(ca).map((pem) => certInfo(pem).publicKeyHash)}", not "${hash}"`,
+      {
+        hint: "nothing was changed. Paste the line anew from ./bunw scripts/03-workers.ts open; if it still differs, somebody else answers at that address",
+      },
+    );
+  }
+  await asking(
+    `reach "${server}" with that CA`,
+    "the API server's certificate is of another CA: run part 2 on the master that answers there",
+    () => new KubeApi({ server, ca: match }).get(path),
+  );
+  say(`${server}: serves with the CA ${hash}`);
+  return match;
+}
+
+/** Copies the kubelet's trust into a rescue folder, and writes down which containers run. */
+export async function saveTrust(node: Node): Promise<SavedTrust> {
+  const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = node.kubelet;
+  const { dir } = newRescue();
+  const paths = [kubeconfig, bootstrapKubeconfig, clientCaFile, dirname(clientPem)];
+  const files = paths.map((path) => ({ path, existed: exists(path) }));
+  for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
+  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
+  say(`${containers.length} containers run here, and go on`);
+  return { dir, files, containers };
+}
+
+/** Writes the new trust and lets the kubelet bootstrap with it. */
+export async function swapTrust(node: Node, trust: { server: string; ca: string; token: string }, saved: SavedTrust) {
+  const { kubelet } = node;
+  const aside = `${saved.dir}/aside`;
+  await act("kubelet: stopped (containers run on without it)", () => $({ quiet: true })`systemctl stop kubelet`);
+  writeFile(kubelet.clientCaFile, trust.ca, { mode: 0o644 });
+  if (exists(kubelet.kubeconfig)) moveAside(kubelet.kubeconfig, aside);
+  dropClientPems(node, aside);
+  dropForeignServing(node, trust.ca, aside);
+  writeFile(kubelet.bootstrapKubeconfig, bootstrapKubeconfig(trust), { mode: 0o600, note: "used once, removed below" });
+  await act("kubelet: started", () => $({ quiet: true })`systemctl start kubelet`);
+}
+
+/** The kubelet has a certificate of the CA, its Lease is renewed with it, and no container has ended. Removes the token's file. */
+export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
+  const { kubelet } = node;
+  const since = new Date();
+  const hint = "journalctl -u kubelet -n 50; on a master: kubectl get csr. Is a controller-manager running there (crictl ps)?";
+  await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
+    seconds: 120,
+    hint,
+  });
+  if (mode.dryRun) return;
+  say(`${kubelet.clientPem}: ${certInfo(readText(kubelet.clientPem)!).subject}`);
+  const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!, server);
+  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
+  say(`${node.name}: renewed its Lease with it`);
+  const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
+  const ended = saved.containers.filter((id) => !running.has(id));
+  say(
+    ended.length === 0
+      ? `all ${saved.containers.length} containers still run`
+      : `warning: ${ended.length} containers have ended meanwhile: ${ended.map((id) => id.slice(0, 13))}`,
+  );
+  if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
+}
+
+/** Puts the files from before back, as they were, and restarts the kubelet. */
+export async function rollBack(saved: SavedTrust) {
+  if (mode.dryRun) return;
+  console.error("\n== Roll back: this worker's files from before come back");
+  await act("kubelet: stopped", () => $({ quiet: true })`systemctl stop kubelet`);
+  for (const { path, existed } of saved.files) {
+    moveAside(path, `${saved.dir}/failed`);
+    if (existed) copyTree(`${saved.dir}/before${path}`, path);
+  }
+  await act("kubelet: started", () => $({ quiet: true })`systemctl start kubelet`);
+}
+
+async function asking<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (err) {
+    throw new Fail(`Cannot ${what}: ${err instanceof ApiError ? `HTTP ${err.status} ` : ""}${(err as Error).message}`, {
+      hint,
+      cause: err,
+    });
+  }
+}

@@ -1,0 +1,75 @@
+/** Names and addresses as kubeadm and Go's net package read and write them; IPv4 and IPv6. */
+import { isIP } from "node:net";
+import { Fail } from "../fail.ts";
+
+/** A certificate's alternative names. `ips` are in canonical text form (RFC 5952). */
+export interface Names {
+  dns: string[];
+  ips: string[];
+}
+
+/**
+ * Sorts entries into DNS names (sorted) and addresses (in their order), each once, as kubeadm's RemoveDuplicateAltNames does. What is
+ * neither an address, an RFC 1123 name nor a wildcard is left out, as in kubeadm.
+ */
+export function names(entries: string[]): Names {
+  const all = entries.map((entry) => entry.toLowerCase());
+  const dns = new Set(all.filter((entry) => !isIP(entry) && isDnsName(entry)));
+  return { dns: [...dns].sort(), ips: [...new Set(all.filter((entry) => isIP(entry)).map(canonicalIp))] };
+}
+
+/** An address in one form: "0:0:0:0:0:0:0:1" → "::1", "::ffff:10.0.0.1" → "10.0.0.1" (as Go, which stores that as IPv4). */
+export function canonicalIp(ip: string): string {
+  return textOf(ipBytes(ip));
+}
+
+/** The 4 or 16 bytes of an address, as in a certificate's iPAddress (RFC 5280 §4.2.1.6). */
+export function ipBytes(ip: string): Uint8Array {
+  if (isIP(ip) === 4) return Uint8Array.from(ip.split("."), Number);
+  if (isIP(ip) !== 6 || ip.includes("%"))
+    throw new Fail(`"${ip}" is not an IP address`, { hint: "mend the address in the facts this came from" });
+  const hex = new URL(`http://[${ip}]`).hostname.slice(1, -1);
+  const [left = [], right] = hex.split("::").map((side) => side.split(":").filter(Boolean));
+  const groups = right ? [...left, ...Array(8 - left.length - right.length).fill("0"), ...right] : left;
+  const bytes = Uint8Array.from(groups.flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff]));
+  const mapped = bytes.subarray(0, 12).every((byte, i) => byte === (i < 10 ? 0 : 0xff));
+  return mapped ? bytes.slice(12) : bytes;
+}
+
+/** The text of 4 or 16 address bytes. */
+export function textOf(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join(".");
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
+  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
+}
+
+/** Address number 1 of a CIDR: "10.96.0.0/12" → "10.96.0.1". kubeadm gives it to the API's own Service. */
+export function firstAddress(cidr: string): string {
+  const [ip = "", bits = ""] = cidr.split("/");
+  const size = isIP(ip) === 4 ? 32 : 128;
+  if (!isIP(ip) || !/^\d+$/.test(bits) || Number(bits) >= size) {
+    throw new Fail(`"${cidr}" is not a service subnet`, { hint: "give it as ADDRESS/BITS, for example 10.96.0.0/12" });
+  }
+  const bytes = ipBytes(ip).map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, Number(bits) - 8 * i))));
+  bytes[bytes.length - 1]! |= 1;
+  return textOf(bytes);
+}
+
+/** "api.example:6443" → "api.example", "[fd00::1]:6443" → "fd00::1", "fd00::1" → "fd00::1". */
+export function endpointHost(endpoint: string): string {
+  if (isIP(endpoint)) return endpoint;
+  return /^\[(.+)\](:\d+)?$/.exec(endpoint)?.[1] ?? endpoint.replace(/:\d+$/, "");
+}
+
+/** "https://api.example:6443"; the port of the endpoint goes before `port`. */
+export function endpointUrl(endpoint: string, port: number): string {
+  const own = isIP(endpoint) ? undefined : /:(\d+)$/.exec(endpoint)?.[1];
+  const host = endpointHost(endpoint);
+  return `https://${isIP(host) === 6 ? `[${host}]` : host}:${own ?? port}`;
+}
+
+/** RFC 1123 subdomain, with a wildcard as its first label or without. */
+function isDnsName(name: string): boolean {
+  const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+  return name.length <= 253 && new RegExp(`^(\\*\\.)?${label}(\\.${label})*$`).test(name);
+}

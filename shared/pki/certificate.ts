@@ -1,0 +1,161 @@
+/** What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are pki.ts's business. */
+import "reflect-metadata";
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
+import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
+import { Fail } from "../fail.ts";
+import { canonicalIp, type Names } from "./addresses.ts";
+import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
+
+export interface CertInfo {
+  /** RFC 4514-like text, in the order of the encoding: "O=system:nodes, CN=system:node:m1". */
+  subject: string;
+  issuer: string;
+  cn: string;
+  o: string[];
+  /** Hex, without leading zeros. */
+  serial: string;
+  notBefore: Date;
+  notAfter: Date;
+  isCa: boolean;
+  sans: Names;
+  usages: ("server" | "client")[];
+  /** "sha256:<hex of the SPKI's DER>", as kubeadm's --discovery-token-ca-cert-hash. */
+  publicKeyHash: string;
+  /** A KeyAlgorithm, or another such name ("RSA-1024", "ECDSA-P521", "ed25519"). */
+  algorithm: string;
+  /** This one certificate, when the text held several. */
+  pem: string;
+}
+
+/** RFC 5280 §4.2.1.12. */
+const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
+
+const CURVES: Record<string, string> = { prime256v1: "ECDSA-P256", secp384r1: "ECDSA-P384", secp521r1: "ECDSA-P521" };
+
+/** The first certificate of a text. Fails where there is none, or not a whole one. */
+export function certInfo(text: string): CertInfo {
+  const pem = certificatesIn(text)[0];
+  const cert = parse("certificate", () => new X509Certificate(pem ?? ""));
+  const eku = cert.getExtension(ExtendedKeyUsageExtension)?.usages ?? [];
+  const key = publicKeyOf(pem!);
+  return {
+    subject: cert.subject,
+    issuer: cert.issuer,
+    cn: cert.subjectName.getField("CN")[0] ?? "",
+    o: cert.subjectName.getField("O"),
+    serial: cert.serialNumber.replace(/^0+(?=.)/, ""),
+    notBefore: cert.notBefore,
+    notAfter: cert.notAfter,
+    isCa: cert.getExtension(BasicConstraintsExtension)?.ca ?? false,
+    sans: sansOf(cert),
+    usages: eku.flatMap((usage) => USAGES[String(usage)] ?? []),
+    publicKeyHash: `sha256:${createHash("sha256").update(spki(key)).digest("hex")}`,
+    algorithm: algorithmName(key),
+    pem: pem!,
+  };
+}
+
+/** When a certificate ends: what certInfo's notAfter is, a hundred times as fast. */
+export function endOf(certPem: string): Date {
+  return nodeCertificate(certPem).validToDate;
+}
+
+/** The key algorithm of a certificate, for new keys like it; undefined where kubeadm could not make such a key. */
+export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
+  return KEY_ALGORITHMS.find((algorithm) => algorithm === algorithmName(publicKeyOf(certPem)));
+}
+
+/** Whether a private key is the one of a certificate (its first, when there are several) or of a public key. */
+export function keyMatches(certPem: string, keyPem: string): boolean {
+  return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
+}
+
+/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: the names and the signature tell. */
+export function signedBy(certPem: string, caPem: string): boolean {
+  const cert = nodeCertificate(certPem);
+  return certificatesIn(caPem)
+    .map(nodeCertificate)
+    .some((ca) => ca.ca && cert.issuer === ca.subject && cert.checkIssued(ca) && cert.verify(ca.publicKey));
+}
+
+/** Whether two texts have a certificate in common: two bundles that trust the same authority. */
+export function shareCertificate(one: string, other: string): boolean {
+  const known = new Set(certificatesIn(one).map((pem) => nodeCertificate(pem).fingerprint256));
+  return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
+}
+
+/** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
+export function serviceAccountKeyId(publicPem: string): string {
+  return createHash("sha256")
+    .update(spki(publicKeyOf(publicPem)))
+    .digest("base64url");
+}
+
+/** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
+export const BACKDATE_MS = 5 * 60 * 1000;
+
+/** When a certificate was made, as far as it tells. */
+export function madeAt(certPem: string): Date {
+  return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
+}
+
+/** Each CERTIFICATE block of a text, in order. */
+export function certificatesIn(text: string): string[] {
+  return blocks(text, "CERTIFICATE");
+}
+
+/** Each public key block of a text, in order: sa.pub may hold several while keys are changed. */
+export function publicKeysIn(text: string): string[] {
+  return blocks(text, "(?:RSA )?PUBLIC KEY");
+}
+
+/** The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC PARAMETERS, a certificate). */
+export function privateKeyOf(text: string): KeyObject {
+  const pem = blocks(text, "(?:RSA |EC )?PRIVATE KEY")[0];
+  return parse("private key", () => createPrivateKey(pem ?? ""));
+}
+
+/** The key of the first certificate or public key of a text. */
+export function publicKeyOf(text: string): KeyObject {
+  const pem = blocks(text, "(?:CERTIFICATE|PUBLIC KEY|RSA PUBLIC KEY)")[0];
+  return parse("public key", () => createPublicKey(pem ?? ""));
+}
+
+/** The public half of a private key, as `sa.pub` holds it. */
+export function publicPem(keyPem: string): string {
+  return String(createPublicKey(privateKeyOf(keyPem)).export({ type: "spki", format: "pem" }));
+}
+
+function blocks(text: string, label: string): string[] {
+  const found = text.matchAll(new RegExp(`^-----BEGIN (${label})-----\\s[\\s\\S]*?^-----END \\1-----`, "gm"));
+  return [...found].map(([block]) => `${block.replaceAll("\r", "")}\n`);
+}
+
+function nodeCertificate(text: string): NodeCertificate {
+  return parse("certificate", () => new NodeCertificate(certificatesIn(text)[0] ?? ""));
+}
+
+function spki(key: KeyObject): Buffer {
+  return key.export({ type: "spki", format: "der" });
+}
+
+function algorithmName(key: KeyObject): string {
+  const { modulusLength, namedCurve } = key.asymmetricKeyDetails ?? {};
+  if (key.asymmetricKeyType === "rsa") return `RSA-${modulusLength}`;
+  return CURVES[namedCurve ?? ""] ?? namedCurve ?? String(key.asymmetricKeyType);
+}
+
+function sansOf(cert: X509Certificate): Names {
+  const entries = cert.getExtension(SubjectAlternativeNameExtension)?.names.toJSON() ?? [];
+  const dns = entries.filter((entry) => entry.type === "dns").map((entry) => entry.value);
+  const ips = entries.filter((entry) => entry.type === "ip").map((entry) => entry.value);
+  return { dns, ips: ips.map(canonicalIp) };
+}
+
+function parse<T>(what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (err) {
+    throw new Fail(`Not a readable ${what} in PEM`, { hint: "see what it is with: openssl asn1parse -in FILE", cause: err });
+  }
+}

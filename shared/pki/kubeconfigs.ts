@@ -1,0 +1,198 @@
+/**
+ * The kubeconfigs of a kubeadm cluster, one row each, and their text: written as kubeadm and the kubelet write it, read in either form.
+ * Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and app/util/kubeconfig; the kubelet's own form is that of
+ * pkg/kubelet/certificate/bootstrap/bootstrap.go.
+ */
+import { parse, stringify } from "yaml";
+import { Fail } from "../fail.ts";
+import { readText, writeFile } from "../files/files.ts";
+import { endpointUrl } from "./addresses.ts";
+import { type ClusterFacts, minorOf } from "./certs.ts";
+import type { Pair } from "./issue.ts";
+
+/** Where every kubelet keeps its client certificate and key, in one file. */
+export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+
+export interface KubeconfigRow {
+  /** The name of kubeadm's sub-phase: `kubeadm init phase kubeconfig NAME`. */
+  name: string;
+  path: string;
+  /** The user, and the group (O) by the cluster's minor version. */
+  cn: string | ((facts: ClusterFacts) => string);
+  o?: (minor: number) => string;
+  server: (facts: ClusterFacts) => string;
+  /** The first minor version that has it. */
+  since?: number;
+  /** kubeadm makes it in `init` only, never in `join`: nothing else needs it. */
+  firstMasterOnly?: true;
+}
+
+export interface Kubeconfig {
+  server: string;
+  clusterName: string;
+  user: string;
+  /** The authorities it trusts, from the file or from the path it names; "" where there are none. */
+  caPem: string;
+  clientCertPem?: string | undefined;
+  clientKeyPem?: string | undefined;
+  /** Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is there. */
+  clientCertificatePath?: string | undefined;
+  token?: string | undefined;
+}
+
+const group = (name: string) => () => name;
+const admins = (minor: number) => (minor < 29 ? "system:masters" : "kubeadm:cluster-admins");
+
+// A master's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode: kubernetes/kubernetes#129956).
+const kubeletServer = (facts: ClusterFacts) => (minorOf(facts.kubernetesVersion) < 33 ? clusterServer(facts) : localServer(facts));
+const nodeUser = (facts: ClusterFacts) => `system:node:${facts.nodeName}`;
+
+// biome-ignore format: a table
+export const KUBECONFIGS: readonly KubeconfigRow[] = [
+  { name: "admin",              path: "/etc/kubernetes/admin.conf",              cn: "kubernetes-admin",               o: admins,                  server: clusterServer },
+  { name: "super-admin",        path: "/etc/kubernetes/super-admin.conf",        cn: "kubernetes-super-admin",         o: group("system:masters"), server: clusterServer, since: 29, firstMasterOnly: true },
+  { name: "kubelet",            path: "/etc/kubernetes/kubelet.conf",            cn: nodeUser,                         o: group("system:nodes"),   server: kubeletServer },
+  { name: "controller-manager", path: "/etc/kubernetes/controller-manager.conf", cn: "system:kube-controller-manager",                             server: localServer },
+  { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          cn: "system:kube-scheduler",                                      server: localServer },
+];
+
+/** The rows a master of this version has; super-admin.conf only where asked for. */
+export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
+  const minor = minorOf(facts.kubernetesVersion);
+  return KUBECONFIGS.filter((row) => (row.since ?? 0) <= minor && (options.superAdmin || !row.firstMasterOnly));
+}
+
+export function kubeconfigRow(name: string): KubeconfigRow {
+  const row = KUBECONFIGS.find((kubeconfig) => kubeconfig.name === name);
+  if (!row) throw new Error(`no kubeconfig is called ${name}`);
+  return row;
+}
+
+/** "https://api.example:6443": the cluster's endpoint, or this node's API server where the cluster has none. */
+export function clusterServer(facts: ClusterFacts): string {
+  return facts.controlPlaneEndpoint ? endpointUrl(facts.controlPlaneEndpoint, facts.bindPort) : localServer(facts);
+}
+
+/** "https://10.0.0.11:6443": this node's API server. */
+export function localServer(facts: ClusterFacts): string {
+  return endpointUrl(facts.advertiseAddress, facts.bindPort);
+}
+
+/** The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt. */
+export function kubeconfigText(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair }): string {
+  const user = typeof row.cn === "string" ? row.cn : row.cn(facts);
+  const { cert, key } = content.user;
+  return configText(
+    { name: facts.clusterName, server: row.server(facts), ca: content.ca },
+    { name: user, user: { "client-certificate-data": base64(cert), "client-key-data": base64(key) } },
+    { name: `${user}@${facts.clusterName}` },
+  );
+}
+
+/** Writes a row's kubeconfig, 0600, and says so; returns whether it changed. */
+export function writeKubeconfig(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair }, note?: string): boolean {
+  return writeFile(row.path, kubeconfigText(row, facts, content), { mode: 0o600, note });
+}
+
+/** What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a secret. */
+export function bootstrapKubeconfig({ server, ca, token }: { server: string; ca: string; token: string }): string {
+  const user = "tls-bootstrap-token-user";
+  return configText({ name: "kubernetes", server, ca }, { name: user, user: { token } }, { name: `${user}@kubernetes` });
+}
+
+/** kubelet.conf in the kubelet's own form: the certificate and key are read from the file it rotates. Text. */
+export function kubeletKubeconfig({ server, ca }: { server: string; ca: string }): string {
+  const user = { "client-certificate": KUBELET_CLIENT_PEM, "client-key": KUBELET_CLIENT_PEM };
+  return configText(
+    { name: "default-cluster", server, ca },
+    { name: "default-auth", user },
+    { name: "default-context", namespace: "default" },
+  );
+}
+
+/**
+ * Reads the current context of a kubeconfig; undefined where the file is missing. Fails where it is empty (the kubelet makes an empty
+ * controller-manager.conf when its static pod comes first), not YAML, or has no cluster.
+ */
+export function readKubeconfig(path: string): Kubeconfig | undefined {
+  const text = readText(path);
+  return text === undefined ? undefined : parseKubeconfig(text, path);
+}
+
+/** The same from text; `path` is only named in errors. */
+export function parseKubeconfig(text: string, path: string): Kubeconfig {
+  const config = parsed(text, path);
+  const context = named(config.contexts, config["current-context"])?.context;
+  const cluster = named(config.clusters, context?.cluster)?.cluster;
+  const user = named(config.users, context?.user)?.user ?? {};
+  if (!cluster?.server) throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
+  const certificatePath = user["client-certificate"];
+  return {
+    server: cluster.server,
+    clusterName: context.cluster,
+    user: context.user,
+    caPem: content(cluster, "certificate-authority") ?? "",
+    clientCertPem: content(user, "client-certificate"),
+    clientKeyPem: content(user, "client-key"),
+    ...(certificatePath && !user["client-certificate-data"] ? { clientCertificatePath: certificatePath } : {}),
+    token: user.token,
+  };
+}
+
+interface User {
+  name: string;
+  user: Record<string, string>;
+}
+
+function configText(
+  cluster: { name: string; server: string; ca: string },
+  user: User,
+  context: { name: string; namespace?: string },
+): string {
+  const config = {
+    apiVersion: "v1",
+    clusters: [{ cluster: { "certificate-authority-data": base64(cluster.ca), server: cluster.server }, name: cluster.name }],
+    contexts: [
+      {
+        context: { cluster: cluster.name, ...(context.namespace ? { namespace: context.namespace } : {}), user: user.name },
+        name: context.name,
+      },
+    ],
+    "current-context": context.name,
+    kind: "Config",
+    users: [user],
+  };
+  return stringify(config, { lineWidth: 0, indentSeq: false });
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
+type Yaml = any;
+
+function parsed(text: string, path: string): Yaml {
+  try {
+    return parse(text) ?? {};
+  } catch (err) {
+    throw unreadable(path, "it is not YAML", err);
+  }
+}
+
+function unreadable(path: string, reason: string, cause?: unknown): Fail {
+  return new Fail(`Cannot use the kubeconfig ${path}: ${reason}`, {
+    hint: `look at it, or move it away and run this again: mv ${path} ${path}.bad`,
+    cause,
+  });
+}
+
+function named(items: Yaml, name: Yaml): Yaml {
+  return Array.isArray(items) ? items.find((item) => item?.name === name) : undefined;
+}
+
+/** An embedded `KEY-data`, or the content of the file that `KEY` names, if it is there. */
+function content(entry: Yaml, key: string): string | undefined {
+  if (entry[`${key}-data`]) return Buffer.from(entry[`${key}-data`], "base64").toString("utf8");
+  return entry[key] ? readText(entry[key]) : undefined;
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString("base64");
+}

@@ -1,0 +1,29 @@
+/** Static pod manifests as files: read, and written as kubeadm writes them. */
+import { parse, stringify, YAMLParseError } from "yaml";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import type { Node } from "../nodes/node.ts";
+import type { Manifest } from "./manifests.ts";
+
+/** A manifest from disk; undefined where there is none, or an empty file. Errors: Fail where it is no YAML. */
+export function readManifest(path: string): Manifest | undefined {
+  try {
+    return (parse(readText(path) ?? "") as Manifest | null) ?? undefined;
+  } catch (cause) {
+    if (!(cause instanceof YAMLParseError)) throw cause;
+    throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
+      hint: `move it away, then run this again: mv ${path} /root/`,
+      cause,
+    });
+  }
+}
+
+/** YAML as kubeadm writes it. */
+export function manifestText(manifest: Manifest): string {
+  return stringify(manifest, { lineWidth: 0, indentSeq: false });
+}
+
+/** Where the kubelet looks for a static pod. */
+export function manifestPath({ node }: { node: Node }, name: string): string {
+  return `${node.kubelet.staticPodPath}/${name}.yaml`;
+}

@@ -1,0 +1,134 @@
+/**
+ * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
+ * not there is not started blind: the missing files are named, with the flag that names them.
+ */
+
+import { Fail } from "../fail.ts";
+import { exists, readText, stat, writeFile } from "../files/files.ts";
+import type { Master } from "../master.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { say } from "../run.ts";
+import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
+import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { full, REDUCED, reduced } from "./reduced-controllers.ts";
+import { manifestFromSister } from "./sister-manifests.ts";
+
+/** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
+const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
+# It records who did what, without bodies. Put your own policy back, then restart the API server (RUNBOOK 2.3).
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+`;
+
+/** How a stand-in is told from a policy of the operator's. */
+export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
+
+/**
+ * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it all others than
+ * etcd, kube-apiserver last. Returns whether anything was written.
+ * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
+ */
+export function restoreManifests(master: Master, names?: readonly string[]): boolean {
+  const manifests = manifestsFor(master, names);
+  manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
+  const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
+  provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
+  return manifests.map((restored) => restore(restored, master)).includes(true);
+}
+
+export interface Restored {
+  name: string;
+  /** Where it comes from, for the operator. */
+  source: string;
+  manifest: Manifest;
+}
+
+/**
+ * What `restoreManifests` works from: this node's mirror pods, and where one is gone, another master's. Errors: Fail where there is neither,
+ * nor a manifest, so that a script can refuse before it changes anything.
+ */
+export function manifestsFor(master: Master, names?: readonly string[]): Restored[] {
+  const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  const manifests: Restored[] = own.map(({ name, pod, from }) => ({
+    name,
+    source: `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`,
+    manifest: manifestFromMirrorPod(pod, master.node.name),
+  }));
+  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
+    if (manifests.some((restored) => restored.name === name) || readManifest(manifestPath(master, name))) continue;
+    const derived = manifestFromSister(name, master);
+    if (!derived) throw noMirrorPod(name, master);
+    manifests.push({ name, ...derived });
+  }
+  return manifests;
+}
+
+/** Whether this repair's cluster CA is another than the one the kubelets know. */
+export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): boolean {
+  const now = readText(certPath(certRow("ca"), facts.certificatesDir));
+  return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
+}
+
+function restore({ name, source, manifest }: Restored, master: Master): boolean {
+  const path = manifestPath(master, name);
+  const reduce = name === "kube-controller-manager" && caIsNew(master);
+  const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
+  const now = readManifest(path);
+  if (!now) {
+    const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : "";
+    return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
+  }
+  // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
+  if (reduce && stat(path)!.modified < master.rescue.made && now.metadata.annotations?.[REDUCED] === undefined) {
+    return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
+      note: "reduced: no taints, no evictions, endpoints stay, until part 3 is closed",
+    });
+  }
+  const differences = differencesOf(full(now), manifest);
+  say(`${path}: kept${differences.length > 0 ? `; other than before the repair: ${differences.join(" ")}` : ""}`);
+  return false;
+}
+
+function differencesOf(now: Manifest, before: Manifest): string[] {
+  const image = (manifest: Manifest) => manifest.spec.containers[0]?.image;
+  return [
+    ...diffOf(now.spec.containers[0]?.command ?? [], before.spec.containers[0]?.command ?? []),
+    ...(image(now) === image(before) ? [] : [`image ${image(now)}`]),
+  ];
+}
+
+function diffOf(now: string[], before: string[]): string[] {
+  return [
+    ...now.filter((flag) => !before.includes(flag)).map((flag) => `+${flag}`),
+    ...before.filter((flag) => !now.includes(flag)).map((flag) => `-${flag}`),
+  ];
+}
+
+/** Files that a pod needs and that no step makes: a stand-in for the audit policy, a stop for all others. */
+function provideFiles(files: (HostFile & { pod: string })[]) {
+  const missing = files.filter((file) => !file.type.endsWith("OrCreate") && !exists(file.path));
+  const audit = missing.filter((file) => file.namedBy === "--audit-policy-file");
+  // The policy's own folder may be a volume, too: it comes with the stand-in.
+  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path || policy.path.startsWith(`${file.path}/`)));
+  if (lost.length > 0) {
+    throw new Fail(
+      `Cannot start ${[...new Set(lost.map((file) => file.pod))].join(", ")}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
+      {
+        hint: "these files were never made by kubeadm: put them back from a backup or another master (scp), then run this script again",
+      },
+    );
+  }
+  for (const { path } of audit) {
+    writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
+  }
+}
+
+function noMirrorPod(name: string, { node }: Master): Fail {
+  return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
+    hint: `take ${name}.yaml from another master, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
+  });
+}

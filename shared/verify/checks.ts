@@ -1,0 +1,196 @@
+/** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
+
+import { KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { allRenewals } from "../api/leases.ts";
+import { etcdClient } from "../etcd/identity.ts";
+import { servedPem } from "../etcd/sisters.ts";
+import { readText } from "../files/files.ts";
+import { backupAnswer } from "../hand-over/backup-mark.ts";
+import type { Master } from "../master.ts";
+import { trusted } from "../nodes/kubelet.ts";
+import type { Node } from "../nodes/node.ts";
+import { nodeServes, servingByCa } from "../nodes/nodes-return.ts";
+import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
+import { CERTS, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
+import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
+import { hostFiles } from "../static-pods/manifests.ts";
+import { REDUCED } from "../static-pods/reduced-controllers.ts";
+import { standIns } from "../workloads/left-for-people.ts";
+import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
+
+/** `warning`: it works, but a person should know. */
+export interface Check {
+  area: string;
+  what: string;
+  result: "ok" | "warning" | "failed";
+  detail: string;
+}
+
+type Answer = string | { warning: string };
+
+/** Collects checks: an action that throws is a failed check, its message the detail. */
+export class Checks {
+  readonly all: Check[] = [];
+
+  async check(area: string, what: string, action: () => Promise<Answer> | Answer) {
+    try {
+      const answer = await action();
+      const warning = typeof answer === "string" ? undefined : answer.warning;
+      this.all.push({ area, what, result: warning ? "warning" : "ok", detail: warning ?? String(answer) });
+    } catch (err) {
+      this.all.push({ area, what, result: "failed", detail: err instanceof Error ? err.message : String(err) });
+    }
+  }
+}
+
+const FRESH_SECONDS = 60;
+
+/** Files of a master: certificates, kubeconfigs, manifests and what they need. */
+export async function checkFiles(checks: Checks, master: Master) {
+  const { facts } = master;
+  for (const row of CERTS) await checks.check("files", `${row.file}.crt and .key`, () => ok(examine(row, facts)));
+  await checks.check("files", "sa.key and sa.pub", () => ok(examineServiceAccountKey(facts.certificatesDir)));
+  for (const row of kubeconfigRows(facts, { superAdmin: false })) {
+    await checks.check("files", row.path, () => (row.name === "kubelet" ? "see the kubelet's checks" : ok(examineKubeconfig(row, facts))));
+  }
+  for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
+    await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
+  }
+  for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));
+  await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
+}
+
+/** This node's kubelet: its certificate is of the CA that it trusts itself, and fits its kubelet.conf. */
+export async function checkKubelet(checks: Checks, node: Node) {
+  const { kubelet } = node;
+  const ca = readText(kubelet.clientCaFile) ?? "";
+  await checks.check("kubelet", `${kubelet.clientPem}`, () => {
+    if (!trusted(kubelet.clientPem, ca)) throw new Error(`missing, expired, or not signed by ${kubelet.clientCaFile}`);
+    const { cn, notAfter } = certInfo(readText(kubelet.clientPem)!);
+    if (cn !== `system:node:${node.name}`) throw new Error(`is for "${cn}"`);
+    return `${cn}, until ${notAfter.toISOString().slice(0, 10)}`;
+  });
+  await checks.check("kubelet", kubelet.kubeconfig, async () => {
+    const conf = readKubeconfig(kubelet.kubeconfig);
+    if (!conf) throw new Error("missing");
+    if (conf.caPem.trim() !== ca.trim()) throw new Error(`trusts another CA than ${kubelet.clientCaFile}`);
+    await KubeApi.from(conf).get(`/api/v1/nodes/${node.name}`);
+    return `${conf.server} answers it`;
+  });
+  await checks.check("kubelet", kubelet.bootstrapKubeconfig, () => {
+    if (readText(kubelet.bootstrapKubeconfig) !== undefined) return { warning: "still there: it holds a token" };
+    return "not there, as it should be";
+  });
+}
+
+/** etcd and the API of this master, by their own certificates. */
+export async function checkServers(checks: Checks, master: Master, api: KubeApi) {
+  const { facts, cluster } = master;
+  await checks.check("etcd", "answers with today's certificates", async () => {
+    const status = await etcdClient(facts)?.status();
+    if (!status) throw new Error("its client certificate is missing");
+    return `etcd ${status.version}, revision ${status.revision}`;
+  });
+  await checks.check("etcd", "members", async () => {
+    const members = (await etcdClient(facts)?.members()) ?? [];
+    if (members.length !== cluster.identity.members.length) throw new Error(`${members.length}, was ${cluster.identity.members.length}`);
+    return members.map((member) => member.name).join(", ");
+  });
+  for (const server of new Set([localServer(facts), clusterServer(facts)])) {
+    await checks.check("API", server, async () => {
+      if (!(await KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, server).ready())) throw new Error("not ready");
+      return "ready";
+    });
+  }
+  await checks.check("API", "serves the certificate that is on disk", () => servedCertificate(master));
+  await checks.check("API", "a new token is signed and accepted", async () => (await reviewNewToken(api)) || failed("not accepted"));
+  await checks.check("API", "controller-manager", () => {
+    const reduced = readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED];
+    return reduced === undefined ? "whole" : failed("still reduced: ./bunw scripts/03-workers.ts close");
+  });
+}
+
+/** What the cluster holds about trust, and its nodes. */
+export async function checkCluster(checks: Checks, master: Master, api: KubeApi): Promise<Answer> {
+  const pki = master.facts.certificatesDir;
+  const trust = { caPem: readText(certPath(certRow("ca"), pki))!, saPub: readText(`${pki}/sa.pub`)! };
+  await checks.check("cluster", "kube-root-ca.crt in every namespace", async () => {
+    const old = await namespacesWithOldCa(api, trust.caPem);
+    return old.length === 0 ? "today's CA" : failed(`another CA in ${old.join(", ")}`);
+  });
+  await checks.check("cluster", "cluster-info", async () => {
+    const map = await api.get<KubeObject & { data: { kubeconfig: string } }>("/api/v1/namespaces/kube-public/configmaps/cluster-info");
+    return map.data.kubeconfig.includes(Buffer.from(trust.caPem).toString("base64")) ? "today's CA" : failed("another CA");
+  });
+  for (const secret of await secretsOrNone(checks, api)) {
+    const name = `${secret.metadata.namespace}/${secret.metadata.name}`;
+    await checks.check("tokens", name, () => (isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA")));
+  }
+  const serving = servingByCa(master);
+  const renewals = await allRenewals(api);
+  for (const node of master.cluster.nodes) {
+    await checks.check("nodes", `${node.name} renews its Lease`, () => {
+      const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
+      return age < FRESH_SECONDS ? `${age.toFixed(0)} s ago` : failed(`last ${age.toFixed(0)} s ago`);
+    });
+    if (serving) {
+      await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
+        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no"),
+      );
+    }
+    await checks.check("nodes", `${node.name} answers kubectl logs and exec`, async () => {
+      await api.get(`/api/v1/nodes/${node.name}/proxy/healthz`);
+      return "the API server reaches its kubelet";
+    });
+  }
+  return `${master.cluster.nodes.length} nodes`;
+}
+
+async function secretsOrNone(checks: Checks, api: KubeApi) {
+  try {
+    return await tokenSecrets(api);
+  } catch (err) {
+    await checks.check("tokens", "Secrets can be read", () => failed((err as Error).message));
+    return [];
+  }
+}
+
+function manifestAnswer(master: Master, name: string): Answer {
+  const manifest = readManifest(manifestPath(master, name));
+  if (!manifest) return failed("missing");
+  const missing = hostFiles(manifest).filter(
+    (file) => !file.type.endsWith("OrCreate") && readText(file.path) === undefined && !isFolder(file.type),
+  );
+  return missing.length === 0
+    ? "there, with all files it names"
+    : failed(`needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}`);
+}
+
+function isFolder(type: string): boolean {
+  return type === "Directory" || type === "";
+}
+
+/** Both ends of the chain: what the server shows over the network, and the pair on disk. */
+async function servedCertificate({ facts }: Master): Promise<Answer> {
+  const row = certRow("apiserver");
+  const [cert, key, ca] = [
+    certPath(row, facts.certificatesDir),
+    keyPath(row, facts.certificatesDir),
+    certPath(certRow("ca"), facts.certificatesDir),
+  ].map((path) => readText(path)!);
+  const served = await servedPem(facts.advertiseAddress, facts.bindPort);
+  if (!signedBy(served, ca!)) return failed(`it shows one of "${certInfo(served).issuer}", not of the CA on disk`);
+  if (!keyMatches(served, key!)) return failed("it shows another one: it has not been restarted since");
+  return `until ${certInfo(cert!).notAfter.toISOString().slice(0, 10)}`;
+}
+
+function ok(finding: { state: string; detail: string }): string {
+  if (finding.state !== "ok") throw new Error(`${finding.state}: ${finding.detail}`);
+  return finding.detail;
+}
+
+function failed(detail: string): never {
+  throw new Error(detail);
+}

@@ -1,0 +1,137 @@
+/** Restarts what owns pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new ones are available. */
+
+import { ApiError, inParallel, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { Fail } from "../fail.ts";
+import { Progress } from "../progress.ts";
+import { say, waitFor } from "../run.ts";
+import type { Owner } from "./stale-pods.ts";
+
+const RESTARTED = "kubectl.kubernetes.io/restartedAt";
+/** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */
+const SECONDS = 300;
+const SECONDS_PER_POD = 15;
+
+/** Test pods at the same time. */
+const CANARIES = 50;
+
+interface Workload extends KubeObject {
+  metadata: KubeObject["metadata"] & { generation: number };
+  spec: { replicas?: number; template: { metadata?: { annotations?: Record<string, string> } } };
+  status: Partial<Record<Counter, number>> & { updateRevision?: string; currentRevision?: string };
+}
+
+type Counter =
+  | "observedGeneration"
+  | "replicas"
+  | "updatedReplicas"
+  | "availableReplicas"
+  | "desiredNumberScheduled"
+  | "updatedNumberScheduled"
+  | "numberAvailable";
+
+/** Restarts one owner and waits for it. Errors: Fail where its new pods do not become available. */
+export async function restart(api: KubeApi, owner: Owner, since: Date) {
+  if (owner.kind === "evict") return evict(api, owner);
+  const path = `/apis/apps/v1/namespaces/${owner.namespace}/${owner.kind.toLowerCase()}s/${owner.name}`;
+  const before = await api.get<Workload>(path);
+  const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
+  // A run that was cut off has begun this rollout already: it is only waited for.
+  if (!restarted || new Date(restarted) < since) {
+    await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
+  }
+  await waitFor(`${label(owner)} to roll out`, async () => isRolledOut(await api.get<Workload>(path), owner.kind), {
+    seconds: SECONDS + owner.pods.length * SECONDS_PER_POD,
+    hint: `kubectl -n ${owner.namespace} rollout status ${owner.kind.toLowerCase()}/${owner.name}; kubectl -n ${owner.namespace} get events. Then run this script again`,
+  });
+  say(`${label(owner)}: restarted, ${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"}`);
+}
+
+export function label(owner: Owner): string {
+  return `${owner.namespace}/${owner.name}${owner.kind === "evict" || owner.kind === "report" ? "" : ` (${owner.kind})`}`;
+}
+
+function isRolledOut({ metadata, spec, status }: Workload, kind: Owner["kind"]): boolean {
+  if ((status.observedGeneration ?? 0) < metadata.generation) return false;
+  if (kind === "DaemonSet") {
+    const wanted = status.desiredNumberScheduled ?? 0;
+    return (status.updatedNumberScheduled ?? 0) === wanted && (status.numberAvailable ?? 0) === wanted;
+  }
+  const wanted = spec.replicas ?? 1;
+  const updated = kind === "StatefulSet" ? status.updateRevision === status.currentRevision : status.updatedReplicas === wanted;
+  return updated && (status.replicas ?? 0) === wanted && (status.availableReplicas ?? 0) === wanted;
+}
+
+/** The eviction API keeps to PodDisruptionBudgets: it answers 429 as long as one would be broken. */
+async function evict(api: KubeApi, { namespace, name, pods }: Owner) {
+  const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
+  const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
+  const uid = pods[0]?.metadata.uid;
+  await waitFor(
+    `${namespace}/${name} to be evicted`,
+    async () => {
+      if ((await api.find(path))?.metadata.uid !== uid) return true;
+      return await accepted(() => api.create(`${path}/eviction`, eviction));
+    },
+    { seconds: SECONDS, hint: `kubectl -n ${namespace} get pdb; then run this script again` },
+  );
+  await waitFor(`${namespace}/${name} to be gone`, async () => (await api.find(path))?.metadata.uid !== uid, {
+    seconds: SECONDS,
+    hint: `kubectl -n ${namespace} describe pod ${name}`,
+  });
+  say(`${namespace}/${name}: evicted`);
+}
+
+async function accepted(action: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await action();
+    return true;
+  } catch (err) {
+    if (err instanceof ApiError && err.status === 429) return false;
+    throw err;
+  }
+}
+
+/**
+ * Starts a pod on every node and removes it again: new sandboxes, the network plugin and fresh token volumes work there. It runs
+ * kube-proxy's image, which is on every node, with `--version`.
+ */
+export async function canaries(api: KubeApi, nodes: readonly string[]) {
+  const proxy = await api.find<KubeObject & { spec: { template: { spec: { containers: { image: string }[] } } } }>(
+    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy",
+  );
+  const image = proxy?.spec.template.spec.containers[0]?.image;
+  if (!image) return say("no kube-proxy here, so no image that is surely on every node: no test pods");
+  const progress = new Progress("test pods", nodes.length);
+  let done = 0;
+  await inParallel(nodes, CANARIES, async (node) => {
+    await canary(api, node, image);
+    progress.show(++done);
+  });
+  progress.clear();
+  say(`test pods: started and ended on ${nodes.length} of ${nodes.length} nodes`);
+}
+
+async function canary(api: KubeApi, node: string, image: string) {
+  const name = `kube-pki-repair-canary-${node}`;
+  const pods = "/api/v1/namespaces/kube-system/pods";
+  await removePod(api, `${pods}/${name}`);
+  const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", command: ["kube-proxy", "--version"] };
+  const spec = { nodeName: node, restartPolicy: "Never", tolerations: [{ operator: "Exists" }], containers: [container] };
+  await api.create(pods, { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system" }, spec });
+  const phase = await waitFor(
+    `a test pod on ${node}`,
+    async () => {
+      const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
+      return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
+    },
+    { seconds: 120, hint: `kubectl -n kube-system describe pod ${name}: sandboxes or the network plugin do not work on ${node}` },
+  );
+  if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
+  await removePod(api, `${pods}/${name}`);
+}
+
+async function removePod(api: KubeApi, path: string) {
+  if (!(await api.find(path))) return;
+  await api.delete(path, { gracePeriodSeconds: 0 });
+  await waitFor("the test pod to be gone", async () => !(await api.find(path)), { seconds: 60, hint: "kubectl -n kube-system get pods" });
+}

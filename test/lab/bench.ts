@@ -1,0 +1,45 @@
+#!/usr/bin/env bun
+/** `npm run bench`: how fast it is, measured on this machine beside what it replaces. A line for each figure, on stdout. */
+import { loadavg } from "node:os";
+import { parseArgs } from "node:util";
+import { run } from "../../shared/run.ts";
+import { testFacts } from "../facts.ts";
+import { benchIssue } from "./bench-issue.ts";
+import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
+import { binaries } from "./binaries.ts";
+import { KUBERNETES } from "./pins.ts";
+
+const USAGE = `Usage: npm run bench [-- options]
+
+  --only NAME     issue, close or tokens
+  --nodes N       nodes and requests for close (default: 5000)
+  --secrets N     token Secrets for tokens (default: 10000)
+  --sample N      how many of them the article's line is measured on (default: 200)
+
+Needs about 2 GB and some minutes; nothing else should run beside it.`;
+
+const OPTIONS = {
+  only: { type: "string" },
+  nodes: { type: "string", default: "5000" },
+  secrets: { type: "string", default: "10000" },
+  sample: { type: "string", default: "200" },
+  help: { type: "boolean" },
+} as const;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  const wants = (name: string) => (values.only ?? name) === name;
+  console.log(`load before: ${loadavg()[0]!.toFixed(1)} on ${navigator.hardwareConcurrency} cores`);
+  if (wants("issue")) console.log(await issueLine());
+  if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
+  if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
+}
+
+async function issueLine(): Promise<string> {
+  const facts = testFacts({ kubernetesVersion: KUBERNETES, keyAlgorithm: "RSA-2048" });
+  const { kubeadm, process, ratio } = await benchIssue((await binaries()).get("kubeadm")!, facts, 9);
+  return `issuing a whole PKI: ${Math.round(process)} ms, kubeadm ${Math.round(kubeadm)} ms, ratio ${ratio.toFixed(2)} (medians of 9)`;
+}
+
+if (import.meta.main) await run(main);
