@@ -8,11 +8,11 @@
 import { parse } from "yaml";
 import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
-import { decodeObject } from "./k8s/storage.ts";
+import { readObject, readObjects } from "./k8s/stored.ts";
 import type { Node } from "./nodes/node.ts";
 import { algorithmOf } from "./pki/certificate.ts";
 import type { ClusterFacts } from "./pki/certs.ts";
-import { findMirrorPods, flags, registryPrefix } from "./static-pods/manifests.ts";
+import { findMirrorPods, flags } from "./static-pods/manifests.ts";
 
 export interface KnownNode {
   name: string;
@@ -81,7 +81,7 @@ export function readCluster(data: EtcdData): Cluster {
     externalEtcd: configuration.etcd?.external !== undefined,
     configuration,
     nodes: readNodes(data),
-    oldCaPem: readConfigMap(data, "kube-system/kube-root-ca.crt", "ca.crt"),
+    oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
     oldFrontProxyCaPem: findConfigMap(data, "kube-system/extension-apiserver-authentication")?.["requestheader-client-ca-file"],
     identity: readIdentity(data),
   };
@@ -110,27 +110,6 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
   };
 }
 
-/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
-export function readObject<T>(data: EtcdData, path: string): T | undefined {
-  const stored = data.get(`${registryPrefix(data)}/${path}`);
-  return stored && (decode(stored.key, stored.value) as T);
-}
-
-/** All objects under `/registry/…/`, decoded. Errors: as `readObject`. */
-export function readObjects<T>(data: EtcdData, path: string): T[] {
-  return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(stored.key, stored.value) as T);
-}
-
-function decode(key: string, value: Uint8Array): unknown {
-  const object = decodeObject(value);
-  if ("encrypted" in object) {
-    throw new Fail(`Cannot read "${key}": it is encrypted at rest (${object.encrypted})`, {
-      hint: "bring the EncryptionConfiguration back first: ./bunw scripts/00-salvage.ts, or from a backup",
-    });
-  }
-  return object;
-}
-
 function readConfiguration(data: EtcdData): ClusterConfiguration {
   const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
   if (!text) {
@@ -143,10 +122,6 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
 
 function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {
   return readObject<{ data?: Record<string, string> }>(data, `configmaps/${name}`)?.data;
-}
-
-function readConfigMap(data: EtcdData, name: string, key: string): string {
-  return need(findConfigMap(data, name)?.[key], `"${key}" of the ConfigMap ${name}`);
 }
 
 function need<T extends string>(value: T | undefined, name: string): T {

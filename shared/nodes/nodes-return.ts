@@ -5,9 +5,10 @@
 
 import type { KubeApi } from "../api/kube-api.ts";
 import { watchRenewals } from "../api/leases.ts";
-import { type KnownNode, readObject } from "../cluster.ts";
+import type { KnownNode } from "../cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { readObject } from "../k8s/stored.ts";
 import type { Master } from "../master.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
