@@ -56,8 +56,10 @@ export function fakePath(commands: FakeCommand[]) {
 function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
   const lines = [...Map.groupBy(commands, ({ command }) => command)].flatMap(([command, answers], index) => {
     const key = `${folder}/${name}.${index}`;
-    const cases = answers.map((answer, turn) => `${turn === answers.length - 1 ? "*" : turn}) ${reply(answer, `${key}.${turn}`)};;`);
-    return [`${pattern(command)}) n=$(cat ${key} 2>/dev/null || echo 0); echo $((n + 1)) > ${key}; case $n in`, ...cases, "esac;;"];
+    const replies = answers.map((answer, turn) => reply(answer, `${key}.${turn}`));
+    if (replies.length === 1) return [`${pattern(command)}) ${replies[0]};;`];
+    const cases = replies.map((text, turn) => `${turn === replies.length - 1 ? "*" : turn}) ${text};;`);
+    return [`${pattern(command)}) n=0; test ! -e ${key} || read n < ${key}; echo $((n + 1)) > ${key}; case $n in`, ...cases, "esac;;"];
   });
   const script = ["#!/bin/sh", `call="${name} $*"`, `echo "$call" >> ${folder}/calls`, 'case "$call" in', ...lines, "esac"];
   const file = join(folder, "bin", name);
@@ -67,9 +69,9 @@ function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
 
 /** Answers lie in files, so that no quote in them can go wrong. */
 function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand, file: string) {
-  writeFileSync(`${file}.out`, stdout);
-  writeFileSync(`${file}.err`, stderr);
-  return `${does}; cat ${file}.out; cat ${file}.err >&2; exit ${exit}`;
+  if (stdout) writeFileSync(`${file}.out`, stdout);
+  if (stderr) writeFileSync(`${file}.err`, stderr);
+  return [does, stdout && `cat ${file}.out`, stderr && `cat ${file}.err >&2`, `exit ${exit}`].filter(Boolean).join("; ");
 }
 
 /** A shell pattern: everything quoted but the `*`. */

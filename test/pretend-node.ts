@@ -11,6 +11,9 @@ import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 /** What stands in transcripts in the place of this process's own `ADDRESS`. */
 export const SHOWN_ADDRESS = "127.77.0.11";
 
+/** In memory, where that is possible: scripts see to it that every file is on disk before they go on. */
+const MEMORY = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+
 const HOME = join(import.meta.dir, "..");
 
 export interface NodeOptions {
@@ -45,7 +48,7 @@ EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
 
 export async function pretendNode(options: NodeOptions = {}) {
   const { kind = "wiped master" } = options;
-  const root = mkdtempSync(join(tmpdir(), "node-"));
+  const root = mkdtempSync(join(MEMORY, "node-"));
   const { root: healthy, ca } = await healthyMaster();
   const stored = new Map<string, string>();
   if (kind.endsWith("master")) {
@@ -145,7 +148,7 @@ async function runScript(line: string, env: Record<string, string>, root: string
   const [script, ...args] = line.split(" ");
   const child = Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
     cwd: HOME,
-    env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.002", ...env },
+    env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
     stdout: "pipe",
     stderr: "pipe",
   });
