@@ -22,7 +22,7 @@ test("measure() sees a gap from the last good call to the next", () => {
   expect(measure(beats, options)).toEqual({
     name: "web",
     what: "a call",
-    calls: 6,
+    calls: 5,
     failed: 2,
     gaps: [{ from: 0, to: 0.6, failed: 2, error: "refused" }],
     phases: [

@@ -29,14 +29,16 @@ export function readBeats(text: string): Beat[] {
 /** Milliseconds of silence that pass for one late call, with the machine's two cores busy. */
 const LATE = 2000;
 
+/** Calls and gaps since the wreck at `zero` (ms); what failed while the workloads came up is another matter, and in `phases` only. */
 export function measure(beats: Beat[], options: { name: string; what: string; zero: number; end: number; phases: Phase[] }): Heartbeat {
   const { name, what, zero, end, phases } = options;
+  const since = beats.filter((beat) => beat.t >= zero);
   return {
     name,
     what,
-    calls: beats.length,
-    failed: beats.filter((beat) => !beat.ok).length,
-    gaps: findGaps(beats, zero, end),
+    calls: since.length,
+    failed: since.filter((beat) => !beat.ok).length,
+    gaps: findGaps(beats, zero, end).filter(({ to }) => to === null || to > 0),
     phases: phases.map((phase) => {
       const inside = beats.filter((beat) => beat.t >= phase.from && beat.t < phase.to);
       return { name: phase.name, calls: inside.length, failed: inside.filter((beat) => !beat.ok).length };
