@@ -1,3 +1,5 @@
+import { waitFor } from "../../../shared/run.ts";
+import { list } from "../facts.ts";
 import type { Machine } from "../machine.ts";
 import { followRunbook, type Scenario, type Scene } from "../scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
@@ -17,11 +19,20 @@ export const again: Scenario = {
 async function followAgain(scene: Scene) {
   const name = "the runbook, followed a second time, changes no byte and restarts nothing";
   if (!scene.steps.at(-1)?.ok) return scene.checks.push({ name, ok: false, detail: "the first time it did not get to its end" });
+  await waitFor("the old pods to be gone", () => settled(scene), {
+    seconds: 60,
+    hint: "kubectl get pods -A: which one is still Terminating?",
+  });
   const before = await fingerprints(scene);
   await followRunbook(scene, TAGS);
   const after = await fingerprints(scene);
   const changed = [...new Set([...before, ...after])].filter((line) => !(before.has(line) && after.has(line)));
   return scene.checks.push({ name, ok: changed.length === 0, detail: changed.join("; ") || `${before.size} files and containers` });
+}
+
+/** A pod that is replaced goes on for a while, as it should. */
+async function settled({ lab }: Scene): Promise<boolean> {
+  return (await list(lab, "pods")).every(({ metadata }) => !metadata.deletionTimestamp);
 }
 
 /** What a second run must leave alone: content, mode, owner and time of each file, and each running container. */
