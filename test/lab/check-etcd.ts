@@ -14,7 +14,7 @@ import type { Node } from "./node.ts";
 async function main() {
   const [mode, pki, out] = process.argv.slice(2);
   if (mode === "ask") return await ask(pki!, out!);
-  await using cluster = await Cluster.up({ masters: 1, workers: 0, onProgress: (line) => console.error(`  ${line}`) });
+  await using cluster = await Cluster.up({ masters: 1, workers: 1, onProgress: (line) => console.error(`  ${line}`) });
   const [master] = cluster.masters as [Node];
   await master.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
   const answers = await answersOf(master);
