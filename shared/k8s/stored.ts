@@ -19,7 +19,7 @@ function decode(key: string, value: Uint8Array): unknown {
   const object = decodeObject(value);
   if ("encrypted" in object) {
     throw new Fail(`Cannot read "${key}": it is encrypted at rest (${object.encrypted})`, {
-      hint: "bring the EncryptionConfiguration back first: ./bunw scripts/00-salvage.ts, or from a backup",
+      hint: "bring the EncryptionConfiguration back first, from a backup or another master: scp root@MASTER:FILE FILE",
     });
   }
   return object;

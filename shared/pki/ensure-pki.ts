@@ -99,7 +99,7 @@ function needsNewKey(finding: Finding, options: Pick<EnsureOptions, "newCas">): 
   if (finding.name === SERVICE_ACCOUNT_KEYS.name && finding.state !== "missing" && readableKey(finding.paths[0]!)) return false;
   if (options.newCas) return true;
   throw new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail})`, {
-    hint: "bring it from another master with scripts/hand-over.ts, or look for it with scripts/00-salvage.ts; only if it is lost for good: --new-cas",
+    hint: "bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts --new-cas",
   });
 }
 
@@ -160,7 +160,7 @@ function authority(name: string, forName: string, { facts, authorities }: Job): 
   const finding = examine(row, facts);
   if (finding.state !== "ok") {
     throw new Fail(`Cannot sign ${forName}: ${certPath(row, facts.certificatesDir)} is not usable: ${finding.state} (${finding.detail})`, {
-      hint: "bring the authorities to this node first: scripts/hand-over.ts, or scripts/00-salvage.ts",
+      hint: "bring the authorities to this node first: ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
     });
   }
   const [cert, key] = finding.paths.map((path) => readText(path)!) as [string, string];
