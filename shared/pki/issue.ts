@@ -1,6 +1,6 @@
 /**
  * Issues certificates as kubeadm does (app/util/pkiutil/pki_helpers.go, Go's crypto/x509), without kubeadm: it works where kubeadm is
- * missing, offline, and in half its time. The lab compares the two field by field.
+ * missing, and offline. The lab compares the two field by field.
  */
 import "reflect-metadata";
 import { randomBytes } from "node:crypto";
