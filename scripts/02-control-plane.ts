@@ -170,8 +170,9 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
 function sayHowToReplace(master: Master, without: string[]) {
   const files = lostFiles(master);
   console.error(`
-When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
+After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
+When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
   kubeadm token create --print-join-command --certificate-key $(kubeadm init phase upload-certs --upload-certs | tail -1)
 On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}`);
 }

@@ -103,8 +103,19 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
       hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
     });
   }
+  await refuseDeadNodes(api, without);
   say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager is whole`);
   return { master, api, trust: { caPem, saPub, saKey }, nodes, renewed: [], groups: [] };
+}
+
+/** A DaemonSet does not roll out past a node that is dead: its pod there counts as the one that may be missing. */
+async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
+  for (const name of without.filter(Boolean)) {
+    if (!(await api.find(`/api/v1/nodes/${name}`))) continue;
+    throw new Fail(`The Node "${name}" is still there, and no DaemonSet can roll out past it`, {
+      hint: `it is lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
+    });
+  }
 }
 
 async function waitForRootCa({ api, trust }: Scene) {

@@ -95,7 +95,8 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
   });
   await checks.check("etcd", "members", async () => {
     const members = (await etcdClient(facts)?.members()) ?? [];
-    if (members.length !== cluster.identity.members.length) throw new Error(`${members.length}, was ${cluster.identity.members.length}`);
+    const before = cluster.identity.members.length;
+    if (members.length < before) return { warning: `${members.length}, was ${before}: a lost master has not been replaced yet` };
     return members.map((member) => member.name).join(", ");
   });
   for (const server of new Set([localServer(facts), clusterServer(facts)])) {
@@ -130,7 +131,12 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
   }
   const serving = servingByCa(master);
   const renewals = await allRenewals(api);
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   for (const node of master.cluster.nodes) {
+    if (!there.has(node.name)) {
+      await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));
+      continue;
+    }
     await checks.check("nodes", `${node.name} renews its Lease`, () => {
       const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
       return age < FRESH_SECONDS ? `${age.toFixed(0)} s ago` : failed(`last ${age.toFixed(0)} s ago`);

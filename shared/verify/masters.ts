@@ -9,7 +9,8 @@ import type { Checks } from "./checks.ts";
 
 /** One check for each other master; none where there is only this one. */
 export async function checkMasters(checks: Checks, master: Master, api: KubeApi) {
-  const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name);
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name && there.has(node.name));
   for (const { name, ips } of others) {
     await checks.check("masters", `${name} accepts a token that this master signed, and the other way round`, async () => {
       const there = KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, endpointUrl(ips[0] ?? name, master.facts.bindPort));
