@@ -1,8 +1,4 @@
 #!/usr/bin/env bun
-/**
- * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
- * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
- */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
@@ -12,14 +8,19 @@ import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText } from "../shared/files/files.ts";
+import { exists } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
-import { CERTS, certPath, certRow } from "../shared/pki/certs.ts";
+import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+/**
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
+ * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
+ */
+import { clusterCa } from "../shared/pki/pki.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { hostFiles } from "../shared/static-pods/manifests.ts";
@@ -153,7 +154,7 @@ async function tellCluster(master: Master, api: KubeApi) {
 
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 async function proveKubelet({ node, facts }: Master, api: KubeApi) {
-  const since = provingSince(readText(certPath(certRow("ca"), facts.certificatesDir))!);
+  const since = provingSince(clusterCa(facts.certificatesDir));
   const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;

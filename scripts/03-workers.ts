@@ -1,8 +1,4 @@
 #!/usr/bin/env bun
-/**
- * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
- * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
- */
 import { parseArgs } from "node:util";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../shared/api/kube-api.ts";
@@ -16,8 +12,12 @@ import { watchNodesReturn } from "../shared/nodes/nodes-return.ts";
 import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
-import { certPath, certRow } from "../shared/pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+/**
+ * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
+ * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
+ */
+import { clusterCa } from "../shared/pki/pki.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { full } from "../shared/static-pods/reduced-controllers.ts";
@@ -134,7 +134,7 @@ async function close(values: Options["values"]) {
 }
 
 async function makeToken(master: Master, api: KubeApi, file: string) {
-  const caPem = readText(certPath(certRow("ca"), master.facts.certificatesDir))!;
+  const caPem = clusterCa(master.facts.certificatesDir);
   // A kubelet that starts after that gives its pods the new CA at once; one that starts before, within a minute.
   await waitFor(
     "the controller-manager to give every namespace the new CA",
@@ -155,7 +155,7 @@ async function makeToken(master: Master, api: KubeApi, file: string) {
 
 /** The answer of `open`: on stdout, so that it can be piped. */
 function printJoinLine({ facts }: Master, file: string) {
-  const hash = certInfo(readText(certPath(certRow("ca"), facts.certificatesDir))!).publicKeyHash;
+  const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   console.error("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
   console.log(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
   console.error("\nthen, on the first master: ./bunw scripts/03-workers.ts close");

@@ -2,6 +2,7 @@
  * What the cluster itself keeps about its CAs, and the rules that let an administrator and a joining kubelet in. Nobody else rewrites
  * these objects when a CA changes (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo and phases/tlsbootstrap).
  */
+
 import { stringify } from "yaml";
 import { readText } from "../files/files.ts";
 import type { Master } from "../master.ts";
@@ -9,6 +10,7 @@ import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath, minorOf } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
+import { clusterCa } from "../pki/pki.ts";
 import { say } from "../run.ts";
 import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
 
@@ -59,14 +61,14 @@ export async function ensureBootstrapRules(api: KubeApi) {
 /** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
 export async function publishClusterInfo({ facts }: Master, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-  const kubeconfig = clusterInfoText(clusterServer(facts), caOf(facts));
+  const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
   // The signatures are of the old text: they go with it, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
   if (now) await api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } });
   else await api.create("/api/v1/namespaces/kube-public/configmaps", body);
-  say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(caOf(facts)).publicKeyHash}`);
+  say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
 }
 
 /**
@@ -78,7 +80,7 @@ export async function cleanFrontProxy({ facts }: Master, api: KubeApi) {
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
   const wanted = {
-    "client-ca-file": caOf(facts),
+    "client-ca-file": clusterCa(facts.certificatesDir),
     "requestheader-client-ca-file": readText(certPath(certRow("front-proxy-ca"), facts.certificatesDir))!,
   };
   const dead = Object.entries(wanted).filter(([key, pem]) => !sameCertificates(now.data?.[key] ?? "", pem));
@@ -114,14 +116,10 @@ async function ensureBindings(api: KubeApi, rows: Binding[]) {
 }
 
 async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> {
-  const ca = { cert: caOf(facts), key: readText(keyPath(certRow("ca"), facts.certificatesDir))! };
+  const ca = { cert: clusterCa(facts.certificatesDir), key: readText(keyPath(certRow("ca"), facts.certificatesDir))! };
   const user = { cn: "kube-pki-repair", o: "system:masters" };
   const pair = await issueClient(user, ca, { ...facts, certificateValidityHours: 1 });
   return new KubeApi({ server, ca: ca.cert, ...pair });
-}
-
-function caOf(facts: ClusterFacts): string {
-  return readText(certPath(certRow("ca"), facts.certificatesDir))!;
 }
 
 /** As kubeadm writes it: one cluster without a name, no user. */

@@ -7,11 +7,10 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../cluster.ts";
 import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import { readObject } from "../k8s/stored.ts";
 import type { Master } from "../master.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { clusterCa } from "../pki/pki.ts";
 import { FEW } from "../progress.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { askKubeletPort } from "./kubelet-port.ts";
@@ -48,7 +47,7 @@ export async function watchNodesReturn(master: Master, api: KubeApi, options: { 
     throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${listed(known.map((node) => node.name))}` });
   const expected = known.filter((node) => !options.without.includes(node.name));
   if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their serving certificates`);
-  const caPem = readText(certPath(certRow("ca"), master.facts.certificatesDir))!;
+  const caPem = clusterCa(master.facts.certificatesDir);
   await nodesReturn({ api, expected, known, caPem, serving: servingByCa(master), seconds: options.minutes * 60 });
 }
 

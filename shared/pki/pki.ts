@@ -42,6 +42,14 @@ export interface ExamineOptions {
   now?: Date | undefined;
 }
 
+/** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */
+export function clusterCa(certificatesDir: string): string {
+  const path = certPath(certRow("ca"), certificatesDir);
+  const pem = readText(path);
+  if (pem) return pem;
+  throw new Fail(`There is no "${path}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+}
+
 /**
  * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be an
  * authority of the company's. More names or groups than the row asks for are fine, fewer are not.

@@ -13,7 +13,7 @@ import { nodeServes, servingByCa } from "../nodes/nodes-return.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
+import { clusterCa, examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
@@ -116,7 +116,7 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
 /** What the cluster holds about trust, and its nodes. */
 export async function checkCluster(checks: Checks, master: Master, api: KubeApi): Promise<Answer> {
   const pki = master.facts.certificatesDir;
-  const trust = { caPem: readText(certPath(certRow("ca"), pki))!, saPub: readText(`${pki}/sa.pub`)! };
+  const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
   await checks.check("cluster", "kube-root-ca.crt in every namespace", async () => {
     const old = await namespacesWithOldCa(api, trust.caPem);
     return old.length === 0 ? "today's CA" : failed(`another CA in ${old.join(", ")}`);
