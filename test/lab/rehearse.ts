@@ -15,7 +15,8 @@ import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
-import { haAllLost, oneWiped } from "./scenarios/several-masters.ts";
+import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
@@ -43,12 +44,12 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, oneWiped];
+const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, haPowerCycle, oneWiped, masterDestroyed];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
-  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
+  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(16)} ${title}`).join("\n"));
   const scenario = find(values.scenario);
   const other = values.compare ? find(values.compare) : undefined;
   const save = (record: Rehearsal) => {
