@@ -12,6 +12,7 @@ function pretend(answers: Record<string, Partial<Output>>) {
   const machine = (name: string): Machine => ({
     name,
     nodeName: name,
+    ip: "10.250.0.11",
     path: (path) => `/nowhere/${name}${path}`,
     kill: async () => {},
     boot: async () => {},

@@ -43,7 +43,7 @@ function machine(name: string): Machine {
     const stdout = command.includes("get") ? JSON.stringify({ items: OBJECTS[kind] }) : "false";
     return { stdout, stderr: "", exitCode: 0 };
   };
-  return { name, nodeName: name, path: (path) => join(root, path), run, kill: async () => {}, boot: async () => {} };
+  return { name, nodeName: name, ip: "10.250.0.11", path: (path) => join(root, path), run, kill: async () => {}, boot: async () => {} };
 }
 
 const containers = { c1: "shop/agent-cp1/agent", c2: "kube-system/etcd-cp1/etcd" };

@@ -80,10 +80,7 @@ export class Cluster {
     const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
     phase("images");
     await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store);
-    await startBalancer(
-      programs.get("balancer")!,
-      this.masters.map((node) => node.ip),
-    );
+    await startBalancer(this.masters);
     phase("booted");
     await initFirstMaster(this);
     phase("init");

@@ -4,6 +4,7 @@ export interface Machine {
   name: string;
   /** Its name in the cluster, which may be another. */
   nodeName: string;
+  ip: string;
   run(command: string[], options?: { input?: string; env?: Record<string, string>; cwd?: string }): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;

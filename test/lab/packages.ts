@@ -20,6 +20,7 @@ const NEEDED: readonly (readonly [file: string, debianPackage: string])[] = [
   ["/usr/bin/nsenter", "util-linux"],
   ["/usr/bin/script", "bsdutils"],
   ["/usr/bin/age", "age"],
+  ["/usr/sbin/haproxy", "haproxy"],
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";

@@ -14,6 +14,8 @@ import { page } from "./report-html.ts";
 import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
+import { byKubeadm } from "./scenarios/by-kubeadm.ts";
+import { cutPoints } from "./scenarios/cut-points.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
@@ -44,7 +46,18 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, haPowerCycle, oneWiped, masterDestroyed];
+const SCENARIOS: Scenario[] = [
+  allLost,
+  again,
+  interrupted,
+  article,
+  haAllLost,
+  haPowerCycle,
+  oneWiped,
+  masterDestroyed,
+  byKubeadm,
+  cutPoints,
+];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
