@@ -16,6 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const ready = { conditions: [{ type: "Ready", status: "True" }] };
 const OBJECTS: Record<string, unknown[]> = {
+  "--raw": [{}, {}], // metrics of both nodes
   nodes: ["cp1", "w1"].map((name) => ({
     metadata: { name, uid: `uid-${name}` },
     status: { ...ready, nodeInfo: { kubeletVersion: "v1.34.4" } },

@@ -15,6 +15,7 @@ export async function liveChecks(scene: Scene): Promise<Check[]> {
   return [
     await check("each node renews its Lease now", () => leasesAreFresh(scene)),
     await check("every pod is Ready", () => podsAreReady(lab)),
+    await check("an aggregated API server answers, with numbers of every node", () => aggregatedAnswers(lab)),
     ...(await Promise.all(
       lab.nodes.flatMap((node) => [
         check(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
@@ -56,6 +57,21 @@ async function podsAreReady(lab: Lab) {
   };
   await waitFor("every pod to be Ready", ready, { seconds: 60, hint });
   return `${pods.length} pods`;
+}
+
+/** Both ways: the API server is believed by the metrics server (front-proxy CA), and that one by every kubelet (its token). */
+async function aggregatedAnswers(lab: Lab) {
+  let found = 0;
+  const answered = async () => {
+    const { stdout, stderr, exitCode } = await kubectl(lab, ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
+    if (exitCode !== 0)
+      throw new Fail(stderr.trim(), { hint: "kubectl get apiservices; kubectl -n kube-system logs deploy/metrics-server" });
+    found = (JSON.parse(stdout) as { items: unknown[] }).items.length;
+    return found >= lab.nodes.length;
+  };
+  const hint = "kubectl -n kube-system logs deploy/metrics-server";
+  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 60, hint });
+  return `${found} nodes`;
 }
 
 function isReady(pod: Item): boolean {

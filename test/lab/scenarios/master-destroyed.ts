@@ -1,3 +1,4 @@
+import { globSync, rmSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { carryFile, followRunbook } from "../follow.ts";
@@ -66,8 +67,13 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
 /** A machine with the old one's name and address, with the images that the lab cannot fetch, and with nothing else of it. */
 async function bootEmpty(scene: Scene) {
   const node = lost(scene);
-  const forget = ["/etc/kubernetes", "/var/lib/etcd", "/var/lib/kubelet", "/root/kube-pki-repair-*"].map((path) => node.path(path));
-  await Bun.$`rm -rf ${{ raw: forget.join(" ") }}`.quiet();
+  const folders = [
+    "/etc/kubernetes",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    ...globSync("kube-pki-repair-*", { cwd: node.path("/root") }).map((name) => `/root/${name}`),
+  ];
+  for (const folder of folders) rmSync(node.path(folder), { recursive: true, force: true });
   scene.replaced.push(node.name);
   await powerOn(scene, [node]);
   await node.run(["crictl", "rmp", "--all", "--force"]);
