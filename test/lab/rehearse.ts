@@ -27,6 +27,7 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --scenario NAME   what happens to the cluster (default all-lost)
   --list            show the scenarios
   --compare NAME    rehearse this scenario too, on a cluster of its own, and lay the two side by side
+  --workers N       so many workers instead of the scenario's own
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html)
   --keep            leave the last cluster up, and say how to enter a node
@@ -39,6 +40,7 @@ Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
 const OPTIONS = {
   scenario: { type: "string", default: "all-lost" },
   compare: { type: "string" },
+  workers: { type: "string" },
   json: { type: "string", default: "rehearsal.json" },
   html: { type: "string", default: "rehearsal.html" },
   list: { type: "boolean" },
@@ -63,8 +65,9 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(16)} ${title}`).join("\n"));
-  const scenario = find(values.scenario);
-  const other = values.compare ? find(values.compare) : undefined;
+  const workers = values.workers ? { workers: Number(values.workers) } : {};
+  const scenario = { ...find(values.scenario), ...workers };
+  const other = values.compare ? { ...find(values.compare), ...workers } : undefined;
   const save = (record: Rehearsal) => {
     writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
     writeFileSync(values.html, page(record));
