@@ -36,6 +36,7 @@ function pretend(answers: Record<string, Partial<Output>>) {
     leaks: [],
     checks: [],
     kit: "/nowhere/kit.tar.gz",
+    trustWas: "",
     replaced: [],
     watchers: [],
     say: () => {},

@@ -84,7 +84,7 @@ async function scene(): Promise<Scene> {
   ];
   const watcher = { samples: () => samplesSince(zero), stop: async () => samplesSince(zero) };
   return {
-    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", replaced: [], say: () => {}, oldTokens: ["old"] },
+    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
     before: await takeFacts(lab),
     watchers: [
       { machine: cp1, watcher },

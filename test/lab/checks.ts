@@ -101,6 +101,27 @@ async function exec(lab: Lab, node: Machine) {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
+/** What the old keys save, all of it outside the masters. */
+export function keptChecks(
+  scene: Scene,
+  { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
+): Check[] {
+  const tokens = `${oldTokensValid} of ${scene.oldTokens.length}`;
+  return [
+    { name: "the workers' trust and kubelets are those of before", ok: trustIs === scene.trustWas, detail: trustIs },
+    { name: "no workload container restarted at all", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
+    { name: "tokens from before are valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
+  ];
+}
+
+/** The cluster's CA, and since when each worker's kubelet runs, in one line. */
+export async function trustOfWorkers({ masters, workers }: Lab): Promise<string> {
+  const ca = await masters[0]!.run(["sha256sum", "/etc/kubernetes/pki/ca.crt"]);
+  const since = workers.map((node) => node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]));
+  const answers = (await Promise.all(since)).map(({ stdout }) => stdout.trim().replaceAll("\n", " "));
+  return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");
+}
+
 export interface Findings {
   changes: Changes;
   heartbeats: Heartbeat[];

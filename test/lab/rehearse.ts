@@ -18,6 +18,7 @@ import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
@@ -59,6 +60,8 @@ const SCENARIOS: Scenario[] = [
   masterDestroyed,
   byKubeadm,
   cutPoints,
+  pkiLostAlive,
+  allLostKubeletStopped,
 ];
 
 async function main() {

@@ -2,6 +2,7 @@
 import { copyFileSync } from "node:fs";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
+import { trustOfWorkers } from "./checks.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
 import { kubectl, type Lab, type Machine } from "./machine.ts";
 import type { Check, Moment, Step } from "./rehearsal.ts";
@@ -17,6 +18,8 @@ export interface Scenario {
   workers: number;
   /** It follows our runbook, so our promises are held against it. */
   byRunbook: boolean;
+  /** The old CA and service-account keys are back: no workload restarts at all, every old token stays valid, nothing is new to the workers. */
+  oldKeys?: boolean;
   /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
   machinesFail?: boolean;
   /** The incident, line by line. */
@@ -30,6 +33,8 @@ export interface Scene {
   /** Milliseconds: the wreck. Everything is told from here. */
   zero: number;
   before: Facts;
+  /** trustOfWorkers() before the wreck. */
+  trustWas: string;
   oldTokens: string[];
   steps: Step[];
   moments: Moment[];
@@ -49,6 +54,7 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
     ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
     watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
     before: await takeFacts(lab),
+    trustWas: await trustOfWorkers(lab),
     oldTokens: await tokensOf(lab),
   };
   const looked = () =>

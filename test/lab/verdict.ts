@@ -2,7 +2,7 @@
 import { cpus, release } from "node:os";
 import { Fail } from "../../shared/fail.ts";
 import { VERSION } from "../../shared/run.ts";
-import { liveChecks, recordedChecks } from "./checks.ts";
+import { keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./checks.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./facts.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER } from "./heartbeat-files.ts";
@@ -16,13 +16,16 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const live = await liveChecks(scene);
   const changes = compare(scene.before, await factsNow(scene.lab, live), scene.replaced);
   const oldTokensValid = await countValid(scene.lab, scene.oldTokens);
+  const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
   await Promise.all(scene.watchers.map(({ watcher }) => watcher.stop()));
 
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
+  const restarted = [...seen.restarted, ...seen.restartedInPart4];
   const checks = [
     ...live,
     ...scene.checks,
+    ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
     ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),
   ];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);

@@ -49,6 +49,7 @@ export const haPowerCycle: Scenario = {
 export const oneWiped: Scenario = {
   ...haAllLost,
   name: "one-wiped",
+  oldKeys: true,
   title: "rm -rf /etc/kubernetes on one master of three; then RUNBOOK.md, with the keys of the others",
   lines: [
     { title: "Delete /etc/kubernetes on the third master", run: (scene) => wreck(scene, scene.lab.masters.slice(2)) },
