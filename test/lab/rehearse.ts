@@ -114,7 +114,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: ${scenario.masters} control plane(s) and ${scenario.workers} worker(s) are built`);
-  const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
+  const lab = await Cluster.up({ ...scenario, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
     await play(scenario, scene);

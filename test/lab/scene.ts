@@ -16,6 +16,8 @@ export interface Scenario {
   title: string;
   masters: number;
   workers: number;
+  /** The first master's /etc/kubernetes is a file system of its own. */
+  ownDisk?: boolean;
   /** It follows our runbook, so our promises are held against it. */
   byRunbook: boolean;
   /** The old CA and service-account keys are back: no workload restarts at all, every old token stays valid, nothing is new to the workers. */
