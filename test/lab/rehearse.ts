@@ -16,6 +16,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
@@ -62,6 +63,7 @@ const SCENARIOS: Scenario[] = [
   cutPoints,
   pkiLostAlive,
   allLostKubeletStopped,
+  halfFinished,
 ];
 
 async function main() {
