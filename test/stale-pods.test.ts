@@ -33,7 +33,7 @@ function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE
       creationTimestamp: created,
       ...(owner ? { ownerReferences: [{ kind: owner[0], name: owner[1], controller: true }] } : {}),
     },
-    spec: { volumes: [TOKEN], ...spec },
+    spec: { nodeName: "w1", volumes: [TOKEN], ...spec },
     status: { phase, containerStatuses: [{ state: { running: { startedAt: started } } }] },
   };
 }
@@ -48,7 +48,7 @@ const ROOT_CAS = Object.fromEntries(
 
 /** "group: owner" of each that is stale, and for those that nothing restarts, why. */
 async function groups(objects: Record<string, object>): Promise<string[]> {
-  using server = pretendApi({ objects: { ...ROOT_CAS, ...objects } });
+  using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
   const found = await staleGroups(new KubeApi({ server: server.url, ca: undefined }), CA);
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
@@ -127,6 +127,8 @@ test("only pods that run, started before they could see the new CA, and mount it
       [`${pods("a")}/made-later`]: pod({ created: "2026-06-01T00:01:01Z", started: "2026-06-01T00:01:02Z" }),
       [`${pods("a")}/started-again-before-the-kubelet-caught-up`]: pod({ started: "2026-06-01T00:01:02Z" }),
       [`${pods("nowhere")}/without-the-new-ca`]: pod({ created: AFTER, started: AFTER }),
+      [`${pods("a")}/of-a-deleted-node`]: pod({ spec: { nodeName: "gone" } }),
+      [`${pods("a")}/leaving`]: { ...pod(), metadata: { ...pod().metadata, deletionTimestamp: AFTER } },
       [`${pods("a")}/done`]: pod({ phase: "Succeeded" }),
       [`${pods("a")}/mirror`]: pod({ annotations: { "kubernetes.io/config.mirror": "1" } }),
       [`${pods("a")}/no-token`]: pod({ spec: { volumes: [{ name: "tmp" }] } }),

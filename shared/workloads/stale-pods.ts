@@ -55,9 +55,12 @@ export interface Group {
 /** The pods with stale trust by group and owner. */
 export async function staleGroups(api: KubeApi, caPem: string): Promise<Group[]> {
   const times = await trustTimes(api, caPem);
+  const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const stale: Pod[] = [];
   const since = new Map<Pod, Date>();
   for await (const pod of api.items<Pod>("/api/v1/pods")) {
+    // What is left of a Node that was deleted goes by itself.
+    if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = trustedSince(pod, times);
     if (!trusted || !isStale(pod, trusted)) continue;
     stale.push(remember(pod));
@@ -113,7 +116,7 @@ function trustedSince({ metadata, spec }: Pod, times: TrustTimes): Date | undefi
 
 /** A pod that was made afterwards mounted today's; a container that only started again in an older one needs the kubelet to have caught up. */
 function isStale({ metadata, status }: Pod, trusted: Date): boolean {
-  if (status?.phase !== "Running" || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
+  if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
   const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
   return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
 }

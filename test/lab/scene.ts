@@ -155,6 +155,7 @@ export async function type(
 const SECRETS = [
   { what: "a private key", pattern: /-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?/g },
   { what: "a service account token", pattern: /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+/g },
+  { what: "a certificate key", pattern: /(?<=--certificate-key )[0-9a-f]{64}\b/g },
   { what: "a bootstrap token", pattern: /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g },
 ];
 
