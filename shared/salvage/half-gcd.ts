@@ -66,23 +66,27 @@ function halfGcd(pair: Pair): Pair {
 
 /** Two numbers on their way down, and the matrix of the way so far; undefined: none yet. */
 class Pair {
+  x: bigint;
+  y: bigint;
+  /** Of the larger one, at most; exact after `measure`. */
+  bits: number;
   matrix: Matrix | undefined;
+  readonly progress: { bits: number; readonly gone: Gone };
 
-  constructor(
-    public x: bigint,
-    public y: bigint,
-    /** Of the larger one, at most; exact after `measure`. */
-    public bits: number,
-    readonly progress: { bits: number; readonly gone: Gone },
-  ) {}
+  constructor(x: bigint, y: bigint, bits: number, progress: Pair["progress"]) {
+    this.x = x;
+    this.y = y;
+    this.bits = bits;
+    this.progress = progress;
+  }
 
   measure(): number {
-    this.bits = bitLength(this.x > this.y ? this.x : this.y, this.bits);
+    this.bits = Math.max(bitLength(this.x, this.bits), bitLength(this.y, this.bits));
     return this.bits;
   }
 
   smaller(): number {
-    return bitLength(this.x < this.y ? this.x : this.y, this.bits);
+    return Math.min(bitLength(this.x, this.bits), bitLength(this.y, this.bits));
   }
 
   /** A half-gcd of what stands above bit `shift`; the bits below it are taken along. */

@@ -42,7 +42,8 @@ const RECOVERIES: Record<string, Recovery> = {
 /** A damaged or planted token among those of one kid costs a minute; so many others are tried before that is said. */
 const TRIES = 3;
 
-const MORE = "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
+const MORE =
+  "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
 
 /** Tokens of one key, as far as can be told, the trusted ones first. */
 export interface OldTokens {
@@ -82,14 +83,18 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const { kid, alg, tokens } = old;
   const recovery = RECOVERIES[alg];
   if (!recovery)
-    throw new Fail(`Cannot compute a key from ${alg || "no"} tokens`, { hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?` });
+    throw new Fail(`Cannot compute a key from ${alg || "no"} tokens`, {
+      hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,
+    });
   if (tokens.length < recovery.tokens)
     throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and it takes two`, { hint: MORE });
   for (const other of tokens.slice(recovery.tokens - 1).slice(0, TRIES)) {
     const proved = prove(old, recovery.keys([tokens[0]!, other], options));
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)
-      throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, { hint: `a second token tells: ${MORE}` });
+      throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, {
+        hint: `a second token tells: ${MORE}`,
+      });
   }
   throw new Fail(`No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`, {
     hint: "they were signed by different keys, or some are damaged: old pods would have to restart (RUNBOOK part 4), without sa-old.pub",
