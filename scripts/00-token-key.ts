@@ -68,8 +68,8 @@ async function main() {
 function collect(pki: string, collected: () => ReturnType<typeof collectTokens>, kid: string | undefined): OldTokens | undefined {
   const { found, counts } = collected();
   const { secrets, encrypted, volumes, file } = counts;
-  say(`etcd's data: ${secrets} token Secrets${encrypted > 0 ? `, ${encrypted} Secrets are encrypted` : ""}`);
-  say(`pods of this node: ${volumes} tokens${file > 0 ? `; the file: ${file}` : ""}`);
+  say(`token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`);
+  say(`tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`);
   const today = todaysSaPub(pki);
   const verifies = today ? tokenVerifier(today) : () => false;
   const old = found.filter(({ jwt }) => !verifies(jwt.text));

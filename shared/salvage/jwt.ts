@@ -18,9 +18,9 @@ export function readJwt(text: string): Jwt | undefined {
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
   const [header = "", payload = "", signature = ""] = trimmed.split(".");
   const [head, claims] = [json(header), json(payload)];
-  if (typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
+  if (typeof head.alg !== "string" || typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
   return {
-    alg: String(head.alg ?? ""),
+    alg: head.alg,
     kid: String(head.kid ?? ""),
     issuedAt: Number(claims.iat ?? 0),
     signed: `${header}.${payload}`,

@@ -90,7 +90,7 @@ function refuseHolders({ secrets, pods }: Holders) {
   if (secrets.length + pods.length === 0) return say("no Secret and no running pod holds a token of the old key");
   sayNames("Secrets with a token of the old key", secrets);
   sayNames("pods that run since before the new key, with a token mounted", pods);
-  throw new Fail(`${secrets.length} Secrets and ${pods.length} pods still use tokens of the old key`, {
+  throw new Fail(`Tokens of the old key are still in use: ${secrets.length} in Secrets, ${pods.length} in pods`, {
     hint: "./bunw scripts/04-sa-tokens.ts renews and restarts; what it only names is yours to restart, or turn it away: retire --force",
   });
 }
