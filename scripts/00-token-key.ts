@@ -61,7 +61,9 @@ async function main() {
   });
   const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
   for (const { name, ips } of others) console.log(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
-  console.error(`\ndone.  next: ${others.length > 0 ? "the lines above, then " : ""}part 1; part 2 takes it up on each master`);
+  console.error(
+    `\ndone.  next: ${others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up"}`,
+  );
 }
 
 /** Undefined where no token is older than today's key. */
