@@ -62,7 +62,16 @@ test("tokens of different keys, and a single one, are refused", () => {
 
 test("a damaged token among them does not keep the key from being found", () => {
   const damaged = proxy(otherRsa, { kid: tokensOfLastKey([proxy(rsa)]).kid });
-  expect(compute([dns(rsa), damaged, proxy(rsa)])).toMatchObject({ pem: rsa.pub });
+  const [one, two] = [dns(rsa), proxy(rsa)];
+  for (const tokens of [
+    [damaged, one, two],
+    [one, damaged, two],
+    [one, two, damaged],
+  ])
+    expect(compute(tokens)).toMatchObject({ pem: rsa.pub, proof: "the tokens' kid names it, and 2 of 3 tokens verify" });
+  const cut = (signature: number) => ({ ...one, jwt: { ...one.jwt, text: `${signature}`, signature: Buffer.alloc(signature, 1) } });
+  expect(compute([cut(0), one, two]).pem).toBe(rsa.pub);
+  expect(() => compute([cut(0), cut(1), cut(600)])).toThrow("No single key has signed the 3 tokens that name the key ");
 });
 
 test.each(CURVES)("an %s key comes out of one token with its kid", (alg, key) => {

@@ -79,6 +79,22 @@ test("00-token-key takes a kept copy that fits, also out of published keys", asy
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("/root/jwks.json: is the old key\n");
   expect(node.read(OLD)).toBe(old.pub);
+
+  write(`${node.root}/root/jwks.json`, '{"keys": [{"kty": "');
+  const broken = await node.run("00-token-key --from /root/jwks.json");
+  expect(broken.stderr).toContain('error: There are no published keys (JWKS) in "/root/jwks.json"\n');
+});
+
+test("00-token-key takes more tokens from a file, but which key it looks for stays told by kube-system's", async () => {
+  using node = await nodeWithTokens();
+  const [planted, ofOld] = [newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }];
+  write(`${node.root}/root/tokens`, `${tokenBy(old, ofOld)}\n${tokenBy(planted, { ...PROXY, issuedAt: 1_999_999_999 })}\n`);
+  const { stderr } = await node.run("00-token-key --token-file /root/tokens");
+  expect(stderr).toContain("tokens in volumes of this node's pods: 1; in the file: 2\n");
+  expect(stderr.replaceAll(KID, "KID")).toContain("key KID: the tokens' kid names it, and 3 of 3 tokens verify\n");
+  const { exitCode, stderr: missing } = await node.run("00-token-key --token-file /root/nothing");
+  expect(exitCode).toBe(1);
+  expect(missing).toContain('error: There is no "/root/nothing"\n');
 });
 
 test("00-token-key where today's sa.key signed all tokens has nothing to do", async () => {

@@ -29,12 +29,20 @@ export function keyCopies(certificatesDir: string, named: string | undefined): K
     ...asides.map((name) => `/root/${name}/aside${certificatesDir}/sa.pub`),
     ...backups.flatMap((name) => [`/etc/kubernetes/tmp/${name}/sa.pub`, `/etc/kubernetes/tmp/${name}/pki/sa.pub`]),
   ];
-  return paths.map((path) => ({ path, pems: keysIn(readText(path) ?? "") })).filter(({ pems }) => pems.length > 0);
+  return paths.map((path) => ({ path, pems: keysIn(path) })).filter(({ pems }) => pems.length > 0);
 }
 
 /** Keys in PEM, or those of a JWKS (RFC 7517), as the API server publishes them at /openid/v1/jwks. */
-function keysIn(text: string): string[] {
+function keysIn(path: string): string[] {
+  const text = readText(path) ?? "";
   if (!text.trimStart().startsWith("{")) return publicKeysIn(text);
-  const { keys } = JSON.parse(text) as { keys?: JsonWebKey[] };
-  return (keys ?? []).map((key) => String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })));
+  try {
+    const { keys } = JSON.parse(text) as { keys?: JsonWebKey[] };
+    return (keys ?? []).map((key) => String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })));
+  } catch (cause) {
+    throw new Fail(`There are no published keys (JWKS) in "${path}"`, {
+      hint: "kubectl get --raw /openid/v1/jwks writes such a file",
+      cause,
+    });
+  }
 }

@@ -16,6 +16,9 @@ const SHA256_INFO = "3031300d060960864801650304020105000420";
 /** Two such numbers share a small factor now and then, above all 2; below this they are taken out (a larger one: once in a million). */
 const SMALL = 1_000_000n;
 
+/** Bytes of a signature: a SHA-256 hash needs 62, and beyond RSA-4096 the numbers no longer fit a master's memory. */
+const [SHORTEST, LONGEST] = [64, 512];
+
 export interface RsaOptions {
   /** For tests, where a small one saves time. */
   exponent?: number;
@@ -25,8 +28,9 @@ export interface RsaOptions {
 
 /** The key that signed both RS256 tokens, in PEM; none where no key can have signed both. Takes a minute and half a gigabyte for RSA-2048. */
 export function rsaKey(one: Jwt, other: Jwt, { exponent = EXPONENT, progress = () => {} }: RsaOptions = {}): string[] {
-  const keyBits = one.signature.length * 8;
-  if (other.signature.length !== one.signature.length) return [];
+  const bytes = one.signature.length;
+  if (other.signature.length !== bytes || bytes < SHORTEST || bytes > LONGEST) return [];
+  const keyBits = bytes * 8;
   const total = keyBits * exponent;
   const gone: Gone = (bits) => progress(Math.min(bits, total), total);
   const common = withoutSmallFactors(gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), gone), keyBits);

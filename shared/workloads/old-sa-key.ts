@@ -7,7 +7,7 @@ import { stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { madeAt, serviceAccountKeyId } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/pki.ts";
-import { say, waitFor } from "../run.ts";
+import { mode, say, waitFor } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "../static-pods/manifest-files.ts";
 import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../static-pods/old-sa-key.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
@@ -52,7 +52,8 @@ export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { 
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
   const moved = moveAside(oldSaPub(pki), master.asideDir);
-  say(moved ? "tokens of the old key: no longer accepted here" : "there is no sa-old.pub on this master: nothing to take out");
+  if (!moved) say("there is no sa-old.pub on this master: nothing to take out");
+  else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
 }
 
 /**
