@@ -22,8 +22,10 @@ const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; cric
 export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
   const kids = oldSaKeys(certificatesDir).map(serviceAccountKeyId);
   if (kids.length === 0) return;
-  await waitForKeys(api, "the API server to check tokens by sa-old.pub, too", (published) => kids.every((kid) => published.includes(kid)));
-  say("old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out");
+  const proved = await waitForKeys(api, "the API server to check tokens by sa-old.pub, too", (published) =>
+    kids.every((kid) => published.includes(kid)),
+  );
+  if (proved) say("old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out");
 }
 
 /**
@@ -60,7 +62,7 @@ export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { 
  * The keys that the API server publishes are those it checks by. One that has not restarted yet publishes its old ones, one that is just
  * starting does not answer; one whose issuer is no https URL never publishes any.
  */
-async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) => boolean) {
+async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) => boolean): Promise<boolean> {
   const probe = async () => {
     const published = await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks");
     if (!published) return "unknown";
@@ -68,6 +70,7 @@ async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) =>
   };
   const outcome = await waitFor(what, probe, PATIENCE);
   if (outcome === "unknown") say("the API server does not publish its keys (/openid/v1/jwks), so what it checks by is not proved");
+  return outcome === "proved";
 }
 
 interface Holders {
