@@ -19,6 +19,7 @@ import { cutPoints } from "./scenarios/cut-points.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { oldTokens } from "./scenarios/old-tokens.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
@@ -64,6 +65,7 @@ const SCENARIOS: Scenario[] = [
   pkiLostAlive,
   allLostKubeletStopped,
   halfFinished,
+  oldTokens,
 ];
 
 async function main() {
