@@ -77,10 +77,11 @@ async function main() {
     throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, { hint: "./bunw scripts/00-salvage.ts --help" });
   start("00-salvage", { dryRun: values["dry-run"] });
   needRoot();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, stopped);
+  for (const signal of SIGNALS) process.on(signal, stopped);
 
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
   for (const { search } of sources) if (job.haul.missing().length > 0) await search(job);
+  for (const signal of SIGNALS) process.off(signal, stopped);
   await step("0.5 Put what was found into its place", () => putBack(job));
   next(job.haul);
 }
@@ -144,7 +145,7 @@ function openSecret({ haul, data, values, only }: Job) {
   const files = openKubeadmCerts(secret, certificateKey);
   const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
     const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
-    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, from);
+    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, "the certificate beside it");
     return key !== undefined && haul.accept(privateKeyOf(key), from);
   });
   if (taken.length === 0) say("it opens, and holds none of the lost keys");
@@ -196,6 +197,8 @@ function next(haul: Haul) {
 function names(wanted: readonly Wanted[]): string {
   return wanted.map(({ keyFile }) => keyFile).join(", ");
 }
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 /** Ctrl-C: nothing was put into its place, and what was found does not stay behind. */
 function stopped() {

@@ -11,7 +11,7 @@ import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
 import type { Target } from "./memory.ts";
-import { type Generation, generation, keyInPlace, type Wanted } from "./wanted.ts";
+import { generation, keyInPlace, type Wanted } from "./wanted.ts";
 
 /** Keys on their way; 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";
@@ -44,13 +44,10 @@ export class Haul {
     const wanted = this.wanted.find(({ generations }) => generations.some((one) => one.hash === hash));
     if (!wanted || this.#found.has(hash) || !signs(key)) return false;
     this.#found.set(hash, key);
-    const [inUse, ...earlier] = wanted.generations as [Generation, ...Generation[]];
-    const which =
-      inUse.hash === hash
-        ? `the key of ${inUse.from.join(", ")}`
-        : `an earlier one (${earlier.find((one) => one.hash === hash)!.from.join(", ")})`;
-    say(`${wanted.keyFile}: found in ${from}; ${which}`);
-    if (from !== STASH) stash(wanted, hash, key);
+    const index = wanted.generations.findIndex((one) => one.hash === hash);
+    const proof = `proved by ${wanted.generations[index]!.from.join(", ")}`;
+    say(`${wanted.keyFile}: found in ${from}, ${proof}${index === 0 ? "" : "; the cluster uses a later one"}`);
+    if (from !== STASH) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
     return true;
   }
 
@@ -103,8 +100,11 @@ export function dropStash() {
   rmSync(hostPath(STASH), { recursive: true, force: true });
 }
 
-function stash({ name }: Wanted, hash: string, key: KeyObject) {
+function stash(name: string, key: KeyObject) {
   if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
-  const file = `${STASH}/${name.replace("/", "-")}-${hash.slice("sha256:".length, 24)}.key`;
-  writeFile(file, keyPem(key), { mode: 0o600, folderMode: 0o700, note: "in memory, until all that is found goes into its place" });
+  writeFile(`${STASH}/${name}`, keyPem(key), {
+    mode: 0o600,
+    folderMode: 0o700,
+    note: "in memory, until all that is found goes into its place",
+  });
 }

@@ -52,7 +52,7 @@ interface Row {
 }
 
 /** Places that mount what the cluster uses now. */
-export const IN_PODS = "pods of this node";
+export const IN_PODS = "the pods of this node";
 
 const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
