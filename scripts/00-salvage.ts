@@ -63,24 +63,25 @@ interface Job {
 }
 
 /** Where keys are looked for, the cheapest place first. */
-const SOURCES: readonly { word: string; search: (job: Job) => Promise<void> }[] = [
-  { word: "memory", search: (job) => step("0.3 Search the memory of the processes that still run", () => searchMemory(job)) },
-  { word: "secret", search: (job) => step("0.4 Open the Secret kubeadm-certs", () => openSecret(job)) },
-];
+const PLACES = ["memory", "secret"] as const;
 
 async function main() {
   const { values, positionals } = parse();
   if (values.help) return console.log(USAGE);
   const [only, ...more] = positionals;
-  const sources = SOURCES.filter(({ word }) => word === (only ?? word));
-  if (sources.length === 0 || more.length > 0)
+  const places = PLACES.filter((place) => place === (only ?? place));
+  if (places.length === 0 || more.length > 0)
     throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, { hint: "./bunw scripts/00-salvage.ts --help" });
   start("00-salvage", { dryRun: values["dry-run"] });
   needRoot();
   for (const signal of SIGNALS) process.on(signal, stopped);
 
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
-  for (const { search } of sources) if (job.haul.missing().length > 0) await search(job);
+  const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
+    memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job)),
+    secret: () => step("0.4 Open the Secret kubeadm-certs", () => openSecret(job)),
+  };
+  for (const place of places) if (job.haul.missing().length > 0) await search[place]();
   for (const signal of SIGNALS) process.off(signal, stopped);
   await step("0.5 Put what was found into its place", () => putBack(job));
   next(job.haul);
