@@ -4,14 +4,13 @@
  * Run on each master, before anything there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
-import type { EtcdData } from "../shared/etcd/data.ts";
 import { Fail } from "../shared/fail.ts";
+import { exists } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/secret-file.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { keyMatches, privateKeyOf } from "../shared/pki/certificate.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
-import { findRepair } from "../shared/rescue.ts";
 import { mode, run, say, start, step } from "../shared/run.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
 import { readKnown } from "../shared/salvage/known.ts";
@@ -58,7 +57,6 @@ interface Job {
   /** Only this place was asked for. */
   only: string | undefined;
   here: Here;
-  data: EtcdData | undefined;
   haul: Haul;
 }
 
@@ -89,8 +87,11 @@ async function main() {
 
 async function look(values: Values, only: string | undefined): Promise<Job> {
   const here = lookHere(values["etcd-data"]);
-  const data = dataOf(values["etcd-data"]);
-  const { certificatesDir } = here;
+  const { certificatesDir, data } = here;
+  if (!exists(values["etcd-data"]) && holders().every(({ name }) => name === "kubelet"))
+    throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
+      hint: "run it on each master, before anything there is restarted; workers have none of these keys",
+    });
   const known = readKnown({ data, node: await thisNode(), certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of known.unread) say(`not read: ${line}`);
@@ -102,13 +103,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     for (const generation of earlier) say(`  or an earlier one, ${generation}`);
   }
   haul.takeWhatIsHere(certificatesDir);
-  return { values, only, here, data, haul };
-}
-
-/** etcd's data, also where it is no kubeadm cluster's as a whole. */
-function dataOf(dataDir: string): EtcdData | undefined {
-  const repair = attempt(() => findRepair(dataDir));
-  return repair instanceof Fail ? undefined : repair.data;
+  return { values, only, here, haul };
 }
 
 /** The node, as far as it tells: a kubelet's folder that is gone is no reason not to search. */
@@ -130,15 +125,20 @@ async function searchMemory({ haul }: Job) {
     const targets = haul.targets();
     if (targets.length === 0) return;
     const where = `${process.name} (pid ${process.pid})`;
-    const { keys, megabytes, seconds } = await searchProcess(process, targets);
-    say(`${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${keys.size === 0 ? "none of them" : `${keys.size} found`}`);
-    for (const key of keys.values()) haul.accept(key, `the memory of ${where}`);
+    try {
+      const { keys, megabytes, seconds } = await searchProcess(process, targets);
+      say(`${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${keys.size === 0 ? "none of them" : `${keys.size} found`}`);
+      for (const key of keys.values()) haul.accept(key, `the memory of ${where}`);
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      say(`${where}: not read: ${err.message}; ${err.hint}`);
+    }
   }
 }
 
 /** A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it. */
-function openSecret({ haul, data, values, only }: Job) {
-  const secret = data && findKubeadmCerts(data);
+function openSecret({ haul, here, values, only }: Job) {
+  const secret = here.data && findKubeadmCerts(here.data);
   if (!secret) return say("it is not in etcd's data: kubeadm leaves it there for two hours");
   const certificateKey = certificateKeyOf(values, only !== undefined);
   if (certificateKey === undefined) return say("it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key");

@@ -1,7 +1,7 @@
 /** 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret, and that it writes all or nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createCipheriv, createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { bigInt, ecKey, type PretendProcess, pretendProcess } from "./memory.ts";
 import { healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
@@ -199,6 +199,34 @@ test("00-salvage takes up what a run that was cut off has left in memory", async
   expect((await node.run("00-salvage")).exitCode).toBe(0);
   expectOld(node, SHARED);
   expect(node.exists("/dev/shm/kube-pki-repair-salvage")).toBe(false);
+});
+
+test("00-salvage keeps out of a folder in /dev/shm that is not its own, and saves what it found nevertheless", async () => {
+  using node = await wiped([MANAGER]);
+  symlinkSync("/root", `${node.root}/dev/shm/kube-pki-repair-salvage`);
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage is somebody else's: not used")]);
+  expectOld(node, SHARED);
+  expect(readdirSync(`${node.root}/root`)).toEqual([]);
+});
+
+test("00-salvage goes on where a process may not be read", async () => {
+  using node = await wiped([MANAGER, APISERVER]);
+  rmSync(`${node.root}/proc/31/mem`);
+  symlinkSync("mem", `${node.root}/proc/31/mem`);
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([
+    2,
+    expect.stringMatching(/kube-controller-manager \(pid 31\): not read: Cannot read its memory: ELOOP/),
+  ]);
+  expectOld(node, ["sa.key", "sa.pub"]);
+});
+
+test("00-salvage on a worker says that it is none of its nodes", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  pretendProcess(node.root, { pid: 35, comm: "kubelet" });
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: This is no master: there is no "/var/lib/etcd"')]);
 });
 
 test("00-salvage does not know other places", async () => {

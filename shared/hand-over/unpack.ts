@@ -1,6 +1,7 @@
 /** A bundle held against the node it is to be unpacked on: whose it is, what is there already, and what is to be written. */
 
 import { type Cluster, readCluster } from "../cluster.ts";
+import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
@@ -16,6 +17,8 @@ export interface Here {
   /** Unset where etcd's data cannot be read; `why` says why. */
   cluster: Pick<Cluster, "name" | "oldCaPem" | "identity"> | undefined;
   why: string;
+  /** etcd's data, also where it is no kubeadm cluster's as a whole. */
+  data?: EtcdData | undefined;
   asideDir: string;
 }
 
@@ -29,6 +32,7 @@ export function lookHere(dataDir: string): Here {
     certificatesDir: known?.certificatesDir ?? "/etc/kubernetes/pki",
     cluster: known,
     why: cluster instanceof Fail ? cluster.message : "",
+    data: repair instanceof Fail ? undefined : repair.data,
     asideDir: `${rescue.dir}/aside`,
   };
 }

@@ -4,9 +4,9 @@
  * them from there.
  */
 import { type KeyObject, sign, verify } from "node:crypto";
-import { rmSync, statfsSync } from "node:fs";
+import { lstatSync, rmSync, statfsSync } from "node:fs";
 import { Fail } from "../fail.ts";
-import { hostPath, list, readText, stat, writeFile } from "../files/files.ts";
+import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
@@ -97,11 +97,14 @@ function signs(key: KeyObject): boolean {
 
 /** Removes the stash: its keys are in their places, or the operator has stopped the search. */
 export function dropStash() {
-  rmSync(hostPath(STASH), { recursive: true, force: true });
+  rmSync(hostEntry(STASH), { recursive: true, force: true });
 }
 
+/** Not where /dev/shm is on a disk, or where somebody else has put something of that name there: everybody may. */
 function stash(name: string, key: KeyObject) {
   if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
+  const there = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
+  if (there && !(there.isDirectory() && there.uid === process.getuid?.())) return say(`${STASH} is somebody else's: not used`);
   writeFile(`${STASH}/${name}`, keyPem(key), {
     mode: 0o600,
     folderMode: 0o700,

@@ -9,7 +9,7 @@ import type { ConfigMap, Secret } from "../k8s/storage.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { KUBELET_DIR, type Node } from "../nodes/node.ts";
 import { certificatesIn } from "../pki/certificate.ts";
-import { parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
 
 /** A text with certificates of an authority, and where it stands. */
@@ -96,8 +96,10 @@ function configMap(data: EtcdData | undefined, name: string, key: string): strin
   return data && readObject<ConfigMap>(data, `configmaps/${name}`)?.data?.[key];
 }
 
+/** cluster-info's kubeconfig has a cluster without a name, and no context. */
 function caIn(kubeconfig: string | undefined): string | undefined {
-  return kubeconfig && parseKubeconfig(kubeconfig, "of cluster-info").caPem;
+  const base64 = /certificate-authority-data:\s*(\S+)/.exec(kubeconfig ?? "")?.[1];
+  return base64 && Buffer.from(base64, "base64").toString("utf8");
 }
 
 function tokenSecrets(data: EtcdData | undefined): Secret[] {

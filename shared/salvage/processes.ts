@@ -51,7 +51,7 @@ export interface Piece {
 export function* memoryOf(process: Process): Generator<Piece> {
   const folder = `${hostPath("/proc")}/${process.pid}`;
   const maps = gone(() => readFileSync(`${folder}/maps`, "utf8"));
-  const memory = maps === undefined ? undefined : openMemory(folder, process);
+  const memory = maps === undefined ? undefined : openMemory(folder);
   if (maps === undefined || memory === undefined) return;
   const pages = pageTable(folder);
   // from the start of a buffer of its own, so that views of 4-byte words are aligned
@@ -106,11 +106,11 @@ export function fileOf({ pid }: Process, path: string): string | undefined {
   return gone(() => readFileSync(`${hostPath("/proc")}/${pid}/root${path}`, "utf8"));
 }
 
-function openMemory(folder: string, { pid, name }: Process): number | undefined {
+function openMemory(folder: string): number | undefined {
   try {
     return gone(() => openSync(`${folder}/mem`, "r"));
   } catch (err) {
-    throw new Fail(`Cannot read the memory of ${name} (pid ${pid}): ${(err as Error).message}`, {
+    throw new Fail(`Cannot read its memory: ${(err as Error).message}`, {
       hint: "run it as root on the node itself, not in a container; it needs the right to trace processes (CAP_SYS_PTRACE)",
       cause: err,
     });
