@@ -15,6 +15,7 @@ import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
+import { salvage } from "./scenarios/salvage.ts";
 import { haAllLost, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
@@ -43,7 +44,7 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, oneWiped];
+const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, oneWiped, salvage];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
