@@ -16,6 +16,8 @@ import { generation, keyInPlace, type Wanted } from "./wanted.ts";
 /** Keys on their way; 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";
 
+const IN_PLACE = "its place";
+
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;
 
@@ -47,7 +49,7 @@ export class Haul {
     const index = wanted.generations.findIndex((one) => one.hash === hash);
     const proof = `proved by ${wanted.generations[index]!.from.join(", ")}`;
     say(`${wanted.keyFile}: found in ${from}, ${proof}${index === 0 ? "" : "; the cluster uses a later one"}`);
-    if (from !== STASH) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
+    if (from !== STASH && from !== IN_PLACE) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
     return true;
   }
 
@@ -62,7 +64,7 @@ export class Haul {
   takeWhatIsHere(certificatesDir: string) {
     for (const wanted of this.wanted) {
       const key = keyInPlace(wanted, certificatesDir);
-      if (key) this.accept(key, "its place");
+      if (key) this.accept(key, IN_PLACE);
     }
     for (const name of list(STASH)) {
       const key = attempt(() => privateKeyOf(readText(`${STASH}/${name}`) ?? ""));
