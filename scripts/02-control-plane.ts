@@ -175,7 +175,11 @@ After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
 When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
   kubeadm token create --print-join-command --certificate-key $(kubeadm init phase upload-certs --upload-certs | tail -1)
-On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}`);
+On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}${
+    master.node.kubelet.serverTlsBootstrap
+      ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
+      : ""
+  }`);
 }
 
 /** Files of this master's API server that kubeadm does not make on a new one. */

@@ -112,7 +112,7 @@ async function join(values: Options["values"]) {
     await rollBack(saved);
     throw err;
   }
-  console.error("\ndone.  next: the other workers, then on the first master: ./bunw scripts/03-workers.ts close");
+  console.error("\ndone.  next: the other workers, then on each master: ./bunw scripts/03-workers.ts close");
 }
 
 async function close(values: Options["values"]) {
@@ -158,7 +158,7 @@ function printJoinLine({ facts }: Master, file: string) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   console.error("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
   console.log(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
-  console.error("\nthen, on the first master: ./bunw scripts/03-workers.ts close");
+  console.error("\nthen, on each master: ./bunw scripts/03-workers.ts close");
 }
 
 function readToken(file: string): string {
@@ -195,7 +195,7 @@ async function controllerManagers({ node }: Master): Promise<string[]> {
 
 function closeNext(master: Master): string {
   const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
-  const hint = others.length > 0 ? `the same on ${others.join(", ")}, then ` : "";
+  const hint = others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
   return `${hint}./bunw scripts/04-sa-tokens.ts`;
 }
 

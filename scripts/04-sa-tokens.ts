@@ -10,7 +10,6 @@ import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
-import { madeAt } from "../shared/pki/certificate.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
 import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
@@ -144,7 +143,7 @@ async function renew(scene: Scene) {
 async function findStale(scene: Scene) {
   const { master, api, trust } = scene;
   if (!caIsNew(master)) return say("the cluster CA is the old one: no pod has to restart");
-  scene.groups = await staleGroups(api, madeAt(trust.caPem));
+  scene.groups = await staleGroups(api, trust.caPem);
   const owners = scene.groups.flatMap((group) => group.owners);
   if (owners.length === 0) return say("none");
   for (const { name, owners } of scene.groups) {
@@ -155,7 +154,7 @@ async function findStale(scene: Scene) {
 }
 
 /** A group is through when its new pods are available; after those that new sandboxes need, every node proves it with a pod. */
-async function restartInOrder({ api, trust, groups, nodes }: Scene) {
+async function restartInOrder({ api, groups, nodes }: Scene) {
   for (const { name, owners } of groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report");
     if (restarts.length === 0) continue;
@@ -163,7 +162,7 @@ async function restartInOrder({ api, trust, groups, nodes }: Scene) {
       say(`would restart: ${restarts.map(label).join(", ")}`);
       continue;
     }
-    await inParallel(restarts, WIDTH, (owner) => restart(api, owner, madeAt(trust.caPem)));
+    await inParallel(restarts, WIDTH, (owner) => restart(api, owner));
     if (name === "kube-proxy" || name === "network plugins") await canaries(api, nodes);
   }
 }

@@ -10,7 +10,8 @@ import { readMaster } from "../shared/master.ts";
 import { type Node, readNode } from "../shared/nodes/node.ts";
 import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { run, step, VERSION } from "../shared/run.ts";
-import { type Check, Checks, checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
+import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
+import { type Check, Checks } from "../shared/verify/collect.ts";
 import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:

@@ -12,7 +12,7 @@ const DEPLOYMENT = "/apis/apps/v1/namespaces/shop/deployments/web";
 const POD = "/api/v1/namespaces/shop/pods/web-1";
 
 function owner(kind: Owner["kind"], name = "web"): Owner {
-  return { kind, namespace: "shop", name, pods: [{ metadata: { name: "web-1", uid: "old" }, spec: {} }] };
+  return { kind, namespace: "shop", name, since: SINCE, pods: [{ metadata: { name: "web-1", uid: "old" }, spec: {} }] };
 }
 
 /** A rolled-out workload; `restartedAt` as an earlier run may have left it. */
@@ -33,7 +33,7 @@ test.each([
 ])("a Deployment that was restarted %s is patched %#", async (_, restartedAt, patches) => {
   using box = sandbox();
   using server = pretendApi({ objects: { [DEPLOYMENT]: workload(restartedAt) } });
-  await restart(client(server), owner("Deployment"), SINCE);
+  await restart(client(server), owner("Deployment"));
   expect(server.changes()).toEqual(Array(patches).fill(`PATCH ${DEPLOYMENT}`));
   if (patches === 1) {
     const at = server.objects.get(DEPLOYMENT).spec.template.metadata.annotations[RESTARTED];
@@ -51,8 +51,8 @@ test("a DaemonSet and a StatefulSet are waited for by their own counters", async
       "/apis/apps/v1/namespaces/shop/statefulsets/web": workload(),
     },
   });
-  await restart(client(server), owner("DaemonSet"), SINCE);
-  await restart(client(server), owner("StatefulSet"), SINCE);
+  await restart(client(server), owner("DaemonSet"));
+  await restart(client(server), owner("StatefulSet"));
 });
 
 test("an old observedGeneration is not taken for a finished rollout", async () => {
@@ -65,7 +65,7 @@ test("an old observedGeneration is not taken for a finished rollout", async () =
       return Response.json({ ...workload(), metadata: { name: "web", generation: 3 } });
     },
   });
-  await restart(client(server), owner("Deployment"), SINCE);
+  await restart(client(server), owner("Deployment"));
   expect(looks).toBe(3);
 });
 
@@ -81,7 +81,7 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
       return Response.json({}, { status: 201 });
     },
   });
-  await restart(client(server), owner("evict", "web-1"), SINCE);
+  await restart(client(server), owner("evict", "web-1"));
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
   expect(box.said).toEqual(["shop/web-1: evicted"]);
 });
@@ -89,7 +89,7 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
 test("a pod that has been replaced under its name is not evicted a second time", async () => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [POD]: { metadata: { uid: "new" } } } });
-  await restart(client(server), owner("evict", "web-1"), SINCE);
+  await restart(client(server), owner("evict", "web-1"));
   expect(server.changes()).toEqual([]);
 });
 

@@ -1,7 +1,8 @@
 /** A runbook followed on pretend nodes, to see what is typed where. */
 import { expect, test } from "bun:test";
+import { followRunbook } from "./lab/follow.ts";
 import type { Machine, Output } from "./lab/machine.ts";
-import { followRunbook, redact, type Scene } from "./lab/scene.ts";
+import { redact, type Scene } from "./lab/scene.ts";
 
 const markdown = await Bun.file(`${import.meta.dir}/fixtures/RUNBOOK-example.md`).text();
 
@@ -11,7 +12,10 @@ function pretend(answers: Record<string, Partial<Output>>) {
   const machine = (name: string): Machine => ({
     name,
     nodeName: name,
+    ip: "10.250.0.11",
     path: (path) => `/nowhere/${name}${path}`,
+    kill: async () => {},
+    boot: async () => {},
     async run(command, options) {
       const line = command.includes("-c") ? command.at(-1)! : command.join(" ");
       typed.push(`${name}: ${line}${options?.input ? ` < ${options.input}` : ""}`);
@@ -31,6 +35,9 @@ function pretend(answers: Record<string, Partial<Output>>) {
     moments: [],
     leaks: [],
     checks: [],
+    kit: "/nowhere/kit.tar.gz",
+    trustWas: "",
+    replaced: [],
     watchers: [],
     say: () => {},
   };

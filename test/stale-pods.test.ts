@@ -3,9 +3,12 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../shared/api/kube-api.ts";
 import { label } from "../shared/workloads/rollout.ts";
 import { staleGroups } from "../shared/workloads/stale-pods.ts";
+import { sharedFiles } from "./bundles.ts";
 import { pretendApi } from "./pretend-api.ts";
 
-const NEW_CA = new Date("2026-06-01T00:00:00Z");
+/** The CA was made at 00:00:00, the namespaces had it at 00:01:00. */
+const CA = new TextDecoder().decode((await sharedFiles(new Date("2026-06-01T00:00:00Z"))).get("ca.crt"));
+const PUBLISHED = "2026-06-01T00:01:00Z";
 const [BEFORE, AFTER] = ["2026-05-31T23:00:00Z", "2026-06-01T00:05:00Z"];
 const TOKEN = {
   name: "kube-api-access",
@@ -17,22 +20,36 @@ interface Different {
   annotations?: Record<string, string>;
   owner?: [kind: string, name: string];
   spec?: object;
+  created?: string;
   started?: string;
   phase?: string;
 }
 
-function pod({ labels = {}, annotations = {}, owner, spec = {}, started = BEFORE, phase = "Running" }: Different = {}) {
+function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE, started = BEFORE, phase = "Running" }: Different = {}) {
   return {
-    metadata: { labels, annotations, ...(owner ? { ownerReferences: [{ kind: owner[0], name: owner[1], controller: true }] } : {}) },
-    spec: { volumes: [TOKEN], ...spec },
+    metadata: {
+      labels,
+      annotations,
+      creationTimestamp: created,
+      ...(owner ? { ownerReferences: [{ kind: owner[0], name: owner[1], controller: true }] } : {}),
+    },
+    spec: { nodeName: "w1", volumes: [TOKEN], ...spec },
     status: { phase, containerStatuses: [{ state: { running: { startedAt: started } } }] },
   };
 }
 
+const data = { managedFields: [{ time: PUBLISHED, fieldsV1: { "f:data": {} } }] };
+const ROOT_CAS = Object.fromEntries(
+  ["a", "shop", "kube-system", "flannel", "policy"].map((namespace) => [
+    `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`,
+    { metadata: data, data: { "ca.crt": CA } },
+  ]),
+);
+
 /** "group: owner" of each that is stale, and for those that nothing restarts, why. */
 async function groups(objects: Record<string, object>): Promise<string[]> {
-  using server = pretendApi({ objects });
-  const found = await staleGroups(new KubeApi({ server: server.url, ca: undefined }), NEW_CA);
+  using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
+  const found = await staleGroups(new KubeApi({ server: server.url, ca: undefined }), CA);
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
     owners.map((owner) => `${name}: ${label(owner)}${owner.kind === "evict" ? " evict" : ""}${owner.reason ? `, ${owner.reason}` : ""}`),
@@ -102,11 +119,16 @@ test("pods of one owner are one restart; what nothing brings back is only told",
   ]);
 });
 
-test("only pods that run, started before the new CA, and mount it or a token, are stale", async () => {
+test("only pods that run, started before they could see the new CA, and mount it or a token, are stale", async () => {
   const secretVolume = (secretName: string) => ({ volumes: [{ name: "s", secret: { secretName } }] });
   expect(
     await groups({
-      [`${pods("a")}/new`]: pod({ started: AFTER }),
+      [`${pods("a")}/started-later`]: pod({ started: AFTER }),
+      [`${pods("a")}/made-later`]: pod({ created: "2026-06-01T00:01:01Z", started: "2026-06-01T00:01:02Z" }),
+      [`${pods("a")}/started-again-before-the-kubelet-caught-up`]: pod({ started: "2026-06-01T00:01:02Z" }),
+      [`${pods("nowhere")}/without-the-new-ca`]: pod({ created: AFTER, started: AFTER }),
+      [`${pods("a")}/of-a-deleted-node`]: pod({ spec: { nodeName: "gone" } }),
+      [`${pods("a")}/leaving`]: { ...pod(), metadata: { ...pod().metadata, deletionTimestamp: AFTER } },
       [`${pods("a")}/done`]: pod({ phase: "Succeeded" }),
       [`${pods("a")}/mirror`]: pod({ annotations: { "kubernetes.io/config.mirror": "1" } }),
       [`${pods("a")}/no-token`]: pod({ spec: { volumes: [{ name: "tmp" }] } }),
@@ -114,8 +136,12 @@ test("only pods that run, started before the new CA, and mount it or a token, ar
       [`${pods("a")}/other-secret`]: pod({ spec: secretVolume("password") }),
       [`${pods("a")}/ca-only`]: pod({ spec: { volumes: [{ name: "ca", configMap: { name: "kube-root-ca.crt" } }] } }),
       [`${pods("a")}/token-secret`]: pod({ spec: secretVolume("token") }),
-      "/api/v1/namespaces/a/secrets/token": { type: "kubernetes.io/service-account-token" },
+      "/api/v1/namespaces/a/secrets/token": { type: "kubernetes.io/service-account-token", metadata: data },
       "/api/v1/namespaces/a/secrets/password": { type: "Opaque" },
     }),
-  ).toEqual(["ca-only", "token-secret"].map((name) => `all others: a/${name}, a bare pod: nothing would bring it back`));
+  ).toEqual(
+    ["a/started-again-before-the-kubelet-caught-up", "nowhere/without-the-new-ca", "a/ca-only", "a/token-secret"].map(
+      (name) => `all others: ${name}, a bare pod: nothing would bring it back`,
+    ),
+  );
 });

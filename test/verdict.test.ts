@@ -16,6 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 const ready = { conditions: [{ type: "Ready", status: "True" }] };
 const OBJECTS: Record<string, unknown[]> = {
+  "--raw": [{}, {}], // metrics of both nodes
   nodes: ["cp1", "w1"].map((name) => ({
     metadata: { name, uid: `uid-${name}` },
     status: { ...ready, nodeInfo: { kubeletVersion: "v1.34.4" } },
@@ -43,7 +44,7 @@ function machine(name: string): Machine {
     const stdout = command.includes("get") ? JSON.stringify({ items: OBJECTS[kind] }) : "false";
     return { stdout, stderr: "", exitCode: 0 };
   };
-  return { name, nodeName: name, path: (path) => join(root, path), run };
+  return { name, nodeName: name, ip: "10.250.0.11", path: (path) => join(root, path), run, kill: async () => {}, boot: async () => {} };
 }
 
 const containers = { c1: "shop/agent-cp1/agent", c2: "kube-system/etcd-cp1/etcd" };
@@ -83,7 +84,7 @@ async function scene(): Promise<Scene> {
   ];
   const watcher = { samples: () => samplesSince(zero), stop: async () => samplesSince(zero) };
   return {
-    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], say: () => {}, oldTokens: ["old"] },
+    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
     before: await takeFacts(lab),
     watchers: [
       { machine: cp1, watcher },
@@ -96,7 +97,14 @@ test("judge() says recovered when everything it asks is well, with the times it 
   const record = await judge(await scene(), allLost, 10);
   expect(record.checks.filter((check) => !check.ok)).toEqual([]);
   expect(record.recovered).toBe(true);
-  expect(record.seconds).toEqual({ wreckToEtcd: 3, wreckToApi: 4, wreckToNodesReady: 4.5, wreckToWorkloadsOk: 0, repairCommands: 2 });
+  expect(record.seconds).toEqual({
+    wreckToEtcd: 3,
+    wreckToApi: 4,
+    wreckToNodesReady: 4.5,
+    wreckToWorkloadsOk: 0,
+    repairCommands: 2,
+    commandsToWorkloadsOk: 0,
+  });
   expect(record).toMatchObject({
     ratio: 0.2,
     kubernetes: "v1.34.4",

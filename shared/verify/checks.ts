@@ -19,32 +19,10 @@ import { hostFiles } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
+import type { Answer, Checks } from "./collect.ts";
+import { checkPods } from "./pods.ts";
 
 /** `warning`: it works, but a person should know. */
-export interface Check {
-  area: string;
-  what: string;
-  result: "ok" | "warning" | "failed";
-  detail: string;
-}
-
-type Answer = string | { warning: string };
-
-/** Collects checks: an action that throws is a failed check, its message the detail. */
-export class Checks {
-  readonly all: Check[] = [];
-
-  async check(area: string, what: string, action: () => Promise<Answer> | Answer) {
-    try {
-      const answer = await action();
-      const warning = typeof answer === "string" ? undefined : answer.warning;
-      this.all.push({ area, what, result: warning ? "warning" : "ok", detail: warning ?? String(answer) });
-    } catch (err) {
-      this.all.push({ area, what, result: "failed", detail: err instanceof Error ? err.message : String(err) });
-    }
-  }
-}
-
 const FRESH_SECONDS = 60;
 
 /** Files of a master: certificates, kubeconfigs, manifests and what they need. */
@@ -151,6 +129,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
       return "the API server reaches its kubelet";
     });
   }
+  await checkPods(checks, master, trust.caPem, api);
   return `${master.cluster.nodes.length} nodes`;
 }
 

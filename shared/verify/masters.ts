@@ -5,7 +5,7 @@ import type { Master } from "../master.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newToken, review } from "../workloads/sa-tokens.ts";
-import type { Checks } from "./checks.ts";
+import type { Checks } from "./collect.ts";
 
 /** One check for each other master; none where there is only this one. */
 export async function checkMasters(checks: Checks, master: Master, api: KubeApi) {

@@ -30,13 +30,13 @@ type Counter =
   | "numberAvailable";
 
 /** Restarts one owner and waits for it. Errors: Fail where its new pods do not become available. */
-export async function restart(api: KubeApi, owner: Owner, since: Date) {
+export async function restart(api: KubeApi, owner: Owner) {
   if (owner.kind === "evict") return evict(api, owner);
   const path = `/apis/apps/v1/namespaces/${owner.namespace}/${owner.kind.toLowerCase()}s/${owner.name}`;
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
   // A run that was cut off has begun this rollout already: it is only waited for.
-  if (!restarted || new Date(restarted) < since) {
+  if (!restarted || new Date(restarted) < owner.since) {
     await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
   }
   await waitFor(`${label(owner)} to roll out`, async () => isRolledOut(await api.get<Workload>(path), owner.kind), {

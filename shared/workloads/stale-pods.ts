@@ -1,8 +1,15 @@
 /**
- * Pods that hold on to the old CA: started before the new one was made, with a token or a CA from the API mounted. client-go reads the CA
- * once (before its 1.36 libraries), so they have to be restarted; the order matters, as new sandboxes need kube-proxy and the CNI plugin.
+ * Pods that hold on to the old CA: started before the new one reached them, with a token or a CA from the API mounted. client-go reads the
+ * CA once (before its 1.36 libraries), so they have to be restarted; the order matters, as new sandboxes need kube-proxy and the CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import { type TrustTimes, trustTimes } from "./trust-times.ts";
+
+/**
+ * A container that starts again in an old pod may still see the old file for so long: the kubelet writes mounted files anew when it next
+ * looks at the pod, once a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
+ */
+const MOUNT_LAG_MS = 120_000;
 
 export interface Pod extends KubeObject {
   spec: {
@@ -12,6 +19,7 @@ export interface Pod extends KubeObject {
   };
   status?: {
     phase?: string;
+    conditions?: { type: string; status: string }[];
     containerStatuses?: { state?: { running?: { startedAt: string } } }[];
   };
 }
@@ -31,6 +39,8 @@ export interface Owner {
   name: string;
   /** For a person, where nothing is restarted. */
   reason?: string;
+  /** When what its pods mount became today's. */
+  since: Date;
   pods: Pod[];
 }
 
@@ -42,24 +52,32 @@ export interface Group {
   owners: Owner[];
 }
 
-/** The pods with stale trust by group and owner. `since` is when the CA was made. */
-export async function staleGroups(api: KubeApi, since: Date): Promise<Group[]> {
-  const tokenSecrets = new Set<string>();
-  for await (const { metadata } of api.items("/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token")) {
-    tokenSecrets.add(`${metadata.namespace}/${metadata.name}`);
-  }
+/** The pods with stale trust by group and owner. */
+export async function staleGroups(api: KubeApi, caPem: string): Promise<Group[]> {
+  const times = await trustTimes(api, caPem);
+  const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const stale: Pod[] = [];
-  for await (const pod of api.items<Pod>("/api/v1/pods")) if (isStale(pod, since, tokenSecrets)) stale.push(remember(pod));
+  const since = new Map<Pod, Date>();
+  for await (const pod of api.items<Pod>("/api/v1/pods")) {
+    // What is left of a Node that was deleted goes by itself.
+    if (!nodes.has(pod.spec.nodeName ?? "")) continue;
+    const trusted = trustedSince(pod, times);
+    if (!trusted || !isStale(pod, trusted)) continue;
+    stale.push(remember(pod));
+    since.set(stale.at(-1)!, trusted);
+  }
   const hooks = await webhookPods(api, stale);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, Owner>()];
   for (const pod of stale) {
-    const owner = await ownerOf(once(api, answers), pod);
+    const owner = await ownerOf(once(api, answers), pod, since.get(pod)!);
     const group = groupOf(pod, hooks);
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
     const same = known.get(key);
-    if (same) same.pods.push(pod);
-    else groups[group]!.owners.push(owner);
+    if (same) {
+      same.pods.push(pod);
+      if (owner.since > same.since) same.since = owner.since;
+    } else groups[group]!.owners.push(owner);
     known.set(key, same ?? owner);
   }
   return groups;
@@ -84,15 +102,23 @@ function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find {
   };
 }
 
-function isStale(pod: Pod, since: Date, tokenSecrets: Set<string>): boolean {
-  if (pod.status?.phase !== "Running" || pod.metadata.annotations?.["kubernetes.io/config.mirror"]) return false;
-  const mounts = (pod.spec.volumes ?? []).some(
-    (volume) =>
-      volume.projected?.sources?.some((source) => source.serviceAccountToken || source.configMap?.name === "kube-root-ca.crt") ||
-      volume.configMap?.name === "kube-root-ca.crt" ||
-      tokenSecrets.has(`${pod.metadata.namespace}/${volume.secret?.secretName}`),
-  );
-  return mounts && (pod.status.containerStatuses ?? []).some(({ state }) => state?.running && new Date(state.running.startedAt) < since);
+/** When what this pod mounts became today's; undefined where it mounts neither a CA nor a token, or is the mirror of a static pod. */
+function trustedSince({ metadata, spec }: Pod, times: TrustTimes): Date | undefined {
+  if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
+  const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
+    const ofToken = secret && times.tokenSecret(`${metadata.namespace}/${secret.secretName}`);
+    const ofCa = projected?.sources?.some((source) => source.serviceAccountToken || source.configMap?.name === "kube-root-ca.crt");
+    if (ofCa || configMap?.name === "kube-root-ca.crt") return [times.rootCa(metadata.namespace ?? "")];
+    return ofToken ? [ofToken] : [];
+  });
+  return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
+}
+
+/** A pod that was made afterwards mounted today's; a container that only started again in an older one needs the kubelet to have caught up. */
+function isStale({ metadata, status }: Pod, trusted: Date): boolean {
+  if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
+  const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
+  return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
 }
 
 function groupOf(pod: Pod, hooks: Set<string>): number {
@@ -131,13 +157,14 @@ async function webhookPods(api: KubeApi, pods: Pod[]): Promise<Set<string>> {
   return uids;
 }
 
-async function ownerOf(find: Find, pod: Pod): Promise<Owner> {
+async function ownerOf(find: Find, pod: Pod, since: Date): Promise<Owner> {
   const namespace = pod.metadata.namespace!;
   const reference = pod.metadata.ownerReferences?.find((owner) => owner.controller);
   const owner = (kind: Owner["kind"], name: string, reason?: string): Owner => ({
     kind,
     namespace,
     name,
+    since,
     pods: [pod],
     ...(reason ? { reason } : {}),
   });

@@ -6,12 +6,13 @@ import { run } from "../../shared/run.ts";
 import { testFacts } from "../facts.ts";
 import { benchIssue } from "./bench-issue.ts";
 import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
+import { workersLines } from "./bench-workers.ts";
 import { binaries } from "./binaries.ts";
 import { KUBERNETES } from "./pins.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     issue, close or tokens
+  --only NAME     issue, close, tokens or workers
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line is measured on (default: 200)
@@ -34,6 +35,7 @@ async function main() {
   if (wants("issue")) console.log(await issueLine());
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
+  if (wants("workers")) console.log((await workersLines()).join("\n"));
 }
 
 async function issueLine(): Promise<string> {

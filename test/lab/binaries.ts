@@ -7,7 +7,7 @@ import { buildGo, buildOwn, programName } from "./go-build.ts";
 import { KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
 const OWN_SOURCES = join(import.meta.dir, "programs");
-const OWN_PROGRAMS = ["balancer", "etcdget", "pause", "workload"];
+const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
 
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { binaries } from "./binaries.ts";
-import { collectPrograms } from "./disk.ts";
+import { collectPrograms, giveOwnDisk } from "./disk.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
 import { approveServingCertificates, initFirstMaster, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
@@ -16,7 +16,14 @@ import { installPackages } from "./packages.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
-export type ClusterOptions = { masters: number; workers: number; onProgress?: (line: string) => void; waitSeconds?: number };
+/** `ownDisk`: the first master's /etc/kubernetes is a file system of its own. */
+export type ClusterOptions = {
+  ownDisk?: boolean;
+  masters: number;
+  workers: number;
+  onProgress?: (line: string) => void;
+  waitSeconds?: number;
+};
 
 const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
 
@@ -79,11 +86,8 @@ export class Cluster {
     await prepareMachine(programs);
     const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
     phase("images");
-    await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store);
-    await startBalancer(
-      programs.get("balancer")!,
-      this.masters.map((node) => node.ip),
-    );
+    await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store, options);
+    await startBalancer(this.masters);
     phase("booted");
     await initFirstMaster(this);
     phase("init");
@@ -105,10 +109,11 @@ export class Cluster {
     };
   }
 
-  private async bootNodes(list: NodeSpec[], store: string) {
+  private async bootNodes(list: NodeSpec[], store: string, { ownDisk }: ClusterOptions) {
     for (const spec of list) {
       const node = await Node.create(spec);
       this.nodes.push(node);
+      if (ownDisk && node === this.masters[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
       await giveImages(store, node);
       for (const other of list) if (other.name !== spec.name) await routeTo(`kpr-${spec.name}`, other.podSubnet, other.ip);
       // The switch must find pods too, or its refusals do not reach them.

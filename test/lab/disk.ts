@@ -1,9 +1,10 @@
 /** A node's disk: a directory with an /etc of its own. /usr is this machine's, mounted below; see node-root.sh. */
 import { randomBytes } from "node:crypto";
 import { existsSync, globSync } from "node:fs";
-import { chmod, copyFile, cp, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { LAB } from "./state.ts";
+import { sh } from "./shell.ts";
+import { LAB, record } from "./state.ts";
 
 /** Of this machine's /etc only what programs need to run; nothing of whoever uses it. */
 const FROM_OUR_ETC = [
@@ -67,6 +68,18 @@ export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
   await fillEtc(join(root, "etc"), spec);
   await maskUnits(join(root, "etc/systemd/system"));
   return disk;
+}
+
+/** Gives a folder of a node that is off a file system of its own, in an image of so many megabytes: what is deleted there lies in its free blocks. */
+export async function giveOwnDisk(name: string, folder: string, { megabytes }: { megabytes: number }) {
+  const [image, place] = [join(LAB, "nodes", name, `${basename(folder)}.img`), join(LAB, "nodes", name, "root", folder)];
+  await sh(["truncate", "-s", `${megabytes}M`, image]);
+  await sh(["mkfs.ext4", "-q", "-F", image]);
+  await mkdir(place, { recursive: true });
+  record((state) => state.mounts.push(place));
+  await sh(["mount", "-o", "loop", image, place]);
+  // kubeadm wants the folder empty.
+  await rm(join(place, "lost+found"), { recursive: true });
 }
 
 async function fillEtc(etc: string, spec: DiskSpec) {

@@ -132,7 +132,8 @@ export interface Changes {
   uidsChanged: string[];
 }
 
-export function compare(before: Facts, after: Facts): Changes {
+/** What of `before` is not so in `after`; a machine that was `replaced` by a new one is not held to what the old one was. */
+export function compare(before: Facts, after: Facts, replaced: string[] = []): Changes {
   const changes: Changes = {
     secretsLost: unlike(before.secrets, after.secrets),
     configMapsChanged: unlike(before.configMaps, after.configMaps),
@@ -140,9 +141,9 @@ export function compare(before: Facts, after: Facts): Changes {
     kubeletFilesChanged: [],
     manifestsChanged: [],
     namesLost: [],
-    uidsChanged: unlike(before.nodeUids, after.nodeUids),
+    uidsChanged: unlike(before.nodeUids, after.nodeUids).filter((node) => !replaced.includes(node)),
   };
-  for (const [node, was] of Object.entries(before.nodes)) {
+  for (const [node, was] of Object.entries(before.nodes).filter(([name]) => !replaced.includes(name))) {
     const is = after.nodes[node]!;
     const on = (items: string[]) => items.map((item) => `${node}: ${item}`);
     changes.filesNotRestored.push(...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)));

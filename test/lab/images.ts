@@ -15,6 +15,7 @@ import { sh } from "./shell.ts";
 type Image = { name: string; files: Record<string, string>; links?: Record<string, string>; entrypoint?: string[] };
 
 export const LAB_IMAGE = "lab/workload:1";
+const METRICS_SERVER_IMAGE = "lab/metrics-server:1";
 
 export async function imageNames(kubeadm: string): Promise<string[]> {
   return (await sh([kubeadm, "config", "images", "list", "--kubernetes-version", KUBERNETES])).trim().split("\n");
@@ -32,7 +33,12 @@ async function images(programs: Map<string, string>): Promise<Image[]> {
     files: { "/workload": programs.get("workload")!, "/bin/busybox": "/usr/bin/busybox" },
     links: busybox(),
   };
-  return [...kubernetes, { ...workload, entrypoint: ["/workload"] }];
+  const metricsServer = {
+    name: METRICS_SERVER_IMAGE,
+    files: { "/metrics-server": programs.get("metrics-server")! },
+    entrypoint: ["/metrics-server"],
+  };
+  return [...kubernetes, { ...workload, entrypoint: ["/workload"] }, metricsServer];
 }
 
 async function imageOf(name: string, programs: Map<string, string>): Promise<Image> {

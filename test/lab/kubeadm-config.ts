@@ -3,8 +3,8 @@
  * is caught. Names and addresses are the lab's own.
  */
 import { stringify } from "yaml";
+import type { Machine } from "./machine.ts";
 import { BALANCER } from "./network.ts";
-import type { Node } from "./node.ts";
 import { KUBERNETES } from "./pins.ts";
 
 export const ENDPOINT = "lab-api:6443";
@@ -29,7 +29,8 @@ export const API_SERVER_PATCH = stringify([
   { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
 ]);
 
-export function initConfig(node: Node) {
+/** `controllers`: the controller-manager's --controllers, where it is not to be the default. */
+export function initConfig(node: Machine, options: { controllers?: string } = {}) {
   return documents([
     {
       ...KUBEADM,
@@ -38,13 +39,13 @@ export function initConfig(node: Node) {
       nodeRegistration: registration(node),
       patches: { directory: PATCHES },
     },
-    clusterConfiguration(),
+    clusterConfiguration(options),
     kubeletConfiguration(),
     kubeProxyConfiguration(),
   ]);
 }
 
-export function joinConfig(node: Node, join: { token: string; caCertHash: string; certificateKey?: string }) {
+export function joinConfig(node: Machine, join: { token: string; caCertHash: string; certificateKey?: string }) {
   const discovery = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
   const controlPlane = join.certificateKey && {
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
@@ -53,15 +54,15 @@ export function joinConfig(node: Node, join: { token: string; caCertHash: string
   return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration: registration(node), ...(controlPlane || {}) }]);
 }
 
-function apiOn(node: Node) {
+function apiOn(node: Machine) {
   return { advertiseAddress: node.ip, bindPort: 6443 };
 }
 
-function registration(node: Node) {
+function registration(node: Machine) {
   return { name: node.nodeName, criSocket: CRI, kubeletExtraArgs: args({ "node-ip": node.ip }) };
 }
 
-function clusterConfiguration() {
+function clusterConfiguration({ controllers }: { controllers?: string }) {
   const policy = "/etc/kubernetes/audit-policy.yaml";
   const volume = (name: string, path: string, pathType: string, readOnly: boolean) => ({
     name,
@@ -87,7 +88,9 @@ function clusterConfiguration() {
       }),
       extraVolumes: [volume("audit-policy", policy, "File", true), volume("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
     },
-    controllerManager: { extraArgs: args({ "node-monitor-grace-period": "40s", "terminated-pod-gc-threshold": "50" }) },
+    controllerManager: {
+      extraArgs: args({ "node-monitor-grace-period": "40s", "terminated-pod-gc-threshold": "50", ...(controllers ? { controllers } : {}) }),
+    },
     scheduler: { extraArgs: args({ profiling: "false", v: "1" }) },
     etcd: {
       local: {

@@ -4,9 +4,14 @@ export interface Machine {
   name: string;
   /** Its name in the cluster, which may be another. */
   nodeName: string;
+  ip: string;
   run(command: string[], options?: { input?: string; env?: Record<string, string>; cwd?: string }): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;
+  /** Pulls the plug; the disk stays. */
+  kill(): Promise<void>;
+  /** Switches it on. */
+  boot(): Promise<void>;
 }
 
 export interface Output {

@@ -2,7 +2,7 @@
  * The lab's wires: one namespace is the switch, each node's eth0 is a cable into it. Nothing of this is on the machine's own network,
  * and nothing leads out of it. The API's balancer sits in the switch.
  */
-import { openSync } from "node:fs";
+import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cgroupsOf, JOIN, makeCgroups } from "./cgroups.ts";
 import { sh } from "./shell.ts";
@@ -54,12 +54,14 @@ async function ip(namespace: string, args: string) {
   await sh(["ip", "-n", namespace, ...args.split(" ")]);
 }
 
-export async function startBalancer(program: string, masters: readonly string[]) {
+/** haproxy in the switch, as kubeadm's own guide puts it before the API servers; only what says /readyz gets connections. */
+export async function startBalancer(masters: readonly { name: string; ip: string }[]) {
   const cgroups = cgroupsOf("balancer");
   record((state) => state.cgroups.push(...cgroups));
   makeCgroups(cgroups);
-  const backends = masters.map((address) => `${address}:6443`);
-  const command = ["setsid", "ip", "netns", "exec", SWITCH, program, `${BALANCER}:6443`, ...backends];
+  const config = join(LAB, "logs", "haproxy.cfg");
+  writeFileSync(config, haproxyConfig(masters));
+  const command = ["setsid", "ip", "netns", "exec", SWITCH, "haproxy", "-db", "-f", config];
   const log = openSync(join(LAB, "logs", "balancer.log"), "w");
   const proc = Bun.spawn(["sh", "-c", JOIN, "sh", ...command], {
     env: { PATH: process.env.PATH!, CGROUPS: cgroups.join(" ") },
@@ -70,4 +72,24 @@ export async function startBalancer(program: string, masters: readonly string[])
   proc.unref();
   const mark = markOf(proc.pid);
   if (mark) record((state) => state.processes.push({ ...mark, what: "balancer" }));
+}
+
+function haproxyConfig(masters: readonly { name: string; ip: string }[]) {
+  return `global
+  maxconn 4000
+defaults
+  mode tcp
+  timeout connect 2s
+  timeout client 1h
+  timeout server 1h
+frontend api
+  bind ${BALANCER}:6443
+  default_backend masters
+backend masters
+  balance roundrobin
+  option httpchk GET /readyz
+  http-check expect status 200
+  default-server check check-ssl verify none inter 1s fastinter 250ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions
+${masters.map(({ name, ip }) => `  server ${name} ${ip}:6443`).join("\n")}
+`;
 }

@@ -4,7 +4,7 @@
 set -eu
 root=$DISK/root
 hostname "$NODE_HOSTNAME"
-mount --bind "$root" "$root"
+mount --rbind "$root" "$root"
 cd "$root"
 
 # Our /usr below the node's own changes: a node may write there (kubelet's plugin directory), and this machine never sees it.
@@ -35,9 +35,12 @@ ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
 touch dev/console
 mount --bind /dev/null dev/console
-# Without the disk's device the kubelet complains about its statistics every few seconds.
-disk=$(findmnt -no SOURCE -T "$DISK" | sed 's/\[.*//')
-if [ -b "$disk" ]; then mkdir -p "dev/$(dirname "${disk#/dev/}")"; cp -a "$disk" "dev/${disk#/dev/}"; fi
+# Without the disk's device the kubelet complains about its statistics every few seconds; a disk of /etc/kubernetes' own is there to be searched.
+for folder in "$DISK" "$root/etc/kubernetes"; do
+  [ -e "$folder" ] || continue
+  disk=$(findmnt -no SOURCE -T "$folder" | tail -1 | sed 's/\[.*//')
+  if [ -b "$disk" ]; then mkdir -p "dev/$(dirname "${disk#/dev/}")"; cp -a "$disk" "dev/${disk#/dev/}"; fi
+done
 
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
 for hierarchy in $CGROUP_MOUNTS; do

@@ -20,6 +20,8 @@ const NEEDED: readonly (readonly [file: string, debianPackage: string])[] = [
   ["/usr/bin/nsenter", "util-linux"],
   ["/usr/bin/script", "bsdutils"],
   ["/usr/bin/age", "age"],
+  ["/usr/sbin/mkfs.ext4", "e2fsprogs"],
+  ["/usr/sbin/haproxy", "haproxy"],
 ];
 
 const POLICY = "/usr/sbin/policy-rc.d";

@@ -44,6 +44,12 @@ export const OTHERS: readonly GoBuild[] = [
     ldflags: "-X sigs.k8s.io/cri-tools/pkg/version.Version=v1.34.0",
   },
   { name: "coredns", module: "github.com/coredns/coredns", version: "v1.12.1", packages: ["github.com/coredns/coredns"] },
+  {
+    name: "metrics-server",
+    module: "sigs.k8s.io/metrics-server",
+    version: "v0.8.0",
+    packages: ["sigs.k8s.io/metrics-server/cmd/metrics-server"],
+  },
 ];
 
 /** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */

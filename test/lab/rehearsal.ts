@@ -22,6 +22,8 @@ export interface Rehearsal {
     wreckToWorkloadsOk: number | null;
     /** From the first command to all nodes Ready on the new CA. */
     repairCommands: number | null;
+    /** From the first command until every pod is Ready and every client is answered. */
+    commandsToWorkloadsOk: number | null;
   };
   freshInitAndJoinSeconds: number;
   /** repairCommands / freshInitAndJoinSeconds */

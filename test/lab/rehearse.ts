@@ -14,9 +14,13 @@ import { page } from "./report-html.ts";
 import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
+import { byKubeadm } from "./scenarios/by-kubeadm.ts";
+import { cutPoints } from "./scenarios/cut-points.ts";
+import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
-import { salvage } from "./scenarios/salvage.ts";
-import { haAllLost, oneWiped } from "./scenarios/several-masters.ts";
+import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
+import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
@@ -25,6 +29,7 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --scenario NAME   what happens to the cluster (default all-lost)
   --list            show the scenarios
   --compare NAME    rehearse this scenario too, on a cluster of its own, and lay the two side by side
+  --workers N       so many workers instead of the scenario's own
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html)
   --keep            leave the last cluster up, and say how to enter a node
@@ -37,6 +42,7 @@ Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
 const OPTIONS = {
   scenario: { type: "string", default: "all-lost" },
   compare: { type: "string" },
+  workers: { type: "string" },
   json: { type: "string", default: "rehearsal.json" },
   html: { type: "string", default: "rehearsal.html" },
   list: { type: "boolean" },
@@ -44,14 +50,29 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [allLost, again, interrupted, article, haAllLost, oneWiped, salvage];
+const SCENARIOS: Scenario[] = [
+  allLost,
+  again,
+  interrupted,
+  article,
+  haAllLost,
+  haPowerCycle,
+  oneWiped,
+  masterDestroyed,
+  byKubeadm,
+  cutPoints,
+  pkiLostAlive,
+  allLostKubeletStopped,
+  halfFinished,
+];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
-  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(12)} ${title}`).join("\n"));
-  const scenario = find(values.scenario);
-  const other = values.compare ? find(values.compare) : undefined;
+  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(16)} ${title}`).join("\n"));
+  const workers = values.workers ? { workers: Number(values.workers) } : {};
+  const scenario = { ...find(values.scenario), ...workers };
+  const other = values.compare ? { ...find(values.compare), ...workers } : undefined;
   const save = (record: Rehearsal) => {
     writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
     writeFileSync(values.html, page(record));
@@ -95,7 +116,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: ${scenario.masters} control plane(s) and ${scenario.workers} worker(s) are built`);
-  const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
+  const lab = await Cluster.up({ ...scenario, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
     await play(scenario, scene);

@@ -104,10 +104,10 @@ function list(items: string[]) {
   return items.length > 6 ? `${items.slice(0, 6).join("; ")}; and ${items.length - 6} more` : items.join("; ");
 }
 
-export function speed({ seconds: { repairCommands }, ratio }: Rehearsal) {
-  return repairCommands === null || ratio === null
-    ? "the repair never had all nodes Ready"
-    : `repair ${seconds(repairCommands)} (${ratio.toFixed(2)}x)`;
+export function speed({ seconds: { repairCommands, commandsToWorkloadsOk }, ratio }: Rehearsal) {
+  if (repairCommands === null || ratio === null) return "the repair never had all nodes Ready";
+  const well = commandsToWorkloadsOk === null ? "" : `; all clients well ${seconds(commandsToWorkloadsOk)} after its first command`;
+  return `repair ${seconds(repairCommands)} (${ratio.toFixed(2)}x)${well}`;
 }
 
 function verdict(record: Rehearsal) {

@@ -1,12 +1,11 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
 import { copyFileSync } from "node:fs";
-import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
+import { trustOfWorkers } from "./checks.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
 import { kubectl, type Lab, type Machine } from "./machine.ts";
 import type { Check, Moment, Step } from "./rehearsal.ts";
-import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
 import { containersAt, type Sample, watch } from "./watch.ts";
 
 /** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
@@ -17,44 +16,74 @@ export interface Scenario {
   title: string;
   masters: number;
   workers: number;
+  /** The first master's /etc/kubernetes is a file system of its own. */
+  ownDisk?: boolean;
   /** It follows our runbook, so our promises are held against it. */
   byRunbook: boolean;
+  /** The old CA and service-account keys are back: no workload restarts at all, every old token stays valid, nothing is new to the workers. */
+  oldKeys?: boolean;
+  /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
+  machinesFail?: boolean;
   /** The incident, line by line. */
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }
 
 export interface Scene {
   lab: Lab;
+  /** The kit's tarball, for a node that lost what it had in memory. */
+  kit: string;
   /** Milliseconds: the wreck. Everything is told from here. */
   zero: number;
   before: Facts;
+  /** trustOfWorkers() before the wreck. */
+  trustWas: string;
   oldTokens: string[];
   steps: Step[];
   moments: Moment[];
   leaks: string[];
   /** Answers to a scenario's own questions, beside those that are always asked. */
   checks: Check[];
+  /** Names of masters in whose place a new machine was put: they cannot be as before. */
+  replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
   say(line: string): void;
 }
 
 /** Kit on every node, watchers on, fingerprint taken: the last quiet minute. */
 export async function openScene(lab: Lab, options: { kit: string; say: (line: string) => void }): Promise<Scene> {
-  const masters = new Set(lab.masters.map((node) => node.name));
   for (const node of lab.nodes) await unpackKit(node, options.kit);
-  const watchers = lab.nodes.map((machine) => {
-    const role = masters.has(machine.name) ? ("master" as const) : ("worker" as const);
-    return { machine, watcher: watch(machine, { role, bun: `${KIT}/bun` }) };
-  });
   const scene: Scene = {
-    ...{ lab, watchers, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], say: options.say },
+    ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
+    watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
     before: await takeFacts(lab),
+    trustWas: await trustOfWorkers(lab),
     oldTokens: await tokensOf(lab),
   };
   const looked = () =>
-    scene.watchers.every(({ machine, watcher }) => watcher.samples().some((s) => s.containers && (s.pods || !masters.has(machine.name))));
+    scene.watchers.every(({ machine, watcher }) =>
+      watcher.samples().some((s) => s.containers && (s.pods || roleIn(lab, machine).role === "worker")),
+    );
   await waitFor("the watchers' first look", looked, { seconds: 30, hint: "look at /var/log/rehearsal in the nodes with --keep" });
   return scene;
+}
+
+function roleIn(lab: Lab, machine: Machine) {
+  return { role: lab.masters.includes(machine) ? ("master" as const) : ("worker" as const), bun: `${KIT}/bun` };
+}
+
+/** Pulls the plug of these nodes; nothing is written any more. */
+export async function cutPower(scene: Scene, nodes: Machine[]) {
+  await Promise.all(nodes.map((node) => node.kill()));
+  note(scene, `power cut on ${nodes.map((node) => node.name).join(", ")}`);
+}
+
+/** Switches nodes on again and gives them what they had in memory: the kit, and our watchers. */
+export async function powerOn(scene: Scene, nodes: Machine[]) {
+  await Promise.all(nodes.map((node) => node.boot()));
+  note(scene, `${nodes.map((node) => node.name).join(", ")} booted`);
+  await Promise.all(nodes.map((node) => unpackKit(node, scene.kit)));
+  for (const entry of scene.watchers.filter(({ machine }) => nodes.includes(machine)))
+    entry.watcher = watch(entry.machine, { ...roleIn(scene.lab, entry.machine), goOn: true });
 }
 
 async function unpackKit(node: Machine, kit: string) {
@@ -126,6 +155,7 @@ export async function type(
 const SECRETS = [
   { what: "a private key", pattern: /-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?/g },
   { what: "a service account token", pattern: /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+/g },
+  { what: "a certificate key", pattern: /(?<=--certificate-key )[0-9a-f]{64}\b/g },
   { what: "a bootstrap token", pattern: /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g },
 ];
 
@@ -142,91 +172,6 @@ export function redact(text: string): { text: string; what?: string } {
 
 export function lastLine({ stdout, stderr }: { stdout: string; stderr: string }) {
   return (stderr.trim() || stdout.trim() || "no output").split("\n").at(-1)!;
-}
-
-/**
- * Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure.
- * With `killAfter` (seconds), each writing script is first killed in its middle and then run as if nothing had been.
- */
-export async function followRunbook(scene: Scene, tags: string[], options: { markdown?: string; killAfter?: number } = {}) {
-  const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()));
-  const follow: Follow = { scene, printed: "", killAfter: options.killAfter };
-  for (const block of blocks.filter((block) => !block.if || tags.includes(block.if))) {
-    if (block.carry) await carry(scene, block.carry);
-    const nodes = block.on ? nodesAt(scene.lab, block.on) : [];
-    if (block.sideBySide) {
-      const done = await Promise.all(nodes.map((node) => followBlock(follow, block, node)));
-      if (done.includes(false)) return;
-    } else for (const node of nodes) if (!(await followBlock(follow, block, node))) return;
-  }
-}
-
-interface Follow {
-  scene: Scene;
-  /** All that was printed on stdout so far. */
-  printed: string;
-  killAfter: number | undefined;
-}
-
-/** Types a block's commands on one node; false when one did not end as the runbook says. */
-async function followBlock(follow: Follow, block: Block, node: Machine): Promise<boolean> {
-  const { scene, killAfter } = follow;
-  for (const example of block.commands) {
-    const command = block.printed ? whatWasPrinted(block, example, follow.printed) : example;
-    if (killAfter && WRITES.test(command)) await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
-    const step = await type(scene, node, command, block);
-    follow.printed += step.raw;
-    if (!step.ok) return false;
-  }
-  return true;
-}
-
-const WRITES = /^\.\/bunw scripts\/0[1-4]/;
-
-async function killInTheMiddle(
-  scene: Scene,
-  node: Machine,
-  command: string,
-  { part, seconds }: { part: number | undefined; seconds: number },
-) {
-  await type(scene, node, `timeout --signal=KILL ${seconds} ${command}`, { part, exit: [0, 137] });
-}
-
-function whatWasPrinted(block: Block, example: string, printed: string) {
-  const line = printedLine(example, printed);
-  if (!line)
-    throw new Fail(`RUNBOOK.md line ${block.line}: no command printed a line like "${example}"`, {
-      hint: "see what the command before it printed",
-    });
-  return line;
-}
-
-export function nodesAt(lab: Lab, place: Place): Machine[] {
-  const nodes = {
-    "first-master": lab.masters.slice(0, 1),
-    "other-masters": lab.masters.slice(1),
-    "each-master": lab.masters,
-    "each-worker": lab.workers,
-    "each-node": lab.nodes,
-  };
-  return nodes[place];
-}
-
-/** Stands for the operator's scp: by way of the node's own cat, as the kit's folder is in memory and has no path outside. */
-async function carryFile(from: Machine, to: Machine, file: string) {
-  const path = file.startsWith("/") ? file : `${KIT}/${file}`;
-  const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
-  if (exitCode !== 0)
-    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "see what the command before it wrote" });
-  await to.run(["bash", "-c", `umask 077; base64 -d > ${path}`], { input: stdout });
-}
-
-async function carry(scene: Scene, { file, from, to }: NonNullable<Block["carry"]>) {
-  const source = nodesAt(scene.lab, from)[0]!;
-  for (const node of nodesAt(scene.lab, to)) {
-    scene.say(`carry ${file} from ${source.name} to ${node.name}`);
-    await carryFile(source, node, file);
-  }
 }
 
 /** "11 of 11 workload containers still run", as the watchers last saw it. */

@@ -19,12 +19,14 @@ export type LabState = {
   processes: (ProcessMark & { what: string })[];
   namespaces: string[];
   cgroups: string[];
+  /** Mount points of this machine's. */
+  mounts: string[];
   /** Values from before the lab: kubelets change some of the whole machine. */
   sysctls: Record<string, string>;
 };
 
 export function readState(): LabState {
-  if (!existsSync(STATE)) return { nodes: [], processes: [], namespaces: [], cgroups: [], sysctls: {} };
+  if (!existsSync(STATE)) return { nodes: [], processes: [], namespaces: [], cgroups: [], mounts: [], sysctls: {} };
   return JSON.parse(readFileSync(STATE, "utf8")) as LabState;
 }
 
@@ -104,8 +106,15 @@ export async function removeLab() {
   for (const name of state.namespaces) if (namespaces.includes(name)) await sh(["ip", "netns", "del", name]);
   for (const cgroup of state.cgroups) await removeCgroup(cgroup);
   for (const [name, value] of Object.entries(state.sysctls)) writeFileSync(sysctlPath(name), value);
+  for (const mount of state.mounts ?? []) if (isMountPoint(mount)) await sh(["umount", mount]);
   await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin")]);
   rmSync(STATE, { force: true });
+}
+
+function isMountPoint(path: string) {
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .some((line) => line.split(" ")[4] === path);
 }
 
 /** Kills what is left in cgroups that only ever held our processes, until they are empty. */

@@ -2,7 +2,7 @@
 import { cpus, release } from "node:os";
 import { Fail } from "../../shared/fail.ts";
 import { VERSION } from "../../shared/run.ts";
-import { liveChecks, recordedChecks } from "./checks.ts";
+import { keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./checks.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./facts.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER } from "./heartbeat-files.ts";
@@ -14,13 +14,20 @@ import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renew
 /** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
   const live = await liveChecks(scene);
-  const changes = compare(scene.before, await factsNow(scene.lab, live));
+  const changes = compare(scene.before, await factsNow(scene.lab, live), scene.replaced);
   const oldTokensValid = await countValid(scene.lab, scene.oldTokens);
+  const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
   await Promise.all(scene.watchers.map(({ watcher }) => watcher.stop()));
 
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
-  const checks = [...live, ...scene.checks, ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook })];
+  const restarted = [...seen.restarted, ...seen.restartedInPart4];
+  const checks = [
+    ...live,
+    ...scene.checks,
+    ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
+    ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),
+  ];
   const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);
   return {
     scenario: scenario.name,
@@ -77,12 +84,14 @@ function whatWasSeen(scene: Scene, times: Times) {
 
 function secondsOf(zero: number, times: Times, podsReady: number | undefined, heartbeats: Rehearsal["heartbeats"]): Rehearsal["seconds"] {
   const since = (at: number | undefined) => (at === undefined ? null : (at - zero) / 1000);
+  const well = workloadsOk(heartbeats, since(podsReady));
   return {
     wreckToEtcd: since(times.etcd),
     wreckToApi: since(times.api),
     wreckToNodesReady: since(times.nodesReady),
-    wreckToWorkloadsOk: workloadsOk(heartbeats, since(podsReady)),
+    wreckToWorkloadsOk: well,
     repairCommands: times.nodesReady && times.first ? (times.nodesReady - times.first) / 1000 : null,
+    commandsToWorkloadsOk: well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
   };
 }
 

@@ -17,13 +17,18 @@ export interface Sample {
 
 const FOLDER = "/var/log/rehearsal";
 
-/** Starts a watcher in a node; `stop()` ends it and returns its samples, `samples()` those so far. */
-export function watch(machine: Machine, options: { role: "master" | "worker"; bun: string }) {
+/**
+ * Starts a watcher in a node; `stop()` ends it and returns its samples, `samples()` those so far. With `goOn`, it adds to what an earlier
+ * one saw that died with its node.
+ */
+export function watch(machine: Machine, options: { role: "master" | "worker"; bun: string; goOn?: boolean }) {
   const folder = machine.path(FOLDER);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
+  if (!options.goOn) {
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(`${folder}/watch.jsonl`, "");
+  }
   copyFileSync(join(import.meta.dir, "watch-node.ts"), `${folder}/watch-node.ts`);
-  writeFileSync(`${folder}/watch.jsonl`, "");
   const ended = machine.run([options.bun, `${FOLDER}/watch-node.ts`, FOLDER, options.role]);
   const samples = () => readSamples(readFileSync(`${folder}/watch.jsonl`, "utf8"));
   return {
@@ -41,7 +46,8 @@ export function watch(machine: Machine, options: { role: "master" | "worker"; bu
 function readSamples(text: string): Sample[] {
   const lines = text.split("\n");
   lines.pop();
-  return lines.filter(Boolean).map((line) => JSON.parse(line) as Sample);
+  // A line that a power cut left half written ends where the next one begins.
+  return lines.filter((line) => line.startsWith("{") && line.endsWith("}")).map((line) => JSON.parse(line) as Sample);
 }
 
 /** When `etcd` or `api` was away, in seconds since `zero`. */

@@ -8,11 +8,12 @@ import type { Cluster } from "./cluster.ts";
 
 export const NAMESPACES = ["shop", "bank"];
 const SOURCE = readFileSync(join(import.meta.dir, "workloads.yaml"), "utf8");
+const AGGREGATED = readFileSync(join(import.meta.dir, "aggregated.yaml"), "utf8");
 const HEARTBEATS = ["caller", "asker", "asker-cached"];
 
 export async function deployWorkloads(cluster: Cluster) {
   const documents = NAMESPACES.flatMap((namespace) => [SOURCE.replaceAll("NAMESPACE", namespace), ...randomContents(namespace)]);
-  await cluster.apply(documents.join("\n---\n"));
+  await cluster.apply([...documents, AGGREGATED].join("\n---\n"));
 }
 
 /** Secrets and ConfigMaps whose contents exist nowhere but in this cluster: what comes back can only have come from its etcd. */
@@ -23,10 +24,21 @@ function randomContents(namespace: string) {
   ]);
 }
 
+/** That the metrics server answers through the API server: discovery, which asks for no metrics yet, but for the front-proxy's trust. */
+async function aggregatedAnswers(cluster: Cluster) {
+  const master = cluster.masters[0]!;
+  const command = ["kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"];
+  return (await master.run(command, { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } })).exitCode === 0;
+}
+
 export async function workloadsReady(cluster: Cluster, seconds = 120) {
   await waitFor("the workloads to be available", async () => (await unavailable(cluster)) === "", {
     seconds,
     hint: "test/lab/enter.ts cp1 kubectl get pods -A",
+  });
+  await waitFor("the aggregated API to answer", () => aggregatedAnswers(cluster), {
+    seconds,
+    hint: "test/lab/enter.ts cp1 kubectl get apiservices",
   });
   await waitFor(
     "a good heartbeat of every caller",

@@ -1,7 +1,8 @@
 import { waitFor } from "../../../shared/run.ts";
 import { list } from "../facts.ts";
+import { followRunbook } from "../follow.ts";
 import type { Machine } from "../machine.ts";
-import { followRunbook, type Scenario, type Scene } from "../scene.ts";
+import type { Scenario, Scene } from "../scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** The runbook followed twice: the second time nothing is left to do, so no byte changes and nothing restarts. */

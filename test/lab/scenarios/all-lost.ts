@@ -1,4 +1,5 @@
-import { controlPlaneGone, followRunbook, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
+import { followRunbook } from "../follow.ts";
+import { controlPlaneGone, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
 export const TAGS = ["all-lost", "new-cas"];

@@ -41,7 +41,7 @@ async function controlPlaneDies(scene: Scene) {
   note(scene, "control plane gone", workloadsLeft(scene));
 }
 
-async function repairEtcd(scene: Scene) {
+export async function repairEtcd(scene: Scene) {
   const run = onMaster(scene, ETCD);
   await run("crictl rm `crictl ps -aq`");
   await run("kubeadm init phase certs etcd-ca");
@@ -51,7 +51,7 @@ async function repairEtcd(scene: Scene) {
   await run("crictl ps");
 }
 
-async function repairControlPlane(scene: Scene) {
+export async function repairControlPlane(scene: Scene) {
   const run = onMaster(scene, CONTROL_PLANE);
   for (const phase of ["certs all", "kubeconfig all", "control-plane all"]) await run(`kubeadm init phase ${phase}`);
   await run("mkdir -p ~/.kube; cp -f /etc/kubernetes/admin.conf ~/.kube/config");

@@ -1,44 +1,60 @@
-import { followRunbook, nodesAt, note, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
+/** Disasters in which the old keys can still be had: afterwards nobody outside the masters may notice anything. */
+import { waitFor } from "../../../shared/run.ts";
+import { followRunbook } from "../follow.ts";
+import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
+import { away } from "../watch.ts";
+import { allLost } from "./all-lost.ts";
 
-/** The shared keys that a salvage from memory brings back. */
-const OLD = ["ca.crt", "ca.key", "sa.key", "sa.pub"].map((file) => `/etc/kubernetes/pki/${file}`);
+const TAGS = ["salvage"];
 
-/** Their fingerprints on the first master, for a comparison: `sha256sum` says nothing else of them. */
-async function sums(scene: Scene): Promise<string> {
-  const { stdout, stderr } = await nodesAt(scene.lab, "first-master")[0]!.run(["sha256sum", ...OLD]);
-  return stdout + stderr;
-}
-
-/** The masters' kubelets were stopped in time: their control plane runs on with the old keys in memory, and the runbook takes them from there. */
-export const salvage: Scenario = {
-  name: "salvage",
-  title: "kubelets of the masters stopped, rm -rf /etc/kubernetes on them; then RUNBOOK.md, with ca.key and sa.key out of memory",
-  masters: 1,
-  workers: 1,
-  byRunbook: true,
-  lines: lines(),
+/** Only pki/ is gone, everything runs: the keys are in the memory of the processes. */
+export const pkiLostAlive: Scenario = {
+  ...allLost,
+  name: "pki-lost-alive",
+  title: "rm -rf /etc/kubernetes/pki on the master, everything running; then RUNBOOK.md, with the keys out of memory",
+  oldKeys: true,
+  lines: [
+    { title: "Delete /etc/kubernetes/pki on the master", run: (scene) => lose(scene, "/etc/kubernetes/pki") },
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "Lay the API's outage beside one restart of its static pod", run: compareOutage },
+  ],
 };
 
-function lines(): Scenario["lines"] {
-  let before = "";
-  return [
-    {
-      title: "Stop the masters' kubelets, then delete /etc/kubernetes there",
-      async run(scene) {
-        before = await sums(scene);
-        for (const node of scene.lab.masters) await node.run(["systemctl", "stop", "kubelet"]);
-        await wreck(scene, scene.lab.masters);
-        note(scene, "the control plane runs on, with the old keys in memory", workloadsLeft(scene));
-      },
-    },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
-    {
-      title: "Hold the keys against those from before",
-      async run(scene) {
-        const after = await sums(scene);
-        const detail = after === before ? `${OLD.length} files, every byte` : after.trim();
-        scene.checks.push({ name: "the old CA and service-account key are back", ok: after === before, detail });
-      },
-    },
-  ];
+/** All of /etc/kubernetes is gone, but somebody stopped the kubelet in time: it cannot end the static pods. */
+export const allLostKubeletStopped: Scenario = {
+  ...pkiLostAlive,
+  name: "all-lost-kubelet-stopped",
+  title: "kubelet stopped, then rm -rf /etc/kubernetes on the master; then RUNBOOK.md, with the keys out of memory",
+  lines: [
+    { title: "Stop the master's kubelet", run: (scene) => scene.lab.masters[0]!.run(["systemctl", "stop", "kubelet"]) },
+    { title: "Delete /etc/kubernetes on the master", run: (scene) => lose(scene, "/etc/kubernetes") },
+    ...pkiLostAlive.lines.slice(1),
+  ],
+};
+
+async function lose(scene: Scene, path: string) {
+  scene.zero = Date.now();
+  await Promise.all(scene.lab.masters.map((node) => node.run(["rm", "-rf", path])));
+  note(scene, `rm -rf ${path} on ${scene.lab.masters.map((node) => node.name).join(" and ")}`, "", scene.zero);
+}
+
+/** As kubeadm's own guide restarts a static pod after a renewal: its manifest taken out of the folder, and put back when it is gone. */
+async function compareOutage(scene: Scene) {
+  const samples = () => masterSamples(scene)[0]!;
+  const outage = secondsAway(away(samples(), "api", scene.zero));
+  const since = Date.now();
+  const apiAway = () => away(samples(), "api", since).at(-1);
+  const wait = { seconds: 120, hint: "crictl ps -a --name kube-apiserver" };
+  const [folder, name] = ["/etc/kubernetes/manifests", "kube-apiserver.yaml"];
+  await type(scene, scene.lab.masters[0]!, `mv ${folder}/${name} /root/`);
+  await waitFor("the API server to be gone", () => apiAway() !== undefined, wait);
+  await type(scene, scene.lab.masters[0]!, `mv /root/${name} ${folder}/`);
+  await waitFor("the API server to be back", () => apiAway()?.to !== null, wait);
+  const restart = secondsAway(away(samples(), "api", since));
+  const detail = `away ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;
+  scene.checks.push({ name: "the API is away no longer than for a restart of its static pod", ok: outage <= restart, detail });
+}
+
+function secondsAway(spans: ReturnType<typeof away>): number {
+  return spans.reduce((sum, { from, to }) => sum + (to === null ? Number.POSITIVE_INFINITY : to - from), 0);
 }

@@ -1,7 +1,20 @@
 import { waitFor } from "../../../shared/run.ts";
-import { controlPlaneGone, followRunbook, masterSamples, note, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
+import { followRunbook } from "../follow.ts";
+import { controlPlaneGone, cutPower, masterSamples, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
 
-const TAGS = ["all-lost", "new-cas", "several-masters"];
+export const TAGS = ["all-lost", "new-cas", "several-masters"];
+
+/** Everything deleted everywhere, and the control plane died of it. */
+export const incident: Scenario["lines"] = [
+  { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+  {
+    title: "The control plane dies, the workloads run on",
+    async run(scene) {
+      await controlPlaneGone(scene);
+      note(scene, "control plane gone", workloadsLeft(scene));
+    },
+  },
+];
 
 /** Three masters behind a balancer and two workers, all wiped at once. */
 export const haAllLost: Scenario = {
@@ -10,13 +23,22 @@ export const haAllLost: Scenario = {
   masters: 3,
   workers: 2,
   byRunbook: true,
+  lines: [...incident, { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
+};
+
+/** The same, and then somebody switched all machines off and on: kubelets crash-loop, no container runs, nothing is left in memory. */
+export const haPowerCycle: Scenario = {
+  ...haAllLost,
+  name: "ha-power-cycle",
+  title: "the same, and all machines lose power before RUNBOOK.md is opened",
+  machinesFail: true,
   lines: [
-    { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+    ...incident,
     {
-      title: "The control plane dies, the workloads run on",
+      title: "Every machine loses power and comes back",
       async run(scene) {
-        await controlPlaneGone(scene);
-        note(scene, "control plane gone", workloadsLeft(scene));
+        await cutPower(scene, scene.lab.nodes);
+        await powerOn(scene, scene.lab.nodes);
       },
     },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
@@ -27,6 +49,7 @@ export const haAllLost: Scenario = {
 export const oneWiped: Scenario = {
   ...haAllLost,
   name: "one-wiped",
+  oldKeys: true,
   title: "rm -rf /etc/kubernetes on one master of three; then RUNBOOK.md, with the keys of the others",
   lines: [
     { title: "Delete /etc/kubernetes on the third master", run: (scene) => wreck(scene, scene.lab.masters.slice(2)) },

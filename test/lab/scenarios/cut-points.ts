@@ -1,0 +1,178 @@
+/**
+ * A soak: three masters are wiped and repaired again and again, and in the middle of it one of them loses power at a random moment, whether
+ * it was doing something or not. Whoever goes on first is left to chance. At the end nothing of the cluster's data may be missing.
+ */
+import { randomInt } from "node:crypto";
+import { Fail } from "../../../shared/fail.ts";
+import { compare, takeFacts } from "../facts.ts";
+import { kubectl, type Machine } from "../machine.ts";
+import { printedLine } from "../runbook.ts";
+import { controlPlaneGone, cutPower, KIT, powerOn, type Scenario, type Scene, type, wreck } from "../scene.ts";
+import { haAllLost } from "./several-masters.ts";
+
+const CUTS = Number(process.env.CUTS ?? 100);
+
+/** Of ten batches of commands, so many are cut. */
+const CUT_OF_TEN = 7;
+
+/** How often a command may fail by itself in a row: the others may have lost the quorum under it. */
+const PATIENCE = 4;
+
+export const cutPoints: Scenario = {
+  ...haAllLost,
+  name: "cut-points",
+  title: `three masters wiped and repaired over and over; ${CUTS} times one of them loses power in the middle`,
+  byRunbook: false,
+  machinesFail: true,
+  lines: [{ title: "Wreck, repair, cut, go on", run: soak }],
+};
+
+interface Soak {
+  scene: Scene;
+  cuts: number;
+  /** Where each cut hit: the command that ran on that node, or "idle". */
+  hits: Record<string, number>;
+  /** What the operator keeps on the laptop: files in base64, by name. */
+  pocket: Map<string, string>;
+  /** The lines that `pack` and `open` printed, by the script they run. */
+  printed: Map<string, string>;
+  /** Seconds that each command took when nothing disturbed it. */
+  took: Map<string, number>;
+}
+
+/** One command on one master; `after` are the ones, on any masters, that have to be through before it. */
+interface Task {
+  name: string;
+  node: Machine;
+  command: string;
+  after: Task[];
+  done: boolean;
+  failures: number;
+  /** Files that it finds in the kit's folder, out of the operator's pocket; and those that it leaves there, into the pocket. */
+  needs?: string[];
+  leaves?: string[];
+  /** It types what an earlier command printed. */
+  printed?: boolean;
+}
+
+async function soak(scene: Scene) {
+  const soak: Soak = { scene, cuts: 0, hits: {}, pocket: new Map(), printed: new Map(), took: new Map() };
+  let rounds = 0;
+  while (soak.cuts < CUTS) {
+    await writeMark(scene, ++rounds);
+    const before = await takeFacts(scene.lab);
+    await wreck(scene, scene.lab.nodes);
+    await controlPlaneGone(scene);
+    await repair(soak, tasksOf(scene, { workloads: soak.cuts + 15 >= CUTS }));
+    const lost = await whatIsMissing(scene, before);
+    scene.say(`round ${rounds}: ${soak.cuts} cuts so far; ${lost.length === 0 ? "nothing is missing" : lost.join("; ")}`);
+    scene.checks.push({ name: `round ${rounds}: data as before`, ok: lost.length === 0, detail: lost.join("; ") || "all equal" });
+    if (lost.length > 0) return;
+  }
+  // Commands that were cut did not end well, which is what this is about: their ends are not judged one by one.
+  scene.steps = scene.steps.filter((step) => step.ok);
+  const where = Object.entries(soak.hits).map(([name, count]) => `${name} ${count}`);
+  scene.checks.push({
+    name: `${CUTS} cuts survived`,
+    ok: soak.cuts >= CUTS,
+    detail: `${soak.cuts} in ${rounds} rounds: ${where.join(", ")}`,
+  });
+}
+
+/** Something new in every round, so that a repair which brought back old data would be seen. */
+async function writeMark(scene: Scene, round: number) {
+  const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `round-${round}`, `--from-literal=at=${Date.now()}`]);
+  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "was the last round's repair complete?" });
+}
+
+async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeFacts>>): Promise<string[]> {
+  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeFacts(scene.lab));
+  return [...secretsLost, ...configMapsChanged, ...uidsChanged, ...manifestsChanged, ...namesLost];
+}
+
+const UNPACK = "./bunw scripts/hand-over.ts unpack";
+const JOIN = "./bunw scripts/03-workers.ts join";
+
+function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] {
+  const [first, ...others] = lab.masters as [Machine, ...Machine[]];
+  const tasks: Task[] = [];
+  const task = (node: Machine, name: string, command: string, after: Task[], files: Partial<Task> = {}) => {
+    tasks.push({ name, node, command, after, done: false, failures: 0, ...files });
+    return tasks.at(-1)!;
+  };
+  const etcd = task(first, "01", "./bunw scripts/01-etcd.ts --new-cas", []);
+  const bundle = ["passphrase", "shared-keys.age"];
+  const pack = "./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out shared-keys.age --force";
+  const packed = task(first, "pack", `umask 077; head -c 24 /dev/urandom | base64 > passphrase; ${pack}`, [etcd], { leaves: bundle });
+  const etcds = others.map((node) => {
+    const unpacked = task(node, "unpack", UNPACK, [packed], { needs: bundle, printed: true });
+    return task(node, "01", "./bunw scripts/01-etcd.ts", [unpacked]);
+  });
+  const planes = lab.masters.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
+  const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: ["token"] });
+  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: ["token"], printed: true }));
+  const firstClose = task(first, "03 close", "./bunw scripts/03-workers.ts close", joined);
+  const closes = others.map((node) => task(node, "03 close", "./bunw scripts/03-workers.ts close", [firstClose]));
+  if (workloads) task(first, "04", "./bunw scripts/04-sa-tokens.ts", [firstClose, ...closes]);
+  return tasks;
+}
+
+/** In each batch, up to one command for every node, and up to one power cut on some master. */
+async function repair(soak: Soak, tasks: Task[]) {
+  while (tasks.some((task) => !task.done)) {
+    const batch = pick(tasks);
+    const cut = soak.cuts < CUTS && randomInt(10) < CUT_OF_TEN ? planCut(soak, batch) : undefined;
+    await Promise.all([...batch.map((task) => run(soak, task)), ...(cut ? [cut()] : [])]);
+  }
+}
+
+/** A random choice of what may run now: one, or several side by side. */
+function pick(tasks: Task[]): Task[] {
+  const free = tasks.filter((task) => !task.done && task.after.every((other) => other.done));
+  const nodes = [...new Set(free.map((task) => task.node))].sort(() => randomInt(3) - 1);
+  return nodes.slice(0, 1 + randomInt(nodes.length)).map((node) => free.find((task) => task.node === node)!);
+}
+
+function planCut(soak: Soak, batch: Task[]) {
+  const { scene } = soak;
+  const victim = scene.lab.masters[randomInt(scene.lab.masters.length)]!;
+  const running = batch.find((task) => task.node === victim);
+  const longest = Math.max(...batch.map((task) => soak.took.get(task.name) ?? 3));
+  const milliseconds = randomInt(50, Math.ceil(1000 * (running ? (soak.took.get(running.name) ?? 3) : longest)));
+  return async () => {
+    await Bun.sleep(milliseconds); // the random moment is the point
+    soak.cuts++;
+    const hit = running && !running.done ? running.name : "idle";
+    soak.hits[hit] = (soak.hits[hit] ?? 0) + 1;
+    scene.say(`cut ${soak.cuts}: ${victim.name} (${hit}) after ${milliseconds} ms`);
+    await cutPower(scene, [victim]);
+    await powerOn(scene, [victim]);
+  };
+}
+
+async function run(soak: Soak, task: Task) {
+  const { scene, pocket, printed, took } = soak;
+  const cuts = soak.cuts;
+  try {
+    for (const file of task.needs ?? []) await write(task.node, file, pocket.get(file)!);
+    const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command);
+    if (!step.ok) throw new Fail(`${task.name} on ${task.node.name}: exit ${step.exitCode}`, { hint: "see its last lines" });
+    for (const file of task.leaves ?? []) pocket.set(file, await read(task.node, file));
+    for (const line of [UNPACK, JOIN]) if (step.raw.includes(line)) printed.set(line, printedLine(line, step.raw)!);
+    if (cuts === soak.cuts) took.set(task.name, step.seconds);
+    task.done = true;
+  } catch (err) {
+    // A node that goes off under a command is what is tried here; without a cut it may be the others that are not there yet.
+    if (!(err instanceof Fail) || (cuts === soak.cuts && ++task.failures >= PATIENCE)) throw err;
+  }
+}
+
+async function read(node: Machine, file: string): Promise<string> {
+  const { stdout, exitCode } = await node.run(["base64", "-w0", `${KIT}/${file}`]);
+  if (exitCode !== 0) throw new Fail(`${node.name} has no ${file}`, { hint: "it lost power in the meantime" });
+  return stdout;
+}
+
+async function write(node: Machine, file: string, base64: string) {
+  await node.run(["bash", "-c", `umask 077; base64 -d > ${KIT}/${file}`], { input: base64 });
+}

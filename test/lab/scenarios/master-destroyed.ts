@@ -1,0 +1,91 @@
+import { globSync, rmSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { carryFile, followRunbook } from "../follow.ts";
+import { kubectl, type Machine } from "../machine.ts";
+import { cutPower, powerOn, type Scenario, type Scene, type } from "../scene.ts";
+import { haAllLost, incident, TAGS } from "./several-masters.ts";
+
+/** Everything is deleted everywhere and one master never comes back: two are repaired without it, then a new machine takes its place. */
+export const masterDestroyed: Scenario = {
+  ...haAllLost,
+  name: "master-destroyed",
+  title: "rm -rf /etc/kubernetes on every node, and one master of three is destroyed; RUNBOOK.md without it, then a new machine",
+  machinesFail: true,
+  lines: [
+    ...incident,
+    { title: "The third master is destroyed", run: (scene) => cutPower(scene, [lost(scene)]) },
+    { title: "Follow RUNBOOK.md up to part 3, without it", run: (scene) => follow(scene, [0, 1, 2, 3]) },
+    { title: "Delete its Node", run: deleteNode },
+    { title: "Follow parts 4 and 5", run: (scene) => follow(scene, [4, 5]) },
+    { title: "Put a new machine in its place", run: putNewMaster },
+    { title: "Verify again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
+  ],
+};
+
+function lost({ lab }: Scene) {
+  return lab.masters[2]!;
+}
+
+async function follow(scene: Scene, parts: number[]) {
+  if (scene.steps.every((step) => step.ok)) await followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
+}
+
+async function deleteNode(scene: Scene) {
+  await type(scene, scene.lab.masters[0]!, whatPart2Printed(scene, "kubectl"), { part: 3 });
+}
+
+/** The lines that part 2 printed for a new master, typed as they stand there. */
+async function putNewMaster(scene: Scene) {
+  const [first, node] = [scene.lab.masters[0]!, lost(scene)];
+  await bootEmpty(scene);
+  const { raw } = await type(scene, first, whatPart2Printed(scene, "kubeadm"), { mayHoldToken: true });
+  const join = raw.split("\n").findLast((line) => line.startsWith("kubeadm join "));
+  if (!join) throw new Fail("kubeadm printed no join command", { hint: "see what it said before" });
+  await node.run(["mkdir", "-p", "/etc/kubernetes"]);
+  await carryFile(first, node, "/etc/kubernetes/audit-policy.yaml");
+  await type(scene, node, join.trim(), { cwd: "/root", mayHoldToken: true });
+  await approveServing(scene, first, node.nodeName);
+}
+
+/** The last printed line is advice: the request has to be there, and to be found by its user. */
+async function approveServing(scene: Scene, first: Machine, nodeName: string) {
+  const select = '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
+  const query = [
+    "get",
+    "csr",
+    "-o",
+    `jsonpath=${select.replace("NODE", nodeName)}`,
+    "--field-selector",
+    "spec.signerName=kubernetes.io/kubelet-serving",
+  ];
+  const pending = async () => (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
+  const name = await waitFor(`a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
+  await type(scene, first, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`);
+}
+
+/** A machine with the old one's name and address, with the images that the lab cannot fetch, and with nothing else of it. */
+async function bootEmpty(scene: Scene) {
+  const node = lost(scene);
+  const folders = [
+    "/etc/kubernetes",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    ...globSync("kube-pki-repair-*", { cwd: node.path("/root") }).map((name) => `/root/${name}`),
+  ];
+  for (const folder of folders) rmSync(node.path(folder), { recursive: true, force: true });
+  scene.replaced.push(node.name);
+  await powerOn(scene, [node]);
+  await node.run(["crictl", "rmp", "--all", "--force"]);
+}
+
+/** The line of part 2's last output that begins with this program. */
+function whatPart2Printed(scene: Scene, program: string): string {
+  const said = scene.steps.findLast((step) => step.command.includes("02-control-plane"))?.stderr ?? "";
+  const line = said
+    .split("\n")
+    .map((text) => text.trim())
+    .find((text) => text.startsWith(`${program} `));
+  if (!line) throw new Fail(`Part 2 printed no line that begins with ${program}`, { hint: "see --without in scripts/02-control-plane.ts" });
+  return line;
+}
