@@ -52,9 +52,9 @@ async function main() {
 
   const { facts, data, node, cluster } = await readMaster(values["etcd-data"]);
   const pki = facts.certificatesDir;
-  const old = await step("0.8 Collect old tokens", () => collect(pki, () => collectTokens(data, values["token-file"]), values.kid));
+  const old = await step("0.7 Collect old tokens", () => collect(pki, () => collectTokens(data, values["token-file"]), values.kid));
   if (!old) return console.error("\ndone.  next: ./bunw scripts/00-assess.ts");
-  await step("0.9 Find the key that signed them", () => {
+  await step("0.8 Find the key that signed them", () => {
     const key = keptKey(old, pki, values.from) ?? computed(old);
     say(`key ${key.kid}: ${key.proof}`);
     writeFile(oldSaPub(pki), key.pem, { mode: 0o644, note: "public; the API server checks old tokens by it, nothing signs with it" });

@@ -15,20 +15,23 @@ import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
 import { CERTS, type Cert, certRow } from "../shared/pki/certs.ts";
-import { ensureMany, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
+import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/01-etcd.ts [--new-cas] [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this master: its old data, with certificates that fit. Keys and certificates that are there and right are kept.
 
 Options:
     --new-cas        Make the CAs and the service-account key that are missing. Only when 00-assess says that they are nowhere to be found:
                      every kubelet and every token then has to be renewed (parts 3 and 4).
+    --new-internal-cas
+                     Make etcd's CA and the front-proxy CA if they are missing, never the cluster's CA or the service-account key. Only masters
+                     trust those two, so nothing else has to be renewed.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -42,6 +45,7 @@ Exit codes: 0 done, 1 stopped (see the hint)
 
 const OPTIONS = {
   "new-cas": { type: "boolean" },
+  "new-internal-cas": { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
@@ -52,14 +56,15 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("01-etcd", { dryRun: values["dry-run"] });
   needRoot();
+  const newCas = values["new-cas"] ? "all" : values["new-internal-cas"] ? "internal" : undefined;
 
-  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], values["new-cas"] ?? false));
+  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], newCas));
   const healthy = await isRight(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
   await step(
     "1.4 Make or keep the shared keys",
-    () => sharedKeys(master, values["new-cas"] ?? false),
+    () => sharedKeys(master, newCas),
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
   await step(
@@ -77,7 +82,7 @@ async function main() {
 }
 
 /** Facts first, refusals second; nothing is touched before all of them are through. */
-async function look(dataDir: string, newCas: boolean): Promise<Master> {
+async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master> {
   const master = await readMaster(dataDir);
   const { cluster, data, facts, node } = master;
   say(
@@ -109,7 +114,7 @@ async function look(dataDir: string, newCas: boolean): Promise<Master> {
 }
 
 /** A master whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced. */
-async function lookAtSisters({ data, node, facts }: Master, newCas: boolean) {
+async function lookAtSisters({ data, node, facts }: Master, newCas: NewCas | undefined) {
   const sisters = await sistersOf(data, node.addresses);
   for (const sister of sisters) say(`${sister.name}, ${sister.host}: ${sister.servedPem ? "etcd runs there" : "no etcd answers"}`);
   const alive = sisters.filter((sister) => sister.servedPem);
@@ -159,7 +164,7 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
-async function sharedKeys({ facts, asideDir }: Master, newCas: boolean) {
+async function sharedKeys({ facts, asideDir }: Master, newCas: NewCas | undefined) {
   const certs = CERTS.filter((row) => row.shared);
   await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
 }

@@ -3,10 +3,11 @@
  * The keys that all masters share, in one encrypted file: carried from master to master (RUNBOOK part 1), and kept as the backup
  * (RUNBOOK, "Before it happens"). The file is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
-import { basename, resolve } from "node:path";
+import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { Fail } from "../shared/fail.ts";
-import { exists, readBytes, readText, stat, writeFile } from "../shared/files/files.ts";
+import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
+import { secretIn, typed } from "../shared/files/secret-file.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
 import {
   type Bundle,
@@ -200,23 +201,9 @@ function passphraseIn(file: string): string {
   return passphrase;
 }
 
-/** What others can read is no secret any more. */
-function secretIn(file: string): string {
-  const info = stat(typed(file));
-  const text = info && readText(typed(file));
-  if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
-  if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: `chmod 600 ${file}` });
-  return text;
-}
-
 function keyOption({ to, "passphrase-file": file }: Values): string {
   if (to) return " --identity FILE";
   return file === undefined ? "" : ` --passphrase-file ${file}`;
-}
-
-/** A path as it was typed, from the folder the script is run in. */
-function typed(path: string): string {
-  return resolve(process.env.PWD ?? ".", path);
 }
 
 function parse(args: string[]) {

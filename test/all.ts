@@ -48,6 +48,7 @@ const CHECKS: Check[] = [
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/check-tokens.ts"], lab: true, count: countLines },
   { name: "lab: old tokens are accepted by a computed key", command: ["test/lab/check-old-tokens.ts"], lab: true, count: countLines },
+  { name: "lab: keys out of real processes' memory", command: ["test/lab/check-salvage.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse again", command: rehearsal("again"), lab: true, count: countChecks("again") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },

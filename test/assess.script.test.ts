@@ -1,6 +1,6 @@
 /** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -60,6 +60,11 @@ test("00-assess names files that cannot be read, and does not stop at them", () 
     writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage");
   }));
 
+test("00-assess where only etcd's CA and the front-proxy CA are lost says that they alone can be made new", () =>
+  assess("internal-lost", { kind: "healthy master" }, (root) => {
+    for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
+  }));
+
 test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {
   using node = await pretendNode();
   const { exitCode, stdout } = await node.run("00-assess --json");
@@ -73,7 +78,7 @@ test("00-assess --json gives the same as JSON, and nothing else on stdout", asyn
   expect(next).toContain("systemctl stop kubelet");
 });
 
-test.each(["00-assess", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
+test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
   "%s with a wrong flag exits 1 and names --help",
   async (script) => {
     using node = await pretendNode({ kind: "no node" });

@@ -27,6 +27,9 @@ function edit(objects: Objects, key: string, from: string, to: string) {
 
 test("01-etcd without --new-cas refuses to make lost keys anew, and touches nothing", () => refused("no-new-cas", {}, "01-etcd"));
 
+test("01-etcd --new-internal-cas makes no new cluster CA, and touches nothing where that is lost", () =>
+  refused("no-new-cluster-ca", {}, "01-etcd --new-internal-cas"));
+
 test("01-etcd refuses a cluster with external etcd", () =>
   refused("external", {
     etcd: (objects) => edit(objects, "configmaps/kube-system/kubeadm-config", "local:\\n    dataDir: /var/lib/etcd", "external: {}"),

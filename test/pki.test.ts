@@ -162,11 +162,11 @@ test("examineKubeconfig tells each state", async () => {
 
 test("ensureMany makes everything, and a second run changes no byte", async () => {
   using box = sandbox();
-  const first = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  const first = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect([first.written.length, first.kept]).toEqual([16, []]);
   const before = everything();
   box.said.length = 0;
-  const second = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  const second = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect([second.written, second.kept.length]).toEqual([[], 16]);
   expect(everything()).toBe(before);
   expect(box.said[0]).toMatch(/^\/etc\/kubernetes\/pki\/ca.crt: kept \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/);
@@ -176,12 +176,12 @@ test("ensureMany makes everything, and a second run changes no byte", async () =
 test("a dry run prints what the real run then prints, and writes nothing", async () => {
   using box = sandbox();
   mode.dryRun = true;
-  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const plan = box.said.splice(0).map((line) => line.replace(/^would write/, "wrote"));
   mode.dryRun = false;
   setRoot(box.dir);
   expect(list("/")).toEqual([]);
-  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect(box.said).toEqual(plan);
 });
 
@@ -195,13 +195,13 @@ test("a lost authority or sa.key stops the run before anything is written, unles
   await expect(ensureServiceAccountKey(FACTS, OPTIONS)).rejects.toThrow(`${PKI}/sa.key is needed and cannot be used: missing`);
   await expect(ensureCert(certRow("apiserver"), FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
   expect([everything(), box.said]).toEqual([before, []]);
-  await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: "all" });
   expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
 });
 
 test("an authority's certificate comes back from its key, and what it signed is still good", async () => {
   using box = sandbox();
-  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
   const hash = certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash;
   removeFile(`${PKI}/ca.crt`);
   box.said.length = 0;
@@ -212,12 +212,12 @@ test("an authority's certificate comes back from its key, and what it signed is 
 
 test("a wrong leaf is moved aside and issued anew; a new authority takes its leaves and kubeconfigs with it", async () => {
   using _box = sandbox();
-  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const old = readText(`${PKI}/apiserver.crt`);
   const { written } = await ensureMany(EVERYTHING, testFacts({ certSANs: ["new.example"] }), OPTIONS);
   expect([written, readText(`/aside${PKI}/apiserver.crt`), exists(`/aside${PKI}/apiserver.key`)]).toEqual([["apiserver"], old!, true]);
   removeFile(`${PKI}/ca.key`);
-  const again = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: true });
+  const again = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   expect(again.written).toEqual([
     "ca",
     "apiserver",
@@ -233,7 +233,7 @@ test("a wrong leaf is moved aside and issued anew; a new authority takes its lea
 
 test("a run cut off between a key and its certificate is mended by the same call", async () => {
   using _box = sandbox();
-  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: true });
+  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
   removeFile(`${PKI}/etcd/server.crt`);
   const { written } = await ensureMany({ certs: CERTS }, FACTS, OPTIONS);
   expect([written, examine(certRow("etcd-server"), FACTS).state, list(`/aside${PKI}/etcd`)]).toEqual([

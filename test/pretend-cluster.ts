@@ -99,7 +99,7 @@ async function makeHealthyMaster() {
   const ear = spyOn(console, "error").mockImplementation(() => {});
   setRoot(root);
   const kubeconfigs = kubeconfigRows(FACTS, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, FACTS, { asideDir: "/unused", newCas: true });
+  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, FACTS, { asideDir: "/unused", newCas: "all" });
   setRoot("/");
   ear.mockRestore();
   const pki = `${root}/etc/kubernetes/pki`;

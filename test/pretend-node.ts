@@ -86,6 +86,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     written: (path: string) => until(dirname(root + path), () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
     exists: (path: string) => existsSync(root + path),
+    /** Where its programs lie, for PATH. */
+    programs: `${programs.folder}/bin`,
     /** Runs a script to its end. Waiting for something that never comes takes no time. */
     run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
     /** Everything that a script could change: path → mode, time, content. */

@@ -123,7 +123,7 @@ async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> 
 }
 
 /** As kubeadm writes it: one cluster without a name, no user. */
-function clusterInfoText(server: string, ca: string): string {
+export function clusterInfoText(server: string, ca: string): string {
   const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
   return stringify(
     {

@@ -39,7 +39,7 @@ function memory(running: Container[] | Fail): Survivor {
   return {
     where,
     hope: "worth a try",
-    detail: `${alive.join(", ")} still ${alive.length === 1 ? "runs" : "run"} and may hold ca.key or sa.key: stop the kubelet, touch nothing else`,
+    detail: `${alive.join(", ")} still ${alive.length === 1 ? "runs" : "run"} and may hold ca.key or sa.key: stop the kubelet, restart nothing, then ./bunw scripts/00-salvage.ts`,
   };
 }
 
@@ -47,6 +47,10 @@ function kubeadmCerts({ data }: Known): Survivor {
   const where = "kubeadm-certs Secret";
   const found = attempt(() => data?.get(`${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`));
   return found && !(found instanceof Fail)
-    ? { where, hope: "worth a try", detail: "it is in etcd's data; it opens with the key that kubeadm init --upload-certs printed" }
+    ? {
+        where,
+        hope: "worth a try",
+        detail: "it is in etcd's data; ./bunw scripts/00-salvage.ts secret opens it with the key that kubeadm init --upload-certs printed",
+      }
     : { where, hope: "no", detail: "not in etcd's data" };
 }

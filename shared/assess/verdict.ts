@@ -1,4 +1,5 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
+import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
 import type { Known } from "./known.ts";
@@ -13,9 +14,18 @@ export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lost
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   if (lostKeys.length > 0) {
     const names = lostKeys.map((finding) => finding.name).join(", ");
+    if (lostKeys.every(({ name }) => isInternal(name)))
+      return {
+        verdict: `lost on this node: the keys of ${names}, which only masters trust. If no other master has them, new ones cost nobody else anything`,
+        next: ["./bunw scripts/01-etcd.ts --new-internal-cas", "./bunw scripts/02-control-plane.ts"],
+      };
     return {
       verdict: `lost on this node: the keys of ${names}. Bring them back from another place if you can; if not: new ones, workloads run on, pods that talk to the API restart once in part 4`,
-      next: ["systemctl stop kubelet", "./bunw scripts/01-etcd.ts --new-cas     # only if the old keys are nowhere to be found"],
+      next: [
+        "systemctl stop kubelet",
+        "./bunw scripts/00-salvage.ts            # looks for the old keys and puts them back",
+        "./bunw scripts/01-etcd.ts --new-cas     # only if the old keys are nowhere to be found",
+      ],
     };
   }
   if (damaged)
@@ -29,4 +39,8 @@ export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lost
       next: ["./bunw scripts/03-workers.ts open", "./bunw scripts/04-sa-tokens.ts", "./bunw scripts/05-verify.ts"],
     };
   return { verdict: "nothing is damaged on this node", next: [] };
+}
+
+function isInternal(name: string): boolean {
+  return CERTS.some((row) => row.internal && row.name === name);
 }

@@ -1,14 +1,15 @@
 /** A bundle held against the node it is to be unpacked on: whose it is, what is there already, and what is to be written. */
 
 import { type Cluster, readCluster } from "../cluster.ts";
+import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
-import { readBytes, writeTogether } from "../files/files.ts";
+import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
 import { attempt, day } from "../pki/verdicts.ts";
 import { findRepair, newRescue } from "../rescue.ts";
 import { say } from "../run.ts";
-import { type Bundle, caOf, fingerprints, hashIn, modeOf, type Origin, SHARED_KEYS, type SharedKey, sameKey, textOf } from "./bundle.ts";
+import { type Bundle, caOf, hashIn, modeOf, type Origin, SHARED_KEYS, type SharedKey, sameKey, textOf } from "./bundle.ts";
 
 /** What this node knows of the cluster. */
 export interface Here {
@@ -16,6 +17,8 @@ export interface Here {
   /** Unset where etcd's data cannot be read; `why` says why. */
   cluster: Pick<Cluster, "name" | "oldCaPem" | "identity"> | undefined;
   why: string;
+  /** etcd's data, also where it is no kubeadm cluster's as a whole. */
+  data?: EtcdData | undefined;
   asideDir: string;
 }
 
@@ -29,6 +32,7 @@ export function lookHere(dataDir: string): Here {
     certificatesDir: known?.certificatesDir ?? "/etc/kubernetes/pki",
     cluster: known,
     why: cluster instanceof Fail ? cluster.message : "",
+    data: repair instanceof Fail ? undefined : repair.data,
     asideDir: `${rescue.dir}/aside`,
   };
 }
@@ -74,9 +78,22 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
 
 /** Writes what is missing, all or nothing, and keeps what is the same. Returns the paths written. Errors: Fail where other keys are there. */
 export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?: boolean | undefined } = {}): string[] {
+  return placeKeys(SHARED_KEYS, files, here, { ...options, source: "the bundle" });
+}
+
+export interface PlaceOptions {
+  moveAside?: boolean | undefined;
+  /** What has the keys, for the operator: "the bundle". */
+  source: string;
+  /** Other files that are to be written with them. */
+  more?: readonly (WriteOptions & { path: string; content: string })[];
+}
+
+/** The same for some keys, both halves of which are in `files`, wherever they come from. */
+export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], here: Here, options: PlaceOptions): string[] {
   const conflicts: Conflict[] = [];
-  const wanted: { path: string; content: Uint8Array; mode: number }[] = [];
-  for (const key of SHARED_KEYS) {
+  const wanted: (WriteOptions & { path: string; content: string | Uint8Array })[] = [];
+  for (const key of keys) {
     for (const file of [key.keyFile, key.publicFile]) {
       const path = `${here.certificatesDir}/${file}`;
       const content = files.get(file)!;
@@ -86,18 +103,18 @@ export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?:
       if (typeof standing === "object") conflicts.push({ file, path, ...standing });
     }
   }
-  for (const { file, here: one, bundle } of conflicts) say(`${file}: here ${one}, in the bundle ${bundle}`);
-  if (conflicts.length > 0 && !options.moveAside) throw otherKeys(conflicts, files, here);
+  for (const { file, here: one, there } of conflicts) say(`${file}: here ${one}, in ${options.source} ${there}`);
+  if (conflicts.length > 0 && !options.moveAside) throw otherKeys(conflicts, here, options.source);
   for (const { path } of conflicts) copyAside(path, here.asideDir);
-  return writeTogether(wanted);
+  return writeTogether([...wanted, ...(options.more ?? [])]);
 }
 
-/** A file of this node that is of another key than the bundle's: what it is, and what the bundle has. */
+/** A file of this node that is of another key than the source's: what it is, and what the source has. */
 interface Conflict {
   file: string;
   path: string;
   here: string;
-  bundle: string;
+  there: string;
 }
 
 function standingOf(
@@ -105,25 +122,25 @@ function standingOf(
   file: string,
   files: Bundle["files"],
   there: Uint8Array | undefined,
-): "missing" | "equal" | "the same key" | Pick<Conflict, "here" | "bundle"> {
+): "missing" | "equal" | "the same key" | Pick<Conflict, "here" | "there"> {
   if (!there) return "missing";
   if (Buffer.from(there).equals(files.get(file)!)) return "equal";
-  const bundle = fingerprints(files)[key.name]!;
+  const wanted = hashIn(textOf(files, key.publicFile)!);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
-  if (same instanceof Fail) return { here: "something that cannot be read", bundle };
-  if (!same) return { here: file === key.keyFile ? "the key of another" : hashIn(text), bundle };
+  if (same instanceof Fail) return { here: "something that cannot be read", there: wanted };
+  if (!same) return { here: file === key.keyFile ? "the key of another" : hashIn(text), there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
-  return end && end < new Date() ? { here: `a certificate that ended on ${day(end)}`, bundle } : "the same key";
+  return end && end < new Date() ? { here: `a certificate that ended on ${day(end)}`, there: wanted } : "the same key";
 }
 
-function otherKeys(conflicts: Conflict[], files: Bundle["files"], here: Here): Fail {
+function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const ca = conflicts.find(({ file }) => file === "ca.crt");
   const known = here.cluster && certInfo(here.cluster.oldCaPem).publicKeyHash;
-  const theCluster = `the cluster's CA, by etcd's data, is ${known === ca?.here ? "the one here" : known === caOf(files) ? "the bundle's" : known}`;
+  const theCluster = `the cluster's CA, by etcd's data, is ${known === ca?.here ? "the one here" : known === ca?.there ? `${source}'s` : known}`;
   const which =
-    ca && `; the CA here is ${ca.here}, the bundle's ${ca.bundle}; ${known ? theCluster : `etcd's data tells nothing: ${here.why}`}`;
-  return new Fail(`This node has other keys than the bundle: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
-    hint: "if those here are right, pack them on this node for the other masters; if the bundle is right: --move-aside, which keeps those here in the rescue folder",
+    ca && `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data tells nothing: ${here.why}`}`;
+  return new Fail(`This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
+    hint: `if those here are right, pack them on this node for the other masters; if ${source} is right: --move-aside, which keeps those here in the rescue folder`,
   });
 }

@@ -49,7 +49,7 @@ export function certInfo(text: string): CertInfo {
     isCa: cert.getExtension(BasicConstraintsExtension)?.ca ?? false,
     sans: sansOf(cert),
     usages: eku.flatMap((usage) => USAGES[String(usage)] ?? []),
-    publicKeyHash: `sha256:${createHash("sha256").update(spki(key)).digest("hex")}`,
+    publicKeyHash: publicKeyHash(key),
     algorithm: algorithmName(key),
     pem: pem!,
   };
@@ -97,6 +97,19 @@ export const BACKDATE_MS = 5 * 60 * 1000;
 /** When a certificate was made, as far as it tells. */
 export function madeAt(certPem: string): Date {
   return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
+}
+
+/** "sha256:<hex of the SPKI's DER>" of a public key, or of a private key's public half. */
+export function publicKeyHash(key: KeyObject): string {
+  return `sha256:${createHash("sha256")
+    .update(spki(key.type === "private" ? createPublicKey(key) : key))
+    .digest("hex")}`;
+}
+
+/** What family a key is of; undefined where kubeadm makes none such. */
+export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
+  if (key.asymmetricKeyType === "rsa") return "RSA";
+  return ({ prime256v1: "P-256", secp384r1: "P-384" } as const)[key.asymmetricKeyDetails?.namedCurve ?? ""];
 }
 
 /** Each CERTIFICATE block of a text, in order. */

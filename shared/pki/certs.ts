@@ -50,6 +50,8 @@ export interface Cert {
   names?: (facts: ClusterFacts) => Names;
   /** It is the same on every master, so it travels between them with its key. */
   shared?: true;
+  /** An authority that only masters trust: a new one costs nobody else anything. */
+  internal?: true;
 }
 
 const nodeName = (facts: ClusterFacts) => facts.nodeName;
@@ -65,9 +67,9 @@ const TABLE = [
   { name: "ca",                       file: "ca",                       cn: "kubernetes",                    usages: [],                   shared: true },
   { name: "apiserver",                file: "apiserver",                cn: "kube-apiserver",                usages: ["server"],           ca: "ca",      names: apiserverNames },
   { name: "apiserver-kubelet-client", file: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", usages: ["client"],           ca: "ca",      o: kubeletClientGroup },
-  { name: "front-proxy-ca",           file: "front-proxy-ca",           cn: "front-proxy-ca",                usages: [],                   shared: true },
+  { name: "front-proxy-ca",           file: "front-proxy-ca",           cn: "front-proxy-ca",                usages: [],                   shared: true, internal: true },
   { name: "front-proxy-client",       file: "front-proxy-client",       cn: "front-proxy-client",            usages: ["client"],           ca: "front-proxy-ca" },
-  { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true },
+  { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true, internal: true },
   { name: "etcd-server",              file: "etcd/server",              cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdServerNames },
   { name: "etcd-peer",                file: "etcd/peer",                cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdPeerNames },
   { name: "etcd-healthcheck-client",  file: "etcd/healthcheck-client",  cn: "kube-etcd-healthcheck-client",  usages: ["client"],           ca: "etcd-ca", o: mastersBefore29 },

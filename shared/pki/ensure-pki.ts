@@ -21,9 +21,12 @@ import { attempt, day } from "./verdicts.ts";
 export interface EnsureOptions {
   /** Where wrong files go, under their whole old path. */
   asideDir: string;
-  /** Make new authorities and a new sa.key where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
-  newCas?: boolean | undefined;
+  /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
+  newCas?: NewCas | undefined;
 }
+
+/** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
+export type NewCas = "all" | "internal";
 
 export interface Wanted {
   certs?: readonly Cert[];
@@ -97,9 +100,10 @@ function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted,
 function needsNewKey(finding: Finding, options: Pick<EnsureOptions, "newCas">): boolean {
   if (["ok", "certificate missing", "public key missing"].includes(finding.state)) return false;
   if (finding.name === SERVICE_ACCOUNT_KEYS.name && finding.state !== "missing" && readableKey(finding.paths[0]!)) return false;
-  if (options.newCas) return true;
+  const internal = CERTS.some((row) => row.internal && row.name === finding.name);
+  if (options.newCas === "all" || (options.newCas === "internal" && internal)) return true;
   throw new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail})`, {
-    hint: "bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts --new-cas",
+    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
   });
 }
 

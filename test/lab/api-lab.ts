@@ -129,7 +129,7 @@ async function makePki(facts: ClusterFacts) {
   const { error } = console;
   console.error = () => {};
   try {
-    await ensureMany({ certs: CERTS, serviceAccountKey: true }, facts, { asideDir: join(facts.certificatesDir, "aside"), newCas: true });
+    await ensureMany({ certs: CERTS, serviceAccountKey: true }, facts, { asideDir: join(facts.certificatesDir, "aside"), newCas: "all" });
   } finally {
     console.error = error;
   }

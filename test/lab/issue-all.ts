@@ -11,4 +11,4 @@ const [dir = "", kubernetesVersion = "", keyAlgorithm = ""] = process.argv.slice
 const facts = testFacts({ kubernetesVersion, keyAlgorithm: keyAlgorithm as KeyAlgorithm });
 setRoot(join(dir, "ours"));
 const wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(facts, { superAdmin: true }), serviceAccountKey: true };
-await ensureMany(wanted, facts, { asideDir: "/aside", newCas: true });
+await ensureMany(wanted, facts, { asideDir: "/aside", newCas: "all" });

@@ -69,7 +69,7 @@ export async function runKubeadm(kubeadm: string, facts: ClusterFacts, dir: stri
 export async function runOurs(facts: ClusterFacts, dir: string) {
   setRoot(join(dir, "ours"));
   const wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(facts, { superAdmin: true }), serviceAccountKey: true };
-  await ensureMany(wanted, facts, { asideDir: "/aside", newCas: true });
+  await ensureMany(wanted, facts, { asideDir: "/aside", newCas: "all" });
 }
 
 /** `init` configuration for a version: v1beta4 from 1.31, v1beta3 before (which has neither validity periods nor the key algorithm). */

@@ -1,0 +1,215 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 0: looks for the old keys before new ones are made, and puts them back. Each key is proved by a public key that the cluster is known by.
+ * Run on each master, before anything there is restarted. Safe to run again.
+ */
+import { parseArgs } from "node:util";
+import { Fail } from "../shared/fail.ts";
+import { exists } from "../shared/files/files.ts";
+import { secretIn } from "../shared/files/secret-file.ts";
+import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
+import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
+import { keyMatches, privateKeyOf } from "../shared/pki/certificate.ts";
+import { attempt } from "../shared/pki/verdicts.ts";
+import { mode, run, say, start, step } from "../shared/run.ts";
+import { dropStash, Haul } from "../shared/salvage/haul.ts";
+import { readKnown } from "../shared/salvage/known.ts";
+import { findKubeadmCerts, openKubeadmCerts } from "../shared/salvage/kubeadm-certs.ts";
+import { searchProcess } from "../shared/salvage/memory.ts";
+import { mountedKubeconfigs } from "../shared/salvage/mounted.ts";
+import { holders } from "../shared/salvage/processes.ts";
+import { type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { ask } from "../shared/terminal.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/00-salvage.ts [memory | secret] [--certificate-key-file FILE] [--move-aside] [--dry-run] [--etcd-data DIR]
+
+Looks for this master's lost keys and puts them back, all that were found at once. Without a word: in every place, the cheapest first.
+
+memory:  the controller-manager that leads still has ca.key and sa.key, an API server sa.key, as long as they run. Stop the kubelet first
+         (systemctl stop kubelet), restart nothing. Reading does not disturb them.
+secret:  the Secret kubeadm-certs, which kubeadm init --upload-certs leaves in etcd for two hours. It opens with the certificate key that was
+         printed then: from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or asked for on the terminal.
+
+Options:
+    --certificate-key-file FILE  A file that only you can read, with the certificate key.
+    --move-aside                 Other keys that are here, sound or not, go to the rescue folder, and those that the cluster uses take their place.
+    --etcd-data DIR              etcd's data directory (default: /var/lib/etcd).
+    --dry-run                    Search, and print what would be written.
+    --help                       Print this text.
+
+Exit codes: 0 the cluster's CA and its service-account key are here, 1 stopped (see the hint), 2 one of them is still lost
+`;
+
+const OPTIONS = {
+  "certificate-key-file": { type: "string" },
+  "move-aside": { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+/** What the search knows, and what it has brought so far. */
+interface Job {
+  values: Values;
+  /** Only this place was asked for. */
+  only: string | undefined;
+  here: Here;
+  haul: Haul;
+}
+
+/** Where keys are looked for, the cheapest place first. */
+const PLACES = ["memory", "secret"] as const;
+
+async function main() {
+  const { values, positionals } = parse();
+  if (values.help) return console.log(USAGE);
+  const [only, ...more] = positionals;
+  const places = PLACES.filter((place) => place === (only ?? place));
+  if (places.length === 0 || more.length > 0)
+    throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, { hint: "./bunw scripts/00-salvage.ts --help" });
+  start("00-salvage", { dryRun: values["dry-run"] });
+  needRoot();
+  for (const signal of SIGNALS) process.on(signal, stopped);
+
+  const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
+  const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
+    memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job)),
+    secret: () => step("0.4 Open the Secret kubeadm-certs", () => openSecret(job)),
+  };
+  for (const place of places) if (job.haul.missing().length > 0) await search[place]();
+  for (const signal of SIGNALS) process.off(signal, stopped);
+  await step("0.6 Put what was found into its place", () => putBack(job));
+  next(job.haul);
+}
+
+async function look(values: Values, only: string | undefined): Promise<Job> {
+  const here = lookHere(values["etcd-data"]);
+  const { certificatesDir, data } = here;
+  if (!exists(values["etcd-data"]) && holders().every(({ name }) => name === "kubelet"))
+    throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
+      hint: "run it on each master, before anything there is restarted; workers have none of these keys",
+    });
+  const known = readKnown({ data, node: await thisNode(), certificatesDir });
+  if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
+  for (const line of known.unread) say(`not read: ${line}`);
+  const haul = new Haul(wantedKeys(known, { certificatesDir, others: values["move-aside"] }));
+  if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
+  for (const { keyFile, generations } of haul.wanted) {
+    const [inUse, ...earlier] = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
+    say(`${keyFile}: lost; ${inUse ?? "nothing here tells which key it was"}`);
+    for (const generation of earlier) say(`  or an earlier one, ${generation}`);
+  }
+  haul.takeWhatIsHere(certificatesDir);
+  return { values, only, here, haul };
+}
+
+/** The node, as far as it tells: a kubelet's folder that is gone is no reason not to search. */
+async function thisNode(): Promise<Node | undefined> {
+  try {
+    return await readNode();
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    say(`not read: ${err.message}`);
+    return undefined;
+  }
+}
+
+/** Process after process, those that hold the most first, until nothing is missing. */
+async function searchMemory({ haul }: Job) {
+  const processes = holders();
+  if (processes.length === 0) return say("no process of the control plane runs here any more");
+  for (const process of processes) {
+    const targets = haul.targets();
+    if (targets.length === 0) return;
+    const where = `${process.name} (pid ${process.pid})`;
+    try {
+      const { keys, megabytes, seconds } = await searchProcess(process, targets);
+      say(`${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${keys.size === 0 ? "none of them" : `${keys.size} found`}`);
+      for (const key of keys.values()) haul.accept(key, `the memory of ${where}`);
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      say(`${where}: not read: ${err.message}; ${err.hint}`);
+    }
+  }
+}
+
+/** A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it. */
+function openSecret({ haul, here, values, only }: Job) {
+  const secret = here.data && findKubeadmCerts(here.data);
+  if (!secret) return say("it is not in etcd's data: kubeadm leaves it there for two hours");
+  const certificateKey = certificateKeyOf(values, only !== undefined);
+  if (certificateKey === undefined) return say("it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key");
+  const from = "the Secret kubeadm-certs";
+  const files = openKubeadmCerts(secret, certificateKey);
+  const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
+    const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
+    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, "the certificate beside it");
+    return key !== undefined && haul.accept(privateKeyOf(key), from);
+  });
+  if (taken.length === 0) say("it opens, and holds none of the lost keys");
+}
+
+function certificateKeyOf({ "certificate-key-file": file }: Values, mayAsk: boolean): string | undefined {
+  if (file !== undefined) return secretIn(file);
+  const given = process.env.KUBE_PKI_REPAIR_CERTIFICATE_KEY;
+  if (given || !mayAsk) return given;
+  const answer = attempt(() => ask("Certificate key: "));
+  if (!(answer instanceof Fail)) return answer;
+  throw new Fail("There is no certificate key to open the Secret kubeadm-certs with", {
+    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it",
+    cause: answer,
+  });
+}
+
+/** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */
+function putBack({ haul, here, values }: Job) {
+  const files = haul.files();
+  const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
+  if (keys.length === 0) return say("nothing was found");
+  const ca = files.get("ca.crt");
+  const more = ca ? mountedKubeconfigs(holders(), Buffer.from(ca).toString("utf8")) : [];
+  placeKeys(keys, files, here, {
+    moveAside: values["move-aside"],
+    source: "the salvage",
+    more: more.map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
+  });
+  if (!mode.dryRun) dropStash();
+}
+
+/** What is still lost, and the command for that. */
+function next(haul: Haul) {
+  const lost = haul.missing().filter(({ shared }) => shared);
+  const dear = lost.filter(({ name }) => name === "ca" || name === "sa");
+  if (dear.length > 0) {
+    process.exitCode = 2;
+    const elsewhere =
+      "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
+    console.error(`\nstill lost: ${names(lost)}: ${elsewhere}\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas`);
+    return;
+  }
+  if (lost.length > 0)
+    console.error(`\nstill lost: ${names(lost)}: no process holds them, and only masters trust them; part 1 makes them new`);
+  console.error(`\ndone.  next: ./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
+}
+
+function names(wanted: readonly Wanted[]): string {
+  return wanted.map(({ keyFile }) => keyFile).join(", ");
+}
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+/** Ctrl-C: nothing was put into its place, and what was found does not stay behind. */
+function stopped() {
+  dropStash();
+  console.error("\nstopped: nothing was written to its place, and nothing of what was found is left");
+  process.exit(130);
+}
+
+function parse() {
+  return parseArgs({ options: OPTIONS, allowPositionals: true });
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,18 @@
+/** Files that the operator names, and among them those with a secret in them. */
+import { resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { readText, stat } from "./files.ts";
+
+/** The text of a file with a secret; what others can read is no secret any more. Errors: Fail where it is not there, or open to others. */
+export function secretIn(file: string): string {
+  const info = stat(typed(file));
+  const text = info && readText(typed(file));
+  if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
+  if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: `chmod 600 ${file}` });
+  return text;
+}
+
+/** A path as it was typed, from the folder the script is run in. */
+export function typed(path: string): string {
+  return resolve(process.env.PWD ?? ".", path);
+}

@@ -1,0 +1,74 @@
+/** ECDSA keys in memory. A scalar has no mark of its own: each candidate's public key is computed (20 µs and more) and held against what is wanted. */
+import { createECDH, createHash, createPrivateKey, type KeyObject } from "node:crypto";
+import { randomStretches } from "./limbs.ts";
+
+export type Curve = "P-256" | "P-384";
+
+/** kubeadm's kinds: the length of a scalar in bytes, the curve's name in OpenSSL, and what a SubjectPublicKeyInfo has before its point (RFC 5480). */
+const CURVES: Record<Curve, { size: number; openssl: string; spki: Buffer }> = {
+  "P-256": {
+    size: 32,
+    openssl: "prime256v1",
+    spki: Buffer.from("3059301306072a8648ce3d020106082a8648ce3d030107034200", "hex"),
+  },
+  "P-384": { size: 48, openssl: "secp384r1", spki: Buffer.from("3076301006072a8648ce3d020106052b81040022036200", "hex") },
+};
+
+/** Go's math/big gives a fresh number four words more than it needs (nat.make), and ecdsa.PrivateKey holds its scalar as such a number. */
+const SPARE = 4 * 8;
+
+/** Go's allocator and the C library's align what is longer than 16 bytes so. */
+const ALIGNED = 16;
+
+/** Keys of this curve, of a wanted public key, whose scalar lies in these bytes as a big.Int of Go: random words, then the spare ones, zero. */
+export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<string>): Generator<KeyObject> {
+  const { size } = CURVES[curve];
+  for (const { from, to } of randomStretches(bytes, size)) {
+    const begin = to - size;
+    if (begin < from || begin % ALIGNED !== 0 || !isZero(bytes, to, to + SPARE)) continue;
+    const scalar = bytes.subarray(begin, to);
+    const key = looksRandom(scalar) ? keyFromScalar(curve, Buffer.from(scalar).reverse(), wanted) : undefined;
+    if (key) yield key;
+  }
+}
+
+/** The key of a scalar, highest byte first, if its public key has a wanted hash. */
+export function keyFromScalar(curve: Curve, scalar: Uint8Array, wanted: ReadonlySet<string>): KeyObject | undefined {
+  const { size, openssl, spki } = CURVES[curve];
+  const point = pointOf(openssl, scalar);
+  if (!point || !wanted.has(`sha256:${createHash("sha256").update(spki).update(point).digest("hex")}`)) return undefined;
+  const url = (from: number) => point.subarray(from, from + size).toString("base64url");
+  const key = { kty: "EC", crv: curve, x: url(1), y: url(1 + size), d: Buffer.from(scalar).toString("base64url") };
+  return createPrivateKey({ key, format: "jwk" });
+}
+
+/** undefined where the number is no scalar of the curve: zero, or above its order. */
+function pointOf(curve: string, scalar: Uint8Array): Buffer | undefined {
+  const ecdh = createECDH(curve);
+  try {
+    ecdh.setPrivateKey(scalar);
+    return ecdh.getPublicKey();
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
+}
+
+/** Text has no byte above 127; of random bytes about half are, and about half of all bits are set (both within eight standard deviations). */
+function looksRandom(bytes: Uint8Array): boolean {
+  let high = 0;
+  let ones = 0;
+  for (const byte of bytes) {
+    high += byte >> 7;
+    for (let bits = byte; bits > 0; bits &= bits - 1) ones++;
+  }
+  const half = 4 * Math.sqrt(bytes.length);
+  const bit = 4 * Math.sqrt(bytes.length * 8);
+  return Math.abs(high - bytes.length / 2) < half && Math.abs(ones - bytes.length * 4) < bit;
+}
+
+function isZero(bytes: Uint8Array, from: number, to: number): boolean {
+  if (to > bytes.length) return false;
+  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false;
+  return true;
+}

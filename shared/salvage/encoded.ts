@@ -1,0 +1,64 @@
+/** Private keys that lie in bytes as files have them: PEM text (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
+import { createPrivateKey, type KeyObject } from "node:crypto";
+import { keyFromScalar } from "./ecdsa.ts";
+
+const PEM_BEGIN = Buffer.from("-----BEGIN ");
+/** Letters; an RSA-4096 key's PEM has about 3,300. */
+const PEM_LONGEST = 4096;
+const PEM_KEY = /^-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----\r?\n[A-Za-z0-9+/=\s]+-----END \1-----/;
+
+type Wanted = ReadonlySet<string>;
+
+/** Marks inside of DER: what stands before or behind them is a key. */
+const DER_MARKS: readonly { mark: Buffer; read: (bytes: Buffer, at: number, wanted: Wanted) => KeyObject | undefined }[] = [
+  // RSAPrivateKey (RFC 8017 §A.1.2): SEQUENCE with a long length, version 0, a modulus with a long length
+  { mark: Buffer.from("0201000282", "hex"), read: pkcs1 },
+  // ECPrivateKey (RFC 5915 §3): version 1, then the scalar, 32 or 48 bytes
+  {
+    mark: Buffer.from("0201010420", "hex"),
+    read: (bytes, at, wanted) => keyFromScalar("P-256", bytes.subarray(at + 5, at + 5 + 32), wanted),
+  },
+  {
+    mark: Buffer.from("0201010430", "hex"),
+    read: (bytes, at, wanted) => keyFromScalar("P-384", bytes.subarray(at + 5, at + 5 + 48), wanted),
+  },
+];
+
+/** Private keys that these bytes hold whole; what only looks like one is passed over. Some are not of a wanted public key. */
+export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (const at of places(buffer, PEM_BEGIN)) {
+    const pem = PEM_KEY.exec(buffer.toString("latin1", at, at + PEM_LONGEST))?.[0];
+    const key = pem && readable(() => createPrivateKey(pem));
+    if (key) yield key;
+  }
+  for (const { mark, read } of DER_MARKS) {
+    for (const at of places(buffer, mark)) {
+      const key = read(buffer, at, wanted);
+      if (key) yield key;
+    }
+  }
+}
+
+function* places(buffer: Buffer, mark: Buffer): Generator<number> {
+  for (let at = buffer.indexOf(mark); at >= 0; at = buffer.indexOf(mark, at + 1)) yield at;
+}
+
+function pkcs1(bytes: Buffer, at: number): KeyObject | undefined {
+  const begin = at - 4;
+  if (begin < 0 || bytes[begin] !== 0x30 || bytes[begin + 1] !== 0x82) return undefined;
+  const end = at + bytes.readUInt16BE(begin + 2);
+  if (end > bytes.length) return undefined;
+  const key = Buffer.from(bytes.subarray(begin, end));
+  return readable(() => createPrivateKey({ key, format: "der", type: "pkcs1" }));
+}
+
+/** undefined where these bytes are no key after all. */
+function readable(read: () => KeyObject): KeyObject | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * The Secret kube-system/kubeadm-certs: `kubeadm init --upload-certs` puts the shared keys there, for two hours, locked with a certificate key that
+ * only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
+ */
+import { createDecipheriv } from "node:crypto";
+import type { EtcdData } from "../etcd/data.ts";
+import { Fail } from "../fail.ts";
+import { SHARED_FILES } from "../hand-over/bundle.ts";
+import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
+import { registryPrefix } from "../static-pods/manifests.ts";
+
+const NONCE = 12;
+const TAG = 16;
+
+/** The Secret, or what it was before it was deleted, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
+export function findKubeadmCerts(data: EtcdData): Secret | undefined {
+  const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
+  const last = data.history(key).find(({ deleted }) => !deleted);
+  const decoded = last && decodeObject(last.value);
+  if (!decoded || isObject(decoded)) return decoded;
+  throw new Fail(
+    `The Secret kubeadm-certs cannot be read: ${"encrypted" in decoded ? `it is encrypted at rest (${decoded.encrypted})` : "it is of an unknown kind"}`,
+    {
+      hint: "bring the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
+    },
+  );
+}
+
+/** Its files by their names below pki/, decrypted; one that kubeadm did not have is left out. Errors: Fail where the key does not open it. */
+export function openKubeadmCerts(secret: Secret, certificateKey: string): Map<string, string> {
+  const key = keyBytes(certificateKey);
+  const files = new Map<string, string>();
+  for (const name of SHARED_FILES) {
+    const sealed = Buffer.from(secret.data?.[name.replace("/", "-")] ?? "", "base64");
+    if (sealed.length > NONCE + TAG) files.set(name, decrypt(sealed, key, name));
+  }
+  return files;
+}
+
+/** 16, 24 or 32 bytes, as kubeadm takes them: AES-128, AES-192 or AES-256. */
+function keyBytes(text: string): Buffer {
+  const hex = text.trim();
+  if (!/^([0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})$/i.test(hex))
+    throw new Fail("That is no certificate key", { hint: "64 letters of 0-9 and a-f, as kubeadm init --upload-certs printed them" });
+  return Buffer.from(hex, "hex");
+}
+
+function decrypt(sealed: Buffer, key: Buffer, name: string): string {
+  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, sealed.subarray(0, NONCE));
+  cipher.setAuthTag(sealed.subarray(-TAG));
+  try {
+    return Buffer.concat([cipher.update(sealed.subarray(NONCE, -TAG)), cipher.final()]).toString("utf8");
+  } catch (cause) {
+    throw new Fail(`The certificate key does not open ${name} of the Secret kubeadm-certs`, {
+      hint: "each upload makes a new key: is it the newest one? look into the shell's history, and into what automation kept",
+      cause,
+    });
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * Old keys in the memory of processes that still run: the leading controller-manager holds ca.key and sa.key, an API server sa.key and its
+ * own, etcd its own. Every key is proved by its public half, so nothing else of what is seen there is ever kept.
+ */
+import type { KeyObject } from "node:crypto";
+import { publicKeyHash } from "../pki/certificate.ts";
+import { type Curve, scalarsIn } from "./ecdsa.ts";
+import { encodedKeysIn } from "./encoded.ts";
+import { memoryOf, type Process } from "./processes.ts";
+import { keyFromPrime, type PublicKey, primesIn, publicKeysByHash, rsaPublicKey } from "./rsa.ts";
+
+/** A public key whose private half is searched for. Of a service-account key only the hash is known at first. */
+export interface Target {
+  /** "sha256:…" of the SubjectPublicKeyInfo, as kubeadm's --discovery-token-ca-cert-hash. */
+  hash: string;
+  kind: "RSA" | Curve;
+  publicKey?: KeyObject | undefined;
+}
+
+/** What one process had: private keys by their hash, and how much was looked through. */
+export interface MemoryFound {
+  keys: Map<string, KeyObject>;
+  megabytes: number;
+  seconds: number;
+}
+
+/**
+ * Looks through one process, once for public keys known by their hash alone, once for private keys; ends as soon as all are found.
+ * Between pieces the event loop runs, so that Ctrl-C is heard. Errors: as `memoryOf`.
+ */
+export async function searchProcess(process: Process, targets: readonly Target[]): Promise<MemoryFound> {
+  const began = performance.now();
+  const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets))];
+  const search: Search = {
+    wanted: new Set(targets.map(({ hash }) => hash)),
+    rsa: new Map(publicKeys.filter((key) => key.asymmetricKeyType === "rsa").map((key) => [publicKeyHash(key), rsaPublicKey(key)])),
+    curves: [...new Set(targets.map(({ kind }) => kind))].filter((kind) => kind !== "RSA"),
+  };
+  const found: MemoryFound = { keys: new Map(), megabytes: 0, seconds: 0 };
+  for (const { bytes } of memoryOf(process)) {
+    found.megabytes += bytes.length / 1e6;
+    for (const key of keysIn(bytes, search)) {
+      const hash = publicKeyHash(key);
+      if (!search.wanted.delete(hash)) continue;
+      found.keys.set(hash, key);
+      search.rsa.delete(hash);
+    }
+    if (search.wanted.size === 0) break;
+    await breath();
+  }
+  found.seconds = (performance.now() - began) / 1000;
+  return found;
+}
+
+/** What is still to be found. */
+interface Search {
+  wanted: Set<string>;
+  /** Those of the wanted that are RSA, and whose modulus is known. */
+  rsa: Map<string, PublicKey>;
+  curves: Curve[];
+}
+
+function* keysIn(bytes: Uint8Array, { wanted, rsa, curves }: Search): Generator<KeyObject> {
+  yield* encodedKeysIn(bytes, wanted);
+  for (const { key, prime } of primesIn(bytes, rsa.values())) yield keyFromPrime(key, prime);
+  for (const curve of curves) yield* scalarsIn(bytes, curve, wanted);
+}
+
+/** RSA public keys of which only the hash is known, as far as this process has them. */
+async function publicKeysOf(process: Process, targets: readonly Target[]): Promise<KeyObject[]> {
+  const wanted = new Set(targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash));
+  const found: KeyObject[] = [];
+  if (wanted.size === 0) return found;
+  for (const { bytes } of memoryOf(process)) {
+    for (const key of publicKeysByHash(bytes, wanted)) if (wanted.delete(publicKeyHash(key))) found.push(key);
+    if (wanted.size === 0) break;
+    await breath();
+  }
+  return found;
+}
+
+function breath(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

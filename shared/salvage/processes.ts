@@ -1,0 +1,129 @@
+/**
+ * Processes of this node and what they hold in memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or change them.
+ *
+ * Only mappings that can be written are read: keys lie in the heap. One buffer is used again and again, so a process of any size costs
+ * the same few megabytes here.
+ */
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
+import { Fail } from "../fail.ts";
+import { hostPath } from "../files/files.ts";
+
+export interface Process {
+  pid: number;
+  name: string;
+}
+
+/** Which processes may hold keys. `comm` has 15 letters at most; the first ones hold the most. */
+const HOLDERS: readonly { comm: string; name: string }[] = [
+  { comm: "kube-controller", name: "kube-controller-manager" },
+  { comm: "kube-apiserver", name: "kube-apiserver" },
+  { comm: "etcd", name: "etcd" },
+  { comm: "kube-scheduler", name: "kube-scheduler" },
+  { comm: "kubelet", name: "kubelet" },
+];
+
+/** The control plane's processes in this node's own PID namespace, in the order in which they are worth a look. */
+export function holders(): Process[] {
+  const proc = hostPath("/proc");
+  const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
+  const found = pids.flatMap((pid) => {
+    const comm = gone(() => readFileSync(`${proc}/${pid}/comm`, "utf8").trim());
+    const rank = HOLDERS.findIndex((holder) => holder.comm === comm);
+    return rank < 0 ? [] : [{ pid: Number(pid), name: HOLDERS[rank]!.name, rank }];
+  });
+  return found.sort((a, b) => a.rank - b.rank || a.pid - b.pid).map(({ pid, name }) => ({ pid, name }));
+}
+
+/** Bytes read at a time, and how many of the chunk before are read again: the longest PEM text of a key is shorter. */
+const CHUNK = 4 << 20;
+const OVERLAP = 4096;
+
+/** A piece of a process's memory; `bytes` is only good until the next piece. 8-byte words of the process are aligned in it. */
+export interface Piece {
+  address: number;
+  bytes: Uint8Array;
+}
+
+/**
+ * What a process has written, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile, or the whole process, ends it
+ * early. Errors: Fail where the memory may not be read at all.
+ */
+export function* memoryOf(process: Process): Generator<Piece> {
+  const folder = `${hostPath("/proc")}/${process.pid}`;
+  const maps = gone(() => readFileSync(`${folder}/maps`, "utf8"));
+  const memory = maps === undefined ? undefined : openMemory(folder);
+  if (maps === undefined || memory === undefined) return;
+  const pages = pageTable(folder);
+  // from the start of a buffer of its own, so that views of 4-byte words are aligned
+  const buffer = new Uint8Array(CHUNK + OVERLAP);
+  try {
+    for (const { from, to } of writable(maps)) {
+      for (let address = from; address < to; address += CHUNK) {
+        const end = Math.min(address + CHUNK, to);
+        if (pages && !isTouched(pages, address, end)) continue;
+        // the overlap lies before, not behind: reading a page makes it count as touched
+        const begin = Math.max(from, address - OVERLAP);
+        const read = gone(() => readSync(memory, buffer, 0, end - begin, begin)) ?? 0;
+        if (read > 0) yield { address: begin, bytes: buffer.subarray(0, read) };
+      }
+    }
+  } finally {
+    closeSync(memory);
+    if (pages) closeSync(pages.file);
+  }
+}
+
+/** /proc/PID/pagemap, 8 bytes for each page; undefined where the kernel has none such. */
+function pageTable(folder: string): { file: number; page: number } | undefined {
+  const file = gone(() => openSync(`${folder}/pagemap`, "r"));
+  return file === undefined ? undefined : { file, page: pageSize() };
+}
+
+/** Bytes: 4096 on most machines, 65536 on some with ARM. From the auxiliary vector (getauxval(3)), pairs of 8 bytes: AT_PAGESZ is 6. */
+function pageSize(): number {
+  const vector = readFileSync("/proc/self/auxv");
+  for (let at = 0; at + 16 <= vector.length; at += 16) if (vector.readBigUInt64LE(at) === 6n) return Number(vector.readBigUInt64LE(at + 8));
+  throw new Error("/proc/self/auxv has no AT_PAGESZ");
+}
+
+/** Whether any page there is in memory or swapped out (pagemap's bits 63 and 62): programs reserve far more than they ever write to. */
+function isTouched({ file, page }: { file: number; page: number }, from: number, to: number): boolean {
+  const entries = Buffer.alloc(((to - from) / page) * 8);
+  const read = gone(() => readSync(file, entries, 0, entries.length, (from / page) * 8));
+  if (read === undefined) return true;
+  for (let at = 7; at < read; at += 8) if (entries[at]! >= 0x40) return true;
+  return false;
+}
+
+/** `c000000000-c000400000 rw-p 00000000 00:00 0`, a line each. */
+function writable(maps: string): { from: number; to: number }[] {
+  const lines = maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm);
+  return [...lines].map(([, from, to]) => ({ from: Number.parseInt(from!, 16), to: Number.parseInt(to!, 16) }));
+}
+
+/** A file as a process sees it, also one that was deleted and is still mounted there; undefined where it has none such. */
+export function fileOf({ pid }: Process, path: string): string | undefined {
+  return gone(() => readFileSync(`${hostPath("/proc")}/${pid}/root${path}`, "utf8"));
+}
+
+function openMemory(folder: string): number | undefined {
+  try {
+    return gone(() => openSync(`${folder}/mem`, "r"));
+  } catch (err) {
+    throw new Fail(`Cannot read its memory: ${(err as Error).message}`, {
+      hint: "run it as root on the node itself, not in a container; it needs the right to trace processes (CAP_SYS_PTRACE)",
+      cause: err,
+    });
+  }
+}
+
+/** The value, or undefined where the process or the mapping has gone meanwhile. */
+function gone<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Error && "code" in err && ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT"].includes(String(err.code)))
+      return undefined;
+    throw err;
+  }
+}

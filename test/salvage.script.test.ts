@@ -1,0 +1,247 @@
+/** 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret, and that it writes all or nothing. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { createCipheriv, createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { bigInt, ecKey, type PretendProcess, pretendProcess } from "./memory.ts";
+import { healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
+import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const { root: healthy, ca } = await healthyMaster();
+const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
+const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
+
+const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), Buffer.from(pki("sa.key"))] };
+const APISERVER: PretendProcess = { pid: 32, comm: "kube-apiserver", holds: [scalar("sa.key")] };
+const SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub"];
+const INTERNAL = ["front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"];
+
+/** A master whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a token. */
+async function wiped(processes: PretendProcess[], options: NodeOptions = {}) {
+  const node = await pretendNode(options);
+  for (const process of processes) pretendProcess(node.root, process);
+  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
+  write(`${node.root}/var/lib/kubelet/pods/uid/volumes/kubernetes.io~projected/kube-api-access/token`, token(pki("sa.pub"), 1000));
+  return node;
+}
+
+/** A token in form only: whose key signed it is all that counts here. */
+function token(publicPem: string, iat: number): string {
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  return `${part({ alg: "ES256", kid: serviceAccountKeyId(publicPem) })}.${part({ iat })}.c2lnbmF0dXJl`;
+}
+
+/** As kubeadm init --upload-certs writes it. */
+function kubeadmCerts(key: Buffer) {
+  const seal = (text: string) => {
+    const nonce = randomBytes(12);
+    const cipher = createCipheriv("aes-256-gcm", key, nonce);
+    return Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()]).toString("base64");
+  };
+  const data = Object.fromEntries([...SHARED, ...INTERNAL].map((file) => [file.replace("/", "-"), seal(pki(file))]));
+  return { apiVersion: "v1", kind: "Secret", metadata: { name: "kubeadm-certs", namespace: "kube-system" }, data };
+}
+
+function expectOld(node: { read(path: string): string; root: string }, files: readonly string[]) {
+  for (const file of files) expect([file, node.read(`/etc/kubernetes/pki/${file}`)]).toEqual([file, pki(file)]);
+  for (const file of files.filter((name) => name.endsWith(".key")))
+    expect(statSync(`${node.root}/etc/kubernetes/pki/${file}`).mode & 0o777).toBe(0o600);
+}
+
+test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-internal-cas goes on with them", async () => {
+  const conf = readFileSync(`${healthy}/etc/kubernetes/controller-manager.conf`, "utf8");
+  using node = await wiped([{ ...MANAGER, mounts: { "/etc/kubernetes/controller-manager.conf": conf } }, APISERVER]);
+  const found = await node.run("00-salvage");
+  expect(found.exitCode).toBe(0);
+  expectOld(node, SHARED);
+  expect(node.read("/etc/kubernetes/controller-manager.conf")).toBe(conf);
+  expect(node.exists("/dev/shm/kube-pki-repair-salvage")).toBe(false);
+  await expectTranscript("00-salvage-memory", timeless(found));
+
+  const before = node.fingerprint();
+  expect((await node.run("00-salvage")).exitCode).toBe(0);
+  expect(node.fingerprint()).toEqual(before);
+
+  const part1 = node.run("01-etcd --new-internal-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  await expectTranscript("01-etcd-salvaged", await part1);
+  expectOld(node, SHARED);
+});
+
+test("00-salvage on a master where nothing is left says so, and writes nothing", async () => {
+  using node = await wiped([{ pid: 33, comm: "etcd" }]);
+  const before = node.fingerprint();
+  const run = await node.run("00-salvage");
+  expect(node.fingerprint()).toEqual(before);
+  await expectTranscript("00-salvage-nothing", timeless(run));
+});
+
+test("00-salvage --dry-run says what it would write, and writes nothing", async () => {
+  using node = await wiped([MANAGER]);
+  const before = node.fingerprint();
+  const run = await node.run("00-salvage --dry-run");
+  expect(node.fingerprint()).toEqual(before);
+  await expectTranscript("00-salvage-dry-run", timeless(run));
+});
+
+test("00-salvage on a healthy master finds nothing lost, and changes no byte", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  pretendProcess(node.root, MANAGER);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/etc/kubernetes/pki: nothing is lost")]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("00-salvage secret opens kubeadm-certs with the certificate key: all comes back, etcd's CA as well", async () => {
+  const key = randomBytes(32);
+  using node = await wiped([], { etcd: addSecret(key) });
+  write(`${node.root}/root/certificate-key`, `${key.toString("hex")}\n`);
+  const run = await node.run("00-salvage secret --certificate-key-file certificate-key");
+  expect(run.exitCode).toBe(0);
+  expectOld(node, [...SHARED, ...INTERNAL]);
+  await expectTranscript("00-salvage-secret", run);
+});
+
+test("00-salvage says that kubeadm-certs is there, and does not ask for its key unless it is told to open it", async () => {
+  using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain("  it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
+});
+
+test.each([
+  ["another certificate key", randomBytes(32).toString("hex"), "The certificate key does not open ca.key of the Secret kubeadm-certs"],
+  ["something else", "not a key", "That is no certificate key"],
+])("00-salvage secret with %s writes nothing", async (_, given, error) => {
+  using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("00-salvage secret", { KUBE_PKI_REPAIR_CERTIFICATE_KEY: given });
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`error: ${error}\n`)]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("00-salvage leaves other keys that are here alone, unless they are to be moved aside", async () => {
+  using node = await wiped([MANAGER]);
+  const other = await otherCa();
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, other.cert, 0o644);
+  write(`${node.root}/etc/kubernetes/pki/ca.key`, other.key);
+  const kept = await node.run("00-salvage");
+  expect(kept.stderr).not.toContain("pki/ca.key: found");
+  expect(node.read("/etc/kubernetes/pki/ca.key")).toBe(other.key);
+
+  const { exitCode, stderr } = await node.run("00-salvage --move-aside");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("ca.key: here the key of another, in the salvage sha256:HASH")]);
+  expectOld(node, SHARED);
+});
+
+test("00-salvage refuses to put a key beside a certificate that is not its own", async () => {
+  using node = await wiped([MANAGER]);
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, (await otherCa()).cert, 0o644);
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: This node has other keys than the salvage: ca.crt")]);
+  expect(node.exists("/etc/kubernetes/pki/sa.key")).toBe(false);
+});
+
+test("of two service-account keys 00-salvage takes the one that signed what pods hold, not the one of a forgotten Secret", async () => {
+  const earlier = ecKey();
+  const publicPem = String(createPublicKey(earlier).export({ type: "spki", format: "pem" }));
+  const secret = {
+    ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
+    ...{ metadata: { name: "old", namespace: "default" }, data: { token: Buffer.from(token(publicPem, 2000)).toString("base64") } },
+  };
+  const etcd = (objects: Objects) => {
+    objects["secrets/default/old"] = secret;
+  };
+  using node = await wiped([{ ...MANAGER, holds: [bigInt(earlier), ...MANAGER.holds!] }], { etcd });
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("proved by token Secrets; the cluster uses a later one")]);
+  expectOld(node, SHARED);
+});
+
+test("00-salvage puts back keys of certificates that are still here, so that nothing has to be issued anew", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const old = node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length;
+  for (const file of ["ca.key", "apiserver.key", "sa.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
+  pretendProcess(node.root, MANAGER);
+  pretendProcess(node.root, { ...APISERVER, holds: [scalar("apiserver.key")] });
+  expect((await node.run("00-salvage")).exitCode).toBe(0);
+  expectOld(node, [...SHARED, "apiserver.key", "apiserver.crt"]);
+  expect(node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length).toBe(old);
+});
+
+test("00-salvage that is stopped with Ctrl-C leaves nothing behind", async () => {
+  using node = await wiped([
+    { ...MANAGER, holds: [scalar("ca.key")] },
+    { pid: 34, comm: "etcd", mapped: 2 ** 40 },
+  ]);
+  const child = Bun.spawn([process.execPath, "scripts/00-salvage.ts", "memory"], {
+    cwd: `${import.meta.dir}/..`,
+    env: { ...process.env, PATH: `${node.programs}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
+    stderr: "pipe",
+  });
+  await node.written("/dev/shm/kube-pki-repair-salvage");
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(130);
+  expect(await new Response(child.stderr).text()).toContain("stopped: nothing was written to its place");
+  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes")]).toEqual([false, false]);
+});
+
+test("00-salvage takes up what a run that was cut off has left in memory", async () => {
+  using node = await wiped([]);
+  write(`${node.root}/dev/shm/kube-pki-repair-salvage/ca-1234.key`, ca.key);
+  write(`${node.root}/dev/shm/kube-pki-repair-salvage/sa-1234.key`, pki("sa.key"));
+  expect((await node.run("00-salvage")).exitCode).toBe(0);
+  expectOld(node, SHARED);
+  expect(node.exists("/dev/shm/kube-pki-repair-salvage")).toBe(false);
+});
+
+test("00-salvage keeps out of a folder in /dev/shm that is not its own, and saves what it found nevertheless", async () => {
+  using node = await wiped([MANAGER]);
+  symlinkSync("/root", `${node.root}/dev/shm/kube-pki-repair-salvage`);
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage is somebody else's: not used")]);
+  expectOld(node, SHARED);
+  expect(readdirSync(`${node.root}/root`)).toEqual([]);
+});
+
+test("00-salvage goes on where a process may not be read", async () => {
+  using node = await wiped([MANAGER, APISERVER]);
+  rmSync(`${node.root}/proc/31/mem`);
+  symlinkSync("mem", `${node.root}/proc/31/mem`);
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([
+    2,
+    expect.stringMatching(/kube-controller-manager \(pid 31\): not read: Cannot read its memory: ELOOP/),
+  ]);
+  expectOld(node, ["sa.key", "sa.pub"]);
+});
+
+test("00-salvage on a worker says that it is none of its nodes", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  pretendProcess(node.root, { pid: 35, comm: "kubelet" });
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: This is no master: there is no "/var/lib/etcd"')]);
+});
+
+test("00-salvage does not know other places", async () => {
+  using node = await pretendNode({ kind: "no node" });
+  const { exitCode, stderr } = await node.run("00-salvage attic");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: 00-salvage knows no place "attic"')]);
+});
+
+function addSecret(key: Buffer) {
+  return (objects: Objects) => {
+    objects["secrets/kube-system/kubeadm-certs"] = kubeadmCerts(key);
+  };
+}
+
+/** Seconds differ from run to run. */
+function timeless<T extends { stderr: string }>(run: T): T {
+  return { ...run, stderr: run.stderr.replace(/in \d+\.\d s/g, "in SECONDS s") };
+}
