@@ -1,0 +1,103 @@
+/**
+ * A PEM block as it lies in free blocks. Its first line tells how long it has to be (the length of a DER SEQUENCE), so one that is cut off,
+ * or goes on in another place, is known as such, and where its END line must lie is known to the byte.
+ */
+import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+
+export const BEGIN = "-----BEGIN ";
+export const END = "-----END ";
+
+/** Longer ones are not made by anybody: RSA-16384 is 13 KB. */
+export const LONGEST = 16 * 1024;
+
+/** Where two pieces of a file may meet: the smallest block of any file system. */
+export const BLOCK = 512;
+
+/** Label → what it is. */
+export const LABELS: Record<string, "private key" | "certificate" | "public key"> = {
+  "RSA PRIVATE KEY": "private key",
+  "EC PRIVATE KEY": "private key",
+  "PRIVATE KEY": "private key",
+  CERTIFICATE: "certificate",
+  "PUBLIC KEY": "public key",
+  "RSA PUBLIC KEY": "public key",
+};
+
+export interface PemBlock {
+  label: string;
+  /** From BEGIN to END, with a line's end. */
+  pem: string;
+  length: number;
+}
+
+/** A block whose END line is not where it has to be. */
+export interface CutPem {
+  label: string;
+  /** From BEGIN to where its END line has to begin. */
+  reach: number;
+  /** So many bytes still look like it. */
+  sound: number;
+}
+
+const HEAD = /^-----BEGIN ([A-Z ]{10,16})-----(\r?\n)([A-Za-z0-9+/]{8,}={0,2})(\r?\n)/;
+const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
+
+/** What begins here: a whole block, one that is cut, or undefined where it is none of ours. */
+export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
+  const text = bytes.toString("latin1", 0, LONGEST);
+  const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(text) ?? [];
+  if (!all || !LABELS[label] || newline !== lineEnd) return undefined;
+  const size = derSize(line);
+  if (size === undefined) return undefined;
+  const start = all.length - line.length - newline.length;
+  const chars = 4 * Math.ceil(size / 3);
+  const reach = start + chars + Math.ceil(chars / line.length) * newline.length;
+  if (reach > LONGEST) return undefined;
+  return wholePem(text, label, reach) ?? { label, reach, sound: soundLength(text, { start, reach, line: line.length + newline.length }) };
+}
+
+/** A block from a text that begins with it, when its END line lies at `reach`. */
+export function wholePem(text: string, label: string, reach: number): PemBlock | undefined {
+  const end = `${END}${label}-----`;
+  if (!text.startsWith(end, reach)) return undefined;
+  const pem = `${text.slice(0, reach + end.length).replaceAll("\r", "")}\n`;
+  if (!/^[A-Za-z0-9+/=\n]*$/.test(pem.slice(`${BEGIN}${label}-----`.length, -end.length - 1))) return undefined;
+  return { label, pem, length: reach + end.length };
+}
+
+/** A private key that is one: half of it overwritten with another's it would still be read, but what it signs would not verify. */
+export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
+  const key = orUndefined(() => createPrivateKey(pem));
+  if (!key) return undefined;
+  const publicKey = createPublicKey(key);
+  const hash = key.asymmetricKeyType === "ed25519" || key.asymmetricKeyType === "ed448" ? null : "sha256";
+  const proof = Buffer.from("kube-pki-repair");
+  return orUndefined(() => verify(hash, proof, publicKey, sign(hash, proof, key))) ? { key, publicKey } : undefined;
+}
+
+/** What is read from a disk may be anything: what OpenSSL or a parser cannot read is a finding, not an end. */
+export function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
+}
+
+/** How many bytes a DER SEQUENCE takes, its own head included. */
+function derSize(line: string): number | undefined {
+  const der = Buffer.from(line.slice(0, 8), "base64");
+  if (der[0] !== 0x30) return undefined;
+  const first = der[1]!;
+  if (first < 0x80) return 2 + first;
+  const count = first & 0x7f;
+  return count >= 1 && count <= 3 ? 2 + count + der.readUIntBE(2, count) : undefined;
+}
+
+/** How far the lines have the form they must have. The first wrong one is counted in: the cut may lie in its middle. */
+function soundLength(text: string, { start, reach, line }: { start: number; reach: number; line: number }): number {
+  let at = start;
+  while (at < reach && LINE.test(text.slice(at, Math.min(at + line, reach)))) at += line;
+  return Math.min(reach, at + line);
+}
