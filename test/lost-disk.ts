@@ -56,7 +56,9 @@ export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files
   const client = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, facts);
   return {
     ...files,
-    ...Object.fromEntries(MANIFESTS.map((name) => [`manifests/${name}.yaml`, stringify(manifest(name), { lineWidth: 0, indentSeq: false })])),
+    ...Object.fromEntries(
+      MANIFESTS.map((name) => [`manifests/${name}.yaml`, stringify(manifest(name), { lineWidth: 0, indentSeq: false })]),
+    ),
     "kubelet.conf": kubeletKubeconfig({ server: localServer(facts), ca: ca.cert }),
     "kubelet-client.pem": client.cert + client.key,
     "audit/policy.yaml": AUDIT_POLICY,
@@ -84,7 +86,12 @@ export function deletedImage(path: string, files: Record<string, string | Uint8A
   truncateSync(path, (options.megabytes ?? 16) * 1024 * 1024);
   tool(["mkfs.ext4", "-q", "-F", "-b", String(options.block), "-d", folder, path]);
   rmSync(folder, { recursive: true });
-  tool(["debugfs", "-w", "-f", "-", path], Object.keys(files).map((name) => `rm "/${name}"\n`).join(""));
+  tool(
+    ["debugfs", "-w", "-f", "-", path],
+    Object.keys(files)
+      .map((name) => `rm "/${name}"\n`)
+      .join(""),
+  );
 }
 
 /** What is on a disk, or a copy of it in memory that was damaged. */

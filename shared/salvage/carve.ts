@@ -3,14 +3,27 @@
  * for, and what can be proved is: keys by signing, kubeconfigs by their key and certificate. Writes nothing, and reads the disk once; a second
  * time only where files were found that go on in another place.
  */
-import { createHash, createPublicKey, type KeyObject } from "node:crypto";
+import { createPublicKey } from "node:crypto";
 import { certInfo } from "../pki/certificate.ts";
+import { Progress } from "../progress.ts";
 import type { Disk } from "./disk.ts";
-import type { Find } from "./finds.ts";
+import type { Find, PemFind } from "./finds.ts";
 import { joinPems, joinYaml, TAIL_NEEDLES, tailAt, type YamlHead } from "./join.ts";
 import { search } from "./needles.ts";
-import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, orUndefined, type PemBlock, pemAt, provenKey } from "./pem-block.ts";
-import { type Judgement, judge, kindIn } from "./yaml-document.ts";
+import {
+  BEGIN,
+  BLOCK,
+  type CutPem,
+  END,
+  LABELS,
+  LONGEST,
+  orUndefined,
+  type PemBlock,
+  pemAt,
+  provenKey,
+  publicKeyHash,
+} from "./pem-block.ts";
+import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
 
 const API_VERSION = "apiVersion:";
@@ -25,6 +38,19 @@ export interface CarveProgress {
 
 export interface CarveOptions {
   onProgress?: (progress: CarveProgress) => void;
+}
+
+/** Shows on a progress line how far the search is: `carve(disk, { onProgress: diskProgress(disk) })`. */
+export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
+  const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
+  const lines = new Map<string, Progress>();
+  return ({ pass, done, total, found }) => {
+    const what = pass === "search" ? `reading ${disk.path}` : `reading ${disk.path} again, for files in two pieces`;
+    const line = lines.get(pass) ?? new Progress(what, megabytes(total), process.stderr.isTTY, "MB");
+    lines.set(pass, line);
+    line.show(megabytes(done), `${found} found`);
+    if (done === total) line.clear();
+  };
 }
 
 /** Finds come as they are met; each content once, however often it lies there. What is cut off comes at the end. */
@@ -52,6 +78,7 @@ class Carving {
   readonly #disk: Disk;
   /** Of every content, to give each once. */
   readonly #seen = new Set<number | bigint>();
+  readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
   #yamlEnd = 0;
   #tailEnd = 0;
@@ -76,9 +103,9 @@ class Carving {
   *joinedPems(): Generator<Find> {
     for (const head of this.#pemHeads) {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      const found = joinPems(this.#disk, head, ends).flatMap(({ block, joined }) => this.#fromPem(block, { offset: head.offset, joined }));
-      yield* found.filter((find) => find.kind !== "cut");
-      if (found.every((find) => find.kind === "cut")) this.#noteCut(head.label, head.offset);
+      const joined = joinPems(this.#disk, head, ends).map(({ block, joined }) => this.#fromPem(block, { offset: head.offset, joined }));
+      yield* joined.filter((find) => find !== undefined && find !== "known");
+      if (joined.every((find) => find === undefined)) this.#noteCut(head.label, head.offset);
     }
   }
 
@@ -111,8 +138,10 @@ class Carving {
     if (!block) return;
     if ("pem" in block) {
       this.#pemEnd = offset + block.length;
-      yield* this.#fromPem(block, { offset });
-    } else if (this.#isNew(this.#disk.read(offset, block.sound))) this.#pemHeads.push({ ...block, offset });
+      const find = this.#fromPem(block, { offset });
+      if (!find) this.#noteCut(block.label, offset);
+      else if (find !== "known") yield find;
+    } else if (this.#isNew(this.#disk.read(offset, block.sound), this.#seenHeads)) this.#pemHeads.push({ ...block, offset });
   }
 
   #end(offset: number) {
@@ -132,7 +161,7 @@ class Carving {
     let longest: YamlText | undefined;
     for (const candidate of yamlTexts(bytes, offset - from, from)) {
       longest ??= candidate;
-      if (!kindIn(candidate.text)) break;
+      if (!kindIn(candidate.text) && !isKubeconfigHead(candidate.text)) return;
       const judgement = judge(candidate.text, candidate.ended);
       if (isComplete(judgement)) {
         this.#yamlEnd = offset + candidate.after;
@@ -140,6 +169,7 @@ class Carving {
       }
       if (judgement && (!partly || partly[1] === "cut")) partly = [candidate, judgement];
     }
+    if (longest && isKubeconfigHead(longest.text)) partly ??= [longest, "cut"];
     if (partly) yield* this.#partly(partly, longest!, offset);
   }
 
@@ -149,21 +179,21 @@ class Carving {
     this.#yamlEnd = offset + candidate.after;
     if (judgement !== "cut") yield* this.#fromYaml(candidate.text, judgement, { offset: start });
     const head = {
-      what: kindIn(candidate.text)!,
+      what: kindIn(candidate.text) ?? "Config",
       offset: start,
       bytes: Buffer.from(this.#disk.read(start, longest.before + longest.after)),
     };
-    if (!this.#isNew(head.bytes)) return;
+    if (!this.#isNew(head.bytes, this.#seenHeads)) return;
     if (/certificate-authority-data: LS0t|^ {2}namespace: kube-system\s*$/m.test(candidate.text)) this.#yamlHeads.push(head);
     else if (judgement === "cut") this.#noteCut(head.what, start);
   }
 
-  #fromPem({ label, pem }: PemBlock, place: { offset: number; joined?: number }): Find[] {
-    if (!this.#isNew(pem)) return [];
+  /** The find, "known" where its content was met before, undefined where it is not what it says. */
+  #fromPem({ label, pem }: PemBlock, place: { offset: number; joined?: number }): PemFind | "known" | undefined {
+    if (!this.#isNew(pem)) return "known";
     const find = pemFind(label, pem, place);
     if (find) this.found++;
-    else if (LABELS[label] === "private key") this.#noteCut(label, place.offset);
-    return find ? [find] : [];
+    return find;
   }
 
   *#fromYaml(text: string, judgement: Judgement, place: { offset: number; joined?: number }): Generator<Find> {
@@ -176,28 +206,22 @@ class Carving {
     if (LABELS[what] !== "certificate" && LABELS[what] !== "public key") this.#cut.push({ kind: "cut", what, offset });
   }
 
-  #isNew(content: string | Uint8Array): boolean {
+  #isNew(content: string | Uint8Array, seen = this.#seen): boolean {
     const hash = Bun.hash(content);
-    if (this.#seen.has(hash)) return false;
-    this.#seen.add(hash);
+    if (seen.has(hash)) return false;
+    seen.add(hash);
     return true;
   }
 }
 
-function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): Find | undefined {
+function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
   const kind = LABELS[label]!;
   if (kind === "certificate") {
     const info = orUndefined(() => certInfo(pem));
     return info && { kind, pem, info, ...place };
   }
   const key = kind === "private key" ? provenKey(pem)?.publicKey : orUndefined(() => createPublicKey(pem));
-  return key && { kind, pem, publicKeyHash: hashOf(key), ...place };
-}
-
-function hashOf(key: KeyObject): string {
-  return `sha256:${createHash("sha256")
-    .update(key.export({ type: "spki", format: "der" }))
-    .digest("hex")}`;
+  return key && { kind, pem, publicKeyHash: publicKeyHash(key), ...place };
 }
 
 function isComplete(judgement: Judgement): boolean {

@@ -61,7 +61,7 @@ export class Disk {
     let reading = settled(this.#fill(buffers[0], 0, 0));
     try {
       while (offset < this.size) {
-        const count = valueOf(await reading);
+        const count = unwrap(await reading);
         const bytes = buffers[0].subarray(0, kept + count);
         buffers.reverse();
         const keep = Math.min(overlap, bytes.length);
@@ -126,7 +126,7 @@ async function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>>
   return (await Promise.allSettled([promise]))[0];
 }
 
-function valueOf<T>(result: PromiseSettledResult<T>): T {
+function unwrap<T>(result: PromiseSettledResult<T>): T {
   if (result.status === "rejected") throw result.reason;
   return result.value;
 }

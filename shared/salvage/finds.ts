@@ -66,4 +66,5 @@ export interface CutFind extends Place {
 }
 
 export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | KubeconfigFind | ManifestFind | ConfigFind | CutFind;
+export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;

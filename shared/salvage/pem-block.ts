@@ -2,7 +2,7 @@
  * A PEM block as it lies in free blocks. Its first line tells how long it has to be (the length of a DER SEQUENCE), so one that is cut off,
  * or goes on in another place, is known as such, and where its END line must lie is known to the byte.
  */
-import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -65,14 +65,34 @@ export function wholePem(text: string, label: string, reach: number): PemBlock |
   return { label, pem, length: reach + end.length };
 }
 
-/** A private key that is one: half of it overwritten with another's it would still be read, but what it signs would not verify. */
+/** A private key that is whole: one of which a part was overwritten may still be read, and even sign. */
 export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
   const publicKey = createPublicKey(key);
-  const hash = key.asymmetricKeyType === "ed25519" || key.asymmetricKeyType === "ed448" ? null : "sha256";
+  const proved = orUndefined(() => (key.asymmetricKeyType === "rsa" ? isConsistent(key) : verifiesOwn(key, publicKey)));
+  return proved ? { key, publicKey } : undefined;
+}
+
+/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without looking at all of them; Go refuses such a key. */
+function isConsistent(key: KeyObject): boolean {
+  const numbers = key.export({ format: "jwk" }) as Record<string, string>;
+  const number = (name: string) => BigInt(`0x${Buffer.from(numbers[name]!, "base64url").toString("hex")}`);
+  const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
+  const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
+  return p * q === n && isInverse && number("dp") === d % (p - 1n) && number("dq") === d % (q - 1n) && (number("qi") * q) % p === 1n;
+}
+
+function verifiesOwn(key: KeyObject, publicKey: KeyObject): boolean {
+  const hash = key.asymmetricKeyType === "ec" ? "sha256" : null;
   const proof = Buffer.from("kube-pki-repair");
-  return orUndefined(() => verify(hash, proof, publicKey, sign(hash, proof, key))) ? { key, publicKey } : undefined;
+  return verify(hash, proof, publicKey, sign(hash, proof, key));
+}
+
+/** "sha256:<hex of the SPKI's DER>", as CertInfo has it: a key's name wherever it is met. */
+export function publicKeyHash(key: KeyObject): string {
+  const spki = key.export({ type: "spki", format: "der" });
+  return `sha256:${createHash("sha256").update(spki).digest("hex")}`;
 }
 
 /** What is read from a disk may be anything: what OpenSSL or a parser cannot read is a finding, not an end. */

@@ -60,6 +60,11 @@ export function judge(text: string, ended: boolean): Judgement {
   return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
 }
 
+/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind stands behind the authorities, and may be in the other piece. */
+export function isKubeconfigHead(text: string): boolean {
+  return /^apiVersion: v1\nclusters:\n- cluster:\n {4}certificate-authority-data: LS0t/m.test(text);
+}
+
 /** Whether all that is embedded in a kubeconfig's text is whole: for throwing out, before it is parsed, what cannot be one. */
 export function embeddedIsWhole(text: string): boolean {
   const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
