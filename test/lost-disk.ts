@@ -100,10 +100,12 @@ export async function findsOn(path: string, options: { chunk?: number } = {}): P
   return await Array.fromAsync(carve(disk));
 }
 
-function tool(command: string[], input = "") {
-  const paths = `${process.env.PATH}:/usr/sbin:/sbin`;
-  const { exitCode, stderr } = Bun.spawnSync(command, { stdin: Buffer.from(input), stderr: "pipe", env: { ...process.env, PATH: paths } });
-  if (exitCode !== 0) throw new Error(`${command[0]}: ${stderr}`);
+/** Runs a program of this machine, also one of /sbin; what it says. */
+export function tool(command: string[], input = ""): string {
+  const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe", env });
+  if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
+  return stdout.toString();
 }
 
 /** The files of which nothing was found, by content. */
