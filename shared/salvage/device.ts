@@ -20,6 +20,7 @@ const HOPELESS: Record<string, string> = {
   overlay: "it is a container's; run this on the node itself",
   nfs: "its blocks are on another machine; look for a snapshot there",
   nfs4: "its blocks are on another machine; look for a snapshot there",
+  zfs: "zfs has no single device and compresses; look for a snapshot with zfs list -t snapshot",
   squashfs: "nothing can be deleted there",
 };
 
@@ -27,7 +28,6 @@ const HOPELESS: Record<string, string> = {
 const TRIED = ["ext4", "xfs"];
 const UNTRIED: Record<string, string> = {
   btrfs: "small files lie in btrfs's metadata, which is written anew often",
-  zfs: "zfs compresses, and has no single device: salvage with its snapshots first (zfs list -t snapshot)",
   f2fs: "f2fs discards what is freed",
 };
 
