@@ -112,9 +112,11 @@ test("files that do not begin with what they are known by: marks, comments, othe
     [16_384, files["pki/ca.key"]!.replaceAll("\n", "\r\n")],
     [20_480, `a note of mine: the key of the CA\n\n${files["pki/sa.key"]}`],
     [24_576, `kind: Policy\napiVersion: audit.k8s.io/v1\nrules:\n- {level: Metadata}\n`],
+    [28_672, `rules:\n- level: None\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n`],
+    [32_768, `apiVersion: v1\nkind: ConfigMap\n---\n# the second\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n`],
   ]);
-  expect(kinds(finds)).toEqual(["config", "config", "config", "manifest", "private key", "private key"]);
-  expect(finds.map((find) => find.offset)).toEqual([1027, 2048, 8192, 16_384, 20_480 + 35, 24_576]);
+  expect(kinds(finds)).toEqual([...Array(5).fill("config"), "manifest", "private key", "private key"]);
+  expect(finds.map((find) => find.offset)).toEqual([1027, 2048, 8192, 16_384, 20_480 + 35, 24_576, 28_672, 32_768 + 31]);
   expect(finds.filter((find) => find.kind === "config" || find.kind === "manifest").every(({ complete }) => complete)).toBe(true);
   expect(lost({ ca: files["pki/ca.key"]!, sa: files["pki/sa.key"]! }, finds)).toEqual([]);
 });

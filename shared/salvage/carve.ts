@@ -78,6 +78,8 @@ class Carving {
   readonly #disk: Disk;
   /** Of every content, to give each once. */
   readonly #seen = new Set<number | bigint>();
+  /** Of every text that was looked at, whatever it was, and of all that are cut. */
+  readonly #seenTexts = new Set<number | bigint>();
   readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
   #yamlEnd = 0;
@@ -160,6 +162,7 @@ class Carving {
     let partly: [YamlText, Judgement] | undefined;
     let longest: YamlText | undefined;
     for (const candidate of yamlTexts(bytes, offset - from, from)) {
+      if (!longest && !this.#isNew(candidate.text, this.#seenTexts)) return;
       longest ??= candidate;
       if (!kindIn(candidate.text) && !isKubeconfigHead(candidate.text)) return;
       const judgement = judge(candidate.text, candidate.ended);

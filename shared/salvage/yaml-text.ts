@@ -22,6 +22,8 @@ const MOST_CUTS = 64;
 
 /** A line of YAML at the left edge: a key, an item, a comment, a mark, the end of a flow. */
 const EDGE = /^(?:[A-Za-z][\w.-]*:(?:\s|$)|-(?:\s|$)|#|[\]}]|["'][^"']+["']:|\s|$)/;
+/** The same, but not the beginning of another document. */
+const EDGE_BEFORE = new RegExp(`^(?!apiVersion:|---)${EDGE.source.slice(1)}`);
 const PREAMBLE = /^(?:\s*#.*|\s*|---\s*|kind:.*|%YAML.*)$/;
 
 /**
@@ -37,20 +39,32 @@ export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator
   for (const cut of boundaries(at, end, offset)) yield text(cut);
 }
 
-/** Back over comments and the like to the file's first line; undefined where the line at `at` does not begin there. */
+/** Back over comments and the like to the file's first line; undefined where the line at `at` stands in the middle of something else. */
 function startOf(bytes: Buffer, at: number, offset: number): number | undefined {
-  const isPreamble = (from: number, to: number) => PREAMBLE.test(bytes.toString("utf8", from, to - 1));
-  let start = at;
-  while (start > 0 && bytes[start - 1] === 0x0a) {
+  // the second: written by hand, with other fields before
+  return firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
+}
+
+/** Of the lines up to `at` that are all of this kind, the first in which a file may begin. */
+function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
+  const isOne = (from: number, to: number) => kind.test(bytes.toString("utf8", from, to - 1));
+  let begin = mayBegin(bytes, at, offset) ? at : undefined;
+  for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
     const from = start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
     // another file's text may fill the block before: then this one's first line begins at the border
     const border = Math.floor((offset + start - 1) / BLOCK) * BLOCK - offset;
-    const line = [from, border].find((place) => place >= from && isPreamble(place, start));
+    const line = [from, border].find((place) => place >= from && isOne(place, start));
     if (line === undefined) break;
     start = line;
+    if (mayBegin(bytes, start, offset)) begin = start;
   }
-  const before = start === 0 ? 0 : bytes[start - 1];
-  return before === 0 || before === 0x0a || (offset + start) % BLOCK === 0 || isMark(bytes, start) ? start : undefined;
+  return begin;
+}
+
+/** A file begins at a block's border, after zeros, or as a further document of another. */
+function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
+  const isFurther = bytes.toString("latin1", start, start + 3) === "---";
+  return start === 0 || bytes[start - 1] === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
 }
 
 /** UTF-8's byte order mark, before the first line. */

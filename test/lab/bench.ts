@@ -4,6 +4,7 @@ import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { run } from "../../shared/run.ts";
 import { testFacts } from "../facts.ts";
+import { benchCarve, carveLine } from "./bench-carve.ts";
 import { benchIssue } from "./bench-issue.ts";
 import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
 import { binaries } from "./binaries.ts";
@@ -11,7 +12,8 @@ import { KUBERNETES } from "./pins.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     issue, close or tokens
+  --only NAME     issue, carve, close or tokens
+  --gigabytes N   size of the disk for carve (default: 4)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line is measured on (default: 200)
@@ -20,6 +22,7 @@ Needs about 2 GB and some minutes; nothing else should run beside it.`;
 
 const OPTIONS = {
   only: { type: "string" },
+  gigabytes: { type: "string", default: "4" },
   nodes: { type: "string", default: "5000" },
   secrets: { type: "string", default: "10000" },
   sample: { type: "string", default: "200" },
@@ -32,6 +35,7 @@ async function main() {
   const wants = (name: string) => (values.only ?? name) === name;
   console.log(`load before: ${loadavg()[0]!.toFixed(1)} on ${navigator.hardwareConcurrency} cores`);
   if (wants("issue")) console.log(await issueLine());
+  if (wants("carve")) console.log(carveLine(await benchCarve(Number(values.gigabytes), 5)));
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
 }
