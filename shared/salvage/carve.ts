@@ -57,13 +57,13 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
   const carving = new Carving(disk);
   const tell = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: carving.found });
-  for await (const { hits, done } of search(disk, [BEGIN, END, API_VERSION])) {
+  for await (const { hits, done } of search(disk, { anywhere: [BEGIN], inText: [END, API_VERSION] })) {
     for (const { needle, offset } of hits) yield* carving.look(needle, offset);
     tell("search", done);
   }
   yield* carving.joinedPems();
   if (carving.needsPieces()) {
-    for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
+    for await (const { hits, done } of search(disk, { anywhere: [], inText: TAIL_NEEDLES })) {
       for (const { offset } of hits) yield* carving.joinedYaml(offset);
       tell("pieces", done);
     }

@@ -44,8 +44,7 @@ const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 
 /** What begins here: a whole block, one that is cut, or undefined where it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
-  const text = bytes.toString("latin1", 0, LONGEST);
-  const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(text) ?? [];
+  const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
   if (!all || !LABELS[label] || newline !== lineEnd) return undefined;
   const size = derSize(line);
   if (size === undefined) return undefined;
@@ -53,6 +52,7 @@ export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const chars = 4 * Math.ceil(size / 3);
   const reach = start + chars + Math.ceil(chars / line.length) * newline.length;
   if (reach > LONGEST) return undefined;
+  const text = bytes.toString("latin1", 0, reach + END.length + label.length + 5);
   return wholePem(text, label, reach) ?? { label, reach, sound: soundLength(text, { start, reach, line: line.length + newline.length }) };
 }
 
