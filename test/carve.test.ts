@@ -70,19 +70,16 @@ test("wherever the disk is cut into chunks, the same is found", async () => {
     expect(Bun.deepEquals(await findsOn(image, { chunk }), whole)).toBe(true);
 });
 
-test("a word is met once, whatever border falls into it; some are met in text only", async () => {
-  const disk = Buffer.alloc(3000, "-");
-  disk.fill(1, 512, 2048);
+test("a word is met once, whatever border falls into it", async () => {
   const words = ["-----BEGIN ", "-----END ", "apiVersion:"];
-  for (const [i, place] of [0, 100, 111, 505, 1200, 1300, 1400, 1530, 2048, 2555, 2989].entries()) disk.write(words[i % 3]!, place);
+  const disk = Buffer.alloc(1000, "-");
+  for (const [i, place] of [0, 100, 111, 500, 989].entries()) disk.write(words[i % 3]!, place);
   writeFileSync(image, disk);
-  const expected = ["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 505", "BEGIN 1400", "apiVersion: 2048", "BEGIN 2555", "END 2989"];
-  expect(await hitsWith(3000)).toEqual([...expected.slice(0, 6), ...expected.slice(6)]);
-  for (let chunk = 1; chunk < 3000; chunk += chunk < 20 ? 1 : 7) expect(await hitsWith(chunk)).toEqual(expected);
+  for (let chunk = 1; chunk <= 1000; chunk++) expect(await hitsWith(chunk)).toEqual(["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 500", "END 989"]);
 
   async function hitsWith(chunk: number) {
     using source = new Disk(image, { chunk });
-    const searched = await Array.fromAsync(search(source, { anywhere: words.slice(0, 1), inText: words.slice(1) }));
+    const searched = await Array.fromAsync(search(source, words));
     return searched.flatMap(({ hits }) => hits.map(({ needle, offset }) => `${needle.replaceAll("-", "").trim()} ${offset}`));
   }
 });

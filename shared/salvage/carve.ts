@@ -57,13 +57,13 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
   const carving = new Carving(disk);
   const tell = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: carving.found });
-  for await (const { hits, done } of search(disk, { anywhere: [BEGIN], inText: [END, API_VERSION] })) {
-    for (const { needle, offset } of hits) yield* carving.look(needle, offset);
+  for await (const { hits, done } of search(disk, [BEGIN, END, API_VERSION])) {
+    for (const { needle, offset } of hits) for (const find of carving.look(needle, offset)) yield find;
     tell("search", done);
   }
   yield* carving.joinedPems();
   if (carving.needsPieces()) {
-    for await (const { hits, done } of search(disk, { anywhere: [], inText: TAIL_NEEDLES })) {
+    for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
       for (const { offset } of hits) yield* carving.joinedYaml(offset);
       tell("pieces", done);
     }
@@ -156,7 +156,7 @@ class Carving {
   }
 
   *#yaml(offset: number): Generator<Find> {
-    if (offset < this.#yamlEnd) return;
+    if (offset < this.#yamlEnd || !mayBeginLine(this.#disk, offset)) return;
     const from = Math.max(0, offset - BEFORE);
     const bytes = this.#disk.read(from, offset - from + AFTER);
     let partly: [YamlText, Judgement] | undefined;
@@ -225,6 +225,13 @@ function pemFind(label: string, pem: string, place: { offset: number; joined?: n
   }
   const key = kind === "private key" ? provenKey(pem)?.publicKey : orUndefined(() => createPublicKey(pem));
   return key && { kind, pem, publicKeyHash: publicKeyHash(key), ...place };
+}
+
+/** A look that throws out most of what is met in programs and their sources. */
+function mayBeginLine(disk: Disk, offset: number): boolean {
+  if (offset % BLOCK === 0) return true;
+  const before = disk.read(offset - 1, 1)[0]!;
+  return before === 0x0a || before === 0 || before === 0xbf; // the last byte of UTF-8's mark
 }
 
 function isComplete(judgement: Judgement): boolean {

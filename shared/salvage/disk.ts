@@ -34,6 +34,7 @@ export class Disk {
   readonly #file: number;
   readonly #chunk: number;
   #part: Part | undefined;
+  #scratch = Buffer.alloc(0);
 
   constructor(path: string, options: DiskOptions = {}) {
     this.path = path;
@@ -78,14 +79,15 @@ export class Disk {
     }
   }
 
-  /** A few bytes anywhere, fewer at the end of the disk: a view that holds until the next part. */
+  /** A few bytes anywhere, fewer at the end of the disk: a view that holds until the next part or the next read. */
   read(offset: number, length: number): Buffer {
     const end = Math.min(offset + length, this.size);
     const from = offset - (this.#part?.offset ?? 0);
     if (this.#part && from >= 0 && from + end - offset <= this.#part.bytes.length) {
       return this.#part.bytes.subarray(from, from + end - offset);
     }
-    const bytes = Buffer.alloc(Math.max(0, end - offset));
+    if (this.#scratch.length < length) this.#scratch = Buffer.allocUnsafeSlow(length);
+    const bytes = this.#scratch.subarray(0, Math.max(0, end - offset));
     for (let done = 0; done < bytes.length; ) done += this.#readSync(bytes.subarray(done), offset + done);
     return bytes;
   }
