@@ -75,7 +75,8 @@ test("a word is met once, whatever border falls into it", async () => {
   const disk = Buffer.alloc(1000, "-");
   for (const [i, place] of [0, 100, 111, 500, 989].entries()) disk.write(words[i % 3]!, place);
   writeFileSync(image, disk);
-  for (let chunk = 1; chunk <= 1000; chunk++) expect(await hitsWith(chunk)).toEqual(["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 500", "END 989"]);
+  for (let chunk = 1; chunk <= 1000; chunk++)
+    expect(await hitsWith(chunk)).toEqual(["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 500", "END 989"]);
 
   async function hitsWith(chunk: number) {
     using source = new Disk(image, { chunk });
