@@ -1,14 +1,17 @@
 /** Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a disk would have them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { writeTar } from "../shared/hand-over/tar.ts";
+import { issueClient } from "../shared/pki/issue.ts";
+import { kubeconfigRow, kubeconfigText } from "../shared/pki/kubeconfigs.ts";
 import { carve } from "../shared/salvage/carve.ts";
 import { Disk } from "../shared/salvage/disk.ts";
 import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../shared/salvage/finds.ts";
 import { search } from "../shared/salvage/needles.ts";
+import { testFacts } from "./facts.ts";
 import { deletedImage, type Files, findsOn, kubernetesFiles, lost, MANIFESTS } from "./lost-disk.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "carve-"));
@@ -99,6 +102,21 @@ test("a file found many times is told once", async () => {
   const finds = await findsIn([0, 4096, 8192].map((offset) => [offset, files["pki/sa.key"]!]));
   expect(kinds(finds)).toEqual(["private key"]);
   expect(finds[0]!.offset).toBe(0);
+});
+
+test("a file whose end was not seen in one place, and was in another, is whole", async () => {
+  const policy = `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n${"- {level: Metadata}\n".repeat(60)}`
+    .slice(0, 1023)
+    .padEnd(1023, "#");
+  const finds = await findsIn([
+    [4096, `${policy}\n`],
+    [8192, `${policy}\n${"\0".repeat(1024)}`],
+    [16_384, `${policy}\n---\n`],
+  ]);
+  expect(finds.map((find) => [find.kind, "complete" in find && find.complete, find.offset])).toEqual([
+    ["config", false, 4096],
+    ["config", true, 16_384],
+  ]);
 });
 
 test("files that do not begin with what they are known by: marks, comments, other fields first, Windows' line ends", async () => {
@@ -267,6 +285,43 @@ test("how far it is, is told up to the end", async () => {
   expect(told).toHaveLength(7);
   expect([told[0], told[6]]).toEqual(["search 10000/65536 1", "search 65536/65536 1"]);
 });
+
+test("who has what he wants may stop", async () => {
+  writeFileSync(image, diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])));
+  using disk = new Disk(image, { chunk: 6000 });
+  for await (const { offset } of carve(disk)) {
+    expect(offset).toBe(4096);
+    break;
+  }
+  expect(count(await Array.fromAsync(carve(disk)), "private key")).toBe(2);
+});
+
+test("every form of a key in PEM, and what is made of RSA-4096", async () => {
+  const pem = (type: "pkcs1" | "sec1" | "pkcs8" | "spki", key: KeyObject) => String(key.export({ type: type as never, format: "pem" }));
+  const [rsa, ec, ed] = [generateKeyPairSync("rsa", { modulusLength: 4096 }), generateKeyPairSync("ec", { namedCurve: "P-521" }), generateKeyPairSync("ed25519")]; // biome-ignore format: a list
+  const forms = [
+    pem("pkcs1", rsa.privateKey),
+    pem("sec1", ec.privateKey),
+    pem("pkcs8", ed.privateKey),
+    pem("pkcs1", rsa.publicKey),
+    pem("spki", ec.publicKey),
+  ];
+  const ca = { cert: files["pki/ca.crt"]!, key: files["pki/ca.key"]! };
+  const facts = testFacts({ keyAlgorithm: "RSA-4096" });
+  const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts, { key: { key: forms[0]!, pub: pem("spki", rsa.publicKey) } });
+  const config = kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user });
+  expect(config.length).toBeGreaterThan(7000);
+  const texts = [...forms, config];
+  const finds = await findsIn(
+    texts.map((text, i) => [i * 12_288, text]),
+    { size: 128 * 1024 },
+  );
+  expect(kinds(finds)).toEqual(["kubeconfig", "private key", "private key", "private key", "public key", "public key"]);
+  expect(lost(Object.fromEntries(texts.map((text, i) => [i, text])), finds)).toEqual([]);
+  expect(finds[0]).toHaveProperty("publicKeyHash", (finds[3] as { publicKeyHash: string }).publicKeyHash);
+  const pkcs8 = await findsIn([[4096, pem("pkcs8", rsa.privateKey)], [16_384, pem("spki", rsa.publicKey)]]); // biome-ignore format: places
+  expect(kinds(pkcs8)).toEqual(["private key", "public key"]);
+}, 60_000);
 
 test("what is no disk is refused with a next move", () => {
   expect(() => new Disk("/nowhere")).toThrow('Cannot read "/nowhere": ENOENT');

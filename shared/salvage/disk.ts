@@ -29,12 +29,11 @@ export interface DiskOptions {
 export class Disk {
   readonly path: string;
   readonly size: number;
-  /** Bytes that the device would not give; they read as zeros. */
-  unreadable = 0;
   readonly #file: number;
   readonly #chunk: number;
   #part: Part | undefined;
   #scratch = Buffer.alloc(0);
+  readonly #bad = new Set<number>();
 
   constructor(path: string, options: DiskOptions = {}) {
     this.path = path;
@@ -48,6 +47,11 @@ export class Disk {
       });
     }
     this.size = size;
+  }
+
+  /** Bytes that the device would not give; they read as zeros. */
+  get unreadable(): number {
+    return this.#bad.size * SECTOR;
   }
 
   [Symbol.dispose]() {
@@ -116,7 +120,7 @@ export class Disk {
     } catch (err) {
       if (!isBadSector(err)) throw err;
       const lost = Math.min(SECTOR, into.length);
-      this.unreadable += lost;
+      this.#bad.add(Math.floor(offset / SECTOR));
       into.fill(0, 0, lost);
       return lost;
     }
