@@ -1,6 +1,6 @@
 /** Two generations of a PKI on one disk, and what may be chosen of them; which device a folder is on. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { certInfo, publicKeyOf } from "../shared/pki/certificate.ts";
@@ -11,7 +11,7 @@ import type { Find } from "../shared/salvage/finds.ts";
 import { publicKeyHash } from "../shared/salvage/pem-block.ts";
 import { type Manifest, manifestFromMirrorPod } from "../shared/static-pods/manifests.ts";
 import { fakePath } from "./fake.ts";
-import { deletedImage, type Files, findsOn, kubernetesFiles } from "./lost-disk.ts";
+import { type Files, findsOn, kubernetesFiles, layOut } from "./lost-disk.ts";
 import { manifest, mirrorPod } from "./pretend-cluster.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "choose-"));
@@ -26,7 +26,7 @@ beforeAll(async () => {
     `b/${name}`,
     content.replace("--bind-address=127.0.0.1", "--bind-address=0.0.0.0"),
   ]);
-  deletedImage(join(dir, "disk.img"), Object.fromEntries([...both, ...earlier]), { block: 1024 });
+  writeFileSync(join(dir, "disk.img"), layOut(Object.fromEntries([...both, ...earlier]), 1024));
   finds = await findsOn(join(dir, "disk.img"));
 }, 60_000);
 

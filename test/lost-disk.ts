@@ -1,6 +1,7 @@
 /** Images of a master's disk from which /etc/kubernetes was deleted. Made with e2fsprogs' own tools: no mount, no root. */
 import { spyOn } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
@@ -76,6 +77,18 @@ export function writeAll(dir: string, files: Record<string, string | Uint8Array>
     mkdirSync(dirname(join(dir, name)), { recursive: true });
     writeFileSync(join(dir, name), content);
   }
+}
+
+/** Whether `deletedImage` has its tools here. */
+export const HAS_EXT4_TOOLS = ["mkfs.ext4", "debugfs"].every((name) => Bun.which(name) ?? existsSync(`/usr/sbin/${name}`));
+
+/** Bytes as a disk has them: noise, and these files one after the other, each in blocks of its own. */
+export function layOut(files: Record<string, string>, block: number): Buffer {
+  const pieces = Object.values(files).flatMap((content) => {
+    const bytes = Buffer.from(content);
+    return [bytes, Buffer.alloc((block - (bytes.length % block)) % block), randomBytes(block)];
+  });
+  return Buffer.concat([randomBytes(block), ...pieces]);
 }
 
 /** An ext4 image that held these files, in the order of their names, and holds them no more. */
