@@ -8,6 +8,7 @@ import { readJwt } from "../../shared/salvage/jwt.ts";
 import { rsaKey } from "../../shared/salvage/rsa-key.ts";
 import { testFacts } from "../facts.ts";
 import { newKeyOf, tokenBy } from "../old-keys.ts";
+import { benchCarve, carveLine } from "./bench-carve.ts";
 import { benchIssue } from "./bench-issue.ts";
 import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
 import { workersLines } from "./bench-workers.ts";
@@ -17,7 +18,8 @@ import { peakMemory } from "./program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     old-key, issue, close, tokens or workers
+  --only NAME     old-key, issue, carve, close, tokens or workers
+  --gigabytes N   size of the disk for carve (default: 4)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line is measured on (default: 200)
@@ -26,6 +28,7 @@ Needs about 2 GB and some minutes; nothing else should run beside it.`;
 
 const OPTIONS = {
   only: { type: "string" },
+  gigabytes: { type: "string", default: "4" },
   nodes: { type: "string", default: "5000" },
   secrets: { type: "string", default: "10000" },
   sample: { type: "string", default: "200" },
@@ -39,6 +42,7 @@ async function main() {
   console.log(`load before: ${loadavg()[0]!.toFixed(1)} on ${navigator.hardwareConcurrency} cores`);
   if (wants("old-key")) console.log(oldKeyLine());
   if (wants("issue")) console.log(await issueLine());
+  if (wants("carve")) console.log(carveLine(await benchCarve(Number(values.gigabytes), 5)));
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
