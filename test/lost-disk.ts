@@ -48,7 +48,7 @@ export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files
   const ear = spyOn(console, "error").mockImplementation(() => {});
   setRoot(root);
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: true }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir: "/unused", newCas: true });
+  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir: "/unused", newCas: "all" });
   setRoot("/");
   ear.mockRestore();
   const files = filesBelow(join(root, "etc/kubernetes"));
