@@ -12,11 +12,17 @@ import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
 import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
-import { installPackages } from "./packages.ts";
+import { installPackages, type Needed } from "./packages.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
-export type ClusterOptions = { masters: number; workers: number; onProgress?: (line: string) => void; waitSeconds?: number };
+export type ClusterOptions = {
+  masters: number;
+  workers: number;
+  packages?: Needed;
+  onProgress?: (line: string) => void;
+  waitSeconds?: number;
+};
 
 const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
 
@@ -62,7 +68,7 @@ export class Cluster {
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
-    await installPackages();
+    await installPackages(options.packages);
     const programs = await binaries();
     const cluster = new Cluster([]);
     try {

@@ -16,6 +16,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { fleet } from "./scenarios/fleet.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
@@ -56,6 +57,7 @@ const SCENARIOS: Scenario[] = [
   haAllLost,
   haPowerCycle,
   oneWiped,
+  fleet,
   masterDestroyed,
   byKubeadm,
   cutPoints,
@@ -111,7 +113,8 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: ${scenario.masters} control plane(s) and ${scenario.workers} worker(s) are built`);
-  const lab = await Cluster.up({ masters: scenario.masters, workers: scenario.workers, onProgress: say });
+  const { masters, workers, packages = [] } = scenario;
+  const lab = await Cluster.up({ masters, workers, packages, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
     await play(scenario, scene);

@@ -104,7 +104,7 @@ export async function removeLab() {
   for (const name of state.namespaces) if (namespaces.includes(name)) await sh(["ip", "netns", "del", name]);
   for (const cgroup of state.cgroups) await removeCgroup(cgroup);
   for (const [name, value] of Object.entries(state.sysctls)) writeFileSync(sysctlPath(name), value);
-  await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin")]);
+  await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin"), join(LAB, "operator")]);
   rmSync(STATE, { force: true });
 }
 
