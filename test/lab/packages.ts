@@ -4,9 +4,9 @@ import { copyFile, rm } from "node:fs/promises";
 import { Fail } from "../../shared/fail.ts";
 
 /** A file that proves a package is there, and the package. */
-type Needed = readonly (readonly [file: string, debianPackage: string])[];
+export type Needed = readonly (readonly [file: string, debianPackage: string])[];
 
-const NEEDED: Needed = [
+export const NODE_PACKAGES: Needed = [
   ["/usr/lib/systemd/systemd", "systemd"],
   ["/usr/sbin/ip", "iproute2"],
   ["/usr/sbin/runc", "runc"],
@@ -29,7 +29,7 @@ const NEEDED: Needed = [
 const POLICY = "/usr/sbin/policy-rc.d";
 
 /** Those of a node, or those that one check needs. */
-export async function installPackages(needed: Needed = NEEDED) {
+export async function installPackages(needed: Needed = NODE_PACKAGES) {
   if (process.getuid?.() !== 0) throw new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "run it as root" });
   const missing = missingPackages(needed);
   if (missing.length === 0) return;

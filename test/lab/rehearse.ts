@@ -16,6 +16,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
@@ -59,6 +60,7 @@ const SCENARIOS: Scenario[] = [
   haAllLost,
   haPowerCycle,
   oneWiped,
+  fleet,
   masterDestroyed,
   byKubeadm,
   cutPoints,
