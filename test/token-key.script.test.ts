@@ -140,8 +140,9 @@ test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the o
       ...tokenSecret("kube-system", "orphan", tokenBy(old, PROXY)),
       metadata: { annotations: { "kubernetes.io/service-account.name": "gone" } },
     },
+    "/api/v1/nodes/w1": {},
     "/api/v1/namespaces/shop/pods/batch": {
-      spec: { volumes: [mount] },
+      spec: { nodeName: "w1", volumes: [mount] },
       status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }] },
     },
   });

@@ -2,10 +2,10 @@
  * The same wreck repaired with kubeadm by someone who knows all that lab.md knows: a composed --config at hand, the controller-manager reduced,
  * the kubelets' old certificates out of the way. The time to beat (33 s in lab.md §5); what it leaves undone the checks say.
  */
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { AUDIT_POLICY, ENDPOINT, initConfig } from "../kubeadm-config.ts";
+import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES } from "../kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine.ts";
 import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
 import { haAllLost, incident } from "./several-masters.ts";
@@ -49,6 +49,8 @@ async function putConfigs({ lab }: Scene) {
     writeFileSync(node.path(RECOVER), initConfig(node, { controllers: REDUCED }));
     writeFileSync(node.path(NORMAL), initConfig(node));
     writeFileSync(node.path("/root/audit-policy.yaml"), AUDIT_POLICY);
+    mkdirSync(node.path(PATCHES));
+    writeFileSync(node.path(`${PATCHES}/kube-apiserver+json.yaml`), API_SERVER_PATCH);
   }
 }
 
