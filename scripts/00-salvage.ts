@@ -81,7 +81,7 @@ async function main() {
   };
   for (const place of places) if (job.haul.missing().length > 0) await search[place]();
   for (const signal of SIGNALS) process.off(signal, stopped);
-  await step("0.5 Put what was found into its place", () => putBack(job));
+  await step("0.6 Put what was found into its place", () => putBack(job));
   next(job.haul);
 }
 

@@ -25,6 +25,7 @@ import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { hostFiles } from "../shared/static-pods/manifests.ts";
 import { caIsNew, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
@@ -139,6 +140,7 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
     });
   }
   say(`${nodes.length} Nodes, all with the UIDs from before`);
+  await proveOldSaKeys(local, facts.certificatesDir);
   if (started) await dropDeadLeaders(local, { hostName: master.node.hostName, since: started });
   return local;
 }

@@ -15,9 +15,10 @@ import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
 import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
-import { caIsNew } from "../shared/static-pods/static-pods.ts";
 import { leftForPeople } from "../shared/workloads/left-for-people.ts";
+import { retireOldSaKey, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
 import { canaries, label, restart } from "../shared/workloads/rollout.ts";
 import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/workloads/sa-tokens.ts";
@@ -25,12 +26,17 @@ import { type Group, staleGroups } from "../shared/workloads/stale-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]
+    ./bunw scripts/04-sa-tokens.ts retire [--force] [--dry-run]
 
 Renews the tokens that no longer verify and restarts the pods that still trust the old CA: kube-proxy first, then the network plugin,
 DNS, webhooks, the rest; each by its own rolling update, and never more than a PodDisruptionBudget allows.
 
+retire, on each master, afterwards:  takes the old key (sa-old.pub, if 00-token-key made one) out of the API server, unless a Secret or a
+                                     running pod still holds a token of it.
+
 Options:
     --without NODES  Nodes that will not come back.
+    --force          retire: even if somebody still holds a token of the old key.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.
@@ -38,12 +44,14 @@ Options:
 Examples:
     ./bunw scripts/04-sa-tokens.ts --dry-run
     ./bunw scripts/04-sa-tokens.ts
+    ./bunw scripts/04-sa-tokens.ts retire
 
 Exit codes: 0 done, 1 stopped (see the hint)
 `;
 
 const OPTIONS = {
   without: { type: "string", default: "" },
+  force: { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
@@ -63,10 +71,14 @@ interface Scene {
 }
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
+  const command = positionals.join(" ");
   if (values.help) return console.log(USAGE);
-  start("04-sa-tokens", { dryRun: values["dry-run"] });
+  if (command !== "" && command !== "retire")
+    throw new Fail(`04-sa-tokens knows only retire, got "${command}"`, { hint: "./bunw scripts/04-sa-tokens.ts --help" });
+  start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   needRoot();
+  if (command === "retire") return await retire(values["etcd-data"], values.force ?? false);
 
   const scene = await step("4.1 Check that part 3 is closed", () => checkNodes(values["etcd-data"], values.without.split(",")));
   await step(
@@ -79,7 +91,23 @@ async function main() {
   await step("4.5 Restart them in order", () => restartInOrder(scene), "kubectl rollout restart");
   await step("4.6 Prove that tokens are signed and accepted", () => proveTokens(scene), "kubectl create token default");
   await step("4.7 Say what is left for people", () => sayLeft(scene));
-  console.error("\ndone.  next: ./bunw scripts/05-verify.ts");
+  const retireFirst = oldSaKeys(scene.master.facts.certificatesDir).length > 0;
+  console.error(
+    `\ndone.  next: ${retireFirst ? "./bunw scripts/04-sa-tokens.ts retire, on each master; then " : ""}./bunw scripts/05-verify.ts`,
+  );
+}
+
+async function retire(dataDir: string, force: boolean) {
+  const master = await readMaster(dataDir);
+  const api = adminApi(master);
+  await step("4.8 Take the old service-account key out", () => retireOldSaKey(master, api, { force }));
+  console.error("\ndone.  next: the same on the other masters, then ./bunw scripts/05-verify.ts");
+}
+
+function adminApi({ facts }: Master): KubeApi {
+  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
+  if (!admin) throw new Fail("admin.conf is not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  return KubeApi.from(admin, localServer(facts));
 }
 
 async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
@@ -87,13 +115,11 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const { facts, cluster } = master;
   const pki = facts.certificatesDir;
   const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
-  if (!caPem || !saPub || !admin)
-    throw new Fail("The shared keys or admin.conf are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+  if (!caPem || !saPub) throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
   if (readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED] !== undefined) {
     throw new Fail("The controller-manager is still reduced", { hint: "close part 3 first: ./bunw scripts/03-workers.ts close" });
   }
-  const api = KubeApi.from(admin, localServer(facts));
+  const api = adminApi(master);
   const renewals = await allRenewals(api);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
   const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);
@@ -142,8 +168,9 @@ async function renew(scene: Scene) {
 
 async function findStale(scene: Scene) {
   const { master, api, trust } = scene;
-  if (!caIsNew(master)) return say("the cluster CA is the old one: no pod has to restart");
-  scene.groups = await staleGroups(api, trust.caPem);
+  const since = trustSince(master);
+  if (!since) return say("the cluster CA is the old one: no pod has to restart");
+  scene.groups = await staleGroups(api, trust.caPem, since);
   const owners = scene.groups.flatMap((group) => group.owners);
   if (owners.length === 0) return say("none");
   for (const { name, owners } of scene.groups) {

@@ -20,7 +20,7 @@ import {
   sha256Of,
   unpackTar,
 } from "../shared/hand-over/bundle.ts";
-import { type Key, type Lock, lockOf, open, recipientsIn, seal } from "../shared/hand-over/sealed.ts";
+import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
 import { day } from "../shared/pki/verdicts.ts";
 import { mode, run, say, start } from "../shared/run.ts";
@@ -30,6 +30,7 @@ const USAGE = `Usage:
     ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate] [--out FILE] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE] [--ca-hash sha256:HASH] [--move-aside] [--dry-run]
     ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
+    ./bunw scripts/hand-over.ts identity FILE [--dry-run]
     ./bunw scripts/hand-over.ts files
 
 pack:    locks the keys that all masters share (three CAs and sa) into one file in the age format, for the other masters or as a backup.
@@ -38,6 +39,7 @@ unpack:  checks every key and puts those that are missing here in their places, 
          if they are other keys, nothing is done. A bundle of another cluster, or one older than the cluster's CA, is refused.
 list:    says what is in a bundle. Writes nothing.
 files:   prints the paths of the keys, one a line, for whoever carries them another way.
+identity: makes an age identity on the node that shall open a bundle, or keeps the one in FILE, and prints its recipient for pack --to.
 
 Without --to, --identity and --passphrase-file the passphrase is asked for on the terminal.
 
@@ -82,11 +84,12 @@ export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
   const [command, file, ...more] = positionals;
   if (values.help) return console.log(USAGE);
+  if (command === "identity" && file && more.length === 0) return await identity(file, values);
   if (command === "files" && !file) return console.log(files(values).join("\n"));
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
-  throw new Fail(`hand-over needs pack, unpack FILE, list FILE or files, got "${positionals.join(" ")}"`, {
+  throw new Fail(`hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${positionals.join(" ")}"`, {
     hint: "./bunw scripts/hand-over.ts --help",
   });
 }
@@ -125,6 +128,14 @@ async function unpack(file: string, values: Values) {
 async function list(file: string, values: Values) {
   const { bundle } = await openBundle(file, values, lookHere(values["etcd-data"]).certificatesDir);
   console.log(about(bundle).join("\n"));
+}
+
+/** The secret stays on the node where it is made; only the recipient travels. */
+async function identity(file: string, values: Values) {
+  start("hand-over identity", { dryRun: values["dry-run"] });
+  const note = "opens the bundles that are packed for this node; it stays here";
+  if (!exists(typed(file))) writeFile(typed(file), await newIdentity(), { mode: 0o600, note });
+  if (!mode.dryRun) console.log((await recipientsOf(secretIn(file))).join(","));
 }
 
 function files(values: Values): string[] {

@@ -6,6 +6,8 @@ export interface Figures {
   what: string;
   done: number;
   total: number;
+  /** What is counted, where that is not said by `what`: "MB". */
+  unit?: string | undefined;
   /** Since the beginning. */
   seconds: number;
   /** What else there is to tell. */
@@ -26,21 +28,24 @@ export class Progress {
   readonly #what: string;
   readonly #total: number;
   readonly #terminal: boolean;
+  readonly #unit: string | undefined;
   readonly #began = Date.now();
   #figures: Figures | undefined;
   #last = { time: 0, tenth: 0, done: 0 };
 
-  constructor(what: string, total: number, terminal = process.stderr.isTTY) {
+  constructor(what: string, total: number, terminal = process.stderr.isTTY, unit?: string) {
     this.#what = what;
     this.#total = total;
     this.#terminal = terminal;
+    this.#unit = unit;
     this.#last.time = this.#began;
   }
 
   /** Shows how far it is, if it is time for that. */
   show(done: number, note?: string) {
     const now = Date.now();
-    this.#figures = { what: this.#what, done, total: this.#total, seconds: (now - this.#began) / 1000, ...(note ? { note } : {}) };
+    const seconds = (now - this.#began) / 1000;
+    this.#figures = { what: this.#what, done, total: this.#total, unit: this.#unit, seconds, ...(note ? { note } : {}) };
     if (this.#terminal) {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if (this.#total > FEW && done > this.#last.done) {
@@ -75,14 +80,14 @@ export class Progress {
 }
 
 /** `nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 refused`; nothing about speed before the first. */
-export function progressLine({ what, done, total, seconds, note }: Figures, bar: boolean): string {
+export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
   const full = total === 0 ? BAR : Math.round((done / total) * BAR);
   const rate = seconds > 0 ? done / seconds : 0;
   return [
     what,
-    `${bar ? `${"█".repeat(full)}${"░".repeat(BAR - full)}  ` : ""}${count(done)} / ${count(total)}`,
-    ...(rate > 0 && done < total ? [speed(rate), `about ${duration((total - done) / rate)} left`] : []),
-    ...(rate > 0 && done >= total ? [`in ${duration(seconds)}`, speed(rate)] : []),
+    `${bar ? `${"█".repeat(full)}${"░".repeat(BAR - full)}  ` : ""}${count(done)} / ${count(total)}${unit ? ` ${unit}` : ""}`,
+    ...(rate > 0 && done < total ? [speed(rate, unit), `about ${duration((total - done) / rate)} left`] : []),
+    ...(rate > 0 && done >= total ? [`in ${duration(seconds)}`, speed(rate, unit)] : []),
     ...(note ? [note] : []),
   ].join("   ");
 }
@@ -92,8 +97,10 @@ export function count(number: number): string {
   return number.toLocaleString("en-US");
 }
 
-function speed(rate: number): string {
-  return rate >= 10 ? `${count(Math.round(rate))}/s` : rate >= 0.1 ? `${rate.toFixed(1)}/s` : `${(rate * 60).toFixed(1)}/min`;
+function speed(rate: number, unit?: string): string {
+  const per = unit ? ` ${unit}` : "";
+  if (rate >= 10) return `${count(Math.round(rate))}${per}/s`;
+  return rate >= 0.1 ? `${rate.toFixed(1)}${per}/s` : `${(rate * 60).toFixed(1)}${per}/min`;
 }
 
 function duration(seconds: number): string {

@@ -1,8 +1,10 @@
 /** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { keyPair } from "../shared/pki/keys.ts";
 import { pretendApi } from "./pretend-api.ts";
-import { ADDRESS, type manifest } from "./pretend-cluster.ts";
+import { ADDRESS, type manifest, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
@@ -24,13 +26,14 @@ async function afterPart1(options: NodeOptions = {}) {
 }
 
 /** The API of the old objects, with the certificate that part 2 wrote. */
-function serveApi(node: Node) {
+function serveApi(node: Node, kids: string[] = []) {
   const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
   const lease = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
     tls: { cert: cert!, key: key! },
+    on: ({ path }) => (path === "/openid/v1/jwks" ? Response.json({ keys: kids.map((kid) => ({ kid })) }) : undefined),
     objects: {
       ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`/api/v1/nodes/${name}`, {}])),
       "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
@@ -93,6 +96,32 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   await expectTranscript("02-control-plane-again", await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(node.fingerprint()).toEqual(before);
   expect(restarts()).toBe(count);
+});
+
+test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {
+  using node = await afterPart1();
+  using _etcd = node.etcd;
+  const { pub } = await keyPair("ECDSA-P256");
+  write(`${node.root}/etc/kubernetes/pki/sa-old.pub`, pub, 0o644);
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  using _api = serveApi(node, [serviceAccountKeyId(pub)]);
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(
+    "kube-apiserver.yaml (from its mirror pod in etcd, with sa-old.pub as a second key for service-account tokens)\n",
+  );
+  expect(stderr).toContain("  old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out\n");
+});
+
+test("02-control-plane does not go on under an API server that does not check by the old key", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  write(`${node.root}/etc/kubernetes/pki/sa-old.pub`, (await keyPair("ECDSA-P256")).pub, 0o644);
+  using _api = serveApi(node, ["another"]);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "0.005" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain("error: Waited 180 s for the API server to check tokens by sa-old.pub, too: ");
 });
 
 test("02-control-plane does not start an API server whose encryption configuration is lost", async () => {

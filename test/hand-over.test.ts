@@ -183,6 +183,36 @@ describe("pack and unpack", () => {
   });
 });
 
+describe("identity", () => {
+  test("makes a secret that stays and a recipient that travels; a second run keeps both", async () => {
+    using box = node();
+    await main(["identity", "/own"]);
+    const made = readText("/own");
+    await main(["identity", "/own"]);
+    expect([readText("/own"), stat("/own")!.mode & 0o777]).toEqual([made, 0o600]);
+    expect(box.answers[0]).toMatch(/^age1[0-9a-z]{58}$/);
+    expect(box.answers[1]).toBe(box.answers[0]!);
+    put(keys);
+    await main(["pack", "--to", box.answers[0]!, "--out", FILE]);
+    await main(["list", FILE, "--identity", "/own"]);
+  });
+
+  test("refuses a file that others can read, or that holds something else", async () => {
+    using _ = node();
+    writeFile("/shown", `${identity}\n`, { mode: 0o644 });
+    writeFile("/empty", "", { mode: 0o600 });
+    expect((await failOf(() => main(["identity", "/shown"]))).message).toBe('Others can read "/shown"');
+    for (const file of ["/passphrase", "/empty"])
+      expect((await failOf(() => main(["identity", file]))).message).toContain("something else than age secret keys");
+  });
+
+  test("writes nothing in a dry run", async () => {
+    using box = node();
+    await main(["identity", "/own", "--dry-run"]);
+    expect([readdirSync(box.dir).includes("own"), box.answers]).toEqual([false, []]);
+  });
+});
+
 describe("pack refuses", () => {
   const cases: [what: string, message: RegExp, arrange: () => void][] = [
     ["a folder without keys", /ca: missing.*front-proxy-ca: missing.*etcd\/ca: missing.*sa: missing/, () => {}],

@@ -39,6 +39,7 @@ const MAY_SLEEP: Record<string, string> = {
   "test/lab/watch-node.ts": "the watcher's interval; it is copied into the node and imports nothing",
   "test/lab/node.ts": "waits for a process that is not our child to end; the kernel tells nobody else",
   "test/lab/state.ts": "waits for cgroups to run empty; the kernel tells nobody",
+  "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
 };
 
 test("nobody waits for time to pass where a condition can be awaited", () => {

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import { readText, writeFile } from "../shared/files/files.ts";
+import { readText, removeFile, writeFile } from "../shared/files/files.ts";
+import { keyPair } from "../shared/pki/keys.ts";
 import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { flags } from "../shared/static-pods/manifests.ts";
 import { full, REDUCED, reduced } from "../shared/static-pods/reduced-controllers.ts";
@@ -94,6 +95,42 @@ test("restoreManifests() starts nothing when one pod's file is lost, and names i
   });
   expect(() => restoreManifests(masterOf(data))).toThrow('Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)');
   expect(written(box.said)).toEqual([]);
+});
+
+test("the API server checks tokens by sa-old.pub as well for as long as it is there, whatever its mirror pod says", async () => {
+  using _ = await issued();
+  const fromMirror = masterOf(await pretendData());
+  const path = manifestPath(fromMirror, "kube-apiserver");
+  const keyFiles = () => readManifest(path)!.spec.containers[0]!.command!.filter((word) => word.startsWith("--service-account-key-file"));
+  const [today, old] = ["sa.pub", "sa-old.pub"].map((file) => `--service-account-key-file=/etc/kubernetes/pki/${file}`);
+  restoreManifests(fromMirror);
+  expect(keyFiles()).toEqual([today!]);
+
+  writeFile("/etc/kubernetes/pki/sa-old.pub", (await keyPair("ECDSA-P256")).pub);
+  expect(restoreManifests(fromMirror)).toBe(true);
+  expect(keyFiles()).toEqual([today!, old!]);
+  expect(restoreManifests(fromMirror)).toBe(false);
+
+  const withFlag = await pretendData((objects) => {
+    const command = (objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM).spec.containers[0]!.command!;
+    command.push(old!);
+  });
+  removeFile("/etc/kubernetes/pki/sa-old.pub");
+  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(keyFiles()).toEqual([today!]);
+  removeFile(path);
+  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(keyFiles()).toEqual([today!]);
+});
+
+test("sa-old.pub that is today's key changes nothing, and one that holds no key is refused", async () => {
+  using _ = await issued();
+  const master = masterOf(await pretendData());
+  restoreManifests(master);
+  writeFile("/etc/kubernetes/pki/sa-old.pub", readText("/etc/kubernetes/pki/sa.pub")!);
+  expect(restoreManifests(master)).toBe(false);
+  writeFile("/etc/kubernetes/pki/sa-old.pub", "");
+  expect(() => restoreManifests(master)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
 });
 
 test("an empty manifest is written anew, one that is no YAML is named, and a hand edit is kept and told", async () => {

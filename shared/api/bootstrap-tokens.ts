@@ -2,7 +2,7 @@
 import { randomInt } from "node:crypto";
 import { resolve } from "node:path";
 import { act, say } from "../run.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 const DESCRIPTION = "kube-pki-repair: workers come back";
@@ -36,7 +36,16 @@ export async function revokeTokens(api: KubeApi) {
   );
   const ours = secrets.filter(({ data }) => Buffer.from(data?.description ?? "", "base64").toString() === DESCRIPTION);
   if (ours.length === 0) return say("no token of this kit is left");
-  for (const { metadata } of ours) await act(`${metadata.name}: revoked`, () => api.delete(`${SECRETS}/${metadata.name}`));
+  for (const { metadata } of ours) await act(`${metadata.name}: revoked`, () => revoke(api, metadata.name));
+}
+
+/** Another master may close part 3 in the same moment. */
+async function revoke(api: KubeApi, name: string) {
+  try {
+    await api.delete(`${SECRETS}/${name}`);
+  } catch (err) {
+    if (!(err instanceof ApiError && err.status === 404)) throw err;
+  }
 }
 
 /** A token file's path, from the folder the script is run in. */

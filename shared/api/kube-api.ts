@@ -154,7 +154,8 @@ export class KubeApi {
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
     return fetch(this.server + path, {
       method,
-      headers: { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+      // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
+      headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       tls: this.#tls,
       signal,

@@ -4,7 +4,7 @@
  *
  * age proves that a file is whole and unchanged, not who made it: whoever knows a recipient can encrypt to it.
  */
-import { armor, Decrypter, Encrypter } from "age-encryption";
+import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { Fail } from "../fail.ts";
 
 /** What a file is locked with: one passphrase, or any number of X25519 recipients (`age1…`). */
@@ -53,6 +53,18 @@ export function recipientsIn(texts: readonly string[]): string[] {
   const recipients = texts.flatMap((text) => text.split(",")).filter(Boolean);
   for (const recipient of recipients) addRecipient(new Encrypter(), recipient);
   return recipients;
+}
+
+/** The text of a new identity file. It holds a secret key. */
+export async function newIdentity(): Promise<string> {
+  return `${await generateX25519Identity()}\n`;
+}
+
+/** What others lock with so that this identity file opens it. Errors: Fail where it is not an identity file. */
+export async function recipientsOf(identityFile: string): Promise<string[]> {
+  const identities = identitiesIn(identityFile);
+  for (const identity of identities.length > 0 ? identities : [""]) addIdentity(new Decrypter(), identity);
+  return await Promise.all(identities.map((identity) => identityToRecipient(identity)));
 }
 
 function addRecipient(encrypter: Encrypter, recipient: string) {

@@ -11,6 +11,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
 import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, REDUCED, reduced } from "./reduced-controllers.ts";
 import { manifestFromSister } from "./sister-manifests.ts";
 
@@ -40,6 +41,8 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
   return manifests.map((restored) => restore(restored, master)).includes(true);
 }
 
+const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
+
 export interface Restored {
   name: string;
   /** Where it comes from, for the operator. */
@@ -64,7 +67,8 @@ export function manifestsFor(master: Master, names?: readonly string[]): Restore
     if (!derived) throw noMirrorPod(name, master);
     manifests.push({ name, ...derived });
   }
-  return manifests;
+  const pki = master.facts.certificatesDir;
+  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
 }
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */
@@ -79,7 +83,8 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = readManifest(path);
   if (!now) {
-    const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : "";
+    const old = checksByOldSaKey(wanted, master.facts.certificatesDir) ? `, with ${OLD_TOKENS}` : "";
+    const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : old;
     return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
   }
   // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
@@ -87,6 +92,11 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
     return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
       note: "reduced: no taints, no evictions, endpoints stay, until part 3 is closed",
     });
+  }
+  const fitted = name === "kube-apiserver" ? fitOldSaKey(now, master.facts.certificatesDir) : now;
+  if (fitted !== now) {
+    const onOff = checksByOldSaKey(fitted, master.facts.certificatesDir) ? "with" : "without";
+    return writeFile(path, manifestText(fitted), { note: `${onOff} ${OLD_TOKENS}` });
   }
   const differences = differencesOf(full(now), manifest);
   say(`${path}: kept${differences.length > 0 ? `; other than before the repair: ${differences.join(" ")}` : ""}`);

@@ -4,7 +4,7 @@ import { KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { allRenewals } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
-import { readText } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Master } from "../master.ts";
 import { trusted } from "../nodes/kubelet.ts";
@@ -16,6 +16,7 @@ import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../p
 import { clusterCa, examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
+import { oldSaPub } from "../static-pods/old-sa-key.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
@@ -37,6 +38,9 @@ export async function checkFiles(checks: Checks, master: Master) {
     await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
   }
   for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));
+  const oldKey = oldSaPub(facts.certificatesDir);
+  if (exists(oldKey))
+    await checks.check("files", oldKey, () => ({ warning: "old tokens are still accepted: ./bunw scripts/04-sa-tokens.ts retire" }));
   await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
 }
 

@@ -1,6 +1,7 @@
 /** What the pods of the cluster hold, and whether they are well. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { Master } from "../master.ts";
+import { madeAt } from "../pki/certificate.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
 import { label } from "../workloads/rollout.ts";
 import { type Pod, staleGroups } from "../workloads/stale-pods.ts";
@@ -18,7 +19,7 @@ export async function checkPods(checks: Checks, master: Master, caPem: string, a
   });
   if (!caIsNew(master)) return;
   await checks.check("pods", "started after they could see today's CA", async (): Promise<Answer> => {
-    const owners = (await staleGroups(api, caPem)).flatMap((group) => group.owners);
+    const owners = (await staleGroups(api, caPem, madeAt(caPem))).flatMap((group) => group.owners);
     const restarts = owners.filter(({ kind }) => kind !== "report").map(label);
     if (restarts.length > 0) throw new Error(`not ${shown(restarts)}: ./bunw scripts/04-sa-tokens.ts restarts them`);
     return owners.length === 0 ? "all" : { warning: `not ${shown(owners.map(label))}: nothing here can restart them` };

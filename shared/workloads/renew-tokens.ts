@@ -79,7 +79,9 @@ async function findStale(api: KubeApi, trust: TokenTrust): Promise<Stale[]> {
   return stale;
 }
 
-function remember({ metadata, data, immutable }: TokenSecret): Omit<Stale, "tokenVerifies" | "caIsCurrent"> {
+type Remembered = Omit<Stale, "tokenVerifies" | "caIsCurrent">;
+
+function remember({ metadata, data, immutable }: TokenSecret): Remembered {
   const { namespace = "", name, uid = "", annotations, labels } = metadata;
   return {
     namespace,
@@ -93,6 +95,16 @@ function remember({ metadata, data, immutable }: TokenSecret): Omit<Stale, "toke
   };
 }
 
+/** Names of those whose ServiceAccount is there; the API refuses the others, whatever key signed them. */
+export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]): Promise<string[]> {
+  if (secrets.length === 0) return [];
+  const uids = await accountUids(api);
+  return secrets
+    .map(remember)
+    .filter((secret) => accountFits(secret, uids))
+    .map(label);
+}
+
 /** `namespace/name` → UID of every ServiceAccount. */
 async function accountUids(api: KubeApi): Promise<Map<string, string>> {
   const uids = new Map<string, string>();
@@ -100,7 +112,7 @@ async function accountUids(api: KubeApi): Promise<Map<string, string>> {
   return uids;
 }
 
-function accountFits({ namespace, account, accountUid }: Stale, uids: Map<string, string>): boolean {
+function accountFits({ namespace, account, accountUid }: Remembered, uids: Map<string, string>): boolean {
   const uid = uids.get(`${namespace}/${account}`);
   return uid !== undefined && (accountUid === undefined || accountUid === uid);
 }

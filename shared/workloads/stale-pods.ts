@@ -52,25 +52,25 @@ export interface Group {
   owners: Owner[];
 }
 
-/** The pods with stale trust by group and owner. */
-export async function staleGroups(api: KubeApi, caPem: string): Promise<Group[]> {
-  const times = await trustTimes(api, caPem);
+/** The pods with stale trust by group and owner: of before `since`, or of before this CA reached what they mount. */
+export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
+  const times = await trustTimes(api, caPem, since);
   const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const stale: Pod[] = [];
-  const since = new Map<Pod, Date>();
+  const trustedSinceOf = new Map<Pod, Date>();
   for await (const pod of api.items<Pod>("/api/v1/pods")) {
     // What is left of a Node that was deleted goes by itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = trustedSince(pod, times);
     if (!trusted || !isStale(pod, trusted)) continue;
     stale.push(remember(pod));
-    since.set(stale.at(-1)!, trusted);
+    trustedSinceOf.set(stale.at(-1)!, trusted);
   }
   const hooks = await webhookPods(api, stale);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, Owner>()];
   for (const pod of stale) {
-    const owner = await ownerOf(once(api, answers), pod, since.get(pod)!);
+    const owner = await ownerOf(once(api, answers), pod, trustedSinceOf.get(pod)!);
     const group = groupOf(pod, hooks);
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
     const same = known.get(key);

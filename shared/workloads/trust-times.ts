@@ -1,6 +1,5 @@
 /** Since when what pods mount is today's: kube-root-ca.crt of each namespace, and token Secrets. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { madeAt } from "../pki/certificate.ts";
 
 /** What has not become today's yet is newer than every pod. */
 const NOT_YET = new Date(8.64e15);
@@ -17,9 +16,8 @@ export interface TrustTimes {
   tokenSecret(name: string): Date | undefined;
 }
 
-/** Asks the API for both. Errors: as KubeApi. */
-export async function trustTimes(api: KubeApi, caPem: string): Promise<TrustTimes> {
-  const made = madeAt(caPem);
+/** Asks the API for both; nothing is said to be today's since before `made`. Errors: as KubeApi. */
+export async function trustTimes(api: KubeApi, caPem: string, made: Date): Promise<TrustTimes> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
   for await (const map of api.items<Holder>("/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt"))
     if (map.data?.["ca.crt"]?.trim() === caPem.trim()) maps.set(map.metadata.namespace ?? "", lastWritten(map, made));
@@ -28,7 +26,7 @@ export async function trustTimes(api: KubeApi, caPem: string): Promise<TrustTime
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
 }
 
-/** When its data was last changed, as the API server keeps it in managedFields; never before the CA was made. */
+/** When its data was last changed, as the API server keeps it in managedFields; never before `made`. */
 function lastWritten({ metadata }: Holder, made: Date): Date {
   const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) => (time && fieldsV1?.["f:data"] ? [Date.parse(time)] : []));
   return new Date(Math.max(made.getTime(), ...times));

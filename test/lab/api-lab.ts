@@ -33,6 +33,8 @@ export interface ApiLab extends AsyncDisposable {
   programs: Map<string, string>;
   /** A client with a certificate of its own, and headers of its own, such as those that impersonate. */
   client(user: { cn: string; o?: string }, headers?: Record<string, string>): Promise<KubeApi>;
+  /** Ends the API server and starts it again, with its flags changed by `change`, and waits until it is ready. */
+  restartApi(change?: (flags: string[]) => string[]): Promise<void>;
   /** Starts a controller-manager with kubeadm's flags, changed by `change`, and waits until it leads. */
   controllerManager(change?: (command: string[]) => string[]): Promise<Started>;
 }
@@ -74,7 +76,8 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
   };
   try {
     await start("etcd", etcdFlags(folder, etcdPort, peerPort));
-    const apiserver = await start("kube-apiserver", [...apiserverFlags(facts, etcdPort), ...(options.flags ?? [])]);
+    const flags = [...apiserverFlags(facts, etcdPort), ...(options.flags ?? [])];
+    let apiserver = await start("kube-apiserver", flags);
     const admin = await client({ cn: "api-lab-admin", o: "system:masters" });
     await apiserver.until("the API server to be ready", () => admin.ready(), START);
     await bindAdmins(admin);
@@ -90,7 +93,14 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
       admin,
       operator: new KubeApi({ server, ca: ca.cert, ...user }),
       operatorPair: user,
-      apiserver,
+      get apiserver() {
+        return apiserver;
+      },
+      restartApi: async (change = (same) => same) => {
+        await apiserver.stop();
+        apiserver = await start("kube-apiserver", change(flags));
+        await apiserver.until("the API server to be ready", () => admin.ready(), START);
+      },
       kubeconfig,
       programs,
       client,

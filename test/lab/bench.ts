@@ -2,17 +2,24 @@
 /** `npm run bench`: how fast it is, measured on this machine beside what it replaces. A line for each figure, on stdout. */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
+import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";
+import { readJwt } from "../../shared/salvage/jwt.ts";
+import { rsaKey } from "../../shared/salvage/rsa-key.ts";
 import { testFacts } from "../facts.ts";
+import { newKeyOf, tokenBy } from "../old-keys.ts";
+import { benchCarve, carveLine } from "./bench-carve.ts";
 import { benchIssue } from "./bench-issue.ts";
 import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
 import { workersLines } from "./bench-workers.ts";
 import { binaries } from "./binaries.ts";
 import { KUBERNETES } from "./pins.ts";
+import { peakMemory } from "./program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     issue, close, tokens or workers
+  --only NAME     old-key, issue, carve, close, tokens or workers
+  --gigabytes N   size of the disk for carve (default: 4)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line is measured on (default: 200)
@@ -21,6 +28,7 @@ Needs about 2 GB and some minutes; nothing else should run beside it.`;
 
 const OPTIONS = {
   only: { type: "string" },
+  gigabytes: { type: "string", default: "4" },
   nodes: { type: "string", default: "5000" },
   secrets: { type: "string", default: "10000" },
   sample: { type: "string", default: "200" },
@@ -32,10 +40,24 @@ async function main() {
   if (values.help) return console.log(USAGE);
   const wants = (name: string) => (values.only ?? name) === name;
   console.log(`load before: ${loadavg()[0]!.toFixed(1)} on ${navigator.hardwareConcurrency} cores`);
+  if (wants("old-key")) console.log(oldKeyLine());
   if (wants("issue")) console.log(await issueLine());
+  if (wants("carve")) console.log(carveLine(await benchCarve(Number(values.gigabytes), 5)));
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
+}
+
+/** First of all, so that the process's peak of memory is its own. */
+function oldKeyLine(): string {
+  const pair = newKeyOf("RSA-2048");
+  const [one, other] = ["one", "two"].map((name) => readJwt(tokenBy(pair, { alg: "RS256", of: `kube-system:${name}` }))!);
+  const progress = new Progress("greatest common divisor, Mbit", 135);
+  const [began, cpu] = [performance.now(), process.cpuUsage()];
+  const [pem] = rsaKey(one!, other!, { progress: (done) => progress.show(Math.ceil(done / 1_000_000)) });
+  const [seconds, { user, system }] = [(performance.now() - began) / 1000, process.cpuUsage(cpu)];
+  const found = pem === pair.pub ? "" : "NOT FOUND, ";
+  return `old sa.pub, RSA-2048, from two tokens: ${found}${seconds.toFixed(1)} s (${((user + system) / 1e6).toFixed(1)} s of processor), at most ${peakMemory()} MB`;
 }
 
 async function issueLine(): Promise<string> {

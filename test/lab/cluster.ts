@@ -12,7 +12,7 @@ import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
 import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
-import { installPackages } from "./packages.ts";
+import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
@@ -21,6 +21,7 @@ export type ClusterOptions = {
   ownDisk?: boolean;
   masters: number;
   workers: number;
+  packages?: Needed;
   onProgress?: (line: string) => void;
   waitSeconds?: number;
 };
@@ -69,7 +70,7 @@ export class Cluster {
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
-    await installPackages();
+    await installPackages([...NODE_PACKAGES, ...(options.packages ?? [])]);
     const programs = await binaries();
     const cluster = new Cluster([]);
     try {

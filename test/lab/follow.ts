@@ -8,7 +8,7 @@ import { KIT, type Scene, type } from "./scene.ts";
 /** How the runbook is followed; by default from its first part to its last, as it is written. */
 export interface Following {
   markdown?: string;
-  /** Only these parts. */
+  /** Only these parts; -1 is what stands in none. */
   parts?: number[];
   /** Seconds: each writing script is first killed in its middle and then run as if nothing had been. */
   killAfter?: number;
@@ -83,7 +83,9 @@ function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machin
     "each-master": lab.masters,
     "each-worker": lab.workers,
     "each-node": lab.nodes,
+    operator: lab.operator ? [lab.operator] : [],
   };
+  if (place === "operator" && !lab.operator) throw new Fail("Nobody is the operator here", { hint: "see scenarios/fleet.ts" });
   return nodes[place].filter((node) => !without.includes(node.name));
 }
 

@@ -24,6 +24,8 @@ export interface Lab {
   nodes: Machine[];
   masters: Machine[];
   workers: Machine[];
+  /** Where an operator sits who reaches the nodes by ssh; only in scenarios that make one. */
+  operator?: Machine;
 }
 
 /** Asks as an operator on the first master would; a refusal is an answer. */

@@ -9,7 +9,7 @@ import { sh } from "./shell.ts";
 import { LAB, markOf, record } from "./state.ts";
 
 export const SWITCH = "kpr-switch";
-const GATEWAY = "10.250.0.1";
+export const GATEWAY = "10.250.0.1";
 export const BALANCER = "10.250.0.10";
 
 export async function makeSwitch() {

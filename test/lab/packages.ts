@@ -4,7 +4,9 @@ import { copyFile, rm } from "node:fs/promises";
 import { Fail } from "../../shared/fail.ts";
 
 /** A file that proves a package is there, and the package. */
-const NEEDED: readonly (readonly [file: string, debianPackage: string])[] = [
+export type Needed = readonly (readonly [file: string, debianPackage: string])[];
+
+export const NODE_PACKAGES: Needed = [
   ["/usr/lib/systemd/systemd", "systemd"],
   ["/usr/sbin/ip", "iproute2"],
   ["/usr/sbin/runc", "runc"],
@@ -26,9 +28,10 @@ const NEEDED: readonly (readonly [file: string, debianPackage: string])[] = [
 
 const POLICY = "/usr/sbin/policy-rc.d";
 
-export async function installPackages() {
+/** Those of a node, or those that one check needs. */
+export async function installPackages(needed: Needed = NODE_PACKAGES) {
   if (process.getuid?.() !== 0) throw new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "run it as root" });
-  const missing = missingPackages();
+  const missing = missingPackages(needed);
   if (missing.length === 0) return;
   console.error(`  installing ${missing.join(" ")}`);
   if (!Bun.which("apt-get")) failFor(missing, "apt-get is missing too");
@@ -41,12 +44,12 @@ export async function installPackages() {
       if (install !== "") failFor(missing, install);
     }
   });
-  const still = missingPackages();
+  const still = missingPackages(needed);
   if (still.length > 0) failFor(still, "apt-get installed them, but their files are not where Debian 12 has them");
 }
 
-function missingPackages() {
-  return [...new Set(NEEDED.filter(([file]) => !existsSync(file) && !existsSync(file.replace("/usr", ""))).map(([, name]) => name))];
+function missingPackages(needed: Needed) {
+  return [...new Set(needed.filter(([file]) => !existsSync(file) && !existsSync(file.replace("/usr", ""))).map(([, name]) => name))];
 }
 
 function failFor(packages: string[], reason: string): never {

@@ -16,9 +16,11 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { oldTokens } from "./scenarios/old-tokens.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
@@ -58,12 +60,14 @@ const SCENARIOS: Scenario[] = [
   haAllLost,
   haPowerCycle,
   oneWiped,
+  fleet,
   masterDestroyed,
   byKubeadm,
   cutPoints,
   pkiLostAlive,
   allLostKubeletStopped,
   halfFinished,
+  oldTokens,
 ];
 
 async function main() {

@@ -3,7 +3,8 @@
  *
  * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
  *
- *     ```sh on=first-master            typed on the first control plane; also: each-master, other-masters, each-worker, each-node
+ *     ```sh on=first-master            typed on the first control plane; also: each-master, other-masters, each-worker, each-node,
+ *                                      and operator: the machine that reaches all of them by ssh
  *     ```sh on=first-master exit=0,2   these exit codes are as they should be (0 alone, when not said)
  *     ```sh on=first-master if=new-cas only in scenarios that carry this tag
  *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
@@ -14,7 +15,7 @@
  */
 import { Fail } from "../../shared/fail.ts";
 
-export const PLACES = ["first-master", "other-masters", "each-master", "each-worker", "each-node"] as const;
+export const PLACES = ["first-master", "other-masters", "each-master", "each-worker", "each-node", "operator"] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Block {

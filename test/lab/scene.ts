@@ -5,6 +5,7 @@ import { waitFor } from "../../shared/run.ts";
 import { trustOfWorkers } from "./checks.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
 import { kubectl, type Lab, type Machine } from "./machine.ts";
+import type { Needed } from "./packages.ts";
 import type { Check, Moment, Step } from "./rehearsal.ts";
 import { containersAt, type Sample, watch } from "./watch.ts";
 
@@ -24,6 +25,8 @@ export interface Scenario {
   oldKeys?: boolean;
   /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
   machinesFail?: boolean;
+  /** Debian packages that only this scenario needs. */
+  packages?: Needed;
   /** The incident, line by line. */
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }

@@ -107,7 +107,7 @@ export async function removeLab() {
   for (const cgroup of state.cgroups) await removeCgroup(cgroup);
   for (const [name, value] of Object.entries(state.sysctls)) writeFileSync(sysctlPath(name), value);
   for (const mount of state.mounts ?? []) if (isMountPoint(mount)) await sh(["umount", mount]);
-  await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin")]);
+  await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin"), join(LAB, "operator")]);
   rmSync(STATE, { force: true });
 }
 

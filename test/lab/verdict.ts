@@ -184,7 +184,8 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   return [...answering("etcd", "etcd"), ...answering("api", "API"), ...nodes];
 }
 
-async function countValid(lab: Lab, tokens: string[]): Promise<number> {
+/** How many of these tokens the API accepts. */
+export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   const reviews = await Promise.all(
     tokens.map((token) => {
       const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", metadata: {}, spec: { token } };

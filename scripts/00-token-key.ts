@@ -1,0 +1,107 @@
+#!/usr/bin/env bun
+/**
+ * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed from them, so that the API server can go on
+ * accepting them until part 4 is done. Run once, on any master; safe to run again. It reads tokens and writes one public key.
+ */
+import { parseArgs } from "node:util";
+import { writeFile } from "../shared/files/files.ts";
+import { readMaster } from "../shared/master.ts";
+import { needRoot } from "../shared/nodes/node.ts";
+import { Progress } from "../shared/progress.ts";
+import { run, say, start, step } from "../shared/run.ts";
+import { keyCopies, todaysSaPub } from "../shared/salvage/key-copies.ts";
+import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/salvage/old-sa-pub.ts";
+import { collectTokens } from "../shared/salvage/old-tokens.ts";
+import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
+import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
+
+const USAGE = `Usage:
+    ./bunw scripts/00-token-key.ts [--from FILE] [--token-file FILE] [--kid KID] [--dry-run]
+
+Computes the lost public key of service-account tokens (sa.pub) out of two old tokens, RSA in about a minute and with half a gigabyte of
+memory, ECDSA at once, and writes it to pki/sa-old.pub. Part 2 then gives it to the API server as a second key to check tokens by.
+
+Options:
+    --from FILE        A public key that may be the old one: a copy of sa.pub, or published keys (JWKS). It is tried first.
+    --token-file FILE  More old tokens, a line each, for instance from workers: /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token.
+    --kid KID          The key to look for, where kube-system's tokens do not tell.
+    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --dry-run          Compute the key, but do not write it.
+    --help             Print this text.
+
+Examples:
+    ./bunw scripts/00-token-key.ts
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  from: { type: "string" },
+  "token-file": { type: "string" },
+  kid: { type: "string" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("00-token-key", { dryRun: values["dry-run"] });
+  needRoot();
+
+  const { facts, data, node, cluster } = await readMaster(values["etcd-data"]);
+  const pki = facts.certificatesDir;
+  const old = await step("0.7 Collect old tokens", () => collect(pki, () => collectTokens(data, values["token-file"]), values.kid));
+  if (!old) return console.error("\ndone.  next: ./bunw scripts/00-assess.ts");
+  await step("0.8 Find the key that signed them", () => {
+    const key = keptKey(old, pki, values.from) ?? computed(old);
+    say(`key ${key.kid}: ${key.proof}`);
+    writeFile(oldSaPub(pki), key.pem, { mode: 0o644, note: "public; the API server checks old tokens by it, nothing signs with it" });
+  });
+  const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
+  for (const { name, ips } of others) console.log(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
+  console.error(
+    `\ndone.  next: ${others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up"}`,
+  );
+}
+
+/** Undefined where no token is older than today's key. */
+function collect(pki: string, collected: () => ReturnType<typeof collectTokens>, kid: string | undefined): OldTokens | undefined {
+  const { found, counts } = collected();
+  const { secrets, encrypted, volumes, file } = counts;
+  say(`token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`);
+  say(`tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`);
+  const today = todaysSaPub(pki);
+  const verifies = today ? tokenVerifier(today) : () => false;
+  const old = found.filter(({ jwt }) => !verifies(jwt.text));
+  if (found.length > 0 && old.length === 0) return void say("all of them verify with today's sa.pub: there is no old key to look for");
+  const tokens = tokensOfLastKey(old, kid);
+  say(`the key in use last: ${tokens.kid || "(its tokens do not name it)"}, ${tokens.alg}`);
+  return tokens;
+}
+
+function keptKey(old: OldTokens, pki: string, from: string | undefined): OldKey | undefined {
+  for (const { path, pems } of keyCopies(pki, from)) {
+    const key = copyOfKey(old, pems);
+    say(`${path}: ${key ? "is the old key" : "another key"}`);
+    if (key) return key;
+  }
+  return undefined;
+}
+
+const MEGABIT = 1_000_000;
+
+function computed(old: OldTokens): OldKey {
+  let progress: Progress | undefined;
+  const key = computeKey(old, {
+    progress: (done, total) => {
+      progress ??= new Progress("greatest common divisor, Mbit", Math.ceil(total / MEGABIT));
+      progress.show(Math.ceil(done / MEGABIT));
+    },
+  });
+  progress?.clear();
+  return key;
+}
+
+if (import.meta.main) await run(main);

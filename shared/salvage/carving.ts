@@ -1,0 +1,194 @@
+/** What a word that was met on a disk belongs to: the work of carve.ts, which says what it is for. */
+import { createPublicKey } from "node:crypto";
+import { certInfo } from "../pki/certificate.ts";
+import type { Disk } from "./disk.ts";
+import type { Find, PemFind } from "./finds.ts";
+import { joinPems, joinYaml, tailAt, type YamlHead } from "./join.ts";
+import {
+  BEGIN,
+  BLOCK,
+  type CutPem,
+  END,
+  LABELS,
+  LONGEST,
+  orUndefined,
+  type PemBlock,
+  pemAt,
+  provenKey,
+  publicKeyHash,
+} from "./pem-block.ts";
+import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
+import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
+
+const API_VERSION = "apiVersion:";
+
+/** What to search a disk for. */
+export const WORDS = [BEGIN, END, API_VERSION] as const;
+
+type PemHead = CutPem & { offset: number };
+
+/** One search of a disk: what was met so far, and what is still in pieces. */
+export class Carving {
+  found = 0;
+  readonly #disk: Disk;
+  /** Of every content, to give each once. */
+  readonly #seen = new Set<number | bigint>();
+  /** Of every text that was looked at, whatever it was, and of all that are cut. */
+  readonly #seenTexts = new Set<number | bigint>();
+  readonly #seenHeads = new Set<number | bigint>();
+  #pemEnd = 0;
+  #yamlEnd = 0;
+  #tailEnd = 0;
+  readonly #pemHeads: PemHead[] = [];
+  /** END lines without their beginning: label, and offset within a block → where they lie. */
+  readonly #ends = new Map<string, number[]>();
+  #yamlHeads: YamlHead[] = [];
+  #cut: Find[] = [];
+
+  constructor(disk: Disk) {
+    this.#disk = disk;
+  }
+
+  /** What a word that was met belongs to. */
+  *look(needle: string, offset: number): Generator<Find> {
+    if (needle === BEGIN) yield* this.#begin(offset);
+    else if (needle === END) this.#end(offset);
+    else yield* this.#yaml(offset);
+  }
+
+  /** Keys and certificates in two pieces: the first tells where in its block the END line of the second must lie. */
+  *joinedPems(): Generator<Find> {
+    for (const head of this.#pemHeads) {
+      const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
+      const joined = joinPems(this.#disk, head, ends).map(({ block, joined }) => this.#fromPem(block, { offset: head.offset, joined }));
+      yield* joined.filter((find) => find !== undefined && find !== "known");
+      if (joined.every((find) => find === undefined)) this.#noteCut(head.label, head.offset);
+    }
+  }
+
+  /** Whether a second look at the disk could complete a file. */
+  needsPieces(): boolean {
+    return this.#yamlHeads.length > 0;
+  }
+
+  /** Tries a word that stands near the end of a file as the second piece of those that are cut. */
+  *joinedYaml(offset: number): Generator<Find> {
+    if (offset < this.#tailEnd) return;
+    const tail = tailAt(this.#disk, offset);
+    if (!tail) return;
+    this.#tailEnd = tail.end;
+    for (const head of this.#yamlHeads) {
+      const whole = joinYaml(head, tail);
+      if (!whole) continue;
+      this.#yamlHeads = this.#yamlHeads.filter((other) => other !== head);
+      yield* this.#fromYaml(whole.text, whole.judgement, { offset: head.offset, joined: whole.joined });
+    }
+  }
+
+  *leftovers(): Generator<Find> {
+    for (const { what, offset } of this.#yamlHeads) this.#noteCut(what, offset);
+    yield* this.#cut;
+  }
+
+  *#begin(offset: number): Generator<Find> {
+    const block = pemAt(this.#disk.read(offset, LONGEST));
+    if (!block) return;
+    if ("pem" in block) {
+      this.#pemEnd = offset + block.length;
+      const find = this.#fromPem(block, { offset });
+      if (!find) this.#noteCut(block.label, offset);
+      else if (find !== "known") yield find;
+    } else if (this.#isNew(this.#disk.read(offset, block.sound), this.#seenHeads)) this.#pemHeads.push({ ...block, offset });
+  }
+
+  #end(offset: number) {
+    if (offset < this.#pemEnd) return;
+    const label = /^-----END ([A-Z ]+)-----/.exec(this.#disk.read(offset, 40).toString("latin1"))?.[1] ?? "";
+    if (!LABELS[label]) return;
+    const place = `${label} ${offset % BLOCK}`;
+    const others = this.#ends.get(place);
+    others ? others.push(offset) : this.#ends.set(place, [offset]);
+  }
+
+  *#yaml(offset: number): Generator<Find> {
+    if (offset < this.#yamlEnd || !mayBeginLine(this.#disk, offset)) return;
+    const from = Math.max(0, offset - BEFORE);
+    const bytes = this.#disk.read(from, offset - from + AFTER);
+    let partly: [YamlText, Judgement] | undefined;
+    let longest: YamlText | undefined;
+    for (const candidate of yamlTexts(bytes, offset - from, from)) {
+      if (!longest && !this.#isNew(`${candidate.ended} ${candidate.text}`, this.#seenTexts)) return;
+      longest ??= candidate;
+      if (!kindIn(candidate.text) && !isKubeconfigHead(candidate.text)) return;
+      const judgement = judge(candidate.text, candidate.ended);
+      if (isComplete(judgement)) {
+        this.#yamlEnd = offset + candidate.after;
+        return yield* this.#fromYaml(candidate.text, judgement, { offset: offset - candidate.before });
+      }
+      if (judgement && (!partly || partly[1] === "cut")) partly = [candidate, judgement];
+    }
+    if (longest && isKubeconfigHead(longest.text)) partly ??= [longest, "cut"];
+    if (partly) yield* this.#partly(partly, longest!, offset);
+  }
+
+  /** A text whose end was not found: a piece of it may lie elsewhere. */
+  *#partly([candidate, judgement]: [YamlText, Judgement], longest: YamlText, offset: number): Generator<Find> {
+    const start = offset - candidate.before;
+    this.#yamlEnd = offset + candidate.after;
+    if (judgement !== "cut") yield* this.#fromYaml(candidate.text, judgement, { offset: start });
+    const head = {
+      what: kindIn(candidate.text) ?? "Config",
+      offset: start,
+      bytes: Buffer.from(this.#disk.read(start, longest.before + longest.after)),
+    };
+    if (!this.#isNew(head.bytes, this.#seenHeads)) return;
+    if (/certificate-authority-data: LS0t|^ {2}namespace: kube-system\s*$/m.test(candidate.text)) this.#yamlHeads.push(head);
+    else if (judgement === "cut") this.#noteCut(head.what, start);
+  }
+
+  /** The find, "known" where its content was met before, undefined where it is not what it says. */
+  #fromPem({ label, pem }: PemBlock, place: { offset: number; joined?: number }): PemFind | "known" | undefined {
+    if (!this.#isNew(pem)) return "known";
+    const find = pemFind(label, pem, place);
+    if (find) this.found++;
+    return find;
+  }
+
+  *#fromYaml(text: string, judgement: Judgement, place: { offset: number; joined?: number }): Generator<Find> {
+    if (!judgement || judgement === "cut" || !this.#isNew(`${isComplete(judgement)} ${text}`)) return;
+    this.found++;
+    yield { ...judgement, text, ...place };
+  }
+
+  #noteCut(what: string, offset: number) {
+    if (LABELS[what] !== "certificate" && LABELS[what] !== "public key") this.#cut.push({ kind: "cut", what, offset });
+  }
+
+  #isNew(content: string | Uint8Array, seen = this.#seen): boolean {
+    const hash = Bun.hash(content);
+    if (seen.has(hash)) return false;
+    seen.add(hash);
+    return true;
+  }
+}
+
+function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
+  const kind = LABELS[label]!;
+  if (kind === "certificate") {
+    const info = orUndefined(() => certInfo(pem));
+    return info && { kind, pem, info, ...place };
+  }
+  const key = kind === "private key" ? provenKey(pem)?.publicKey : orUndefined(() => createPublicKey(pem));
+  return key && { kind, pem, publicKeyHash: publicKeyHash(key), ...place };
+}
+
+/** A look that throws out most of what is met in programs and their sources. */
+function mayBeginLine(disk: Disk, offset: number): boolean {
+  if (offset % BLOCK === 0) return true;
+  const before = disk.read(offset - 1, 1)[0]!;
+  return before === 0x0a || before === 0 || before === 0xbf; // the last byte of UTF-8's mark
+}
+
+function isComplete(judgement: Judgement): boolean {
+  return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
+}

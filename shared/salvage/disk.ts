@@ -1,0 +1,166 @@
+/**
+ * A block device or an image of one, opened for reading only: all of it in order, the next piece being read while the last one is looked at,
+ * or a few bytes anywhere. Memory stays the same whatever its size.
+ */
+import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
+import { promisify } from "node:util";
+import { Fail } from "../fail.ts";
+
+/** Bytes read at once; two pieces are in memory. Smaller ones cost more calls, larger ones leave the processor's cache. */
+const CHUNK = 4 * 1024 * 1024;
+
+/** What is read again singly where a piece cannot be read whole: the sectors around a bad one are not given up. */
+const SECTOR = 4096;
+
+const readAsync = promisify(read);
+
+/** A part of the disk. `bytes` is a view that holds until the next part is asked for. */
+export interface Part {
+  offset: number;
+  bytes: Buffer;
+}
+
+export interface DiskOptions {
+  /** Bytes read at once. */
+  chunk?: number;
+}
+
+/** `using disk = new Disk("/dev/vda1")` closes it. */
+export class Disk {
+  readonly path: string;
+  readonly size: number;
+  readonly #file: number;
+  readonly #chunk: number;
+  #part: Part | undefined;
+  #scratch = Buffer.alloc(0);
+  readonly #bad = new Set<number>();
+
+  constructor(path: string, options: DiskOptions = {}) {
+    this.path = path;
+    this.#chunk = options.chunk ?? CHUNK;
+    this.#file = opened(path);
+    const size = sizeOf(fstatSync(this.#file));
+    if (size === undefined) {
+      closeSync(this.#file);
+      throw new Fail(`"${path}" is neither a block device nor an image`, {
+        hint: "see the devices with: lsblk -o NAME,FSTYPE,SIZE,MOUNTPOINTS",
+      });
+    }
+    this.size = size;
+  }
+
+  /** Bytes that the device would not give; they read as zeros. */
+  get unreadable(): number {
+    return this.#bad.size * SECTOR;
+  }
+
+  [Symbol.dispose]() {
+    closeSync(this.#file);
+  }
+
+  /** From the first byte to the last. Each part repeats the last `overlap` bytes of the one before it. */
+  async *parts(overlap: number): AsyncGenerator<Part> {
+    const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(overlap + this.#chunk)) as [Buffer, Buffer];
+    let offset = 0;
+    let kept = 0;
+    let reading = settled(this.#fill(buffers[0], 0, 0));
+    try {
+      while (offset < this.size) {
+        const count = unwrap(await reading);
+        const bytes = buffers[0].subarray(0, kept + count);
+        buffers.reverse();
+        const keep = Math.min(overlap, bytes.length);
+        bytes.copy(buffers[0], 0, bytes.length - keep);
+        reading = settled(this.#fill(buffers[0], keep, offset + count));
+        this.#part = { offset: offset - kept, bytes };
+        yield this.#part;
+        kept = keep;
+        offset += count;
+      }
+    } finally {
+      this.#part = undefined;
+      await reading;
+    }
+  }
+
+  /** A few bytes anywhere, fewer at the end of the disk: a view that holds until the next part or the next read. */
+  read(offset: number, length: number): Buffer {
+    const end = Math.min(offset + length, this.size);
+    const from = offset - (this.#part?.offset ?? 0);
+    if (this.#part && from >= 0 && from + end - offset <= this.#part.bytes.length) {
+      return this.#part.bytes.subarray(from, from + end - offset);
+    }
+    if (this.#scratch.length < length) this.#scratch = Buffer.allocUnsafeSlow(length);
+    const bytes = this.#scratch.subarray(0, Math.max(0, end - offset));
+    for (let done = 0; done < bytes.length; ) done += this.#readSync(bytes.subarray(done), offset + done);
+    return bytes;
+  }
+
+  /** Fills a buffer from `start` on; returns how many bytes the disk had for it. */
+  async #fill(buffer: Buffer, start: number, offset: number): Promise<number> {
+    const wanted = Math.min(this.#chunk, this.size - offset);
+    for (let done = 0; done < wanted; ) {
+      try {
+        const { bytesRead } = await readAsync(this.#file, buffer, start + done, wanted - done, offset + done);
+        if (bytesRead === 0) throw endedEarly(this.path, offset + done);
+        done += bytesRead;
+      } catch (err) {
+        if (!isBadSector(err)) throw err;
+        done += this.#readSync(buffer.subarray(start + done, start + Math.min(wanted, done + SECTOR)), offset + done);
+      }
+    }
+    return wanted;
+  }
+
+  #readSync(into: Buffer, offset: number): number {
+    try {
+      const count = readSync(this.#file, into, 0, into.length, offset);
+      if (count === 0) throw endedEarly(this.path, offset);
+      return count;
+    } catch (err) {
+      if (!isBadSector(err)) throw err;
+      const lost = Math.min(SECTOR, into.length);
+      this.#bad.add(Math.floor(offset / SECTOR));
+      into.fill(0, 0, lost);
+      return lost;
+    }
+  }
+}
+
+/** A read that fails while the last part is still looked at is told when its own turn comes. */
+async function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
+  return (await Promise.allSettled([promise]))[0];
+}
+
+function unwrap<T>(result: PromiseSettledResult<T>): T {
+  if (result.status === "rejected") throw result.reason;
+  return result.value;
+}
+
+function opened(path: string): number {
+  try {
+    return openSync(path, "r");
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    throw new Fail(`Cannot read "${path}": ${code}`, { hint: "see the devices with: lsblk; a disk is read as root", cause });
+  }
+}
+
+/** In bytes; undefined for what is neither a file nor a block device. The kernel counts a device in units of 512 bytes, always. */
+function sizeOf(info: Stats): number | undefined {
+  if (info.isFile()) return info.size;
+  if (!info.isBlockDevice()) return undefined;
+  const major = (info.rdev >>> 8) & 0xfff;
+  const minor = (info.rdev & 0xff) | ((info.rdev >>> 12) & 0xfff00);
+  return Number(readFileSync(`/sys/dev/block/${major}:${minor}/size`, "utf8")) * 512;
+}
+
+function isBadSector(err: unknown): boolean {
+  return err instanceof Error && "code" in err && err.code === "EIO";
+}
+
+function endedEarly(path: string, offset: number): Fail {
+  return new Fail(`"${path}" ended at byte ${offset} while it was read`, {
+    hint: "is it still being copied? Run this again when it is whole",
+  });
+}

@@ -1,0 +1,70 @@
+/** What can be found in free blocks. */
+import type { CertInfo } from "../pki/certificate.ts";
+import type { Manifest } from "../static-pods/manifests.ts";
+
+/** Offsets are bytes from the beginning of the disk. */
+interface Place {
+  offset: number;
+  /** Where its second piece lay, for a file that was in two. */
+  joined?: number;
+}
+
+/** Proved: what it signs, its public half verifies. `publicKeyHash` is "sha256:<hex of the SPKI's DER>", as in CertInfo. */
+export interface PrivateKeyFind extends Place {
+  kind: "private key";
+  pem: string;
+  publicKeyHash: string;
+}
+
+export interface PublicKeyFind extends Place {
+  kind: "public key";
+  pem: string;
+  publicKeyHash: string;
+}
+
+export interface CertificateFind extends Place {
+  kind: "certificate";
+  pem: string;
+  info: CertInfo;
+}
+
+/** Proved where certificate and key are embedded: they belong together. What stands in files of their own is not looked up. */
+export interface KubeconfigFind extends Place {
+  kind: "kubeconfig";
+  text: string;
+  /** Names of the current context. */
+  user: string;
+  server: string;
+  /** The authorities it trusts, and the user's certificate and key, where they are embedded. */
+  caPem?: string;
+  certPem?: string;
+  keyPem?: string;
+}
+
+/** Nothing proves it: `complete` says that its end was seen, and that it has all the volumes it mounts. */
+export interface ManifestFind extends Place {
+  kind: "manifest";
+  text: string;
+  name: string;
+  manifest: Manifest;
+  complete: boolean;
+}
+
+/** EncryptionConfiguration, audit Policy and what else the API server is given in files. */
+export interface ConfigFind extends Place {
+  kind: "config";
+  text: string;
+  apiVersion: string;
+  configKind: string;
+  complete: boolean;
+}
+
+/** What began here and is not whole: overwritten, or in pieces that were not found. `what` is its PEM label or its kind. */
+export interface CutFind extends Place {
+  kind: "cut";
+  what: string;
+}
+
+export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | KubeconfigFind | ManifestFind | ConfigFind | CutFind;
+export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
+export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;

@@ -1,0 +1,123 @@
+/**
+ * A PEM block as it lies in free blocks. Its first line tells how long it has to be (the length of a DER SEQUENCE), so one that is cut off,
+ * or goes on in another place, is known as such, and where its END line must lie is known to the byte.
+ */
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+
+export const BEGIN = "-----BEGIN ";
+export const END = "-----END ";
+
+/** Longer ones are not made by anybody: RSA-16384 is 13 KB. */
+export const LONGEST = 16 * 1024;
+
+/** Where two pieces of a file may meet: the smallest block of any file system. */
+export const BLOCK = 512;
+
+/** Label → what it is. */
+export const LABELS: Record<string, "private key" | "certificate" | "public key"> = {
+  "RSA PRIVATE KEY": "private key",
+  "EC PRIVATE KEY": "private key",
+  "PRIVATE KEY": "private key",
+  CERTIFICATE: "certificate",
+  "PUBLIC KEY": "public key",
+  "RSA PUBLIC KEY": "public key",
+};
+
+export interface PemBlock {
+  label: string;
+  /** From BEGIN to END, with a line's end. */
+  pem: string;
+  length: number;
+}
+
+/** A block whose END line is not where it has to be. */
+export interface CutPem {
+  label: string;
+  /** From BEGIN to where its END line has to begin. */
+  reach: number;
+  /** So many bytes still look like it. */
+  sound: number;
+}
+
+const HEAD = /^-----BEGIN ([A-Z ]{10,16})-----(\r?\n)([A-Za-z0-9+/]{8,}={0,2})(\r?\n)/;
+const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
+
+/** What begins here: a whole block, one that is cut, or undefined where it is none of ours. */
+export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
+  const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
+  if (!all || !LABELS[label] || newline !== lineEnd) return undefined;
+  const size = derSize(line);
+  if (size === undefined) return undefined;
+  const start = all.length - line.length - newline.length;
+  const chars = 4 * Math.ceil(size / 3);
+  const reach = start + chars + Math.ceil(chars / line.length) * newline.length;
+  if (reach > LONGEST) return undefined;
+  const text = bytes.toString("latin1", 0, reach + END.length + label.length + 5);
+  return wholePem(text, label, reach) ?? { label, reach, sound: soundLength(text, { start, reach, line: line.length + newline.length }) };
+}
+
+/** A block from a text that begins with it, when its END line lies at `reach`. */
+export function wholePem(text: string, label: string, reach: number): PemBlock | undefined {
+  const end = `${END}${label}-----`;
+  if (!text.startsWith(end, reach)) return undefined;
+  const pem = `${text.slice(0, reach + end.length).replaceAll("\r", "")}\n`;
+  if (!/^[A-Za-z0-9+/=\n]*$/.test(pem.slice(`${BEGIN}${label}-----`.length, -end.length - 1))) return undefined;
+  return { label, pem, length: reach + end.length };
+}
+
+/** A private key that is whole: one of which a part was overwritten may still be read, and even sign. */
+export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
+  const key = orUndefined(() => createPrivateKey(pem));
+  if (!key) return undefined;
+  const publicKey = createPublicKey(key);
+  const proved = orUndefined(() => (key.asymmetricKeyType === "rsa" ? isConsistent(key) : verifiesOwn(key, publicKey)));
+  return proved ? { key, publicKey } : undefined;
+}
+
+/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without looking at all of them; Go refuses such a key. */
+function isConsistent(key: KeyObject): boolean {
+  const numbers = key.export({ format: "jwk" }) as Record<string, string>;
+  const number = (name: string) => BigInt(`0x${Buffer.from(numbers[name]!, "base64url").toString("hex")}`);
+  const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
+  const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
+  return p * q === n && isInverse && number("dp") === d % (p - 1n) && number("dq") === d % (q - 1n) && (number("qi") * q) % p === 1n;
+}
+
+function verifiesOwn(key: KeyObject, publicKey: KeyObject): boolean {
+  const hash = key.asymmetricKeyType === "ec" ? "sha256" : null;
+  const proof = Buffer.from("kube-pki-repair");
+  return verify(hash, proof, publicKey, sign(hash, proof, key));
+}
+
+/** "sha256:<hex of the SPKI's DER>", as CertInfo has it: a key's name wherever it is met. */
+export function publicKeyHash(key: KeyObject): string {
+  const spki = key.export({ type: "spki", format: "der" });
+  return `sha256:${createHash("sha256").update(spki).digest("hex")}`;
+}
+
+/** What is read from a disk may be anything: what OpenSSL or a parser cannot read is a finding, not an end. */
+export function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
+}
+
+/** How many bytes a DER SEQUENCE takes, its own head included. */
+function derSize(line: string): number | undefined {
+  const der = Buffer.from(line.slice(0, 8), "base64");
+  if (der[0] !== 0x30) return undefined;
+  const first = der[1]!;
+  if (first < 0x80) return 2 + first;
+  const count = first & 0x7f;
+  return count >= 1 && count <= 3 ? 2 + count + der.readUIntBE(2, count) : undefined;
+}
+
+/** How far the lines have the form they must have. The first wrong one is counted in: the cut may lie in its middle. */
+function soundLength(text: string, { start, reach, line }: { start: number; reach: number; line: number }): number {
+  let at = start;
+  while (at < reach && LINE.test(text.slice(at, Math.min(at + line, reach)))) at += line;
+  return Math.min(reach, at + line);
+}

@@ -1,0 +1,133 @@
+/** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
+import { createPublicKey } from "node:crypto";
+import { parse } from "yaml";
+import type { Manifest } from "../static-pods/manifests.ts";
+import type { YamlFind } from "./finds.ts";
+import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
+
+type Found<T = YamlFind> = T extends YamlFind ? Omit<T, "offset" | "text"> : never;
+
+/** "cut": it is one, and not whole. */
+export type Judgement = Found | "cut" | undefined;
+
+interface Kind {
+  apiVersion: RegExp;
+  judge: (document: Document, text: string, ended: boolean) => Judgement;
+  /** All keys it may have at the left edge; another one is another file's. */
+  keys?: readonly string[];
+}
+
+interface Document {
+  apiVersion: string;
+  kind: string;
+  [field: string]: unknown;
+}
+
+const API_SERVER = /^apiserver\.(config\.)?k8s\.io\//;
+
+// biome-ignore format: a table
+const KINDS: Record<string, Kind> = {
+  Config:                       { apiVersion: /^v1$/, judge: judgeKubeconfig, keys: ["apiVersion", "kind", "clusters", "contexts", "current-context", "preferences", "users", "extensions"] },
+  Pod:                          { apiVersion: /^v1$/, judge: judgePod, keys: ["apiVersion", "kind", "metadata", "spec", "status"] },
+  EncryptionConfiguration:      { apiVersion: API_SERVER, judge: judgeConfig("resources") },
+  EncryptionConfig:             { apiVersion: /^v1$/, judge: judgeConfig("resources") },
+  Policy:                       { apiVersion: /^audit\.k8s\.io\//, judge: judgeConfig("rules") },
+  AdmissionConfiguration:       { apiVersion: API_SERVER, judge: judgeConfig("plugins") },
+  AuthenticationConfiguration:  { apiVersion: API_SERVER, judge: judgeConfig() },
+  AuthorizationConfiguration:   { apiVersion: API_SERVER, judge: judgeConfig("authorizers") },
+  EgressSelectorConfiguration:  { apiVersion: API_SERVER, judge: judgeConfig("egressSelections") },
+  TracingConfiguration:         { apiVersion: API_SERVER, judge: judgeConfig() },
+  KubeSchedulerConfiguration:   { apiVersion: /^kubescheduler\.config\.k8s\.io\//, judge: judgeConfig() },
+  KubeletConfiguration:         { apiVersion: /^kubelet\.config\.k8s\.io\//, judge: judgeConfig() },
+  ClusterConfiguration:         { apiVersion: /^kubeadm\.k8s\.io\//, judge: judgeConfig() },
+  InitConfiguration:            { apiVersion: /^kubeadm\.k8s\.io\//, judge: judgeConfig() },
+};
+
+/** The kind that a text names, where it is one of ours: a look that costs next to nothing. */
+export function kindIn(text: string): string | undefined {
+  const kind = /^kind:[ \t]*["']?(\w+)["']?[ \t]*\r?$/m.exec(text)?.[1];
+  return kind && Object.hasOwn(KINDS, kind) ? kind : undefined;
+}
+
+/** What a text is. `ended`: the file's end was seen, so nothing can be missing there. Never an error: a disk may hold anything. */
+export function judge(text: string, ended: boolean): Judgement {
+  if (!kindIn(text) || text.includes("\ufffd")) return undefined;
+  const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
+  if (!isObject(document) || typeof document.apiVersion !== "string") return undefined;
+  const kind = KINDS[String(document.kind)];
+  if (!kind?.apiVersion.test(document.apiVersion)) return undefined;
+  if (kind.keys && Object.keys(document).some((key) => !kind.keys!.includes(key))) return undefined;
+  return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
+}
+
+/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind stands behind the authorities, and may be in the other piece. */
+export function isKubeconfigHead(text: string): boolean {
+  return /^apiVersion: v1\nclusters:\n- cluster:\n {4}certificate-authority-data: LS0t/m.test(text);
+}
+
+/** Whether all that is embedded in a kubeconfig's text is whole: for throwing out, before it is parsed, what cannot be one. */
+export function embeddedIsWhole(text: string): boolean {
+  const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
+  return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
+}
+
+function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgement {
+  const context = named(config.contexts, config["current-context"])?.context;
+  const cluster = isObject(context) ? named(config.clusters, context.cluster)?.cluster : undefined;
+  const user = isObject(context) ? named(config.users, context.user)?.user : undefined;
+  if (!isObject(context) || !isObject(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
+  if (!isObject(user) || Object.keys(user).length === 0) return "cut";
+  const [caPem, certPem, keyPem] = [
+    decoded(cluster["certificate-authority-data"]),
+    decoded(user["client-certificate-data"]),
+    decoded(user["client-key-data"]),
+  ];
+  if (!embeddedIsWhole(text) || (certPem === undefined) !== (keyPem === undefined)) return "cut";
+  if (certPem && !belongTogether(certPem, keyPem!)) return "cut";
+  if (!certPem && !ended && !text.endsWith("\n")) return "cut";
+  const pems = { ...(caPem && { caPem }), ...(certPem && { certPem }), ...(keyPem && { keyPem }) };
+  return { kind: "kubeconfig", user: String(context.user), server: cluster.server, ...pems };
+}
+
+function judgePod(document: Document, _: string, ended: boolean): Judgement {
+  const manifest = document as unknown as Manifest;
+  const containers = manifest.spec?.containers;
+  const name = manifest.metadata?.name;
+  if (typeof name !== "string" || name === "") return undefined;
+  if (!Array.isArray(containers) || containers.length === 0) return "cut";
+  const all = [...containers, ...(manifest.spec.initContainers ?? [])];
+  if (!all.every((container) => isObject(container) && typeof container.name === "string")) return "cut";
+  const volumes = new Set((manifest.spec.volumes ?? []).map((volume) => volume?.name));
+  const mounted = new Set(all.flatMap((container) => (container.volumeMounts ?? []).map((mount) => mount?.name)));
+  const complete = ended && [...mounted].every((mount) => volumes.has(mount));
+  return { kind: "manifest", name, manifest, complete };
+}
+
+function judgeConfig(needed?: string) {
+  return ({ apiVersion, kind, ...fields }: Document, _: string, ended: boolean): Judgement =>
+    needed && !Array.isArray(fields[needed]) ? "cut" : { kind: "config", apiVersion, configKind: kind, complete: ended };
+}
+
+function belongTogether(certPem: string, keyPem: string): boolean {
+  const key = provenKey(keyPem)?.publicKey;
+  const cert = orUndefined(() => createPublicKey(certPem));
+  return key !== undefined && cert !== undefined && key.equals(cert);
+}
+
+/** What has another form (openssl's notes before it, say) is left to whoever reads it, if it has an end. */
+function isWholePem(bytes: Buffer): boolean {
+  const block = pemAt(bytes);
+  return !(block && "sound" in block) && /-----END [A-Z ]+-----\s*$/.test(bytes.toString("latin1"));
+}
+
+function named(list: unknown, name: unknown): Record<string, unknown> | undefined {
+  return Array.isArray(list) ? list.find((entry) => isObject(entry) && entry.name === name) : undefined;
+}
+
+function decoded(data: unknown): string | undefined {
+  return typeof data === "string" && data ? Buffer.from(data, "base64").toString("latin1") : undefined;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

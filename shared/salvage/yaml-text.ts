@@ -1,0 +1,110 @@
+/**
+ * YAML as it lies in free blocks. It has no end mark: what tells where a file ends is the zeros that fill its last block. Text that runs up
+ * to a block's end may go on in another place, or be followed by another file's; then the longest piece is taken that reads as a whole.
+ */
+import { BLOCK } from "./pem-block.ts";
+
+/** Before the first line that names it: comments, a mark. After it: a kubeconfig with a bundle of authorities is some ten KB long. */
+export const BEFORE = 16 * 1024;
+export const AFTER = 128 * 1024;
+
+export interface YamlText {
+  /** Bytes from the line `apiVersion:` back to the file's first, and on to its last. */
+  before: number;
+  after: number;
+  text: string;
+  /** The file's end was seen: zeros up to a block's end, or a mark. Without it, the text may go on elsewhere. */
+  ended: boolean;
+}
+
+/** Text that does not end is tried up to so many blocks' borders. */
+const MOST_CUTS = 64;
+
+/** A line of YAML at the left edge: a key, an item, a comment, a mark, the end of a flow. */
+const EDGE = /^(?:[A-Za-z][\w.-]*:(?:\s|$)|-(?:\s|$)|#|[\]}]|["'][^"']+["']:|\s|$)/;
+/** The same, but not the beginning of another document. */
+const EDGE_BEFORE = new RegExp(`^(?!apiVersion:|---)${EDGE.source.slice(1)}`);
+const PREAMBLE = /^(?:\s*#.*|\s*|---\s*|kind:.*|%YAML.*)$/;
+
+/**
+ * The texts that may be the file around `at`, where a line `apiVersion:` begins, the most likely first. None where it is no such line.
+ * `offset` is where `bytes` lie on the disk.
+ */
+export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator<YamlText> {
+  const start = startOf(bytes, at, offset);
+  if (start === undefined) return;
+  const { end, ended } = endOf(bytes, at, offset);
+  const text = (to: number): YamlText => ({ before: at - start, after: to - at, text: bytes.toString("utf8", start, to), ended: false });
+  if (ended) yield { ...text(end), ended: true };
+  for (const cut of boundaries(at, end, offset)) yield text(cut);
+}
+
+/** Back over comments and the like to the file's first line; undefined where the line at `at` stands in the middle of something else. */
+function startOf(bytes: Buffer, at: number, offset: number): number | undefined {
+  // the second: written by hand, with other fields before
+  return firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
+}
+
+/** Of the lines up to `at` that are all of this kind, the first in which a file may begin. */
+function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
+  const isOne = (from: number, to: number) => kind.test(bytes.toString("utf8", from, to - 1));
+  let begin = mayBegin(bytes, at, offset) ? at : undefined;
+  for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
+    const from = start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
+    // another file's text may fill the block before: then this one's first line begins at the border
+    const border = Math.floor((offset + start - 1) / BLOCK) * BLOCK - offset;
+    const line = [from, border].find((place) => place >= from && isOne(place, start));
+    if (line === undefined) break;
+    start = line;
+    if (mayBegin(bytes, start, offset)) begin = start;
+  }
+  return begin;
+}
+
+/** A file begins at a block's border, after zeros, or as a further document of another. */
+function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
+  const isFurther = bytes.toString("latin1", start, start + 3) === "---";
+  return start === 0 || bytes[start - 1] === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
+}
+
+/** UTF-8's byte order mark, before the first line. */
+function isMark(bytes: Buffer, start: number): boolean {
+  return start >= 3 && bytes.readUIntBE(start - 3, 3) === 0xefbbbf;
+}
+
+/** Where text that can be this file's ends, and whether the file does. */
+function endOf(bytes: Buffer, at: number, offset: number): { end: number; ended: boolean } {
+  const seen = new Set<string>();
+  for (let line = at; line < bytes.length; ) {
+    const newline = bytes.indexOf(0x0a, line);
+    const to = newline < 0 ? bytes.length : newline;
+    const strange = strangeByte(bytes, line, to);
+    if (strange < to) return { end: strange, ended: isPadding(bytes, strange, offset) };
+    const text = bytes.toString("utf8", line, to);
+    if (/^(?:---|\.\.\.)(?:\s|$)/.test(text)) return { end: line, ended: true };
+    const key = /^([A-Za-z][\w.-]*):/.exec(text)?.[1];
+    if (!EDGE.test(text) || (key && seen.has(key))) return { end: to, ended: false };
+    if (key) seen.add(key);
+    line = to + 1;
+  }
+  return { end: bytes.length, ended: false };
+}
+
+/** The first byte that is in no text file. Bytes above ASCII are looked at when it is decoded. */
+function strangeByte(bytes: Buffer, from: number, to: number): number {
+  let at = from;
+  while (at < to && (bytes[at]! >= 0x20 ? bytes[at] !== 0x7f : bytes[at] === 0x09 || bytes[at] === 0x0d)) at++;
+  return at;
+}
+
+/** Zeros up to a block's end, and at least one. */
+function isPadding(bytes: Buffer, from: number, offset: number): boolean {
+  const border = Math.ceil((offset + from) / BLOCK) * BLOCK - offset;
+  return border > from && bytes.subarray(from, border).every((byte) => byte === 0);
+}
+
+/** Each block's border from `end` back to `at`. */
+function* boundaries(at: number, end: number, offset: number): Generator<number> {
+  const last = Math.floor((offset + end) / BLOCK) * BLOCK - offset;
+  for (let border = last; border > at && border > last - MOST_CUTS * BLOCK; border -= BLOCK) yield border;
+}

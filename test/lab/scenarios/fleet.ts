@@ -1,0 +1,94 @@
+/** Five nodes repaired from one machine: the playbook for parts 0 to 3, then the runbook. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { followRunbook } from "../follow.ts";
+import type { Lab, Machine, Output } from "../machine.ts";
+import { GATEWAY, SWITCH } from "../network.ts";
+import { FLEET_PACKAGES, type Group, makeOperator, newKey, operatorEnv, sshdConfig } from "../operator.ts";
+import { KIT, type Scenario, type Scene, type } from "../scene.ts";
+import { LAB } from "../state.ts";
+import { haAllLost, incident } from "./several-masters.ts";
+
+const OPERATOR = join(LAB, "operator");
+const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
+
+export const fleet: Scenario = {
+  ...haAllLost,
+  name: "fleet",
+  title: "rm -rf /etc/kubernetes on three masters and two workers; then the playbook of RUNBOOK.md, and its parts 4 and 5",
+  packages: FLEET_PACKAGES,
+  lines: [
+    { title: "An operator's machine that reaches all nodes by ssh", run: makeReachable },
+    ...incident,
+    { title: "Run the playbook without new_cas: the first gate that fails stops it", run: stopAtGate },
+    { title: "Run the playbook as RUNBOOK.md says", run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }) },
+    { title: "Follow RUNBOOK.md from part 4 on", run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }) },
+  ],
+};
+
+async function makeReachable(scene: Scene) {
+  const { lab, kit } = scene;
+  const hosts = lab.nodes.map(({ name, ip }) => ({ name, group: groupOf(lab, name), address: ip }));
+  const { publicKey } = await makeOperator(OPERATOR, { hosts, kit });
+  const hostKeys = await Promise.all(lab.nodes.map((node) => startSshd(node, publicKey)));
+  writeFileSync(join(OPERATOR, "known_hosts"), hosts.map(({ address }, i) => `${address} ${hostKeys[i]}\n`).join(""));
+  lab.operator = operatorMachine();
+}
+
+/** Debian's own unit, which returns when sshd listens. Returns the node's host key. */
+async function startSshd(node: Machine, authorizedKey: string): Promise<string> {
+  for (const folder of ["/etc/ssh", "/root/.ssh"]) mkdirSync(node.path(folder), { recursive: true, mode: 0o700 });
+  const hostKey = await newKey(node.path(HOST_KEY));
+  writeFileSync(node.path("/root/.ssh/authorized_keys"), `${authorizedKey}\n`, { mode: 0o600 });
+  writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: "/root/.ssh/authorized_keys" }));
+  const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
+  if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await whyNot(node)}`);
+  return hostKey;
+}
+
+async function whyNot(node: Machine): Promise<string> {
+  return (await node.run(["journalctl", "-u", "ssh.service", "-n", "10", "--no-pager", "-o", "cat"])).stdout.trim();
+}
+
+/** This machine's files with the switch's network, from which all nodes are reached and nothing else. Its folder stands for a checkout. */
+function operatorMachine(): Machine {
+  const stays = async () => {
+    throw new Error("the operator's machine is this one: it is not switched off");
+  };
+  return {
+    ...{ name: "operator", nodeName: "operator", ip: GATEWAY, kill: stays, boot: stays },
+    path: (path) => join(OPERATOR, path),
+    async run(command, options = {}): Promise<Output> {
+      const child = Bun.spawn(["ip", "netns", "exec", SWITCH, ...command], {
+        cwd: OPERATOR,
+        // One connection for each task: none is left behind.
+        env: { ...operatorEnv(OPERATOR), ANSIBLE_SSH_ARGS: "-o ControlMaster=no -o ControlPath=none", ...options.env },
+        stdin: options.input === undefined ? "ignore" : new Blob([options.input]),
+        stdout: "pipe",
+        stderr: "pipe",
+      });
+      const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+      return { stdout, stderr, exitCode: await child.exited };
+    },
+  };
+}
+
+/** Part 1 refuses to make new CAs unasked, on the first master; what would come next is an identity on each other master. */
+async function stopAtGate(scene: Scene) {
+  const { lab } = scene;
+  const step = await type(scene, lab.operator!, "ansible-playbook -i inventory.yaml scripts/fleet.yaml", { exit: [2] });
+  const refused = step.stdout.includes("is needed and cannot be used");
+  const untouched = ["test", "!", "-e", `${KIT}/identity`, "-a", "!", "-e", "/etc/kubernetes/pki"];
+  const answers = await Promise.all(lab.masters.map((node) => node.run(untouched)));
+  const touched = lab.masters.filter((_, i) => answers[i]!.exitCode !== 0).map(({ name }) => name);
+  scene.checks.push({
+    name: "a gate that fails stops the playbook, and no later play begins",
+    ok: step.ok && refused && touched.length === 0,
+    detail: `exit ${step.exitCode}, ${refused ? "" : "not "}by part 1's refusal; touched: ${touched.join(", ") || "none"}`,
+  });
+}
+
+function groupOf(lab: Lab, name: string): Group {
+  if (lab.masters[0]!.name === name) return "first_master";
+  return lab.masters.some((node) => node.name === name) ? "other_masters" : "workers";
+}

@@ -1,0 +1,47 @@
+/** What the old key of tokens changes for part 4: since when a pod must run, and what the API publishes. */
+import { expect, test } from "bun:test";
+import { cpSync, utimesSync } from "node:fs";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { writeFile } from "../shared/files/files.ts";
+import { madeAt, serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { keyPair } from "../shared/pki/keys.ts";
+import { proveOldSaKeys, trustSince } from "../shared/workloads/old-sa-key.ts";
+import { pretendApi } from "./pretend-api.ts";
+import { healthyMaster, otherCa } from "./pretend-cluster.ts";
+import { masterOf, pretendData } from "./pretend-master.ts";
+import { sandbox } from "./sandbox.ts";
+
+const PKI = "/etc/kubernetes/pki";
+
+test("pods have to run since the new CA, or since the new sa.pub as long as old tokens are accepted, whichever is later", async () => {
+  const master = masterOf(await pretendData());
+  const { root } = await healthyMaster();
+  using box = sandbox();
+  cpSync(root + PKI, box.dir + PKI, { recursive: true });
+  const saMade = new Date("2026-06-01T00:00:00Z");
+  utimesSync(`${box.dir}${PKI}/sa.pub`, saMade, saMade);
+  expect(trustSince(master)).toBeUndefined();
+  writeFile(`${PKI}/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
+  expect(trustSince(master)).toEqual(saMade);
+
+  const { cert } = await otherCa();
+  writeFile(`${PKI}/ca.crt`, cert);
+  const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [Date, Date];
+  utimesSync(`${box.dir}${PKI}/sa.pub`, earlier, earlier);
+  expect(trustSince(master)).toEqual(madeAt(cert));
+  utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
+  expect(trustSince(master)).toEqual(later);
+});
+
+test("the API server's published keys prove the old key; one that publishes none is said not to be proved", async () => {
+  using box = sandbox();
+  const { pub } = await keyPair("ECDSA-P256");
+  writeFile(`${PKI}/sa-old.pub`, pub);
+  using publishing = pretendApi({ on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }) });
+  await proveOldSaKeys(new KubeApi({ server: publishing.url, ca: undefined }), PKI);
+  expect(box.said.slice(1)).toEqual(["old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out"]);
+
+  using silent = pretendApi({ on: () => Response.json({ message: "not found" }, { status: 404 }) });
+  await proveOldSaKeys(new KubeApi({ server: silent.url, ca: undefined }), PKI);
+  expect(box.said.slice(2)).toEqual(["the API server does not publish its keys (/openid/v1/jwks), so what it checks by is not proved"]);
+});
