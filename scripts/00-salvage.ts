@@ -13,7 +13,7 @@ import { keyMatches, privateKeyOf } from "../shared/pki/certificate.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { mode, run, say, start, step } from "../shared/run.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
-import { readKnown } from "../shared/salvage/known.ts";
+import { leaderIn, readKnown } from "../shared/salvage/known.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "../shared/salvage/kubeadm-certs.ts";
 import { searchProcess } from "../shared/salvage/memory.ts";
 import { mountedKubeconfigs } from "../shared/salvage/mounted.ts";
@@ -118,8 +118,10 @@ async function thisNode(): Promise<Node | undefined> {
 }
 
 /** Process after process, those that hold the most first, until nothing is missing. */
-async function searchMemory({ haul }: Job) {
+async function searchMemory({ haul, here }: Job) {
   const processes = holders();
+  const leader = leaderIn(here.data);
+  if (leader) say(`the controller-manager that leads, and alone holds ca.key, is the one on ${leader}`);
   if (processes.length === 0) return say("no process of the control plane runs here any more");
   for (const process of processes) {
     const targets = haul.targets();

@@ -73,8 +73,12 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
   expectOld(node, SHARED);
 });
 
-test("00-salvage on a master where nothing is left says so, and writes nothing", async () => {
-  using node = await wiped([{ pid: 33, comm: "etcd" }]);
+test("00-salvage on a master where nothing is left says so, and on which master to look, and writes nothing", async () => {
+  const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a" };
+  const etcd = (objects: Objects) => {
+    objects["leases/kube-system/kube-controller-manager"] = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec };
+  };
+  using node = await wiped([{ pid: 33, comm: "etcd" }], { etcd });
   const before = node.fingerprint();
   const run = await node.run("00-salvage");
   expect(node.fingerprint()).toEqual(before);

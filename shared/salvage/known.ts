@@ -92,6 +92,13 @@ export function readKnown(places: Places): Known {
   return known;
 }
 
+/** The master whose controller-manager leads, by its Lease: that one alone holds ca.key (holderIdentity is HOST_UUID). */
+export function leaderIn(data: EtcdData | undefined): string | undefined {
+  const lease =
+    data && attempt(() => readObject<{ spec?: { holderIdentity?: string } }>(data, "leases/kube-system/kube-controller-manager"));
+  return lease instanceof Fail ? undefined : lease?.spec?.holderIdentity?.replace(/_[^_]*$/, "");
+}
+
 function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {
   return data && readObject<ConfigMap>(data, `configmaps/${name}`)?.data?.[key];
 }

@@ -111,7 +111,7 @@ function openMemory(folder: string): number | undefined {
     return gone(() => openSync(`${folder}/mem`, "r"));
   } catch (err) {
     throw new Fail(`Cannot read its memory: ${(err as Error).message}`, {
-      hint: "run it as root on the node itself, not in a container; it needs the right to trace processes (CAP_SYS_PTRACE)",
+      hint: "run it as root on the node itself, not in a container (it needs CAP_SYS_PTRACE); sysctl kernel.yama.ptrace_scope must not be 3",
       cause: err,
     });
   }
