@@ -15,9 +15,9 @@ import { mode, run, say, start, step } from "../shared/run.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
 import { leaderIn, readKnown } from "../shared/salvage/known.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "../shared/salvage/kubeadm-certs.ts";
-import { searchProcess } from "../shared/salvage/memory.ts";
-import { mountedKubeconfigs } from "../shared/salvage/mounted.ts";
-import { holders } from "../shared/salvage/processes.ts";
+import { searchProcess } from "../shared/salvage/memory/memory.ts";
+import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
+import { holders } from "../shared/salvage/memory/processes.ts";
 import { type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 import { ask } from "../shared/terminal.ts";
 

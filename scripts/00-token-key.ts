@@ -7,11 +7,11 @@ import { parseArgs } from "node:util";
 import { writeFile } from "../shared/files/files.ts";
 import { readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
+import { keyCopies, todaysSaPub } from "../shared/old-tokens/key-copies.ts";
+import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-tokens/old-sa-pub.ts";
+import { collectTokens } from "../shared/old-tokens/old-tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { run, say, start, step } from "../shared/run.ts";
-import { keyCopies, todaysSaPub } from "../shared/salvage/key-copies.ts";
-import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/salvage/old-sa-pub.ts";
-import { collectTokens } from "../shared/salvage/old-tokens.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Disk } from "../shared/salvage/disk.ts";
+import { Disk } from "../shared/salvage/disk/disk.ts";
 import { type Files, findsOn, kubernetesFiles, lost, tool, writeAll } from "./lost-disk.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "carve-disk-"));
@@ -133,8 +133,8 @@ async function carveWithBadSectors(from: number, to: number) {
       done(null, { bytesRead, buffer: into });
     };
     mock.module("node:fs", () => ({ ...real, readSync, read }));
-    const { Disk } = await import("${import.meta.dir}/../shared/salvage/disk.ts");
-    const { carve } = await import("${import.meta.dir}/../shared/salvage/carve.ts");
+    const { Disk } = await import("${import.meta.dir}/../shared/salvage/disk/disk.ts");
+    const { carve } = await import("${import.meta.dir}/../shared/salvage/disk/carve.ts");
     using disk = new Disk(${JSON.stringify(image)}, { chunk: 65536 });
     const finds = await Array.fromAsync(carve(disk));
     console.log(JSON.stringify({ unreadable: disk.unreadable, keys: finds.map(({ kind, offset }) => kind + " " + offset) }));`;

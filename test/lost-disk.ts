@@ -11,9 +11,9 @@ import { CERTS, certRow } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { issueClient } from "../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../shared/pki/kubeconfigs.ts";
-import { carve } from "../shared/salvage/carve.ts";
-import { Disk } from "../shared/salvage/disk.ts";
-import type { Find } from "../shared/salvage/finds.ts";
+import { carve } from "../shared/salvage/disk/carve.ts";
+import { Disk } from "../shared/salvage/disk/disk.ts";
+import type { Find } from "../shared/salvage/disk/finds.ts";
 import { testFacts } from "./facts.ts";
 import { manifest } from "./pretend-cluster.ts";
 

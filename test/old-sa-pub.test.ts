@@ -1,10 +1,10 @@
 /** The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are small here, to save time. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { ecKeys } from "../shared/old-tokens/ec-key.ts";
+import { gcd } from "../shared/old-tokens/half-gcd.ts";
+import { readJwt } from "../shared/old-tokens/jwt.ts";
+import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../shared/old-tokens/old-sa-pub.ts";
 import type { KeyPair } from "../shared/pki/keys.ts";
-import { ecKeys } from "../shared/salvage/ec-key.ts";
-import { gcd } from "../shared/salvage/half-gcd.ts";
-import { readJwt } from "../shared/salvage/jwt.ts";
-import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../shared/salvage/old-sa-pub.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "./old-keys.ts";
 
 /** Milliseconds. It takes a second, on a machine that has nothing else to do. */

@@ -3,12 +3,12 @@ import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { setRoot } from "../shared/files/files.ts";
 import { keyKind, publicKeyHash } from "../shared/pki/certificate.ts";
-import { scalarsIn } from "../shared/salvage/ecdsa.ts";
-import { encodedKeysIn } from "../shared/salvage/encoded.ts";
-import { fromLimbs, randomStretches } from "../shared/salvage/limbs.ts";
-import { searchProcess, type Target } from "../shared/salvage/memory.ts";
-import { holders, memoryOf } from "../shared/salvage/processes.ts";
-import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../shared/salvage/rsa.ts";
+import { scalarsIn } from "../shared/salvage/memory/ecdsa.ts";
+import { encodedKeysIn } from "../shared/salvage/memory/encoded.ts";
+import { fromLimbs, randomStretches } from "../shared/salvage/memory/limbs.ts";
+import { searchProcess, type Target } from "../shared/salvage/memory/memory.ts";
+import { holders, memoryOf } from "../shared/salvage/memory/processes.ts";
+import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../shared/salvage/memory/rsa.ts";
 import { bigInt, ecKey, holder, limbs, pretendProcess, rsaKey } from "./memory.ts";
 import { sandbox } from "./sandbox.ts";
 

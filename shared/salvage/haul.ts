@@ -10,7 +10,7 @@ import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/f
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
-import type { Target } from "./memory.ts";
+import type { Target } from "./memory/memory.ts";
 import { generation, keyInPlace, type Wanted } from "./wanted.ts";
 
 /** Keys on their way; 0700, its files 0600. */

@@ -14,7 +14,7 @@ import { CERTS } from "../pki/certs.ts";
 import { examine, examineServiceAccountKey } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { IN_PODS, type Known, type KnownToken } from "./known.ts";
-import type { Target } from "./memory.ts";
+import type { Target } from "./memory/memory.ts";
 
 /** One public key, and who names it. */
 export interface Generation extends Target {

@@ -11,8 +11,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Glob } from "bun";
 import { Fail } from "../../shared/fail.ts";
-import { carve } from "../../shared/salvage/carve.ts";
-import { Disk } from "../../shared/salvage/disk.ts";
+import { carve } from "../../shared/salvage/disk/carve.ts";
+import { Disk } from "../../shared/salvage/disk/disk.ts";
 import { kubernetesFiles } from "../lost-disk.ts";
 
 const MB = 1024 * 1024;

@@ -2,10 +2,10 @@
 /** `npm run bench`: how fast it is, measured on this machine beside what it replaces. A line for each figure, on stdout. */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
+import { readJwt } from "../../shared/old-tokens/jwt.ts";
+import { rsaKey } from "../../shared/old-tokens/rsa-key.ts";
 import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";
-import { readJwt } from "../../shared/salvage/jwt.ts";
-import { rsaKey } from "../../shared/salvage/rsa-key.ts";
 import { testFacts } from "../facts.ts";
 import { newKeyOf, tokenBy } from "../old-keys.ts";
 import { benchCarve, carveLine } from "./bench-carve.ts";

@@ -7,9 +7,9 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { readEtcdData } from "../../shared/etcd/data.ts";
+import { computeKey, tokensOfLastKey } from "../../shared/old-tokens/old-sa-pub.ts";
+import { collectTokens } from "../../shared/old-tokens/old-tokens.ts";
 import { run, waitFor } from "../../shared/run.ts";
-import { computeKey, tokensOfLastKey } from "../../shared/salvage/old-sa-pub.ts";
-import { collectTokens } from "../../shared/salvage/old-tokens.ts";
 import { renewTokens } from "../../shared/workloads/renew-tokens.ts";
 import { newToken, review, type TokenSecret, tokenOf, tokenSecrets } from "../../shared/workloads/sa-tokens.ts";
 import { newKeyOf } from "../old-keys.ts";

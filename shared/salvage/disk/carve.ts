@@ -3,7 +3,7 @@
  * for, and what can be proved is: keys by signing, kubeconfigs by their key and certificate. Writes nothing, and reads the disk once; a second
  * time only where files were found that go on in another place.
  */
-import { Progress } from "../progress.ts";
+import { Progress } from "../../progress.ts";
 import { Carving, WORDS } from "./carving.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";

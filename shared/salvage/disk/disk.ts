@@ -4,7 +4,7 @@
  */
 import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
 import { promisify } from "node:util";
-import { Fail } from "../fail.ts";
+import { Fail } from "../../fail.ts";
 
 /** Bytes read at once; two pieces are in memory. Smaller ones cost more calls, larger ones leave the processor's cache. */
 const CHUNK = 4 * 1024 * 1024;

@@ -5,8 +5,8 @@
  * the same few megabytes here.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
-import { Fail } from "../fail.ts";
-import { hostPath } from "../files/files.ts";
+import { Fail } from "../../fail.ts";
+import { hostPath } from "../../files/files.ts";
 
 export interface Process {
   pid: number;

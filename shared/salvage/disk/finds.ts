@@ -1,6 +1,6 @@
 /** What can be found in free blocks. */
-import type { CertInfo } from "../pki/certificate.ts";
-import type { Manifest } from "../static-pods/manifests.ts";
+import type { CertInfo } from "../../pki/certificate.ts";
+import type { Manifest } from "../../static-pods/manifests.ts";
 
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {

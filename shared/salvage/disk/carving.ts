@@ -1,6 +1,6 @@
 /** What a word that was met on a disk belongs to: the work of carve.ts, which says what it is for. */
 import { createPublicKey } from "node:crypto";
-import { certInfo } from "../pki/certificate.ts";
+import { certInfo } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
 import type { Find, PemFind } from "./finds.ts";
 import { joinPems, joinYaml, tailAt, type YamlHead } from "./join.ts";

@@ -1,8 +1,8 @@
 /** Which device a folder lies on, and whether there is any hope of finding there what was deleted. */
 import { dirname } from "node:path";
 import { $ } from "zx";
-import { Fail } from "../fail.ts";
-import { exists, hostPath } from "../files/files.ts";
+import { Fail } from "../../fail.ts";
+import { exists, hostPath } from "../../files/files.ts";
 
 export interface Device {
   /** `/dev/vda1`, to be read with `Disk`. */

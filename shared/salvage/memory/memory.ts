@@ -3,7 +3,7 @@
  * own, etcd its own. Every key is proved by its public half, so nothing else of what is seen there is ever kept.
  */
 import type { KeyObject } from "node:crypto";
-import { publicKeyHash } from "../pki/certificate.ts";
+import { publicKeyHash } from "../../pki/certificate.ts";
 import { type Curve, scalarsIn } from "./ecdsa.ts";
 import { encodedKeysIn } from "./encoded.ts";
 import { memoryOf, type Process } from "./processes.ts";
