@@ -117,8 +117,9 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
     issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
-  // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only.
-  const restart = !watched || credentials;
+  // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that
+  // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
+  const restart = !watched || credentials || (issued.length > 0 && !restored);
   if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
   return restored || restart || stale.length > 0 ? began : undefined;
 }

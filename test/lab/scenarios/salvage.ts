@@ -42,13 +42,15 @@ async function lose(scene: Scene, path: string) {
 async function compareOutage(scene: Scene) {
   const samples = () => masterSamples(scene)[0]!;
   const outage = secondsAway(away(samples(), "api", scene.zero));
+  const master = scene.lab.masters[0]!;
   const since = Date.now();
   const apiAway = () => away(samples(), "api", since).at(-1);
   const wait = { seconds: 120, hint: "crictl ps -a --name kube-apiserver" };
   const [folder, name] = ["/etc/kubernetes/manifests", "kube-apiserver.yaml"];
-  await type(scene, scene.lab.masters[0]!, `mv ${folder}/${name} /root/`);
-  await waitFor("the API server to be gone", () => apiAway() !== undefined, wait);
-  await type(scene, scene.lab.masters[0]!, `mv /root/${name} ${folder}/`);
+  await type(scene, master, `mv ${folder}/${name} /root/`);
+  const ended = async () => apiAway() && !(await master.run(["crictl", "ps", "-q", "--name", "kube-apiserver"])).stdout.trim();
+  await waitFor("the API server to be gone", ended, wait);
+  await type(scene, master, `mv /root/${name} ${folder}/`);
   await waitFor("the API server to be back", () => apiAway()?.to !== null, wait);
   const restart = secondsAway(away(samples(), "api", since));
   const detail = `away ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;
