@@ -12,9 +12,13 @@ import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { keyMatches, privateKeyOf } from "../shared/pki/certificate.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { mode, run, say, start, step } from "../shared/run.ts";
+import { deviceOf } from "../shared/salvage/disk/device.ts";
+import type { Find } from "../shared/salvage/disk/finds.ts";
+import { searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
 import { leaderIn, readKnown } from "../shared/salvage/known.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "../shared/salvage/kubeadm-certs.ts";
+import { chooseConfig, type LostConfig, lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { searchProcess } from "../shared/salvage/memory/memory.ts";
 import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
 import { holders } from "../shared/salvage/memory/processes.ts";
@@ -22,16 +26,22 @@ import { type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 import { ask } from "../shared/terminal.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/00-salvage.ts [memory | secret] [--certificate-key-file FILE] [--move-aside] [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--certificate-key-file FILE] [--move-aside]
+                                 [--dry-run] [--etcd-data DIR]
 
-Looks for this master's lost keys and puts them back, all that were found at once. Without a word: in every place, the cheapest first.
+Looks for this master's lost keys and puts them back, all that were found at once. Without a word: in every place, the cheapest first, and on the
+disk only if ca.key or sa.key, or a file that only a copy can bring back, is still missing then.
 
 memory:  the controller-manager that leads still has ca.key and sa.key, an API server sa.key, as long as they run. Stop the kubelet first
          (systemctl stop kubelet), restart nothing. Reading does not disturb them.
 secret:  the Secret kubeadm-certs, which kubeadm init --upload-certs leaves in etcd for two hours. It opens with the certificate key that was
          printed then: from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or asked for on the terminal.
+disk:    deleted files lie in free blocks until they are overwritten: write nothing to that disk before. Reads it once, at its own speed. Brings
+         back configuration files of the API server as well (encryption, audit), and lays manifests and kubeconfigs into the rescue folder.
 
 Options:
+    --device DEVICE, --image FILE
+                                 What to read instead of the device that /etc/kubernetes lies on.
     --certificate-key-file FILE  A file that only you can read, with the certificate key.
     --move-aside                 Other keys that are here, sound or not, go to the rescue folder, and those that the cluster uses take their place.
     --etcd-data DIR              etcd's data directory (default: /var/lib/etcd).
@@ -42,6 +52,8 @@ Exit codes: 0 the cluster's CA and its service-account key are here, 1 stopped (
 `;
 
 const OPTIONS = {
+  device: { type: "string" },
+  image: { type: "string" },
   "certificate-key-file": { type: "string" },
   "move-aside": { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
@@ -58,10 +70,14 @@ interface Job {
   only: string | undefined;
   here: Here;
   haul: Haul;
+  /** Files that the API server's flags name. */
+  configs: LostConfig[];
+  /** What the disk brought. */
+  finds: Find[];
 }
 
 /** Where keys are looked for, the cheapest place first. */
-const PLACES = ["memory", "secret"] as const;
+const PLACES = ["memory", "secret", "disk"] as const;
 
 async function main() {
   const { values, positionals } = parse();
@@ -78,8 +94,9 @@ async function main() {
   const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
     memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job)),
     secret: () => step("0.4 Open the Secret kubeadm-certs", () => openSecret(job)),
+    disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
-  for (const place of places) if (job.haul.missing().length > 0) await search[place]();
+  for (const place of places) if (isLost(job, place)) await search[place]();
   for (const signal of SIGNALS) process.off(signal, stopped);
   await step("0.6 Put what was found into its place", () => putBack(job));
   next(job.haul);
@@ -92,7 +109,8 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
       hint: "run it on each master, before anything there is restarted; workers have none of these keys",
     });
-  const known = readKnown({ data, node: await thisNode(), certificatesDir });
+  const node = await thisNode();
+  const known = readKnown({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of known.unread) say(`not read: ${line}`);
   const haul = new Haul(wantedKeys(known, { certificatesDir, others: values["move-aside"] }));
@@ -103,7 +121,22 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     for (const generation of earlier) say(`  or an earlier one, ${generation}`);
   }
   haul.takeWhatIsHere(certificatesDir);
-  return { values, only, here, haul };
+  const configs = data && node ? lostConfigs(data, node.name) : [];
+  for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
+  return { values, only, here, haul, configs, finds: [] };
+}
+
+/** Whether something is missing that this place may have. A disk is long: without being asked for, only for what cannot be made new or stood in for. */
+function isLost({ haul, configs, only }: Job, place: (typeof PLACES)[number]): boolean {
+  if (place !== "disk") return haul.missing().length > 0;
+  return only === "disk"
+    ? haul.missing().length + configs.length > 0
+    : haul.missing().some(isDear) || configs.some(({ flag }) => flag !== "--audit-policy-file");
+}
+
+/** The others are made new without anybody outside the masters noticing. */
+function isDear({ name }: Wanted): boolean {
+  return name === "ca" || name === "sa";
 }
 
 /** The node, as far as it tells: a kubelet's folder that is gone is no reason not to search. */
@@ -166,13 +199,31 @@ function certificateKeyOf({ "certificate-key-file": file }: Values, mayAsk: bool
   });
 }
 
+/** Where nobody asked for the disk by its word, one that cannot be read is no reason to give up what was found elsewhere. */
+async function searchFreeBlocks(job: Job) {
+  try {
+    job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
+  } catch (err) {
+    if (!(err instanceof Fail) || job.only === "disk") throw err;
+    say(`not searched: ${err.message}`);
+  }
+}
+
+async function ownDevice(): Promise<string> {
+  const { path, warnings } = await deviceOf("/etc/kubernetes");
+  for (const warning of warnings) say(`warning: ${warning}`);
+  return path;
+}
+
 /** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */
-function putBack({ haul, here, values }: Job) {
+function putBack(job: Job) {
+  const { haul, here, values, finds } = job;
   const files = haul.files();
   const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
-  if (keys.length === 0) return say("nothing was found");
   const ca = files.get("ca.crt");
-  const more = ca ? mountedKubeconfigs(holders(), Buffer.from(ca).toString("utf8")) : [];
+  const mounted = ca ? mountedKubeconfigs(holders(), Buffer.from(ca).toString("utf8")) : [];
+  const more = [...mounted, ...chosenConfigs(job), ...texts(finds, `${here.asideDir}/found-on-disk`)];
+  if (keys.length + more.length === 0) return say("nothing was found");
   placeKeys(keys, files, here, {
     moveAside: values["move-aside"],
     source: "the salvage",
@@ -181,10 +232,21 @@ function putBack({ haul, here, values }: Job) {
   if (!mode.dryRun) dropStash();
 }
 
+/** Of each lost configuration file the one that is proved, or the only one. */
+function chosenConfigs({ configs, finds, here }: Job) {
+  if (finds.length === 0 || !here.data) return [];
+  return configs.flatMap((lost) => {
+    const choice = chooseConfig(lost, finds, here.data!);
+    if ("text" in choice) return [{ path: lost.path, content: choice.text, from: `out of free blocks: ${choice.proof}` }];
+    say(`${lost.path}: ${choice.why}`);
+    return [];
+  });
+}
+
 /** What is still lost, and the command for that. */
 function next(haul: Haul) {
   const lost = haul.missing().filter(({ shared }) => shared);
-  const dear = lost.filter(({ name }) => name === "ca" || name === "sa");
+  const dear = lost.filter(isDear);
   if (dear.length > 0) {
     process.exitCode = 2;
     const elsewhere =

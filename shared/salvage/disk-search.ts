@@ -33,6 +33,16 @@ function learnAuthority(name: string, finds: readonly Find[], haul: Haul) {
   if (generations.size === 1) haul.learn(name, pairs[0]!.pem, "the certificate beside it");
 }
 
+/** Manifests, kubeconfigs and configurations as files for a person to look through: nothing is put to use that is not proved. */
+export function texts(finds: readonly Find[], folder: string): { path: string; content: string; from: string }[] {
+  return finds.flatMap((find) => {
+    if (find.kind !== "manifest" && find.kind !== "kubeconfig" && find.kind !== "config") return [];
+    const name = find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
+    const path = `${folder}/${find.kind}-${name.replaceAll(/[^\w.-]+/g, "-")}-${find.offset.toString(16)}.yaml`;
+    return [{ path, content: find.text, from: "as it lay on the disk" }];
+  });
+}
+
 /** "11 private keys, 9 certificates, 4 manifests": of what kind, and how many. */
 function counted(finds: readonly Find[]): string {
   const counts = new Map<string, number>();
