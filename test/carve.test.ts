@@ -1,6 +1,6 @@
 /** Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a disk would have them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { Disk } from "../shared/salvage/disk.ts";
 import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../shared/salvage/finds.ts";
 import { search } from "../shared/salvage/needles.ts";
 import { testFacts } from "./facts.ts";
-import { deletedImage, type Files, findsOn, HAS_EXT4_TOOLS, kubernetesFiles, layOut, lost, MANIFESTS } from "./lost-disk.ts";
+import { deletedImage, type Files, findsOn, HAS_EXT4_TOOLS, kubernetesFiles, layOut, lost, MANIFESTS, noise } from "./lost-disk.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "carve-"));
 const image = join(dir, "disk.img");
@@ -32,8 +32,8 @@ async function findsIn(pieces: [offset: number, content: string | Buffer][], opt
   return await findsOn(image, options);
 }
 
-function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024): Buffer {
-  const disk = randomBytes(size);
+function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024, seed = 1): Buffer {
+  const disk = noise(size, seed);
   for (const [offset, content] of pieces) {
     const bytes = Buffer.from(content);
     disk.fill(0, offset, Math.ceil((offset + bytes.length) / 1024) * 1024);
@@ -65,6 +65,15 @@ describe("all of a deleted /etc/kubernetes comes back, and the image stays as it
   }
 });
 
+test("whatever lies around them", async () => {
+  const some = Object.fromEntries(Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)));
+  const more = { ...some, "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n" };
+  for (let seed = 1; seed <= 150; seed++) {
+    writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
+    expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
+  }
+}, 60_000);
+
 test("wherever the disk is cut into chunks, the same is found", async () => {
   const key = files["pki/ca.key"]!;
   const disk = diskOf([[1024, key], [4096, files["admin.conf"]!], [10_240, files["manifests/etcd.yaml"]!]], 16 * 1024); // biome-ignore format: a disk
@@ -91,7 +100,7 @@ test("a word is met once, whatever border falls into it", async () => {
 });
 
 test("bytes anywhere are the disk's, whether they are in memory or not", async () => {
-  const disk = randomBytes(5000);
+  const disk = noise(5000);
   writeFileSync(image, disk);
   using source = new Disk(image, { chunk: 1000 });
   for await (const _ of source.parts(10))
@@ -212,7 +221,7 @@ describe("what is damaged is told, and never given as whole", () => {
     const disk = layOut(files, 1024);
     writeFileSync(image, disk);
     const keys = (await findsOn(image)).filter(({ kind }) => kind === "private key");
-    for (const { offset } of keys) randomBytes(512).copy(disk, offset + 1024);
+    for (const { offset } of keys) noise(512, offset).copy(disk, offset + 1024);
     writeFileSync(image, disk);
     const after = await findsOn(image);
     expect(count(after, "private key")).toBe(0);
