@@ -238,7 +238,7 @@ describe("a file in two pieces is put together, wherever it is cut and whichever
         const content = files[name]!;
         for (let border = 1024; border < content.length; border += 1024) {
           const head = content.slice(0, border);
-          const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!]]); // biome-ignore format: places
+          const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!], [49_152, files["pki/etcd/ca.crt"]!]]); // biome-ignore format: places
           const found = finds.find((find) => "joined" in find && (find as ManifestFind).complete !== false);
           const text = found && ("pem" in found ? found.pem : (found as KubeconfigFind).text);
           expect([name, border, text === content]).toEqual([name, border, true]);
@@ -247,6 +247,27 @@ describe("a file in two pieces is put together, wherever it is cut and whichever
         }
       }
     }, 60_000);
+
+  test("all of pki/, its blocks scattered over a disk that is full of other files", async () => {
+    const ofPki = Object.fromEntries(Object.entries(files).filter(([name]) => name.startsWith("pki/")));
+    const blocks = Object.values(ofPki).flatMap((text) =>
+      Array.from({ length: Math.ceil(text.length / 1024) }, (_, i) => text.slice(i * 1024, (i + 1) * 1024)),
+    );
+    const count = 1024;
+    const disk = Buffer.alloc(count * 1024, "text of a log that was here before\n");
+    // 389 and 1024 have no common factor: each block has a place of its own
+    for (const [i, block] of blocks.entries())
+      disk.fill(0, ((i * 389) % count) * 1024, ((i * 389) % count) * 1024 + 1024).write(block, ((i * 389) % count) * 1024);
+    writeFileSync(image, disk);
+    const finds = await findsOn(image);
+    expect(lost(ofPki, finds)).toEqual([]);
+    expect(finds.filter((find) => "joined" in find).length).toBeGreaterThan(20);
+    expect(finds.filter(({ kind }) => kind === "certificate").length).toBe(
+      Object.keys(ofPki).filter((name) => name.endsWith(".crt")).length,
+    );
+    expect(finds.filter(({ kind }) => kind === "private key").length).toBe(11);
+    expect(finds.filter(({ kind }) => kind === "cut")).toEqual([]);
+  });
 
   test("the pieces of two keys are not mixed up", async () => {
     const [one, two] = [files["pki/ca.key"]!, files["pki/sa.key"]!];
