@@ -1,6 +1,6 @@
 /** Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a disk would have them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
+import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { Disk } from "../shared/salvage/disk/disk.ts";
 import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../shared/salvage/disk/finds.ts";
 import { search } from "../shared/salvage/disk/needles.ts";
 import { testFacts } from "./facts.ts";
-import { deletedImage, type Files, findsOn, HAS_EXT4_TOOLS, kubernetesFiles, layOut, lost, MANIFESTS } from "./lost-disk.ts";
+import { deletedImage, type Files, findsOn, HAS_EXT4_TOOLS, kubernetesFiles, layOut, lost, MANIFESTS, noise } from "./lost-disk.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "carve-"));
 const image = join(dir, "disk.img");
@@ -32,8 +32,8 @@ async function findsIn(pieces: [offset: number, content: string | Buffer][], opt
   return await findsOn(image, options);
 }
 
-function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024): Buffer {
-  const disk = randomBytes(size);
+function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024, seed = 1): Buffer {
+  const disk = noise(size, seed);
   for (const [offset, content] of pieces) {
     const bytes = Buffer.from(content);
     disk.fill(0, offset, Math.ceil((offset + bytes.length) / 1024) * 1024);
@@ -65,6 +65,15 @@ describe("all of a deleted /etc/kubernetes comes back, and the image stays as it
   }
 });
 
+test("whatever lies around them", async () => {
+  const some = Object.fromEntries(Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)));
+  const more = { ...some, "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n" };
+  for (let seed = 1; seed <= 150; seed++) {
+    writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
+    expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
+  }
+}, 60_000);
+
 test("wherever the disk is cut into chunks, the same is found", async () => {
   const key = files["pki/ca.key"]!;
   const disk = diskOf([[1024, key], [4096, files["admin.conf"]!], [10_240, files["manifests/etcd.yaml"]!]], 16 * 1024); // biome-ignore format: a disk
@@ -91,7 +100,7 @@ test("a word is met once, whatever border falls into it", async () => {
 });
 
 test("bytes anywhere are the disk's, whether they are in memory or not", async () => {
-  const disk = randomBytes(5000);
+  const disk = noise(5000);
   writeFileSync(image, disk);
   using source = new Disk(image, { chunk: 1000 });
   for await (const _ of source.parts(10))
@@ -212,7 +221,7 @@ describe("what is damaged is told, and never given as whole", () => {
     const disk = layOut(files, 1024);
     writeFileSync(image, disk);
     const keys = (await findsOn(image)).filter(({ kind }) => kind === "private key");
-    for (const { offset } of keys) randomBytes(512).copy(disk, offset + 1024);
+    for (const { offset } of keys) noise(512, offset).copy(disk, offset + 1024);
     writeFileSync(image, disk);
     const after = await findsOn(image);
     expect(count(after, "private key")).toBe(0);
@@ -229,7 +238,7 @@ describe("a file in two pieces is put together, wherever it is cut and whichever
         const content = files[name]!;
         for (let border = 1024; border < content.length; border += 1024) {
           const head = content.slice(0, border);
-          const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!]]); // biome-ignore format: places
+          const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!], [49_152, files["pki/etcd/ca.crt"]!]]); // biome-ignore format: places
           const found = finds.find((find) => "joined" in find && (find as ManifestFind).complete !== false);
           const text = found && ("pem" in found ? found.pem : (found as KubeconfigFind).text);
           expect([name, border, text === content]).toEqual([name, border, true]);
@@ -238,6 +247,27 @@ describe("a file in two pieces is put together, wherever it is cut and whichever
         }
       }
     }, 60_000);
+
+  test("all of pki/, its blocks scattered over a disk that is full of other files", async () => {
+    const ofPki = Object.fromEntries(Object.entries(files).filter(([name]) => name.startsWith("pki/")));
+    const blocks = Object.values(ofPki).flatMap((text) =>
+      Array.from({ length: Math.ceil(text.length / 1024) }, (_, i) => text.slice(i * 1024, (i + 1) * 1024)),
+    );
+    const count = 1024;
+    const disk = Buffer.alloc(count * 1024, "text of a log that was here before\n");
+    // 389 and 1024 have no common factor: each block has a place of its own
+    for (const [i, block] of blocks.entries())
+      disk.fill(0, ((i * 389) % count) * 1024, ((i * 389) % count) * 1024 + 1024).write(block, ((i * 389) % count) * 1024);
+    writeFileSync(image, disk);
+    const finds = await findsOn(image);
+    expect(lost(ofPki, finds)).toEqual([]);
+    expect(finds.filter((find) => "joined" in find).length).toBeGreaterThan(20);
+    expect(finds.filter(({ kind }) => kind === "certificate").length).toBe(
+      Object.keys(ofPki).filter((name) => name.endsWith(".crt")).length,
+    );
+    expect(finds.filter(({ kind }) => kind === "private key").length).toBe(11);
+    expect(finds.filter(({ kind }) => kind === "cut")).toEqual([]);
+  });
 
   test("the pieces of two keys are not mixed up", async () => {
     const [one, two] = [files["pki/ca.key"]!, files["pki/sa.key"]!];

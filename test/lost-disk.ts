@@ -1,6 +1,5 @@
 /** Images of a master's disk from which /etc/kubernetes was deleted. Made with e2fsprogs' own tools: no mount, no root. */
 import { spyOn } from "bun:test";
-import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -82,13 +81,25 @@ export function writeAll(dir: string, files: Record<string, string | Uint8Array>
 /** Whether `deletedImage` has its tools here. */
 export const HAS_EXT4_TOOLS = ["mkfs.ext4", "debugfs"].every((name) => Bun.which(name) ?? existsSync(`/usr/sbin/${name}`));
 
+/** What looks like nothing, and is the same every time: xorshift32 by George Marsaglia. */
+export function noise(size: number, seed = 1): Buffer {
+  const words = new Int32Array(Math.ceil(size / 4));
+  for (let i = 0, x = seed | 1; i < words.length; i++) {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    words[i] = x;
+  }
+  return Buffer.from(words.buffer, 0, size);
+}
+
 /** Bytes as a disk has them: noise, and these files one after the other, each in blocks of its own. */
-export function layOut(files: Record<string, string>, block: number): Buffer {
-  const pieces = Object.values(files).flatMap((content) => {
+export function layOut(files: Record<string, string>, block: number, seed = 1): Buffer {
+  const pieces = Object.values(files).flatMap((content, i) => {
     const bytes = Buffer.from(content);
-    return [bytes, Buffer.alloc((block - (bytes.length % block)) % block), randomBytes(block)];
+    return [bytes, Buffer.alloc((block - (bytes.length % block)) % block), noise(block, seed + i)];
   });
-  return Buffer.concat([randomBytes(block), ...pieces]);
+  return Buffer.concat([noise(block, seed), ...pieces]);
 }
 
 /** An ext4 image that held these files, in the order of their names, and holds them no more. */

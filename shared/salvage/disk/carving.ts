@@ -1,22 +1,8 @@
 /** What a word that was met on a disk belongs to: the work of carve.ts, which says what it is for. */
-import { createPublicKey } from "node:crypto";
-import { certInfo } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
-import type { Find, PemFind } from "./finds.ts";
-import { joinPems, joinYaml, tailAt, type YamlHead } from "./join.ts";
-import {
-  BEGIN,
-  BLOCK,
-  type CutPem,
-  END,
-  LABELS,
-  LONGEST,
-  orUndefined,
-  type PemBlock,
-  pemAt,
-  provenKey,
-  publicKeyHash,
-} from "./pem-block.ts";
+import { type Find, type PemFind, pemFind } from "./finds.ts";
+import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./join.ts";
+import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
 import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
 
@@ -40,6 +26,8 @@ export class Carving {
   #yamlEnd = 0;
   #tailEnd = 0;
   readonly #pemHeads: PemHead[] = [];
+  /** Certificates of authorities that were found whole. */
+  readonly #authorities: string[] = [];
   /** END lines without their beginning: label, and offset within a block → where they lie. */
   readonly #ends = new Map<string, number[]>();
   #yamlHeads: YamlHead[] = [];
@@ -58,12 +46,17 @@ export class Carving {
 
   /** Keys and certificates in two pieces: the first tells where in its block the END line of the second must lie. */
   *joinedPems(): Generator<Find> {
-    for (const head of this.#pemHeads) {
+    const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      const joined = joinPems(this.#disk, head, ends).map(({ block, joined }) => this.#fromPem(block, { offset: head.offset, joined }));
-      yield* joined.filter((find) => find !== undefined && find !== "known");
-      if (joined.every((find) => find === undefined)) this.#noteCut(head.label, head.offset);
-    }
+      const all = joinPems(this.#disk, head, ends);
+      return all.flatMap(({ block, joined }) => {
+        const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
+        return find ? [{ head, find }] : [];
+      });
+    });
+    const proved = provedJoins(joined, this.#authorities);
+    for (const { find } of proved) if (this.#isNew(find.pem)) yield this.#counted(find);
+    for (const head of this.#pemHeads) if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
   /** Whether a second look at the disk could complete a file. */
@@ -147,17 +140,21 @@ export class Carving {
   }
 
   /** The find, "known" where its content was met before, undefined where it is not what it says. */
-  #fromPem({ label, pem }: PemBlock, place: { offset: number; joined?: number }): PemFind | "known" | undefined {
+  #fromPem({ label, pem }: PemBlock, place: { offset: number }): PemFind | "known" | undefined {
     if (!this.#isNew(pem)) return "known";
     const find = pemFind(label, pem, place);
-    if (find) this.found++;
+    if (find?.kind === "certificate" && find.info.isCa) this.#authorities.push(pem);
+    return find && this.#counted(find);
+  }
+
+  #counted<T extends Find>(find: T): T {
+    this.found++;
     return find;
   }
 
   *#fromYaml(text: string, judgement: Judgement, place: { offset: number; joined?: number }): Generator<Find> {
     if (!judgement || judgement === "cut" || !this.#isNew(`${isComplete(judgement)} ${text}`)) return;
-    this.found++;
-    yield { ...judgement, text, ...place };
+    yield this.#counted({ ...judgement, text, ...place });
   }
 
   #noteCut(what: string, offset: number) {
@@ -170,16 +167,6 @@ export class Carving {
     seen.add(hash);
     return true;
   }
-}
-
-function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
-  const kind = LABELS[label]!;
-  if (kind === "certificate") {
-    const info = orUndefined(() => certInfo(pem));
-    return info && { kind, pem, info, ...place };
-  }
-  const key = kind === "private key" ? provenKey(pem)?.publicKey : orUndefined(() => createPublicKey(pem));
-  return key && { kind, pem, publicKeyHash: publicKeyHash(key), ...place };
 }
 
 /** A look that throws out most of what is met in programs and their sources. */

@@ -1,6 +1,8 @@
 /** What can be found in free blocks. */
-import type { CertInfo } from "../../pki/certificate.ts";
+import { createPublicKey } from "node:crypto";
+import { type CertInfo, certInfo } from "../../pki/certificate.ts";
 import type { Manifest } from "../../static-pods/manifests.ts";
+import { LABELS, orUndefined, provenKey, publicKeyHash } from "./pem-block.ts";
 
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {
@@ -68,3 +70,14 @@ export interface CutFind extends Place {
 export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | KubeconfigFind | ManifestFind | ConfigFind | CutFind;
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;
+
+/** What a whole block of PEM is; undefined where it is not what it says. */
+export function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
+  const kind = LABELS[label]!;
+  if (kind === "certificate") {
+    const info = orUndefined(() => certInfo(pem));
+    return info && { kind, pem, info, ...place };
+  }
+  const key = kind === "private key" ? provenKey(pem)?.publicKey : orUndefined(() => createPublicKey(pem));
+  return key && { kind, pem, publicKeyHash: publicKeyHash(key), ...place };
+}

@@ -2,8 +2,10 @@
  * Files in two pieces: the first was found where it begins, and the second is looked for among all that could be one. Only what proves
  * itself afterwards counts; a manifest has no proof but its form, so a joined one is marked as such.
  */
+import { signedBy } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
-import { BLOCK, type CutPem, type PemBlock, wholePem } from "./pem-block.ts";
+import type { PemFind } from "./finds.ts";
+import { BLOCK, type CutPem, orUndefined, type PemBlock, wholePem } from "./pem-block.ts";
 import { embeddedIsWhole, type Judgement, judge } from "./yaml-document.ts";
 
 /** The beginning of a YAML file that is cut somewhere at a border of a block. */
@@ -38,6 +40,21 @@ export function joinPems(disk: Disk, head: CutPem & { offset: number }, ends: re
     const block = wholePem(first.slice(0, border - head.offset) + second, head.label, head.reach);
     return block ? [{ block, joined }] : [];
   });
+}
+
+/**
+ * Of blocks that were joined, those that are proved. A key proves itself; of a certificate the halves of two would be read as one, so it has to
+ * be signed by itself or by an authority that was found. Nobody needs a public key that badly.
+ */
+export function provedJoins<T extends { find: PemFind }>(joined: readonly T[], authorities: readonly string[]): T[] {
+  const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;
+  const roots = joined.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
+  const isProved = { "private key": () => true, "public key": () => false, certificate: isSigned };
+  return joined.filter(({ find }) => isProved[find.kind](find));
+
+  function isSigned({ pem }: PemFind): boolean {
+    return [...authorities, ...roots].some((ca) => isSignedBy(pem, ca));
+  }
 }
 
 /** The piece in which one of TAIL_NEEDLES was met; undefined where it is not a file's last. */

@@ -47,24 +47,27 @@ function startOf(bytes: Buffer, at: number, offset: number): number | undefined 
 
 /** Of the lines up to `at` that are all of this kind, the first in which a file may begin. */
 function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
-  const isOne = (from: number, to: number) => kind.test(bytes.toString("utf8", from, to - 1));
-  let begin = mayBegin(bytes, at, offset) ? at : undefined;
+  const isOne = (from: number, to: number) =>
+    strangeByte(bytes, from, to - 1) === to - 1 && kind.test(bytes.toString("utf8", from, to - 1));
+  const isZero = (place: number) => place > 0 && bytes[place - 1] === 0;
+  let begin = mayBegin(bytes, at, offset) || isZero(at) ? at : undefined;
   for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
     const from = start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
     // another file's text may fill the block before: then this one's first line begins at the border
     const border = Math.floor((offset + start - 1) / BLOCK) * BLOCK - offset;
-    const line = [from, border].find((place) => place >= from && isOne(place, start));
-    if (line === undefined) break;
-    start = line;
+    if (border > from && isOne(border, start)) begin = border;
+    if (!isOne(from, start)) break;
+    start = from;
     if (mayBegin(bytes, start, offset)) begin = start;
+    else if (isZero(start)) begin ??= start;
   }
   return begin;
 }
 
-/** A file begins at a block's border, after zeros, or as a further document of another. */
+/** A file begins at a block's border, after its mark, or as a further document of another. After zeros it may, where nothing else tells. */
 function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
   const isFurther = bytes.toString("latin1", start, start + 3) === "---";
-  return start === 0 || bytes[start - 1] === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
+  return start === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
 }
 
 /** UTF-8's byte order mark, before the first line. */
