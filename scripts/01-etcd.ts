@@ -19,7 +19,7 @@ import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pk
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { caIsNew, manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
@@ -59,7 +59,7 @@ async function main() {
   const newCas = values["new-cas"] ? "all" : values["new-internal-cas"] ? "internal" : undefined;
 
   const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], newCas));
-  const healthy = await isRight(master);
+  const healthy = (await isRight(master)) && !needsCopy(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
   await step(
@@ -146,6 +146,13 @@ async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
     say(`etcd does not serve yet: ${(err as Error).message}`);
     return false;
   }
+}
+
+/** Somebody has begun with a new CA already: what the cluster was is in etcd's data only, and will not be there for long. */
+function needsCopy(master: Master): boolean {
+  if (!caIsNew(master) || exists(rescuedEtcd(master.rescue))) return false;
+  say("the CA on disk is not the one that etcd's data names, and there is no copy from before: etcd is stopped for it");
+  return true;
 }
 
 async function stopOldControlPlane({ node }: Master, healthy: boolean) {

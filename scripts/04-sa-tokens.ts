@@ -17,6 +17,7 @@ import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
 import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
+import { caIsNew } from "../shared/static-pods/static-pods.ts";
 import { leftForPeople } from "../shared/workloads/left-for-people.ts";
 import { retireOldSaKey, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
@@ -168,11 +169,9 @@ async function renew(scene: Scene) {
 
 async function findStale(scene: Scene) {
   const { master, api, trust } = scene;
-  const since = trustSince(master);
-  if (!since) return say("the cluster CA is the old one: no pod has to restart");
-  scene.groups = await staleGroups(api, trust.caPem, since);
+  scene.groups = await staleGroups(api, trust.caPem, trustSince(master));
   const owners = scene.groups.flatMap((group) => group.owners);
-  if (owners.length === 0) return say("none");
+  if (owners.length === 0) return say(caIsNew(master) ? "none" : "none: the cluster CA is the old one, no pod has to restart");
   for (const { name, owners } of scene.groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report").map(label);
     if (restarts.length > 0) say(`${name}: ${restarts.join(", ")}`);

@@ -3,9 +3,12 @@
  * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
  */
 
+import { readCluster } from "./cluster.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
+import { Fail } from "./fail.ts";
 import { exists, hostPath, list, readText } from "./files/files.ts";
-import { madeAt } from "./pki/certificate.ts";
+import { certInfo, madeAt } from "./pki/certificate.ts";
+import { attempt } from "./pki/verdicts.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -25,15 +28,24 @@ export interface Repair {
 
 /**
  * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
- * issued after the folder was made, or if etcd has not written since. Otherwise a new repair begins, from the data directory.
+ * issued after the folder was made, or if etcd has not written since, or if the folder was made when the CA on disk was there already and
+ * its data names another one: somebody had begun before us. Otherwise a new repair begins, from the data directory.
  * Reads only. Errors: as `readEtcdData`.
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescues().find((candidate) => exists(rescuedEtcd(candidate)));
   if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) return fromRescue(rescue);
+  if (rescue && takesUpAnothers(rescue)) return fromRescue(rescue);
   const data = readEtcdData(hostPath(dataDir));
   if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
   return { rescue: newRescue(), data, dataFrom: dataDir };
+}
+
+function takesUpAnothers(rescue: Rescue): boolean {
+  const ca = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  if (ca instanceof Fail || rescue.made < madeAt(ca.pem)) return false;
+  const known = attempt(() => certInfo(readCluster(fromRescue(rescue).data).oldCaPem));
+  return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
 }
 
 /** The name of a new rescue folder; it is made when something is put into it. */

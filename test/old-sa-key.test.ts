@@ -1,6 +1,6 @@
 /** What the old key of tokens changes for part 4: since when a pod must run, and what the API publishes. */
 import { expect, test } from "bun:test";
-import { cpSync, utimesSync } from "node:fs";
+import { cpSync, readFileSync, utimesSync } from "node:fs";
 import { KubeApi } from "../shared/api/kube-api.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../shared/pki/certificate.ts";
@@ -18,9 +18,10 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
   const { root } = await healthyMaster();
   using box = sandbox();
   cpSync(root + PKI, box.dir + PKI, { recursive: true });
-  const saMade = new Date("2026-06-01T00:00:00Z");
+  const caMade = madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8"));
+  const saMade = new Date(caMade.getTime() + 3_600_000);
   utimesSync(`${box.dir}${PKI}/sa.pub`, saMade, saMade);
-  expect(trustSince(master)).toBeUndefined();
+  expect(trustSince(master)).toEqual(caMade);
   writeFile(`${PKI}/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
   expect(trustSince(master)).toEqual(saMade);
 

@@ -10,6 +10,7 @@ import { pretendApi } from "./pretend-api.ts";
 const CA = new TextDecoder().decode((await sharedFiles(new Date("2026-06-01T00:00:00Z"))).get("ca.crt"));
 const PUBLISHED = "2026-06-01T00:01:00Z";
 const [BEFORE, AFTER] = ["2026-05-31T23:00:00Z", "2026-06-01T00:05:00Z"];
+const AT_ONCE = "2026-06-01T00:00:59Z";
 const TOKEN = {
   name: "kube-api-access",
   projected: { sources: [{ serviceAccountToken: {} }, { configMap: { name: "kube-root-ca.crt" } }] },
@@ -144,4 +145,14 @@ test("only pods that run, started before they could see the new CA, and mount it
       (name) => `all others: ${name}, a bare pod: nothing would bring it back`,
     ),
   );
+});
+
+test("a CA that has been the same since its namespace was made was never anything else to a pod", async () => {
+  const same = { metadata: { ...data, creationTimestamp: PUBLISHED }, data: { "ca.crt": CA } };
+  expect(
+    await groups({
+      "/api/v1/namespaces/a/configmaps/kube-root-ca.crt": same,
+      [`${pods("a")}/first`]: pod({ created: AT_ONCE, started: AT_ONCE }),
+    }),
+  ).toEqual([]);
 });

@@ -4,6 +4,7 @@
  */
 
 import { Fail } from "../fail.ts";
+import { copyAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -43,6 +44,8 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
 
 const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
 
+const FROM_MIRROR_POD = "from its mirror pod in etcd";
+
 export interface Restored {
   name: string;
   /** Where it comes from, for the operator. */
@@ -58,7 +61,7 @@ export function manifestsFor(master: Master, names?: readonly string[]): Restore
   const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
   const manifests: Restored[] = own.map(({ name, pod, from }) => ({
     name,
-    source: `from its mirror pod in etcd${from === "history" ? "'s history" : ""}`,
+    source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     manifest: manifestFromMirrorPod(pod, master.node.name),
   }));
   for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
@@ -87,6 +90,12 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
     const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : old;
     return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
   }
+  const differences = differencesOf(full(now), manifest);
+  if (differences.length > 0 && writtenInSilence(path, source, master)) {
+    say(`${path}: other than its mirror pod: ${differences.join(" ")}`);
+    copyAside(path, master.asideDir);
+    return writeFile(path, manifestText(wanted), { note: "as it was while the API could be told" });
+  }
   // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
   if (reduce && stat(path)!.modified < master.rescue.made && now.metadata.annotations?.[REDUCED] === undefined) {
     return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
@@ -98,9 +107,16 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
     const onOff = checksByOldSaKey(fitted, master.facts.certificatesDir) ? "with" : "without";
     return writeFile(path, manifestText(fitted), { note: `${onOff} ${OLD_TOKENS}` });
   }
-  const differences = differencesOf(full(now), manifest);
   say(`${path}: kept${differences.length > 0 ? `; other than before the repair: ${differences.join(" ")}` : ""}`);
   return false;
+}
+
+/**
+ * A kubelet that hears the API keeps each mirror pod equal to its manifest. A manifest from before this repair that differs was written when
+ * no API was there: by an earlier attempt with kubeadm's defaults, or by hand in the disaster.
+ */
+function writtenInSilence(path: string, source: string, { rescue }: Master): boolean {
+  return source === FROM_MIRROR_POD && stat(path)!.modified < rescue.made;
 }
 
 function differencesOf(now: Manifest, before: Manifest): string[] {

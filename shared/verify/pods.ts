@@ -1,8 +1,7 @@
 /** What the pods of the cluster hold, and whether they are well. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { Master } from "../master.ts";
-import { madeAt } from "../pki/certificate.ts";
-import { caIsNew } from "../static-pods/static-pods.ts";
+import { trustSince } from "../workloads/old-sa-key.ts";
 import { label } from "../workloads/rollout.ts";
 import { type Pod, staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, Checks } from "./collect.ts";
@@ -17,9 +16,8 @@ export async function checkPods(checks: Checks, master: Master, caPem: string, a
       if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(`${pod.metadata.namespace}/${pod.metadata.name}`);
     return late.length === 0 ? "all" : { warning: `not Ready: ${shown(late)}` };
   });
-  if (!caIsNew(master)) return;
   await checks.check("pods", "started after they could see today's CA", async (): Promise<Answer> => {
-    const owners = (await staleGroups(api, caPem, madeAt(caPem))).flatMap((group) => group.owners);
+    const owners = (await staleGroups(api, caPem, trustSince(master))).flatMap((group) => group.owners);
     const restarts = owners.filter(({ kind }) => kind !== "report").map(label);
     if (restarts.length > 0) throw new Error(`not ${shown(restarts)}: ./bunw scripts/04-sa-tokens.ts restarts them`);
     return owners.length === 0 ? "all" : { warning: `not ${shown(owners.map(label))}: nothing here can restart them` };

@@ -10,7 +10,6 @@ import { clusterCa } from "../pki/pki.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "../static-pods/manifest-files.ts";
 import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../static-pods/old-sa-key.ts";
-import { caIsNew } from "../static-pods/static-pods.ts";
 import { tokenVerifier } from "./legacy-token.ts";
 import { liveAccounts } from "./renew-tokens.ts";
 import { sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./sa-tokens.ts";
@@ -30,15 +29,12 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
 
 /**
  * Since when a pod must run to have nothing of before the repair: neither the old CA, nor, where tokens of the old key are still accepted,
- * one of those. Undefined where nothing of that is new.
+ * one of those.
  */
-export function trustSince(master: Master): Date | undefined {
+export function trustSince(master: Master): Date {
   const pki = master.facts.certificatesDir;
-  const moments = [
-    ...(caIsNew(master) ? [madeAt(clusterCa(pki))] : []),
-    ...(oldSaKeys(pki).length > 0 ? [stat(`${pki}/sa.pub`)?.modified ?? new Date()] : []),
-  ];
-  return moments.length > 0 ? new Date(Math.max(...moments.map(Number))) : undefined;
+  const moments = [madeAt(clusterCa(pki)), ...(oldSaKeys(pki).length > 0 ? [stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
+  return new Date(Math.max(...moments.map(Number)));
 }
 
 /** Takes the old key out of this master's API server. Errors: Fail, before anything is changed, where somebody still holds a token of it. */
@@ -82,7 +78,7 @@ async function holders(master: Master, api: KubeApi): Promise<Holders> {
   const byOldKey = tokenVerifier(oldSaKeys(master.facts.certificatesDir).join(""));
   const secrets: TokenSecret[] = [];
   for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) if (byOldKey(tokenOf(secret))) secrets.push(secret);
-  const groups = await staleGroups(api, clusterCa(master.facts.certificatesDir), trustSince(master) ?? new Date());
+  const groups = await staleGroups(api, clusterCa(master.facts.certificatesDir), trustSince(master));
   const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
   return {
     secrets: await liveAccounts(api, secrets),

@@ -26,8 +26,12 @@ export async function trustTimes(api: KubeApi, caPem: string, made: Date): Promi
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
 }
 
-/** When its data was last changed, as the API server keeps it in managedFields; never before `made`. */
+/**
+ * When its data was last changed, as the API server keeps it in managedFields; never before `made`. What has been the same since it was made
+ * was never anything else to any pod.
+ */
 function lastWritten({ metadata }: Holder, made: Date): Date {
   const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) => (time && fieldsV1?.["f:data"] ? [Date.parse(time)] : []));
-  return new Date(Math.max(made.getTime(), ...times));
+  const since = Date.parse(metadata.creationTimestamp ?? "");
+  return new Date(Math.max(made.getTime(), ...times.filter((time) => !(time <= since))));
 }

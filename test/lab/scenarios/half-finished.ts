@@ -1,5 +1,5 @@
 import { followRunbook } from "../follow.ts";
-import type { Scenario } from "../scene.ts";
+import { note, type Scenario, type Scene } from "../scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 import { repairControlPlane, repairEtcd } from "./article.ts";
 
@@ -12,6 +12,14 @@ export const halfFinished: Scenario = {
     ...incident,
     { title: "Repair etcd by the article", run: repairEtcd },
     { title: "Repair the control plane by the article", run: repairControlPlane },
+    { title: "Give up", run: giveUp },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
   ],
 };
+
+/** How the article's commands ended, and what they printed, is not ours to be judged by. */
+async function giveUp(scene: Scene) {
+  for (const step of scene.steps) step.ok = true;
+  scene.leaks = [];
+  note(scene, "half of the article is done; it does not look better");
+}
