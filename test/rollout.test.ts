@@ -120,3 +120,35 @@ test("without kube-proxy there is no image that is surely everywhere, and that i
   expect(box.said[0]).toStartWith("no kube-proxy here");
   expect(server.changes()).toEqual([]);
 });
+
+test("a DaemonSet's pods are replaced at once, and each node is waited for", async () => {
+  const pods = "/api/v1/namespaces/shop/pods";
+  const ready = { status: { conditions: [{ type: "Ready", status: "True" }] }, metadata: { labels: { app: "web" } } };
+  const set = { spec: { selector: { matchLabels: { app: "web" } }, template: {} }, status: { desiredNumberScheduled: 2 } };
+  let asked = 0;
+  using server = pretendApi({
+    objects: {
+      "/apis/apps/v1/namespaces/shop/daemonsets/web": set,
+      [`${pods}/web-1`]: { ...ready, metadata: { ...ready.metadata, uid: "old-1" } },
+      [`${pods}/web-2`]: { ...ready, metadata: { ...ready.metadata, uid: "old-2" } },
+    },
+    on: ({ method, path }, { objects }) => {
+      const name = /pods\/(web-\d)\/eviction$/.exec(path)?.[1];
+      if (method === "POST" && name) {
+        objects.delete(`${pods}/${name}`);
+        return Response.json({});
+      }
+      // The second new pod comes only when it has been asked for once.
+      if (path.includes("labelSelector")) {
+        asked++;
+        const there = asked === 1 ? ["new-1"] : ["new-1", "new-2"];
+        return Response.json({ items: there.map((uid) => ({ ...ready, metadata: { name: uid, uid } })), metadata: {} });
+      }
+      return undefined;
+    },
+  });
+  const stale = ["1", "2"].map((n) => ({ metadata: { name: `web-${n}`, uid: `old-${n}` }, spec: {} }));
+  await restart(client(server), { ...owner("replace"), pods: stale });
+  expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
+  expect(asked).toBe(2);
+});

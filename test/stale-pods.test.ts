@@ -53,7 +53,10 @@ async function groups(objects: Record<string, object>): Promise<string[]> {
   const found = await staleGroups(new KubeApi({ server: server.url, ca: undefined }), CA, new Date("2026-06-01T00:00:00Z"));
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
-    owners.map((owner) => `${name}: ${label(owner)}${owner.kind === "evict" ? " evict" : ""}${owner.reason ? `, ${owner.reason}` : ""}`),
+    owners.map(
+      (owner) =>
+        `${name}: ${label(owner)}${["evict", "replace"].includes(owner.kind) ? ` ${owner.kind}` : ""}${owner.reason ? `, ${owner.reason}` : ""}`,
+    ),
   );
 }
 
@@ -87,11 +90,11 @@ test("pods are grouped so that each group can start new pods with what came befo
       },
     }),
   ).toEqual([
-    "kube-proxy: kube-system/kube-proxy (DaemonSet)",
+    "kube-proxy: kube-system/kube-proxy (DaemonSet) replace",
     "network plugins: flannel/flannel (DaemonSet)",
-    "DNS: kube-system/coredns (Deployment)",
-    "webhooks and the rest of kube-system: kube-system/metrics (Deployment)",
-    "webhooks and the rest of kube-system: policy/hook (DaemonSet)",
+    "DNS, webhooks and the rest of kube-system: kube-system/coredns (Deployment)",
+    "DNS, webhooks and the rest of kube-system: kube-system/metrics (Deployment)",
+    "DNS, webhooks and the rest of kube-system: policy/hook (DaemonSet)",
     "all others: shop/web (StatefulSet)",
   ]);
 });

@@ -4,19 +4,26 @@ import { ApiError, inParallel, type KubeApi, type KubeObject } from "../api/kube
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import type { Owner } from "./stale-pods.ts";
+import type { Owner, Pod } from "./stale-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 /** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */
 const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
+/** Pods of a DaemonSet that are replaced at the same time. */
+const REPLACED_AT_ONCE = 50;
+
 /** Test pods at the same time. */
 const CANARIES = 50;
 
 interface Workload extends KubeObject {
   metadata: KubeObject["metadata"] & { generation: number };
-  spec: { replicas?: number; template: { metadata?: { annotations?: Record<string, string> } } };
+  spec: {
+    replicas?: number;
+    selector?: { matchLabels?: Record<string, string> };
+    template: { metadata?: { annotations?: Record<string, string> } };
+  };
   status: Partial<Record<Counter, number>> & { updateRevision?: string; currentRevision?: string };
 }
 
@@ -31,8 +38,12 @@ type Counter =
 
 /** Restarts one owner and waits for it. Errors: Fail where its new pods do not become available. */
 export async function restart(api: KubeApi, owner: Owner) {
-  if (owner.kind === "evict") return evict(api, owner);
-  const path = `/apis/apps/v1/namespaces/${owner.namespace}/${owner.kind.toLowerCase()}s/${owner.name}`;
+  if (owner.kind === "replace") return replace(api, owner);
+  if (owner.kind === "evict") {
+    await evict(api, owner);
+    return say(`${owner.namespace}/${owner.name}: evicted`);
+  }
+  const path = workloadPath(owner, owner.kind);
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
   // A run that was cut off has begun this rollout already: it is only waited for.
@@ -46,8 +57,38 @@ export async function restart(api: KubeApi, owner: Owner) {
   say(`${label(owner)}: restarted, ${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"}`);
 }
 
+function workloadPath({ namespace, name }: Owner, kind: string): string {
+  return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`;
+}
+
+/** All pods of a DaemonSet at once, each by the eviction API; through when every node has a new one that is Ready. */
+async function replace(api: KubeApi, owner: Owner) {
+  const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
+  await inParallel(owner.pods, REPLACED_AT_ONCE, (pod) => evict(api, { ...owner, name: pod.metadata.name, pods: [pod] }));
+  const path = workloadPath(owner, "DaemonSet");
+  const { spec } = await api.get<Workload>(path);
+  const labels = Object.entries(spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
+  const pods = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
+  const renewed = async () => {
+    const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<Pod>(pods)]);
+    return all.length === status.desiredNumberScheduled && all.every((pod) => isReady(pod) && !old.has(pod.metadata.uid));
+  };
+  await waitFor(`${label(owner)} to be back on every node`, renewed, {
+    seconds: SECONDS,
+    hint: `kubectl -n ${owner.namespace} get pods -l ${labels.join(",")} -o wide; then run this script again`,
+  });
+  say(`${label(owner)}: replaced on ${owner.pods.length} node${owner.pods.length === 1 ? "" : "s"} at once`);
+}
+
+function isReady({ metadata, status }: Pod): boolean {
+  const ready = status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
+  return ready && !metadata.deletionTimestamp;
+}
+
+const KINDLESS: Owner["kind"][] = ["evict", "report"];
+
 export function label(owner: Owner): string {
-  return `${owner.namespace}/${owner.name}${owner.kind === "evict" || owner.kind === "report" ? "" : ` (${owner.kind})`}`;
+  return `${owner.namespace}/${owner.name}${KINDLESS.includes(owner.kind) ? "" : ` (${owner.kind === "replace" ? "DaemonSet" : owner.kind})`}`;
 }
 
 function isRolledOut({ metadata, spec, status }: Workload, kind: Owner["kind"]): boolean {
@@ -78,7 +119,6 @@ async function evict(api: KubeApi, { namespace, name, pods }: Owner) {
     seconds: SECONDS,
     hint: `kubectl -n ${namespace} describe pod ${name}`,
   });
-  say(`${namespace}/${name}: evicted`);
 }
 
 async function accepted(action: () => Promise<unknown>): Promise<boolean> {

@@ -34,7 +34,7 @@ interface Volume {
 
 /** What restarts a pod, or why nothing here does. */
 export interface Owner {
-  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "evict" | "report";
+  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
   namespace: string;
   name: string;
   /** For a person, where nothing is restarted. */
@@ -45,7 +45,9 @@ export interface Owner {
 }
 
 /** Groups in the order in which they are restarted. */
-export const GROUPS = ["kube-proxy", "network plugins", "DNS", "webhooks and the rest of kube-system", "all others"] as const;
+export const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
+
+const KUBE_PROXY = 0;
 
 export interface Group {
   name: (typeof GROUPS)[number];
@@ -70,8 +72,10 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, Owner>()];
   for (const pod of stale) {
-    const owner = await ownerOf(once(api, answers), pod, trustedSinceOf.get(pod)!);
     const group = groupOf(pod, hooks);
+    const owner = await ownerOf(once(api, answers), pod, trustedSinceOf.get(pod)!);
+    // Its rules stay in the kernel while it is away, so there is no need to go from node to node, which takes hours with thousands of them.
+    if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
     const same = known.get(key);
     if (same) {
@@ -123,10 +127,9 @@ function isStale({ metadata, status }: Pod, trusted: Date): boolean {
 
 function groupOf(pod: Pod, hooks: Set<string>): number {
   const { namespace, labels } = pod.metadata;
-  if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return 0;
+  if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return KUBE_PROXY;
   if (pod.spec.hostNetwork && pod.spec.volumes?.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`))) return 1;
-  if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-dns") return 2;
-  return namespace === "kube-system" || hooks.has(pod.metadata.uid ?? "") ? 3 : 4;
+  return namespace === "kube-system" || hooks.has(pod.metadata.uid ?? "") ? 2 : 3;
 }
 
 /** UIDs of pods behind admission webhooks and aggregated APIs: while they are stale, others may not be created. */

@@ -23,6 +23,7 @@ import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
+import { undelete } from "./scenarios/undelete.ts";
 import { openScene, type Scenario, type Scene } from "./scene.ts";
 import { judge } from "./verdict.ts";
 
@@ -68,6 +69,7 @@ const SCENARIOS: Scenario[] = [
   allLostKubeletStopped,
   halfFinished,
   oldTokens,
+  undelete,
 ];
 
 async function main() {

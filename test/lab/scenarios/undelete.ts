@@ -1,0 +1,85 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { parse, stringify } from "yaml";
+import { waitFor } from "../../../shared/run.ts";
+import { takeFacts } from "../facts.ts";
+import { followRunbook } from "../follow.ts";
+import { kubectl } from "../machine.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, workloadsLeft } from "../scene.ts";
+import { NAMESPACES } from "../workloads.ts";
+import { allLost } from "./all-lost.ts";
+
+const FOLDER = "/etc/kubernetes/encryption";
+const CONFIG = `${FOLDER}/config.yaml`;
+
+/** Everything is deleted and no process is left: the keys, and the configuration that opens encrypted Secrets, are in free blocks only. */
+export const undelete: Scenario = {
+  ...allLost,
+  name: "undelete",
+  title:
+    "rm -rf /etc/kubernetes on the master, processes gone, Secrets encrypted at rest; then RUNBOOK.md, with the files out of free blocks",
+  ownDisk: true,
+  oldKeys: true,
+  lines: [
+    { title: "Encrypt Secrets at rest", run: encrypt },
+    { title: "Delete everything below /etc/kubernetes on the master", run: deleteAll },
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
+    { title: "Look at what came back", run: look },
+  ],
+};
+
+/** As the Kubernetes guide does it: a configuration, a flag and a volume in the manifest, then every Secret written anew. */
+async function encrypt(scene: Scene) {
+  const node = scene.lab.masters[0]!;
+  const keys = [{ name: "key1", secret: randomBytes(32).toString("base64") }];
+  const resources = [{ resources: ["secrets"], providers: [{ aescbc: { keys } }, { identity: {} }] }];
+  mkdirSync(node.path(FOLDER), { mode: 0o700 });
+  const config = { apiVersion: "apiserver.config.k8s.io/v1", kind: "EncryptionConfiguration", resources };
+  writeFileSync(node.path(CONFIG), stringify(config), { mode: 0o600 });
+  const path = node.path("/etc/kubernetes/manifests/kube-apiserver.yaml");
+  writeFileSync(path, withEncryption(readFileSync(path, "utf8")));
+  const encrypts = async () => {
+    const { stdout } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-l", "component=kube-apiserver", "-o", "json"]);
+    const [pod] = (JSON.parse(stdout) as { items: { spec: { containers: { command: string[] }[] } }[] }).items;
+    return (
+      pod?.spec.containers[0]?.command.some((word) => word.includes(CONFIG)) &&
+      (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0
+    );
+  };
+  await waitFor("the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
+  for (const namespace of NAMESPACES) {
+    const { stdout } = await kubectl(scene.lab, ["-n", namespace, "get", "secrets", "-o", "json"]);
+    await kubectl(scene.lab, ["replace", "-f", "-"], stdout);
+  }
+  scene.before = await takeFacts(scene.lab);
+  await node.run(["sync"]);
+  note(scene, "the API server encrypts Secrets");
+}
+
+function withEncryption(yaml: string): string {
+  const manifest = parse(yaml);
+  const [container] = manifest.spec.containers;
+  container.command.push(`--encryption-provider-config=${CONFIG}`);
+  container.volumeMounts.push({ name: "encryption", mountPath: FOLDER, readOnly: true });
+  manifest.spec.volumes.push({ name: "encryption", hostPath: { path: FOLDER, type: "DirectoryOrCreate" } });
+  return stringify(manifest);
+}
+
+/** The folder itself is a mount point and stays. */
+async function deleteAll(scene: Scene) {
+  scene.zero = Date.now();
+  await scene.lab.masters[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
+  note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
+  await controlPlaneGone(scene);
+  note(scene, "control plane gone", workloadsLeft(scene));
+}
+
+async function look(scene: Scene) {
+  const node = scene.lab.masters[0]!;
+  const { stdout } = await node.run(["bash", "-c", `grep -c secret: ${CONFIG}; stat -c %a ${CONFIG}`]);
+  scene.checks.push({
+    name: "the encryption configuration is back, for root alone",
+    ok: stdout === "1\n600\n",
+    detail: stdout.trim().replace("\n", ", mode "),
+  });
+}
