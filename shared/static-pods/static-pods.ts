@@ -37,9 +37,19 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const manifests = manifestsFor(master, names);
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  const absent = manifests.filter(({ name }) => !readManifest(manifestPath(master, name)));
-  provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
+  provideFiles(
+    manifests
+      .filter((one) => isWritten(one, master))
+      .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
+  );
   return manifests.map((restored) => restore(restored, master)).includes(true);
+}
+
+/** Whether it is missing, or what is there was written in silence: its files have to be there, then. */
+function isWritten({ name, source, manifest }: Restored, master: Master): boolean {
+  const path = manifestPath(master, name);
+  const now = readManifest(path);
+  return !now || (differencesOf(full(now), manifest).length > 0 && writtenInSilence(path, source, master));
 }
 
 const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
