@@ -11,7 +11,7 @@ import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
-import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { clusterServer, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
@@ -101,7 +101,15 @@ async function main() {
 async function retire(dataDir: string, force: boolean) {
   const master = await readMaster(dataDir);
   const api = adminApi(master);
-  await step("4.8 Take the old service-account key out", () => retireOldSaKey(master, api, { force }));
+  await step("4.8 Take the old service-account key out", async () => {
+    await retireOldSaKey(master, api, { force });
+    // The keys are published a moment before everything else is ready.
+    for (const one of [api, KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(master.facts))])
+      await waitFor(`${one.server}/readyz`, () => one.ready(), {
+        seconds: 120,
+        hint: "crictl ps -a --name kube-apiserver; crictl logs ID",
+      });
+  });
   console.error("\ndone.  next: the same on the other masters, then ./bunw scripts/05-verify.ts");
 }
 
