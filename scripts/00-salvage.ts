@@ -111,7 +111,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const node = await thisNode();
   const known = readKnown({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
-  for (const line of known.unread) say(`not read: ${line}`);
+  for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const haul = new Haul(wantedKeys(known, { certificatesDir, others: values["move-aside"] }));
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const { keyFile, generations } of haul.wanted) {
