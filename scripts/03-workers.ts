@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../shared/api/kube-api.ts";
-import { dropLease, leaderSince } from "../shared/api/leases.ts";
+import { allRenewals, dropLease, leaderSince } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
@@ -80,13 +80,40 @@ async function main() {
 async function open(values: Options["values"]) {
   const master = await readMaster(values["etcd-data"]);
   const api = adminApi(master);
-  if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
+  if (!caIsNew(master)) {
+    const silent = await silentNodes(master, api);
+    if (silent.length === 0)
+      return say("the cluster CA is the old one, and every kubelet is heard: no worker has to join. Part 3 has nothing to do");
+    say(
+      `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
+    );
+  }
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
     "kubeadm token create --ttl 2h",
   );
   printJoinLine(master, values["token-file"]);
+}
+
+/** A living kubelet renews its Lease every ten seconds. */
+const LEASE_SECONDS = 12;
+
+/** Nodes whose kubelets do not, given the time in which each living one would. */
+async function silentNodes({ cluster }: Master, api: KubeApi): Promise<string[]> {
+  const since = Date.now() - LEASE_SECONDS * 1000;
+  const silent = async () => {
+    const renewals = await allRenewals(api);
+    return cluster.nodes.map(({ name }) => name).filter((name) => (renewals.get(name)?.getTime() ?? 0) < since);
+  };
+  const hint = "./bunw scripts/05-verify.ts on that node";
+  const heard = async () => (await silent()).length === 0;
+  try {
+    await waitFor("every kubelet to renew its Lease", heard, { seconds: LEASE_SECONDS, hint });
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+  }
+  return silent();
 }
 
 async function join(values: Options["values"]) {
