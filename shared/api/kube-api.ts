@@ -69,7 +69,7 @@ export class KubeApi {
     return new KubeApi({ server: server ?? kubeconfig.server, ca, cert, key, token });
   }
 
-  /** One request. Errors: ApiError when the API says no; whatever fetch throws when it does not answer. */
+  /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
     if (!response.ok) throw await refusal(response, `${method} ${path}`);
@@ -151,15 +151,23 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
-  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
-    return fetch(this.server + path, {
-      method,
-      // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
-      headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      tls: this.#tls,
-      signal,
-    });
+  async #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+    try {
+      return await fetch(this.server + path, {
+        method,
+        // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
+        headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        tls: this.#tls,
+        signal,
+      });
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Fail(`No answer from ${this.server}: ${reason}`, {
+        hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
+        cause,
+      });
+    }
   }
 }
 
