@@ -20,11 +20,13 @@ export interface KubeObject {
 }
 
 /** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence. */
-export class ApiError extends Error {
+export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(message);
+    super(message, {
+      hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
+    });
     this.status = status;
   }
 }
