@@ -9,12 +9,13 @@ import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree } from "../shared/files/file-tree.ts";
-import { exists } from "../shared/files/files.ts";
-import { type Master, readMaster } from "../shared/master.ts";
+import { exists, readText } from "../shared/files/files.ts";
+import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
-import { CERTS, type Cert, certRow } from "../shared/pki/certs.ts";
+import { foreignAuthority } from "../shared/pki/authority-key.ts";
+import { CERTS, type Cert, certPath, certRow } from "../shared/pki/certs.ts";
 import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
@@ -107,7 +108,8 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
     });
   }
   await lookAtSisters(master, newCas);
-  refuseLostKeys(facts, { newCas });
+  refuseForeignCa(master);
+  refuseLostKeys(facts, ensureOptions(master, newCas));
   manifestsFor(master, ["etcd"]);
   await containers(node.runtimeEndpoint);
   return master;
@@ -132,6 +134,16 @@ async function lookAtSisters({ data, node, facts }: Master, newCas: NewCas | und
       hint: "one etcd needs one CA: which of the two is the right one? ./bunw scripts/00-assess.ts on both; then carry it with ./bunw scripts/hand-over.ts",
     });
   }
+}
+
+/** A sound CA that is not the cluster's would sign certificates that no node trusts. */
+function refuseForeignCa({ facts, cluster }: Master) {
+  const path = certPath(certRow("ca"), facts.certificatesDir);
+  const foreign = foreignAuthority(readText(path), cluster.oldCaPem);
+  if (!foreign) return;
+  throw new Fail(`"${path}" is of another CA, ${foreign}, made before the one that etcd's data names`, {
+    hint: "./bunw scripts/00-salvage.ts --move-aside looks for the cluster's own; if it is nowhere: mv ca.crt and ca.key away, then ./bunw scripts/00-assess.ts",
+  });
 }
 
 /** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
@@ -171,9 +183,9 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
-async function sharedKeys({ facts, asideDir }: Master, newCas: NewCas | undefined) {
+async function sharedKeys(master: Master, newCas: NewCas | undefined) {
   const certs = CERTS.filter((row) => row.shared);
-  await ensureMany({ certs, serviceAccountKey: true }, facts, { asideDir, newCas });
+  await ensureMany({ certs, serviceAccountKey: true }, master.facts, ensureOptions(master, newCas));
 }
 
 async function etcdCertificates({ facts, asideDir }: Master) {

@@ -9,7 +9,7 @@ import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { type Master, readMaster } from "../shared/master.ts";
+import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
@@ -24,7 +24,7 @@ import { clusterCa } from "../shared/pki/pki.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { hostFiles } from "../shared/static-pods/manifests.ts";
-import { caIsNew, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -86,6 +86,7 @@ async function main() {
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
   const { facts, data, node, cluster } = master;
+  refuseLostFiles(master);
   const client = etcdClient(facts);
   if (!client) {
     if (!mode.dryRun) throw new Fail("etcd's certificates are not there", { hint: "part 1 first: ./bunw scripts/01-etcd.ts" });
@@ -101,9 +102,9 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
 }
 
 /** Files first, manifests after them: a static pod that comes before its kubeconfig gets an empty one made by the kubelet. */
-async function issue({ facts, asideDir }: Master, superAdmin: boolean): Promise<string[]> {
-  const kubeconfigs = kubeconfigRows(facts, { superAdmin }).filter((row) => row.name !== "kubelet");
-  return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir })).written;
+async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
+  const kubeconfigs = kubeconfigRows(master.facts, { superAdmin }).filter((row) => row.name !== "kubelet");
+  return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
 }
 
 /** Pods whose certificates were issued anew start again: they read them once. Returns when anything was started, or undefined. */

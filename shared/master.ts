@@ -3,7 +3,9 @@
 import { type Cluster, factsFor, readCluster } from "./cluster.ts";
 import { type Node, readNode } from "./nodes/node.ts";
 import type { ClusterFacts } from "./pki/certs.ts";
+import type { EnsureOptions, NewCas } from "./pki/ensure-pki.ts";
 import { findRepair, type Repair } from "./rescue.ts";
+import { readKnown } from "./salvage/known.ts";
 
 export interface Master extends Repair {
   node: Node;
@@ -21,4 +23,9 @@ export async function readMaster(dataDir: string): Promise<Master> {
   const repair = findRepair(dataDir);
   const cluster = readCluster(repair.data);
   return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
+}
+
+/** How shared keys are to be treated on this master: what they are known by is asked for where one is not sound. */
+export function ensureOptions({ data, node, facts, asideDir }: Master, newCas?: NewCas): EnsureOptions {
+  return { asideDir, newCas, evidence: () => readKnown({ data, node, certificatesDir: facts.certificatesDir }) };
 }

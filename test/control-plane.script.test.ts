@@ -132,7 +132,9 @@ test("02-control-plane does not start an API server whose encryption configurati
     },
   });
   using _etcd = node.etcd;
+  const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane");
+  expect(node.fingerprint()).toEqual(before);
   expect(exitCode).toBe(1);
   expect(stderr).toContain('error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing');
   for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])

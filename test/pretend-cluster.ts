@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
 import { setRoot } from "../shared/files/files.ts";
+import { isElsewhere } from "../shared/files/root.ts";
 import { CERTS, type ClusterFacts, certRow } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { issueCa, issueClient, type Pair } from "../shared/pki/issue.ts";
@@ -89,6 +90,8 @@ staticPodPath: /etc/kubernetes/manifests
 let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 
 export function healthyMaster() {
+  if (!healthy && isElsewhere())
+    throw new Error("call healthyMaster() before sandbox(): making it sets the root back to this machine's own");
   healthy ??= makeHealthyMaster();
   return healthy;
 }

@@ -11,6 +11,7 @@ import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
+import { isMade } from "../static-pods/static-pods.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
 
@@ -86,12 +87,6 @@ function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {
     state: "!MISSING!",
     detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? ": part 2 puts a stand-in there" : ""}`,
   }));
-}
-
-/** Whether parts 1 and 2 make this file. */
-function isMade(path: string): boolean {
-  if (/\/sa\.(key|pub)$|\.conf$|\/pki(\/etcd)?$/.test(path)) return true;
-  return CERTS.some((row) => path.endsWith(`/${row.file}.crt`) || path.endsWith(`/${row.file}.key`));
 }
 
 /** The kubelet, and a second row where the containers cannot be looked at. */

@@ -8,21 +8,24 @@
 
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
-import { readText, writeFile } from "../files/files.ts";
+import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
-import { certInfo, endOf, privateKeyOf, publicPem } from "./certificate.ts";
+import { type Evidence, type Remedy, remedyOf } from "./authority-key.ts";
+import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS, subjectOf } from "./certs.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, writeKubeconfig } from "./kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey, type Finding } from "./pki.ts";
-import { attempt, day } from "./verdicts.ts";
+import { day } from "./verdicts.ts";
 
 export interface EnsureOptions {
   /** Where wrong files go, under their whole old path. */
   asideDir: string;
   /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
   newCas?: NewCas | undefined;
+  /** What the cluster's public keys are known by; asked only where one of them is not here. */
+  evidence?: (() => Evidence) | undefined;
 }
 
 /** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
@@ -81,7 +84,7 @@ export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: E
 }
 
 /** The refusal of `ensureMany` alone, for a script that has other things to do before it: a Fail where an authority or sa.key is lost. */
-export function refuseLostKeys(facts: ClusterFacts, options: Pick<EnsureOptions, "newCas">) {
+export function refuseLostKeys(facts: ClusterFacts, options: Shared) {
   const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
   for (const finding of [...shared, examineServiceAccountKey(facts.certificatesDir)]) needsNewKey(finding, options);
 }
@@ -96,27 +99,51 @@ function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted,
   return cas.length + leaves.length + configs.length + sa;
 }
 
+type Shared = Pick<EnsureOptions, "newCas" | "evidence">;
+
 /** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */
-function needsNewKey(finding: Finding, options: Pick<EnsureOptions, "newCas">): boolean {
-  if (["ok", "certificate missing", "public key missing"].includes(finding.state)) return false;
-  if (finding.name === SERVICE_ACCOUNT_KEYS.name && finding.state !== "missing" && readableKey(finding.paths[0]!)) return false;
+function needsNewKey(finding: Finding, options: Shared): boolean {
+  if (finding.state === "ok") return false;
+  const remedy = remedyFor(finding, options);
+  if (remedy.do !== "lost") return false;
   const internal = CERTS.some((row) => row.internal && row.name === finding.name);
-  if (options.newCas === "all" || (options.newCas === "internal" && internal)) return true;
-  throw new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail})`, {
-    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
-  });
+  if (isAskedFor(finding, options)) return true;
+  throw new Fail(
+    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
+    {
+      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
+    },
+  );
+}
+
+/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
+function remedyFor(finding: Finding, options: Shared): Remedy {
+  const remedy = remedyOf(finding, options.evidence?.() ?? { texts: [], tokens: [] });
+  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
+  return remedy.do === "lost" && remedy.why && isHalf && isAskedFor(finding, options) ? { do: "again" } : remedy;
+}
+
+function isAskedFor({ name }: Finding, { newCas }: Shared): boolean {
+  return newCas === "all" || (newCas === "internal" && CERTS.some((row) => row.internal && row.name === name));
 }
 
 async function ensureCa(row: Cert, job: Job): Promise<boolean> {
   const { facts, options } = job;
   const finding = examine(row, facts);
   if (finding.state === "ok") return keep(finding);
-  const ownKey = finding.state === "certificate missing" ? readText(keyPath(row, facts.certificatesDir)) : undefined;
-  if (!ownKey && needsNewKey(finding, options)) setAside(finding, options);
-  const key = ownKey ? { key: ownKey, pub: publicPem(ownKey) } : await job.takeKey();
-  const pair = await issueCa(row, facts, { key });
+  const remedy = remedyFor(finding, options);
+  if (remedy.do === "lost" && needsNewKey(finding, options)) {
+    setAside(finding, options);
+    const made = await issueCa(row, facts, { key: await job.takeKey() });
+    job.authorities.set(row.name, made);
+    return writePair(row, made, facts, "a new authority");
+  }
+  const key = readText(keyPath(row, facts.certificatesDir))!;
+  const certFile = finding.paths[0]!;
+  if (exists(certFile)) moveAside(certFile, options.asideDir);
+  const pair = remedy.do === "certificate" ? { cert: remedy.pem, key } : await issueCa(row, facts, { key: { key, pub: publicPem(key) } });
   job.authorities.set(row.name, pair);
-  return writePair(row, pair, facts, ownKey ? "made again from its key" : "a new authority");
+  return writePair(row, pair, facts, remedy.do === "certificate" ? `that of its key, by ${remedy.from}` : "made again from its key");
 }
 
 async function ensureLeaf(row: Cert, caName: string, job: Job): Promise<boolean> {
@@ -152,7 +179,7 @@ async function ensureSa({ facts, options, takeKey }: Job): Promise<boolean> {
     setAside(finding, options);
     writeFile(keyFile, (await takeKey()).key, { mode: 0o600, note: "a new key for service-account tokens" });
   }
-  if (finding.state !== "missing") moveAside(pubFile, options.asideDir);
+  if (exists(pubFile)) moveAside(pubFile, options.asideDir);
   return writeFile(pubFile, publicPem(readText(keyFile)!), { mode: 0o600, note: "the public half of sa.key" });
 }
 
@@ -164,7 +191,7 @@ function authority(name: string, forName: string, { facts, authorities }: Job): 
   const finding = examine(row, facts);
   if (finding.state !== "ok") {
     throw new Fail(`Cannot sign ${forName}: ${certPath(row, facts.certificatesDir)} is not usable: ${finding.state} (${finding.detail})`, {
-      hint: "bring the authorities to this node first: ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
+      hint: "bring the authorities to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
     });
   }
   const [cert, key] = finding.paths.map((path) => readText(path)!) as [string, string];
@@ -188,8 +215,4 @@ function setAside({ paths }: Finding, options: EnsureOptions) {
 
 function parentsFirst(rows: readonly Cert[]): Cert[] {
   return [...rows].sort((a, b) => CERTS.findIndex(({ name }) => name === a.name) - CERTS.findIndex(({ name }) => name === b.name));
-}
-
-function readableKey(path: string): boolean {
-  return !(attempt(() => privateKeyOf(readText(path) ?? "")) instanceof Fail);
 }

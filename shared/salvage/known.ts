@@ -8,17 +8,10 @@ import { list, readText } from "../files/files.ts";
 import type { ConfigMap, Secret } from "../k8s/storage.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { KUBELET_DIR, type Node } from "../nodes/node.ts";
+import { type AuthorityText, type Evidence, KUBELETS_CA } from "../pki/authority-key.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
-
-/** A text with certificates of an authority, and where it stands. */
-export interface KnownText {
-  authority: "ca" | "front-proxy-ca" | "etcd-ca";
-  /** For the operator: "kube-root-ca.crt", "pki/ca.crt". */
-  from: string;
-  text: string;
-}
 
 /** A token of a ServiceAccount: which key signed it, and when. */
 export interface KnownToken {
@@ -31,8 +24,8 @@ export interface KnownToken {
   issuedAt: number;
 }
 
-export interface Known {
-  texts: KnownText[];
+export interface Known extends Evidence {
+  texts: AuthorityText[];
   tokens: KnownToken[];
   /** Places that could not be read, a sentence each. */
   unread: string[];
@@ -46,7 +39,7 @@ export interface Places {
 }
 
 interface Row {
-  authority: KnownText["authority"];
+  authority: AuthorityText["authority"];
   from: string;
   read: (places: Places) => string | undefined;
 }
@@ -62,7 +55,7 @@ const ROWS: readonly Row[] = [
   { authority: "ca",             from: "cluster-info",                   read: ({ data }) => caIn(configMap(data, "kube-public/cluster-info", "kubeconfig")) },
   { authority: "ca",             from: "extension-apiserver-authentication", read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
   { authority: "ca",             from: "kubelet.conf",                   read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
-  { authority: "ca",             from: "the kubelet's client CA",        read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
+  { authority: "ca",             from: KUBELETS_CA,                      read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
   { authority: "ca",             from: "pki/ca.crt",                     read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
   { authority: "ca",             from: IN_PODS,                          read: () => projected("ca.crt").join("\n") },
   { authority: "ca",             from: "token Secrets",                  read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },

@@ -8,7 +8,7 @@ import { copyAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
 import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
@@ -134,23 +134,39 @@ function diffOf(now: string[], before: string[]): string[] {
   ];
 }
 
+/** The refusal of `restoreManifests` alone, before certificates are written: a Fail where a file is lost that no step makes. */
+export function refuseLostFiles(master: Master) {
+  const absent = manifestsFor(master).filter(({ name }) => !readManifest(manifestPath(master, name)));
+  const files = absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
+  refuseLost(files.filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
+}
+
+/** Whether parts 1 and 2 make this file. */
+export function isMade(path: string): boolean {
+  if (/\/sa\.(key|pub)$|\.conf$|\/pki(\/etcd)?$/.test(path)) return true;
+  return CERTS.some((row) => path.endsWith(`/${row.file}.crt`) || path.endsWith(`/${row.file}.key`));
+}
+
 /** Files that a pod needs and that no step makes: a stand-in for the audit policy, a stop for all others. */
 function provideFiles(files: (HostFile & { pod: string })[]) {
+  for (const { path } of refuseLost(files)) {
+    writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
+  }
+}
+
+/** Errors: Fail that names what is lost. Returns the audit policies that are: those have a stand-in. */
+function refuseLost(files: (HostFile & { pod: string })[]): HostFile[] {
   const missing = files.filter((file) => !file.type.endsWith("OrCreate") && !exists(file.path));
   const audit = missing.filter((file) => file.namedBy === "--audit-policy-file");
   // The policy's own folder may be a volume, too: it comes with the stand-in.
   const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path || policy.path.startsWith(`${file.path}/`)));
-  if (lost.length > 0) {
-    throw new Fail(
-      `Cannot start ${[...new Set(lost.map((file) => file.pod))].join(", ")}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
-      {
-        hint: "these files were never made by kubeadm: put them back from a backup or another master (scp), then run this script again",
-      },
-    );
-  }
-  for (const { path } of audit) {
-    writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
-  }
+  if (lost.length === 0) return audit;
+  throw new Fail(
+    `Cannot start ${[...new Set(lost.map((file) => file.pod))].join(", ")}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
+    {
+      hint: "these files were never made by kubeadm: ./bunw scripts/00-salvage.ts disk looks for them; or put them back from a backup or another master (scp), then run this script again",
+    },
+  );
 }
 
 function noMirrorPod(name: string, { node }: Master): Fail {
