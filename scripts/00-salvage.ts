@@ -9,17 +9,16 @@ import { exists } from "../shared/files/files.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { mode, run, say, start, step } from "../shared/run.ts";
-import { deviceOf } from "../shared/salvage/disk/device.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
-import { searchDisk, texts } from "../shared/salvage/disk-search.ts";
+import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
-import { leaderIn, readKnown } from "../shared/salvage/known.ts";
+import { readKnown } from "../shared/salvage/known.ts";
 import { chooseConfig, type LostConfig, lostConfigs } from "../shared/salvage/lost-configs.ts";
-import { searchProcess } from "../shared/salvage/memory/memory.ts";
 import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
 import { holders } from "../shared/salvage/memory/processes.ts";
+import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--certificate-key-file FILE] [--move-aside]
@@ -88,7 +87,7 @@ async function main() {
 
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
   const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
-    memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job)),
+    memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job.haul, job.here.data)),
     secret: () =>
       step("0.4 Open the Secret kubeadm-certs", () =>
         openSecret(job.haul, job.here.data, { keyFile: values["certificate-key-file"], mayAsk: only !== undefined }),
@@ -143,11 +142,6 @@ function isLost({ haul, configs, only }: Job, place: (typeof PLACES)[number]): b
     : haul.missing().some(isDear) || configs.some(({ flag }) => flag !== "--audit-policy-file");
 }
 
-/** The others are made new without anybody outside the masters noticing. */
-function isDear({ name }: Wanted): boolean {
-  return name === "ca" || name === "sa";
-}
-
 /** The node, as far as it tells: a kubelet's folder that is gone is no reason not to search. */
 async function thisNode(): Promise<Node | undefined> {
   try {
@@ -159,35 +153,8 @@ async function thisNode(): Promise<Node | undefined> {
   }
 }
 
-/** Process after process, those that hold the most first, until nothing is missing. */
-async function searchMemory({ haul, here }: Job) {
-  const processes = holders();
-  const leader = leaderIn(here.data);
-  if (leader) say(`the controller-manager that leads, and alone holds ca.key, is the one on ${leader}`);
-  if (processes.length === 0) return say("no process of the control plane runs here any more");
-  for (const process of processes) {
-    const targets = haul.targets();
-    if (targets.length === 0) return;
-    const where = `${process.name} (pid ${process.pid})`;
-    try {
-      const { keys, megabytes, seconds } = await searchProcess(process, targets);
-      say(`${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${keys.size === 0 ? "none of them" : `${keys.size} found`}`);
-      for (const key of keys.values()) haul.accept(key, `the memory of ${where}`);
-    } catch (err) {
-      if (!(err instanceof Fail)) throw err;
-      say(`${where}: not read: ${err.message}; ${err.hint}`);
-    }
-  }
-}
-
 async function searchFreeBlocks(job: Job) {
   job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
-}
-
-async function ownDevice(): Promise<string> {
-  const { path, warnings } = await deviceOf("/etc/kubernetes");
-  for (const warning of warnings) say(`warning: ${warning}`);
-  return path;
 }
 
 /** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */

@@ -6,13 +6,26 @@ import { exists, readText } from "../files/files.ts";
 import { trusted } from "../nodes/kubelet.ts";
 import { type Node, readNode } from "../nodes/node.ts";
 import { type Container, containers } from "../nodes/runtime.ts";
+import { remedyOf } from "../pki/authority-key.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { type Known, readKnown } from "./known.ts";
-import { authorityRow, findingRow, isDamage, kubeletRow, manifestRows, type Row, repairRows, summary } from "./rows.ts";
+import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
+import { evidenceOf, type Known, readKnown } from "./known.ts";
+import {
+  authorityRow,
+  FOREIGN,
+  findingRow,
+  foreignRows,
+  isDamage,
+  kubeletRow,
+  manifestRows,
+  type Row,
+  repairRows,
+  summary,
+} from "./rows.ts";
 import { type Survivor, survivors } from "./survivors.ts";
 import { masterVerdict } from "./verdict.ts";
 
@@ -23,26 +36,39 @@ export interface Assessment {
   cluster: string | undefined;
   damage: Row[];
   survivors: Survivor[];
+  /** What `--deep` found: each lost key, and where it can still be had. */
+  deep?: Deep | undefined;
+  /** Of the ladder (RUNBOOK part 0), where damage was found and is it known: 0 all keys are here … 5 everything new. */
+  rung?: number | undefined;
   verdict: string;
   damaged: boolean;
   next: string[];
 }
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; whatever else cannot be read is a row. */
-export async function assess(dataDir: string): Promise<Assessment> {
+export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const running = await runningContainers(node);
-  return exists(dataDir) ? await assessMaster(node, dataDir, running) : await assessWorker(node, running);
+  return exists(dataDir) ? await assessMaster({ node, dataDir, running, deep }) : await assessWorker(node, running);
 }
 
-async function assessMaster(node: Node, dataDir: string, running: Container[] | Fail): Promise<Assessment> {
+interface Look {
+  node: Node;
+  dataDir: string;
+  running: Container[] | Fail;
+  deep: DeepOptions | undefined;
+}
+
+async function assessMaster({ node, dataDir, running, deep: options }: Look): Promise<Assessment> {
   const known = readKnown(node, dataDir);
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
+  const evidence = evidenceOf(node, known);
   const damage = [
     ...authorities.map(authorityRow),
     findingRow(sa),
+    ...foreignRows(known, sa, evidence),
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", kubeconfigFindings(known)),
     ...manifestRows(node, known),
@@ -50,8 +76,9 @@ async function assessMaster(node: Node, dataDir: string, running: Container[] | 
     ...(await kubeletRow(node, running)),
     ...repairRows(known),
   ];
-  const lostKeys = [...authorities, sa].filter((finding) => finding.state !== "ok");
+  const lostKeys = [...authorities, sa].filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "lost");
   const damaged = damage.some(isDamage);
+  const deep = options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys }, options) : undefined);
   return {
     node: node.name,
     role: "control plane",
@@ -59,8 +86,9 @@ async function assessMaster(node: Node, dataDir: string, running: Container[] | 
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage,
     survivors: lostKeys.length > 0 ? survivors(known, running) : [],
+    deep,
     damaged,
-    ...masterVerdict({ known, lostKeys, damaged }),
+    ...masterVerdict({ known, lostKeys, damaged, foreign: damage.some(({ state }) => state === FOREIGN), deep }),
   };
 }
 

@@ -7,6 +7,7 @@ import type { Master } from "../master.ts";
 import type { Node } from "../nodes/node.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { findRepair } from "../rescue.ts";
+import { type Known as Evidence, readKnown as readEvidence } from "../salvage/known.ts";
 import type { Row } from "./rows.ts";
 
 /** Each is set if all before it could be read; `obstacle` is what the first that could not stopped at. */
@@ -48,4 +49,9 @@ function dataRows({ data, dataFrom }: { data: EtcdData; dataFrom: string }): Row
     },
     ...data.warnings.map((detail) => ({ what: dataFrom, state: "known", detail })),
   ];
+}
+
+/** What the cluster's public keys are known by, in etcd's data and on this node. */
+export function evidenceOf(node: Node, { data, cluster }: Known): Evidence {
+  return readEvidence({ data, node, certificatesDir: cluster?.certificatesDir ?? "/etc/kubernetes/pki" });
 }

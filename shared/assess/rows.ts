@@ -4,8 +4,9 @@ import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { kubeletActive, type Node } from "../nodes/node.ts";
 import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
-import { certInfo } from "../pki/certificate.ts";
-import { CERTS } from "../pki/certs.ts";
+import { type Evidence, foreignAuthority } from "../pki/authority-key.ts";
+import { certInfo, publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
+import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
@@ -35,6 +36,24 @@ export function authorityRow(finding: Finding): Row {
 export function findingRow(finding: Finding, lost = "signs every service-account token"): Row {
   const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
   return { what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
+}
+
+/** The state of a whole CA that is not the cluster's. */
+export const FOREIGN = "!FOREIGN!";
+
+/** Pairs that are sound, and not those that the cluster goes by. */
+export function foreignRows({ cluster, facts }: Known, sa: Finding, { tokens }: Evidence): Row[] {
+  const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
+  const pem = attempt(() => readText(path));
+  const foreign = cluster && !(pem instanceof Fail) ? foreignAuthority(pem, cluster.oldCaPem) : undefined;
+  const kids = new Set(tokens.map(({ kid }) => kid));
+  const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
+  return [
+    ...(foreign ? [{ what: "pki/ca.crt", state: FOREIGN, detail: `another CA, made before the one that etcd's data names` }] : []),
+    ...(own && !(own instanceof Fail) && !kids.has(own)
+      ? [{ what: "pki/sa.key", state: "known", detail: "signed none of the tokens here; if nobody made it new: 00-salvage --move-aside" }]
+      : []),
+  ];
 }
 
 /** One line where all are well, or all are missing; else a line for each that is not. */

@@ -2,20 +2,40 @@
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
+import { type Deep, deepVerdict } from "./deep.ts";
 import type { Known } from "./known.ts";
 
 export interface Verdict {
+  rung?: number | undefined;
   verdict: string;
   next: string[];
 }
 
-export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lostKeys: Finding[]; damaged: boolean }): Verdict {
+export interface Looked {
+  known: Known;
+  lostKeys: Finding[];
+  damaged: boolean;
+  /** The CA here is another cluster's. */
+  foreign: boolean;
+  deep: Deep | undefined;
+}
+
+export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: Looked): Verdict {
   const { master, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  if (deep) return deepVerdict(deep, known);
+  if (foreign)
+    return {
+      verdict: "the CA here is not the cluster's, and would sign what no node trusts",
+      next: [
+        "./bunw scripts/00-salvage.ts --move-aside   # looks for the cluster's own; if it is nowhere, move ca.crt and ca.key away, and 00-assess again",
+      ],
+    };
   if (lostKeys.length > 0) {
     const names = lostKeys.map((finding) => finding.name).join(", ");
     if (lostKeys.every(({ name }) => isInternal(name)))
       return {
+        rung: 0,
         verdict: `lost on this node: the keys of ${names}, which only masters trust. If no other master has them, new ones cost nobody else anything`,
         next: ["./bunw scripts/01-etcd.ts --new-internal-cas", "./bunw scripts/02-control-plane.ts"],
       };
@@ -23,6 +43,7 @@ export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lost
       verdict: `lost on this node: the keys of ${names}. Bring them back from another place if you can; if not: new ones, workloads run on, pods that talk to the API restart once in part 4`,
       next: [
         "systemctl stop kubelet",
+        "./bunw scripts/00-assess.ts --deep      # says where each key can still be had; reads only",
         "./bunw scripts/00-salvage.ts            # looks for the old keys and puts them back",
         "./bunw scripts/01-etcd.ts --new-cas     # only if the old keys are nowhere to be found",
       ],
@@ -30,7 +51,8 @@ export function masterVerdict({ known, lostKeys, damaged }: { known: Known; lost
   }
   if (damaged)
     return {
-      verdict: "the keys are here: what is missing can be issued under them",
+      rung: 0,
+      verdict: "rung 0: the keys are here: what is missing can be issued under them",
       next: ["./bunw scripts/01-etcd.ts", "./bunw scripts/02-control-plane.ts"],
     };
   if (master && caIsNew(master))

@@ -103,15 +103,9 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
     certificatesIn(textOf(`${pki}/${file}.crt`) ?? "").slice(0, 1),
   );
   return leaves.flatMap((pem) => {
-    const leaf = attempt(() => readable(pem));
+    const leaf = attempt(() => new X509Certificate(certInfo(pem).pem));
     return leaf instanceof Fail ? [] : [leaf.verify(publicKeyOf(publicPem(key)))];
   });
-}
-
-/** Errors: Fail where it cannot be read. */
-function readable(pem: string): X509Certificate {
-  publicKeyOf(pem);
-  return new X509Certificate(pem);
 }
 
 /** sa.pub that tokens were checked by counts more than a key that signed none of them. */

@@ -3,9 +3,17 @@ import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { carve, diskProgress } from "./disk/carve.ts";
+import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
 import type { CertificateFind, Find, PrivateKeyFind } from "./disk/finds.ts";
 import type { Haul } from "./haul.ts";
+
+/** The device that /etc/kubernetes lay on; what makes it less likely that anything is found is said. Errors: Fail where there is none to read. */
+export async function ownDevice(): Promise<string> {
+  const { path, warnings } = await deviceOf("/etc/kubernetes");
+  for (const warning of warnings) say(`warning: ${warning}`);
+  return path;
+}
 
 /** Reads the disk once, and gives the haul each key that it wants. Returns all that was found. Errors: Fail where it cannot be read. */
 export async function searchDisk(path: string, haul: Haul): Promise<Find[]> {

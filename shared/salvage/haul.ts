@@ -24,10 +24,20 @@ const TMPFS = 0x01021994;
 export class Haul {
   readonly #found = new Map<string, KeyObject>();
 
-  readonly wanted: readonly Wanted[];
+  readonly #from = new Map<string, string>();
 
-  constructor(wanted: readonly Wanted[]) {
+  readonly wanted: readonly Wanted[];
+  readonly #stashes: boolean;
+
+  /** `stash: false`: nothing is written anywhere; whoever only looks loses nothing that is not found again. */
+  constructor(wanted: readonly Wanted[], options: { stash?: boolean } = {}) {
     this.wanted = wanted;
+    this.#stashes = options.stash ?? true;
+  }
+
+  /** Where the key in use was found; undefined as long as it is missing. */
+  placeOf({ generations }: Wanted): string | undefined {
+    return generations[0] && this.#from.get(generations[0].hash);
   }
 
   /** What is still to be searched for: every generation of each key whose generation in use is not found. */
@@ -46,10 +56,12 @@ export class Haul {
     const wanted = this.wanted.find(({ generations }) => generations.some((one) => one.hash === hash));
     if (!wanted || this.#found.has(hash) || !signs(key)) return false;
     this.#found.set(hash, key);
+    this.#from.set(hash, from);
     const index = wanted.generations.findIndex((one) => one.hash === hash);
     const proof = `proved by ${wanted.generations[index]!.from.join(", ")}`;
     say(`${wanted.keyFile}: found in ${from}, ${proof}${index === 0 ? "" : "; the cluster uses a later one"}`);
-    if (from !== STASH && from !== IN_PLACE) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
+    if (this.#stashes && from !== STASH && from !== IN_PLACE)
+      stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
     return true;
   }
 

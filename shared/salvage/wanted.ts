@@ -125,3 +125,8 @@ export function keyInPlace({ keyFile }: SharedKey, certificatesDir: string): Key
   const key = attempt(() => privateKeyOf(readText(`${certificatesDir}/${keyFile}`) ?? ""));
   return key instanceof Fail ? undefined : key;
 }
+
+/** The others are made new without anybody outside the masters noticing. */
+export function isDear({ name }: Pick<Wanted, "name">): boolean {
+  return name === "ca" || name === "sa";
+}

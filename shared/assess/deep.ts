@@ -1,0 +1,179 @@
+/**
+ * `00-assess --deep`: for each lost key, where it can still be had, and the rung of the ladder that comes of it. The engines are those of
+ * 00-salvage; here nothing is written, and nothing that is found is kept.
+ */
+import { Fail } from "../fail.ts";
+import type { Node } from "../nodes/node.ts";
+import { tokensOfLastKey } from "../old-tokens/old-sa-pub.ts";
+import { collectTokens } from "../old-tokens/old-tokens.ts";
+import type { Finding } from "../pki/pki.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { say } from "../run.ts";
+import { ownDevice, searchDisk } from "../salvage/disk-search.ts";
+import { Haul, STASH } from "../salvage/haul.ts";
+import type { Known as Evidence } from "../salvage/known.ts";
+import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
+import { searchMemory } from "../salvage/memory-search.ts";
+import { isDear, type Wanted, wantedKeys } from "../salvage/wanted.ts";
+import type { Known } from "./known.ts";
+import type { Verdict } from "./verdict.ts";
+
+export interface DeepOptions {
+  /** A device or image; "own": the one that /etc/kubernetes lies on; unset: no disk. */
+  disk: string | undefined;
+  /** The same as an option of 00-salvage. */
+  diskOption: string;
+}
+
+/** Where a key can be had: `found` has been seen and proved, the others are places to go to. */
+export interface Place {
+  rung: 1 | 2 | 3;
+  where: string;
+  /** The word of 00-salvage that brings it back; unset: another master's hand-over. */
+  word?: "memory" | "secret" | "disk";
+  found: boolean;
+}
+
+export interface LostKey {
+  name: string;
+  /** Below pki/. */
+  file: string;
+  /** What has been found first; none: nowhere. */
+  places: Place[];
+  detail: string;
+}
+
+export interface Deep {
+  keys: LostKey[];
+  /** Tokens of the lost service-account key, enough to compute its public half. */
+  oldTokens: boolean;
+  diskSearched: boolean;
+  diskOption: string;
+  /** Other keys lie in the places of the lost ones. */
+  moveAside: boolean;
+}
+
+export interface Looked {
+  node: Node;
+  known: Known;
+  evidence: Evidence;
+  lostKeys: Finding[];
+}
+
+/** Searches memory first, the disk only for what is not found there. Reads only. */
+export async function searchDeep({ node, known, evidence, lostKeys }: Looked, options: DeepOptions): Promise<Deep> {
+  const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
+  const names = new Set(lostKeys.map(({ name }) => (name === "etcd-ca" ? "etcd/ca" : name)));
+  const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
+  const haul = new Haul(wanted, { stash: false });
+  haul.takeWhatIsHere(certificatesDir);
+  await searchMemory(haul, known.data);
+  const diskSearched = haul.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, haul));
+  const elsewhere = placesElsewhere(node, known);
+  const moveAside = lostKeys.some(({ state }) => state !== "missing" && state !== "key missing");
+  const keys = wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile)));
+  return { keys, oldTokens: hasOldTokens(known), diskSearched, diskOption: options.diskOption, moveAside };
+}
+
+/** A disk that cannot be read is no reason to give up what was found elsewhere. */
+async function readDisk(disk: string, haul: Haul): Promise<boolean> {
+  try {
+    await searchDisk(disk === "own" ? await ownDevice() : disk, haul);
+    return true;
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    say(`disk not searched: ${err.message}`);
+    return false;
+  }
+}
+
+/** Places that this node cannot look into: the Secret without its key, the other masters. */
+function placesElsewhere(node: Node, { cluster, data }: Known): (file: string) => Place[] {
+  const secret = attempt(() => data && findKubeadmCerts(data));
+  const others = cluster?.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name).map(({ name }) => name) ?? [];
+  return (file) => [
+    ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
+      ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]
+      : []),
+    ...(others.length > 0 ? [{ rung: 1, where: `maybe on ${others.join(", ")}`, found: false } as const] : []),
+  ];
+}
+
+function lostKey({ name, keyFile, generations }: Wanted, from: string | undefined, elsewhere: Place[]): LostKey {
+  const inUse = generations[0];
+  const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here tells which key it was";
+  const detail = from
+    ? `proved by ${inUse!.from.join(", ")}`
+    : elsewhere.length > 0
+      ? known
+      : `${known}${isDear({ name }) ? "" : "; only masters trust it"}`;
+  return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
+}
+
+function foundPlace(from: string): Place {
+  if (from.startsWith("free blocks")) return { rung: 3, where: from, word: "disk", found: true };
+  return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
+}
+
+function hasOldTokens({ data }: Known): boolean {
+  const old = data && attempt(() => tokensOfLastKey(collectTokens(data).found));
+  return old !== undefined && !(old instanceof Fail) && old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1);
+}
+
+/** The rung, why, and what to type. */
+export function deepVerdict(deep: Deep, { cluster }: Known): Verdict {
+  const dear = deep.keys.filter(isDear);
+  const nowhere = dear.filter(({ places }) => places.length === 0);
+  const rung = rungOf(deep, dear, nowhere);
+  const isNowhere = (name: string) => nowhere.some((key) => key.name === name);
+  const isInternalGone = deep.keys.some((key) => !isDear(key) && key.places.length === 0);
+  const newCas = nowhere.length > 0 ? " --new-cas" : isInternalGone ? " --new-internal-cas" : "";
+  const next = [
+    "systemctl stop kubelet",
+    ...bringBack(deep),
+    ...(isNowhere("sa") && deep.oldTokens ? ["./bunw scripts/00-token-key.ts                # old tokens stay valid beside new ones"] : []),
+    `./bunw scripts/01-etcd.ts${newCas}${newCas === " --new-cas" ? "         # backups first: what is found there saves parts 3 and 4" : ""}`,
+    "./bunw scripts/02-control-plane.ts",
+  ];
+  const unread = deep.diskSearched || nowhere.length === 0 ? "" : "; the disk was not searched";
+  return {
+    rung,
+    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data tells nothing, so little can be proved"}`,
+    next,
+  };
+}
+
+const WHY: Record<number, string> = {
+  0: "the cluster's CA key and sa.key are here; what else is lost only masters trust",
+  1: "the lost keys may be on another master, or are in the Secret kubeadm-certs: bring them here, then only this master is repaired",
+  2: "a process still holds the lost keys: read them back, restart nothing before",
+  3: "the lost keys lie in free blocks of the disk: write nothing to it before they are read back",
+  4: "a key is nowhere to be found: a new one, with which old service-account tokens stay valid until part 4",
+  5: "the lost keys are nowhere to be found: new ones, all nodes join anew and tokens are renewed (parts 3 and 4)",
+};
+
+function rungOf({ oldTokens }: Deep, dear: LostKey[], nowhere: LostKey[]): number {
+  if (nowhere.length === 0) return Math.max(0, ...dear.map(({ places }) => places[0]!.rung));
+  const tokensLive = !nowhere.some(({ name }) => name === "sa") || oldTokens;
+  return tokensLive ? 4 : 5;
+}
+
+/** The commands that bring back what can be had. */
+function bringBack({ keys, diskOption, moveAside }: Deep): string[] {
+  const aside = moveAside ? " --move-aside" : "";
+  const words = new Set(keys.map(({ places }) => places[0]?.word));
+  const elsewhere = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
+  return [
+    ...(words.has("memory") ? [`./bunw scripts/00-salvage.ts memory${aside}`] : []),
+    ...(words.has("secret")
+      ? [`./bunw scripts/00-salvage.ts secret${aside}            # asks for the certificate key that kubeadm printed`]
+      : []),
+    ...(words.has("disk") ? [`./bunw scripts/00-salvage.ts disk${aside} ${diskOption}`.trimEnd()] : []),
+    ...(elsewhere
+      ? [
+          `on ${elsewhere}: ./bunw scripts/00-assess.ts --deep, then ./bunw scripts/hand-over.ts pack where the keys are`,
+          "./bunw scripts/hand-over.ts unpack FILE         # here; if the keys are lost there as well: 01-etcd.ts --new-cas",
+        ]
+      : []),
+  ];
+}
