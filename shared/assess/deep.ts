@@ -136,7 +136,11 @@ export function deepVerdict(deep: Deep, { cluster }: Known): Verdict {
     "./bunw scripts/02-control-plane.ts",
   ];
   const unread = deep.diskSearched || nowhere.length === 0 ? "" : "; the disk was not searched";
-  return { rung, verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data tells nothing, so little can be proved"}`, next };
+  return {
+    rung,
+    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data tells nothing, so little can be proved"}`,
+    next,
+  };
 }
 
 const WHY: Record<number, string> = {

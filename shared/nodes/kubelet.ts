@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, signedBy } from "../pki/certificate.ts";
+import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -25,7 +25,7 @@ export function trusted(path: string, caPem: string): boolean {
   const info = attempt(() => certInfo(pem));
   if (info instanceof Fail) return false;
   const { notBefore, notAfter } = info;
-  return signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
+  return attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
 }
 
 /**
@@ -77,7 +77,8 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
 
 function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
-  const now = readText(kubeconfig)?.trim() ? readKubeconfig(kubeconfig) : undefined;
+  const found = attempt(() => readKubeconfig(kubeconfig));
+  const now = found instanceof Fail ? undefined : found;
   if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem) {
     say(`${kubeconfig}: kept`);
     return false;
