@@ -1,6 +1,6 @@
 /**
  * Random damages of a healthy master: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
- * and 2, mends all of it or refuses, keeps every sound key, and throws nothing away. 40 of them; `DAMAGES=200 ./bunw test test/damages.test.ts`
+ * and 2, mends all of it or refuses, keeps every sound key, and throws nothing away. 30 of them; `DAMAGES=200 ./bunw test test/damages.test.ts`
  * takes more, `SEED=N` the same ones again.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
@@ -23,7 +23,7 @@ import { pretendNode } from "./pretend-node.ts";
 
 setDefaultTimeout(900_000);
 
-const COUNT = Number(process.env.DAMAGES || 40);
+const COUNT = Number(process.env.DAMAGES || 30);
 const SEED = Number(process.env.SEED || 20261124);
 
 const { root: healthy } = await healthyMaster();

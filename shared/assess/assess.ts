@@ -61,8 +61,9 @@ interface Look {
   deep: DeepOptions | undefined;
 }
 
-async function assessMaster({ node, dataDir, running, deep: options }: Look): Promise<Assessment> {
-  const known = readKnown(node, dataDir);
+async function assessMaster({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
+  const known = readKnown(found, dataDir);
+  const node = known.master?.node ?? found;
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));

@@ -141,13 +141,14 @@ function clientCertificate(node: Node): string {
 }
 
 /** What is wrong with a client certificate, in a file that has its key as well; "ok" where nothing is. */
-export function clientPemState(path: string, ca: string | undefined): string {
+export function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
   const pem = attempt(() => readText(path));
   if (pem === undefined) return "!MISSING!";
   const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
   if (info instanceof Fail || pem instanceof Fail) return "!UNREADABLE!";
   if (attempt(() => keyMatches(pem, pem)) !== true) return "!UNREADABLE!";
   if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "!OTHER CA!";
+  if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "!OTHER NODE!";
   return shown(timeVerdict(info, new Date())?.[0] ?? "ok");
 }
 
@@ -161,7 +162,11 @@ export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
     config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
   const rows = [
     { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes it anew" },
-    { what: clientPem, state: clientPemState(clientPem, ca), detail: "the kubelet's client certificate; part 1 issues a new one" },
+    {
+      what: clientPem,
+      state: clientPemState(clientPem, ca, node.name),
+      detail: "the kubelet's client certificate; part 1 issues a new one",
+    },
   ];
   return rows.filter(isDamage);
 }

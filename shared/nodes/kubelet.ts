@@ -38,11 +38,16 @@ export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, aside
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
     ensureClientCa(node, ca.cert),
-    !trusted(node.kubelet.clientPem, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
+    !isOwn(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
     ensureKubeletConf(node, facts, ca.cert),
   ];
   return changes.includes(true);
+}
+
+/** Whether the kubelet's client certificate is good, and this node's. */
+function isOwn({ name, kubelet }: Node, caPem: string): boolean {
+  return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
 }
 
 /** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */
