@@ -6,23 +6,19 @@
 import { parseArgs } from "node:util";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { secretIn } from "../shared/files/secret-file.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
-import { keyMatches, privateKeyOf } from "../shared/pki/certificate.ts";
-import { attempt } from "../shared/pki/verdicts.ts";
 import { mode, run, say, start, step } from "../shared/run.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
 import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
 import { readKnown } from "../shared/salvage/known.ts";
-import { findKubeadmCerts, openKubeadmCerts } from "../shared/salvage/kubeadm-certs.ts";
 import { chooseConfig, type LostConfig, lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
 import { holders } from "../shared/salvage/memory/processes.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
+import { openSecret } from "../shared/salvage/secret-search.ts";
 import { isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
-import { ask } from "../shared/terminal.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--certificate-key-file FILE] [--move-aside]
@@ -92,10 +88,13 @@ async function main() {
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
   const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
     memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job.haul, job.here.data)),
-    secret: () => step("0.4 Open the Secret kubeadm-certs", () => openSecret(job)),
+    secret: () =>
+      step("0.4 Open the Secret kubeadm-certs", () =>
+        openSecret(job.haul, job.here.data, { keyFile: values["certificate-key-file"], mayAsk: only !== undefined }),
+      ),
     disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
-  for (const place of places) if (isLost(job, place)) await search[place]();
+  for (const place of places) if (isLost(job, place)) await searchOr(search[place], only);
   for (const signal of SIGNALS) process.off(signal, stopped);
   await step("0.6 Put what was found into its place", () => putBack(job));
   next(job.haul);
@@ -111,7 +110,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const node = await thisNode();
   const known = readKnown({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
-  for (const line of known.unread) say(`not read: ${line}`);
+  for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const haul = new Haul(wantedKeys(known, { certificatesDir, others: values["move-aside"] }));
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const { keyFile, generations } of haul.wanted) {
@@ -123,6 +122,16 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
   return { values, only, here, haul, configs, finds: [] };
+}
+
+/** Where nobody asked for a place by its word, one that cannot be searched is no reason to give up the others. */
+async function searchOr(search: () => Promise<void>, only: string | undefined) {
+  try {
+    await search();
+  } catch (err) {
+    if (!(err instanceof Fail) || only !== undefined) throw err;
+    say(`not searched: ${err.message}; ${err.hint}`);
+  }
 }
 
 /** Whether something is missing that this place may have. A disk is long: without being asked for, only for what cannot be made new or stood in for. */
@@ -144,42 +153,8 @@ async function thisNode(): Promise<Node | undefined> {
   }
 }
 
-/** A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it. */
-function openSecret({ haul, here, values, only }: Job) {
-  const secret = here.data && findKubeadmCerts(here.data);
-  if (!secret) return say("it is not in etcd's data: kubeadm leaves it there for two hours");
-  const certificateKey = certificateKeyOf(values, only !== undefined);
-  if (certificateKey === undefined) return say("it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key");
-  const from = "the Secret kubeadm-certs";
-  const files = openKubeadmCerts(secret, certificateKey);
-  const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
-    const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
-    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, "the certificate beside it");
-    return key !== undefined && haul.accept(privateKeyOf(key), from);
-  });
-  if (taken.length === 0) say("it opens, and holds none of the lost keys");
-}
-
-function certificateKeyOf({ "certificate-key-file": file }: Values, mayAsk: boolean): string | undefined {
-  if (file !== undefined) return secretIn(file);
-  const given = process.env.KUBE_PKI_REPAIR_CERTIFICATE_KEY;
-  if (given || !mayAsk) return given;
-  const answer = attempt(() => ask("Certificate key: "));
-  if (!(answer instanceof Fail)) return answer;
-  throw new Fail("There is no certificate key to open the Secret kubeadm-certs with", {
-    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it",
-    cause: answer,
-  });
-}
-
-/** Where nobody asked for the disk by its word, one that cannot be read is no reason to give up what was found elsewhere. */
 async function searchFreeBlocks(job: Job) {
-  try {
-    job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
-  } catch (err) {
-    if (!(err instanceof Fail) || job.only === "disk") throw err;
-    say(`not searched: ${err.message}`);
-  }
+  job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
 }
 
 /** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */

@@ -113,6 +113,7 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   const { node, facts, asideDir } = master;
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
+  const tried = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].some((name) => exists(manifestPath(master, name)));
   const restored = restoreManifests(master);
   const stale =
     issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
@@ -120,7 +121,7 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
-  const restart = !watched || credentials || (issued.length > 0 && !restored);
+  const restart = !watched || credentials || (tried && (issued.length > 0 || restored));
   if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
   return restored || restart || stale.length > 0 ? began : undefined;
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
+import { adminApi } from "../shared/api/admin-api.ts";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
-import { KubeApi } from "../shared/api/kube-api.ts";
-import { dropLease, leaderSince } from "../shared/api/leases.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
+import { allRenewals, dropLease, leaderSince } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
@@ -12,7 +13,7 @@ import { watchNodesReturn } from "../shared/nodes/nodes-return.ts";
 import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
-import { clusterServer, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
  * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
@@ -79,14 +80,41 @@ async function main() {
 
 async function open(values: Options["values"]) {
   const master = await readMaster(values["etcd-data"]);
-  const api = adminApi(master);
-  if (!caIsNew(master)) return say("the cluster CA is the old one: the kubelets trust it, no worker has to join. Part 3 has nothing to do");
+  const api = await adminApi(master);
+  if (!caIsNew(master)) {
+    const silent = await silentNodes(master, api);
+    if (silent.length === 0)
+      return say("the cluster CA is the old one, and every kubelet is heard: no worker has to join. Part 3 has nothing to do");
+    say(
+      `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
+    );
+  }
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
     "kubeadm token create --ttl 2h",
   );
   printJoinLine(master, values["token-file"]);
+}
+
+/** A living kubelet renews its Lease every ten seconds. */
+const LEASE_SECONDS = 12;
+
+/** Nodes whose kubelets do not, given the time in which each living one would. */
+async function silentNodes({ cluster }: Master, api: KubeApi): Promise<string[]> {
+  const since = Date.now() - LEASE_SECONDS * 1000;
+  const silent = async () => {
+    const renewals = await allRenewals(api);
+    return cluster.nodes.map(({ name }) => name).filter((name) => (renewals.get(name)?.getTime() ?? 0) < since);
+  };
+  const hint = "./bunw scripts/05-verify.ts on that node";
+  const heard = async () => (await silent()).length === 0;
+  try {
+    await waitFor("every kubelet to renew its Lease", heard, { seconds: LEASE_SECONDS, hint });
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+  }
+  return silent();
 }
 
 async function join(values: Options["values"]) {
@@ -117,7 +145,7 @@ async function join(values: Options["values"]) {
 
 async function close(values: Options["values"]) {
   const master = await readMaster(values["etcd-data"]);
-  const api = adminApi(master);
+  const api = await adminApi(master);
   const without = values.without.split(",").filter(Boolean);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
@@ -197,12 +225,6 @@ function closeNext(master: Master): string {
   const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
   const hint = others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
   return `${hint}./bunw scripts/04-sa-tokens.ts`;
-}
-
-function adminApi({ facts }: Master): KubeApi {
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
-  if (!admin) throw new Fail("There is no /etc/kubernetes/admin.conf", { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  return KubeApi.from(admin, localServer(facts));
 }
 
 function options() {

@@ -4,6 +4,7 @@
  * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
+import { adminApi } from "../shared/api/admin-api.ts";
 import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
@@ -11,7 +12,7 @@ import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
-import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
@@ -100,15 +101,17 @@ async function main() {
 
 async function retire(dataDir: string, force: boolean) {
   const master = await readMaster(dataDir);
-  const api = adminApi(master);
-  await step("4.8 Take the old service-account key out", () => retireOldSaKey(master, api, { force }));
+  const api = await adminApi(master);
+  await step("4.8 Take the old service-account key out", async () => {
+    await retireOldSaKey(master, api, { force });
+    // The keys are published a moment before everything else is ready.
+    for (const one of [api, KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(master.facts))])
+      await waitFor(`${one.server}/readyz`, () => one.ready(), {
+        seconds: 120,
+        hint: "crictl ps -a --name kube-apiserver; crictl logs ID",
+      });
+  });
   console.error("\ndone.  next: the same on the other masters, then ./bunw scripts/05-verify.ts");
-}
-
-function adminApi({ facts }: Master): KubeApi {
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
-  if (!admin) throw new Fail("admin.conf is not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
-  return KubeApi.from(admin, localServer(facts));
 }
 
 async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
@@ -120,7 +123,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   if (readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED] !== undefined) {
     throw new Fail("The controller-manager is still reduced", { hint: "close part 3 first: ./bunw scripts/03-workers.ts close" });
   }
-  const api = adminApi(master);
+  const api = await adminApi(master);
   const renewals = await allRenewals(api);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
   const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);

@@ -42,7 +42,7 @@ const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."] },
   { name: "types", command: ["x", "tsc", "-p", "."] },
-  { name: "unit tests", command: ["test", "--parallel=2", ...unitTests()], count: countTests },
+  { name: "unit tests", command: ["test", "--parallel=2", "--timeout=60000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/check-etcd.ts"], lab: true },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/check-kubeadm.ts"], lab: true },
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },

@@ -20,7 +20,7 @@ test("readRunbook() knows where each command is typed", () => {
     [undefined, undefined, "echo for the reader"],
   ]);
   expect(blocks[1]!.exit).toEqual([0, 2]);
-  expect(blocks[2]!.if).toBe("new-cas");
+  expect(blocks[2]!.if).toEqual(["new-cas"]);
   expect(blocks[3]!.carry).toEqual({ file: "token", from: "first-master", to: "each-worker" });
 });
 

@@ -137,13 +137,41 @@ async function bootstrap(root: string) {
   rmSync(made, { recursive: true });
 }
 
-test("03-workers open on a master with its old CA has nothing to do, and prints no line for workers", async () => {
+/** The API server of a healthy master; each node renewed its Lease `secondsAgo`. */
+function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, secondsAgo: Record<string, number>) {
+  const leases = Object.entries(secondsAgo).map(([name, seconds]) => [
+    `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`,
+    { spec: { renewTime: new Date(Date.now() - seconds * 1000).toISOString() } },
+  ]);
+  const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
+  const ca = node.read("/etc/kubernetes/pki/ca.crt")!;
+  const objects = {
+    ...Object.fromEntries(leases),
+    "/api/v1/namespaces/default": { status: { phase: "Active" } },
+    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
+  };
+  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects });
+}
+
+test("03-workers open on a master with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy master" });
+  using api = serveLeases(node, { m1: 3, w1: 8, w2: 1 });
   const before = node.fingerprint();
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
-  expect(stderr).toContain("the cluster CA is the old one: the kubelets trust it, no worker has to join");
+  expect(stderr).toContain("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
+  expect(api.changes()).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
+});
+
+test("03-workers open on a master with its old CA names the nodes that are not heard, and lets them join", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using api = serveLeases(node, { m1: 3, w1: 4000, w2: 5 });
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain("not heard: w1: the CA is the old one");
+  expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
+  expect(api.changes()).toEqual(["POST /api/v1/namespaces/kube-system/secrets"]);
 });
 
 test("03-workers open before part 2 names it", async () => {

@@ -20,11 +20,13 @@ export interface KubeObject {
 }
 
 /** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence. */
-export class ApiError extends Error {
+export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(message);
+    super(message, {
+      hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
+    });
     this.status = status;
   }
 }
@@ -69,7 +71,7 @@ export class KubeApi {
     return new KubeApi({ server: server ?? kubeconfig.server, ca, cert, key, token });
   }
 
-  /** One request. Errors: ApiError when the API says no; whatever fetch throws when it does not answer. */
+  /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
     if (!response.ok) throw await refusal(response, `${method} ${path}`);
@@ -151,15 +153,23 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
-  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
-    return fetch(this.server + path, {
-      method,
-      // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
-      headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      tls: this.#tls,
-      signal,
-    });
+  async #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+    try {
+      return await fetch(this.server + path, {
+        method,
+        // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
+        headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        tls: this.#tls,
+        signal,
+      });
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Fail(`No answer from ${this.server}: ${reason}`, {
+        hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
+        cause,
+      });
+    }
   }
 }
 

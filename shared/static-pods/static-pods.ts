@@ -37,8 +37,11 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
   const manifests = manifestsFor(master, names);
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  const absent = manifests.filter(({ name, manifest }) => !usableManifest(manifestPath(master, name), manifest));
-  provideFiles(absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))));
+  provideFiles(
+    manifests
+      .filter((one) => manifestTrouble(one, master))
+      .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
+  );
   return manifests.map((restored) => restore(restored, master)).includes(true);
 }
 
@@ -120,11 +123,11 @@ function isWrittenInSilence(path: string, source: string, { rescue }: Master): b
   return source === FROM_MIRROR_POD && stat(path)!.modified < rescue.made;
 }
 
-/** What is wrong with the manifest that is here, as `restoreManifests` will mend it; undefined: nothing is. */
-export function manifestTrouble({ name, source, manifest }: Restored, master: Master): "cut off" | string[] | undefined {
+/** Why `restoreManifests` will write this manifest; undefined: it will not. */
+export function manifestTrouble({ name, source, manifest }: Restored, master: Master): "missing or cut off" | string[] | undefined {
   const path = manifestPath(master, name);
   const now = usableManifest(path, manifest);
-  if (!now) return "cut off";
+  if (!now) return "missing or cut off";
   const differences = differencesOf(full(now), manifest);
   return differences.length > 0 && isWrittenInSilence(path, source, master) ? differences : undefined;
 }
@@ -146,8 +149,8 @@ function diffOf(now: string[], before: string[]): string[] {
 
 /** The refusal of `restoreManifests` alone, before certificates are written: a Fail where a file is lost that no step makes. */
 export function refuseLostFiles(master: Master) {
-  const absent = manifestsFor(master).filter(({ name, manifest }) => !usableManifest(manifestPath(master, name), manifest));
-  const files = absent.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
+  const written = manifestsFor(master).filter((one) => manifestTrouble(one, master));
+  const files = written.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
   refuseLost(files.filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
 }
 

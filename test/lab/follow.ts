@@ -20,7 +20,8 @@ export interface Following {
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
   const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()));
   const follow: Follow = { ...options, scene, printed: "" };
-  const meant = (block: Block) => (!block.if || tags.includes(block.if)) && (options.parts?.includes(block.part ?? -1) ?? true);
+  const meant = (block: Block) =>
+    (block.if?.some((tag) => tags.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
   for (const block of blocks.filter(meant)) {
     if (block.carry) await carry(follow, block.carry);
     const nodes = block.on ? nodesAt(follow, block.on) : [];

@@ -16,6 +16,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { expired } from "./scenarios/expired.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
@@ -70,6 +71,7 @@ const SCENARIOS: Scenario[] = [
   halfFinished,
   oldTokens,
   undelete,
+  expired,
 ];
 
 async function main() {

@@ -6,7 +6,7 @@
  *     ```sh on=first-master            typed on the first control plane; also: each-master, other-masters, each-worker, each-node,
  *                                      and operator: the machine that reaches all of them by ssh
  *     ```sh on=first-master exit=0,2   these exit codes are as they should be (0 alone, when not said)
- *     ```sh on=first-master if=new-cas only in scenarios that carry this tag
+ *     ```sh on=first-master if=new-cas only in scenarios that carry this tag, or one of several: if=new-cas,expired
  *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
  *     ```sh on=each-worker side-by-side typed on all of them at the same time, as with a window for each
  *     ```sh carry=token from=first-master to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
@@ -25,7 +25,8 @@ export interface Block {
   commands: string[];
   on?: Place;
   exit: number[];
-  if?: string;
+  /** Only in scenarios that carry one of these tags. */
+  if?: string[];
   printed: boolean;
   /** On all its nodes at the same time. */
   sideBySide: boolean;
@@ -88,7 +89,7 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     else throw bad(fence.line, `"${item}" is not known`);
   }
   if (word.on) block.on = place(word.on, fence.line);
-  if (word.if) block.if = word.if;
+  if (word.if) block.if = word.if.split(",");
   if (word.exit) block.exit = word.exit.split(",").map(Number);
   if (word.carry) block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
   return block;

@@ -104,7 +104,7 @@ export class Carving {
   }
 
   *#yaml(offset: number): Generator<Find> {
-    if (offset < this.#yamlEnd || !mayBeginLine(this.#disk, offset)) return;
+    if (offset < this.#yamlEnd || !mayBeOurs(this.#disk, offset)) return;
     const from = Math.max(0, offset - BEFORE);
     const bytes = this.#disk.read(from, offset - from + AFTER);
     let partly: [YamlText, Judgement] | undefined;
@@ -169,11 +169,12 @@ export class Carving {
   }
 }
 
-/** A look that throws out most of what is met in programs and their sources. */
-function mayBeginLine(disk: Disk, offset: number): boolean {
-  if (offset % BLOCK === 0) return true;
-  const before = disk.read(offset - 1, 1)[0]!;
-  return before === 0x0a || before === 0 || before === 0xbf; // the last byte of UTF-8's mark
+/** A look that throws out most of what is met in programs, their sources, and manifests of all the other kinds. */
+function mayBeOurs(disk: Disk, offset: number): boolean {
+  const before = offset % BLOCK === 0 ? 0 : disk.read(offset - 1, 1)[0]!;
+  if (before !== 0 && before !== 0x0a && before !== 0xbf) return false; // the last is the end of UTF-8's mark
+  const next = /^.*\n(kind:.*)/.exec(disk.read(offset, 160).toString("latin1"))?.[1];
+  return next === undefined || kindIn(next) !== undefined;
 }
 
 function isComplete(judgement: Judgement): boolean {

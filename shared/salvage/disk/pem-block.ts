@@ -2,7 +2,7 @@
  * A PEM block as it lies in free blocks. Its first line tells how long it has to be (the length of a DER SEQUENCE), so one that is cut off,
  * or goes on in another place, is known as such, and where its END line must lie is known to the byte.
  */
-import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -87,12 +87,6 @@ function verifiesOwn(key: KeyObject, publicKey: KeyObject): boolean {
   const hash = key.asymmetricKeyType === "ec" ? "sha256" : null;
   const proof = Buffer.from("kube-pki-repair");
   return verify(hash, proof, publicKey, sign(hash, proof, key));
-}
-
-/** "sha256:<hex of the SPKI's DER>", as CertInfo has it: a key's name wherever it is met. */
-export function publicKeyHash(key: KeyObject): string {
-  const spki = key.export({ type: "spki", format: "der" });
-  return `sha256:${createHash("sha256").update(spki).digest("hex")}`;
 }
 
 /** What is read from a disk may be anything: what OpenSSL or a parser cannot read is a finding, not an end. */

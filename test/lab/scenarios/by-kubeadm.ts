@@ -8,7 +8,8 @@ import { waitFor } from "../../../shared/run.ts";
 import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES } from "../kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine.ts";
 import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
-import { haAllLost, incident } from "./several-masters.ts";
+import { incident } from "./all-lost.ts";
+import { haAllLost } from "./several-masters.ts";
 
 const RECOVER = "/root/kubeadm-recover.yaml";
 const NORMAL = "/root/kubeadm-normal.yaml";

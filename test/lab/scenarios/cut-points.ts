@@ -155,7 +155,9 @@ async function run(soak: Soak, task: Task) {
   const cuts = soak.cuts;
   try {
     for (const file of task.needs ?? []) await write(task.node, file, pocket.get(file)!);
-    const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command);
+    const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command, {
+      part: task.name === "04" ? 4 : undefined,
+    });
     if (!step.ok) throw new Fail(`${task.name} on ${task.node.name}: exit ${step.exitCode}`, { hint: "see its last lines" });
     for (const file of task.leaves ?? []) pocket.set(file, await read(task.node, file));
     for (const line of [UNPACK, JOIN]) if (step.raw.includes(line)) printed.set(line, printedLine(line, step.raw)!);

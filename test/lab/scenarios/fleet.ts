@@ -7,7 +7,8 @@ import { GATEWAY, SWITCH } from "../network.ts";
 import { FLEET_PACKAGES, type Group, makeOperator, newKey, operatorEnv, sshdConfig } from "../operator.ts";
 import { KIT, type Scenario, type Scene, type } from "../scene.ts";
 import { LAB } from "../state.ts";
-import { haAllLost, incident } from "./several-masters.ts";
+import { incident } from "./all-lost.ts";
+import { haAllLost } from "./several-masters.ts";
 
 const OPERATOR = join(LAB, "operator");
 const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";

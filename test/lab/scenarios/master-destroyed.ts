@@ -4,7 +4,8 @@ import { waitFor } from "../../../shared/run.ts";
 import { carryFile, followRunbook } from "../follow.ts";
 import { kubectl, type Machine } from "../machine.ts";
 import { cutPower, powerOn, type Scenario, type Scene, type } from "../scene.ts";
-import { haAllLost, incident, TAGS } from "./several-masters.ts";
+import { incident } from "./all-lost.ts";
+import { haAllLost, TAGS } from "./several-masters.ts";
 
 /** Everything is deleted everywhere and one master never comes back: two are repaired without it, then a new machine takes its place. */
 export const masterDestroyed: Scenario = {

@@ -1,20 +1,9 @@
 import { waitFor } from "../../../shared/run.ts";
 import { followRunbook } from "../follow.ts";
-import { controlPlaneGone, cutPower, masterSamples, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
+import { cutPower, masterSamples, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
+import { incident } from "./all-lost.ts";
 
 export const TAGS = ["all-lost", "new-cas", "several-masters"];
-
-/** Everything deleted everywhere, and the control plane died of it. */
-export const incident: Scenario["lines"] = [
-  { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
-  {
-    title: "The control plane dies, the workloads run on",
-    async run(scene) {
-      await controlPlaneGone(scene);
-      note(scene, "control plane gone", workloadsLeft(scene));
-    },
-  },
-];
 
 /** Three masters behind a balancer and two workers, all wiped at once. */
 export const haAllLost: Scenario = {

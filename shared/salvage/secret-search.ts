@@ -1,0 +1,38 @@
+/** Rung 1: what the Secret kubeadm-certs brings to a haul. */
+import type { EtcdData } from "../etcd/data.ts";
+import { Fail } from "../fail.ts";
+import { secretIn } from "../files/secret-file.ts";
+import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { say } from "../run.ts";
+import { ask } from "../terminal.ts";
+import type { Haul } from "./haul.ts";
+import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
+
+/** A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it. */
+export function openSecret(haul: Haul, data: EtcdData | undefined, options: { keyFile: string | undefined; mayAsk: boolean }) {
+  const secret = data && findKubeadmCerts(data);
+  if (!secret) return say("it is not in etcd's data: kubeadm leaves it there for two hours");
+  const certificateKey = certificateKeyOf(options);
+  if (certificateKey === undefined) return say("it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key");
+  const from = "the Secret kubeadm-certs";
+  const files = openKubeadmCerts(secret, certificateKey);
+  const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
+    const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
+    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, "the certificate beside it");
+    return key !== undefined && haul.accept(privateKeyOf(key), from);
+  });
+  if (taken.length === 0) say("it opens, and holds none of the lost keys");
+}
+
+function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; mayAsk: boolean }): string | undefined {
+  if (keyFile !== undefined) return secretIn(keyFile);
+  const given = process.env.KUBE_PKI_REPAIR_CERTIFICATE_KEY;
+  if (given || !mayAsk) return given;
+  const answer = attempt(() => ask("Certificate key: "));
+  if (!(answer instanceof Fail)) return answer;
+  throw new Fail("There is no certificate key to open the Secret kubeadm-certs with", {
+    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it",
+    cause: answer,
+  });
+}
