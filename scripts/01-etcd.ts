@@ -138,6 +138,7 @@ async function lookAtSisters({ data, node, facts }: Master, newCas: NewCas | und
 
 /** A sound CA that is not the cluster's would sign certificates that no node trusts. */
 function refuseForeignCa({ facts, cluster }: Master) {
+  if (examine(certRow("ca"), facts).state !== "ok") return;
   const path = certPath(certRow("ca"), facts.certificatesDir);
   const foreign = foreignAuthority(readText(path), cluster.oldCaPem);
   if (!foreign) return;

@@ -87,6 +87,17 @@ export function readCluster(data: EtcdData): Cluster {
   };
 }
 
+/**
+ * This machine by the name that the cluster knows it by: where the kubelet's certificate is another node's, the Node with this machine's
+ * addresses is meant.
+ */
+export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
+  const isHere = ({ ips }: KnownNode) => ips.some((ip) => node.addresses.includes(ip));
+  const here = nodes.filter(isHere);
+  if (here.length !== 1 || here[0]!.name === node.name) return node;
+  return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
+}
+
 /** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;

@@ -1,6 +1,6 @@
 /** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
 
-import { type Cluster, factsFor, readCluster } from "./cluster.ts";
+import { type Cluster, factsFor, ownNode, readCluster } from "./cluster.ts";
 import { type Node, readNode } from "./nodes/node.ts";
 import type { ClusterFacts } from "./pki/certs.ts";
 import type { EnsureOptions, NewCas } from "./pki/ensure-pki.ts";
@@ -19,9 +19,10 @@ export interface Master extends Repair {
 
 /** Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`. */
 export async function readMaster(dataDir: string): Promise<Master> {
-  const node = await readNode();
+  const found = await readNode();
   const repair = findRepair(dataDir);
   const cluster = readCluster(repair.data);
+  const node = ownNode(found, cluster);
   return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
 }
 

@@ -28,8 +28,8 @@ const STATIC_PODS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-
 const FIXTURES = `${import.meta.dir}/fixtures/mirror-pods`;
 
 /** A static pod's manifest as kubeadm 1.34 writes it for m1. */
-export function manifest(name: string): Manifest {
-  const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8").replaceAll("10.250.0.11", ADDRESS).replaceAll("m1.example", "m1");
+export function manifest(name: string, address = ADDRESS): Manifest {
+  const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8").replaceAll("10.250.0.11", address).replaceAll("m1.example", "m1");
   return parse(text) as Manifest;
 }
 
@@ -92,24 +92,27 @@ let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 export function healthyMaster() {
   if (!healthy && isElsewhere())
     throw new Error("call healthyMaster() before sandbox(): making it sets the root back to this machine's own");
-  healthy ??= makeHealthyMaster();
+  healthy ??= makeMaster();
   return healthy;
 }
 
-async function makeHealthyMaster() {
+/** A master like that with keys of its own, made at another time, or with other facts: of another cluster. */
+export async function makeMaster({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
+  const facts = { ...FACTS, ...different };
   const root = mkdtempSync(join(tmpdir(), "pretend-master-"));
   process.on("exit", () => rmSync(root, { recursive: true, force: true }));
   const ear = spyOn(console, "error").mockImplementation(() => {});
   setRoot(root);
-  const kubeconfigs = kubeconfigRows(FACTS, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, FACTS, { asideDir: "/unused", newCas: "all" });
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir: "/unused", newCas: "all", now });
   setRoot("/");
   ear.mockRestore();
   const pki = `${root}/etc/kubernetes/pki`;
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
-  for (const name of STATIC_PODS) write(`${root}/etc/kubernetes/manifests/${name}.yaml`, stringify(manifest(name), { lineWidth: 0 }));
+  for (const name of STATIC_PODS)
+    write(`${root}/etc/kubernetes/manifests/${name}.yaml`, stringify(manifest(name, facts.advertiseAddress), { lineWidth: 0 }));
   write(`${root}/etc/kubernetes/audit/policy.yaml`, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n");
-  await writeKubelet(root, "m1", { ca, server: localServer(FACTS) });
+  await writeKubelet(root, facts.nodeName, { ca, server: localServer(facts) });
   return { root, ca };
 }
 

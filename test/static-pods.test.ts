@@ -133,15 +133,20 @@ test("sa-old.pub that is today's key changes nothing, and one that holds no key 
   expect(() => restoreManifests(master)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
 });
 
-test("an empty manifest is written anew, one that is no YAML is named, and a hand edit is kept and told", async () => {
+test("a manifest that is empty, cut off or no YAML is written anew and kept aside, and a hand edit is kept and told", async () => {
   using box = await issued();
   const master = masterOf(await pretendData());
   restoreManifests(master);
   const path = manifestPath(master, "kube-scheduler");
   writeFile(path, "");
   expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
-  writeFile(path, "{ x\n\t: [");
-  expect(() => restoreManifests(master, ["kube-scheduler"])).toThrow(`"${path}" is no manifest: `);
+  const whole = readText(path)!;
+  for (const broken of ["{ x\n\t: [", whole.slice(0, whole.indexOf("hostNetwork"))]) {
+    writeFile(path, broken);
+    expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
+    expect([readText(path), readText(`${master.asideDir}${path}`)]).toEqual([whole, broken]);
+    rmSync(`${box.dir}${master.asideDir}`, { recursive: true });
+  }
 
   const edited = manifest("kube-scheduler");
   flags(edited.spec.containers[0]!.command!).set("v", "4");

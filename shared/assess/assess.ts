@@ -3,7 +3,6 @@
 import type { Cluster } from "../cluster.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { trusted } from "../nodes/kubelet.ts";
 import { type Node, readNode } from "../nodes/node.ts";
 import { type Container, containers } from "../nodes/runtime.ts";
 import { remedyOf } from "../pki/authority-key.ts";
@@ -16,12 +15,15 @@ import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
 import {
   authorityRow,
+  clientPemState,
   FOREIGN,
   findingRow,
   foreignRows,
   isDamage,
   kubeletRow,
+  kubeletTrustRows,
   manifestRows,
+  modeRows,
   type Row,
   repairRows,
   summary,
@@ -59,21 +61,25 @@ interface Look {
   deep: DeepOptions | undefined;
 }
 
-async function assessMaster({ node, dataDir, running, deep: options }: Look): Promise<Assessment> {
-  const known = readKnown(node, dataDir);
+async function assessMaster({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
+  const known = readKnown(found, dataDir);
+  const node = known.master?.node ?? found;
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
+  const configs = kubeconfigFindings(known);
   const evidence = evidenceOf(node, known);
   const damage = [
     ...authorities.map(authorityRow),
     findingRow(sa),
-    ...foreignRows(known, sa, evidence),
+    ...foreignRows(known, [authorities[0]!, sa], evidence),
     ...summary("certificates", leaves),
-    ...summary("kubeconfigs", kubeconfigFindings(known)),
+    ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
     ...known.rows,
     ...(await kubeletRow(node, running)),
+    ...kubeletTrustRows(node, known),
+    ...modeRows([...authorities, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
   const lostKeys = [...authorities, sa].filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "lost");
@@ -101,13 +107,12 @@ function kubeconfigFindings({ facts }: Known) {
 async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
   const { kubelet } = node;
   const ca = readText(kubelet.clientCaFile);
-  const own = ca !== undefined && trusted(kubelet.clientPem, ca);
   const damage: Row[] = [
     { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
     { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
     {
       what: kubelet.clientPem,
-      state: own ? "ok" : exists(kubelet.clientPem) ? "!OTHER CA!" : "!MISSING!",
+      state: clientPemState(kubelet.clientPem, ca),
       detail: "the kubelet's client certificate",
     },
     ...(await kubeletRow(node, running)),

@@ -1,6 +1,6 @@
 /** What etcd's data tells about this master and its cluster, as far as it can be read. */
 
-import { type Cluster, factsFor, readCluster } from "../cluster.ts";
+import { type Cluster, factsFor, ownNode, readCluster } from "../cluster.ts";
 import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import type { Master } from "../master.ts";
@@ -27,8 +27,9 @@ export function readKnown(node: Node, dataDir: string): Known {
     known.data = repair.data;
     known.rows.push(...dataRows(repair));
     known.cluster = readCluster(repair.data);
-    known.facts = factsFor(node, known.cluster, repair.data);
-    known.master = { ...repair, node, dataDir, cluster: known.cluster, facts: known.facts, asideDir: "" };
+    const own = ownNode(node, known.cluster);
+    known.facts = factsFor(own, known.cluster, repair.data);
+    known.master = { ...repair, node: own, dataDir, cluster: known.cluster, facts: known.facts, asideDir: "" };
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     known.obstacle = err;

@@ -1,18 +1,19 @@
 /** The rows of the damage table, each from what was found. */
 
 import { Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { exists, readText, stat } from "../files/files.ts";
 import { kubeletActive, type Node } from "../nodes/node.ts";
 import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
 import { type Evidence, foreignAuthority } from "../pki/authority-key.ts";
-import { certInfo, publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
+import { certInfo, keyMatches, publicPem, serviceAccountKeyId, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import type { Finding } from "../pki/pki.ts";
-import { attempt } from "../pki/verdicts.ts";
+import { attempt, timeVerdict } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
-import { isMade } from "../static-pods/static-pods.ts";
+import { isMade, manifestsFor, manifestTrouble } from "../static-pods/static-pods.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
 
@@ -42,10 +43,10 @@ export function findingRow(finding: Finding, lost = "signs every service-account
 export const FOREIGN = "!FOREIGN!";
 
 /** Pairs that are sound, and not those that the cluster goes by. */
-export function foreignRows({ cluster, facts }: Known, sa: Finding, { tokens }: Evidence): Row[] {
+export function foreignRows({ cluster, facts }: Known, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
   const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const pem = attempt(() => readText(path));
-  const foreign = cluster && !(pem instanceof Fail) ? foreignAuthority(pem, cluster.oldCaPem) : undefined;
+  const foreign = cluster && ca.state === "ok" && !(pem instanceof Fail) ? foreignAuthority(pem, cluster.oldCaPem) : undefined;
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   return [
@@ -72,21 +73,28 @@ function soonest(findings: Finding[]): string {
 }
 
 /** The four manifests, and the files their pods name that no step makes. */
-export function manifestRows(node: Node, { data }: Known): Row[] {
+export function manifestRows(node: Node, { data, master }: Known): Row[] {
   if (!data) return [];
   const pods = attempt(() => findMirrorPods(data, node.name));
+  const before = master && attempt(() => [...manifestsFor(master, ["etcd"]), ...manifestsFor(master)]);
+  const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, master!)]));
   return [
-    ...CONTROL_PLANE.map((name) => manifestRow(manifestPath({ node }, name), name, pods)),
+    ...CONTROL_PLANE.map((name) => manifestRow(manifestPath({ node }, name), name, { pods, trouble: trouble.get(name) })),
     ...(pods instanceof Fail ? [] : lostFileRows(node, pods)),
   ];
 }
 
-function manifestRow(path: string, name: string, pods: MirrorPod[] | Fail): Row {
+function manifestRow(
+  path: string,
+  name: string,
+  { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
+): Row {
   const what = `manifests/${name}.yaml`;
   const manifest = attempt(() => readManifest(path));
   if (manifest instanceof Fail) return { what, state: "!UNREADABLE!", detail: manifest.message };
-  if (manifest) return { what, state: "ok", detail: "" };
-  const state = exists(path) ? "!EMPTY!" : "!MISSING!";
+  if (manifest && Array.isArray(trouble)) return { what, state: "!OTHER!", detail: `than its mirror pod in etcd: ${trouble.join(" ")}` };
+  if (manifest && !trouble) return { what, state: "ok", detail: "" };
+  const state = manifest ? "!CUT OFF!" : exists(path) ? "!EMPTY!" : "!MISSING!";
   if (pods instanceof Fail) return { what, state, detail: "its mirror pod in etcd cannot be read" };
   const pod = pods.find((mirror) => mirror.name === name);
   if (!pod) return { what, state, detail: "no mirror pod in etcd either" };
@@ -130,6 +138,48 @@ function clientCertificate(node: Node): string {
   return info instanceof Fail
     ? "a client certificate that cannot be read"
     : `client certificate until ${info.notAfter.toISOString().slice(0, 10)}`;
+}
+
+/** What is wrong with a client certificate, in a file that has its key as well; "ok" where nothing is. */
+export function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
+  const pem = attempt(() => readText(path));
+  if (pem === undefined) return "!MISSING!";
+  const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
+  if (info instanceof Fail || pem instanceof Fail) return "!UNREADABLE!";
+  if (attempt(() => keyMatches(pem, pem)) !== true) return "!UNREADABLE!";
+  if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "!OTHER CA!";
+  if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "!OTHER NODE!";
+  return shown(timeVerdict(info, new Date())?.[0] ?? "ok");
+}
+
+/** What the kubelet goes by, where it is not as it should be. Without a CA here nothing can be said. */
+export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
+  const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
+  if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
+  const { kubeconfig, clientPem } = node.kubelet;
+  const config = attempt(() => readKubeconfig(kubeconfig));
+  const configState =
+    config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
+  const rows = [
+    { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes it anew" },
+    {
+      what: clientPem,
+      state: clientPemState(clientPem, ca, node.name),
+      detail: "the kubelet's client certificate; part 1 issues a new one",
+    },
+  ];
+  return rows.filter(isDamage);
+}
+
+/** Private things that others can read: no damage that stops anything. */
+export function modeRows(paths: readonly string[]): Row[] {
+  return [...new Set(paths)].flatMap((path) => {
+    const mode = stat(path)?.mode ?? 0;
+    const octal = mode.toString(8).padStart(4, "0");
+    return mode & 0o077
+      ? [{ what: path.replace("/etc/kubernetes/", ""), state: "known", detail: `others can read it (${octal}): chmod 600 ${path}` }]
+      : [];
+  });
 }
 
 /** States that a repair passes through. */

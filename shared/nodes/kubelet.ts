@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, signedBy } from "../pki/certificate.ts";
+import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -25,7 +25,7 @@ export function trusted(path: string, caPem: string): boolean {
   const info = attempt(() => certInfo(pem));
   if (info instanceof Fail) return false;
   const { notBefore, notAfter } = info;
-  return signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
+  return attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
 }
 
 /**
@@ -38,11 +38,16 @@ export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, aside
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
     ensureClientCa(node, ca.cert),
-    !trusted(node.kubelet.clientPem, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
+    !isOwn(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
     ensureKubeletConf(node, facts, ca.cert),
   ];
   return changes.includes(true);
+}
+
+/** Whether the kubelet's client certificate is good, and this node's. */
+function isOwn({ name, kubelet }: Node, caPem: string): boolean {
+  return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
 }
 
 /** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */
@@ -77,7 +82,8 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
 
 function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
-  const now = readText(kubeconfig)?.trim() ? readKubeconfig(kubeconfig) : undefined;
+  const found = attempt(() => readKubeconfig(kubeconfig));
+  const now = found instanceof Fail ? undefined : found;
   if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem) {
     say(`${kubeconfig}: kept`);
     return false;

@@ -24,6 +24,8 @@ export interface EnsureOptions {
   asideDir: string;
   /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
   newCas?: NewCas | undefined;
+  /** When certificates are made. Default: now. */
+  now?: Date | undefined;
   /** What the cluster's public keys are known by; asked only where one of them is not here. */
   evidence?: (() => Evidence) | undefined;
 }
@@ -134,7 +136,7 @@ async function ensureCa(row: Cert, job: Job): Promise<boolean> {
   const remedy = remedyFor(finding, options);
   if (remedy.do === "lost" && needsNewKey(finding, options)) {
     setAside(finding, options);
-    const made = await issueCa(row, facts, { key: await job.takeKey() });
+    const made = await issueCa(row, facts, { key: await job.takeKey(), now: options.now });
     job.authorities.set(row.name, made);
     return writePair(row, made, facts, "a new authority");
   }
@@ -151,7 +153,7 @@ async function ensureLeaf(row: Cert, caName: string, job: Job): Promise<boolean>
   const finding = examine(row, facts);
   if (finding.state === "ok") return keep(finding);
   const ca = authority(caName, row.name, job);
-  const pair = await issueLeaf(row, ca, facts, { key: await job.takeKey() });
+  const pair = await issueLeaf(row, ca, facts, { key: await job.takeKey(), now: options.now });
   setAside(finding, options);
   return writePair(row, pair, facts, `signed by ${certInfo(ca.cert).cn}`);
 }
@@ -161,7 +163,7 @@ async function ensureConfig(row: KubeconfigRow, job: Job): Promise<boolean> {
   const finding = examineKubeconfig(row, facts);
   if (finding.state === "ok") return keep(finding);
   const ca = authority("ca", row.name, job);
-  const user = await issueClient(subjectOf(row, facts), ca, facts, { key: await job.takeKey() });
+  const user = await issueClient(subjectOf(row, facts), ca, facts, { key: await job.takeKey(), now: options.now });
   setAside(finding, options);
   return writeKubeconfig(
     row,

@@ -4,13 +4,13 @@
  */
 
 import { Fail } from "../fail.ts";
-import { copyAside } from "../files/file-tree.ts";
+import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
+import { manifestPath, manifestText, readManifest, usableManifest } from "./manifest-files.ts";
 import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, REDUCED, reduced } from "./reduced-controllers.ts";
@@ -39,17 +39,10 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(
     manifests
-      .filter((one) => isWritten(one, master))
+      .filter((one) => manifestTrouble(one, master))
       .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
   );
   return manifests.map((restored) => restore(restored, master)).includes(true);
-}
-
-/** Whether it is missing, or what is there was written in silence: its files have to be there, then. */
-function isWritten({ name, source, manifest }: Restored, master: Master): boolean {
-  const path = manifestPath(master, name);
-  const now = readManifest(path);
-  return !now || (differencesOf(full(now), manifest).length > 0 && writtenInSilence(path, source, master));
 }
 
 const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
@@ -94,14 +87,15 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
   const path = manifestPath(master, name);
   const reduce = name === "kube-controller-manager" && caIsNew(master);
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
-  const now = readManifest(path);
+  const now = usableManifest(path, manifest);
   if (!now) {
+    if (readText(path)) moveAside(path, master.asideDir);
     const old = checksByOldSaKey(wanted, master.facts.certificatesDir) ? `, with ${OLD_TOKENS}` : "";
     const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : old;
     return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
   }
   const differences = differencesOf(full(now), manifest);
-  if (differences.length > 0 && writtenInSilence(path, source, master)) {
+  if (differences.length > 0 && isWrittenInSilence(path, source, master)) {
     say(`${path}: other than its mirror pod: ${differences.join(" ")}`);
     copyAside(path, master.asideDir);
     return writeFile(path, manifestText(wanted), { note: "as it was while the API could be told" });
@@ -125,8 +119,17 @@ function restore({ name, source, manifest }: Restored, master: Master): boolean 
  * A kubelet that hears the API keeps each mirror pod equal to its manifest. A manifest from before this repair that differs was written when
  * no API was there: by an earlier attempt with kubeadm's defaults, or by hand in the disaster.
  */
-function writtenInSilence(path: string, source: string, { rescue }: Master): boolean {
+function isWrittenInSilence(path: string, source: string, { rescue }: Master): boolean {
   return source === FROM_MIRROR_POD && stat(path)!.modified < rescue.made;
+}
+
+/** Why `restoreManifests` will write this manifest; undefined: it will not. */
+export function manifestTrouble({ name, source, manifest }: Restored, master: Master): "missing or cut off" | string[] | undefined {
+  const path = manifestPath(master, name);
+  const now = usableManifest(path, manifest);
+  if (!now) return "missing or cut off";
+  const differences = differencesOf(full(now), manifest);
+  return differences.length > 0 && isWrittenInSilence(path, source, master) ? differences : undefined;
 }
 
 function differencesOf(now: Manifest, before: Manifest): string[] {
@@ -146,7 +149,7 @@ function diffOf(now: string[], before: string[]): string[] {
 
 /** The refusal of `restoreManifests` alone, before certificates are written: a Fail where a file is lost that no step makes. */
 export function refuseLostFiles(master: Master) {
-  const written = manifestsFor(master).filter((one) => isWritten(one, master));
+  const written = manifestsFor(master).filter((one) => manifestTrouble(one, master));
   const files = written.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
   refuseLost(files.filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
 }
