@@ -1,4 +1,8 @@
 #!/usr/bin/env bun
+/**
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
+ * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
+ */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
@@ -16,10 +20,6 @@ import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
-/**
- * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
- * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
- */
 import { clusterCa } from "../shared/pki/pki.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
@@ -107,16 +107,18 @@ async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
 }
 
+/** The static pods of this part; etcd is part 1's. */
+const SERVERS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
 /** Pods whose certificates were issued anew start again: they read them once. Returns when anything was started, or undefined. */
 async function startControlPlane(master: Master, issued: string[]): Promise<Date | undefined> {
   const began = new Date();
   const { node, facts, asideDir } = master;
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
-  const tried = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].some((name) => exists(manifestPath(master, name)));
+  const tried = SERVERS.some((name) => exists(manifestPath(master, name)));
   const restored = restoreManifests(master);
-  const stale =
-    issued.length > 0 ? running.filter((c) => ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].includes(c.name)) : [];
+  const stale = issued.length > 0 ? running.filter((c) => SERVERS.includes(c.name)) : [];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that

@@ -1,4 +1,8 @@
 #!/usr/bin/env bun
+/**
+ * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
+ * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
+ */
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
@@ -14,10 +18,6 @@ import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
-/**
- * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
- * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
- */
 import { clusterCa } from "../shared/pki/pki.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";

@@ -30,8 +30,8 @@ const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]
     ./bunw scripts/04-sa-tokens.ts retire [--force] [--dry-run]
 
-Renews the tokens that no longer verify and restarts the pods that still trust the old CA: kube-proxy first, then the network plugin,
-DNS, webhooks, the rest; each by its own rolling update, and never more than a PodDisruptionBudget allows.
+Renews the tokens that no longer verify and restarts the pods that still trust the old CA: kube-proxy first, on all nodes at once, then the
+network plugin, DNS and webhooks, the rest; those by their own rolling updates, and never more than a PodDisruptionBudget allows.
 
 retire, on each master, afterwards:  takes the old key (sa-old.pub, if 00-token-key made one) out of the API server, unless a Secret or a
                                      running pod still holds a token of it.
