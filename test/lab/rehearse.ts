@@ -21,6 +21,7 @@ import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
+import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
@@ -62,6 +63,7 @@ const SCENARIOS: Scenario[] = [
   haAllLost,
   haPowerCycle,
   oneWiped,
+  mirrorPodsGone,
   fleet,
   masterDestroyed,
   byKubeadm,

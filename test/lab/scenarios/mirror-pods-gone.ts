@@ -1,0 +1,61 @@
+import { rmSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { kubectl, type Machine } from "../machine.ts";
+import { note, type Scenario, type Scene } from "../scene.ts";
+import { oneWiped } from "./several-masters.ts";
+
+/** etcd's manifest stays: so this member learns, too, that the mirror pods of the others are no more. */
+const DELETED = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/**
+ * One master of three loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets that there were any.
+ * Then the rest of /etc/kubernetes goes.
+ */
+export const mirrorPodsGone: Scenario = {
+  ...oneWiped,
+  name: "mirror-pods-gone",
+  title: "one master of three loses its manifests, its kubelet deletes their mirror pods, etcd forgets them; then as one-wiped",
+  packages: [["/usr/bin/curl", "curl"]],
+  lines: [
+    { title: "Delete three manifests on the third master", run: deleteManifests },
+    { title: "etcd forgets their mirror pods", run: forget },
+    ...oneWiped.lines,
+  ],
+};
+
+async function deleteManifests(scene: Scene) {
+  const node = scene.lab.masters[2]!;
+  for (const name of DELETED) rmSync(node.path(`/etc/kubernetes/manifests/${name}.yaml`));
+  const names = DELETED.map((name) => `${name}-${node.nodeName}`);
+  const gone = async () => {
+    const { stdout, exitCode } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-o", "name"]);
+    return exitCode === 0 && names.every((name) => !stdout.includes(`pod/${name}\n`));
+  };
+  await waitFor("the kubelet to delete its mirror pods", gone, { seconds: 120, hint: "journalctl -u kubelet on the third master" });
+  note(scene, `the mirror pods ${names.join(", ")} are gone`);
+}
+
+/** What the API server does every five minutes: a compaction up to today's revision. */
+async function forget(scene: Scene) {
+  const node = scene.lab.masters[2]!;
+  const { header } = (await etcd(node, "kv/range", { key: "AA==", limit: "1" })) as { header: { revision: string } };
+  await etcd(node, "kv/compaction", { revision: header.revision, physical: true });
+  note(scene, `etcd is compacted up to revision ${header.revision}`);
+}
+
+/** A request to etcd's JSON gateway (etcd's api_grpc_gateway.md), as its health check. */
+async function etcd(node: Machine, path: string, body: object): Promise<unknown> {
+  const pki = "/etc/kubernetes/pki/etcd";
+  const client = ["--cacert", `${pki}/ca.crt`, "--cert", `${pki}/healthcheck-client.crt`, "--key", `${pki}/healthcheck-client.key`];
+  const { stdout, stderr, exitCode } = await node.run([
+    "curl",
+    "-sSf",
+    ...client,
+    "--data-binary",
+    JSON.stringify(body),
+    `https://127.0.0.1:2379/v3/${path}`,
+  ]);
+  if (exitCode !== 0) throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, { hint: "crictl logs of etcd there" });
+  return JSON.parse(stdout);
+}
