@@ -20,7 +20,8 @@ import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
+import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/exchange.ts";
+import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { full } from "../shared/static-pods/reduced-controllers.ts";
 import { caIsNew } from "../shared/static-pods/static-pods.ts";
 import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
@@ -199,26 +200,24 @@ function readToken(file: string): string {
 
 /** All that was reduced comes back: the flag stands in the manifest, so any master can tell. */
 async function wholeControllerManager(master: Master, api: KubeApi) {
-  const path = manifestPath(master, "kube-controller-manager");
-  const now = readManifest(path);
+  const name = "kube-controller-manager";
+  const path = manifestPath(master, name);
+  const now = manifestBeforeOrAfter(path);
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  const before = { pods: await controllerManagers(master), leader: await leaderSince(api, "kube-controller-manager", new Date(0)) };
+  const manifest = full(now);
+  if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
+  const leader = await leaderSince(api, name, new Date(0));
+  await exchangeManifest(master, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
+  if (mode.dryRun) return;
   const since = new Date();
-  if (!writeFile(path, manifestText(full(now)), { note: "node-lifecycle, taint eviction and pod collection are on again" })) return;
-
-  const hint = "crictl ps -a --name kube-controller-manager; crictl logs ID";
-  const isNew = async () => (await controllerManagers(master)).some((id) => !before.pods.includes(id));
-  await waitFor("the kubelet to start it again", isNew, { seconds: 60, hint });
-  if (!mode.dryRun && before.leader?.startsWith(`${master.node.hostName}_`)) await dropLease(api, "kube-controller-manager", before.leader);
-  const leader = await waitFor("a controller-manager to lead", () => leaderSince(api, "kube-controller-manager", since), {
-    seconds: 90,
-    hint,
-  });
-  if (leader) say(`${leader}: leads`);
+  if (leader?.startsWith(`${master.node.hostName}_`)) await dropLease(api, name, leader);
+  const hint = `crictl ps -a --name ${name}; crictl logs ID`;
+  await waitFor("the kubelet to start it again", () => runs(master, name), { seconds: 60, hint });
+  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
 }
 
-async function controllerManagers({ node }: Master): Promise<string[]> {
-  return (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) => name === "kube-controller-manager").map(({ id }) => id);
+async function runs({ node }: Master, name: string): Promise<boolean> {
+  return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
 }
 
 function closeNext(master: Master): string {

@@ -60,7 +60,7 @@ const OPTIONS = {
 } as const;
 
 /** Owners restarted at the same time, and seconds without a Lease renewal after which a node counts as away. */
-const WIDTH = 5;
+const WIDTH = 20;
 const AWAY_SECONDS = 60;
 
 interface Scene {
@@ -120,8 +120,11 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const pki = facts.certificatesDir;
   const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
   if (!caPem || !saPub) throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
-  if (readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED] !== undefined) {
-    throw new Fail("The controller-manager is still reduced", { hint: "close part 3 first: ./bunw scripts/03-workers.ts close" });
+  const controllerManager = readManifest(manifestPath(master, "kube-controller-manager"));
+  if (!controllerManager || controllerManager.metadata.annotations?.[REDUCED] !== undefined) {
+    throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
+      hint: "close part 3 first: ./bunw scripts/03-workers.ts close",
+    });
   }
   const api = await adminApi(master);
   const renewals = await allRenewals(api);

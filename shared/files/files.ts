@@ -153,6 +153,18 @@ export function removeFile(path: string): boolean {
   return true;
 }
 
+/** Renames a file within its folder, over one that may be there. Errors: Fail where there is none to rename. */
+export function renameFile(from: string, to: string) {
+  const content = readBytes(from);
+  const mode = stat(from)?.mode;
+  if (!content || mode === undefined) throw new Fail(`There is no "${from}"`, { hint: `ls -la ${dirname(from)}` });
+  if (run.dryRun) {
+    note(resolve("/", from), { kind: "gone" });
+    note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
+  } else attempt("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
+  say(`${run.dryRun ? "would rename" : "renamed"} ${from} to ${basename(to)}`);
+}
+
 /** Makes what was renamed, made or removed in a folder (of this machine) survive a power cut. */
 export function syncFolder(hostFolder: string) {
   const fd = fs.openSync(hostFolder, fs.constants.O_RDONLY);

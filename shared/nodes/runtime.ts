@@ -10,7 +10,7 @@ export interface Container {
   pod: string;
   namespace: string;
   running: boolean;
-  podId: string;
+  podUid: string;
 }
 
 /** The static pods that kubeadm makes, by container name, in the order in which they depend on each other. */
@@ -25,7 +25,7 @@ export async function containers(endpoint: string): Promise<Container[]> {
     pod: c.labels?.["io.kubernetes.pod.name"] ?? "",
     namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",
     running: c.state === "CONTAINER_RUNNING",
-    podId: c.podSandboxId,
+    podUid: c.labels?.["io.kubernetes.pod.uid"] ?? "",
   }));
 }
 
@@ -55,7 +55,6 @@ export async function stopContainers(endpoint: string, list: readonly Container[
 
 interface CriContainer {
   id: string;
-  podSandboxId: string;
   metadata: { name: string };
   labels?: Record<string, string>;
   state: string;

@@ -1,0 +1,41 @@
+/**
+ * Another manifest for a static pod that runs. Written over the old one, it would wait for ten seconds and more: the kubelet starts no static
+ * pod beside another of the same name, and asks again only after its back-off (pkg/kubelet/pod_workers.go, allowPodStart). So the old one goes
+ * first, and the new one waits beside it under a name with a dot, which the kubelet passes over (pkg/kubelet/config/file.go).
+ */
+import { basename, dirname, join } from "node:path";
+import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
+import type { Master } from "../master.ts";
+import { KUBELET_DIR } from "../nodes/node.ts";
+import { controlPlaneContainers } from "../nodes/runtime.ts";
+import { waitFor } from "../run.ts";
+import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
+import type { Manifest } from "./manifests.ts";
+
+/** Where the new manifest waits: `.kube-controller-manager.yaml`. */
+function waitingPath(path: string): string {
+  return join(dirname(path), `.${basename(path)}`);
+}
+
+/** The manifest on disk, also where an exchange was cut off in its middle. Errors: as `readManifest`. */
+export function manifestBeforeOrAfter(path: string): Manifest | undefined {
+  return readManifest(path) ?? readManifest(waitingPath(path));
+}
+
+/**
+ * Exchanges the manifest of a static pod of the control plane; the kubelet starts the new pod within a second or two, which is not waited for.
+ * Errors: Fail where the old pod does not end; the manifest then waits, and the next call goes on from there.
+ */
+export async function exchangeManifest(master: Pick<Master, "node">, name: string, next: { manifest: Manifest; note: string }) {
+  const path = manifestPath(master, name);
+  const waiting = waitingPath(path);
+  const old = (await controlPlaneContainers(master.node.runtimeEndpoint)).filter((container) => container.name === name);
+  writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
+  removeFile(path);
+  // The folder of a pod goes when the kubelet is done with the pod, and not before.
+  await waitFor(`the old ${name} to end`, () => old.every(({ podUid }) => !exists(`${KUBELET_DIR}/pods/${podUid}`)), {
+    seconds: 90,
+    hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
+  });
+  renameFile(waiting, path);
+}
