@@ -1,5 +1,6 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
 
+import { adminClient } from "../api/admin-api.ts";
 import { KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { allRenewals } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
@@ -83,7 +84,7 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
   });
   for (const server of new Set([localServer(facts), clusterServer(facts)])) {
     await checks.check("API", server, async () => {
-      if (!(await KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, server).ready())) throw new Error("not ready");
+      if (!(await adminClient(facts, server).ready())) throw new Error("not ready");
       return "ready";
     });
   }
