@@ -5,8 +5,9 @@
  */
 import { parseArgs } from "node:util";
 import { $ } from "zx";
+import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
-import { KubeApi } from "../shared/api/kube-api.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/api/leases.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
@@ -19,7 +20,7 @@ import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
-import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
@@ -130,10 +131,8 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
 
 async function proveApi(master: Master, started: Date | undefined): Promise<KubeApi> {
   const { facts, cluster } = master;
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf")!;
-  const local = KubeApi.from(admin, localServer(facts));
-  const hint = "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50";
-  await waitFor(`${local.server}/readyz`, () => local.ready(), { seconds: 180, hint });
+  const local = adminClient(facts);
+  await apiReady(local, { seconds: 180 });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(master, local);
@@ -166,12 +165,7 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;
   say(`${node.name}: renewed its Lease with the new certificate`);
-  const outside = KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(facts));
-  await waitFor(`${outside.server}/readyz`, () => outside.ready(), {
-    seconds: 60,
-    hint: "is the balancer up, and does the name resolve on this node?",
-  });
-  say(`${outside.server}: ready`);
+  await endpointReady(facts);
 }
 
 /** A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. */

@@ -4,15 +4,14 @@
  * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
-import { adminApi } from "../shared/api/admin-api.ts";
-import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { inParallel, type KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
-import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
 import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
@@ -105,11 +104,8 @@ async function retire(dataDir: string, force: boolean) {
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(master, api, { force });
     // The keys are published a moment before everything else is ready.
-    for (const one of [api, KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(master.facts))])
-      await waitFor(`${one.server}/readyz`, () => one.ready(), {
-        seconds: 120,
-        hint: "crictl ps -a --name kube-apiserver; crictl logs ID",
-      });
+    await apiReady(api, { seconds: 120 });
+    await endpointReady(master.facts);
   });
   console.error("\ndone.  next: the same on the other masters, then ./bunw scripts/05-verify.ts");
 }
