@@ -24,8 +24,9 @@ import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { hostFiles } from "../shared/static-pods/manifests.ts";
-import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
+import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
+import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -168,15 +169,21 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
   await endpointReady(facts);
 }
 
-/** A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. */
+/**
+ * A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. It takes shared keys that are in their places,
+ * and a kubeconfig for discovery, so that no bootstrap token and no certificate key has to be made and typed (kubeadm's cmd/join.go,
+ * discovery/file; SharedCertificateExists in phases/certs).
+ */
 function sayHowToReplace(master: Master, without: string[]) {
-  const files = lostFiles(master);
+  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
+  const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
   console.error(`
 After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
-  kubeadm token create --print-join-command --certificate-key $(kubeadm init phase upload-certs --upload-certs | tail -1)
-On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}${
+When part 5 is green, put an empty machine with the same kubeadm (${master.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
+${carry.join("\n")}
+On the new machine:
+  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
     master.node.kubelet.serverTlsBootstrap
       ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
       : ""
@@ -184,12 +191,11 @@ On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}):
 }
 
 /** Files of this master's API server that kubeadm does not make on a new one. */
-function lostFiles({ node }: Master): string[] {
+function lostFiles({ node, facts }: Master): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const files = manifest
-    ? hostFiles(manifest).filter((file) => file.type === "File" && file.namedBy.startsWith("--") && !file.path.includes("/pki/"))
-    : [];
-  return [...new Set(files.map((file) => file.path))];
+  const isMeant = ({ type, namedBy, path }: HostFile) =>
+    type === "File" && namedBy.startsWith("--") && !isMade(path) && path !== oldSaPub(facts.certificatesDir);
+  return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
 }
 
 function next(master: Master, without: string[]): string {
