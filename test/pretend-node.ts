@@ -99,7 +99,7 @@ export async function pretendNode(options: NodeOptions = {}) {
   };
 }
 
-const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
+export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 
 /** What `crictl ps -a -o json` says of these containers, all running; those of the control plane are called by their names. */
 export function crictlPs(names: readonly string[]): string {
