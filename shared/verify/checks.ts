@@ -150,16 +150,11 @@ async function secretsOrNone(checks: Checks, api: KubeApi) {
 function manifestAnswer(master: Master, name: string): Answer {
   const manifest = readManifest(manifestPath(master, name));
   if (!manifest) return failed("missing");
-  const missing = hostFiles(manifest).filter(
-    (file) => !file.type.endsWith("OrCreate") && readText(file.path) === undefined && !isFolder(file.type),
-  );
+  // A volume that does not say what it is may be missing: it is mounted empty then.
+  const missing = hostFiles(manifest).filter(({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path));
   return missing.length === 0
     ? "there, with all files it names"
     : failed(`needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}`);
-}
-
-function isFolder(type: string): boolean {
-  return type === "Directory" || type === "";
 }
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */
