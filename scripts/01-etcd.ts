@@ -14,6 +14,7 @@ import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
+import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { foreignAuthority } from "../shared/pki/authority-key.ts";
 import { CERTS, type Cert, certPath, certRow } from "../shared/pki/certs.ts";
 import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
@@ -94,11 +95,7 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
   );
   for (const warning of data.warnings) say(`warning: ${warning}`);
 
-  if (cluster.externalEtcd) {
-    throw new Fail("This cluster's etcd is external: it is not on the masters", {
-      hint: `mend it where it runs, put its ca.crt and the API server's client pair into ${facts.certificatesDir}, then ./bunw scripts/02-control-plane.ts`,
-    });
-  }
+  refuseExternalEtcd(master);
   const peer = data.members.find((member) =>
     member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))),
   );

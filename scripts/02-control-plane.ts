@@ -18,6 +18,7 @@ import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
+import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
@@ -88,6 +89,7 @@ async function main() {
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
   const { facts, data, node, cluster } = master;
+  refuseExternalEtcd(master);
   refuseLostFiles(master);
   const client = etcdClient(facts);
   if (!client) {

@@ -9,10 +9,11 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { readMaster } from "../shared/master.ts";
 import { readNode } from "../shared/nodes/node.ts";
+import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/nodes/without-data.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { run, step, VERSION } from "../shared/run.ts";
 import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
-import { type Check, Checks } from "../shared/verify/collect.ts";
+import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
 import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:
@@ -44,7 +45,9 @@ async function main() {
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
+  const withoutData = masterWithoutData(node, values["etcd-data"]);
   if (exists(values["etcd-data"])) await verifyMaster(checks, values["etcd-data"]);
+  else if (withoutData) await checks.check("etcd", "data on this master", () => noData(withoutData, values["etcd-data"]));
   report(checks.all, values);
 }
 
@@ -61,6 +64,13 @@ async function verifyMaster(checks: Checks, dataDir: string) {
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     if (!(admin instanceof Fail)) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
   });
+}
+
+/** Only the kubelet could be looked at; where etcd is external, that is no damage. */
+function noData(found: WithoutData, dataDir: string): Answer {
+  const why = whyWithoutData(found, dataDir);
+  if (found.etcd !== "external") throw new Error(why);
+  return { warning: `${why}; only this node's kubelet was looked at` };
 }
 
 function report(checks: Check[], { all, json }: { all?: boolean | undefined; json?: boolean | undefined }) {

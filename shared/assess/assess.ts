@@ -5,6 +5,7 @@ import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Node, readNode } from "../nodes/node.ts";
 import { type Container, containers } from "../nodes/runtime.ts";
+import { masterWithoutData } from "../nodes/without-data.ts";
 import { remedyOf } from "../pki/authority-key.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
@@ -15,7 +16,7 @@ import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
 import {
   authorityRow,
-  clientPemState,
+  clientPemRow,
   FOREIGN,
   findingRow,
   foreignRows,
@@ -30,6 +31,7 @@ import {
 } from "./rows.ts";
 import { type Survivor, survivors } from "./survivors.ts";
 import { masterVerdict } from "./verdict.ts";
+import { assessWithoutData } from "./without-data.ts";
 
 export interface Assessment {
   node: string;
@@ -51,7 +53,9 @@ export interface Assessment {
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const running = await runningContainers(node);
-  return exists(dataDir) ? await assessMaster({ node, dataDir, running, deep }) : await assessWorker(node, running);
+  if (exists(dataDir)) return await assessMaster({ node, dataDir, running, deep });
+  const withoutData = masterWithoutData(node, dataDir, running instanceof Fail ? [] : running);
+  return withoutData ? await assessWithoutData({ node, dataDir, running }, withoutData) : await assessWorker(node, running);
 }
 
 interface Look {
@@ -110,11 +114,7 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
   const damage: Row[] = [
     { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
     { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
-    {
-      what: kubelet.clientPem,
-      state: clientPemState(kubelet.clientPem, ca),
-      detail: "the kubelet's client certificate",
-    },
+    clientPemRow(node),
     ...(await kubeletRow(node, running)),
   ];
   const damaged = damage.some(isDamage);

@@ -141,7 +141,7 @@ function clientCertificate(node: Node): string {
 }
 
 /** What is wrong with a client certificate, in a file that has its key as well; "ok" where nothing is. */
-export function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
+function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
   const pem = attempt(() => readText(path));
   if (pem === undefined) return "!MISSING!";
   const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
@@ -150,6 +150,13 @@ export function clientPemState(path: string, ca: string | undefined, nodeName?: 
   if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "!OTHER CA!";
   if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "!OTHER NODE!";
   return shown(timeVerdict(info, new Date())?.[0] ?? "ok");
+}
+
+/** By the CA that this kubelet trusts itself: all that can be said where etcd's data tells nothing. */
+export function clientPemRow({ kubelet }: Node): Row {
+  const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
+  if (ca === undefined && exists(what)) return { what, state: "known", detail: `${detail}; no CA is here to hold it against` };
+  return { what, state: clientPemState(what, ca instanceof Fail ? undefined : ca), detail };
 }
 
 /** What the kubelet goes by, where it is not as it should be. Without a CA here nothing can be said. */
