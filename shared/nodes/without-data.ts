@@ -66,10 +66,8 @@ export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): stri
   ];
 }
 
-/** Files that kubeadm makes on masters only. */
-const MASTER_FILES = ["admin.conf", "controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map(
-  (file) => `/etc/kubernetes/${file}`,
-);
+/** Files that kubeadm makes on masters only; a copy of admin.conf is found on workers, too. */
+const MASTER_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map((file) => `/etc/kubernetes/${file}`);
 
 const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `/etc/kubernetes/pki/${file}`);
 
