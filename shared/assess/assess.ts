@@ -14,21 +14,8 @@ import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki
 import { attempt } from "../pki/verdicts.ts";
 import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
-import {
-  authorityRow,
-  clientPemRow,
-  FOREIGN,
-  findingRow,
-  foreignRows,
-  isDamage,
-  kubeletRow,
-  kubeletTrustRows,
-  manifestRows,
-  modeRows,
-  type Row,
-  repairRows,
-  summary,
-} from "./rows.ts";
+import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { authorityRow, FOREIGN, findingRow, foreignRows, isDamage, manifestRows, modeRows, type Row, repairRows, summary } from "./rows.ts";
 import { type Survivor, survivors } from "./survivors.ts";
 import { masterVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";

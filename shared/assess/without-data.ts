@@ -10,7 +10,8 @@ import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { manifestPath } from "../static-pods/manifest-files.ts";
 import type { Assessment } from "./assess.ts";
-import { authorityRow, clientPemRow, findingRow, isDamage, kubeletRow, type Row, summary } from "./rows.ts";
+import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
+import { authorityRow, findingRow, isDamage, type Row, summary } from "./rows.ts";
 
 interface Look {
   node: Node;
