@@ -8,7 +8,7 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
-import { mode, run, say, start, step } from "../shared/run.ts";
+import { done, mode, run, say, start, step } from "../shared/run.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
 import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
@@ -211,7 +211,7 @@ function next({ haul, searched }: Job) {
     return;
   }
   if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; part 1 makes them new`);
-  console.error(`\ndone.  next: ./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
+  done(`./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
 }
 
 function names(wanted: readonly Wanted[]): string {

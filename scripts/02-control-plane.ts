@@ -4,11 +4,11 @@
  * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
  */
 import { parseArgs } from "node:util";
-import { $ } from "zx";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { refuseStrangers } from "../shared/cluster.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
@@ -16,14 +16,14 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
-import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
@@ -33,7 +33,8 @@ import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
 
-Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits.
+Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits. Run it on each
+master, the first one first, once part 1 has proved etcd. No workload restarts.
 
 Options:
     --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).
@@ -83,13 +84,14 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   if (without.length > 0) sayHowToReplace(master, without);
-  console.error(`\ndone.  next: ${next(master, without)}`);
+  done(next(master, without));
 }
 
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
   const { facts, data, node, cluster } = master;
   refuseExternalEtcd(master);
+  refuseStrangers(without, cluster);
   refuseLostFiles(master);
   const client = etcdClient(facts);
   if (!client) {
@@ -128,7 +130,7 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
   const restart = !watched || credentials || (tried && (issued.length > 0 || restored));
-  if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  if (restart) await turnKubelet("restart");
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 

@@ -19,7 +19,7 @@ import { checkMasters } from "../shared/verify/masters.ts";
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]
 
-Checks certificates, servers, nodes and tokens, from both ends. Reads only.
+Checks certificates, servers, nodes and tokens, from both ends: on a master the whole cluster, on a worker its kubelet. Reads only.
 
 Options:
     --all            Print every check, not only those that failed.

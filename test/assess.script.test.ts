@@ -149,7 +149,7 @@ test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers
     const { exitCode, stdout, stderr } = await node.run(`${script} --newcas`);
     expect([exitCode, stdout]).toEqual([1, ""]);
     expect(stderr).toStartWith("\nerror: Unknown option '--newcas'");
-    expect(stderr).toEndWith("hint: see --help\n");
+    expect(stderr).toEndWith(`hint: ./bunw scripts/${script}.ts --help\n`);
     expect(node.calls()).toEqual([]);
   },
 );

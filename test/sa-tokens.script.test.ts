@@ -135,7 +135,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
 test("04-sa-tokens refuses while a node is not heard, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
-    "error: 1 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",
+    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",
   );
 });
 
@@ -143,6 +143,12 @@ test("04-sa-tokens --without a node whose Node is still there refuses: no Daemon
   const stderr = await refused("04-sa-tokens --without w2", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toContain('error: The Node "w2" is still there, and no DaemonSet can roll out past it\n');
   expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
+});
+
+test("04-sa-tokens and 02-control-plane --without a name that etcd never knew take it for mistyped", async () => {
+  const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
+  expect(await refused("04-sa-tokens --without w22", {})).toEndWith(hint);
+  expect(await refused("02-control-plane --without w22", {})).toEndWith(hint);
 });
 
 test("04-sa-tokens before part 1 and 2 names them", async () => {
