@@ -8,7 +8,7 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
-import { mode, run, say, start, step } from "../shared/run.ts";
+import { done, mode, run, say, start, step } from "../shared/run.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
 import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
@@ -69,10 +69,16 @@ interface Job {
   configs: LostConfig[];
   /** What the disk brought. */
   finds: Find[];
+  /** Where was really looked: a Secret without its key, or a disk that cannot be read, is not among them. */
+  searched: Place[];
 }
 
 /** Where keys are looked for, the cheapest place first. */
 const PLACES = ["memory", "secret", "disk"] as const;
+
+type Place = (typeof PLACES)[number];
+
+const NAMES: Record<Place, string> = { memory: "memory", secret: "the Secret kubeadm-certs", disk: "the disk" };
 
 async function main() {
   const { values, positionals } = parse();
@@ -86,18 +92,18 @@ async function main() {
   for (const signal of SIGNALS) process.on(signal, stopped);
 
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
-  const search: Record<(typeof PLACES)[number], () => Promise<void>> = {
-    memory: () => step("0.3 Search the memory of the processes that still run", () => searchMemory(job.haul, job.here.data)),
+  const search: Record<Place, () => Promise<boolean>> = {
+    memory: () => step("0.3 Search the memory of the processes that still run", () => searchProcesses(job)),
     secret: () =>
       step("0.4 Open the Secret kubeadm-certs", () =>
         openSecret(job.haul, job.here.data, { keyFile: values["certificate-key-file"], mayAsk: only !== undefined }),
       ),
     disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
-  for (const place of places) if (isLost(job, place)) await searchOr(search[place], only);
+  for (const place of places) if (isLost(job, place) && (await searchOr(search[place], only))) job.searched.push(place);
   for (const signal of SIGNALS) process.off(signal, stopped);
   await step("0.6 Put what was found into its place", () => putBack(job));
-  next(job.haul);
+  next(job);
 }
 
 async function look(values: Values, only: string | undefined): Promise<Job> {
@@ -121,21 +127,22 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   haul.takeWhatIsHere(certificatesDir);
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { values, only, here, haul, configs, finds: [] };
+  return { values, only, here, haul, configs, finds: [], searched: [] };
 }
 
-/** Where nobody asked for a place by its word, one that cannot be searched is no reason to give up the others. */
-async function searchOr(search: () => Promise<void>, only: string | undefined) {
+/** Whether it was searched. Where nobody asked for a place by its word, one that cannot be is no reason to give up the others. */
+async function searchOr(search: () => Promise<boolean>, only: string | undefined): Promise<boolean> {
   try {
-    await search();
+    return await search();
   } catch (err) {
     if (!(err instanceof Fail) || only !== undefined) throw err;
     say(`not searched: ${err.message}; ${err.hint}`);
+    return false;
   }
 }
 
 /** Whether something is missing that this place may have. A disk is long: without being asked for, only for what cannot be made new or stood in for. */
-function isLost({ haul, configs, only }: Job, place: (typeof PLACES)[number]): boolean {
+function isLost({ haul, configs, only }: Job, place: Place): boolean {
   if (place !== "disk") return haul.missing().length > 0;
   return only === "disk"
     ? haul.missing().length + configs.length > 0
@@ -153,8 +160,14 @@ async function thisNode(): Promise<Node | undefined> {
   }
 }
 
-async function searchFreeBlocks(job: Job) {
+async function searchProcesses({ haul, here }: Job): Promise<boolean> {
+  await searchMemory(haul, here.data);
+  return true;
+}
+
+async function searchFreeBlocks(job: Job): Promise<boolean> {
   job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
+  return true;
 }
 
 /** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */
@@ -185,20 +198,20 @@ function chosenConfigs({ configs, finds, here }: Job) {
   });
 }
 
-/** What is still lost, and the command for that. */
-function next(haul: Haul) {
+/** What is still lost, where it was looked for, and the command for that. */
+function next({ haul, searched }: Job) {
   const lost = haul.missing().filter(({ shared }) => shared);
   const dear = lost.filter(isDear);
+  const where = searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
   if (dear.length > 0) {
     process.exitCode = 2;
     const elsewhere =
       "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
-    console.error(`\nstill lost: ${names(lost)}: ${elsewhere}\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas`);
+    console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas`);
     return;
   }
-  if (lost.length > 0)
-    console.error(`\nstill lost: ${names(lost)}: no process holds them, and only masters trust them; part 1 makes them new`);
-  console.error(`\ndone.  next: ./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
+  if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; part 1 makes them new`);
+  done(`./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
 }
 
 function names(wanted: readonly Wanted[]): string {

@@ -11,7 +11,7 @@ import { keyCopies, todaysSaPub } from "../shared/old-tokens/key-copies.ts";
 import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-tokens/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-tokens/old-tokens.ts";
 import { Progress } from "../shared/progress.ts";
-import { run, say, start, step } from "../shared/run.ts";
+import { done, run, say, start, step } from "../shared/run.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 
@@ -53,7 +53,7 @@ async function main() {
   const { facts, data, node, cluster } = await readMaster(values["etcd-data"]);
   const pki = facts.certificatesDir;
   const old = await step("0.7 Collect old tokens", () => collect(pki, () => collectTokens(data, values["token-file"]), values.kid));
-  if (!old) return console.error("\ndone.  next: ./bunw scripts/00-assess.ts");
+  if (!old) return done("./bunw scripts/00-assess.ts");
   await step("0.8 Find the key that signed them", () => {
     const key = keptKey(old, pki, values.from) ?? computed(old);
     say(`key ${key.kid}: ${key.proof}`);
@@ -61,9 +61,7 @@ async function main() {
   });
   const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
   for (const { name, ips } of others) console.log(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
-  console.error(
-    `\ndone.  next: ${others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up"}`,
-  );
+  done(others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up");
 }
 
 /** Undefined where no token is older than today's key. */

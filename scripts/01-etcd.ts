@@ -4,7 +4,6 @@
  * Run on each master, the first one first. Safe to run again: what is right is kept.
  */
 import { parseArgs } from "node:util";
-import { $ } from "zx";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
@@ -12,20 +11,22 @@ import { copyTree } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { KUBELET_DIR, kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
+import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { foreignAuthority } from "../shared/pki/authority-key.ts";
 import { CERTS, type Cert, certPath, certRow } from "../shared/pki/certs.ts";
 import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
-import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { caIsNew, manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
 
-Brings etcd back on this master: its old data, with certificates that fit. Keys and certificates that are there and right are kept.
+Brings etcd back on this master: its old data, with certificates that fit. Keys and certificates that are there and right are kept. Run it on
+each master, the first one first; the shared keys go to the others in between, by hand-over.ts. No workload restarts.
 
 Options:
     --new-cas        Make the CAs and the service-account key that are missing. Only when 00-assess says that they are nowhere to be found:
@@ -57,6 +58,10 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("01-etcd", { dryRun: values["dry-run"] });
   needRoot();
+  if (values["new-cas"] && values["new-internal-cas"])
+    throw new Fail("--new-cas makes all shared keys that are missing, --new-internal-cas never the cluster's CA: give one of them", {
+      hint: "./bunw scripts/00-assess.ts says which keys are lost",
+    });
   const newCas = values["new-cas"] ? "all" : values["new-internal-cas"] ? "internal" : undefined;
 
   const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], newCas));
@@ -79,7 +84,7 @@ async function main() {
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
   const next = await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
-  console.error(`\ndone.  next: ${next}`);
+  done(next);
 }
 
 /** Facts first, refusals second; nothing is touched before all of them are through. */
@@ -94,11 +99,7 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
   );
   for (const warning of data.warnings) say(`warning: ${warning}`);
 
-  if (cluster.externalEtcd) {
-    throw new Fail("This cluster's etcd is external: it is not on the masters", {
-      hint: `mend it where it runs, put its ca.crt and the API server's client pair into ${facts.certificatesDir}, then ./bunw scripts/02-control-plane.ts`,
-    });
-  }
+  refuseExternalEtcd(master);
   const peer = data.members.find((member) =>
     member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))),
   );
@@ -170,7 +171,7 @@ function needsCopy(master: Master): boolean {
 
 async function stopOldControlPlane({ node }: Master, healthy: boolean) {
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
-  if (await kubeletActive()) await act("kubelet: stopped (containers run on without it)", () => $({ quiet: true })`systemctl stop kubelet`);
+  if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
   else say("kubelet: not running");
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }
@@ -205,7 +206,7 @@ async function startEtcd(master: Master) {
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   const manifest = restoreManifests(master, ["etcd"]);
   if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
-  await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  await turnKubelet("restart");
 }
 
 async function prove({ facts, data, cluster, node }: Master): Promise<string> {

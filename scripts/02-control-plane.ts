@@ -4,10 +4,11 @@
  * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
  */
 import { parseArgs } from "node:util";
-import { $ } from "zx";
+import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
-import { KubeApi } from "../shared/api/kube-api.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { refuseStrangers } from "../shared/cluster.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
@@ -15,22 +16,25 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
+import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
-import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
-import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { hostFiles } from "../shared/static-pods/manifests.ts";
-import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
+import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
+import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
 
-Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits.
+Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits. Run it on each
+master, the first one first, once part 1 has proved etcd. No workload restarts.
 
 Options:
     --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).
@@ -80,12 +84,14 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   if (without.length > 0) sayHowToReplace(master, without);
-  console.error(`\ndone.  next: ${next(master, without)}`);
+  done(next(master, without));
 }
 
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
   const { facts, data, node, cluster } = master;
+  refuseExternalEtcd(master);
+  refuseStrangers(without, cluster);
   refuseLostFiles(master);
   const client = etcdClient(facts);
   if (!client) {
@@ -124,16 +130,14 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
   const restart = !watched || credentials || (tried && (issued.length > 0 || restored));
-  if (restart) await act("kubelet: restarted", () => $({ quiet: true })`systemctl restart kubelet`);
+  if (restart) await turnKubelet("restart");
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
 async function proveApi(master: Master, started: Date | undefined): Promise<KubeApi> {
   const { facts, cluster } = master;
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf")!;
-  const local = KubeApi.from(admin, localServer(facts));
-  const hint = "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50";
-  await waitFor(`${local.server}/readyz`, () => local.ready(), { seconds: 180, hint });
+  const local = adminClient(facts);
+  await apiReady(local, { seconds: 180 });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(master, local);
@@ -166,23 +170,24 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;
   say(`${node.name}: renewed its Lease with the new certificate`);
-  const outside = KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(facts));
-  await waitFor(`${outside.server}/readyz`, () => outside.ready(), {
-    seconds: 60,
-    hint: "is the balancer up, and does the name resolve on this node?",
-  });
-  say(`${outside.server}: ready`);
+  await endpointReady(facts);
 }
 
-/** A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. */
+/**
+ * A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. It takes shared keys that are in their places,
+ * and a kubeconfig for discovery, so that no bootstrap token and no certificate key has to be made and typed (kubeadm's cmd/join.go,
+ * discovery/file; SharedCertificateExists in phases/certs).
+ */
 function sayHowToReplace(master: Master, without: string[]) {
-  const files = lostFiles(master);
+  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
+  const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
   console.error(`
 After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green, put a new master in the place of ${without.join(", ")}. Here:
-  kubeadm token create --print-join-command --certificate-key $(kubeadm init phase upload-certs --upload-certs | tail -1)
-On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}): the line that this prints${files.length > 0 ? `, after copying ${files.join(", ")} there` : ""}${
+When part 5 is green, put an empty machine with the same kubeadm (${master.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
+${carry.join("\n")}
+On the new machine:
+  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
     master.node.kubelet.serverTlsBootstrap
       ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
       : ""
@@ -190,12 +195,11 @@ On the new machine, with the same kubeadm (${master.cluster.kubernetesVersion}):
 }
 
 /** Files of this master's API server that kubeadm does not make on a new one. */
-function lostFiles({ node }: Master): string[] {
+function lostFiles({ node, facts }: Master): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const files = manifest
-    ? hostFiles(manifest).filter((file) => file.type === "File" && file.namedBy.startsWith("--") && !file.path.includes("/pki/"))
-    : [];
-  return [...new Set(files.map((file) => file.path))];
+  const isMeant = ({ type, namedBy, path }: HostFile) =>
+    type === "File" && namedBy.startsWith("--") && !isMade(path) && path !== oldSaPub(facts.certificatesDir);
+  return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
 }
 
 function next(master: Master, without: string[]): string {

@@ -19,7 +19,7 @@ import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "..
 import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
-import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/exchange.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { full } from "../shared/static-pods/reduced-controllers.ts";
@@ -84,8 +84,10 @@ async function open(values: Options["values"]) {
   const api = await adminApi(master);
   if (!caIsNew(master)) {
     const silent = await silentNodes(master, api);
-    if (silent.length === 0)
-      return say("the cluster CA is the old one, and every kubelet is heard: no worker has to join. Part 3 has nothing to do");
+    if (silent.length === 0) {
+      say("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
+      return done("on each master: ./bunw scripts/03-workers.ts close");
+    }
     say(
       `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
     );
@@ -118,6 +120,8 @@ async function silentNodes({ cluster }: Master, api: KubeApi): Promise<string[]>
   return silent();
 }
 
+const AFTER_JOIN = "the other workers, then on each master: ./bunw scripts/03-workers.ts close";
+
 async function join(values: Options["values"]) {
   const node = await readNode();
   const { server, "ca-hash": hash, "token-file": file } = values;
@@ -130,7 +134,7 @@ async function join(values: Options["values"]) {
   );
   if (trusted(node.kubelet.clientPem, ca) && exists(node.kubelet.kubeconfig)) {
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
-    return;
+    return done(AFTER_JOIN);
   }
   const token = readToken(file);
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
@@ -141,7 +145,7 @@ async function join(values: Options["values"]) {
     await rollBack(saved);
     throw err;
   }
-  console.error("\ndone.  next: the other workers, then on each master: ./bunw scripts/03-workers.ts close");
+  done(AFTER_JOIN);
 }
 
 async function close(values: Options["values"]) {
@@ -159,7 +163,7 @@ async function close(values: Options["values"]) {
     "kubeadm init phase control-plane controller-manager",
   );
   await step("3.8 Revoke the token", () => revokeTokens(api), "kubeadm token delete ID");
-  console.error(`\ndone.  next: ${closeNext(master)}`);
+  done(closeNext(master));
 }
 
 async function makeToken(master: Master, api: KubeApi, file: string) {

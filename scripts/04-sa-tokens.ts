@@ -4,26 +4,35 @@
  * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
-import { adminApi } from "../shared/api/admin-api.ts";
-import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { inParallel, type KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals } from "../shared/api/leases.ts";
+import { refuseStrangers } from "../shared/cluster.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { needRoot } from "../shared/nodes/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
-import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { count } from "../shared/progress.ts";
-import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
 import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
 import { caIsNew } from "../shared/static-pods/static-pods.ts";
 import { leftForPeople } from "../shared/workloads/left-for-people.ts";
+import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 import { retireOldSaKey, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
 import { canaries, label, restart } from "../shared/workloads/rollout.ts";
-import { namespacesWithOldCa, reviewNewToken, sayNames, type TokenTrust } from "../shared/workloads/sa-tokens.ts";
+import {
+  isCurrent,
+  nameOf,
+  namespacesWithOldCa,
+  reviewNewToken,
+  sayNames,
+  type TokenTrust,
+  tokenSecrets,
+} from "../shared/workloads/sa-tokens.ts";
 import { type Group, staleGroups } from "../shared/workloads/stale-pods.ts";
 
 const USAGE = `Usage:
@@ -82,7 +91,9 @@ async function main() {
   needRoot();
   if (command === "retire") return await retire(values["etcd-data"], values.force ?? false);
 
-  const scene = await step("4.1 Check that part 3 is closed", () => checkNodes(values["etcd-data"], values.without.split(",")));
+  const scene = await step("4.1 Check that part 3 is closed", () =>
+    checkNodes(values["etcd-data"], values.without.split(",").filter(Boolean)),
+  );
   await step(
     "4.2 Wait for the CA in every namespace",
     () => waitForRootCa(scene),
@@ -94,9 +105,7 @@ async function main() {
   await step("4.6 Prove that tokens are signed and accepted", () => proveTokens(scene), "kubectl create token default");
   await step("4.7 Say what is left for people", () => sayLeft(scene));
   const retireFirst = oldSaKeys(scene.master.facts.certificatesDir).length > 0;
-  console.error(
-    `\ndone.  next: ${retireFirst ? "./bunw scripts/04-sa-tokens.ts retire, on each master; then " : ""}./bunw scripts/05-verify.ts`,
-  );
+  done(`${retireFirst ? "./bunw scripts/04-sa-tokens.ts retire, on each master; then " : ""}./bunw scripts/05-verify.ts`);
 }
 
 async function retire(dataDir: string, force: boolean) {
@@ -105,18 +114,18 @@ async function retire(dataDir: string, force: boolean) {
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(master, api, { force });
     // The keys are published a moment before everything else is ready.
-    for (const one of [api, KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, clusterServer(master.facts))])
-      await waitFor(`${one.server}/readyz`, () => one.ready(), {
-        seconds: 120,
-        hint: "crictl ps -a --name kube-apiserver; crictl logs ID",
-      });
+    await apiReady(api, { seconds: 120 });
+    await endpointReady(master.facts);
   });
-  console.error("\ndone.  next: the same on the other masters, then ./bunw scripts/05-verify.ts");
+  const others = master.cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== master.node.name);
+  const first = others.length > 0 ? `the same on ${others.map(({ name }) => name).join(", ")} where it has not been, then ` : "";
+  done(`${first}./bunw scripts/05-verify.ts`);
 }
 
 async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const master = await readMaster(dataDir);
   const { facts, cluster } = master;
+  refuseStrangers(without, cluster);
   const pki = facts.certificatesDir;
   const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
   if (!caPem || !saPub) throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
@@ -131,7 +140,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
   const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);
   if (away.length > 0) {
-    throw new Fail(`${away.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {
+    throw new Fail(`${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {
       hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
     });
   }
@@ -142,7 +151,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
 
 /** A DaemonSet does not roll out past a node that is dead: its pod there counts as the one that may be missing. */
 async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
-  for (const name of without.filter(Boolean)) {
+  for (const name of without) {
     if (!(await api.find(`/api/v1/nodes/${name}`))) continue;
     throw new Fail(`The Node "${name}" is still there, and no DaemonSet can roll out past it`, {
       hint: `it is lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
@@ -164,7 +173,11 @@ async function waitForRootCa({ api, trust }: Scene) {
 }
 
 async function renew(scene: Scene) {
-  if (mode.dryRun) return say("would: sign new tokens with sa.key for the Secrets whose token no longer verifies");
+  if (mode.dryRun) {
+    const verifies = tokenVerifier(scene.trust.saPub);
+    const stale = (await tokenSecrets(scene.api)).filter((secret) => !isCurrent(secret, scene.trust, verifies));
+    return stale.length > 0 ? sayNames("would renew", stale.map(nameOf)) : say("all token Secrets verify: kept");
+  }
   const { renewed, caOnly, stuck, orphans } = await renewTokens(scene.api, scene.trust);
   scene.renewed = renewed;
   say(renewed.length === 0 ? "all token Secrets verify: kept" : `${count(renewed.length)} token Secrets have a new token`);
@@ -187,6 +200,7 @@ async function findStale(scene: Scene) {
 
 /** A group is through when its new pods are available; after those that new sandboxes need, every node proves it with a pod. */
 async function restartInOrder({ api, groups, nodes }: Scene) {
+  if (groups.every(({ owners }) => owners.every((owner) => owner.kind === "report"))) return say("nothing to restart");
   for (const { name, owners } of groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report");
     if (restarts.length === 0) continue;

@@ -4,20 +4,22 @@
  * worker at its kubelet. Run it whenever you like.
  */
 import { parseArgs } from "node:util";
-import { KubeApi } from "../shared/api/kube-api.ts";
-import { exists, readText } from "../shared/files/files.ts";
+import { adminClient } from "../shared/api/admin-api.ts";
+import { Fail } from "../shared/fail.ts";
+import { exists } from "../shared/files/files.ts";
 import { readMaster } from "../shared/master.ts";
-import { type Node, readNode } from "../shared/nodes/node.ts";
-import { localServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { readNode } from "../shared/nodes/node.ts";
+import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/nodes/without-data.ts";
+import { attempt } from "../shared/pki/verdicts.ts";
 import { run, step, VERSION } from "../shared/run.ts";
 import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
-import { type Check, Checks } from "../shared/verify/collect.ts";
+import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
 import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]
 
-Checks certificates, servers, nodes and tokens, from both ends. Reads only.
+Checks certificates, servers, nodes and tokens, from both ends: on a master the whole cluster, on a worker its kubelet. Reads only.
 
 Options:
     --all            Print every check, not only those that failed.
@@ -43,29 +45,32 @@ async function main() {
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
+  const withoutData = masterWithoutData(node, values["etcd-data"]);
   if (exists(values["etcd-data"])) await verifyMaster(checks, values["etcd-data"]);
+  else if (withoutData) await checks.check("etcd", "data on this master", () => noData(withoutData, values["etcd-data"]));
   report(checks.all, values);
 }
 
 async function verifyMaster(checks: Checks, dataDir: string) {
   const master = await readMaster(dataDir);
+  const admin = attempt(() => adminClient(master.facts));
   await step("5.2 Check this master's files and servers", async () => {
     await checkFiles(checks, master);
-    const admin = adminApi(master);
-    if (admin) {
-      await checkServers(checks, master, admin);
-      await checkMasters(checks, master, admin);
-    } else await checks.check("API", "admin.conf", () => Promise.reject(new Error("missing: ./bunw scripts/02-control-plane.ts")));
+    if (admin instanceof Fail)
+      return await checks.check("API", "admin.conf", () => Promise.reject(new Error(`${admin.message}; ${admin.hint}`)));
+    await checkServers(checks, master, admin);
+    await checkMasters(checks, master, admin);
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
-    const admin = adminApi(master);
-    if (admin) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
+    if (!(admin instanceof Fail)) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
   });
 }
 
-function adminApi({ facts }: { facts: Parameters<typeof localServer>[0]; node: Node }): KubeApi | undefined {
-  if (!readText("/etc/kubernetes/admin.conf")?.trim()) return undefined;
-  return KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, localServer(facts));
+/** Only the kubelet could be looked at; where etcd is external, that is no damage. */
+function noData(found: WithoutData, dataDir: string): Answer {
+  const why = whyWithoutData(found, dataDir);
+  if (found.etcd !== "external") throw new Error(why);
+  return { warning: `${why}; only this node's kubelet was looked at` };
 }
 
 function report(checks: Check[], { all, json }: { all?: boolean | undefined; json?: boolean | undefined }) {

@@ -23,7 +23,7 @@ import {
 import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
 import { day } from "../shared/pki/verdicts.ts";
-import { mode, run, say, start } from "../shared/run.ts";
+import { done, mode, run, say, start } from "../shared/run.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/terminal.ts";
 
 const USAGE = `Usage:
@@ -122,7 +122,8 @@ async function unpack(file: string, values: Values) {
   checkOrigin(bundle, here, values["ca-hash"]);
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
   markBackup(bundle.files, { name: basename(file), sha256 }, { newest: false });
-  console.error(written.length > 0 ? "\ndone.  next: ./bunw scripts/01-etcd.ts" : "\ndone: all of it was here already");
+  if (written.length === 0) say("all of it was here already");
+  done("./bunw scripts/01-etcd.ts");
 }
 
 async function list(file: string, values: Values) {

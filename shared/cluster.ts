@@ -98,6 +98,14 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
 }
 
+/** For what an operator types after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
+export function refuseStrangers(names: readonly string[], { nodes, identity }: Pick<Cluster, "nodes" | "identity">) {
+  const known = new Set([...nodes, ...identity.members].map(({ name }) => name));
+  const strangers = names.filter((name) => !known.has(name));
+  if (strangers.length > 0)
+    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
+}
+
 /** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;

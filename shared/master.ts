@@ -1,9 +1,12 @@
 /** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
 
 import { type Cluster, factsFor, ownNode, readCluster } from "./cluster.ts";
+import { Fail } from "./fail.ts";
 import { type Node, readNode } from "./nodes/node.ts";
+import { masterWithoutData, withoutDataFail } from "./nodes/without-data.ts";
 import type { ClusterFacts } from "./pki/certs.ts";
 import type { EnsureOptions, NewCas } from "./pki/ensure-pki.ts";
+import { attempt } from "./pki/verdicts.ts";
 import { findRepair, type Repair } from "./rescue.ts";
 import { readKnown } from "./salvage/known.ts";
 
@@ -17,13 +20,23 @@ export interface Master extends Repair {
   asideDir: string;
 }
 
-/** Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`. */
+/**
+ * Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`, and where there is no etcd data
+ * on a machine that is a master nevertheless.
+ */
 export async function readMaster(dataDir: string): Promise<Master> {
   const found = await readNode();
-  const repair = findRepair(dataDir);
+  const repair = repairOf(found, dataDir);
   const cluster = readCluster(repair.data);
   const node = ownNode(found, cluster);
   return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
+}
+
+function repairOf(node: Node, dataDir: string): Repair {
+  const repair = attempt(() => findRepair(dataDir));
+  if (!(repair instanceof Fail)) return repair;
+  const withoutData = masterWithoutData(node, dataDir);
+  throw withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
 }
 
 /** How shared keys are to be treated on this master: what they are known by is asked for where one is not sound. */

@@ -7,6 +7,7 @@
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
+import { join, relative } from "node:path";
 import { ProcessOutput } from "zx";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
@@ -24,10 +25,10 @@ export async function run(main: () => Promise<unknown>) {
     if (err instanceof Fail) show(err.message, err.hint);
     else if (err instanceof ProcessOutput)
       show(
-        `The command above exited ${err.exitCode}: ${lastLine(err)}`,
+        `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
         "mend its cause and run this script again: finished steps are skipped",
       );
-    else if (isUsageError(err)) show(err.message, "see --help");
+    else if (isUsageError(err)) show(err.message, `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")} --help`);
     else throw err;
     process.exit(1);
   }
@@ -43,6 +44,11 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
 export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
   console.error(`\n${bold(`== ${title}`)}${byHand ? `   by hand: ${byHand}` : ""}`);
   return await action();
+}
+
+/** The last line of a script that went through: what comes next. After a dry run that is the same for real. */
+export function done(next: string) {
+  console.error(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\ndone.  next: ${next}`);
 }
 
 /** One item of a step. */

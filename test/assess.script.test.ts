@@ -1,6 +1,6 @@
 /** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -65,6 +65,70 @@ test("00-assess where only etcd's CA and the front-proxy CA are lost says that t
     for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
   }));
 
+/** A master whose etcd runs on three other machines: no data, no manifest and no certificates of etcd here. */
+function external(root: string) {
+  for (const path of ["/var/lib/etcd", "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/pki/etcd"])
+    rmSync(root + path, { recursive: true });
+  const path = `${root}/etc/kubernetes/manifests/kube-apiserver.yaml`;
+  const servers = "--etcd-servers=https://10.0.0.31:2379,https://10.0.0.32:2379";
+  writeFileSync(path, readFileSync(path, "utf8").replace(/--etcd-servers=\S+/, servers));
+}
+
+/** What the kubelet keeps of a static pod while it does not run. */
+function podFolder(root: string, name: string) {
+  mkdirSync(`${root}/var/lib/kubelet/pods/uid-of-${name}/containers/${name}`, { recursive: true });
+}
+
+test("00-assess on a master with external etcd says so, and names the files by which the API server reaches it", () =>
+  assess("external-etcd", { kind: "healthy master" }, external));
+
+test("00-assess on a wiped master with external etcd knows it by what the kubelet keeps of its static pods", () =>
+  assess("external-etcd-wiped", { kind: "healthy master" }, (root) => {
+    for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
+    podFolder(root, "kube-apiserver");
+  }));
+
+test("00-assess on a master whose etcd data is lost does not take it for a worker", () =>
+  assess("etcd-data-lost", { kind: "healthy master" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));
+
+test("00-assess where only a key tells that this is a master says what it cannot tell", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeFileSync(`${node.root}/etc/kubernetes/pki/sa.key`, "");
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect(exitCode).toBe(2);
+  expect(stdout).toContain(
+    'This is a master (/etc/kubernetes/pki/sa.key), and there is no "/var/lib/etcd": its etcd data is lost, or its etcd is external\n',
+  );
+});
+
+test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-tokens"])(
+  "%s on a master with external etcd refuses, and changes nothing",
+  async (line) => {
+    using node = await pretendNode({ kind: "healthy master" });
+    external(node.root);
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run(line);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("error: This cluster's etcd is external: it is not on the masters, but at https://10.0.0.31:2379, ");
+    expect(stderr).toContain(
+      "hint: mend etcd where it runs, and put back what the API server reaches it by: /etc/kubernetes/pki/etcd/ca.crt, ",
+    );
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
+
+test("05-verify on a master without etcd data says that only its kubelet was looked at; it is damage where etcd was here", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  expect((await node.run("05-verify")).stdout).toContain("  failed   etcd: data on this master: This is a master (");
+  rmSync(`${node.root}/etc/kubernetes/manifests/etcd.yaml`);
+  writeFileSync(
+    `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
+    "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}",
+  );
+  expect((await node.run("05-verify")).stdout).toMatch(/ {2}warning {2}etcd: .* external: .*; only this node's kubelet was looked at\n/);
+});
+
 test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {
   using node = await pretendNode();
   const { exitCode, stdout } = await node.run("00-assess --json");
@@ -85,7 +149,7 @@ test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers
     const { exitCode, stdout, stderr } = await node.run(`${script} --newcas`);
     expect([exitCode, stdout]).toEqual([1, ""]);
     expect(stderr).toStartWith("\nerror: Unknown option '--newcas'");
-    expect(stderr).toEndWith("hint: see --help\n");
+    expect(stderr).toEndWith(`hint: ./bunw scripts/${script}.ts --help\n`);
     expect(node.calls()).toEqual([]);
   },
 );

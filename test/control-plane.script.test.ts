@@ -6,7 +6,7 @@ import { keyPair } from "../shared/pki/keys.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { ADDRESS, type manifest, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
-import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -96,6 +96,16 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   await expectTranscript("02-control-plane-again", await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(node.fingerprint()).toEqual(before);
   expect(restarts()).toBe(count);
+});
+
+test("02-control-plane --without takes a lost master out of etcd, and says how a new one comes in without a secret in a command line", async () => {
+  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+  using node = await pretendNode({ kind: "healthy master", members: [MEMBER, lost] });
+  const state = { ...sameEtcd(node.stored), members: [MEMBER, lost] };
+  using _etcd = serveEtcd(node.root, state);
+  using _api = serveApi(node);
+  await expectTranscript("02-control-plane-without", await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
+  expect(state.members).toEqual([MEMBER]);
 });
 
 test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {

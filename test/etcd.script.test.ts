@@ -108,3 +108,21 @@ test("01-etcd says which command looks further when etcd does not come", async (
   expect(stderr).toContain("error: Waited 120 s for etcd to show its new certificate to its peers: ");
   expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50\n");
 });
+
+test("01-etcd names systemctl when it does not restart the kubelet, and where to look", async () => {
+  using node = await pretendNode({
+    commands: [{ command: "systemctl restart kubelet", exit: 1, stderr: "Job for kubelet.service failed.\n" }],
+  });
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: systemctl restart kubelet exited 1: Job for kubelet.service failed.\nhint: systemctl status kubelet; ");
+});
+
+test("01-etcd with both flags for new keys refuses: one of them is never the cluster's CA", async () => {
+  using node = await pretendNode();
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas --new-internal-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("give one of them\nhint: ./bunw scripts/00-assess.ts says which keys are lost\n");
+  expect(node.fingerprint()).toEqual(before);
+});

@@ -95,10 +95,12 @@ function page(objects: Map<string, Any>, url: URL, pageSize: number | undefined)
     .filter(([path]) => [collectionOf(path), everywhere(collectionOf(path))].includes(url.pathname))
     .map(([, object]) => object)
     .filter((object) => !selector || selector[0]!.split(".").reduce((part, name) => part?.[name], object) === selector[1]);
+  const labels = url.searchParams.get("labelSelector")?.split(",") ?? [];
+  const chosen = items.filter(({ metadata }) => labels.every((label) => metadata.labels?.[label.split("=")[0]!] === label.split("=")[1]));
   const size = pageSize ?? Number(url.searchParams.get("limit"));
   const start = Number(url.searchParams.get("continue") ?? 0);
-  const more = start + size < items.length ? { continue: String(start + size) } : {};
-  return Response.json({ items: items.slice(start, start + size), metadata: more });
+  const more = start + size < chosen.length ? { continue: String(start + size) } : {};
+  return Response.json({ items: chosen.slice(start, start + size), metadata: more });
 }
 
 function collectionOf(path: string): string {

@@ -42,6 +42,10 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
     return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
   }
   if (path === "/v3/cluster/member/list") return { members: members.map(({ id, name }) => ({ ID: decimal(id), name })) };
+  if (path === "/v3/cluster/member/remove") {
+    const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
+    return { members: members.splice(gone, 1) };
+  }
   const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
   const keys = asked ? (state.earlier ?? state.keys) : state.keys;
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };

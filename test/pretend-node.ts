@@ -99,15 +99,18 @@ export async function pretendNode(options: NodeOptions = {}) {
   };
 }
 
-const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
+export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 
 /** What `crictl ps -a -o json` says of these containers, all running; those of the control plane are called by their names. */
 export function crictlPs(names: readonly string[]): string {
-  const containers = names.map((name, i) => ({
+  const containers = names.map((name) => ({
     id: `${name}-id`,
-    podSandboxId: `sandbox-${i}`,
     metadata: { name },
-    labels: { "io.kubernetes.pod.name": `${name}-m1`, "io.kubernetes.pod.namespace": "kube-system" },
+    labels: {
+      "io.kubernetes.pod.name": `${name}-m1`,
+      "io.kubernetes.pod.namespace": "kube-system",
+      "io.kubernetes.pod.uid": `${name}-uid`,
+    },
     state: "CONTAINER_RUNNING",
   }));
   return JSON.stringify({ containers });

@@ -102,6 +102,16 @@ test("00-salvage on a healthy master finds nothing lost, and changes no byte", a
   expect(node.fingerprint()).toEqual(before);
 });
 
+test("00-salvage says where it has looked in vain: a disk that was read is among them, a Secret that was not opened is not", async () => {
+  using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
+  write(`${node.root}/root/image`, "\0".repeat(1 << 20));
+  const { exitCode, stderr } = await node.run(`00-salvage --image ${node.root}/root/image`);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain(
+    "\nstill lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key: not found in memory, the disk; look on the other masters",
+  );
+});
+
 test("00-salvage secret opens kubeadm-certs with the certificate key: all comes back, etcd's CA as well", async () => {
   const key = randomBytes(32);
   using node = await wiped([], { etcd: addSecret(key) });

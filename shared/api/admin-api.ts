@@ -1,16 +1,38 @@
-/** This master's own API server, as its admin; what parts 3 and 4 work with. */
+/** The API as this master's admin: at its own API server, and at the cluster's endpoint, by way of which everybody else comes. */
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { waitFor } from "../run.ts";
+import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { mode, say, waitFor } from "../run.ts";
 import { KubeApi } from "./kube-api.ts";
 
-/** Once it is ready: a machine that has just booted takes a moment. Errors: Fail where part 2 has not been here, or it does not come. */
+const ADMIN_CONF = "/etc/kubernetes/admin.conf";
+const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
+
+/**
+ * Its client, whether the API answers or not; `server`: another one than this master's own. Reads only. Errors: Fail where part 2 has not
+ * been here, or admin.conf cannot be read.
+ */
+export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
+  const admin = readKubeconfig(ADMIN_CONF);
+  if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+  return KubeApi.from(admin, server);
+}
+
+/** Its client once this master's API is ready: a machine that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
 export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
-  const admin = readKubeconfig("/etc/kubernetes/admin.conf");
-  if (!admin) throw new Fail("There is no /etc/kubernetes/admin.conf", { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  const api = KubeApi.from(admin, localServer(facts));
-  const hint = "crictl ps -a --name kube-apiserver; crictl logs ID; or part 2 again: ./bunw scripts/02-control-plane.ts";
-  await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds: 90, hint });
+  const api = adminClient(facts);
+  await apiReady(api, { seconds: 90, hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts` });
   return api;
+}
+
+/** Waits until an API server is ready: this master's own, which the kubelet has just started. Errors: Fail where it does not come. */
+export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
+  await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds, hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50` });
+}
+
+/** Waits until the cluster's endpoint is ready, and says so: by way of it kubelets, pods and people come. Errors: Fail where it does not answer. */
+export async function endpointReady(facts: ClusterFacts) {
+  const api = adminClient(facts, clusterServer(facts));
+  await apiReady(api, { seconds: 60, hint: "is the balancer up, and does the name resolve on this node?" });
+  if (!mode.dryRun) say(`${api.server}: ready`);
 }

@@ -187,11 +187,6 @@ export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
-/** An API error as a stop that an operator can act on. */
-export function apiFail(what: string, err: unknown, hint: string): Fail {
-  return new Fail(`Cannot ${what}: ${err instanceof Error ? err.message : String(err)}`, { hint, cause: err });
-}
-
 async function refusal(response: Response, request: string): Promise<ApiError> {
   return new ApiError(response.status, statusMessage(await response.text()) ?? `${request}: HTTP ${response.status}`);
 }

@@ -5,6 +5,7 @@ import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Node, readNode } from "../nodes/node.ts";
 import { type Container, containers } from "../nodes/runtime.ts";
+import { masterWithoutData } from "../nodes/without-data.ts";
 import { remedyOf } from "../pki/authority-key.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
@@ -13,23 +14,11 @@ import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki
 import { attempt } from "../pki/verdicts.ts";
 import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
-import {
-  authorityRow,
-  clientPemState,
-  FOREIGN,
-  findingRow,
-  foreignRows,
-  isDamage,
-  kubeletRow,
-  kubeletTrustRows,
-  manifestRows,
-  modeRows,
-  type Row,
-  repairRows,
-  summary,
-} from "./rows.ts";
+import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { authorityRow, FOREIGN, findingRow, foreignRows, isDamage, manifestRows, modeRows, type Row, repairRows, summary } from "./rows.ts";
 import { type Survivor, survivors } from "./survivors.ts";
 import { masterVerdict } from "./verdict.ts";
+import { assessWithoutData } from "./without-data.ts";
 
 export interface Assessment {
   node: string;
@@ -51,7 +40,9 @@ export interface Assessment {
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const running = await runningContainers(node);
-  return exists(dataDir) ? await assessMaster({ node, dataDir, running, deep }) : await assessWorker(node, running);
+  if (exists(dataDir)) return await assessMaster({ node, dataDir, running, deep });
+  const withoutData = masterWithoutData(node, dataDir, running instanceof Fail ? [] : running);
+  return withoutData ? await assessWithoutData({ node, dataDir, running }, withoutData) : await assessWorker(node, running);
 }
 
 interface Look {
@@ -110,11 +101,7 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
   const damage: Row[] = [
     { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
     { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
-    {
-      what: kubelet.clientPem,
-      state: clientPemState(kubelet.clientPem, ca),
-      detail: "the kubelet's client certificate",
-    },
+    clientPemRow(node),
     ...(await kubeletRow(node, running)),
   ];
   const damaged = damage.some(isDamage);

@@ -1,5 +1,5 @@
 /**
- * What this node is, told by what a deletion of /etc/kubernetes leaves alone: the kubelet's folder and its systemd unit. Read only.
+ * What this node is, told by what a deletion of /etc/kubernetes leaves alone: the kubelet's folder and its systemd unit.
  *
  * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
  * 10-kubeadm.conf, which names the kubeconfigs.
@@ -11,6 +11,7 @@ import { exists, readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { attempt } from "../pki/verdicts.ts";
+import { act } from "../run.ts";
 
 export interface Node {
   /** The name of its Node object. */
@@ -73,6 +74,19 @@ export function needRoot() {
 /** Whether the kubelet's unit is active. */
 export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
+}
+
+const TURNED = { stop: "stopped", start: "started", restart: "restarted" } as const;
+
+/** Has systemd stop, start or restart the kubelet, and says so. Errors: Fail with what systemctl said. */
+export async function turnKubelet(verb: keyof typeof TURNED, note = "") {
+  await act(`kubelet: ${TURNED[verb]}${note}`, async () => {
+    const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
+    if (exitCode === 0) return;
+    throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
+      hint: "systemctl status kubelet; journalctl -u kubelet -n 50. Then run this script again: finished steps are skipped",
+    });
+  });
 }
 
 interface KubeletConfiguration {

@@ -4,7 +4,6 @@
  */
 import { dirname } from "node:path";
 import { parse } from "yaml";
-import { $ } from "zx";
 import { ApiError, KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { Fail } from "../fail.ts";
@@ -13,9 +12,9 @@ import { exists, readText, removeFile, writeFile } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newRescue } from "../rescue.ts";
-import { act, mode, say, waitFor } from "../run.ts";
+import { mode, say, waitFor } from "../run.ts";
 import { dropClientPems, dropForeignServing, trusted } from "./kubelet.ts";
-import type { Node } from "./node.ts";
+import { type Node, turnKubelet } from "./node.ts";
 import { workloadContainers } from "./runtime.ts";
 
 /** What was saved of a worker before its trust was changed. */
@@ -72,13 +71,13 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
 export async function swapTrust(node: Node, trust: { server: string; ca: string; token: string }, saved: SavedTrust) {
   const { kubelet } = node;
   const aside = `${saved.dir}/aside`;
-  await act("kubelet: stopped (containers run on without it)", () => $({ quiet: true })`systemctl stop kubelet`);
+  await turnKubelet("stop", " (containers run on without it)");
   writeFile(kubelet.clientCaFile, trust.ca, { mode: 0o644 });
   if (exists(kubelet.kubeconfig)) moveAside(kubelet.kubeconfig, aside);
   dropClientPems(node, aside);
   dropForeignServing(node, trust.ca, aside);
   writeFile(kubelet.bootstrapKubeconfig, bootstrapKubeconfig(trust), { mode: 0o600, note: "used once, removed below" });
-  await act("kubelet: started", () => $({ quiet: true })`systemctl start kubelet`);
+  await turnKubelet("start");
 }
 
 /** The kubelet has a certificate of the CA, its Lease is renewed with it, and no container has ended. Removes the token's file. */
@@ -109,12 +108,12 @@ export async function proveKubelet(node: Node, { server, ca, saved }: { server: 
 export async function rollBack(saved: SavedTrust) {
   if (mode.dryRun) return;
   console.error("\n== Roll back: this worker's files from before come back");
-  await act("kubelet: stopped", () => $({ quiet: true })`systemctl stop kubelet`);
+  await turnKubelet("stop");
   for (const { path, existed } of saved.files) {
     moveAside(path, `${saved.dir}/failed`);
     if (existed) copyTree(`${saved.dir}/before${path}`, path);
   }
-  await act("kubelet: started", () => $({ quiet: true })`systemctl start kubelet`);
+  await turnKubelet("start");
 }
 
 async function asking<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {

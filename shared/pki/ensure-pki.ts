@@ -10,28 +10,23 @@ import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
-import { type Evidence, type Remedy, remedyOf } from "./authority-key.ts";
 import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS, subjectOf } from "./certs.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, writeKubeconfig } from "./kubeconfigs.ts";
+import { type NewKeyOptions, needsNewKey, remedyFor } from "./new-keys.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey, type Finding } from "./pki.ts";
 import { day } from "./verdicts.ts";
 
-export interface EnsureOptions {
+export { type NewCas, refuseLostKeys } from "./new-keys.ts";
+
+export interface EnsureOptions extends NewKeyOptions {
   /** Where wrong files go, under their whole old path. */
   asideDir: string;
-  /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
-  newCas?: NewCas | undefined;
   /** When certificates are made. Default: now. */
   now?: Date | undefined;
-  /** What the cluster's public keys are known by; asked only where one of them is not here. */
-  evidence?: (() => Evidence) | undefined;
 }
-
-/** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
-export type NewCas = "all" | "internal";
 
 export interface Wanted {
   certs?: readonly Cert[];
@@ -85,12 +80,6 @@ export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: E
   return ensured;
 }
 
-/** The refusal of `ensureMany` alone, for a script that has other things to do before it: a Fail where an authority or sa.key is lost. */
-export function refuseLostKeys(facts: ClusterFacts, options: Shared) {
-  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
-  for (const finding of [...shared, examineServiceAccountKey(facts.certificatesDir)]) needsNewKey(finding, options);
-}
-
 /** How many keys to begin with; also the look that stops the run before it changes anything. */
 function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted, facts: ClusterFacts, options: EnsureOptions): number {
   const cas = certs.filter((row) => !row.ca && needsNewKey(examine(row, facts), options));
@@ -99,34 +88,6 @@ function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted,
   const configs = kubeconfigs.filter((row) => fresh.has("ca") || examineKubeconfig(row, facts).state !== "ok");
   const sa = serviceAccountKey && needsNewKey(examineServiceAccountKey(facts.certificatesDir), options) ? 1 : 0;
   return cas.length + leaves.length + configs.length + sa;
-}
-
-type Shared = Pick<EnsureOptions, "newCas" | "evidence">;
-
-/** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */
-function needsNewKey(finding: Finding, options: Shared): boolean {
-  if (finding.state === "ok") return false;
-  const remedy = remedyFor(finding, options);
-  if (remedy.do !== "lost") return false;
-  const internal = CERTS.some((row) => row.internal && row.name === finding.name);
-  if (isAskedFor(finding, options)) return true;
-  throw new Fail(
-    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
-    {
-      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
-    },
-  );
-}
-
-/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
-function remedyFor(finding: Finding, options: Shared): Remedy {
-  const remedy = remedyOf(finding, options.evidence?.() ?? { texts: [], tokens: [] });
-  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
-  return remedy.do === "lost" && remedy.why && isHalf && isAskedFor(finding, options) ? { do: "again" } : remedy;
-}
-
-function isAskedFor({ name }: Finding, { newCas }: Shared): boolean {
-  return newCas === "all" || (newCas === "internal" && CERTS.some((row) => row.internal && row.name === name));
 }
 
 async function ensureCa(row: Cert, job: Job): Promise<boolean> {

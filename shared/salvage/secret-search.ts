@@ -9,12 +9,21 @@ import { ask } from "../terminal.ts";
 import type { Haul } from "./haul.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 
-/** A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it. */
-export function openSecret(haul: Haul, data: EtcdData | undefined, options: { keyFile: string | undefined; mayAsk: boolean }) {
+/**
+ * A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it.
+ * Returns whether it was opened. Errors: Fail where the certificate key does not open it, or is none.
+ */
+export function openSecret(haul: Haul, data: EtcdData | undefined, options: { keyFile: string | undefined; mayAsk: boolean }): boolean {
   const secret = data && findKubeadmCerts(data);
-  if (!secret) return say("it is not in etcd's data: kubeadm leaves it there for two hours");
-  const certificateKey = certificateKeyOf(options);
-  if (certificateKey === undefined) return say("it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key");
+  const certificateKey = secret && certificateKeyOf(options);
+  if (!secret || certificateKey === undefined) {
+    say(
+      secret
+        ? "it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key"
+        : "it is not in etcd's data: kubeadm leaves it there for two hours",
+    );
+    return false;
+  }
   const from = "the Secret kubeadm-certs";
   const files = openKubeadmCerts(secret, certificateKey);
   const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
@@ -23,6 +32,7 @@ export function openSecret(haul: Haul, data: EtcdData | undefined, options: { ke
     return key !== undefined && haul.accept(privateKeyOf(key), from);
   });
   if (taken.length === 0) say("it opens, and holds none of the lost keys");
+  return true;
 }
 
 function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; mayAsk: boolean }): string | undefined {

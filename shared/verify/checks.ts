@@ -1,5 +1,6 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
 
+import { adminClient } from "../api/admin-api.ts";
 import { KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { allRenewals } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
@@ -83,7 +84,7 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
   });
   for (const server of new Set([localServer(facts), clusterServer(facts)])) {
     await checks.check("API", server, async () => {
-      if (!(await KubeApi.from(readKubeconfig("/etc/kubernetes/admin.conf")!, server).ready())) throw new Error("not ready");
+      if (!(await adminClient(facts, server).ready())) throw new Error("not ready");
       return "ready";
     });
   }
@@ -149,16 +150,11 @@ async function secretsOrNone(checks: Checks, api: KubeApi) {
 function manifestAnswer(master: Master, name: string): Answer {
   const manifest = readManifest(manifestPath(master, name));
   if (!manifest) return failed("missing");
-  const missing = hostFiles(manifest).filter(
-    (file) => !file.type.endsWith("OrCreate") && readText(file.path) === undefined && !isFolder(file.type),
-  );
+  // A volume that does not say what it is may be missing: it is mounted empty then.
+  const missing = hostFiles(manifest).filter(({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path));
   return missing.length === 0
     ? "there, with all files it names"
     : failed(`needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}`);
-}
-
-function isFolder(type: string): boolean {
-  return type === "Directory" || type === "";
 }
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */

@@ -1,7 +1,7 @@
 /** What no script can finish: things outside of the cluster that hold old keys, and files that did not come back. */
 
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { readText } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
@@ -40,7 +40,7 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
   lines.push(
     `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
-  lines.push(`${master.rescue.dir} holds old keys and all Secrets: remove it when you no longer need it`);
+  if (exists(master.rescue.dir)) lines.push(`${master.rescue.dir} holds old keys and all Secrets: remove it when you no longer need it`);
   return lines;
 }
 

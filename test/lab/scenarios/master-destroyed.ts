@@ -1,9 +1,9 @@
 import { globSync, rmSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { carryFile, followRunbook } from "../follow.ts";
+import { followRunbook } from "../follow.ts";
 import { kubectl, type Machine } from "../machine.ts";
-import { cutPower, powerOn, type Scenario, type Scene, type } from "../scene.ts";
+import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-masters.ts";
 
@@ -39,14 +39,22 @@ async function deleteNode(scene: Scene) {
 /** The lines that part 2 printed for a new master, typed as they stand there. */
 async function putNewMaster(scene: Scene) {
   const [first, node] = [scene.lab.masters[0]!, lost(scene)];
+  const [carry, join] = ["tar", "kubeadm"].map((program) => whatPart2Printed(scene, program)) as [string, string];
   await bootEmpty(scene);
-  const { raw } = await type(scene, first, whatPart2Printed(scene, "kubeadm"), { mayHoldToken: true });
-  const join = raw.split("\n").findLast((line) => line.startsWith("kubeadm join "));
-  if (!join) throw new Fail("kubeadm printed no join command", { hint: "see what it said before" });
-  await node.run(["mkdir", "-p", "/etc/kubernetes"]);
-  await carryFile(first, node, "/etc/kubernetes/audit-policy.yaml");
-  await type(scene, node, join.trim(), { cwd: "/root", mayHoldToken: true });
+  await carryKeys(scene, carry);
+  await type(scene, node, join, { cwd: "/root" });
   await approveServing(scene, first, node.nodeName);
+}
+
+/** Both ends of the printed pipe as they stand there; base64 in the middle stands for ssh, which nobody listens to in this lab. */
+async function carryKeys(scene: Scene, line: string) {
+  const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
+  scene.say(line);
+  const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
+  const { stdout, stderr, exitCode } = await scene.lab.masters[0]!.run(bash(`${pack} | base64 -w0`), { cwd: KIT });
+  const there = await lost(scene).run(bash(`base64 -d | ${unpack}`), { input: stdout });
+  if (exitCode !== 0 || there.exitCode !== 0)
+    throw new Fail(`The keys were not carried to the new machine: ${stderr}${there.stderr}`, { hint: line });
 }
 
 /** The last printed line is advice: the request has to be there, and to be found by its user. */

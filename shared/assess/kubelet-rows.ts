@@ -1,0 +1,74 @@
+/** The rows of the damage table that are about the kubelet: whether it runs, and the credentials that it goes by. */
+
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { kubeletActive, type Node } from "../nodes/node.ts";
+import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
+import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { attempt, timeVerdict } from "../pki/verdicts.ts";
+import type { Known } from "./known.ts";
+import { isDamage, type Row, shown } from "./rows.ts";
+
+/** The kubelet, and a second row where the containers cannot be looked at. */
+export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Row[]> {
+  const state = (await kubeletActive()) ? "ok" : "!STOPPED!";
+  const certificate = clientCertificate(node);
+  if (running instanceof Fail) {
+    return [
+      { what: "kubelet", state, detail: certificate },
+      { what: "containers", state: "known", detail: `${running.message}; ${running.hint}` },
+    ];
+  }
+  const controlPlane = running.filter((c) => c.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(c.name));
+  const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
+  return [{ what: "kubelet", state, detail: `${counts}; ${certificate}` }];
+}
+
+function clientCertificate(node: Node): string {
+  const pem = readText(node.kubelet.clientPem);
+  if (!pem) return "no client certificate";
+  const info = attempt(() => certInfo(pem));
+  return info instanceof Fail
+    ? "a client certificate that cannot be read"
+    : `client certificate until ${info.notAfter.toISOString().slice(0, 10)}`;
+}
+
+/** What is wrong with a client certificate, in a file that has its key as well; "ok" where nothing is. */
+function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
+  const pem = attempt(() => readText(path));
+  if (pem === undefined) return "!MISSING!";
+  const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
+  if (info instanceof Fail || pem instanceof Fail) return "!UNREADABLE!";
+  if (attempt(() => keyMatches(pem, pem)) !== true) return "!UNREADABLE!";
+  if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "!OTHER CA!";
+  if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "!OTHER NODE!";
+  return shown(timeVerdict(info, new Date())?.[0] ?? "ok");
+}
+
+/** By the CA that this kubelet trusts itself: all that can be said where etcd's data tells nothing. */
+export function clientPemRow({ kubelet }: Node): Row {
+  const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
+  if (ca === undefined && exists(what)) return { what, state: "known", detail: `${detail}; no CA is here to hold it against` };
+  return { what, state: clientPemState(what, ca instanceof Fail ? undefined : ca), detail };
+}
+
+/** What the kubelet goes by, where it is not as it should be. Without a CA here nothing can be said. */
+export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
+  const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
+  if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
+  const { kubeconfig, clientPem } = node.kubelet;
+  const config = attempt(() => readKubeconfig(kubeconfig));
+  const configState =
+    config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
+  const rows = [
+    { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes it anew" },
+    {
+      what: clientPem,
+      state: clientPemState(clientPem, ca, node.name),
+      detail: "the kubelet's client certificate; part 1 issues a new one",
+    },
+  ];
+  return rows.filter(isDamage);
+}

@@ -1,0 +1,68 @@
+/** What can be said of a master on which there is no etcd data: its files, by themselves, and why the parts of the runbook do not begin. */
+
+import type { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import type { Node } from "../nodes/node.ts";
+import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
+import { type WithoutData, whyWithoutData, withoutDataSteps } from "../nodes/without-data.ts";
+import { CERTS } from "../pki/certs.ts";
+import { kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
+import { manifestPath } from "../static-pods/manifest-files.ts";
+import type { Assessment } from "./assess.ts";
+import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
+import { authorityRow, findingRow, isDamage, type Row, summary } from "./rows.ts";
+
+interface Look {
+  node: Node;
+  dataDir: string;
+  running: Container[] | Fail;
+}
+
+/** Reads only. Names in certificates are not judged: what they have to be is in etcd. */
+export async function assessWithoutData({ node, dataDir, running }: Look, found: WithoutData): Promise<Assessment> {
+  const why = whyWithoutData(found, dataDir);
+  const damage = [etcdRow(found, dataDir), ...fileRows(node, found), ...(await kubeletRow(node, running)), clientPemRow(node)];
+  const damaged = damage.some(isDamage);
+  return {
+    node: node.name,
+    role: "control plane",
+    kubernetes: undefined,
+    cluster: undefined,
+    damage,
+    survivors: [],
+    damaged,
+    verdict: damaged ? `parts 1 to 4 do not begin here. ${why}` : `nothing is damaged on this node. ${why}`,
+    next: damaged ? withoutDataSteps(found, node) : [],
+  };
+}
+
+function etcdRow({ etcd, servers, from }: WithoutData, dataDir: string): Row {
+  if (etcd !== "external") return { what: dataDir, state: "!MISSING!", detail: "etcd's data" };
+  const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
+  return { what: "etcd", state: "known", detail: `external: ${detail}` };
+}
+
+/** Of etcd's own files those that such a master has. */
+function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
+  const rows = etcd === "external" ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
+  const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined) }));
+  const configs = ["admin", "controller-manager", "scheduler"].map((name) => examineKubeconfig(kubeconfigRow(name), undefined));
+  return [
+    ...findings.filter(({ shared }) => shared).map(({ finding }) => authorityRow(finding)),
+    findingRow(examineServiceAccountKey("/etc/kubernetes/pki")),
+    ...summary(
+      "certificates",
+      findings.filter(({ shared }) => !shared).map(({ finding }) => finding),
+    ),
+    ...(etcd === "external" ? files.filter((path) => !exists(path)) : []).map((what) => missing(what, "the API server reaches etcd by it")),
+    ...summary("kubeconfigs", configs),
+    ...CONTROL_PLANE.filter((name) => (name !== "etcd" || etcd !== "external") && !exists(manifestPath({ node }, name))).map((name) =>
+      missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, which is not here"),
+    ),
+  ];
+}
+
+function missing(what: string, detail: string): Row {
+  return { what, state: "!MISSING!", detail };
+}
