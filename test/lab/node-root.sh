@@ -35,12 +35,15 @@ ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
 touch dev/console
 mount --bind /dev/null dev/console
-# Without the disk's device the kubelet complains about its statistics every few seconds; a disk of /etc/kubernetes' own is there to be searched.
-for folder in "$DISK" "$root/etc/kubernetes"; do
-  [ -e "$folder" ] || continue
-  disk=$(findmnt -no SOURCE -T "$folder" | tail -1 | sed 's/\[.*//')
-  if [ -b "$disk" ]; then mkdir -p "dev/$(dirname "${disk#/dev/}")"; cp -a "$disk" "dev/${disk#/dev/}"; fi
-done
+# Without its disk's device the kubelet complains about statistics every few seconds. It only looks at the name, so behind it is nothing: whatever
+# searches a node's disk never reads this machine's.
+disk=$(findmnt -no SOURCE -T "$DISK" | tail -1 | sed 's/\[.*//')
+case $disk in /dev/*) mkdir -p "dev/$(dirname "${disk#/dev/}")"; mknod "dev/${disk#/dev/}" b 240 0 ;; esac
+# A disk of /etc/kubernetes' own is an image of the lab's, there to be searched.
+if [ "$(findmnt -no TARGET -T "$root/etc/kubernetes" | tail -1)" = "$root/etc/kubernetes" ]; then
+  own=$(findmnt -no SOURCE -T "$root/etc/kubernetes" | tail -1)
+  cp -a "$own" "dev/${own#/dev/}"
+fi
 
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
 for hierarchy in $CGROUP_MOUNTS; do
