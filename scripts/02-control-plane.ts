@@ -12,10 +12,11 @@ import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists } from "../shared/files/files.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot } from "../shared/nodes/node.ts";
+import { withoutServing } from "../shared/nodes/nodes-return.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
@@ -80,7 +81,7 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   if (without.length > 0) sayHowToReplace(master, without);
-  console.error(`\ndone.  next: ${next(master, without)}`);
+  console.error(`\ndone.  next: ${await next(master, without)}`);
 }
 
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
@@ -161,7 +162,7 @@ async function tellCluster(master: Master, api: KubeApi) {
 
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 async function proveKubelet({ node, facts }: Master, api: KubeApi) {
-  const since = provingSince(clusterCa(facts.certificatesDir));
+  const since = provingSince(clusterCa(facts.certificatesDir), readText(node.kubelet.clientPem));
   const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;
@@ -198,13 +199,20 @@ function lostFiles({ node }: Master): string[] {
   return [...new Set(files.map((file) => file.path))];
 }
 
-function next(master: Master, without: string[]): string {
+async function next(master: Master, without: string[]): Promise<string> {
   const others = master.cluster.nodes
     .filter((n) => n.controlPlane && n.name !== master.node.name && !without.includes(n.name))
     .map((n) => n.name);
   const without03 = without.length > 0 ? `, close with --without ${without.join(",")}` : "";
-  const here = caIsNew(master) ? `./bunw scripts/03-workers.ts open${without03}` : "./bunw scripts/05-verify.ts";
+  const here = (await needsPart3(master)) ? `./bunw scripts/03-workers.ts open${without03}` : "./bunw scripts/05-verify.ts";
   return others.length > 0 ? `part 2 on ${others.join(", ")} where it has not been, then ${here}` : here;
+}
+
+/** With the old CA, only where this kubelet waits for its serving certificate: part 3 approves it. */
+async function needsPart3(master: Master): Promise<boolean> {
+  if (mode.dryRun || caIsNew(master)) return caIsNew(master);
+  const own = master.cluster.nodes.filter(({ name }) => name === master.node.name);
+  return (await withoutServing(master, own)).length > 0;
 }
 
 if (import.meta.main) await run(main);

@@ -14,9 +14,13 @@ interface Lease extends KubeObject {
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another. */
-export function provingSince(caPem: string): Date {
-  return new Date(Math.max(madeAt(caPem).getTime(), Date.now() - FRESH_MS));
+/**
+ * From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another; nor, after
+ * its own certificate was made, with the one from before.
+ */
+export function provingSince(caPem: string, clientPem?: string): Date {
+  const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : []));
+  return new Date(Math.max(...made, Date.now() - FRESH_MS));
 }
 
 /** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */

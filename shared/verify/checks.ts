@@ -125,7 +125,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     });
     if (serving) {
       await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
-        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no"),
+        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no: ./bunw scripts/03-workers.ts close approves what it asks for"),
       );
     }
     await checks.check("nodes", `${node.name} answers kubectl logs and exec`, async () => {

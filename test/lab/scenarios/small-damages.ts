@@ -39,7 +39,7 @@ const HERE = /^rung 0: /;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
 const LOOK = ["systemctl stop kubelet", "00-assess --deep", "systemctl stop kubelet"];
-const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "04-sa-tokens", "05-verify"];
+const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-verify"];
 
 const ROWS: Row[] = [
   {
@@ -85,7 +85,7 @@ const ROWS: Row[] = [
   {
     title: "the kubelets' certificates have expired, on the master and on the worker",
     damage: (_, scene) => expireKubelets(scene),
-    ...{ says: HERE, typed: [...ISSUE, ...WORKERS], changes: /\/kubelet-client-[^/]+\.pem$|\/kubelet\.conf$/ },
+    ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
   },
   {
     title: "a stale ca.crt of an earlier rotation beside the right ca.key",
