@@ -26,7 +26,7 @@ import { act, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { hostFiles } from "../shared/static-pods/manifests.ts";
 import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
+import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
@@ -146,8 +146,9 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
     });
   }
   say(`${nodes.length} Nodes, all with the UIDs from before`);
+  const since = (await takeUpSaKey(master, local)) ?? started;
   await proveOldSaKeys(local, facts.certificatesDir);
-  if (started) await dropDeadLeaders(local, { hostName: master.node.hostName, since: started });
+  if (since) await dropDeadLeaders(local, { hostName: master.node.hostName, since });
   return local;
 }
 
@@ -204,15 +205,16 @@ async function next(master: Master, without: string[]): Promise<string> {
     .filter((n) => n.controlPlane && n.name !== master.node.name && !without.includes(n.name))
     .map((n) => n.name);
   const without03 = without.length > 0 ? `, close with --without ${without.join(",")}` : "";
-  const here = (await needsPart3(master)) ? `./bunw scripts/03-workers.ts open${without03}` : "./bunw scripts/05-verify.ts";
+  const here = await nextHere(master, without03);
   return others.length > 0 ? `part 2 on ${others.join(", ")} where it has not been, then ${here}` : here;
 }
 
-/** With the old CA, only where this kubelet waits for its serving certificate: part 3 approves it. */
-async function needsPart3(master: Master): Promise<boolean> {
-  if (mode.dryRun || caIsNew(master)) return caIsNew(master);
+/** With the old CA, part 3 only where this kubelet waits for its serving certificate, part 4 only where sa.key is new. */
+async function nextHere(master: Master, without03: string): Promise<string> {
   const own = master.cluster.nodes.filter(({ name }) => name === master.node.name);
-  return (await withoutServing(master, own)).length > 0;
+  const part3 = caIsNew(master) || (!mode.dryRun && (await withoutServing(master, own)).length > 0);
+  if (part3) return `./bunw scripts/03-workers.ts open${without03}`;
+  return `./bunw scripts/${saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts"}`;
 }
 
 if (import.meta.main) await run(main);

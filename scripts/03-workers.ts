@@ -24,6 +24,7 @@ import { mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { full } from "../shared/static-pods/reduced-controllers.ts";
 import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { saKeyIsNew } from "../shared/workloads/old-sa-key.ts";
 import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
 
 const USAGE = `Usage:
@@ -129,7 +130,7 @@ async function sayNobodyJoins(master: Master) {
   const asking = await withoutServing(master);
   if (asking.length > 0) say(`without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`);
   else say("Part 3 has nothing to do");
-  console.error(`\ndone.  next: ./bunw scripts/${asking.length > 0 ? "03-workers.ts close" : "05-verify.ts"}`);
+  console.error(`\ndone.  next: ./bunw scripts/${asking.length > 0 ? "03-workers.ts close" : nextPart(master)}`);
 }
 
 async function join(values: Options["values"]) {
@@ -239,7 +240,11 @@ async function controllerManagers({ node }: Master): Promise<string[]> {
 function closeNext(master: Master): string {
   const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
   const hint = others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
-  return `${hint}./bunw scripts/${caIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts"}`;
+  return `${hint}./bunw scripts/${nextPart(master)}`;
+}
+
+function nextPart(master: Master): string {
+  return caIsNew(master) || saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts";
 }
 
 function options() {

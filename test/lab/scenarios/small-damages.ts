@@ -32,6 +32,8 @@ interface Row {
   typed: string[];
   /** The files that may be other than before the damage. */
   changes: RegExp;
+  /** The service-account key is new: pods restart in part 4, and tokens from before are not valid any more. */
+  newTokens?: true;
 }
 
 const PKI = "/etc/kubernetes/pki";
@@ -110,6 +112,17 @@ const ROWS: Row[] = [
     },
     ...{ says: /the CA here is not the cluster's/, typed: ["00-salvage memory --move-aside", ...ISSUE], changes: /pki\/ca\.(crt|key)$/ },
   },
+  {
+    title: "sa.key and sa.pub are lost, and no process remembers them",
+    async damage(master) {
+      await sh(
+        master,
+        `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
+      );
+    },
+    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|kube-apiserver\.yaml$/, newTokens: true },
+    typed: [...LOOK, "00-token-key", "01-etcd --new-cas", "02-control-plane", "04-sa-tokens", "04-sa-tokens retire", "05-verify"],
+  },
 ];
 
 smallDamages.lines.push(...ROWS.map((row) => ({ title: row.title, run: (scene: Scene) => repairAndJudge(scene, row) })));
@@ -135,8 +148,8 @@ async function repairAndJudge(scene: Scene, row: Row) {
     ...Object.values(compare(before.facts, await takeFacts(lab)))
       .flat()
       .filter((one) => !one.endsWith("/super-admin.conf")),
-    ...endedContainers(scene, since).map((name) => `${name} ended`),
-    ...(tokens === scene.oldTokens.length ? [] : [`${tokens} of ${scene.oldTokens.length} old tokens are valid`]),
+    ...(row.newTokens ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
+    ...(tokens === (row.newTokens ? 0 : scene.oldTokens.length) ? [] : [`${tokens} of ${scene.oldTokens.length} old tokens are valid`]),
   ];
   const detail = `${typed.join(", ")}; ${changed.length} files changed`;
   scene.checks.push({ name: row.title, ok: wrong.length === 0, detail: wrong.join("; ") || detail });
