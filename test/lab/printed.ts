@@ -28,12 +28,14 @@ const MANY = 25;
 export async function followPrinted(scene: Scene, printed: readonly string[]): Promise<Followed> {
   const typed: string[] = [];
   let todo = [...printed.flatMap(commandIn), VERIFY];
+  let withoutKey: string[] = [];
   for (let command = todo.shift(); command; command = todo.shift()) {
     if (typed.length === MANY) return { typed, refused: `goes round in circles: ${typed.join(", ")}` };
     typed.push(shortened(command));
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
-    const next = nextIn(step);
+    const next = command.endsWith("00-salvage.ts secret") && !step.ok ? withoutKey : nextIn(step);
+    if (command.includes("--deep")) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
     else if (todo.length === 0) todo = [VERIFY];
@@ -45,10 +47,17 @@ const VERIFY = "./bunw scripts/05-verify.ts";
 const COMMAND =
   /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep)\b)*/;
 
+const WITHOUT_KEY = "if nobody has that key: ";
+
+/** Here nobody has the certificate key of the Secret kubeadm-certs any more. */
+function ifNobodyHasTheKey(line: string): string[] {
+  return line.startsWith(WITHOUT_KEY) ? line.slice(WITHOUT_KEY.length).split(", then ") : [];
+}
+
 /** The command in a printed line; in the lab nothing reads a disk, which is the machine's own. */
 function commandIn(line: string): string[] {
   const command = COMMAND.exec(line)?.[0];
-  if (!command) return [];
+  if (!command || line.startsWith(WITHOUT_KEY)) return [];
   return [command.replace("--deep", "--deep --no-disk --json").replace(/(00-salvage\.ts)(?! memory| secret)/, "$1 memory")];
 }
 
