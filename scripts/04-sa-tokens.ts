@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
-import { allRenewals } from "../shared/api/leases.ts";
+import { freshRenewals } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
@@ -124,8 +124,8 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
     throw new Fail("The controller-manager is still reduced", { hint: "close part 3 first: ./bunw scripts/03-workers.ts close" });
   }
   const api = await adminApi(master);
-  const renewals = await allRenewals(api);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
+  const renewals = await freshRenewals(api, nodes);
   const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);
   if (away.length > 0) {
     throw new Fail(`${away.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {

@@ -1,7 +1,7 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
 
 import { KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { allRenewals } from "../api/leases.ts";
+import { freshRenewals } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
 import { exists, readText } from "../files/files.ts";
@@ -112,8 +112,8 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     await checks.check("tokens", name, () => (isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA")));
   }
   const serving = servingByCa(master);
-  const renewals = await allRenewals(api);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const renewals = await freshRenewals(api, [...there]);
   for (const node of master.cluster.nodes) {
     if (!there.has(node.name)) {
       await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));

@@ -34,7 +34,7 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
     typed.push(shortened(command));
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
-    const next = command.endsWith("00-salvage.ts secret") && !step.ok ? withoutKey : nextIn(step);
+    const next = command.endsWith("00-salvage.ts secret") && step.exitCode === 1 ? withoutKey : nextIn(step);
     if (command.includes("--deep")) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
@@ -66,8 +66,11 @@ const JOIN = "./bunw scripts/03-workers.ts join";
 async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { raw: string }> {
   const { masters, workers } = scene.lab;
   const master = masters[0]!;
-  // 2 is an answer of 00-assess, 00-salvage and 05-verify; whoever follows looks at what it was.
-  const options = { exit: [0, 2], part: command.includes("04-sa-tokens") ? 4 : undefined };
+  // 2 is an answer of 00-assess, 00-salvage and 05-verify, 1 where nobody has the certificate key; whoever follows looks at what it was.
+  const options = {
+    exit: command.endsWith("00-salvage.ts secret") ? [0, 1, 2] : [0, 2],
+    part: command.includes("04-sa-tokens") ? 4 : undefined,
+  };
   if (!command.startsWith(JOIN)) {
     const step = await type(scene, master, command, options);
     // What 4.7 leaves for people: pods that nothing makes anew.
