@@ -13,10 +13,11 @@ import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists } from "../shared/files/files.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
+import { withoutServing } from "../shared/nodes/nodes-return.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS } from "../shared/pki/certs.ts";
@@ -28,7 +29,7 @@ import { manifestPath, readManifest } from "../shared/static-pods/manifest-files
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { proveOldSaKeys } from "../shared/workloads/old-sa-key.ts";
+import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
@@ -84,7 +85,7 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   if (without.length > 0) sayHowToReplace(master, without);
-  done(next(master, without));
+  done(await next(master, without));
 }
 
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
@@ -149,8 +150,9 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
     });
   }
   say(`${nodes.length} Nodes, all with the UIDs from before`);
+  const since = (await takeUpSaKey(master, local)) ?? started;
   await proveOldSaKeys(local, facts.certificatesDir);
-  if (started) await dropDeadLeaders(local, { hostName: master.node.hostName, since: started });
+  if (since) await dropDeadLeaders(local, { hostName: master.node.hostName, since });
   return local;
 }
 
@@ -165,7 +167,7 @@ async function tellCluster(master: Master, api: KubeApi) {
 
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 async function proveKubelet({ node, facts }: Master, api: KubeApi) {
-  const since = provingSince(clusterCa(facts.certificatesDir));
+  const since = provingSince(clusterCa(facts.certificatesDir), readText(node.kubelet.clientPem));
   const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(api, node.name, since), { seconds: 90, hint });
   if (mode.dryRun) return;
@@ -202,13 +204,21 @@ function lostFiles({ node, facts }: Master): string[] {
   return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
 }
 
-function next(master: Master, without: string[]): string {
+async function next(master: Master, without: string[]): Promise<string> {
   const others = master.cluster.nodes
     .filter((n) => n.controlPlane && n.name !== master.node.name && !without.includes(n.name))
     .map((n) => n.name);
   const without03 = without.length > 0 ? `, close with --without ${without.join(",")}` : "";
-  const here = caIsNew(master) ? `./bunw scripts/03-workers.ts open${without03}` : "./bunw scripts/05-verify.ts";
+  const here = await nextHere(master, without03);
   return others.length > 0 ? `part 2 on ${others.join(", ")} where it has not been, then ${here}` : here;
+}
+
+/** With the old CA, part 3 only where this kubelet waits for its serving certificate, part 4 only where sa.key is new. */
+async function nextHere(master: Master, without03: string): Promise<string> {
+  const own = master.cluster.nodes.filter(({ name }) => name === master.node.name);
+  const part3 = caIsNew(master) || (!mode.dryRun && (await withoutServing(master, own)).length > 0);
+  if (part3) return `./bunw scripts/03-workers.ts open${without03}`;
+  return `./bunw scripts/${saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts"}`;
 }
 
 if (import.meta.main) await run(main);

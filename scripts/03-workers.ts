@@ -13,7 +13,8 @@ import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { trusted } from "../shared/nodes/kubelet.ts";
 import { needRoot, readNode } from "../shared/nodes/node.ts";
-import { watchNodesReturn } from "../shared/nodes/nodes-return.ts";
+import { watchNodesReturn, withoutServing } from "../shared/nodes/nodes-return.ts";
+import { listed } from "../shared/nodes/returning.ts";
 import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
@@ -24,6 +25,7 @@ import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/e
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { full } from "../shared/static-pods/reduced-controllers.ts";
 import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { saKeyIsNew } from "../shared/workloads/old-sa-key.ts";
 import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
 
 const USAGE = `Usage:
@@ -84,10 +86,7 @@ async function open(values: Options["values"]) {
   const api = await adminApi(master);
   if (!caIsNew(master)) {
     const silent = await silentNodes(master, api);
-    if (silent.length === 0) {
-      say("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
-      return done("on each master: ./bunw scripts/03-workers.ts close");
-    }
+    if (silent.length === 0) return await sayNobodyJoins(master);
     say(
       `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
     );
@@ -103,21 +102,36 @@ async function open(values: Options["values"]) {
 /** A living kubelet renews its Lease every ten seconds. */
 const LEASE_SECONDS = 12;
 
-/** Nodes whose kubelets do not, given the time in which each living one would. */
+/**
+ * Nodes whose kubelets do not, given the time in which each living one would. What was renewed before proves nothing: a kubelet may have died
+ * since. Only what changes counts, as the nodes' clocks may differ.
+ */
 async function silentNodes({ cluster }: Master, api: KubeApi): Promise<string[]> {
-  const since = Date.now() - LEASE_SECONDS * 1000;
-  const silent = async () => {
-    const renewals = await allRenewals(api);
-    return cluster.nodes.map(({ name }) => name).filter((name) => (renewals.get(name)?.getTime() ?? 0) < since);
+  const before = await allRenewals(api);
+  const time = (renewals: Map<string, Date>, name: string) => renewals.get(name)?.getTime() ?? 0;
+  let silent = cluster.nodes.map(({ name }) => name);
+  if (mode.dryRun) return silent.filter((name) => time(before, name) < Date.now() - LEASE_SECONDS * 1000);
+  const heard = async () => {
+    const now = await allRenewals(api);
+    silent = silent.filter((name) => time(now, name) <= time(before, name));
+    return silent.length === 0;
   };
   const hint = "./bunw scripts/05-verify.ts on that node";
-  const heard = async () => (await silent()).length === 0;
   try {
     await waitFor("every kubelet to renew its Lease", heard, { seconds: LEASE_SECONDS, hint });
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
   }
-  return silent();
+  return silent;
+}
+
+/** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */
+async function sayNobodyJoins(master: Master) {
+  say("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
+  const asking = await withoutServing(master);
+  if (asking.length > 0) say(`without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`);
+  else say("Part 3 has nothing to do");
+  done(`./bunw scripts/${asking.length > 0 ? "03-workers.ts close" : nextPart(master)}`);
 }
 
 const AFTER_JOIN = "the other workers, then on each master: ./bunw scripts/03-workers.ts close";
@@ -227,7 +241,11 @@ async function runs({ node }: Master, name: string): Promise<boolean> {
 function closeNext(master: Master): string {
   const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
   const hint = others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
-  return `${hint}./bunw scripts/04-sa-tokens.ts`;
+  return `${hint}./bunw scripts/${nextPart(master)}`;
+}
+
+function nextPart(master: Master): string {
+  return caIsNew(master) || saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts";
 }
 
 function options() {

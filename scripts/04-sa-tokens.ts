@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { inParallel, type KubeApi } from "../shared/api/kube-api.ts";
-import { allRenewals } from "../shared/api/leases.ts";
+import { freshRenewals } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
@@ -136,8 +136,8 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
     });
   }
   const api = await adminApi(master);
-  const renewals = await allRenewals(api);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
+  const renewals = await freshRenewals(api, nodes);
   const away = nodes.filter((name) => (renewals.get(name)?.getTime() ?? 0) < Date.now() - AWAY_SECONDS * 1000);
   if (away.length > 0) {
     throw new Fail(`${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {

@@ -87,6 +87,7 @@ test("--deep with the Secret kubeadm-certs is rung 1, without its certificate ke
   };
   const { rung, next } = await json("--no-disk", { etcd });
   expect([rung, next[1], next[2]]).toEqual([1, "./bunw scripts/00-salvage.ts secret", "./bunw scripts/01-etcd.ts"]);
+  expect(next.at(-1)).toBe("if nobody has that key: ./bunw scripts/01-etcd.ts --new-cas");
 });
 
 test("--deep on one of several masters is rung 1: the others are named, and the hand-over", async () => {

@@ -26,14 +26,14 @@ async function afterPart1(options: NodeOptions = {}) {
 }
 
 /** The API of the old objects, with the certificate that part 2 wrote. */
-function serveApi(node: Node, kids: string[] = []) {
+function serveApi(node: Node, kids: string[] = [], own = () => serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"))) {
   const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
   const lease = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
     tls: { cert: cert!, key: key! },
-    on: ({ path }) => (path === "/openid/v1/jwks" ? Response.json({ keys: kids.map((kid) => ({ kid })) }) : undefined),
+    on: ({ path }) => (path === "/openid/v1/jwks" ? Response.json({ keys: [own(), ...kids].map((kid) => ({ kid })) }) : undefined),
     objects: {
       ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`/api/v1/nodes/${name}`, {}])),
       "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
@@ -122,6 +122,18 @@ test("02-control-plane gives the API server the old key of tokens beside the new
     "kube-apiserver.yaml (from its mirror pod in etcd, with sa-old.pub as a second key for service-account tokens)\n",
   );
   expect(stderr).toContain("  old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out\n");
+});
+
+test("02-control-plane starts an API server and a controller-manager again that hold another sa.key than the one on disk", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const stopped = () => node.calls().filter((call) => call.includes(" stop "));
+  const own = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
+  using _api = serveApi(node, [], () => (stopped().length > 0 ? own : "another"));
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("the API server signs tokens with another key than sa.key on disk\n  kube-apiserver: stopped\n");
+  expect(stopped().map((call) => call.split(" ").at(-1))).toEqual(["kube-apiserver-id", "kube-controller-manager-id"]);
 });
 
 test("02-control-plane does not go on under an API server that does not check by the old key", async () => {

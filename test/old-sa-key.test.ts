@@ -5,7 +5,7 @@ import { KubeApi } from "../shared/api/kube-api.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { keyPair } from "../shared/pki/keys.ts";
-import { proveOldSaKeys, trustSince } from "../shared/workloads/old-sa-key.ts";
+import { proveOldSaKeys, saKeyIsNew, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { healthyMaster, otherCa } from "./pretend-cluster.ts";
 import { masterOf, pretendData } from "./pretend-master.ts";
@@ -32,6 +32,30 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
   expect(trustSince(master)).toEqual(madeAt(cert));
   utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
   expect(trustSince(master)).toEqual(later);
+});
+
+/** A token in a volume of one of this node's pods, as far as it names its key and its age. */
+function mountToken(pod: string, kid: string, issued: Date) {
+  const parts = [{ alg: "ES256", kid }, { iat: issued.getTime() / 1000 }].map((part) =>
+    Buffer.from(JSON.stringify(part)).toString("base64url"),
+  );
+  writeFile(`/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~projected/api/token`, `${parts.join(".")}.c2ln`);
+}
+
+test("sa.key is new where this node's pods hold older tokens and none of them is its own; one that came back to its place is not", async () => {
+  const master = masterOf(await pretendData());
+  const { root } = await healthyMaster();
+  using box = sandbox();
+  cpSync(root + PKI, box.dir + PKI, { recursive: true });
+  const [long, since] = [new Date("2026-01-01"), new Date("2026-06-01")];
+  utimesSync(`${box.dir}${PKI}/sa.pub`, since, since);
+  expect(saKeyIsNew(master)).toBe(false);
+  mountToken("renewed", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
+  mountToken("old", "another", long);
+  expect(saKeyIsNew(master)).toBe(true);
+  expect(trustSince(master)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
+  mountToken("older", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
+  expect(saKeyIsNew(master)).toBe(false);
 });
 
 test("the API server's published keys prove the old key; one that publishes none is said not to be proved", async () => {

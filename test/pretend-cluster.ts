@@ -1,5 +1,4 @@
 /** A made-up cluster as its etcd holds it: one master, m1, two workers, and the PKI that it had. Every test may change what it holds. */
-import { spyOn } from "bun:test";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -12,6 +11,7 @@ import { issueCa, issueClient, type Pair } from "../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../shared/pki/kubeconfigs.ts";
 import type { Manifest } from "../shared/static-pods/manifests.ts";
 import { testFacts } from "./facts.ts";
+import { quietly } from "./quietly.ts";
 
 /**
  * A loopback address, so that a test can serve there as the node's etcd or API server; the pretend `ip` says that it is the node's. Test files
@@ -101,12 +101,11 @@ export async function makeMaster({ now, facts: different }: { now?: Date; facts?
   const facts = { ...FACTS, ...different };
   const root = mkdtempSync(join(tmpdir(), "pretend-master-"));
   process.on("exit", () => rmSync(root, { recursive: true, force: true }));
-  const ear = spyOn(console, "error").mockImplementation(() => {});
   setRoot(root);
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir: "/unused", newCas: "all", now });
+  const wanted = { certs: CERTS, kubeconfigs, serviceAccountKey: true };
+  await quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now }));
   setRoot("/");
-  ear.mockRestore();
   const pki = `${root}/etc/kubernetes/pki`;
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
   for (const name of STATIC_PODS)

@@ -1,54 +1,16 @@
 /** A runbook followed on pretend nodes, to see what is typed where. */
 import { expect, test } from "bun:test";
 import { followRunbook } from "./lab/follow.ts";
-import type { Machine, Output } from "./lab/machine.ts";
-import { redact, type Scene } from "./lab/scene.ts";
+import { redact } from "./lab/scene.ts";
+import { pretendScene } from "./pretend-scene.ts";
 
 const markdown = await Bun.file(`${import.meta.dir}/fixtures/RUNBOOK-example.md`).text();
-
-/** Nodes that answer from a table and write down what they were asked. */
-function pretend(answers: Record<string, Partial<Output>>) {
-  const typed: string[] = [];
-  const machine = (name: string): Machine => ({
-    name,
-    nodeName: name,
-    ip: "10.250.0.11",
-    path: (path) => `/nowhere/${name}${path}`,
-    kill: async () => {},
-    boot: async () => {},
-    async run(command, options) {
-      const line = command.includes("-c") ? command.at(-1)! : command.join(" ");
-      typed.push(`${name}: ${line}${options?.input ? ` < ${options.input}` : ""}`);
-      return { stdout: "", stderr: "", exitCode: 0, ...answers[line] };
-    },
-  });
-  const masters = [machine("cp1"), machine("cp2")];
-  const workers = [machine("w1")];
-  const lab = { nodes: [...masters, ...workers], masters, workers };
-  const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
-  const scene: Scene = {
-    lab,
-    before,
-    zero: Date.now(),
-    oldTokens: [],
-    steps: [],
-    moments: [],
-    leaks: [],
-    checks: [],
-    kit: "/nowhere/kit.tar.gz",
-    trustWas: "",
-    replaced: [],
-    watchers: [],
-    say: () => {},
-  };
-  return { scene, typed };
-}
 
 const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
 const OPEN = "./bunw scripts/03-workers.ts open";
 
 test("followRunbook() types each command where the runbook says, and the line that was printed as it was printed", async () => {
-  const { scene, typed } = pretend({
+  const { scene, typed } = pretendScene({
     "./bunw scripts/00-assess.ts": { exitCode: 2 },
     [OPEN]: { stdout: `  ${JOIN}\n` },
     "base64 -w0 /dev/shm/kube-pki-repair/token": { stdout: "dG9rZW4=" },
@@ -75,14 +37,14 @@ test("followRunbook() types each command where the runbook says, and the line th
 });
 
 test("followRunbook() stops at a failure, as an operator would", async () => {
-  const { scene } = pretend({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: "error: no\n" } });
+  const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: "error: no\n" } });
   await followRunbook(scene, ["new-cas"], { markdown });
   expect(scene.steps.at(-1)).toMatchObject({ command: "./bunw scripts/00-assess.ts", ok: false, hung: false, exitCode: 1 });
 });
 
 test("a secret in a transcript is counted, and not kept", async () => {
   const token = `${"a".repeat(6)}.${"b".repeat(16)}`;
-  const { scene } = pretend({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });
+  const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });
   await followRunbook(scene, [], { markdown });
   expect(scene.steps.at(-1)!.stderr).toBe("token <a bootstrap token>\n");
   expect(scene.leaks).toEqual(["a bootstrap token: ./bunw scripts/00-assess.ts on cp1"]);

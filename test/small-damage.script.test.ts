@@ -4,7 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setRoot } from "../shared/files/files.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { issueClient, issueLeaf } from "../shared/pki/issue.ts";
-import { FACTS, healthyMaster } from "./pretend-cluster.ts";
+import { FACTS, healthyMaster, KUBELET_CONFIG, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { pretendNode } from "./pretend-node.ts";
 
@@ -134,4 +134,15 @@ test("a worker whose kubelet's certificate has expired is told apart from one of
   const { stdout, exitCode } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-client-current\.pem +!EXPIRED!/)]);
   expect(stdout).toContain("this worker has to join again");
+});
+
+test("a master whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+  const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
+  write(node.root + server, pem.cert + pem.key);
+  expect((await node.run("00-assess")).exitCode).toBe(0);
+  write(`${node.root}/var/lib/kubelet/config.yaml`, `${KUBELET_CONFIG}serverTLSBootstrap: true\n`);
+  const { stdout, exitCode } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-server-current\.pem +!EXPIRED!/)]);
 });

@@ -5,7 +5,7 @@ import { certInfo } from "../shared/pki/certificate.ts";
 import { certRow } from "../shared/pki/certs.ts";
 import { issueLeaf, type Pair } from "../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../shared/pki/kubeconfigs.ts";
-import { pretendApi } from "./pretend-api.ts";
+import { type ApiOptions, pretendApi } from "./pretend-api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./pretend-cluster.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "./pretend-node.ts";
 
@@ -139,41 +139,65 @@ async function bootstrap(root: string) {
   rmSync(made, { recursive: true });
 }
 
-/** The API server of a healthy master; each node renewed its Lease `secondsAgo`. */
-function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, secondsAgo: Record<string, number>) {
-  const leases = Object.entries(secondsAgo).map(([name, seconds]) => [
-    `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`,
-    { spec: { renewTime: new Date(Date.now() - seconds * 1000).toISOString() } },
-  ]);
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/** The API server of a healthy master, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
+function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: string[]) {
+  const renewTime = (ms: number) => ({ spec: { renewTime: new Date(Date.now() + ms).toISOString() } });
   const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
   const ca = node.read("/etc/kubernetes/pki/ca.crt")!;
   const objects = {
-    ...Object.fromEntries(leases),
+    ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`${LEASES}/${name}`, renewTime(-3000)])),
     "/api/v1/namespaces/default": { status: { phase: "Active" } },
     "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
   };
-  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects });
+  let asked = 0;
+  const on: ApiOptions["on"] = ({ path }, { objects }) => {
+    asked++;
+    if (path.startsWith(LEASES)) for (const name of living) Object.assign(objects.get(`${LEASES}/${name}`), renewTime(asked));
+    return undefined;
+  };
+  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
 }
 
 test("03-workers open on a master with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy master" });
-  using api = serveLeases(node, { m1: 3, w1: 8, w2: 1 });
+  using api = serveLeases(node, ["m1", "w1", "w2"]);
   const before = node.fingerprint();
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
-  expect(stderr).toContain("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
+  expect(stderr).toContain(
+    "the cluster CA is the old one, and every kubelet is heard: no worker has to join\n  Part 3 has nothing to do\n",
+  );
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
   expect(api.changes()).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("03-workers open on a master with its old CA names the nodes that are not heard, and lets them join", async () => {
+test("03-workers open on a master with its old CA names the nodes that are not heard any more, and lets them join", async () => {
   using node = await pretendNode({ kind: "healthy master" });
-  using api = serveLeases(node, { m1: 3, w1: 4000, w2: 5 });
+  using api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(0);
   expect(stderr).toContain("not heard: w1: the CA is the old one");
   expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
   expect(api.changes()).toEqual(["POST /api/v1/namespaces/kube-system/secrets"]);
+});
+
+test("03-workers open on a master with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {
+  const kubelet = "serverTLSBootstrap: true\n";
+  using node = await pretendNode({
+    kind: "healthy master",
+    etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
+  });
+  using _api = serveLeases(node, ["m1", "w1", "w2"]);
+  const tls = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
+  const port = Bun.serve({ hostname: ADDRESS, port: 10250, tls, fetch: () => new Response("ok") });
+  const { exitCode, stderr } = await node.run("03-workers open");
+  await port.stop(true);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("without a serving certificate of the CA: m1: close approves what they ask for");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
 });
 
 test("03-workers open before part 2 names it", async () => {

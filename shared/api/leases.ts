@@ -1,6 +1,7 @@
 /** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
+import { Fail } from "../fail.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { say } from "../run.ts";
+import { say, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
@@ -14,9 +15,13 @@ interface Lease extends KubeObject {
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another. */
-export function provingSince(caPem: string): Date {
-  return new Date(Math.max(madeAt(caPem).getTime(), Date.now() - FRESH_MS));
+/**
+ * From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another; nor, after
+ * its own certificate was made, with the one from before.
+ */
+export function provingSince(caPem: string, clientPem?: string): Date {
+  const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : []));
+  return new Date(Math.max(...made, Date.now() - FRESH_MS));
 }
 
 /** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
@@ -28,6 +33,26 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   const renewals = new Map<string, Date>();
   for await (const lease of api.items<Lease>(NODE_LEASES)) renewals.set(lease.metadata.name, renewed(lease));
+  return renewals;
+}
+
+/** Seconds in which a kubelet that lives finds an API that was away and has just come back. */
+const TAKE_UP_SECONDS = 20;
+
+/** The same, once each of these nodes has renewed its Lease within the last minute, or has had the time to. */
+export async function freshRenewals(api: KubeApi, nodes: readonly string[]): Promise<Map<string, Date>> {
+  let renewals = await allRenewals(api);
+  const isFresh = (name: string) => (renewals.get(name)?.getTime() ?? 0) > Date.now() - FRESH_MS;
+  if (nodes.every(isFresh)) return renewals;
+  const allFresh = async () => {
+    renewals = await allRenewals(api);
+    return nodes.every(isFresh);
+  };
+  try {
+    await waitFor("every kubelet to renew its Lease", allFresh, { seconds: TAKE_UP_SECONDS, hint: "journalctl -u kubelet there" });
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+  }
   return renewals;
 }
 

@@ -134,6 +134,7 @@ export function deepVerdict(deep: Deep, { cluster }: Known): Verdict {
     ...(isNowhere("sa") && deep.oldTokens ? ["./bunw scripts/00-token-key.ts                # old tokens stay valid beside new ones"] : []),
     `./bunw scripts/01-etcd.ts${newCas}${newCas === " --new-cas" ? "         # backups first: what is found there saves parts 3 and 4" : ""}`,
     "./bunw scripts/02-control-plane.ts",
+    ...withoutCertificateKey(deep),
   ];
   const unread = deep.diskSearched || nowhere.length === 0 ? "" : "; the disk was not searched";
   return {
@@ -141,6 +142,14 @@ export function deepVerdict(deep: Deep, { cluster }: Known): Verdict {
     verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data tells nothing, so little can be proved"}`,
     next,
   };
+}
+
+/** The Secret opens with a key that was printed once; whoever has it no more has to go on as if the Secret was not there. */
+function withoutCertificateKey({ keys, oldTokens }: Deep): string[] {
+  const inSecret = keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
+  if (inSecret.length === 0) return [];
+  const tokens = oldTokens && inSecret.some(({ name }) => name === "sa") ? "./bunw scripts/00-token-key.ts, then " : "";
+  return [`if nobody has that key: ${tokens}./bunw scripts/01-etcd.ts ${inSecret.some(isDear) ? "--new-cas" : "--new-internal-cas"}`];
 }
 
 const WHY: Record<number, string> = {

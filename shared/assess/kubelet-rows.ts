@@ -58,7 +58,7 @@ export function clientPemRow({ kubelet }: Node): Row {
 export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
   const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
-  const { kubeconfig, clientPem } = node.kubelet;
+  const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
   const config = attempt(() => readKubeconfig(kubeconfig));
   const configState =
     config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
@@ -69,6 +69,16 @@ export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
       state: clientPemState(clientPem, ca, node.name),
       detail: "the kubelet's client certificate; part 1 issues a new one",
     },
+    // Where there is none, it waits for approval, which is not asked for everywhere.
+    ...(serverTlsBootstrap && exists(serverPem)
+      ? [
+          {
+            what: serverPem,
+            state: clientPemState(serverPem, ca),
+            detail: "the kubelet's serving certificate; it asks for a new one, part 3 approves it",
+          },
+        ]
+      : []),
   ];
   return rows.filter(isDamage);
 }

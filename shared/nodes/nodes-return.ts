@@ -3,7 +3,7 @@
  * thousands: Leases and signing requests are watched, not listed again and again, and of a node only a few words are kept.
  */
 
-import type { KubeApi } from "../api/kube-api.ts";
+import { inParallel, type KubeApi } from "../api/kube-api.ts";
 import { watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../cluster.ts";
 import { Fail } from "../fail.ts";
@@ -180,6 +180,17 @@ async function probe(scene: Scene, away: Away) {
 /** Whether a node's kubelet port shows a certificate of this CA. */
 export async function nodeServes(node: KnownNode, ca: string): Promise<boolean> {
   return (await askKubeletPort(node, ca)) === "serves";
+}
+
+/** Nodes whose kubelet answers without a certificate of the CA, though it should have one. Those that cannot be reached are not among them. */
+export async function withoutServing(master: Master, nodes: readonly KnownNode[] = master.cluster.nodes): Promise<string[]> {
+  if (!servingByCa(master)) return [];
+  const caPem = clusterCa(master.facts.certificatesDir);
+  const names: string[] = [];
+  await inParallel(nodes, PROBES, async (node) => {
+    if ((await askKubeletPort(node, caPem)) === "other") names.push(node.name);
+  });
+  return names.sort();
 }
 
 /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */

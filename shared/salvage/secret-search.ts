@@ -42,7 +42,7 @@ function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; ma
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
   throw new Fail("There is no certificate key to open the Secret kubeadm-certs with", {
-    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it",
+    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it; if nobody has it: ./bunw scripts/00-assess.ts --deep says what is left",
     cause: answer,
   });
 }

@@ -2,7 +2,7 @@
 
 import { adminClient } from "../api/admin-api.ts";
 import { KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { allRenewals } from "../api/leases.ts";
+import { freshRenewals } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
 import { exists, readText } from "../files/files.ts";
@@ -113,8 +113,8 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     await checks.check("tokens", name, () => (isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA")));
   }
   const serving = servingByCa(master);
-  const renewals = await allRenewals(api);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const renewals = await freshRenewals(api, [...there]);
   for (const node of master.cluster.nodes) {
     if (!there.has(node.name)) {
       await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));
@@ -126,7 +126,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     });
     if (serving) {
       await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
-        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no"),
+        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no: ./bunw scripts/03-workers.ts close approves what it asks for"),
       );
     }
     await checks.check("nodes", `${node.name} answers kubectl logs and exec`, async () => {

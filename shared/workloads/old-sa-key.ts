@@ -3,11 +3,13 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
-import { stat, writeFile } from "../files/files.ts";
+import { readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
-import { madeAt, serviceAccountKeyId } from "../pki/certificate.ts";
+import { controlPlaneContainers, stopContainers } from "../nodes/runtime.ts";
+import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/pki.ts";
 import { mode, say, waitFor } from "../run.ts";
+import { readKnown } from "../salvage/known.ts";
 import { manifestPath, manifestText, readManifest } from "../static-pods/manifest-files.ts";
 import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../static-pods/old-sa-key.ts";
 import { tokenVerifier } from "./legacy-token.ts";
@@ -28,14 +30,45 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
 }
 
 /**
- * Since when a pod must run to have nothing of before the repair: neither the old CA, nor, where tokens of the old key are still accepted,
- * one of those.
+ * Whether sa.key was made anew, as far as this node can tell: of the tokens in its pods, those that are older than sa.pub are of another key, or
+ * that one's public half is kept. A key that came back to its place is not new.
  */
+export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boolean {
+  const pki = facts.certificatesDir;
+  if (oldSaKeys(pki).length > 0) return true;
+  const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
+  if (!pub || !since) return false;
+  const own = new Set(publicKeysIn(pub).map(serviceAccountKeyId));
+  const { tokens } = readKnown({ data: undefined, node, certificatesDir: pki });
+  const older = tokens.filter(({ issuedAt }) => issuedAt > 0 && issuedAt * 1000 < since.getTime());
+  return older.length > 0 && older.every(({ kid }) => !own.has(kid));
+}
+
+/** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
 export function trustSince(master: Master): Date {
   const pki = master.facts.certificatesDir;
-  const moments = [madeAt(clusterCa(pki)), ...(oldSaKeys(pki).length > 0 ? [stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
+  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
   return new Date(Math.max(...moments.map(Number)));
 }
+
+/**
+ * Servers read sa.key and sa.pub once: those that run since before the key on disk was made start again. Returns when, or undefined where none
+ * had to.
+ */
+export async function takeUpSaKey({ facts, node }: Master, api: KubeApi): Promise<Date | undefined> {
+  const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
+  const published = await publishedKeys(api);
+  if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
+  const since = new Date();
+  say("the API server signs tokens with another key than sa.key on disk");
+  const holders = (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) => HOLDERS.includes(name));
+  await stopContainers(node.runtimeEndpoint, holders);
+  await waitForKeys(api, "the API server to check tokens by today's sa.pub", (kids) => own.some((kid) => kids.includes(kid)));
+  return since;
+}
+
+/** Which servers hold the service-account key. */
+const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
 /** Takes the old key out of this master's API server. Errors: Fail, before anything is changed, where somebody still holds a token of it. */
 export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { force: boolean }) {
@@ -60,13 +93,17 @@ export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { 
  */
 async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) => boolean): Promise<boolean> {
   const probe = async () => {
-    const published = await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks");
+    const published = await publishedKeys(api);
     if (!published) return "unknown";
-    return isSo(published.keys.map(({ kid }) => kid)) ? "proved" : undefined;
+    return isSo(published) ? "proved" : undefined;
   };
   const outcome = await waitFor(what, probe, PATIENCE);
   if (outcome === "unknown") say("the API server does not publish its keys (/openid/v1/jwks), so what it checks by is not proved");
   return outcome === "proved";
+}
+
+async function publishedKeys(api: KubeApi): Promise<string[] | undefined> {
+  return (await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks"))?.keys.map(({ kid }) => kid);
 }
 
 interface Holders {

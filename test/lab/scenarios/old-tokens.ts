@@ -1,9 +1,8 @@
 import { join } from "node:path";
 import { followRunbook } from "../follow.ts";
-import { kubectl } from "../machine.ts";
+import { restartBarePods } from "../printed.ts";
 import type { Scenario, Scene } from "../scene.ts";
 import { countValid } from "../verdict.ts";
-import { NAMESPACES } from "../workloads.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** The same loss, but the old key of tokens is computed first: tokens from before are accepted until part 4 is done. */
@@ -41,11 +40,4 @@ async function checkTokens(scene: Scene, what: string, expected: number) {
   const valid = await countValid(scene.lab, scene.oldTokens);
   const detail = `${valid} of ${scene.oldTokens.length} are valid`;
   scene.checks.push({ name: `tokens from before the wreck are ${what}`, ok: valid === expected && scene.oldTokens.length > 0, detail });
-}
-
-async function restartBarePods({ lab }: Scene) {
-  for (const namespace of NAMESPACES) {
-    const { stdout } = await kubectl(lab, ["get", "pod", "bare", "-n", namespace, "-o", "json"]);
-    await kubectl(lab, ["replace", "--force", "-f", "-"], stdout);
-  }
 }

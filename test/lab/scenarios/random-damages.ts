@@ -1,0 +1,173 @@
+/**
+ * A soak: random damages of the master of a running cluster, one after the other. Of each, 00-assess is held to what was done; what the
+ * scripts print is typed until 05-verify is green, or until a script refuses with a reason: then the files from before are put back.
+ * `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
+ */
+import { cpSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import {
+  chooseDamage,
+  type Damage,
+  type Expected,
+  expectedOf,
+  isInternal,
+  listed,
+  type Place,
+  random,
+  soundKeys,
+  wrongIn,
+} from "../../damage.ts";
+import { compare, type Facts, takeFacts } from "../facts.ts";
+import { endedContainers, quiet } from "../footprint.ts";
+import { kubectl, type Machine } from "../machine.ts";
+import { assessed, followPrinted } from "../printed.ts";
+import type { Scenario, Scene } from "../scene.ts";
+import { makeStranger, STRANGERS_CLIENT } from "../stranger.ts";
+import { allLost } from "./all-lost.ts";
+
+const DAMAGES = Number(process.env.DAMAGES || 200);
+const SEED = Number(process.env.SEED || 20261124);
+
+export const randomDamages: Scenario = {
+  ...allLost,
+  name: "random-damages",
+  title: `${DAMAGES} random damages of the master's files, one after the other; each told rightly, repaired or refused`,
+  byRunbook: false,
+  machinesFail: true,
+  lines: [{ title: "Damage, assess, repair", run: soak }],
+};
+
+interface Tally {
+  right: number;
+  repaired: number;
+  refused: number;
+  /** Damages that went otherwise, with what was wrong. */
+  wrong: string[];
+}
+
+async function soak(scene: Scene) {
+  const pick = random(SEED);
+  const tally: Tally = { right: 0, repaired: 0, refused: 0, wrong: [] };
+  const saved = mkdtempSync(join(tmpdir(), "saved-"));
+  let done = 0;
+  try {
+    for (; done < DAMAGES; done++) await one(scene, { number: done + 1, pick, tally, saved });
+  } finally {
+    rmSync(saved, { recursive: true });
+    // Refusals are part of what is tried here.
+    scene.steps = scene.steps.filter((step) => step.ok);
+    const { right, repaired, refused, wrong } = tally;
+    const name = `${done} damages: verdict right in ${right}, repaired ${repaired}, refused ${refused} with a reason (SEED=${SEED})`;
+    scene.checks.push({ name, ok: done === DAMAGES && wrong.length === 0, detail: wrong.join("; ") || "all as expected" });
+  }
+}
+
+interface Turn {
+  number: number;
+  pick: (n: number) => number;
+  tally: Tally;
+  saved: string;
+}
+
+async function one(scene: Scene, { number, pick, tally, saved }: Turn) {
+  const master = scene.lab.masters[0]!;
+  await quiet(scene);
+  await writeMark(scene, number);
+  save(master, saved);
+  const place = await placeOf(master, saved);
+  const damage = await chooseDamage(place, pick);
+  const wanted = expectedOf(damage, place);
+  const before = { facts: await takeFacts(scene.lab), since: Date.now() };
+  const label = `damage ${number}: ${listed(damage)}`;
+  scene.say(label);
+  await inflict(master, damage);
+  const keys = new Map(soundKeys(wanted).map((file) => [file, textOf(master, file)]));
+
+  const said = await assessed(scene, master);
+  const told = wrongIn(said, wanted);
+  if (told.length === 0) tally.right++;
+  const { typed, refused } = await followPrinted(scene, said.next);
+  const wrong = [...told, ...(refused && !mayRefuse(wanted) ? [refused] : [])];
+  if (refused) await putBack(scene, saved);
+  else {
+    wrong.push(...[...keys].filter(([file, text]) => textOf(master, file) !== text).map(([file]) => `${file} was sound and is another`));
+    wrong.push(...(await whatIsOther(scene, before, typed)));
+    if (number % 2 === 0) await master.run(["bash", "-c", CLEAN_UP]);
+  }
+  if (wrong.length > 0) tally.wrong.push(`${number} (${listed(damage)}): ${wrong.join(", ")}`);
+  else if (refused) tally.refused++;
+  else tally.repaired++;
+  scene.say(
+    `${label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`}`,
+  );
+}
+
+/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident. */
+const CLEAN_UP = "rm -rf /root/kube-pki-repair-2*";
+
+/** Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is not. */
+function mayRefuse({ foreigners }: Expected): boolean {
+  return foreigners.some((name) => !isInternal(name));
+}
+
+/** Something new each time, so that a repair which brought back old data would be seen. */
+async function writeMark(scene: Scene, number: number) {
+  const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `damage-${number}`, `--from-literal=at=${Date.now()}`]);
+  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "was the last damage repaired?" });
+}
+
+const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
+const COPY = { recursive: true, preserveTimestamps: true, verbatimSymlinks: true } as const;
+
+function save(master: Machine, saved: string) {
+  for (const folder of FOLDERS) {
+    rmSync(saved + folder, { recursive: true, force: true });
+    cpSync(master.path(folder), saved + folder, COPY);
+  }
+}
+
+async function placeOf(master: Machine, saved: string): Promise<Place> {
+  const client = readlinkSync(master.path("/var/lib/kubelet/pki/kubelet-client-current.pem"));
+  const stranger = await makeStranger();
+  return {
+    client,
+    original: (file) => readFileSync(saved + file, "utf8"),
+    foreign: (file) => stranger.text(file === client ? STRANGERS_CLIENT : file),
+    namesFrontProxy: true,
+  };
+}
+
+/** A kubelet that hears the API makes a foreign manifest the cluster's own within a second, mirror pod and all: such a damage is done in its absence. */
+async function inflict(master: Machine, damage: Damage) {
+  if ([...damage].some(([file, { kind }]) => kind === "foreign" && file.includes("/manifests/")))
+    await master.run(["systemctl", "stop", "kubelet"]);
+  for (const [file, { act }] of damage) act(master.path(file));
+}
+
+function textOf(master: Machine, file: string): string | undefined {
+  return existsSync(master.path(file)) ? readFileSync(master.path(file), "utf8") : undefined;
+}
+
+/** What nobody wanted: other data, and where the CA and sa.key are those of before, workloads that ended. */
+async function whatIsOther(scene: Scene, before: { facts: Facts; since: number }, typed: string[]) {
+  const changes = compare(before.facts, await takeFacts(scene.lab));
+  const restarts = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, before.since);
+  return [...Object.values(changes).flat(), ...restarts.map((name) => `${name} ended`)];
+}
+
+async function putBack(scene: Scene, saved: string) {
+  const master = scene.lab.masters[0]!;
+  await master.run(["systemctl", "stop", "kubelet"]);
+  for (const folder of FOLDERS) {
+    rmSync(master.path(folder), { recursive: true, force: true });
+    cpSync(saved + folder, master.path(folder), COPY);
+  }
+  const pods = "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$";
+  const restart = `crictl ps -q --label io.kubernetes.pod.namespace=kube-system --name '${pods}' | xargs -r crictl stop --timeout 0`;
+  await master.run(["bash", "-c", `${CLEAN_UP}; ${restart}; systemctl start kubelet`]);
+  await quiet(scene);
+  const { refused } = await followPrinted(scene, []);
+  if (refused) throw new Fail(`With the saved files the cluster is not whole: ${refused}`, { hint: "look at it with --keep" });
+}

@@ -1,0 +1,198 @@
+/**
+ * Damages of every size that leave the cluster its CA and its service-account key, one after the other on one cluster. Each is repaired by
+ * typing what the scripts print, and has to cost no more than it needs: in commands, in files, in restarts. `ROWS=expired` for those whose
+ * title says so.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { expireKubelet, expireLeaves } from "../expire.ts";
+import { compare, takeFacts } from "../facts.ts";
+import { changedFiles, endedContainers, filesOf, quiet } from "../footprint.ts";
+import type { Machine } from "../machine.ts";
+import { assessed, type Followed, followPrinted } from "../printed.ts";
+import { controlPlaneGone, note, type Scenario, type Scene } from "../scene.ts";
+import { makeStranger } from "../stranger.ts";
+import { countValid } from "../verdict.ts";
+import { allLost } from "./all-lost.ts";
+
+export const smallDamages: Scenario = {
+  ...allLost,
+  name: "small-damages",
+  title: "small losses of every kind, one after the other; each repaired by what 00-assess and the scripts print",
+  byRunbook: false,
+  lines: [],
+};
+
+interface Row {
+  title: string;
+  damage(master: Machine, scene: Scene): Promise<unknown> | unknown;
+  /** The verdict of 00-assess on the master. */
+  says: RegExp;
+  /** What is typed until 05-verify is green, without what is the same in all commands. */
+  typed: string[];
+  /** The files that may be other than before the damage. */
+  changes: RegExp;
+  /** The service-account key is new: pods restart in part 4, and tokens from before are not valid any more. */
+  newTokens?: true;
+}
+
+const PKI = "/etc/kubernetes/pki";
+const HERE = /^rung 0: /;
+const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
+const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
+const LOOK = ["systemctl stop kubelet", "00-assess --deep", "systemctl stop kubelet"];
+const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-verify"];
+
+const ROWS: Row[] = [
+  {
+    title: "only the kubeconfigs are lost",
+    damage: (master) => sh(master, "rm /etc/kubernetes/*.conf"),
+    ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/[a-z-]+\.conf$/ },
+  },
+  {
+    title: "only the manifests are lost",
+    async damage(master, scene) {
+      await sh(master, "rm -r /etc/kubernetes/manifests");
+      await controlPlaneGone(scene);
+    },
+    ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
+  },
+  {
+    title: "only etcd's PKI is lost",
+    damage: (master) => sh(master, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
+    ...{
+      says: /the keys of etcd-ca, which only masters trust/,
+      typed: INTERNAL,
+      changes: /pki\/(etcd\/.+|apiserver-etcd-client)\.(crt|key)$/,
+    },
+  },
+  {
+    title: "only the front proxy's PKI is lost",
+    damage: (master) => sh(master, `rm ${PKI}/front-proxy-*`),
+    ...{
+      says: /the keys of front-proxy-ca, which only masters trust/,
+      typed: INTERNAL,
+      changes: /pki\/front-proxy-(ca|client)\.(crt|key)$/,
+    },
+  },
+  {
+    title: "the leaves of one master have expired",
+    damage: (master, scene) => expireLeaves(scene.lab, master),
+    ...{
+      says: HERE,
+      typed: ISSUE,
+      changes: /pki\/(apiserver|front-proxy-client|etcd\/(server|peer|healthcheck-client))[a-z-]*\.(crt|key)$/,
+    },
+  },
+  {
+    title: "the kubelets' certificates have expired, on the master and on the worker",
+    damage: (_, scene) => expireKubelets(scene),
+    ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
+  },
+  {
+    title: "a stale ca.crt of an earlier rotation beside the right ca.key",
+    damage: async (master) => writeFileSync(master.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
+    ...{ says: HERE, typed: ISSUE, changes: /^$/ },
+  },
+  {
+    title: "ca.crt is cut off",
+    damage: (master) => writeFileSync(master.path(`${PKI}/ca.crt`), readFileSync(master.path(`${PKI}/ca.crt`), "utf8").slice(0, 500)),
+    ...{ says: HERE, typed: ISSUE, changes: /^$/ },
+  },
+  {
+    title: "sa.key and sa.pub are lost",
+    damage: (master) => sh(master, `rm ${PKI}/sa.*`),
+    ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
+  },
+  {
+    title: "another cluster's ca.crt and ca.key lie in place of the right ones",
+    async damage(master) {
+      const stranger = await makeStranger();
+      for (const file of [`${PKI}/ca.crt`, `${PKI}/ca.key`]) writeFileSync(master.path(file), stranger.text(file));
+    },
+    ...{ says: /the CA here is not the cluster's/, typed: ["00-salvage memory --move-aside", ...ISSUE], changes: /pki\/ca\.(crt|key)$/ },
+  },
+  {
+    title: "sa.key and sa.pub are lost, and no process remembers them",
+    async damage(master) {
+      await sh(
+        master,
+        `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
+      );
+    },
+    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|kube-apiserver\.yaml$/, newTokens: true },
+    typed: [
+      ...LOOK,
+      "00-salvage secret",
+      "00-token-key",
+      "01-etcd --new-cas",
+      "02-control-plane",
+      "04-sa-tokens",
+      "04-sa-tokens retire",
+      "05-verify",
+    ],
+  },
+];
+
+const chosen = ROWS.filter(({ title }) => title.includes(process.env.ROWS ?? ""));
+smallDamages.lines.push(...chosen.map((row) => ({ title: row.title, run: (scene: Scene) => repairAndJudge(scene, row) })));
+
+async function repairAndJudge(scene: Scene, row: Row) {
+  const { lab } = scene;
+  await quiet(scene);
+  const before = { facts: await takeFacts(lab), files: lab.nodes.map(filesOf) };
+  const since = Date.now();
+  await row.damage(lab.masters[0]!, scene);
+  note(scene, row.title);
+  const said = await assessed(scene, lab.masters[0]!);
+  const { typed, refused } = await repairEverywhere(scene, said.next);
+  if (refused) {
+    scene.checks.push({ name: row.title, ok: false, detail: `not repaired: ${refused}` });
+    throw new Fail(`${row.title}: ${refused}`, { hint: "look at the cluster with --keep" });
+  }
+  const changed = lab.nodes.flatMap((node, index) =>
+    changedFiles(before.files[index]!, filesOf(node)).map((file) => ({ file, at: `${node.name}: ${file}` })),
+  );
+  const tokens = await countValid(lab, scene.oldTokens);
+  const wrong = [
+    ...(row.says.test(said.verdict) ? [] : [`00-assess says "${said.verdict}"`]),
+    ...(typed.join() === row.typed.join() ? [] : [`typed was ${typed.join(", ")}`]),
+    ...changed.filter(({ file }) => !row.changes.test(file)).map(({ at }) => `${at} is other than before`),
+    ...Object.values(compare(before.facts, await takeFacts(lab)))
+      .flat()
+      .filter((one) => !one.endsWith("/super-admin.conf")),
+    ...(row.newTokens ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
+    ...(tokens === (row.newTokens ? 0 : scene.oldTokens.length) ? [] : [`${tokens} of ${scene.oldTokens.length} old tokens are valid`]),
+  ];
+  const detail = `${typed.join(", ")}; ${changed.length} files changed`;
+  scene.checks.push({ name: row.title, ok: wrong.length === 0, detail: wrong.join("; ") || detail });
+  scene.say(wrong.length === 0 ? `right: ${detail}` : `WRONG: ${wrong.join("; ")}`);
+}
+
+/** The master first; where 05-verify is not content then, 00-assess is asked on the workers, as its hint says. */
+async function repairEverywhere(scene: Scene, next: string[]): Promise<Followed> {
+  let followed = await followPrinted(scene, next);
+  if (!followed.typed.includes("05-verify")) return followed;
+  for (const worker of scene.lab.workers) {
+    const said = await assessed(scene, worker);
+    if (!said.damaged) continue;
+    const { typed, ...rest } = await followPrinted(scene, said.next);
+    followed = { typed: [...followed.typed, ...typed], ...rest };
+  }
+  return followed;
+}
+
+async function expireKubelets(scene: Scene) {
+  for (const node of scene.lab.nodes) {
+    await expireKubelet(scene.lab, node);
+    await sh(node, "systemctl restart kubelet");
+    const gaveUp = async () => (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
+    await waitFor(`the kubelet of ${node.name} to find its certificate expired`, gaveUp, { seconds: 30, hint: "journalctl -u kubelet" });
+  }
+}
+
+async function sh(node: Machine, command: string) {
+  const { exitCode, stderr } = await node.run(["bash", "-c", command]);
+  if (exitCode !== 0) throw new Fail(`${node.name}: ${command}: ${stderr.trim()}`, { hint: "was the last damage repaired?" });
+}

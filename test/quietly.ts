@@ -1,0 +1,10 @@
+/** Where what is narrated on stderr is of no use. */
+export async function quietly<T>(action: () => Promise<T>): Promise<T> {
+  const spoken = console.error;
+  console.error = () => undefined;
+  try {
+    return await action();
+  } finally {
+    console.error = spoken;
+  }
+}
