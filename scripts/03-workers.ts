@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { allRenewals, dropLease, leaderSince } from "../shared/api/leases.ts";
+import { dropLease, leaderSince, silentNodes } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
@@ -85,7 +85,10 @@ async function open(values: Options["values"]) {
   const master = await readMaster(values["etcd-data"]);
   const api = await adminApi(master);
   if (!caIsNew(master)) {
-    const silent = await silentNodes(master, api);
+    const silent = await silentNodes(
+      api,
+      master.cluster.nodes.map(({ name }) => name),
+    );
     if (silent.length === 0) return await sayNobodyJoins(master);
     say(
       `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
@@ -97,32 +100,6 @@ async function open(values: Options["values"]) {
     "kubeadm token create --ttl 2h",
   );
   printJoinLine(master, values["token-file"]);
-}
-
-/** A living kubelet renews its Lease every ten seconds. */
-const LEASE_SECONDS = 12;
-
-/**
- * Nodes whose kubelets do not, given the time in which each living one would. What was renewed before proves nothing: a kubelet may have died
- * since. Only what changes counts, as the nodes' clocks may differ.
- */
-async function silentNodes({ cluster }: Master, api: KubeApi): Promise<string[]> {
-  const before = await allRenewals(api);
-  const time = (renewals: Map<string, Date>, name: string) => renewals.get(name)?.getTime() ?? 0;
-  let silent = cluster.nodes.map(({ name }) => name);
-  if (mode.dryRun) return silent.filter((name) => time(before, name) < Date.now() - LEASE_SECONDS * 1000);
-  const heard = async () => {
-    const now = await allRenewals(api);
-    silent = silent.filter((name) => time(now, name) <= time(before, name));
-    return silent.length === 0;
-  };
-  const hint = "./bunw scripts/05-verify.ts on that node";
-  try {
-    await waitFor("every kubelet to renew its Lease", heard, { seconds: LEASE_SECONDS, hint });
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-  }
-  return silent;
 }
 
 /** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */

@@ -1,7 +1,7 @@
 /** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
 import { Fail } from "../fail.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { say, waitFor } from "../run.ts";
+import { mode, say, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
@@ -48,12 +48,40 @@ export async function freshRenewals(api: KubeApi, nodes: readonly string[]): Pro
     renewals = await allRenewals(api);
     return nodes.every(isFresh);
   };
+  await unlessLate(
+    waitFor("every kubelet to renew its Lease", allFresh, { seconds: TAKE_UP_SECONDS, hint: "journalctl -u kubelet there" }),
+  );
+  return renewals;
+}
+
+/** A living kubelet renews its Lease every ten seconds. */
+const RENEWAL_SECONDS = 12;
+
+/**
+ * Of these nodes those that do not renew their Lease, given the time in which each living kubelet would. What was renewed before proves nothing: a
+ * kubelet may have died since. Only what changes counts, as the nodes' clocks may differ.
+ */
+export async function silentNodes(api: KubeApi, nodes: readonly string[]): Promise<string[]> {
+  const before = await allRenewals(api);
+  const time = (renewals: Map<string, Date>, name: string) => renewals.get(name)?.getTime() ?? 0;
+  if (mode.dryRun) return nodes.filter((name) => time(before, name) < Date.now() - RENEWAL_SECONDS * 1000);
+  let silent = [...nodes];
+  const heard = async () => {
+    const now = await allRenewals(api);
+    silent = silent.filter((name) => time(now, name) <= time(before, name));
+    return silent.length === 0;
+  };
+  await unlessLate(waitFor("every kubelet to renew its Lease", heard, { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" }));
+  return silent;
+}
+
+/** Where what did not come in time is an answer, too. */
+async function unlessLate(waiting: Promise<unknown>) {
   try {
-    await waitFor("every kubelet to renew its Lease", allFresh, { seconds: TAKE_UP_SECONDS, hint: "journalctl -u kubelet there" });
+    await waiting;
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
   }
-  return renewals;
 }
 
 /** The names of the nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
