@@ -4,8 +4,9 @@
  * Reads only; run it on any node, at any time.
  */
 import { parseArgs } from "node:util";
-import { type Assessment, assess } from "../shared/assess/assess.ts";
+import { assess } from "../shared/assess/assess.ts";
 import type { DeepOptions } from "../shared/assess/deep.ts";
+import type { Assessment } from "../shared/assess/report.ts";
 import { Fail } from "../shared/fail.ts";
 import { run, step, VERSION } from "../shared/run.ts";
 

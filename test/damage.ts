@@ -3,8 +3,7 @@
  * pretend masters of damages.test.ts and the lab's real one (scenarios/random-damages.ts) go by this one table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
-import type { Assessment } from "../shared/assess/assess.ts";
-import { isDamage } from "../shared/assess/rows.ts";
+import { type Assessment, isDamage } from "../shared/assess/report.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../shared/pki/kubeconfigs.ts";
 import { expiredText } from "./expired.ts";

@@ -7,7 +7,7 @@ import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { assess } from "../shared/assess/assess.ts";
-import { isDamage } from "../shared/assess/rows.ts";
+import { isDamage } from "../shared/assess/report.ts";
 import { Fail } from "../shared/fail.ts";
 import { setRoot } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";

@@ -12,29 +12,14 @@ import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { type Deep, type DeepOptions, searchDeep } from "./deep.ts";
+import { type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { authorityRow, FOREIGN, findingRow, foreignRows, isDamage, manifestRows, modeRows, type Row, repairRows, summary } from "./rows.ts";
-import { type Survivor, survivors } from "./survivors.ts";
+import { type Assessment, isDamage, type Row } from "./report.ts";
+import { authorityRow, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { survivors } from "./survivors.ts";
 import { masterVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
-
-export interface Assessment {
-  node: string;
-  role: "control plane" | "worker";
-  kubernetes: string | undefined;
-  cluster: string | undefined;
-  damage: Row[];
-  survivors: Survivor[];
-  /** What `--deep` found: each lost key, and where it can still be had. */
-  deep?: Deep | undefined;
-  /** Of the ladder (RUNBOOK part 0), where damage was found and is it known: 0 all keys are here … 5 everything new. */
-  rung?: number | undefined;
-  verdict: string;
-  damaged: boolean;
-  next: string[];
-}
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; whatever else cannot be read is a row. */
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {

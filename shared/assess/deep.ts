@@ -16,41 +16,13 @@ import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { searchMemory } from "../salvage/memory-search.ts";
 import { isDear, type Wanted, wantedKeys } from "../salvage/wanted.ts";
 import type { Known } from "./known.ts";
-import type { Verdict } from "./verdict.ts";
+import type { Deep, LostKey, Place, Verdict } from "./report.ts";
 
 export interface DeepOptions {
   /** A device or image; "own": the one that /etc/kubernetes lies on; unset: no disk. */
   disk: string | undefined;
   /** The same as an option of 00-salvage. */
   diskOption: string;
-}
-
-/** Where a key can be had: `found` has been seen and proved, the others are places to go to. */
-export interface Place {
-  rung: 1 | 2 | 3;
-  where: string;
-  /** The word of 00-salvage that brings it back; unset: another master's hand-over. */
-  word?: "memory" | "secret" | "disk";
-  found: boolean;
-}
-
-export interface LostKey {
-  name: string;
-  /** Below pki/. */
-  file: string;
-  /** What has been found first; none: nowhere. */
-  places: Place[];
-  detail: string;
-}
-
-export interface Deep {
-  keys: LostKey[];
-  /** Tokens of the lost service-account key, enough to compute its public half. */
-  oldTokens: boolean;
-  diskSearched: boolean;
-  diskOption: string;
-  /** Other keys lie in the places of the lost ones. */
-  moveAside: boolean;
 }
 
 export interface Looked {

@@ -8,7 +8,7 @@ import type { Node } from "../nodes/node.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { findRepair } from "../rescue.ts";
 import { type Known as Evidence, readKnown as readEvidence } from "../salvage/known.ts";
-import type { Row } from "./rows.ts";
+import type { Row } from "./report.ts";
 
 /** Each is set if all before it could be read; `obstacle` is what the first that could not stopped at. */
 export interface Known {

@@ -9,7 +9,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { attempt, timeVerdict } from "../pki/verdicts.ts";
 import type { Known } from "./known.ts";
-import { isDamage, type Row, shown } from "./rows.ts";
+import { isDamage, type Row, shown } from "./report.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */
 export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Row[]> {

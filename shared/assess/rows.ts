@@ -15,17 +15,7 @@ import { REDUCED } from "../static-pods/reduced-controllers.ts";
 import { isMade, manifestsFor, manifestTrouble } from "../static-pods/static-pods.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
-
-export interface Row {
-  what: string;
-  /** `ok`, `known` (no damage, but not the end either), or in capitals what is wrong. */
-  state: string;
-  detail: string;
-}
-
-export function isDamage({ state }: Row): boolean {
-  return state !== "ok" && state !== "known";
-}
+import { type Row, shown } from "./report.ts";
 
 export function authorityRow(finding: Finding): Row {
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
@@ -140,8 +130,4 @@ export function repairRows({ master }: Known): Row[] {
       detail: "a stand-in for the lost audit policy",
     })),
   ];
-}
-
-export function shown(state: string): string {
-  return state === "ok" ? "ok" : `!${state.toUpperCase()}!`;
 }

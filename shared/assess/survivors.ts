@@ -4,13 +4,7 @@ import type { Container } from "../nodes/runtime.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { registryPrefix } from "../static-pods/manifests.ts";
 import type { Known } from "./known.ts";
-
-export interface Survivor {
-  where: string;
-  /** "worth a try", "no", "none", or "unknown". */
-  hope: string;
-  detail: string;
-}
+import type { Survivor } from "./report.ts";
 
 export function survivors(known: Known, running: Container[] | Fail): Survivor[] {
   return [

@@ -2,14 +2,9 @@
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
-import { type Deep, deepVerdict } from "./deep.ts";
+import { deepVerdict } from "./deep.ts";
 import type { Known } from "./known.ts";
-
-export interface Verdict {
-  rung?: number | undefined;
-  verdict: string;
-  next: string[];
-}
+import type { Deep, Verdict } from "./report.ts";
 
 export interface Looked {
   known: Known;

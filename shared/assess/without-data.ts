@@ -9,9 +9,9 @@ import { CERTS } from "../pki/certs.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { manifestPath } from "../static-pods/manifest-files.ts";
-import type { Assessment } from "./assess.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
-import { authorityRow, findingRow, isDamage, type Row, summary } from "./rows.ts";
+import { type Assessment, isDamage, type Row } from "./report.ts";
+import { authorityRow, findingRow, summary } from "./rows.ts";
 
 interface Look {
   node: Node;

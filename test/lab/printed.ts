@@ -1,5 +1,5 @@
 /** A repair by what the scripts themselves print, from 00-assess on: as by an operator who has nothing else to read. */
-import type { Assessment } from "../../shared/assess/assess.ts";
+import type { Assessment } from "../../shared/assess/report.ts";
 import { Fail } from "../../shared/fail.ts";
 import { carryFile } from "./follow.ts";
 import { kubectl, type Machine } from "./machine.ts";

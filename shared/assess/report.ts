@@ -1,0 +1,74 @@
+/** What 00-assess says of a node: the shape of `--json`, which the terminal shows as tables. */
+
+export interface Assessment extends Verdict {
+  node: string;
+  role: "control plane" | "worker";
+  kubernetes: string | undefined;
+  cluster: string | undefined;
+  damage: Row[];
+  survivors: Survivor[];
+  /** What `--deep` found: each lost key, and where it can still be had. */
+  deep?: Deep | undefined;
+  damaged: boolean;
+}
+
+/** A line of the damage table. */
+export interface Row {
+  what: string;
+  /** `ok`, `known` (no damage, but not the end either), or in capitals what is wrong. */
+  state: string;
+  detail: string;
+}
+
+export function isDamage({ state }: Row): boolean {
+  return state !== "ok" && state !== "known";
+}
+
+export interface Survivor {
+  where: string;
+  /** "worth a try", "no", "none", or "unknown". */
+  hope: string;
+  detail: string;
+}
+
+/** What `--deep` adds. */
+export interface Deep {
+  keys: LostKey[];
+  /** Tokens of the lost service-account key, enough to compute its public half. */
+  oldTokens: boolean;
+  diskSearched: boolean;
+  diskOption: string;
+  /** Other keys lie in the places of the lost ones. */
+  moveAside: boolean;
+}
+
+/** Where a key can be had: `found` has been seen and proved, the others are places to go to. */
+export interface Place {
+  rung: 1 | 2 | 3;
+  where: string;
+  /** The word of 00-salvage that brings it back; unset: another master's hand-over. */
+  word?: "memory" | "secret" | "disk";
+  found: boolean;
+}
+
+export interface LostKey {
+  name: string;
+  /** Below pki/. */
+  file: string;
+  /** What has been found first; none: nowhere. */
+  places: Place[];
+  detail: string;
+}
+
+/** What it all comes to, and the commands that come next. */
+export interface Verdict {
+  /** Of the ladder (RUNBOOK part 0), where damage was found and is it known: 0 all keys are here … 5 everything new. */
+  rung?: number | undefined;
+  verdict: string;
+  next: string[];
+}
+
+/** The state of a finding, as a row shows it. */
+export function shown(state: string): string {
+  return state === "ok" ? "ok" : `!${state.toUpperCase()}!`;
+}
