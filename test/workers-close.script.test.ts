@@ -81,6 +81,15 @@ test("03-workers close makes the controller-manager whole, revokes the kit's own
   expect(node.fingerprint()).toEqual(closed);
 });
 
+test("03-workers close --dry-run says what it would do, and changes nothing", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node, { objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
+  const untouched = node.fingerprint();
+  await expectTranscript("03-workers-close-dry-run", await node.run("03-workers close --dry-run"));
+  expect(node.fingerprint()).toEqual(untouched);
+  expect(api.changes()).toEqual([]);
+});
+
 test("03-workers close puts the new manifest in only when the kubelet is done with the old pod, and goes on where it was cut off", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node);
