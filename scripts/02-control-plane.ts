@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 2: certificates, kubeconfigs and static pods of this master; the API answers.
- * Run on each master, the first one first, once part 1 has proved etcd. Safe to run again: what is right is kept.
+ * Run on each master, side by side if you like, once part 1 has proved etcd. Safe to run again: what is right is kept.
  */
 import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
@@ -35,7 +35,7 @@ const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]
 
 Brings this master's API server, controller-manager and scheduler back, as they were: same flags, same images, same hand edits. Run it on each
-master, the first one first, once part 1 has proved etcd. No workload restarts.
+master, side by side if you like, once part 1 has proved etcd. No workload restarts.
 
 Options:
     --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).

@@ -59,15 +59,20 @@ export async function ensureBootstrapRules(api: KubeApi) {
 }
 
 /** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
-export async function publishClusterInfo({ facts }: Master, api: KubeApi) {
+export async function publishClusterInfo(master: Master, api: KubeApi): Promise<void> {
+  const { facts } = master;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
   // The signatures are of the old text: they go with it, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
-  if (now) await api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } });
-  else await api.create("/api/v1/namespaces/kube-public/configmaps", body);
+  const written = await unlessOvertaken(() =>
+    now
+      ? api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } })
+      : api.create("/api/v1/namespaces/kube-public/configmaps", body),
+  );
+  if (!written) return await publishClusterInfo(master, api);
   say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
 }
 
@@ -104,14 +109,20 @@ async function ensureBindings(api: KubeApi, rows: Binding[]) {
     if (await api.find(path)) continue;
     const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
     const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
-    await api.create(`${RBAC}/clusterrolebindings`, {
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name },
-      roleRef,
-      subjects,
-    });
-    say(`ClusterRoleBinding ${name}: was missing, made`);
+    const binding = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", metadata: { name }, roleRef, subjects };
+    const made = await unlessOvertaken(() => api.create(`${RBAC}/clusterrolebindings`, binding));
+    say(`ClusterRoleBinding ${name}: was missing, ${made ? "made" : "another master has made it"}`);
+  }
+}
+
+/** Masters may be repaired side by side: false where another one has written the same object in this moment. */
+async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await write();
+    return true;
+  } catch (err) {
+    if (err instanceof ApiError && err.status === 409) return false;
+    throw err;
   }
 }
 

@@ -80,9 +80,13 @@ export class EtcdClient {
     return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision })).hash.toString();
   }
 
-  /** Takes a member out for good. */
+  /** Takes a member out for good. One that is out already, as another master has just done it, is no error. */
   async removeMember(id: string) {
-    await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });
+    try {
+      await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });
+    } catch (err) {
+      if (!(err instanceof Error && /member not found/.test(err.message))) throw err;
+    }
   }
 
   /** Every key there is. */

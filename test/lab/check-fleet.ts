@@ -30,10 +30,7 @@ const PART_1: Line[] = [
   [OTHERS, "scripts/hand-over.ts unpack shared-keys.age --identity identity --ca-hash sha256:7d"],
   [OTHERS, "scripts/01-etcd.ts"],
 ];
-const PART_2: Line[] = [
-  [FIRST, "scripts/02-control-plane.ts"],
-  [OTHERS, "scripts/02-control-plane.ts"],
-];
+const PART_2: Line = [[...FIRST, ...OTHERS], "scripts/02-control-plane.ts"];
 const OPEN: Line = [FIRST, "scripts/03-workers.ts open"];
 const CLOSE: Line = [[...FIRST, ...OTHERS], "scripts/03-workers.ts close"];
 const JOINS: Line[] = [["w1"], ["w2", "w3"], ["w4", "w5"]].map((batch) => [batch, JOIN]);
@@ -63,7 +60,7 @@ async function inOwnNamespaces(): Promise<number> {
 }
 
 async function checkWhole(fleet: Fleet) {
-  const whole = [...PART_0, ...PART_1, ...PART_2, OPEN, ...JOINS, CLOSE];
+  const whole = [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS, CLOSE];
   const { output } = await expectCalls(
     fleet,
     "parts 0 to 3 in order, workers in batches",
@@ -80,9 +77,9 @@ async function checkGates(fleet: Fleet) {
   const gates: [failing: string, before: Line[]][] = [
     ["cp1: scripts/01-etcd.ts --new-cas", [...PART_0, PART_1[0]!]],
     ["cp3: scripts/01-etcd.ts", [...PART_0, ...PART_1]],
-    ["cp1: scripts/02-control-plane.ts", [...PART_0, ...PART_1, PART_2[0]!]],
-    [`w1: ${JOIN}`, [...PART_0, ...PART_1, ...PART_2, OPEN, JOINS[0]!]],
-    [`w3: ${JOIN}`, [...PART_0, ...PART_1, ...PART_2, OPEN, ...JOINS.slice(0, 2)]],
+    ["cp1: scripts/02-control-plane.ts", [...PART_0, ...PART_1, PART_2]],
+    [`w1: ${JOIN}`, [...PART_0, ...PART_1, PART_2, OPEN, JOINS[0]!]],
+    [`w3: ${JOIN}`, [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS.slice(0, 2)]],
   ];
   for (const [failing, before] of gates) {
     fleet.fail([failing]);
