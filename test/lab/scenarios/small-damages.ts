@@ -59,6 +59,28 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
   },
   {
+    title: "another cluster's manifests, laid there while the kubelet was stopped",
+    async damage(master) {
+      await sh(master, "systemctl stop kubelet");
+      const stranger = await makeStranger();
+      for (const name of ["kube-scheduler", "kube-controller-manager"]) {
+        const file = `/etc/kubernetes/manifests/${name}.yaml`;
+        writeFileSync(master.path(file), stranger.text(file));
+      }
+    },
+    ...{ says: HERE, typed: ISSUE, changes: /^$/ },
+  },
+  {
+    title: "etcd.yaml is cut off, and the kubelet has seen it",
+    async damage(master) {
+      const file = master.path("/etc/kubernetes/manifests/etcd.yaml");
+      writeFileSync(file, readFileSync(file, "utf8").slice(0, 1000));
+      const gone = async () => !(await master.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
+      await waitFor("the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
+    },
+    ...{ says: HERE, typed: ISSUE, changes: /^$/ },
+  },
+  {
     title: "only etcd's PKI is lost",
     damage: (master) => sh(master, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
     ...{
