@@ -20,7 +20,8 @@ import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pk
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { caIsNew, manifestsFor, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { manifestPath } from "../shared/static-pods/manifest-files.ts";
+import { caIsNew, manifestsFor, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
@@ -148,10 +149,15 @@ function refuseForeignCa({ facts, cluster }: Master) {
   });
 }
 
-/** Whether etcd already serves the same data with the certificates that are on disk, all of which are right. */
-async function isRight({ facts, data, cluster }: Master): Promise<boolean> {
+/**
+ * Whether etcd already serves the same data with the certificates that are on disk, all of which are right. One whose manifest is not right is
+ * stopped by the kubelet at its next look, and an API server without etcd then keeps the kubelet from starting anything.
+ */
+async function isRight(master: Master): Promise<boolean> {
+  const { facts, data, cluster } = master;
   const rows = CERTS.filter((row) => row.shared || isEtcds(row));
-  if (rows.some((row) => examine(row, facts).state !== "ok") || !exists("/etc/kubernetes/manifests/etcd.yaml")) return false;
+  if (rows.some((row) => examine(row, facts).state !== "ok") || !exists(manifestPath(master, "etcd"))) return false;
+  if (manifestsFor(master, ["etcd"]).some((one) => manifestTrouble(one, master))) return false;
   try {
     const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
     say(proofs[0]!);
@@ -205,6 +211,7 @@ async function startEtcd(master: Master) {
   const { node, facts, asideDir } = master;
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   const manifest = restoreManifests(master, ["etcd"]);
+  restoreOthers(master);
   if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
   await turnKubelet("restart");
 }

@@ -1,7 +1,8 @@
 /** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the whole of it up to an etcd that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { ADDRESS, type Objects } from "./pretend-cluster.ts";
+import { parse } from "yaml";
+import { ADDRESS, type Objects, write } from "./pretend-cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
@@ -88,6 +89,27 @@ test("01-etcd --new-cas brings etcd back, and run again changes no byte", async 
   const before = node.fingerprint();
   await expectTranscript("01-etcd-again", await node.run("01-etcd"));
   expect(node.fingerprint()).toEqual(before);
+});
+
+test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver"] });
+  const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");
+  write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, whole.slice(0, 900));
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  kube-apiserver: stopped\n");
+  expect(parse(node.read("/etc/kubernetes/manifests/etcd.yaml"))).toEqual(parse(whole));
+});
+
+test("01-etcd puts other manifests right that were laid there in silence, before the kubelet starts", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const [path, whole] = ["/etc/kubernetes/manifests/kube-scheduler.yaml", node.read("/etc/kubernetes/manifests/kube-scheduler.yaml")];
+  write(node.root + path, whole.replace("--leader-elect=true", "--leader-elect=false"));
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(parse(node.read(path))).toEqual(parse(whole));
 });
 
 test("01-etcd does not take a healthy but empty etcd for the old one", async () => {

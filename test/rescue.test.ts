@@ -2,12 +2,16 @@
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { writeFile } from "../shared/files/files.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueCa } from "../shared/pki/issue.ts";
 import { findRepair } from "../shared/rescue.ts";
-import { clusterObjects, healthyMaster, otherCa } from "./pretend-cluster.ts";
+import { clusterObjects, FACTS, healthyMaster, otherCa } from "./pretend-cluster.ts";
 import { writeData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
 
 const objects = clusterObjects((await healthyMaster()).ca.cert);
+/** A CA of before the cluster's. */
+const stale = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
 const DATA = "/var/lib/etcd";
 const OLD = "/root/kube-pki-repair-20260101T000000";
 const NEWER = "/root/kube-pki-repair-20260102T000000";
@@ -35,8 +39,24 @@ test("a repair goes on when etcd's certificate was issued after its folder was m
   using box = sandbox();
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
   expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+});
+
+test("a repair by the old CA is over once the cluster has gone on with all its static pods; its folder tells nothing any more", async () => {
+  using box = sandbox();
+  const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeData(box.dir + DATA, less, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  writeData(box.dir + DATA, objects, 5);
+  for (const ca of [undefined, (await healthyMaster()).ca.cert, stale.cert]) {
+    if (ca) writeFile("/etc/kubernetes/pki/ca.crt", ca);
+    const { rescue, dataFrom } = findRepair(DATA);
+    expect(dataFrom).toBe(DATA);
+    expect(rescue.dir).not.toBe(OLD);
+  }
 });
 
 test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {

@@ -9,6 +9,7 @@ import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
 import { manifestPath, manifestText, readManifest, usableManifest } from "./manifest-files.ts";
 import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
@@ -130,6 +131,18 @@ export function manifestTrouble({ name, source, manifest }: Restored, master: Ma
   if (!now) return "missing or cut off";
   const differences = differencesOf(full(now), manifest);
   return differences.length > 0 && isWrittenInSilence(path, source, master) ? differences : undefined;
+}
+
+/**
+ * Puts right those manifests of the control plane that are other than the cluster had them, before a kubelet starts that would make them the
+ * cluster's own, mirror pod and all. Those that are missing wait for part 2, and so do all where a file is lost that one of them needs.
+ */
+export function restoreOthers(master: Master) {
+  const others = manifestsFor(master).filter((one) => Array.isArray(manifestTrouble(one, master)));
+  if (others.length === 0) return;
+  const names = others.map(({ name }) => name);
+  const restored = attempt(() => restoreManifests(master, names));
+  if (restored instanceof Fail) say(`${names.join(", ")}: other than before; ${restored.message}`);
 }
 
 function differencesOf(now: Manifest, before: Manifest): string[] {

@@ -71,7 +71,33 @@ interface Turn {
   saved: string;
 }
 
-async function one(scene: Scene, { number, pick, tally, saved }: Turn) {
+async function one(scene: Scene, turn: Turn) {
+  const { number, tally } = turn;
+  const struck = await strike(scene, turn);
+  const said = await assessed(scene, scene.lab.masters[0]!);
+  const told = wrongIn(said, struck.wanted);
+  if (told.length === 0) tally.right++;
+  const { typed, refused } = await followPrinted(scene, said.next);
+  if (refused) await putBack(scene, turn.saved);
+  const wrong = [...told, ...(refused ? (mayRefuse(struck.wanted) ? [] : [refused]) : await whatIsWrong(scene, struck, typed))];
+  if (!refused && number % 2 === 0) await scene.lab.masters[0]!.run(["bash", "-c", CLEAN_UP]);
+  if (wrong.length > 0) tally.wrong.push(`${struck.label}: ${wrong.join(", ")}`);
+  else tally[refused ? "refused" : "repaired"]++;
+  const outcome = refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`;
+  scene.say(`${struck.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
+}
+
+/** A damage that is done, and how things were before it. */
+interface Struck {
+  label: string;
+  wanted: Expected;
+  facts: Facts;
+  since: number;
+  /** The shared keys that have to stay as they are. */
+  sound: Map<string, string | undefined>;
+}
+
+async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Struck> {
   const master = scene.lab.masters[0]!;
   await quiet(scene);
   await writeMark(scene, number);
@@ -79,29 +105,19 @@ async function one(scene: Scene, { number, pick, tally, saved }: Turn) {
   const place = await placeOf(master, saved);
   const damage = await chooseDamage(place, pick);
   const wanted = expectedOf(damage, place);
-  const before = { facts: await takeFacts(scene.lab), since: Date.now() };
-  const label = `damage ${number}: ${listed(damage)}`;
+  const [facts, since, label] = [await takeFacts(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
   scene.say(label);
   await inflict(master, damage);
-  const keys = new Map(soundKeys(wanted).map((file) => [file, textOf(master, file)]));
+  return { label, wanted, facts, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(master, file)])) };
+}
 
-  const said = await assessed(scene, master);
-  const told = wrongIn(said, wanted);
-  if (told.length === 0) tally.right++;
-  const { typed, refused } = await followPrinted(scene, said.next);
-  const wrong = [...told, ...(refused && !mayRefuse(wanted) ? [refused] : [])];
-  if (refused) await putBack(scene, saved);
-  else {
-    wrong.push(...[...keys].filter(([file, text]) => textOf(master, file) !== text).map(([file]) => `${file} was sound and is another`));
-    wrong.push(...(await whatIsOther(scene, before, typed)));
-    if (number % 2 === 0) await master.run(["bash", "-c", CLEAN_UP]);
-  }
-  if (wrong.length > 0) tally.wrong.push(`${number} (${listed(damage)}): ${wrong.join(", ")}`);
-  else if (refused) tally.refused++;
-  else tally.repaired++;
-  scene.say(
-    `${label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`}`,
-  );
+/** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
+async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed: string[]): Promise<string[]> {
+  const master = scene.lab.masters[0]!;
+  const others = [...sound].filter(([file, text]) => textOf(master, file) !== text).map(([file]) => `${file} was sound and is another`);
+  const changes = Object.values(compare(facts, await takeFacts(scene.lab))).flat();
+  const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
+  return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
 /** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident. */
@@ -148,13 +164,6 @@ async function inflict(master: Machine, damage: Damage) {
 
 function textOf(master: Machine, file: string): string | undefined {
   return existsSync(master.path(file)) ? readFileSync(master.path(file), "utf8") : undefined;
-}
-
-/** What nobody wanted: other data, and where the CA and sa.key are those of before, workloads that ended. */
-async function whatIsOther(scene: Scene, before: { facts: Facts; since: number }, typed: string[]) {
-  const changes = compare(before.facts, await takeFacts(scene.lab));
-  const restarts = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, before.since);
-  return [...Object.values(changes).flat(), ...restarts.map((name) => `${name} ended`)];
 }
 
 async function putBack(scene: Scene, saved: string) {
