@@ -5,7 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { inParallel } from "../shared/api/in-parallel.ts";
+import { KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals } from "../shared/api/leases.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";

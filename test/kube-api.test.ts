@@ -1,7 +1,8 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
 import { expect, test } from "bun:test";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
-import { ApiError, inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { inParallel } from "../shared/api/in-parallel.ts";
+import { ApiError, KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../shared/api/leases.ts";
 import { mode } from "../shared/run.ts";
 import { pretendApi, status } from "./pretend-api.ts";
@@ -52,12 +53,36 @@ test("inParallel() does every item, never more than `width` at a time, and ends 
   const done: number[] = [];
   await inParallel([1, 2, 3, 4, 5], 2, async (item) => {
     most = Math.max(most, ++running);
-    await Promise.resolve();
+    await new Promise(setImmediate);
     running--;
     done.push(item);
   });
   expect([most, done]).toEqual([2, [1, 2, 3, 4, 5]]);
   await expect(inParallel([1, 2], 1, () => Promise.reject(new Error("first")))).rejects.toThrow("first");
+});
+
+test("inParallel() takes from a source no more than it works on, and closes it at the first error", async () => {
+  const [taken, begun]: number[][] = [[], []];
+  let closed = false;
+  async function* source() {
+    try {
+      for (let i = 1; ; i++) {
+        taken!.push(i);
+        yield i;
+      }
+    } finally {
+      closed = true;
+    }
+  }
+  const action = async (item: number) => {
+    begun!.push(item);
+    await new Promise(setImmediate);
+    if (item === 4) throw new Error("fourth");
+  };
+  await expect(inParallel(source(), 2, action)).rejects.toThrow("fourth");
+  expect(closed).toBe(true);
+  expect(taken!.length).toBeLessThanOrEqual(6);
+  expect(begun).toEqual(taken);
 });
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";

@@ -31,6 +31,11 @@ export class ApiError extends Fail {
   }
 }
 
+interface Page<T> {
+  items: T[] | null;
+  metadata: { continue?: string; resourceVersion: string };
+}
+
 /** Kinds of body a PATCH can have; the names stand for their media types. */
 const PATCH_TYPES = {
   merge: "application/merge-patch+json",
@@ -40,6 +45,12 @@ const PATCH_TYPES = {
 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
+
+/**
+ * As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json. And nothing packed: packing a page of a
+ * list is work for an API server that has more to do, and scripts run beside it.
+ */
+const ACCEPT = { Accept: "application/json, */*", "Accept-Encoding": "identity" };
 
 /** Objects in one page of a list. */
 const PAGE = 500;
@@ -94,18 +105,17 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never here as a whole. All pages are of one moment, `version`. Errors: ApiError
-   * 410 where reading took so long (minutes) that this moment is forgotten.
+   * A collection in pages of 500, so that a large one is never here as a whole; while one is looked at, the next is on its way. All are of
+   * one moment, `version`. Errors: ApiError 410 where reading took so long (minutes) that this moment is forgotten.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
-    for (let token = ""; ; ) {
-      const next = token ? `&continue=${encodeURIComponent(token)}` : "";
-      const page = await this.get<{ items: T[] | null; metadata: { continue?: string; resourceVersion: string } }>(
-        withQuery(path, `limit=${PAGE}${next}`),
-      );
-      yield { items: page.items ?? [], version: page.metadata.resourceVersion };
-      token = page.metadata.continue ?? "";
-      if (!token) return;
+    const read = (token: string) => this.get<Page<T>>(withQuery(path, `limit=${PAGE}${token && `&continue=${encodeURIComponent(token)}`}`));
+    for (let next: Promise<Page<T>> | undefined = read(""); next; ) {
+      const { items, metadata }: Page<T> = await next;
+      next = metadata.continue ? read(metadata.continue) : undefined;
+      // Thrown above for whoever goes on; whoever stops here has no use for it.
+      next?.catch(() => {});
+      yield { items: items ?? [], version: metadata.resourceVersion };
     }
   }
 
@@ -157,8 +167,7 @@ export class KubeApi {
     try {
       return await fetch(this.server + path, {
         method,
-        // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
-        headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+        headers: { ...ACCEPT, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         tls: this.#tls,
         signal,
@@ -171,15 +180,6 @@ export class KubeApi {
       });
     }
   }
-}
-
-/** Runs `action` over all items, `width` at a time. The first error ends it. */
-export async function inParallel<T>(items: readonly T[], width: number, action: (item: T) => Promise<unknown>) {
-  const queue = items.values();
-  const worker = async () => {
-    for (const item of queue) await action(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
 }
 
 /** A path with one more thing to ask. */

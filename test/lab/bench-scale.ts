@@ -4,7 +4,8 @@
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { inParallel, type KubeApi } from "../../shared/api/kube-api.ts";
+import { inParallel } from "../../shared/api/in-parallel.ts";
+import type { KubeApi } from "../../shared/api/kube-api.ts";
 import { Fail } from "../../shared/fail.ts";
 import { count } from "../../shared/progress.ts";
 import { waitFor } from "../../shared/run.ts";
