@@ -27,6 +27,33 @@ test("list() takes Go's null for no items", async () => {
   expect(await client(server).list("/api/v1/pods")).toEqual([]);
 });
 
+test("pages() asks for the next page before the last is looked at; one that fails is an error only for whoever goes on to it", async () => {
+  const item = { metadata: { name: "a" } };
+  using server = pretendApi({
+    on: ({ path }) => (path.includes("continue") ? status(410, "too old") : Response.json({ items: [item], metadata: { continue: "x" } })),
+  });
+  for await (const { items } of client(server).pages("/api/v1/pods")) {
+    expect(items).toEqual([item]);
+    while (server.requests.length < 2) await new Promise(setImmediate);
+    break;
+  }
+  await expect(client(server).list("/api/v1/pods")).rejects.toMatchObject({ status: 410 });
+});
+
+test("a request says who asks, and wants nothing packed", async () => {
+  let seen: Record<string, string> = {};
+  using server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: ({ headers }) => {
+      seen = headers.toJSON();
+      return new Response("ok");
+    },
+  });
+  await client({ url: server.url.href.replace(/\/$/, "") }).ready();
+  expect(seen).toMatchObject({ "user-agent": "kube-pki-repair", "accept-encoding": "identity", authorization: "Bearer abc" });
+});
+
 test("find() is undefined for a 404 only; other refusals carry the API's own sentence", async () => {
   using server = pretendApi({
     on: ({ path }) => (path === "/api/v1/nodes/secret" ? status(403, 'nodes "secret" is forbidden') : undefined),

@@ -36,6 +36,8 @@ interface Page<T> {
   metadata: { continue?: string; resourceVersion: string };
 }
 
+type Settled<T> = Promise<[PromiseSettledResult<T>]>;
+
 /** Kinds of body a PATCH can have; the names stand for their media types. */
 const PATCH_TYPES = {
   merge: "application/merge-patch+json",
@@ -47,10 +49,11 @@ const PATCH_TYPES = {
 const REQUEST_TIMEOUT = 10_000;
 
 /**
- * As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json. And nothing packed: packing a page of a
- * list is work for an API server that has more to do, and scripts run beside it.
+ * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
+ * a page of a list is work for an API server that has more to do, and scripts run beside it. The agent is whom audit logs and managedFields
+ * name.
  */
-const ACCEPT = { Accept: "application/json, */*", "Accept-Encoding": "identity" };
+const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
 
 /** Objects in one page of a list. */
 const PAGE = 500;
@@ -109,14 +112,17 @@ export class KubeApi {
    * one moment, `version`. Errors: ApiError 410 where reading took so long (minutes) that this moment is forgotten.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
-    const read = (token: string) => this.get<Page<T>>(withQuery(path, `limit=${PAGE}${token && `&continue=${encodeURIComponent(token)}`}`));
-    for (let next: Promise<Page<T>> | undefined = read(""); next; ) {
-      const { items, metadata }: Page<T> = await next;
-      next = metadata.continue ? read(metadata.continue) : undefined;
-      // Thrown above for whoever goes on; whoever stops here has no use for it.
-      next?.catch(() => {});
+    for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
+      const { items, metadata }: Page<T> = settled(await next);
+      next = metadata.continue ? this.#page<T>(path, metadata.continue) : undefined;
       yield { items: items ?? [], version: metadata.resourceVersion };
     }
+  }
+
+  /** An error in it is thrown when it is reached, and to nobody who stops before it. */
+  #page<T>(path: string, token: string): Settled<Page<T>> {
+    const next = token && `&continue=${encodeURIComponent(token)}`;
+    return Promise.allSettled([this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`))]);
   }
 
   /** All items of a collection, one after the other. */
@@ -167,7 +173,7 @@ export class KubeApi {
     try {
       return await fetch(this.server + path, {
         method,
-        headers: { ...ACCEPT, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+        headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         tls: this.#tls,
         signal,
@@ -180,6 +186,11 @@ export class KubeApi {
       });
     }
   }
+}
+
+function settled<T>([answer]: [PromiseSettledResult<T>]): T {
+  if (answer.status === "rejected") throw answer.reason;
+  return answer.value;
 }
 
 /** A path with one more thing to ask. */

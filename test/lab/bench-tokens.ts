@@ -54,7 +54,7 @@ async function countValid(lab: ApiLab): Promise<number> {
 
 /**
  * ServiceAccounts and a Secret for each, a hundred to a namespace, with a token that a lost key signed. The CA beside it is today's, as the
- * reduced controller-manager has left it by part 4.
+ * reduced controller-manager has left it by part 4; it is also whose fields they are, as in a cluster.
  */
 async function makeSecrets({ admin, caPem }: ApiLab, secrets: number) {
   const names = Array.from({ length: secrets }, (_, i) => ({ namespace: `ns-${Math.floor(i / ACCOUNTS_PER_NAMESPACE)}`, name: `sa-${i}` }));
@@ -66,7 +66,7 @@ async function makeSecrets({ admin, caPem }: ApiLab, secrets: number) {
     const sub = `system:serviceaccount:${namespace}:${name}`;
     const token = `${part({ alg: "RS256", kid: "lost" })}.${part({ iss: "kubernetes/serviceaccount", sub, uid: account.metadata.uid })}.${"A".repeat(342)}`;
     const annotations = { "kubernetes.io/service-account.name": name, "kubernetes.io/service-account.uid": account.metadata.uid };
-    await admin.create(`/api/v1/namespaces/${namespace}/secrets`, {
+    await admin.create(`/api/v1/namespaces/${namespace}/secrets?fieldManager=kube-controller-manager`, {
       metadata: { name: `${name}-token`, annotations },
       type: TYPE,
       data: { token: base64(token), namespace: base64(namespace), "ca.crt": base64(caPem) },
