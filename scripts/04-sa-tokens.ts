@@ -5,7 +5,8 @@
  */
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
-import { inParallel, type KubeApi } from "../shared/api/kube-api.ts";
+import { inParallel } from "../shared/api/in-parallel.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
 import { freshRenewals } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
 import { Fail } from "../shared/fail.ts";

@@ -5,7 +5,8 @@ import { say } from "./run.ts";
 export interface Figures {
   what: string;
   done: number;
-  total: number;
+  /** Unset where nobody knows. */
+  total?: number | undefined;
   /** What is counted, where that is not said by `what`: "MB". */
   unit?: string | undefined;
   /** Since the beginning. */
@@ -26,14 +27,14 @@ const LINE_AT_LEAST = 30_000;
 
 export class Progress {
   readonly #what: string;
-  readonly #total: number;
+  readonly #total: number | undefined;
   readonly #terminal: boolean;
   readonly #unit: string | undefined;
   readonly #began = Date.now();
   #figures: Figures | undefined;
   #last = { time: 0, tenth: 0, done: 0 };
 
-  constructor(what: string, total: number, terminal = process.stderr.isTTY, unit?: string) {
+  constructor(what: string, total?: number, terminal = process.stderr.isTTY, unit?: string) {
     this.#what = what;
     this.#total = total;
     this.#terminal = terminal;
@@ -48,8 +49,8 @@ export class Progress {
     this.#figures = { what: this.#what, done, total: this.#total, unit: this.#unit, seconds, ...(note ? { note } : {}) };
     if (this.#terminal) {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
-    } else if (this.#total > FEW && done > this.#last.done) {
-      const tenth = Math.floor((done / this.#total) * 10);
+    } else if ((this.#total ?? Infinity) > FEW && done > this.#last.done) {
+      const tenth = Math.floor((done / (this.#total ?? Infinity)) * 10);
       const since = now - this.#last.time;
       if (done === this.#total || (tenth > this.#last.tenth && since >= LINE_AT_MOST) || since >= LINE_AT_LEAST) this.#line(now, tenth);
     }
@@ -79,17 +80,26 @@ export class Progress {
   }
 }
 
-/** `nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 refused`; nothing about speed before the first. */
+/**
+ * `nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 refused`; nothing about speed before the first, and
+ * `tokens   3,500   1,020/s` where nobody knows how many there are.
+ */
 export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
-  const full = total === 0 ? BAR : Math.round((done / total) * BAR);
   const rate = seconds > 0 ? done / seconds : 0;
+  const of = total === undefined ? "" : ` / ${count(total)}`;
   return [
     what,
-    `${bar ? `${"█".repeat(full)}${"░".repeat(BAR - full)}  ` : ""}${count(done)} / ${count(total)}${unit ? ` ${unit}` : ""}`,
-    ...(rate > 0 && done < total ? [speed(rate, unit), `about ${duration((total - done) / rate)} left`] : []),
-    ...(rate > 0 && done >= total ? [`in ${duration(seconds)}`, speed(rate, unit)] : []),
+    `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${of}${unit ? ` ${unit}` : ""}`,
+    ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
+    ...(rate > 0 ? [speed(rate, unit)] : []),
+    ...(rate > 0 && total !== undefined && done < total ? [`about ${duration((total - done) / rate)} left`] : []),
     ...(note ? [note] : []),
   ].join("   ");
+}
+
+function barOf(done: number, total: number): string {
+  const full = total === 0 ? BAR : Math.round((done / total) * BAR);
+  return `${"█".repeat(full)}${"░".repeat(BAR - full)}`;
 }
 
 /** 5,000 */

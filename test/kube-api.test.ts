@@ -1,7 +1,8 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
 import { expect, test } from "bun:test";
 import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
-import { ApiError, inParallel, KubeApi } from "../shared/api/kube-api.ts";
+import { inParallel } from "../shared/api/in-parallel.ts";
+import { ApiError, KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../shared/api/leases.ts";
 import { mode } from "../shared/run.ts";
 import { pretendApi, status } from "./pretend-api.ts";
@@ -24,6 +25,33 @@ test("list() fetches all pages, and keeps the selector on each", async () => {
 test("list() takes Go's null for no items", async () => {
   using server = pretendApi({ on: () => Response.json({ items: null, metadata: {} }) });
   expect(await client(server).list("/api/v1/pods")).toEqual([]);
+});
+
+test("pages() asks for the next page before the last is looked at; one that fails is an error only for whoever goes on to it", async () => {
+  const item = { metadata: { name: "a" } };
+  using server = pretendApi({
+    on: ({ path }) => (path.includes("continue") ? status(410, "too old") : Response.json({ items: [item], metadata: { continue: "x" } })),
+  });
+  for await (const { items } of client(server).pages("/api/v1/pods")) {
+    expect(items).toEqual([item]);
+    while (server.requests.length < 2) await new Promise(setImmediate);
+    break;
+  }
+  await expect(client(server).list("/api/v1/pods")).rejects.toMatchObject({ status: 410 });
+});
+
+test("a request says who asks, and wants nothing packed", async () => {
+  let seen: Record<string, string> = {};
+  using server = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: ({ headers }) => {
+      seen = headers.toJSON();
+      return new Response("ok");
+    },
+  });
+  await client({ url: server.url.href.replace(/\/$/, "") }).ready();
+  expect(seen).toMatchObject({ "user-agent": "kube-pki-repair", "accept-encoding": "identity", authorization: "Bearer abc" });
 });
 
 test("find() is undefined for a 404 only; other refusals carry the API's own sentence", async () => {
@@ -52,12 +80,36 @@ test("inParallel() does every item, never more than `width` at a time, and ends 
   const done: number[] = [];
   await inParallel([1, 2, 3, 4, 5], 2, async (item) => {
     most = Math.max(most, ++running);
-    await Promise.resolve();
+    await new Promise(setImmediate);
     running--;
     done.push(item);
   });
   expect([most, done]).toEqual([2, [1, 2, 3, 4, 5]]);
   await expect(inParallel([1, 2], 1, () => Promise.reject(new Error("first")))).rejects.toThrow("first");
+});
+
+test("inParallel() takes from a source no more than it works on, and closes it at the first error", async () => {
+  const [taken, begun]: number[][] = [[], []];
+  let closed = false;
+  async function* source() {
+    try {
+      for (let i = 1; ; i++) {
+        taken!.push(i);
+        yield i;
+      }
+    } finally {
+      closed = true;
+    }
+  }
+  const action = async (item: number) => {
+    begun!.push(item);
+    await new Promise(setImmediate);
+    if (item === 4) throw new Error("fourth");
+  };
+  await expect(inParallel(source(), 2, action)).rejects.toThrow("fourth");
+  expect(closed).toBe(true);
+  expect(taken!.length).toBeLessThanOrEqual(6);
+  expect(begun).toEqual(taken);
 });
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";

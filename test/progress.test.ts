@@ -20,6 +20,12 @@ test("a progress line says nothing of speed before the first, and the time when 
   expect(progressLine({ what: "nodes", done: 2, total: 900, seconds: 300 }, false)).toBe("nodes   2 / 900   0.4/min   about 37 h left");
 });
 
+test("where nobody knows how many there are, a progress line says how many are done", () => {
+  const figures = { what: "tokens", done: 3500, seconds: 3.43 };
+  expect(progressLine(figures, true)).toBe("tokens   3,500   1,020/s");
+  expect(progressLine({ ...figures, done: 0 }, false)).toBe("tokens   0");
+});
+
 test("piped, a few are not counted, and thousands do not give thousands of lines", () => {
   using box = sandbox();
   const few = new Progress("nodes", 20, false);

@@ -4,8 +4,8 @@ import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { KubeApi } from "../shared/api/kube-api.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
-import { isCurrent, namespacesWithOldCa, reviewNewToken } from "../shared/workloads/sa-tokens.ts";
-import { pretendApi } from "./pretend-api.ts";
+import { isCurrent, namespacesWithOldCa, reviewNewToken, type TokenSecret } from "../shared/workloads/sa-tokens.ts";
+import { type ApiRequest, pretendApi, status } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";
 
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -73,13 +73,18 @@ test("a Secret is current when its token verifies and its CA is today's", () => 
   expect(current({})).toBe(false);
 });
 
+const dead = token("RS256", otherRsa.privateKey);
+const saKey = String(rsa.privateKey.export({ type: "pkcs1", format: "pem" }));
+const of = (account: string, object: object) => ({
+  ...object,
+  metadata: { annotations: { "kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": `uid-of-${account}` } },
+});
+const accepts = ({ path }: ApiRequest) =>
+  path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined;
+const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey });
+
 test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
-  const dead = token("RS256", otherRsa.privateKey);
-  const of = (account: string, object: object) => ({
-    ...object,
-    metadata: { annotations: { "kubernetes.io/service-account.name": account, "kubernetes.io/service-account.uid": `uid-of-${account}` } },
-  });
   using server = pretendApi({
     objects: {
       "/api/v1/namespaces/a/serviceaccounts/app": {},
@@ -91,20 +96,85 @@ test("renewTokens() writes what is not current, and only that; what it cannot me
       "/api/v1/namespaces/a/secrets/stuck": of("app", { ...secret(dead), immutable: true }),
       "/api/v1/namespaces/a/secrets/opaque": { type: "Opaque", data: { token: base64(dead) } },
     },
-    on: ({ path }) =>
-      path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined,
+    on: accepts,
   });
-  const saKey = String(rsa.privateKey.export({ type: "pkcs1", format: "pem" }));
-  expect(await renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey })).toEqual({
+  expect(await renew(server)).toEqual({
     renewed: ["a/dead", "a/note"],
     caOnly: ["a/old-ca"],
     stuck: ["a/stuck"],
     orphans: ["a/orphan"],
   });
-  const patched = server.changes().filter((change) => change.startsWith("PATCH"));
-  expect(patched.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PATCH /api/v1/namespaces/a/secrets/${name}`));
+  const written = server.changes().filter((change) => !change.endsWith("/tokenreviews"));
+  expect(written.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PUT /api/v1/namespaces/a/secrets/${name}`));
   for (const name of ["dead", "note", "old-ca"])
     expect(isCurrent(server.objects.get(`/api/v1/namespaces/a/secrets/${name}`), TRUST)).toBe(true);
+});
+
+const PATH = "/api/v1/namespaces/a/secrets/dead";
+const stale = { "/api/v1/namespaces/a/serviceaccounts/app": {}, [PATH]: of("app", secret(dead)) };
+
+/** Between our reading and our first writing somebody does `change`. */
+function meanwhile(change: (objects: Map<string, TokenSecret>) => unknown) {
+  let first = true;
+  return pretendApi({
+    objects: stale,
+    on: (request, { objects }) => {
+      if (request.method !== "PUT" || !first) return accepts(request);
+      first = false;
+      change(objects);
+      return status(409, "the object has been modified");
+    },
+  });
+}
+
+test("all else of a Secret stays as it was read, and the write says which one that was", async () => {
+  using _box = sandbox();
+  const more = {
+    data: { ...secret(dead).data, extra: "bm90ZQ==" },
+    metadata: { labels: { team: "x" }, managedFields: [{ manager: "m" }] },
+  };
+  using server = pretendApi({ objects: { ...stale, [PATH]: { ...of("app", secret(dead)), ...more } }, on: accepts });
+  server.objects.get(PATH).metadata.annotations = { "kubernetes.io/service-account.name": "app" };
+  expect((await renew(server)).renewed).toEqual(["a/dead"]);
+  const { data, metadata } = server.objects.get(PATH);
+  expect(data).toMatchObject({ extra: "bm90ZQ==", namespace: base64("a"), "ca.crt": base64(TRUST.caPem) });
+  expect(metadata).toEqual({
+    name: "dead",
+    namespace: "a",
+    uid: "uid-of-dead",
+    resourceVersion: "1",
+    labels: { team: "x" },
+    annotations: { "kubernetes.io/service-account.name": "app", "kubernetes.io/service-account.uid": "uid-of-app" },
+  });
+});
+
+test("what somebody else writes meanwhile is kept", async () => {
+  using _box = sandbox();
+  using server = meanwhile((objects) => Object.assign(objects.get(PATH)!.metadata, { labels: { new: "label" }, resourceVersion: "2" }));
+  expect((await renew(server)).renewed).toEqual(["a/dead"]);
+  expect(server.objects.get(PATH)).toMatchObject({ metadata: { labels: { new: "label" }, resourceVersion: "2" } });
+  expect(isCurrent(server.objects.get(PATH), TRUST)).toBe(true);
+});
+
+test.each([
+  ["gone", (objects: Map<string, TokenSecret>) => objects.delete(PATH)],
+  ["another of the same name", (objects: Map<string, TokenSecret>) => Object.assign(objects.get(PATH)!.metadata, { uid: "other" })],
+])("a Secret that is %s meanwhile is left alone", async (_, change) => {
+  using _box = sandbox();
+  using server = meanwhile(change);
+  expect(await renew(server)).toEqual({ renewed: [], caOnly: [], stuck: [], orphans: [] });
+  expect(server.changes()).toEqual([`PUT ${PATH}`]);
+});
+
+test("a Secret that somebody writes to all the time ends it, and so does one that does not hold what was written", async () => {
+  using _box = sandbox();
+  using busy = pretendApi({ objects: stale, on: ({ method }) => (method === "PUT" ? status(409, "modified") : undefined) });
+  await expect(renew(busy)).rejects.toThrow("modified");
+  using changing = pretendApi({
+    objects: stale,
+    on: ({ method, body }) => (method === "PUT" ? Response.json({ ...body, ...secret(dead) }) : undefined),
+  });
+  await expect(renew(changing)).rejects.toThrow("a/dead does not hold what was written to it");
 });
 
 test("namespacesWithOldCa() names active namespaces without today's CA", async () => {

@@ -31,6 +31,13 @@ export class ApiError extends Fail {
   }
 }
 
+interface Page<T> {
+  items: T[] | null;
+  metadata: { continue?: string; resourceVersion: string };
+}
+
+type Settled<T> = Promise<[PromiseSettledResult<T>]>;
+
 /** Kinds of body a PATCH can have; the names stand for their media types. */
 const PATCH_TYPES = {
   merge: "application/merge-patch+json",
@@ -40,6 +47,13 @@ const PATCH_TYPES = {
 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
+
+/**
+ * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
+ * a page of a list is work for an API server that has more to do, and scripts run beside it. The agent is whom audit logs and managedFields
+ * name.
+ */
+const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
 
 /** Objects in one page of a list. */
 const PAGE = 500;
@@ -94,19 +108,21 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never here as a whole. All pages are of one moment, `version`. Errors: ApiError
-   * 410 where reading took so long (minutes) that this moment is forgotten.
+   * A collection in pages of 500, so that a large one is never here as a whole; while one is looked at, the next is on its way. All are of
+   * one moment, `version`. Errors: ApiError 410 where reading took so long (minutes) that this moment is forgotten.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
-    for (let token = ""; ; ) {
-      const next = token ? `&continue=${encodeURIComponent(token)}` : "";
-      const page = await this.get<{ items: T[] | null; metadata: { continue?: string; resourceVersion: string } }>(
-        withQuery(path, `limit=${PAGE}${next}`),
-      );
-      yield { items: page.items ?? [], version: page.metadata.resourceVersion };
-      token = page.metadata.continue ?? "";
-      if (!token) return;
+    for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
+      const { items, metadata }: Page<T> = settled(await next);
+      next = metadata.continue ? this.#page<T>(path, metadata.continue) : undefined;
+      yield { items: items ?? [], version: metadata.resourceVersion };
     }
+  }
+
+  /** An error in it is thrown when it is reached, and to nobody who stops before it. */
+  #page<T>(path: string, token: string): Settled<Page<T>> {
+    const next = token && `&continue=${encodeURIComponent(token)}`;
+    return Promise.allSettled([this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`))]);
   }
 
   /** All items of a collection, one after the other. */
@@ -157,8 +173,7 @@ export class KubeApi {
     try {
       return await fetch(this.server + path, {
         method,
-        // As client-go asks: not everything is plain JSON, the published keys are application/jwk-set+json.
-        headers: { Accept: "application/json, */*", ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+        headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         tls: this.#tls,
         signal,
@@ -173,13 +188,9 @@ export class KubeApi {
   }
 }
 
-/** Runs `action` over all items, `width` at a time. The first error ends it. */
-export async function inParallel<T>(items: readonly T[], width: number, action: (item: T) => Promise<unknown>) {
-  const queue = items.values();
-  const worker = async () => {
-    for (const item of queue) await action(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(width, items.length) }, worker));
+function settled<T>([answer]: [PromiseSettledResult<T>]): T {
+  if (answer.status === "rejected") throw answer.reason;
+  return answer.value;
 }
 
 /** A path with one more thing to ask. */

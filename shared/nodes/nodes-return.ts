@@ -3,7 +3,8 @@
  * thousands: Leases and signing requests are watched, not listed again and again, and of a node only a few words are kept.
  */
 
-import { inParallel, type KubeApi } from "../api/kube-api.ts";
+import { inParallel } from "../api/in-parallel.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../cluster.ts";
 import { Fail } from "../fail.ts";

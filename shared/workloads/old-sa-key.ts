@@ -13,9 +13,9 @@ import { readKnown } from "../salvage/known.ts";
 import { manifestPath, manifestText, readManifest } from "../static-pods/manifest-files.ts";
 import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../static-pods/old-sa-key.ts";
 import { tokenVerifier } from "./legacy-token.ts";
-import { liveAccounts } from "./renew-tokens.ts";
 import { sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./sa-tokens.ts";
 import { staleGroups } from "./stale-pods.ts";
+import { liveAccounts } from "./token-accounts.ts";
 
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 

@@ -3,14 +3,16 @@
  * the controller-manager, which does about ten a second.
  */
 
-import { insist } from "../api/insist.ts";
-import { ApiError, inParallel, type KubeApi } from "../api/kube-api.ts";
+import { inParallel } from "../api/in-parallel.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { watch } from "../api/watch.ts";
 import { Fail } from "../fail.ts";
 import { count, Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
 import { legacyTokenSigner, tokenVerifier } from "./legacy-token.ts";
 import { holdsCa, isCurrent, nameOf, review, TOKEN_SECRETS, type TokenSecret, type TokenTrust, tokenOf } from "./sa-tokens.ts";
+import { ACCOUNT_NAME, accountUids } from "./token-accounts.ts";
+import { encoded, writeTokenSecret } from "./write-token-secret.ts";
 
 /** Names of Secrets, `namespace/name`, by what became of them. */
 export interface Renewed {
@@ -23,24 +25,22 @@ export interface Renewed {
   orphans: string[];
 }
 
-/** What is kept of a Secret that is not current; the Secrets themselves may be many megabytes. */
+/** A Secret that is not current and can be mended: what of it is as it should be. */
 interface Stale {
-  namespace: string;
-  name: string;
-  uid: string;
-  account: string;
-  accountUid: string | undefined;
-  immutable: boolean;
-  /** What of it is as it should be. */
+  secret: TokenSecret;
+  accountUid: string;
   tokenVerifies: boolean;
   caIsCurrent: boolean;
-  /** With a label that makes the API refuse it, however well it is signed. */
-  invalidated: boolean;
-  hasNamespace: boolean;
 }
 
-const ACCOUNT_NAME = "kubernetes.io/service-account.name";
-const ACCOUNT_UID = "kubernetes.io/service-account.uid";
+/** One of the two ways to new tokens. */
+interface Way {
+  /** Writes; false where the Secret is gone, or is another of the same name. */
+  mend(stale: Stale): Promise<boolean>;
+  /** When all are written: returns once the cluster holds and takes what it should. */
+  prove(): Promise<void>;
+}
+
 const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 
 /** Requests at the same time. */
@@ -54,106 +54,78 @@ const REVIEWS = 20;
 
 /**
  * Gives each Secret whose token no longer verifies, or whose CA is not today's, new ones; others are not touched. The tokens are those that
- * the controller-manager would write; it may do only 20 requests per second. Safe to run again.
+ * the controller-manager would write; it may do only 20 requests per second. Safe to run again. Page by page: each is written as it was
+ * read, while the API server gets the next one ready. Errors: Fail; ApiError 410 after some minutes, when the list's moment is forgotten.
  */
 export async function renewTokens(api: KubeApi, trust: TokenTrust): Promise<Renewed> {
-  const stale = await findStale(api, trust);
-  const uids = stale.length > 0 ? await accountUids(api) : new Map<string, string>();
-  const stuck = stale.filter((secret) => secret.immutable);
-  const orphans = stale.filter((secret) => !secret.immutable && !accountFits(secret, uids));
-  const renewable = stale.filter((secret) => !secret.immutable && accountFits(secret, uids));
+  const renewed: Renewed = { renewed: [], caOnly: [], stuck: [], orphans: [] };
+  const [verifies, uidFor] = [tokenVerifier(trust.saPub), accountUids(api)];
+  const way = trust.saKey ? await signing(api, trust, trust.saKey) : byController(api, trust);
 
-  if (trust.saKey) await mintAll(api, renewable, trust.saKey, trust, uids);
-  else await leaveToController(api, renewable, trust);
-  const [caOnly, renewed] = [renewable.filter((secret) => secret.tokenVerifies), renewable.filter((secret) => !secret.tokenVerifies)];
-  return { renewed: renewed.map(label), caOnly: caOnly.map(label), stuck: stuck.map(label), orphans: orphans.map(label) };
-}
-
-async function findStale(api: KubeApi, trust: TokenTrust): Promise<Stale[]> {
-  const verifies = tokenVerifier(trust.saPub);
-  const stale: Stale[] = [];
-  for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) {
-    const [tokenVerifies, caIsCurrent] = [verifies(tokenOf(secret)), holdsCa(secret, trust)];
-    if (!tokenVerifies || !caIsCurrent) stale.push({ ...remember(secret), tokenVerifies, caIsCurrent });
-  }
-  return stale;
-}
-
-type Remembered = Omit<Stale, "tokenVerifies" | "caIsCurrent">;
-
-function remember({ metadata, data, immutable }: TokenSecret): Remembered {
-  const { namespace = "", name, uid = "", annotations, labels } = metadata;
-  return {
-    namespace,
-    name,
-    uid,
-    account: annotations?.[ACCOUNT_NAME] ?? "",
-    accountUid: annotations?.[ACCOUNT_UID],
-    immutable: immutable ?? false,
-    invalidated: labels?.[INVALID_SINCE] !== undefined,
-    hasNamespace: data?.namespace !== undefined,
-  };
-}
-
-/** Names of those whose ServiceAccount is there; the API refuses the others, whatever key signed them. */
-export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]): Promise<string[]> {
-  if (secrets.length === 0) return [];
-  const uids = await accountUids(api);
-  return secrets
-    .map(remember)
-    .filter((secret) => accountFits(secret, uids))
-    .map(label);
-}
-
-/** `namespace/name` → UID of every ServiceAccount. */
-async function accountUids(api: KubeApi): Promise<Map<string, string>> {
-  const uids = new Map<string, string>();
-  for await (const account of api.items("/api/v1/serviceaccounts")) uids.set(nameOf(account), account.metadata.uid ?? "");
-  return uids;
-}
-
-function accountFits({ namespace, account, accountUid }: Remembered, uids: Map<string, string>): boolean {
-  const uid = uids.get(`${namespace}/${account}`);
-  return uid !== undefined && (accountUid === undefined || accountUid === uid);
+  await inParallel(api.items<TokenSecret>(TOKEN_SECRETS), WIDTH, async (secret) => {
+    const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
+    if (tokenVerifies && caIsCurrent) return;
+    if (secret.immutable) return renewed.stuck.push(name);
+    const accountUid = await uidFor(secret);
+    if (accountUid === undefined) return renewed.orphans.push(name);
+    if (!(await way.mend({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
+    (tokenVerifies ? renewed.caOnly : renewed.renewed).push(name);
+  });
+  await way.prove();
+  for (const names of Object.values(renewed)) names.sort();
+  return renewed;
 }
 
 /** Signs with sa.key and writes. What the API then holds is judged here by sa.pub, and a few by the API itself. */
-async function mintAll(api: KubeApi, secrets: Stale[], saKey: string, trust: TokenTrust, uids: Map<string, string>) {
-  const [sign, verifies] = [await legacyTokenSigner(saKey), tokenVerifier(trust.saPub)];
-  const progress = new Progress("tokens", secrets.length);
+async function signing(api: KubeApi, trust: TokenTrust, saKey: string): Promise<Way> {
+  const [sign, verifies, progress] = [await legacyTokenSigner(saKey), tokenVerifier(trust.saPub), new Progress("tokens")];
   const sample: string[] = [];
   let done = 0;
-  await inParallel(secrets, WIDTH, async (secret) => {
-    const uid = uids.get(`${secret.namespace}/${secret.account}`)!;
-    const claims = { ...secret, secretName: secret.name, serviceAccountName: secret.account, serviceAccountUid: uid };
-    const token = secret.tokenVerifies ? undefined : await sign(claims);
-    const written = await write(api, secret, { ...(token ? { token: encoded(token) } : {}), ...caFor(secret, trust) }, uid);
-    if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(secret);
-    if (written && token && !secret.invalidated && sample.length < REVIEWS) sample.push(token);
+  const mend = async (stale: Stale) => {
+    const token = stale.tokenVerifies ? undefined : await sign(claimsOf(stale));
+    const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...caFor(stale, trust) });
+    if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);
+    if (written && token && !written.metadata.labels?.[INVALID_SINCE] && sample.length < REVIEWS) sample.push(token);
     progress.show(++done);
-  });
-  progress.clear();
-  await reviewAll(api, sample);
+    return written !== undefined;
+  };
+  const prove = async () => {
+    progress.clear();
+    await reviewAll(api, sample);
+  };
+  return { mend, prove };
+}
+
+function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale) {
+  const { namespace = "", name: secretName, annotations } = metadata;
+  return { namespace, secretName, serviceAccountName: annotations?.[ACCOUNT_NAME] ?? "", serviceAccountUid };
 }
 
 /** Empties the tokens; the controller-manager then writes new ones, 20 a second. */
-async function leaveToController(api: KubeApi, secrets: Stale[], trust: TokenTrust) {
-  if (secrets.length === 0) return;
+function byController(api: KubeApi, trust: TokenTrust): Way {
+  const waiting = new Set<string>();
+  const mend = async (stale: Stale) => {
+    const written = await writeTokenSecret(api, stale, { ...(stale.tokenVerifies ? {} : { token: undefined }), ...caFor(stale, trust) });
+    if (written) waiting.add(nameOf(written));
+    return written !== undefined;
+  };
+  return { mend, prove: () => awaitController(api, trust, waiting) };
+}
+
+async function awaitController(api: KubeApi, trust: TokenTrust, waiting: Set<string>) {
+  const total = waiting.size;
+  if (total === 0) return;
   say("sa.key is not on this node: the controller-manager writes the tokens");
-  await inParallel(secrets, WIDTH, (secret) =>
-    write(api, secret, { ...(secret.tokenVerifies ? {} : { token: null }), ...caFor(secret, trust) }, secret.accountUid),
-  );
-  const waiting = new Set(secrets.map(label));
   const ending = new AbortController();
   const failure = Promise.withResolvers<never>();
   followRenewal(api, trust, waiting, ending.signal).catch(failure.reject);
-  const progress = new Progress("tokens", secrets.length);
+  const progress = new Progress("tokens", total);
   const look = () => {
-    progress.show(secrets.length - waiting.size);
+    progress.show(total - waiting.size);
     return waiting.size === 0;
   };
   const patience = {
-    seconds: 120 + secrets.length / 5,
+    seconds: 120 + total / 5,
     hint: "does the controller-manager lead (kubectl -n kube-system get lease)? crictl logs of it",
   };
   try {
@@ -177,20 +149,6 @@ function caFor({ caIsCurrent }: Stale, { caPem }: TokenTrust): Record<string, st
   return caIsCurrent ? {} : { "ca.crt": encoded(caPem) };
 }
 
-/** One patch, for exactly this Secret: undefined where it is gone, or is another of the same name. Annotations as the controller's. */
-async function write(api: KubeApi, secret: Stale, data: Record<string, string | null>, accountUid: string | undefined) {
-  const { namespace, name, uid, hasNamespace } = secret;
-  const annotations = secret.accountUid === undefined && accountUid ? { annotations: { [ACCOUNT_UID]: accountUid } } : {};
-  const patch = { metadata: { uid, ...annotations }, data: { ...data, ...(hasNamespace ? {} : { namespace: encoded(namespace) }) } };
-  try {
-    const path = `/api/v1/namespaces/${namespace}/secrets/${name}`;
-    return await insist(`${label(secret)} to be written`, () => api.patch<TokenSecret>(path, patch));
-  } catch (err) {
-    if (err instanceof ApiError && (err.status === 404 || err.status === 409)) return undefined;
-    throw err;
-  }
-}
-
 /** An API server looks into a copy of the Secrets that may be a moment old, so "no" is asked again. */
 async function reviewAll(api: KubeApi, tokens: string[]) {
   const patience = {
@@ -201,16 +159,8 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);
 }
 
-function notAsWritten(secret: Stale): Fail {
-  return new Fail(`${label(secret)} does not hold what was written to it`, {
+function notAsWritten(secret: TokenSecret): Fail {
+  return new Fail(`${nameOf(secret)} does not hold what was written to it`, {
     hint: "sa.key and sa.pub do not belong together (./bunw scripts/00-assess.ts), or a webhook changes Secrets",
   });
-}
-
-function label({ namespace, name }: { namespace: string; name: string }): string {
-  return `${namespace}/${name}`;
-}
-
-function encoded(text: string): string {
-  return Buffer.from(text).toString("base64");
 }

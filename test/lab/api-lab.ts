@@ -28,6 +28,8 @@ export interface ApiLab extends AsyncDisposable {
   operator: KubeApi;
   operatorPair: Pair;
   apiserver: Started;
+  /** All of its programs, in the order in which they were started. */
+  started: readonly Started[];
   /** A kubeconfig of the operator's, for kubectl. */
   kubeconfig: string;
   programs: Map<string, string>;
@@ -71,7 +73,7 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
     return new KubeApi({ server, ca: ca.cert, cert, key, headers });
   };
   const stop = async () => {
-    for (const program of started.reverse()) await program.stop();
+    for (const program of started.toReversed()) await program.stop();
     rmSync(folder, { recursive: true, force: true });
   };
   try {
@@ -96,6 +98,7 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
       get apiserver() {
         return apiserver;
       },
+      started,
       restartApi: async (change = (same) => same) => {
         await apiserver.stop();
         apiserver = await start("kube-apiserver", change(flags));

@@ -7,12 +7,14 @@ import { KubeApi } from "../../shared/api/kube-api.ts";
 import { nodesReturn } from "../../shared/nodes/nodes-return.ts";
 import { renewTokens } from "../../shared/workloads/renew-tokens.ts";
 import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
-import { peakMemory } from "./program.ts";
+import { peakMemory, processorSeconds } from "./program.ts";
 
 export type Job = LabFile & { nodes: number; saKey: string; saPub: string };
 
 export interface Measured {
   seconds: number;
+  /** The same, of processor. */
+  processor: number;
   /** The most memory it had, in MB. */
   memory: number;
   /** close */
@@ -28,9 +30,10 @@ async function main() {
   const [what, file = ""] = process.argv.slice(2);
   const job = (await Bun.file(file).json()) as Job;
   const api = new KubeApi(job);
-  const begun = performance.now();
+  const [begun, before] = [performance.now(), processorSeconds()];
   const figures = what === "close" ? await close(api, job) : await tokens(api, job);
-  console.log(JSON.stringify({ seconds: (performance.now() - begun) / 1000, memory: peakMemory(), ...figures }));
+  const [seconds, processor] = [(performance.now() - begun) / 1000, processorSeconds() - before];
+  console.log(JSON.stringify({ seconds, processor, memory: peakMemory(), ...figures }));
 }
 
 async function close(api: KubeApi, { nodes, ca }: Job) {

@@ -10,7 +10,8 @@ import { testFacts } from "../facts.ts";
 import { newKeyOf, tokenBy } from "../old-keys.ts";
 import { benchCarve, carveLine } from "./bench-carve.ts";
 import { benchIssue } from "./bench-issue.ts";
-import { benchClose, benchTokens, closeLine, tokensLine } from "./bench-scale.ts";
+import { benchClose, closeLine } from "./bench-scale.ts";
+import { benchTokens, tokensLine } from "./bench-tokens.ts";
 import { workersLines } from "./bench-workers.ts";
 import { binaries } from "./binaries.ts";
 import { KUBERNETES } from "./pins.ts";
@@ -22,7 +23,7 @@ const USAGE = `Usage: npm run bench [-- options]
   --gigabytes N   size of the disk for carve (default: 4)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
-  --sample N      how many of them the article's line is measured on (default: 200)
+  --sample N      how many of them the article's line is measured on (default: 500)
 
 Needs about 2 GB and some minutes; nothing else should run beside it.`;
 
@@ -31,7 +32,7 @@ const OPTIONS = {
   gigabytes: { type: "string", default: "4" },
   nodes: { type: "string", default: "5000" },
   secrets: { type: "string", default: "10000" },
-  sample: { type: "string", default: "200" },
+  sample: { type: "string", default: "500" },
   help: { type: "boolean" },
 } as const;
 

@@ -7,7 +7,8 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import { inParallel, KubeApi } from "../../shared/api/kube-api.ts";
+import { inParallel } from "../../shared/api/in-parallel.ts";
+import { KubeApi } from "../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../shared/cluster.ts";
 import { KUBELET_PORT } from "../../shared/nodes/kubelet-port.ts";
 import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/nodes/serving-csrs.ts";

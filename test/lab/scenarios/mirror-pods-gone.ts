@@ -1,6 +1,7 @@
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
+import { ENDPOINT } from "../kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine.ts";
 import { note, type Scenario, type Scene } from "../scene.ts";
 import { oneWiped } from "./several-masters.ts";
@@ -18,11 +19,20 @@ export const mirrorPodsGone: Scenario = {
   title: "one master of three loses its manifests, its kubelet deletes their mirror pods, etcd forgets them; then as one-wiped",
   packages: [["/usr/bin/curl", "curl"]],
   lines: [
+    { title: "The third master's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
     { title: "Delete three manifests on the third master", run: deleteManifests },
     { title: "etcd forgets their mirror pods", run: forget },
     ...oneWiped.lines,
   ],
 };
+
+/** A kubelet that asks its own API server can delete nothing once that is gone (kubeadm's ControlPlaneKubeletLocalMode). */
+async function askBalancer(scene: Scene) {
+  const node = scene.lab.masters[2]!;
+  const path = node.path("/etc/kubernetes/kubelet.conf");
+  writeFileSync(path, readFileSync(path, "utf8").replace(/server: .*/, `server: https://${ENDPOINT}`));
+  await node.run(["systemctl", "restart", "kubelet"]);
+}
 
 async function deleteManifests(scene: Scene) {
   const node = scene.lab.masters[2]!;
