@@ -110,6 +110,27 @@ test("renewTokens() writes what is not current, and only that; what it cannot me
     expect(isCurrent(server.objects.get(`/api/v1/namespaces/a/secrets/${name}`), TRUST)).toBe(true);
 });
 
+test("where the moment of the list is forgotten, it is read anew, and what is done is not done again", async () => {
+  using _box = sandbox();
+  const names = Array.from({ length: 120 }, (_, i) => `s${i}`);
+  let forgotten = false;
+  using server = pretendApi({
+    pageSize: 50,
+    objects: {
+      "/api/v1/namespaces/a/serviceaccounts/app": {},
+      ...Object.fromEntries(names.map((name) => [`/api/v1/namespaces/a/secrets/${name}`, of("app", secret(dead))])),
+    },
+    on: (request) => {
+      if (forgotten || !request.path.includes("continue=100")) return accepts(request);
+      forgotten = true;
+      return status(410, "The provided continue parameter is too old");
+    },
+  });
+  expect((await renew(server)).renewed).toEqual(names.map((name) => `a/${name}`).sort());
+  expect(forgotten).toBe(true);
+  expect(server.changes().filter((change) => change.startsWith("PUT")).length).toBe(names.length);
+});
+
 const PATH = "/api/v1/namespaces/a/secrets/dead";
 const stale = { "/api/v1/namespaces/a/serviceaccounts/app": {}, [PATH]: of("app", secret(dead)) };
 

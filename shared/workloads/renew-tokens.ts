@@ -4,7 +4,7 @@
  */
 
 import { inParallel } from "../api/in-parallel.ts";
-import type { KubeApi } from "../api/kube-api.ts";
+import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { watch } from "../api/watch.ts";
 import { Fail } from "../fail.ts";
 import { count, Progress } from "../progress.ts";
@@ -55,25 +55,35 @@ const REVIEWS = 20;
 /**
  * Gives each Secret whose token no longer verifies, or whose CA is not today's, new ones; others are not touched. The tokens are those that
  * the controller-manager would write; it may do only 20 requests per second. Safe to run again. Page by page: each is written as it was
- * read, while the API server gets the next one ready. Errors: Fail; ApiError 410 after some minutes, when the list's moment is forgotten.
+ * read, while the API server gets the next one ready. Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: TokenTrust): Promise<Renewed> {
-  const renewed: Renewed = { renewed: [], caOnly: [], stuck: [], orphans: [] };
+  const renewed = { renewed: new Set<string>(), caOnly: new Set<string>(), stuck: new Set<string>(), orphans: new Set<string>() };
   const [verifies, uidFor] = [tokenVerifier(trust.saPub), accountUids(api)];
   const way = trust.saKey ? await signing(api, trust, trust.saKey) : byController(api, trust);
 
-  await inParallel(api.items<TokenSecret>(TOKEN_SECRETS), WIDTH, async (secret) => {
+  await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
     if (tokenVerifies && caIsCurrent) return;
-    if (secret.immutable) return renewed.stuck.push(name);
+    if (secret.immutable) return renewed.stuck.add(name);
     const accountUid = await uidFor(secret);
-    if (accountUid === undefined) return renewed.orphans.push(name);
+    if (accountUid === undefined) return renewed.orphans.add(name);
     if (!(await way.mend({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
-    (tokenVerifies ? renewed.caOnly : renewed.renewed).push(name);
+    (tokenVerifies ? renewed.caOnly : renewed.renewed).add(name);
   });
   await way.prove();
-  for (const names of Object.values(renewed)) names.sort();
-  return renewed;
+  const [all, caOnly, stuck, orphans] = Object.values(renewed).map((names) => [...names].sort());
+  return { renewed: all!, caOnly: caOnly!, stuck: stuck!, orphans: orphans! };
+}
+
+/** The API server keeps the moment of a list for some minutes. Where there are more Secrets than that, it begins anew, and passes over what is done. */
+async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise<unknown>): Promise<void> {
+  try {
+    await inParallel(api.items<TokenSecret>(TOKEN_SECRETS), WIDTH, action);
+  } catch (err) {
+    if (!(err instanceof ApiError && err.status === 410)) throw err;
+    return await throughAll(api, action);
+  }
 }
 
 /** Signs with sa.key and writes. What the API then holds is judged here by sa.pub, and a few by the API itself. */
