@@ -2,7 +2,7 @@
 
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { act, say } from "../run.ts";
+import { act, say, waitFor } from "../run.ts";
 import { etcdClient } from "./identity.ts";
 import type { EtcdClient } from "./live.ts";
 import type { Sister } from "./sisters.ts";
@@ -19,14 +19,20 @@ export async function proveMembers(
 ) {
   const { clusterId } = await own.status();
   for (const { name, host } of options.sisters.filter((sister) => !options.without.includes(sister.name))) {
-    const status = await answerOf(name, () => etcdClient(facts, host)!.status());
+    const theirs = etcdClient(facts, host)!;
+    const status = await answerOf(name, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
       });
     }
     const { revision } = await own.status();
-    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(name, () => etcdClient(facts, host)!.hashAt(revision))]);
+    // One that was away has to take in what was written meanwhile, and knows no later revision until then.
+    await waitFor(`etcd on ${name} to catch up with revision ${revision}`, async () => (await theirs.status()).revision >= revision, {
+      seconds: 120,
+      hint: `crictl logs of etcd on ${name}; then run this script again`,
+    });
+    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(name, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: "do not go on; restore one of them from the other: RUNBOOK 1",
