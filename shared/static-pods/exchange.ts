@@ -7,7 +7,7 @@ import { basename, dirname, join } from "node:path";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { KUBELET_DIR } from "../nodes/node.ts";
-import { controlPlaneContainers } from "../nodes/runtime.ts";
+import { type Container, controlPlaneContainers } from "../nodes/runtime.ts";
 import { waitFor } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
 import type { Manifest } from "./manifests.ts";
@@ -32,10 +32,26 @@ export async function exchangeManifest(master: Pick<Master, "node">, name: strin
   const old = (await controlPlaneContainers(master.node.runtimeEndpoint)).filter((container) => container.name === name);
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
   removeFile(path);
-  // The folder of a pod goes when the kubelet is done with the pod, and not before.
-  await waitFor(`the old ${name} to end`, () => old.every(({ podUid }) => !exists(`${KUBELET_DIR}/pods/${podUid}`)), {
-    seconds: 90,
-    hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
-  });
+  if (old.length > 0)
+    await waitFor(`the old ${name} to end`, isForgotten(old), {
+      seconds: 90,
+      hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
+    });
   renameFile(waiting, path);
+}
+
+/**
+ * Milliseconds. The kubelet takes a pod's folder away when its containers have ended, and frees the pod's name at the next tick of its main
+ * loop, once a second (pkg/kubelet/kubelet.go, syncTicker), which nothing outside of it shows.
+ */
+const TICK = 1_400;
+
+/** Whether the kubelet is done with these pods. */
+function isForgotten(pods: readonly Container[]): () => boolean {
+  let gone: number | undefined;
+  return () => {
+    if (pods.some(({ podUid }) => exists(`${KUBELET_DIR}/pods/${podUid}`))) return false;
+    gone ??= Date.now();
+    return Date.now() - gone >= TICK;
+  };
 }
