@@ -128,14 +128,6 @@ const ROWS: Row[] = [
     ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
   },
   {
-    title: "another cluster's ca.crt and ca.key lie in place of the right ones",
-    async damage(master) {
-      const stranger = await makeStranger();
-      for (const file of [`${PKI}/ca.crt`, `${PKI}/ca.key`]) writeFileSync(master.path(file), stranger.text(file));
-    },
-    ...{ says: /the CA here is not the cluster's/, typed: ["00-salvage memory --move-aside", ...ISSUE], changes: /pki\/ca\.(crt|key)$/ },
-  },
-  {
     title: "sa.key and sa.pub are lost, and no process remembers them",
     async damage(master) {
       await sh(
