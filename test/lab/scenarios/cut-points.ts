@@ -60,6 +60,8 @@ async function soak(scene: Scene) {
   let rounds = 0;
   while (soak.cuts < CUTS) {
     await writeMark(scene, ++rounds);
+    // The record is of the last round: what was typed in earlier ones is told from other wrecks.
+    Object.assign(scene, { steps: [], moments: [] });
     const before = await takeFacts(scene.lab);
     await wreck(scene, scene.lab.nodes);
     await controlPlaneGone(scene);
