@@ -67,6 +67,8 @@ function directoriesBelow(dir: string): string[] {
 
 /** Ends what a v2 cgroup hands to its children; a controller that somebody else makes use of by now stays. */
 export function takeBack(cgroup: string, controllers: string[]) {
+  // A machine that was booted with cgroup v1 since then has no such file, and must not get one.
+  if (!existsSync(join(cgroup, "cgroup.subtree_control"))) return;
   for (const controller of controllers) {
     try {
       writeFileSync(join(cgroup, "cgroup.subtree_control"), `-${controller}`);
