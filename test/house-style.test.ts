@@ -38,7 +38,8 @@ const MAY_SLEEP: Record<string, string> = {
   "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests: waits until the etcd it started answers",
   "test/lab/watch-node.ts": "the watcher's interval; it is copied into the node and imports nothing",
   "test/lab/node.ts": "waits for a process that is not our child to end; the kernel tells nobody else",
-  "test/lab/state.ts": "waits for cgroups to run empty; the kernel tells nobody",
+  "test/lab/state.ts": "waits for another lab to end; it holds the lock until then",
+  "test/lab/empty-cgroups.ts": "waits for cgroups to run empty; the kernel tells nobody",
   "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
 };
 

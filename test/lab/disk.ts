@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, globSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { release } from "node:os";
 import { basename, join } from "node:path";
 import { sh } from "./shell.ts";
 import { LAB, record } from "./state.ts";
@@ -66,8 +67,16 @@ export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
   for (const dir of ["tmp", "var/tmp"]) await chmod(join(root, dir), 0o1777);
   await chmod(join(root, "root"), 0o700);
   await fillEtc(join(root, "etc"), spec);
+  await giveKernelConfig(join(root, "boot"));
   await maskUnits(join(root, "etc/systemd/system"));
   return disk;
+}
+
+/** kubeadm looks there before it creates a cluster, where the kernel itself does not tell (/proc/config.gz). */
+async function giveKernelConfig(boot: string) {
+  const config = `config-${release()}`;
+  await mkdir(boot);
+  if (existsSync(join("/boot", config))) await copyFile(join("/boot", config), join(boot, config));
 }
 
 /** Gives a folder of a node that is off a file system of its own, in an image of so many megabytes: what is deleted there lies in its free blocks. */

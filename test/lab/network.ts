@@ -4,7 +4,7 @@
  */
 import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { cgroupsOf, JOIN, makeCgroups } from "./cgroups.ts";
+import { cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { sh } from "./shell.ts";
 import { LAB, markOf, record } from "./state.ts";
 
@@ -64,7 +64,7 @@ export async function startBalancer(masters: readonly { name: string; ip: string
   const command = ["setsid", "ip", "netns", "exec", SWITCH, "haproxy", "-db", "-f", config];
   const log = openSync(join(LAB, "logs", "balancer.log"), "w");
   const proc = Bun.spawn(["sh", "-c", JOIN, "sh", ...command], {
-    env: { PATH: process.env.PATH!, CGROUPS: cgroups.join(" ") },
+    env: { PATH: process.env.PATH!, CGROUPS: toJoin(cgroups, "outside") },
     stdin: "ignore",
     stdout: log,
     stderr: log,

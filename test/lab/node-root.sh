@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first process of a node, already in its own namespaces: builds the root file system out of $DISK, then becomes systemd.
-#   DISK: the node's directory   BIN: its programs   NODE_HOSTNAME   CGROUP_MOUNTS: name:options ...
+#   DISK: the node's directory   BIN: its programs   NODE_HOSTNAME   CGROUP_MOUNTS: name:options ..., or empty for cgroup v2
 set -eu
 root=$DISK/root
 hostname "$NODE_HOSTNAME"
@@ -45,7 +45,11 @@ if [ "$(findmnt -no TARGET -T "$root/etc/kubernetes" | tail -1)" = "$root/etc/ku
   cp -a "$own" "dev/${own#/dev/}"
 fi
 
-mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
+if [ -z "$CGROUP_MOUNTS" ]; then
+  mount -t cgroup2 cgroup2 sys/fs/cgroup
+else
+  mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
+fi
 for hierarchy in $CGROUP_MOUNTS; do
   mkdir "sys/fs/cgroup/${hierarchy%%:*}"
   mount -t cgroup -o "${hierarchy#*:}" cgroup "sys/fs/cgroup/${hierarchy%%:*}"

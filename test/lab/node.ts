@@ -7,10 +7,11 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
-import { cgroupMounts, cgroupsOf, JOIN, makeCgroups } from "./cgroups.ts";
+import { cgroupMounts, cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { type DiskSpec, makeDisk } from "./disk.ts";
+import { emptyCgroups, removeCgroup } from "./empty-cgroups.ts";
 import { plugIn } from "./network.ts";
-import { emptyCgroups, isAlive, LAB, markOf, type NodeRecord, readState, record, removeCgroup } from "./state.ts";
+import { isAlive, LAB, markOf, type NodeRecord, readState, record } from "./state.ts";
 
 export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string };
 export type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
@@ -65,13 +66,16 @@ export class Node {
   /** Switches the node on and waits until its systemd answers. */
   async boot() {
     makeCgroups(this.record.cgroups);
-    const namespaces = ["--mount", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--propagation", "private"];
-    const init = ["unshare", ...namespaces, "sh", join(import.meta.dir, "node-root.sh")];
+    const namespaces = ["--mount", "--uts", "--ipc", "--pid", "--fork", "--propagation", "private"];
+    // PID 1's cgroup becomes the root of its cgroup namespace, so the child joins it before it makes that.
+    const init = ["sh", "-c", `CGROUPS=$INSIDE; ${JOIN}`, "sh", "unshare", "--cgroup", "sh", join(import.meta.dir, "node-root.sh")];
     const console = openSync(join(LAB, "logs", `${this.name}-console.log`), "a");
-    const proc = Bun.spawn(["sh", "-c", JOIN, "sh", "setsid", "ip", "netns", "exec", `kpr-${this.name}`, ...init], {
+    const network = ["nsenter", `--net=/run/netns/kpr-${this.name}`];
+    const proc = Bun.spawn(["sh", "-c", JOIN, "sh", "setsid", ...network, "unshare", ...namespaces, ...init], {
       env: {
         PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        CGROUPS: this.record.cgroups.join(" "),
+        CGROUPS: toJoin(this.record.cgroups, "outside"),
+        INSIDE: toJoin(this.record.cgroups, "inside"),
         CGROUP_MOUNTS: cgroupMounts(),
         DISK: join(LAB, "nodes", this.name),
         BIN: join(LAB, "bin"),
@@ -88,7 +92,7 @@ export class Node {
     });
   }
 
-  /** setsid, ip and unshare each become the next; the only child of the last is the node's PID 1. */
+  /** setsid, nsenter and unshare each become the next; the only child of the last is the node's PID 1. */
   private async hasBooted(unshare: number) {
     const child = Number(readFileSync(`/proc/${unshare}/task/${unshare}/children`, "utf8").split(" ")[0]);
     const init = child > 0 ? markOf(child) : undefined;
@@ -132,7 +136,7 @@ export class Node {
     const init = this.init();
     if (!init || !isAlive(init)) throw new Fail(`Node ${this.name} is off`, { hint: "boot it, or start a lab with test/lab/up.ts" });
     return Bun.spawn(["sh", "-c", JOIN, "sh", ...this.enter(init.pid, options), ...command], {
-      env: { PATH: process.env.PATH!, CGROUPS: this.record.cgroups.join(" ") },
+      env: { PATH: process.env.PATH!, CGROUPS: toJoin(this.record.cgroups, "enter") },
       stdin: options.stdin ?? (options.input === undefined ? "ignore" : new Blob([options.input as BlobPart])),
       stdout: options.stdout ?? ("pipe" as Out),
       stderr: options.stderr ?? ("pipe" as Out),

@@ -2,9 +2,10 @@
  * What the lab has made on this machine, written down *before* it is made, so that the next start can remove exactly what an
  * interrupted lab left, and nothing else. A process is known by its pid and its start time, never by its name.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Fail } from "../../shared/fail.ts";
+import { emptyCgroups, removeCgroup, takeBack } from "./empty-cgroups.ts";
 import { sh } from "./shell.ts";
 
 export const LAB = "/var/lib/kube-pki-repair-lab";
@@ -19,6 +20,8 @@ export type LabState = {
   processes: (ProcessMark & { what: string })[];
   namespaces: string[];
   cgroups: string[];
+  /** Controllers that a cgroup of this machine's, the root of cgroup v2, hands to its children since the lab wanted it. */
+  controllers?: Record<string, string[]>;
   /** Mount points of this machine's. */
   mounts: string[];
   /** Values from before the lab: kubelets change some of the whole machine. */
@@ -105,6 +108,7 @@ export async function removeLab() {
   const namespaces = existsSync("/run/netns") ? readdirSync("/run/netns") : [];
   for (const name of state.namespaces) if (namespaces.includes(name)) await sh(["ip", "netns", "del", name]);
   for (const cgroup of state.cgroups) await removeCgroup(cgroup);
+  for (const [cgroup, controllers] of Object.entries(state.controllers ?? {})) takeBack(cgroup, controllers);
   for (const [name, value] of Object.entries(state.sysctls)) writeFileSync(sysctlPath(name), value);
   for (const mount of state.mounts ?? []) if (isMountPoint(mount)) await sh(["umount", mount]);
   await sh(["rm", "-rf", "--one-file-system", join(LAB, "nodes"), join(LAB, "bin"), join(LAB, "operator")]);
@@ -115,68 +119,6 @@ function isMountPoint(path: string) {
   return readFileSync("/proc/self/mountinfo", "utf8")
     .split("\n")
     .some((line) => line.split(" ")[4] === path);
-}
-
-/** Kills what is left in cgroups that only ever held our processes, until they are empty. */
-export async function emptyCgroups(cgroups: string[]) {
-  const end = Date.now() + 20_000;
-  for (;;) {
-    const pids = new Set(cgroups.flatMap(processesIn));
-    if (pids.size === 0) return;
-    if (Date.now() > end)
-      throw new Fail(`Processes of the lab do not die: ${[...pids].join(" ")}`, { hint: "look at them with ps, then try again" });
-    for (const pid of pids) {
-      try {
-        process.kill(pid, "SIGKILL");
-      } catch (err) {
-        if ((err as NodeJS.ErrnoException).code !== "ESRCH") throw err;
-      }
-    }
-    await Bun.sleep(50);
-  }
-}
-
-function processesIn(cgroup: string): number[] {
-  if (!existsSync(cgroup)) return [];
-  return [cgroup, ...directoriesBelow(cgroup)].flatMap((dir) => {
-    try {
-      return readFileSync(join(dir, "cgroup.procs"), "utf8")
-        .split("\n")
-        .filter(Boolean)
-        .map(Number)
-        .filter((pid) => pid > 0);
-    } catch (err) {
-      // A child that went away while we looked has no processes.
-      if (["ENOENT", "ENODEV"].includes((err as NodeJS.ErrnoException).code ?? "")) return [];
-      throw err;
-    }
-  });
-}
-
-/** Removes a cgroup and those below it, and the parent we made for all nodes once it is empty. */
-export async function removeCgroup(cgroup: string) {
-  const parent = dirname(cgroup);
-  if (existsSync(cgroup)) for (const dir of [...directoriesBelow(cgroup).reverse(), cgroup]) await removeDirectory(dir);
-  if (existsSync(parent) && directoriesBelow(parent).length === 0) await removeDirectory(parent);
-}
-
-/** A killed process holds its cgroup for a moment longer than it is listed there. */
-async function removeDirectory(dir: string) {
-  for (let attempt = 0; existsSync(dir); attempt++) {
-    try {
-      return rmdirSync(dir);
-    } catch (err) {
-      if ((err as NodeJS.ErrnoException).code !== "EBUSY" || attempt === 100) throw err;
-      await Bun.sleep(50);
-    }
-  }
-}
-
-/** Parents before children. */
-function directoriesBelow(dir: string): string[] {
-  return readdirSync(dir, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .flatMap((entry) => [join(dir, entry.name), ...directoriesBelow(join(dir, entry.name))]);
 }
 
 /** Sets a sysctl of the machine, or only remembers it as one that kubelets will set; `down` puts the old value back. */
