@@ -8,6 +8,11 @@ import { watch } from "./watch.ts";
 /** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
 const FRESH_MS = 60_000;
 
+/** Whether a node's kubelet has renewed its Lease within the last minute. */
+export function isFresh(renewals: Map<string, Date>, node: string): boolean {
+  return (renewals.get(node)?.getTime() ?? 0) >= Date.now() - FRESH_MS;
+}
+
 interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
 }
@@ -42,11 +47,10 @@ const TAKE_UP_SECONDS = 20;
 /** The same, once each of these nodes has renewed its Lease within the last minute, or has had the time to. */
 export async function freshRenewals(api: KubeApi, nodes: readonly string[]): Promise<Map<string, Date>> {
   let renewals = await allRenewals(api);
-  const isFresh = (name: string) => (renewals.get(name)?.getTime() ?? 0) > Date.now() - FRESH_MS;
-  if (nodes.every(isFresh)) return renewals;
+  if (nodes.every((name) => isFresh(renewals, name))) return renewals;
   const allFresh = async () => {
     renewals = await allRenewals(api);
-    return nodes.every(isFresh);
+    return nodes.every((name) => isFresh(renewals, name));
   };
   await unlessLate(
     waitFor("every kubelet to renew its Lease", allFresh, { seconds: TAKE_UP_SECONDS, hint: "journalctl -u kubelet there" }),

@@ -2,7 +2,7 @@
 
 import { adminClient } from "../api/admin-api.ts";
 import { KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { freshRenewals } from "../api/leases.ts";
+import { freshRenewals, isFresh } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
 import { exists, readText } from "../files/files.ts";
@@ -24,9 +24,6 @@ import { standIns } from "../workloads/left-for-people.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
 import type { Answer, Checks } from "./collect.ts";
 import { checkPods } from "./pods.ts";
-
-/** `warning`: it works, but a person should know. */
-const FRESH_SECONDS = 60;
 
 /** Files of a master: certificates, kubeconfigs, manifests and what they need. */
 export async function checkFiles(checks: Checks, master: Master) {
@@ -128,7 +125,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     }
     await checks.check("nodes", `${node.name} renews its Lease`, () => {
       const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
-      return age < FRESH_SECONDS ? `${age.toFixed(0)} s ago` : failed(`last ${age.toFixed(0)} s ago`);
+      return isFresh(renewals, node.name) ? `${age.toFixed(0)} s ago` : failed(`last ${age.toFixed(0)} s ago`);
     });
     if (serving) {
       await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
