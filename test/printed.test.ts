@@ -47,15 +47,15 @@ test("a refusal ends it, with its reason and hint; so does a 05-verify that is n
 
 test("where nobody has the certificate key, what is printed for that is typed", async () => {
   const deep = [
-    "./bunw scripts/00-salvage.ts secret   # asks",
+    "./bunw scripts/00-salvage.ts secret --move-aside   # asks",
     "if nobody has that key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
   ];
   const { scene } = pretendScene({
     "./bunw scripts/00-assess.ts --deep --no-disk --json": { exitCode: 2, stdout: JSON.stringify({ next: deep }) },
-    "./bunw scripts/00-salvage.ts secret": { exitCode: 1, stderr: "\nerror: no key\nhint: none\n" },
+    "./bunw scripts/00-salvage.ts secret --move-aside": { exitCode: 1, stderr: "\nerror: no key\nhint: none\n" },
   });
   const { typed } = await followPrinted(scene, ["./bunw scripts/00-assess.ts --deep"]);
-  expect(typed).toEqual(["00-assess --deep", "00-salvage secret", "00-token-key", "01-etcd --new-cas", "05-verify"]);
+  expect(typed).toEqual(["00-assess --deep", "00-salvage secret --move-aside", "00-token-key", "01-etcd --new-cas", "05-verify"]);
 });
 
 test("no command reads a disk, which is this machine's own", async () => {

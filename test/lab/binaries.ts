@@ -4,7 +4,8 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { buildGo, buildOwn, programName } from "./go-build.ts";
-import { KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
+import { imageNames } from "./images.ts";
+import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
 const OWN_SOURCES = join(import.meta.dir, "programs");
 const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
@@ -12,9 +13,11 @@ const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {
   const found = new Map<string, string>();
-  for (const pin of [kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS), ...OTHERS]) {
-    await collect(found, pin.packages.map(programName), () => buildGo(pin));
-  }
+  const build = async (pin: GoBuild) => await collect(found, pin.packages.map(programName), () => buildGo(pin));
+  await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
+  const images = await imageNames(found.get("kubeadm")!);
+  await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!));
+  for (const pin of OTHERS) await build(pin);
   await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
   return found;
 }

@@ -3,12 +3,15 @@
  * is caught. Names and addresses are the lab's own.
  */
 import { stringify } from "yaml";
+import { minorOf } from "../../shared/pki/certs.ts";
 import type { Machine } from "./machine.ts";
 import { BALANCER } from "./network.ts";
 import { KUBERNETES } from "./pins.ts";
 
 export const ENDPOINT = "lab-api:6443";
-const KUBEADM = { apiVersion: "kubeadm.k8s.io/v1beta4" };
+/** v1beta4 came with 1.31; before, extraArgs were maps. */
+const V1BETA4 = minorOf(KUBERNETES) >= 31;
+const KUBEADM = { apiVersion: `kubeadm.k8s.io/${V1BETA4 ? "v1beta4" : "v1beta3"}` };
 const CRI = "unix:///run/containerd/containerd.sock";
 
 export const AUDIT_POLICY = stringify({
@@ -107,6 +110,8 @@ function kubeletConfiguration() {
     serverTLSBootstrap: true,
     cgroupDriver: "cgroupfs",
     failSwapOn: false,
+    // From 1.35 on a kubelet does not start on cgroup v1 unless it is told to; before 1.31 it knows no such field.
+    ...(minorOf(KUBERNETES) >= 31 ? { failCgroupV1: false } : {}),
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
     evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
@@ -125,7 +130,7 @@ function kubeProxyConfiguration() {
 }
 
 function args(values: Record<string, string>) {
-  return Object.entries(values).map(([name, value]) => ({ name, value }));
+  return V1BETA4 ? Object.entries(values).map(([name, value]) => ({ name, value })) : values;
 }
 
 function documents(list: object[]) {

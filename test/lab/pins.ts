@@ -1,5 +1,5 @@
 /**
- * What the lab is made of: every program with its Go module and version. Nothing here reads the machine.
+ * What the lab is made of: every program with its Go module and version.
  *
  * Each build is a wrapper module that requires `module` at `version` and compiles `packages`; see go-build.ts.
  */
@@ -14,7 +14,8 @@ export type GoBuild = {
   stagingVersion?: string;
 };
 
-export const KUBERNETES = "v1.34.4";
+/** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */
+export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 
 export const KUBERNETES_PROGRAMS = [
   "kubeadm",
@@ -28,7 +29,6 @@ export const KUBERNETES_PROGRAMS = [
 
 /** Their image names are another matter: those are what `kubeadm config images list` says. */
 export const OTHERS: readonly GoBuild[] = [
-  { name: "etcd", module: "go.etcd.io/etcd/server/v3", version: "v3.6.5", packages: ["go.etcd.io/etcd/server/v3"] },
   {
     name: "containerd",
     module: "github.com/containerd/containerd/v2",
@@ -51,6 +51,12 @@ export const OTHERS: readonly GoBuild[] = [
     packages: ["sigs.k8s.io/metrics-server/cmd/metrics-server"],
   },
 ];
+
+/** etcd in the version that kubeadm asks for, by the name of its image: "registry.k8s.io/etcd:3.6.5-0". */
+export function etcdBuild(image: string): GoBuild {
+  const version = `v${image.split(":").at(-1)!.split("-")[0]}`;
+  return { name: "etcd", module: "go.etcd.io/etcd/server/v3", version, packages: ["go.etcd.io/etcd/server/v3"] };
+}
 
 /** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */
 export function kubernetesBuild(version: string, programs: readonly string[]): GoBuild {

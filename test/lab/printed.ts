@@ -34,7 +34,7 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
     typed.push(shortened(command));
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
-    const next = command.endsWith("00-salvage.ts secret") && step.exitCode === 1 ? withoutKey : nextIn(step);
+    const next = command.startsWith(OPEN_SECRET) && step.exitCode === 1 ? withoutKey : nextIn(step);
     if (command.includes("--deep")) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
@@ -47,6 +47,7 @@ const VERIFY = "./bunw scripts/05-verify.ts";
 const COMMAND =
   /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep)\b)*/;
 
+const OPEN_SECRET = "./bunw scripts/00-salvage.ts secret";
 const WITHOUT_KEY = "if nobody has that key: ";
 
 /** Here nobody has the certificate key of the Secret kubeadm-certs any more. */
@@ -68,7 +69,7 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
   const master = masters[0]!;
   // 2 is an answer of 00-assess, 00-salvage and 05-verify, 1 where nobody has the certificate key; whoever follows looks at what it was.
   const options = {
-    exit: command.endsWith("00-salvage.ts secret") ? [0, 1, 2] : [0, 2],
+    exit: command.startsWith(OPEN_SECRET) ? [0, 1, 2] : [0, 2],
     part: command.includes("04-sa-tokens") ? 4 : undefined,
   };
   if (!command.startsWith(JOIN)) {
