@@ -8,6 +8,7 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
+import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
 import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
@@ -65,6 +66,7 @@ interface Job {
   only: string | undefined;
   here: Here;
   haul: Haul;
+  externalEtcd: boolean;
   /** Files that the API server's flags name. */
   configs: LostConfig[];
   /** What the disk brought. */
@@ -117,7 +119,9 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const known = readKnown({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const haul = new Haul(wantedKeys(known, { certificatesDir, others: values["move-aside"] }));
+  const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
+  const wanted = wantedKeys(known, { certificatesDir, others: values["move-aside"] });
+  const haul = new Haul(externalEtcd ? wanted.filter(({ name }) => name !== "etcd/ca") : wanted);
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const { keyFile, generations } of haul.wanted) {
     const [inUse, ...earlier] = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
@@ -127,7 +131,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   haul.takeWhatIsHere(certificatesDir);
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { values, only, here, haul, configs, finds: [], searched: [] };
+  return { values, only, here, haul, externalEtcd, configs, finds: [], searched: [] };
 }
 
 /** Whether it was searched. Where nobody asked for a place by its word, one that cannot be is no reason to give up the others. */
@@ -199,7 +203,7 @@ function chosenConfigs({ configs, finds, here }: Job) {
 }
 
 /** What is still lost, where it was looked for, and the command for that. */
-function next({ haul, searched }: Job) {
+function next({ haul, searched, externalEtcd }: Job) {
   const lost = haul.missing().filter(({ shared }) => shared);
   const dear = lost.filter(isDear);
   const where = searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
@@ -207,11 +211,12 @@ function next({ haul, searched }: Job) {
     process.exitCode = 2;
     const elsewhere =
       "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
-    console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas`);
+    const anew = issueStep(externalEtcd, " --new-cas");
+    console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
   }
-  if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; part 1 makes them new`);
-  done(`./bunw scripts/01-etcd.ts${lost.length > 0 ? " --new-internal-cas" : ""}`);
+  if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
+  done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
 function names(wanted: readonly Wanted[]): string {

@@ -73,6 +73,20 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
   expectOld(node, SHARED);
 });
 
+test("00-salvage on a master with external etcd misses no CA of etcd, and names kubeadm's phases as what comes next", async () => {
+  using node = await wiped([MANAGER, APISERVER]);
+  rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, pki("ca.crt"));
+  write(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`, API_SERVER_OF_EXTERNAL_ETCD);
+  const { exitCode, stderr } = await node.run("00-salvage memory");
+  expect(exitCode).toBe(0);
+  expectOld(node, SHARED);
+  expect(stderr).not.toContain("etcd/ca");
+  expect(stderr).toContain("\ndone.  next: kubeadm init phase certs all --config FILE ");
+});
+
+const API_SERVER_OF_EXTERNAL_ETCD = "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}";
+
 test("00-salvage on a master where nothing is left says so, and on which master to look, and writes nothing", async () => {
   const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a" };
   const etcd = (objects: Objects) => {

@@ -7,7 +7,7 @@ import { exists, list } from "../files/files.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { flags } from "../static-pods/manifests.ts";
-import { KUBELET_DIR, type Node } from "./node.ts";
+import { KUBELET_DIR, type Node, readNode } from "./node.ts";
 import type { Container } from "./runtime.ts";
 
 export interface WithoutData {
@@ -52,13 +52,30 @@ export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: st
   return `This is a master (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
+/** Whether the API server of this master goes to an etcd that is elsewhere; false also where nothing tells. */
+export async function hasExternalEtcd(dataDir: string): Promise<boolean> {
+  try {
+    return masterWithoutData(await readNode(), dataDir)?.etcd === "external";
+  } catch (err) {
+    if (err instanceof Fail) return false;
+    throw err;
+  }
+}
+
+/** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the masters. */
+export function issueStep(externalEtcd: boolean, option = ""): string {
+  return externalEtcd ? KUBEADM_CERTS : `./bunw scripts/01-etcd.ts${option}`;
+}
+
+const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+
 /** Parts 1 to 4 go by etcd on the masters. Where it is external, it is mended there, and kubeadm's own phases do the rest. */
 export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {
   if (etcd === "external")
     return [
       `mend etcd where it runs, and put back what the API server reaches it by: ${files.join(", ")}`,
-      "./bunw scripts/00-salvage.ts memory   # lost CA keys; from another master: hand-over.ts pack there, unpack here",
-      `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`,
+      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or from another master, by scp -p: ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki",
+      KUBEADM_CERTS,
     ];
   return [
     "find / -xdev -path '*/member/snap/db'   # in another folder: --etcd-data DIR; on a disk that is not mounted: mount it",
