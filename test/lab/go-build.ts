@@ -20,7 +20,7 @@ export async function buildGo(pin: GoBuild): Promise<string> {
     await go(["mod", "tidy", "-e"], folder);
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
     for (const path of pin.packages) {
-      await go(["build", "-trimpath", "-ldflags", ldflags, "-o", programName(path), path], folder);
+      await go(["build", "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", programName(path), path], folder);
     }
   });
 }

@@ -10,6 +10,8 @@ export type GoBuild = {
   /** Import path of each main package; the program is called after its last element, unless that is a version such as v3. */
   packages: readonly string[];
   ldflags?: string;
+  /** Build tags, separated by commas. */
+  tags?: string;
   /** k8s.io/kubernetes only: its staging modules are published as v0.MINOR.PATCH and take the place of `./staging`. */
   stagingVersion?: string;
 };
@@ -68,6 +70,8 @@ export function kubernetesBuild(version: string, programs: readonly string[]): G
     version,
     packages: programs.map((program) => `k8s.io/kubernetes/cmd/${program}`),
     ldflags: `${stamp}.gitVersion=${version} ${stamp}.gitMajor=1 ${stamp}.gitMinor=${minor} ${stamp}.gitTreeState=clean`,
+    // Up to 1.30 the cloud providers' old code is compiled in, unless this tag leaves it out; its module is not published everywhere.
+    ...(Number(minor) < 31 ? { tags: "providerless" } : {}),
     stagingVersion: `v0.${minor}.${patch}`,
   };
 }
