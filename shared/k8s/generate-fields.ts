@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { Fail } from "../fail.ts";
 import { run } from "../run.ts";
 
-const VERSION = "v0.34.4";
+const VERSION = "v0.37.2";
 const ROOTS = ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount", "Lease"];
 const SOURCES = [
   { module: "k8s.io/api", folder: "core/v1" },
@@ -65,7 +65,7 @@ function download(module: string) {
   return (JSON.parse(go.stdout.toString()) as { Dir: string }).Dir;
 }
 
-/** Struct name → field number → what the tags of types.go say. */
+/** Struct name → field number → what the tags of types.go say: an embedded struct has no JSON name, with or without `,inline`. */
 function readTags(source: string) {
   const structs = new Map<string, Map<number, { json: string; pointer: boolean; inline: boolean }>>();
   for (const [, name, body] of source.matchAll(/^type (\w+) struct \{\n(.*?)^\}/gms)) {
@@ -73,7 +73,7 @@ function readTags(source: string) {
     for (const [, type, json, options, number] of body!.matchAll(
       /^\s+(?:\w+\s+)?(\S+)\s+`json:"([^",]*)([^"]*)".*?protobuf:"\w+,(\d+)/gm,
     )) {
-      tags.set(Number(number), { json: json!, pointer: type!.startsWith("*"), inline: options!.includes("inline") });
+      tags.set(Number(number), { json: json!, pointer: type!.startsWith("*"), inline: options!.includes("inline") || json === "" });
     }
     structs.set(name!, tags);
   }
