@@ -21,7 +21,8 @@ import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
-import { caIsNew, manifestsFor, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
+import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
+import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
@@ -112,7 +113,7 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
   await lookAtSisters(master, newCas);
   refuseForeignCa(master);
   refuseLostKeys(facts, ensureOptions(master, newCas));
-  manifestsFor(master, ["etcd"]);
+  wantedManifests(master, ["etcd"]);
   await containers(node.runtimeEndpoint);
   return master;
 }
@@ -157,7 +158,7 @@ async function isRight(master: Master): Promise<boolean> {
   const { facts, data, cluster } = master;
   const rows = CERTS.filter((row) => row.shared || isEtcds(row));
   if (rows.some((row) => examine(row, facts).state !== "ok") || !exists(manifestPath(master, "etcd"))) return false;
-  if (manifestsFor(master, ["etcd"]).some((one) => manifestTrouble(one, master))) return false;
+  if (wantedManifests(master, ["etcd"]).some((one) => manifestTrouble(one, master))) return false;
   try {
     const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
     say(proofs[0]!);

@@ -20,15 +20,16 @@ import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { withoutServing } from "../shared/nodes/nodes-return.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
-import { CERTS } from "../shared/pki/certs.ts";
+import { CERTS, certPath } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
-import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
+import { KUBECONFIGS, kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { mountsSuperAdmin, onlyOnSisters, podsThatMount, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -38,7 +39,7 @@ Brings this master's API server, controller-manager and scheduler back, as they 
 master, side by side if you like, once part 1 has proved etcd. No workload restarts.
 
 Options:
-    --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only).
+    --super-admin    Write super-admin.conf too (group system:masters; kubeadm makes it on the first master only), where no static pod mounts it.
     --without NODES  Masters that are lost for good: they are taken out of etcd's members, and the steps to put new ones in are printed.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
@@ -69,7 +70,7 @@ async function main() {
   const master = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values["etcd-data"], without));
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
-    () => issue(master, values["super-admin"] ?? false),
+    () => issue(master, values["super-admin"] || mountsSuperAdmin(master)),
     "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
   );
   const started = await step("2.3 Put the manifests back", () => startControlPlane(master, issued), "kubeadm init phase control-plane all");
@@ -114,18 +115,26 @@ async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
 }
 
-/** The static pods of this part; etcd is part 1's. */
-const SERVERS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+/** Where rows of the two tables lie. */
+function filesOf(names: readonly string[], { certificatesDir }: Master["facts"]): string[] {
+  const certs = CERTS.map((row) => ({ name: row.name, path: certPath(row, certificatesDir) }));
+  return [...certs, ...KUBECONFIGS].flatMap(({ name, path }) => (names.includes(name) ? [path] : []));
+}
 
-/** Pods whose certificates were issued anew start again: they read them once. Returns when anything was started, or undefined. */
+/** Pods whose certificates or kubeconfigs were issued anew start again: they read them once. Returns when anything was started, or undefined. */
 async function startControlPlane(master: Master, issued: string[]): Promise<Date | undefined> {
   const began = new Date();
   const { node, facts, asideDir } = master;
-  const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running && c.namespace === "kube-system");
+  const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(master, name)));
   const restored = restoreManifests(master);
-  const stale = issued.length > 0 ? running.filter((c) => SERVERS.includes(c.name)) : [];
+  for (const { name, sister } of onlyOnSisters(master))
+    say(`${name}: ${sister} has this static pod, and nothing tells whether it was here too; if it was, copy its manifest`);
+  const readers = [...(issued.length > 0 ? SERVERS : []), ...podsThatMount(master, filesOf(issued, facts))].map(
+    (name) => `${name}-${node.name}`,
+  );
+  const stale = running.filter(({ pod, name }) => readers.includes(pod) && name !== "etcd");
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that

@@ -1,12 +1,13 @@
 /** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
+import { stringify } from "yaml";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { keyPair } from "../shared/pki/keys.ts";
 import { pretendApi } from "./pretend-api.ts";
-import { ADDRESS, type manifest, write } from "./pretend-cluster.ts";
+import { ADDRESS, manifest, mirrorPod, type Objects, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
-import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "./pretend-node.ts";
+import { CRICTL, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -96,6 +97,49 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   await expectTranscript("02-control-plane-again", await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(node.fingerprint()).toEqual(before);
   expect(restarts()).toBe(count);
+});
+
+const withVip = (mirror: object) => (objects: Objects) => {
+  objects["pods/kube-system/kube-vip-m1"] = mirror;
+};
+const text = (object: object) => stringify(object, { lineWidth: 0 });
+
+test("02-control-plane brings kube-vip back, with the super-admin.conf that it mounts; run again changes no byte", async () => {
+  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/admin.conf", "/super-admin.conf"));
+  using node = await afterPart1({ etcd: withVip(mirror) });
+  using _etcd = node.etcd;
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("wrote /etc/kubernetes/super-admin.conf (kubernetes-super-admin, until ");
+  expect(stderr).toContain("wrote /etc/kubernetes/manifests/kube-vip.yaml (from its mirror pod in etcd)\n");
+  const before = node.fingerprint();
+  expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("02-control-plane starts kube-vip again when its admin.conf is issued anew, and finds its manifest by the pod in it", async () => {
+  const file = "/etc/kubernetes/manifests/10-vip.yml";
+  const etcd = withVip(mirrorPod("kube-vip"));
+  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-vip"], etcd });
+  write(`${node.root}${file}`, text(manifest("kube-vip")));
+  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(`  ${file}: kept\n`);
+  expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
+  expect(node.calls().filter((call) => call.includes(" stop --timeout"))).toEqual([`${CRICTL} stop --timeout 0 kube-vip-id`]);
+});
+
+test("00-assess names a lost static pod that kubeadm did not make", async () => {
+  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirrorPod("kube-vip")) });
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect(exitCode).toBe(2);
+  expect(stdout).toMatch(/ manifests\/kube-vip\.yaml +!MISSING! +can be rebuilt from its mirror pod in etcd\n/);
 });
 
 test("02-control-plane --without takes a lost master out of etcd, and says how a new one comes in without a secret in a command line", async () => {

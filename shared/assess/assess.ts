@@ -12,6 +12,7 @@ import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
+import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { evidenceOf, type Known, readKnown } from "./known.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
@@ -74,9 +75,11 @@ async function assessMaster({ node: found, dataDir, running, deep: options }: Lo
   };
 }
 
-function kubeconfigFindings({ facts }: Known) {
+function kubeconfigFindings({ facts, master }: Known) {
   if (!facts) return [];
-  const rows = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  const rows = kubeconfigRows(facts, { superAdmin: master !== undefined && mountsSuperAdmin(master) }).filter(
+    (row) => row.name !== "kubelet",
+  );
   return rows.map((row) => examineKubeconfig(row, facts));
 }
 

@@ -12,7 +12,8 @@ import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
-import { isMade, manifestsFor, manifestTrouble } from "../static-pods/static-pods.ts";
+import { isMade, manifestTrouble } from "../static-pods/static-pods.ts";
+import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
 import { type Row, shown } from "./report.ts";
@@ -65,10 +66,11 @@ function soonest(findings: Finding[]): string {
 export function manifestRows(node: Node, { data, master }: Known): Row[] {
   if (!data) return [];
   const pods = attempt(() => findMirrorPods(data, node.name));
-  const before = master && attempt(() => [...manifestsFor(master, ["etcd"]), ...manifestsFor(master)]);
+  const before = master && attempt(() => [...wantedManifests(master, ["etcd"]), ...wantedManifests(master)]);
   const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, master!)]));
+  const names = [...CONTROL_PLANE, ...(pods instanceof Fail ? [] : otherStaticPods({ data, node }))];
   return [
-    ...CONTROL_PLANE.map((name) => manifestRow(manifestPath({ node }, name), name, { pods, trouble: trouble.get(name) })),
+    ...names.map((name) => manifestRow(manifestPath({ node }, name), name, { pods, trouble: trouble.get(name) })),
     ...(pods instanceof Fail ? [] : lostFileRows(node, pods)),
   ];
 }

@@ -1,7 +1,7 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
 import { parse, stringify, YAMLParseError } from "yaml";
 import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
 import type { Node } from "../nodes/node.ts";
 import { attempt } from "../pki/verdicts.ts";
 import type { Manifest } from "./manifests.ts";
@@ -27,8 +27,9 @@ export function usableManifest(path: string, before: Manifest): Manifest | undef
 
 /** YAML that was cut off may still be YAML. Its last keys are `volumes` and `status`. */
 function isCut(now: Partial<Manifest>, before: Manifest): boolean {
-  if (!now.spec?.containers?.[0]?.command) return true;
-  const volumes = new Set(now.spec.volumes?.map(({ name }) => name));
+  const [container, wanted] = [now.spec?.containers?.[0], before.spec.containers[0]];
+  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
+  const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
   return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));
 }
 
@@ -37,7 +38,19 @@ export function manifestText(manifest: Manifest): string {
   return stringify(manifest, { lineWidth: 0, indentSeq: false });
 }
 
-/** Where the kubelet looks for a static pod. */
+/**
+ * The file of a static pod: NAME.yaml, or else the one there that holds a pod of this name, as the kubelet reads every file that does not
+ * begin with a dot (pkg/kubelet/config/file.go). A second one beside it would be a second pod of the same name.
+ */
 export function manifestPath({ node }: { node: Node }, name: string): string {
-  return `${node.kubelet.staticPodPath}/${name}.yaml`;
+  const folder = node.kubelet.staticPodPath;
+  const usual = `${folder}/${name}.yaml`;
+  if (exists(usual)) return usual;
+  const files = list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
+  return files.find((path) => stat(path)?.kind === "file" && podIn(path) === name) ?? usual;
+}
+
+function podIn(path: string): string | undefined {
+  const manifest = attempt(() => readManifest(path));
+  return manifest instanceof Fail ? undefined : manifest?.metadata?.name;
 }

@@ -11,11 +11,11 @@ import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
-import { manifestPath, manifestText, readManifest, usableManifest } from "./manifest-files.ts";
-import { findMirrorPods, type HostFile, hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { manifestPath, manifestText, usableManifest } from "./manifest-files.ts";
+import { type HostFile, hostFiles, type Manifest } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, REDUCED, reduced } from "./reduced-controllers.ts";
-import { manifestFromSister } from "./sister-manifests.ts";
+import { FROM_MIRROR_POD, type Wanted, wantedManifests } from "./wanted-manifests.ts";
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
@@ -36,47 +36,17 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
-  const manifests = manifestsFor(master, names);
+  const manifests = wantedManifests(master, names);
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(
     manifests
       .filter((one) => manifestTrouble(one, master))
       .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
   );
-  return manifests.map((restored) => restore(restored, master)).includes(true);
+  return manifests.map((wanted) => restore(wanted, master)).includes(true);
 }
 
 const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
-
-const FROM_MIRROR_POD = "from its mirror pod in etcd";
-
-export interface Restored {
-  name: string;
-  /** Where it comes from, for the operator. */
-  source: string;
-  manifest: Manifest;
-}
-
-/**
- * What `restoreManifests` works from: this node's mirror pods, and where one is gone, another master's. Errors: Fail where there is neither,
- * nor a manifest, so that a script can refuse before it changes anything.
- */
-export function manifestsFor(master: Master, names?: readonly string[]): Restored[] {
-  const own = findMirrorPods(master.data, master.node.name).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
-  const manifests: Restored[] = own.map(({ name, pod, from }) => ({
-    name,
-    source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
-    manifest: manifestFromMirrorPod(pod, master.node.name),
-  }));
-  for (const name of names ?? ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
-    if (manifests.some((restored) => restored.name === name) || readManifest(manifestPath(master, name))) continue;
-    const derived = manifestFromSister(name, master);
-    if (!derived) throw noMirrorPod(name, master);
-    manifests.push({ name, ...derived });
-  }
-  const pki = master.facts.certificatesDir;
-  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
-}
 
 /** Whether this repair's cluster CA is another than the one the kubelets know. */
 export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): boolean {
@@ -84,7 +54,7 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
   return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
 }
 
-function restore({ name, source, manifest }: Restored, master: Master): boolean {
+function restore({ name, source, manifest }: Wanted, master: Master): boolean {
   const path = manifestPath(master, name);
   const reduce = name === "kube-controller-manager" && caIsNew(master);
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
@@ -125,7 +95,7 @@ function isWrittenInSilence(path: string, source: string, { rescue }: Master): b
 }
 
 /** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble({ name, source, manifest }: Restored, master: Master): "missing or cut off" | string[] | undefined {
+export function manifestTrouble({ name, source, manifest }: Wanted, master: Master): "missing or cut off" | string[] | undefined {
   const path = manifestPath(master, name);
   const now = usableManifest(path, manifest);
   if (!now) return "missing or cut off";
@@ -138,7 +108,7 @@ export function manifestTrouble({ name, source, manifest }: Restored, master: Ma
  * cluster's own, mirror pod and all. Those that are missing wait for part 2, and so do all where a file is lost that one of them needs.
  */
 export function restoreOthers(master: Master) {
-  const others = manifestsFor(master).filter((one) => Array.isArray(manifestTrouble(one, master)));
+  const others = wantedManifests(master).filter((one) => Array.isArray(manifestTrouble(one, master)));
   if (others.length === 0) return;
   const names = others.map(({ name }) => name);
   const restored = attempt(() => restoreManifests(master, names));
@@ -147,10 +117,8 @@ export function restoreOthers(master: Master) {
 
 function differencesOf(now: Manifest, before: Manifest): string[] {
   const image = (manifest: Manifest) => manifest.spec.containers[0]?.image;
-  return [
-    ...diffOf(now.spec.containers[0]?.command ?? [], before.spec.containers[0]?.command ?? []),
-    ...(image(now) === image(before) ? [] : [`image ${image(now)}`]),
-  ];
+  const words = ({ spec: { containers } }: Manifest) => [...(containers[0]?.command ?? []), ...(containers[0]?.args ?? [])];
+  return [...diffOf(words(now), words(before)), ...(image(now) === image(before) ? [] : [`image ${image(now)}`])];
 }
 
 function diffOf(now: string[], before: string[]): string[] {
@@ -162,7 +130,7 @@ function diffOf(now: string[], before: string[]): string[] {
 
 /** The refusal of `restoreManifests` alone, before certificates are written: a Fail where a file is lost that no step makes. */
 export function refuseLostFiles(master: Master) {
-  const written = manifestsFor(master).filter((one) => manifestTrouble(one, master));
+  const written = wantedManifests(master).filter((one) => manifestTrouble(one, master));
   const files = written.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
   refuseLost(files.filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
 }
@@ -193,10 +161,4 @@ function refuseLost(files: (HostFile & { pod: string })[]): HostFile[] {
       hint: "these files were never made by kubeadm: ./bunw scripts/00-salvage.ts disk looks for them; or put them back from a backup or another master (scp), then run this script again",
     },
   );
-}
-
-function noMirrorPod(name: string, { node }: Master): Fail {
-  return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
-    hint: `take ${name}.yaml from another master, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
-  });
 }

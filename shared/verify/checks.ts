@@ -11,6 +11,7 @@ import type { Master } from "../master.ts";
 import { trusted } from "../nodes/kubelet.ts";
 import type { Node } from "../nodes/node.ts";
 import { nodeServes, servingByCa } from "../nodes/nodes-return.ts";
+import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -20,6 +21,7 @@ import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
 import { oldSaPub } from "../static-pods/old-sa-key.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
+import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
 import type { Answer, Checks } from "./collect.ts";
@@ -30,10 +32,10 @@ export async function checkFiles(checks: Checks, master: Master) {
   const { facts } = master;
   for (const row of CERTS) await checks.check("files", `${row.file}.crt and .key`, () => ok(examine(row, facts)));
   await checks.check("files", "sa.key and sa.pub", () => ok(examineServiceAccountKey(facts.certificatesDir)));
-  for (const row of kubeconfigRows(facts, { superAdmin: false })) {
+  for (const row of kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(master) })) {
     await checks.check("files", row.path, () => (row.name === "kubelet" ? "see the kubelet's checks" : ok(examineKubeconfig(row, facts))));
   }
-  for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]) {
+  for (const name of [...CONTROL_PLANE, ...otherStaticPods(master)]) {
     await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
   }
   for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));

@@ -1,0 +1,103 @@
+/**
+ * Which static pods this master had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
+ * such as kube-vip, keepalived or haproxy, without which nobody reaches the API.
+ */
+import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import type { Master } from "../master.ts";
+import { CONTROL_PLANE } from "../nodes/runtime.ts";
+import { kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { manifestPath, readManifest } from "./manifest-files.ts";
+import { findMirrorPods, hostFiles, type Manifest, type MirrorPod, manifestFromMirrorPod } from "./manifests.ts";
+import { fitOldSaKey } from "./old-sa-key.ts";
+import { manifestFromSister } from "./sister-manifests.ts";
+
+export interface Wanted {
+  name: string;
+  /** Where it comes from, for the operator. */
+  source: string;
+  manifest: Manifest;
+}
+
+export const FROM_MIRROR_POD = "from its mirror pod in etcd";
+
+/** kubeadm's static pods but etcd. */
+export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
+
+type Place = Pick<Master, "data" | "node">;
+
+/**
+ * Those of `names` (pod names without the node's), or all but etcd's: from this node's mirror pods, and where one of kubeadm's is gone, from
+ * another master's. Errors: Fail where there is neither, nor a manifest, so that a script can refuse before it changes anything.
+ */
+export function wantedManifests(master: Master, names?: readonly string[]): Wanted[] {
+  const own = mirrorPods(master).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
+  const manifests: Wanted[] = own.map(({ name, pod, from }) => ({
+    name,
+    source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
+    manifest: manifestFromMirrorPod(pod, master.node.name),
+  }));
+  for (const name of names ?? SERVERS) {
+    if (manifests.some((wanted) => wanted.name === name) || readManifest(manifestPath(master, name))) continue;
+    const derived = manifestFromSister(name, master);
+    if (!derived) throw noMirrorPod(name, master);
+    manifests.push({ name, ...derived });
+  }
+  const pki = master.facts.certificatesDir;
+  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
+}
+
+/** Names of the static pods that kubeadm did not make. */
+export function otherStaticPods(place: Place): string[] {
+  return readable(place)
+    .filter((pod) => !isKubeadms(pod))
+    .map(({ name }) => name);
+}
+
+/** Such pods of other masters that this one has not; nothing tells whether it ever had them. */
+export function onlyOnSisters({ data, node, cluster }: Master): { name: string; sister: string }[] {
+  const sisters = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
+  const found = sisters.flatMap(({ name: sister }) => findMirrorPods(data, sister).map((pod) => ({ ...pod, sister })));
+  const own = new Set(otherStaticPods({ data, node }));
+  const missing = found.filter(
+    (pod) => pod.from === "live" && !isKubeadms(pod) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
+  );
+  return [...new Map(missing.map(({ name, sister }) => [name, { name, sister }])).values()];
+}
+
+/** kubeadm makes super-admin.conf for nobody's use; since 1.29 kube-vip is told to mount it on the first master (kube-vip/kube-vip#684). */
+export function mountsSuperAdmin(place: Place): boolean {
+  return podsThatMount(place, [kubeconfigRow("super-admin").path]).length > 0;
+}
+
+/** Names of the static pods that mount one of these files, or a folder above it: they have read it when they started. */
+export function podsThatMount(place: Place, files: readonly string[]): string[] {
+  const mounts = ({ pod }: MirrorPod) =>
+    hostFiles(pod).some(({ path }) => files.some((file) => file === path || file.startsWith(`${path}/`)));
+  return readable(place)
+    .filter(mounts)
+    .map(({ name }) => name);
+}
+
+/** None where pods are encrypted in etcd: whoever needs their manifests is told so by `wantedManifests`. */
+function readable(place: Place): MirrorPod[] {
+  const pods = attempt(() => mirrorPods(place));
+  return pods instanceof Fail ? [] : pods;
+}
+
+/** Of those that kubeadm did not make, one that was deleted lately may have been taken out on purpose, unless kubeadm's are gone as well. */
+function mirrorPods({ data, node }: Place): MirrorPod[] {
+  const isWreck = !exists(manifestPath({ node }, "kube-apiserver"));
+  return findMirrorPods(data, node.name).filter((pod) => pod.from === "live" || isWreck || isKubeadms(pod));
+}
+
+function isKubeadms({ name, namespace }: MirrorPod): boolean {
+  return namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(name);
+}
+
+function noMirrorPod(name: string, { node }: Master): Fail {
+  return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
+    hint: `take ${name}.yaml from another master, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
+  });
+}
