@@ -168,6 +168,15 @@ test("00-salvage leaves other keys that are here alone, unless they are to be mo
   expectOld(node, SHARED);
 });
 
+test("00-salvage --move-aside replaces a sa.pub that is cut off beside a sound sa.key", async () => {
+  using node = await wiped([MANAGER]);
+  write(`${node.root}/etc/kubernetes/pki/sa.key`, pki("sa.key"));
+  write(`${node.root}/etc/kubernetes/pki/sa.pub`, pki("sa.pub").slice(0, 60));
+  const { exitCode, stderr } = await node.run("00-salvage memory --move-aside");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("sa.pub: here something that cannot be read, in the salvage sha256:")]);
+  expectOld(node, SHARED);
+});
+
 test("00-salvage refuses to put a key beside a certificate that is not its own", async () => {
   using node = await wiped([MANAGER]);
   write(`${node.root}/etc/kubernetes/pki/ca.crt`, (await otherCa()).cert, 0o644);

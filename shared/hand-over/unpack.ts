@@ -128,8 +128,9 @@ function standingOf(
   const wanted = hashIn(textOf(files, key.publicFile)!);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
-  if (same instanceof Fail) return { here: "something that cannot be read", there: wanted };
-  if (!same) return { here: file === key.keyFile ? "the key of another" : hashIn(text), there: wanted };
+  const here = same === false && file !== key.keyFile ? attempt(() => hashIn(text)) : "the key of another";
+  if (same instanceof Fail || here instanceof Fail) return { here: "something that cannot be read", there: wanted };
+  if (!same) return { here, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
   return end && end < new Date() ? { here: `a certificate that ended on ${day(end)}`, there: wanted } : "the same key";
 }
