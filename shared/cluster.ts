@@ -11,8 +11,8 @@ import { Fail } from "./fail.ts";
 import { readObject, readObjects } from "./k8s/stored.ts";
 import type { Node } from "./nodes/node.ts";
 import { algorithmOf } from "./pki/certificate.ts";
-import type { ClusterFacts } from "./pki/certs.ts";
-import { findMirrorPods, flags } from "./static-pods/manifests.ts";
+import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "./pki/certs.ts";
+import { findMirrorPods, flags, registryPrefix } from "./static-pods/manifests.ts";
 
 export interface KnownNode {
   name: string;
@@ -126,6 +126,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
     caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
     certificatesDir: cluster.certificatesDir,
+    kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
 }
 

@@ -15,11 +15,16 @@ test("what travels between masters is exactly the roots and sa; only leaves have
   for (const row of CERTS) expect([row.name, row.shared === true, row.usages.length === 0]).toEqual([row.name, !row.ca, !row.ca]);
 });
 
-// kubeadm-contract.md §1.1: kubernetes/kubernetes#119859, #120521, #121837 (1.29), #138957 (1.37)
+// kubernetes/kubernetes#119859, #120521, #121837 (1.29), #138957 (1.37) and its cherry-picks into 1.33 to 1.36
 test.each([
   ["v1.28.15", "system:masters", "system:masters"],
   ["v1.29.0", "kubeadm:cluster-admins", undefined],
-  ["v1.36.9", "kubeadm:cluster-admins", undefined],
+  ["v1.32.13", "kubeadm:cluster-admins", undefined],
+  ["v1.33.11", "kubeadm:cluster-admins", undefined],
+  ["v1.33.12", undefined, undefined],
+  ["v1.35.4", "kubeadm:cluster-admins", undefined],
+  ["v1.36.0", "kubeadm:cluster-admins", undefined],
+  ["v1.36.1", undefined, undefined],
   ["v1.37.2", undefined, undefined],
 ])("in %s the kubelet client's group is %p, the etcd clients' %p", (kubernetesVersion, kubelet, etcd) => {
   const facts = testFacts({ kubernetesVersion });

@@ -92,10 +92,11 @@ describe("examine tells", () => {
     using _box = sandbox();
     const row = certRow("apiserver-kubelet-client");
     put("ca", ca);
-    const state = async (o: string | undefined) => {
-      put(row.file, await issueClient({ cn: "kube-apiserver-kubelet-client", ...(o ? { o } : {}) }, ca, FACTS));
-      return examine(row, FACTS).state;
+    const state = async (o: string | undefined, facts = FACTS) => {
+      put(row.file, await issueClient({ cn: "kube-apiserver-kubelet-client", ...(o ? { o } : {}) }, ca, facts));
+      return examine(row, facts).state;
     };
+    expect(await state(undefined, { ...FACTS, kubeletClientBound: true })).toBe("ok");
     expect([await state("kubeadm:cluster-admins"), await state("system:masters"), await state(undefined)]).toEqual([
       "ok",
       "ok",

@@ -7,7 +7,7 @@ import { stringify } from "yaml";
 import { readText } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, keyPath, minorOf } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, keyPath, minorOf } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { clusterCa } from "../pki/pki.ts";
@@ -27,8 +27,12 @@ interface Binding {
 // biome-ignore format: a table
 const ADMINS: Binding[] = [
   { name: "kubeadm:cluster-admins",                     role: "cluster-admin",                                                     subject: { kind: "Group", name: "kubeadm:cluster-admins" }, since: 29 },
-  { name: "kubeadm:kubelet-api-admin",                  role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" }, since: 37 },
 ];
+
+/** By which the API server reaches kubelets where its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
+// biome-ignore format: as the tables
+const KUBELET_CLIENT: Binding =
+  { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
 
 // biome-ignore format: a table
 const BOOTSTRAP: Binding[] = [
@@ -42,7 +46,11 @@ const BOOTSTRAP: Binding[] = [
  * a certificate of system:masters that lives in memory and for an hour.
  */
 export async function ensureAdmins({ facts }: Master, api: KubeApi) {
-  const rows = ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion));
+  const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
+  const rows = [
+    ...ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion)),
+    ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
+  ];
   if (rows.length === 0) return;
   try {
     await ensureBindings(api, rows);

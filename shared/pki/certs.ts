@@ -34,6 +34,8 @@ export interface ClusterFacts {
   caValidityHours: number;
   /** "/etc/kubernetes/pki" */
   certificatesDir: string;
+  /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
+  kubeletClientBound?: boolean;
 }
 
 export interface Cert {
@@ -45,7 +47,9 @@ export interface Cert {
   ca?: string;
   cn: string | ((facts: ClusterFacts) => string);
   /** The subject's organisation (an RBAC group) by the cluster's minor version. */
-  o?: (minor: number) => string | undefined;
+  o?: (minor: number, patch: number) => string | undefined;
+  /** Without a group it is right as well, where the cluster has a binding of its name (`kubeletClientBound`). */
+  boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
   /** It is the same on every master, so it travels between them with its key. */
@@ -56,17 +60,22 @@ export interface Cert {
 
 const nodeName = (facts: ClusterFacts) => facts.nodeName;
 
-// Groups left the etcd clients and system:masters left the kubelet client in 1.29 (kubernetes/kubernetes#119859, #120521, #121837); the
-// kubelet client lost its group in 1.37 and is bound by name instead (#138957).
+// Groups left the etcd clients and system:masters left the kubelet client in 1.29 (kubernetes/kubernetes#119859, #120521, #121837). The
+// kubelet client lost its group in 1.37 and in these patches of older minors, and is bound by name instead (#138957, #138958, #138959,
+// #138960, #138964; of 1.34 the patch is that of the same month).
+export const KUBELET_CLIENT_BINDING = "kubeadm:apiserver-kubelet-client";
+const UNGROUPED: Record<number, number> = { 33: 12, 34: 8, 35: 5, 36: 1 };
 const mastersBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
-const kubeletClientGroup = (minor: number) => mastersBefore29(minor) ?? (minor < 37 ? "kubeadm:cluster-admins" : undefined);
+const isUngrouped = (minor: number, patch: number) => minor >= 37 || patch >= (UNGROUPED[minor] ?? Number.POSITIVE_INFINITY);
+const kubeletClientGroup = (minor: number, patch: number) =>
+  mastersBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : "kubeadm:cluster-admins");
 
 // etcd's server also dials itself, so its certificate is a client's too: github.com/etcd-io/etcd/issues/9785
 // biome-ignore format: a table
 const TABLE = [
   { name: "ca",                       file: "ca",                       cn: "kubernetes",                    usages: [],                   shared: true },
   { name: "apiserver",                file: "apiserver",                cn: "kube-apiserver",                usages: ["server"],           ca: "ca",      names: apiserverNames },
-  { name: "apiserver-kubelet-client", file: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", usages: ["client"],           ca: "ca",      o: kubeletClientGroup },
+  { name: "apiserver-kubelet-client", file: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", usages: ["client"],           ca: "ca",      o: kubeletClientGroup, boundByName: true },
   { name: "front-proxy-ca",           file: "front-proxy-ca",           cn: "front-proxy-ca",                usages: [],                   shared: true, internal: true },
   { name: "front-proxy-client",       file: "front-proxy-client",       cn: "front-proxy-client",            usages: ["client"],           ca: "front-proxy-ca" },
   { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true, internal: true },
@@ -101,7 +110,7 @@ export function keyPath(row: { file: string }, certificatesDir: string): string 
 /** The subject a row's certificate gets. */
 export function subjectOf(row: Pick<Cert, "cn" | "o">, facts: ClusterFacts): { cn: string; o?: string } {
   const cn = typeof row.cn === "string" ? row.cn : row.cn(facts);
-  const o = row.o?.(minorOf(facts.kubernetesVersion));
+  const o = row.o?.(minorOf(facts.kubernetesVersion), patchOf(facts.kubernetesVersion));
   return o ? { cn, o } : { cn };
 }
 
@@ -110,6 +119,11 @@ export function minorOf(version: string): number {
   const minor = /^v?1\.(\d+)/.exec(version)?.[1];
   if (!minor) throw new Error(`not a Kubernetes version: ${version}`);
   return Number(minor);
+}
+
+/** 4 of "v1.34.4". */
+function patchOf(version: string): number {
+  return Number(/^v?1\.\d+\.(\d+)/.exec(version)?.[1] ?? 0);
 }
 
 /** kubeadm's GetAPIServerAltNames (app/util/pkiutil/pki_helpers.go). */

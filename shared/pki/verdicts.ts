@@ -56,10 +56,11 @@ export function usageVerdict(row: Pick<Cert, "usages">, info: CertInfo): Verdict
   return lacking.length > 0 ? ["wrong usage", `it is not made for a ${lacking.join(" and ")}`] : undefined;
 }
 
-export function subjectVerdict(row: Pick<Cert, "cn" | "o">, info: CertInfo, facts: ClusterFacts, state: State): Verdict {
+export function subjectVerdict(row: Pick<Cert, "cn" | "o" | "boundByName">, info: CertInfo, facts: ClusterFacts, state: State): Verdict {
   const { cn, o } = subjectOf(row, facts);
   if (info.cn !== cn) return [state, `its CN is "${info.cn}", not "${cn}"`];
-  const entitled = !o || info.o.includes(o) || info.o.includes("system:masters");
+  const bound = row.boundByName && facts.kubeletClientBound && info.o.length === 0;
+  const entitled = !o || info.o.includes(o) || info.o.includes("system:masters") || bound;
   return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
 }
 

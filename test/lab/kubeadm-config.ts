@@ -62,7 +62,9 @@ function apiOn(node: Machine) {
 }
 
 function registration(node: Machine) {
-  return { name: node.nodeName, criSocket: CRI, kubeletExtraArgs: args({ "node-ip": node.ip }) };
+  // From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet is told.
+  const ignore = minorOf(KUBERNETES) >= 35 ? { ignorePreflightErrors: ["SystemVerification"] } : {};
+  return { name: node.nodeName, criSocket: CRI, kubeletExtraArgs: args({ "node-ip": node.ip }), ...ignore };
 }
 
 function clusterConfiguration({ controllers }: { controllers?: string }) {
