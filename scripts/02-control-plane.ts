@@ -29,7 +29,7 @@ import { manifestPath, readManifest } from "../shared/static-pods/manifest-files
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { mountsSuperAdmin, onlyOnSisters, podsThatMount, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnSisters, otherStaticPods, podsThatMount, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -191,6 +191,7 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
  */
 function sayHowToReplace(master: Master, without: string[]) {
   const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
+  const others = otherStaticPods(master).map((name) => manifestPath(master, name));
   const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
   console.error(`
 After part 3, before part 4:
@@ -202,7 +203,7 @@ On the new machine:
     master.node.kubelet.serverTlsBootstrap
       ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
       : ""
-  }`);
+  }${others.length > 0 ? `\nkubeadm makes no static pods but its own; as here: ${others.join(", ")}` : ""}`);
 }
 
 /** Files of this master's API server that kubeadm does not make on a new one. */

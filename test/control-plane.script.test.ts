@@ -144,7 +144,7 @@ test("00-assess names a lost static pod that kubeadm did not make", async () => 
 
 test("02-control-plane --without takes a lost master out of etcd, and says how a new one comes in without a secret in a command line", async () => {
   const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-  using node = await pretendNode({ kind: "healthy master", members: [MEMBER, lost] });
+  using node = await pretendNode({ kind: "healthy master", members: [MEMBER, lost], etcd: withVip(mirrorPod("kube-vip")) });
   const state = { ...sameEtcd(node.stored), members: [MEMBER, lost] };
   using _etcd = serveEtcd(node.root, state);
   using _api = serveApi(node);

@@ -147,6 +147,7 @@ const SPEC_DEFAULTS = {
   dnsPolicy: "ClusterFirst",
   enableServiceLinks: true,
   preemptionPolicy: "PreemptLowerPriority",
+  priority: 0,
   restartPolicy: "Always",
   schedulerName: "default-scheduler",
   securityContext: {},

@@ -4,6 +4,7 @@
  */
 import { stringify } from "yaml";
 import { minorOf } from "../../shared/pki/certs.ts";
+import { LAB_IMAGE } from "./images.ts";
 import type { Machine } from "./machine.ts";
 import { BALANCER } from "./network.ts";
 import { KUBERNETES } from "./pins.ts";
@@ -31,6 +32,30 @@ export const API_SERVER_PATCH = stringify([
   { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
   { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
 ]);
+
+/**
+ * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first master mount
+ * super-admin.conf, and its container has arguments but no command.
+ */
+export const VIP = stringify({
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { name: "kube-vip", namespace: "kube-system" },
+  spec: {
+    containers: [
+      {
+        name: "kube-vip",
+        image: LAB_IMAGE,
+        imagePullPolicy: "IfNotPresent",
+        args: ["vip", "/etc/kubernetes/admin.conf"],
+        readinessProbe: { httpGet: { path: "/", port: 2112, scheme: "HTTP" }, periodSeconds: 2, failureThreshold: 3, timeoutSeconds: 1 },
+        volumeMounts: [{ name: "kubeconfig", mountPath: "/etc/kubernetes/admin.conf" }],
+      },
+    ],
+    hostNetwork: true,
+    volumes: [{ name: "kubeconfig", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }],
+  },
+});
 
 /** `controllers`: the controller-manager's --controllers, where it is not to be the default. */
 export function initConfig(node: Machine, options: { controllers?: string } = {}) {
@@ -62,9 +87,18 @@ function apiOn(node: Machine) {
 }
 
 function registration(node: Machine) {
-  // From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet is told.
-  const ignore = minorOf(KUBERNETES) >= 35 ? { ignorePreflightErrors: ["SystemVerification"] } : {};
-  return { name: node.nodeName, criSocket: CRI, kubeletExtraArgs: args({ "node-ip": node.ip }), ...ignore };
+  return {
+    name: node.nodeName,
+    criSocket: CRI,
+    kubeletExtraArgs: args({ "node-ip": node.ip }),
+    ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
+  };
+}
+
+/** cgroup v1, which kubeadm refuses from 1.35 on whatever the kubelet is told; and in old releases a URL that today's Go does not parse. */
+function notHeeded(minor: number): string[] {
+  if (minor >= 35) return ["SystemVerification"];
+  return minor < 34 ? ["HTTPProxyCIDR"] : [];
 }
 
 function clusterConfiguration({ controllers }: { controllers?: string }) {

@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { waitFor } from "../../shared/run.ts";
 import type { Cluster } from "./cluster.ts";
-import { API_SERVER_PATCH, AUDIT_POLICY, initConfig, joinConfig, PATCHES } from "./kubeadm-config.ts";
+import { API_SERVER_PATCH, AUDIT_POLICY, initConfig, joinConfig, PATCHES, VIP } from "./kubeadm-config.ts";
 import type { Node } from "./node.ts";
 
 const INIT = "/root/kubeadm-init.yaml";
@@ -16,6 +16,7 @@ export async function initFirstMaster(cluster: Cluster) {
   for (const node of cluster.masters) await prepareMaster(node);
   await writeFile(first.path(INIT), initConfig(first));
   await first.must(["kubeadm", "init", "--config", INIT, "--upload-certs"]);
+  await writeFile(first.path("/etc/kubernetes/manifests/kube-vip.yaml"), VIP, { mode: 0o600 });
   // One is enough here, and the second would only wait for a worker.
   await cluster.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
 }

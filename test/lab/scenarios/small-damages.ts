@@ -59,6 +59,11 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
   },
   {
+    title: "the manifest of kube-vip is lost, which kubeadm never made",
+    damage: (master) => sh(master, "systemctl stop kubelet; rm /etc/kubernetes/manifests/kube-vip.yaml"),
+    ...{ says: HERE, typed: ISSUE, changes: /manifests\/kube-vip\.yaml$/ },
+  },
+  {
     title: "another cluster's manifests, laid there while the kubelet was stopped",
     async damage(master) {
       await sh(master, "systemctl stop kubelet");
@@ -186,8 +191,7 @@ async function needlesslyChanged(scene: Scene, { changes, newTokens }: Row, { fa
   const valid = await countValid(lab, oldTokens);
   return [
     ...changed.map((file) => `${file} is other than before`),
-    // The administrator's second kubeconfig is made on demand only.
-    ...data.filter((one) => !one.endsWith("/super-admin.conf")),
+    ...data,
     ...(newTokens ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
     ...(valid === (newTokens ? 0 : oldTokens.length) ? [] : [`${valid} of ${oldTokens.length} old tokens are valid`]),
   ];

@@ -4,6 +4,7 @@
 //	workload caller URL        calls a Service
 //	workload asker             calls the API; reads its token and the CA again for each call
 //	workload asker-cached      calls the API; read its token and the CA when it started, once
+//	workload vip KUBECONFIG    a static pod as kube-vip is: read its kubeconfig once, and is ready as long as the API answers it
 //	workload sleep             does nothing
 //
 // caller and asker write one JSON line per call to stdout and, so that it can be read while the API is down, to the file $HEARTBEAT.
@@ -12,6 +13,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,7 +21,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,7 +32,7 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: workload web|caller URL|asker|asker-cached|sleep")
+		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|sleep")
 	}
 	go exitOnTerm()
 	switch os.Args[1] {
@@ -52,6 +56,8 @@ func main() {
 			log.Fatal(err)
 		}
 		heartbeat(500*time.Millisecond, func() error { return get(client, podsURL(), token) })
+	case "vip":
+		log.Fatal(vip(os.Args[2]))
 	case "sleep":
 		select {}
 	default:
@@ -92,6 +98,56 @@ func heartbeat(interval time.Duration, call func() error) {
 			log.Fatal(err)
 		}
 	}
+}
+
+// vip asks for what kube-vip's leader election asks for, and says on port 2112 whether it got it.
+func vip(kubeconfig string) error {
+	client, server, err := clientOf(kubeconfig)
+	if err != nil {
+		return err
+	}
+	var last atomic.Pointer[error]
+	go func() {
+		for tick := time.Tick(time.Second); ; <-tick {
+			err := get(client, server+"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases?limit=1", "")
+			last.Store(&err)
+		}
+	}()
+	return http.ListenAndServe(":2112", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := last.Load(); err == nil || *err != nil {
+			http.Error(w, "the API does not answer", http.StatusServiceUnavailable)
+		}
+	}))
+}
+
+// clientOf reads a kubeconfig as kubeadm writes it.
+func clientOf(kubeconfig string) (*http.Client, string, error) {
+	text, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		return nil, "", err
+	}
+	field := func(name string) []byte {
+		found := regexp.MustCompile(name + `: (\S+)`).FindSubmatch(text)
+		if found == nil {
+			log.Fatalf("%s has no %s", kubeconfig, name)
+		}
+		return found[1]
+	}
+	pem := func(name string) []byte {
+		value, err := base64.StdEncoding.DecodeString(string(field(name)))
+		if err != nil {
+			log.Fatal(err)
+		}
+		return value
+	}
+	pair, err := tls.X509KeyPair(pem("client-certificate-data"), pem("client-key-data"))
+	if err != nil {
+		return nil, "", err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem("certificate-authority-data"))
+	config := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}, string(field("server")), nil
 }
 
 func podsURL() string {
