@@ -16,6 +16,7 @@ import { needRoot } from "../shared/nodes/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { finishExchange } from "../shared/static-pods/exchange.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
 import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
@@ -110,6 +111,7 @@ async function main() {
 
 async function retire(dataDir: string, force: boolean) {
   const master = await readMaster(dataDir);
+  finishExchange(master, "kube-apiserver");
   const api = await adminApi(master);
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(master, api, { force });

@@ -1,6 +1,6 @@
 /** An old token's key found, given to the API server, and taken out again: 00-token-key, 02-control-plane and 04 retire as operators run them. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, renameSync } from "node:fs";
 import { parse } from "yaml";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
@@ -169,6 +169,19 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   expect(exitCode).toBe(0);
   expect(stderr).toContain("there is no sa-old.pub on this master: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
+});
+
+test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {
+  using node = await masterWithOldKey();
+  renameSync(node.root + API_SERVER, node.root + API_SERVER.replace("kube-apiserver.yaml", ".kube-apiserver.yaml"));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("renamed /etc/kubernetes/manifests/.kube-apiserver.yaml to kube-apiserver.yaml\n"),
+  ]);
+  expect(command(node.read(API_SERVER))).not.toContain(FLAG);
+  expect(node.exists(OLD)).toBe(false);
 });
 
 test("04-sa-tokens refuses a word that it does not know", async () => {

@@ -40,6 +40,12 @@ export async function exchangeManifest(master: Pick<Master, "node">, name: strin
   renameFile(waiting, path);
 }
 
+/** Ends an exchange that was cut off: the manifest that waits gets its place. For a pod without which nothing more can be asked. */
+export function finishExchange(master: Pick<Master, "node">, name: string) {
+  const path = manifestPath(master, name);
+  if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);
+}
+
 /**
  * Milliseconds. The kubelet takes a pod's folder away when its containers have ended, and frees the pod's name at the next tick of its main
  * loop, once a second (pkg/kubelet/kubelet.go, syncTicker), which nothing outside of it shows.

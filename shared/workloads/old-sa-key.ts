@@ -3,14 +3,15 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
-import { readText, stat, writeFile } from "../files/files.ts";
+import { readText, stat } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { controlPlaneContainers, stopContainers } from "../nodes/runtime.ts";
 import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/pki.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { readKnown } from "../salvage/known.ts";
-import { manifestPath, manifestText, readManifest } from "../static-pods/manifest-files.ts";
+import { exchangeManifest } from "../static-pods/exchange.ts";
+import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../static-pods/old-sa-key.ts";
 import { tokenVerifier } from "./legacy-token.ts";
 import { sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./sa-tokens.ts";
@@ -79,7 +80,7 @@ export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { 
   const manifest = readManifest(path);
   if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
-  if (bare !== manifest) writeFile(path, manifestText(bare), { note: "without sa-old.pub" });
+  if (bare !== manifest) await exchangeManifest(master, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
   const moved = moveAside(oldSaPub(pki), master.asideDir);

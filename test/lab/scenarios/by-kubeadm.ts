@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES } from "../kubeadm-config.ts";
+import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine.ts";
 import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
 import { incident } from "./all-lost.ts";
@@ -50,6 +50,7 @@ async function putConfigs({ lab }: Scene) {
     writeFileSync(node.path(RECOVER), initConfig(node, { controllers: REDUCED }));
     writeFileSync(node.path(NORMAL), initConfig(node));
     writeFileSync(node.path("/root/audit-policy.yaml"), AUDIT_POLICY);
+    if (node === lab.masters[0]) writeFileSync(node.path("/root/kube-vip.yaml"), VIP);
     mkdirSync(node.path(PATCHES));
     writeFileSync(node.path(`${PATCHES}/kube-apiserver+json.yaml`), API_SERVER_PATCH);
   }
@@ -65,7 +66,7 @@ async function controlPlanes(scene: Scene) {
   for (const node of scene.lab.masters)
     await run(
       node,
-      `cp audit-policy.yaml /etc/kubernetes/ && ${rest} && rm -f /var/lib/kubelet/pki/kubelet-client-* && systemctl restart kubelet`,
+      `cp audit-policy.yaml /etc/kubernetes/ && ${rest} ${node === first ? "&& cp kube-vip.yaml /etc/kubernetes/manifests/ " : ""}&& rm -f /var/lib/kubelet/pki/kubelet-client-* && systemctl restart kubelet`,
     );
 }
 
