@@ -55,8 +55,9 @@ export function otherStaticPods(place: Place): string[] {
     .map(({ name }) => name);
 }
 
-/** Such pods of other masters that this one has not; nothing tells whether it ever had them. */
+/** Where this master's mirror pods are gone: such pods of other masters, of which nothing tells whether it had them, too. */
 export function onlyOnSisters({ data, node, cluster }: Master): { name: string; sister: string }[] {
+  if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
   const sisters = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
   const found = sisters.flatMap(({ name: sister }) => findMirrorPods(data, sister).map((pod) => ({ ...pod, sister })));
   const own = new Set(otherStaticPods({ data, node }));
