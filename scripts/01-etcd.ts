@@ -20,6 +20,7 @@ import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pk
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
@@ -102,6 +103,7 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
   for (const warning of data.warnings) say(`warning: ${warning}`);
 
   refuseExternalEtcd(master);
+  refuseExternalCa(master);
   const peer = data.members.find((member) =>
     member.peerURLs.some((url) => node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, ""))),
   );

@@ -25,6 +25,7 @@ import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { KUBECONFIGS, kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
@@ -93,6 +94,7 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
   const master = await readMaster(dataDir);
   const { facts, data, node, cluster } = master;
   refuseExternalEtcd(master);
+  refuseExternalCa(master);
   refuseStrangers(without, cluster);
   refuseLostFiles(master);
   const client = etcdClient(facts);

@@ -1,6 +1,7 @@
 /** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
 
-import { type Cluster, factsFor, ownNode, readCluster } from "./cluster.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { factsFor, ownNode } from "./facts.ts";
 import { Fail } from "./fail.ts";
 import { type Node, readNode } from "./nodes/node.ts";
 import { masterWithoutData, withoutDataFail } from "./nodes/without-data.ts";

@@ -153,3 +153,50 @@ test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers
     expect(node.calls()).toEqual([]);
   },
 );
+
+/** kubeadm's external CA mode: no ca.key, and a controller-manager that has nothing to sign with. */
+async function externalCa() {
+  const node = await pretendNode({
+    kind: "healthy master",
+    etcd(objects) {
+      const key = "pods/kube-system/kube-controller-manager-m1";
+      objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
+    },
+  });
+  const path = `${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`;
+  writeFileSync(path, readFileSync(path, "utf8").replaceAll(/ +- --cluster-signing-(cert|key)-file=.*\n/g, ""));
+  rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
+  return node;
+}
+
+test("00-assess does not miss the key of an external CA", async () => {
+  using node = await externalCa();
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([
+    0,
+    expect.stringMatching(/ pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the masters\n/),
+  ]);
+});
+
+test("where an external CA has to sign something, 00-assess, 01-etcd and 02-control-plane say what, and no new CA is made", async () => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`);
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringContaining("\nverdict: the cluster's CA is external: ")]);
+  const before = node.fingerprint();
+  for (const line of ["01-etcd --new-cas", "02-control-plane"]) {
+    const { exitCode, stderr } = await node.run(line);
+    expect([exitCode, stderr]).toEqual([
+      1,
+      expect.stringContaining("its key never was on the masters: it has to sign /etc/kubernetes/pki/apiserver.crt\nhint: put ca.crt "),
+    ]);
+  }
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("what an external CA does not sign is repaired without it", async () => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/pki/front-proxy-client.crt`);
+  const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("would write /etc/kubernetes/pki/front-proxy-client.crt ")]);
+});

@@ -1,6 +1,7 @@
 /** What the cluster was: nothing is made up where the data does not say it. */
 import { expect, test } from "bun:test";
-import { factsFor, readCluster } from "../shared/cluster.ts";
+import { readCluster } from "../shared/cluster.ts";
+import { factsFor } from "../shared/facts.ts";
 import { Fail } from "../shared/fail.ts";
 import { ADDRESS, FACTS, type manifest, type Objects } from "./pretend-cluster.ts";
 import { NODE, pretendData } from "./pretend-master.ts";
@@ -16,7 +17,7 @@ function replaceIn(objects: Objects, key: string, from: string | RegExp, to: str
 test("readCluster() and factsFor() read all that certificates are made of", async () => {
   const data = await pretendData();
   const cluster = readCluster(data);
-  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, kubeletClientBound: false });
+  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, kubeletClientBound: false });
   expect(cluster.nodes.map(({ name, controlPlane, ips }) => `${name} ${controlPlane} ${ips}`)).toEqual([
     `m1 true ${ADDRESS}`,
     "w1 false 127.77.0.21",

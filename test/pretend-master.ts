@@ -2,8 +2,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { factsFor, readCluster } from "../shared/cluster.ts";
+import { readCluster } from "../shared/cluster.ts";
 import { type EtcdData, readEtcdData } from "../shared/etcd/data.ts";
+import { factsFor } from "../shared/facts.ts";
 import type { Master } from "../shared/master.ts";
 import type { Node } from "../shared/nodes/node.ts";
 import { newRescue } from "../shared/rescue.ts";

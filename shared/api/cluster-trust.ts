@@ -4,6 +4,7 @@
  */
 
 import { stringify } from "yaml";
+import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
@@ -135,7 +136,12 @@ async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> 
 }
 
 async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> {
-  const ca = { cert: clusterCa(facts.certificatesDir), key: readText(keyPath(certRow("ca"), facts.certificatesDir))! };
+  const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
+  if (!key)
+    throw new Fail("admin.conf may not do what it must, and ca.key is not here to sign for a user that may", {
+      hint: "bring ca.key here for the time of the repair",
+    });
+  const ca = { cert: clusterCa(facts.certificatesDir), key };
   const user = { cn: "kube-pki-repair", o: "system:masters" };
   const pair = await issueClient(user, ca, { ...facts, certificateValidityHours: 1 });
   return new KubeApi({ server, ca: ca.cert, ...pair });

@@ -1,7 +1,8 @@
 /** What etcd's data tells about this master and its cluster, as far as it can be read. */
 
-import { type Cluster, factsFor, ownNode, readCluster } from "../cluster.ts";
+import { type Cluster, readCluster } from "../cluster.ts";
 import type { EtcdData } from "../etcd/data.ts";
+import { factsFor, ownNode } from "../facts.ts";
 import { Fail } from "../fail.ts";
 import type { Master } from "../master.ts";
 import type { Node } from "../nodes/node.ts";

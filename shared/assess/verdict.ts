@@ -1,6 +1,7 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
+import { EXTERNAL_CA_STEPS, lackingOfExternalCa } from "../static-pods/external-ca.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
 import { deepVerdict } from "./deep.ts";
 import type { Known } from "./known.ts";
@@ -18,6 +19,11 @@ export interface Looked {
 export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: Looked): Verdict {
   const { master, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  if (known.facts && lackingOfExternalCa(known.facts).length > 0)
+    return {
+      verdict: "the cluster's CA is external: its key never was on the masters, and only with it what is missing can be signed",
+      next: [...EXTERNAL_CA_STEPS],
+    };
   if (deep) return deepVerdict(deep, known);
   if (foreign)
     return {

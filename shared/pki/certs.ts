@@ -34,6 +34,8 @@ export interface ClusterFacts {
   caValidityHours: number;
   /** "/etc/kubernetes/pki" */
   certificatesDir: string;
+  /** kubeadm's external CA mode: ca.key is kept elsewhere. */
+  externalCa?: boolean;
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
 }

@@ -157,9 +157,14 @@ function authority(name: string, forName: string, { facts, authorities }: Job): 
       hint: "bring the authorities to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",
     });
   }
-  const [cert, key] = finding.paths.map((path) => readText(path)!) as [string, string];
-  authorities.set(name, { cert, key });
-  return authorities.get(name)!;
+  const [cert, key] = finding.paths.map((path) => readText(path));
+  if (!key)
+    throw new Fail(`Cannot sign ${forName}: ${finding.paths[1]} is not there (${finding.detail})`, {
+      hint: "put it there for the time of the repair",
+    });
+  const pair = { cert: cert!, key };
+  authorities.set(name, pair);
+  return pair;
 }
 
 function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: string): boolean {
