@@ -135,6 +135,17 @@ test("02-control-plane starts kube-vip again when its admin.conf is issued anew,
   expect(node.calls().filter((call) => call.includes(" stop --timeout"))).toEqual([`${CRICTL} stop --timeout 0 kube-vip-id`]);
 });
 
+test("02-control-plane brings the API back without a static pod of others whose files are lost, and says which", async () => {
+  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/haproxy/haproxy.cfg"));
+  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirror) });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain('  kube-vip: NOT started, as it needs "/etc/haproxy/haproxy.cfg" (volume kubeconfig)');
+  expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
+});
+
 test("00-assess names a lost static pod that kubeadm did not make", async () => {
   using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirrorPod("kube-vip")) });
   const { exitCode, stdout } = await node.run("00-assess");

@@ -7,6 +7,7 @@ import { Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
+import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { attempt } from "../pki/verdicts.ts";
@@ -36,7 +37,7 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
-  const manifests = wantedManifests(master, names);
+  const manifests = wantedManifests(master, names).filter((one) => isKubeadms(one.name) || isStartable(one, master));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(
     manifests
@@ -44,6 +45,23 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
       .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
   );
   return manifests.map((wanted) => restore(wanted, master)).includes(true);
+}
+
+function isKubeadms(name: string): boolean {
+  return (CONTROL_PLANE as readonly string[]).includes(name);
+}
+
+/** A balancer whose configuration is lost is no reason to leave the API away: it waits alone, and is said. */
+function isStartable(wanted: Wanted, master: Master): boolean {
+  const lost = hostFiles(wanted.manifest).filter(
+    // the runtime makes a folder where a volume does not say what it is
+    ({ type, path }) => !exists(path) && !type.endsWith("OrCreate") && (type !== "" || path.startsWith("/etc/")),
+  );
+  if (lost.length === 0 || !manifestTrouble(wanted, master)) return true;
+  say(
+    `${wanted.name}: NOT started, as it needs ${lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ")}: put it back, then run this script again`,
+  );
+  return false;
 }
 
 const OLD_TOKENS = "sa-old.pub as a second key for service-account tokens";
@@ -130,7 +148,7 @@ function diffOf(now: string[], before: string[]): string[] {
 
 /** The refusal of `restoreManifests` alone, before certificates are written: a Fail where a file is lost that no step makes. */
 export function refuseLostFiles(master: Master) {
-  const written = wantedManifests(master).filter((one) => manifestTrouble(one, master));
+  const written = wantedManifests(master).filter((one) => isKubeadms(one.name) && manifestTrouble(one, master));
   const files = written.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
   refuseLost(files.filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
 }
