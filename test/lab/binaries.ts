@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Fail } from "../../shared/fail.ts";
 import { buildGo, buildOwn, programName } from "./go-build.ts";
 import { imageNames } from "./images.ts";
 import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
@@ -12,6 +13,7 @@ const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
 
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {
+  if (!/^v1\.\d+\.\d+$/.test(KUBERNETES)) throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "such as v1.37.2" });
   const found = new Map<string, string>();
   const build = async (pin: GoBuild) => await collect(found, pin.packages.map(programName), () => buildGo(pin));
   await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
