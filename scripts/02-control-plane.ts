@@ -13,12 +13,12 @@ import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText } from "../shared/files/files.ts";
+import { exists, readText, stat } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { withoutServing } from "../shared/nodes/nodes-return.ts";
-import { containers, stopContainers } from "../shared/nodes/runtime.ts";
+import { type Container, containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS, certPath } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
@@ -30,7 +30,7 @@ import { manifestPath, readManifest } from "../shared/static-pods/manifest-files
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { mountsSuperAdmin, onlyOnSisters, otherStaticPods, podsThatMount, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
+import { mountedOf, mountsSuperAdmin, onlyOnSisters, otherStaticPods, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -117,10 +117,15 @@ async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
 }
 
-/** Where rows of the two tables lie. */
-function filesOf(names: readonly string[], { certificatesDir }: Master["facts"]): string[] {
-  const certs = CERTS.map((row) => ({ name: row.name, path: certPath(row, certificatesDir) }));
-  return [...certs, ...KUBECONFIGS].flatMap(({ name, path }) => (names.includes(name) ? [path] : []));
+/** Static pods of others that run since before what they mount was issued: they read it once, as kubeadm's own do. */
+function staleReaders(master: Master, running: readonly Container[]): Container[] {
+  const { certificatesDir } = master.facts;
+  const files = [...CERTS.map((row) => certPath(row, certificatesDir)), ...KUBECONFIGS.map(({ path }) => path)];
+  const written = (file: string) => stat(file)?.modified ?? new Date(0);
+  return mountedOf(master, files).flatMap(({ name, files }) => {
+    const fresh = files.map(written).filter((time) => time > master.rescue.made);
+    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && fresh.some((time) => time > created));
+  });
 }
 
 /** Pods whose certificates or kubeconfigs were issued anew start again: they read them once. Returns when anything was started, or undefined. */
@@ -133,10 +138,8 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   const restored = restoreManifests(master);
   for (const { name, sister } of onlyOnSisters(master))
     say(`${name}: ${sister} has this static pod, and nothing tells whether it was here too; if it was, copy its manifest`);
-  const readers = [...(issued.length > 0 ? SERVERS : []), ...podsThatMount(master, filesOf(issued, facts))].map(
-    (name) => `${name}-${node.name}`,
-  );
-  const stale = running.filter(({ pod, name }) => readers.includes(pod) && name !== "etcd");
+  const own = issued.length > 0 ? running.filter((c) => c.namespace === "kube-system" && SERVERS.some((name) => name === c.name)) : [];
+  const stale = [...own, ...staleReaders(master, running)];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that

@@ -168,13 +168,22 @@ test("00-salvage leaves other keys that are here alone, unless they are to be mo
   expectOld(node, SHARED);
 });
 
-test("00-salvage --move-aside replaces a sa.pub that is cut off beside a sound sa.key", async () => {
+test("00-salvage --move-aside replaces what cannot be read where sa.key is lost", async () => {
   using node = await wiped([MANAGER]);
-  write(`${node.root}/etc/kubernetes/pki/sa.key`, pki("sa.key"));
   write(`${node.root}/etc/kubernetes/pki/sa.pub`, pki("sa.pub").slice(0, 60));
   const { exitCode, stderr } = await node.run("00-salvage memory --move-aside");
   expect([exitCode, stderr]).toEqual([0, expect.stringContaining("sa.pub: here something that cannot be read, in the salvage sha256:")]);
   expectOld(node, SHARED);
+});
+
+test("00-salvage leaves what belongs to a sound key to part 1: it is no other key, whatever became of it", async () => {
+  using node = await wiped([MANAGER]);
+  write(`${node.root}/etc/kubernetes/pki/ca.key`, pki("ca.key"));
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, pki("ca.crt").slice(0, 200));
+  const { exitCode, stderr } = await node.run("00-salvage memory");
+  expect([exitCode, stderr]).toEqual([0, expect.not.stringContaining("ca.crt: here")]);
+  expectOld(node, ["sa.key", "sa.pub"]);
+  expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(pki("ca.crt").slice(0, 200));
 });
 
 test("00-salvage refuses to put a key beside a certificate that is not its own", async () => {

@@ -9,7 +9,7 @@ import { publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
+import { manifestPath, readManifest, secondManifests } from "../static-pods/manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
 import { REDUCED } from "../static-pods/reduced-controllers.ts";
 import { isMade, manifestTrouble } from "../static-pods/static-pods.ts";
@@ -71,6 +71,7 @@ export function manifestRows(node: Node, { data, master }: Known): Row[] {
   const names = [...CONTROL_PLANE, ...(pods instanceof Fail ? [] : otherStaticPods({ data, node }))];
   return [
     ...names.map((name) => manifestRow(manifestPath({ node }, name), name, { pods, trouble: trouble.get(name) })),
+    ...names.flatMap((name) => secondManifests({ node }, name)).map(secondRow),
     ...(pods instanceof Fail ? [] : lostFileRows(node, pods)),
   ];
 }
@@ -90,6 +91,14 @@ function manifestRow(
   const pod = pods.find((mirror) => mirror.name === name);
   if (!pod) return { what, state, detail: "no mirror pod in etcd either" };
   return { what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
+}
+
+function secondRow(path: string): Row {
+  return {
+    what: path,
+    state: "!SECOND!",
+    detail: "the kubelet reads it, too, and runs one of the two; part 2 moves it to the rescue folder",
+  };
 }
 
 function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {

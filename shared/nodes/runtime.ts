@@ -11,6 +11,7 @@ export interface Container {
   namespace: string;
   running: boolean;
   podUid: string;
+  created: Date;
 }
 
 /** The static pods that kubeadm makes, by container name, in the order in which they depend on each other. */
@@ -26,6 +27,8 @@ export async function containers(endpoint: string): Promise<Container[]> {
     namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",
     running: c.state === "CONTAINER_RUNNING",
     podUid: c.labels?.["io.kubernetes.pod.uid"] ?? "",
+    // nanoseconds since 1970
+    created: new Date(Number(c.createdAt ?? 0) / 1e6),
   }));
 }
 
@@ -58,6 +61,7 @@ interface CriContainer {
   metadata: { name: string };
   labels?: Record<string, string>;
   state: string;
+  createdAt?: string;
 }
 
 function isControlPlane(container: Container) {

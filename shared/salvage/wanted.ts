@@ -9,6 +9,7 @@ import type { KeyObject } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { SHARED_KEYS, type SharedKey } from "../hand-over/bundle.ts";
+import { remedyOf } from "../pki/authority-key.ts";
 import { certificatesIn, keyKind, privateKeyOf, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { examine, examineServiceAccountKey } from "../pki/pki.ts";
@@ -48,8 +49,8 @@ function wantedShared(key: SharedKey, known: Known, { certificatesDir, others }:
   const here = keyInPlace(key, certificatesDir);
   const isInUse = !generations[0] || (here && publicKeyHash(here) === generations[0].hash);
   if (finding.state === "ok" && (!others || isInUse)) return [];
-  // part 1 makes sa.pub again, and the certificate of an authority of which none is known
-  if (finding.state === "public key missing" || (finding.state === "certificate missing" && !generations[0])) return [];
+  // the right key is here: part 1 makes its public half again, or finds the certificate that is known
+  if (finding.state !== "ok" && remedyOf(finding, known).do !== "lost") return [];
   return [{ ...key, shared: true, generations }];
 }
 

@@ -1,17 +1,27 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
-import { parse, stringify, YAMLParseError } from "yaml";
+import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
 import { Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import type { Node } from "../nodes/node.ts";
+import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { attempt } from "../pki/verdicts.ts";
 import type { Manifest } from "./manifests.ts";
 
-/** A manifest from disk; undefined where there is none, or an empty file. Errors: Fail where it is no YAML. */
+/**
+ * A manifest from disk, the first document in it, as the kubelet reads it; undefined where there is none, or an empty file. Errors: Fail
+ * where it is no YAML.
+ */
 export function readManifest(path: string): Manifest | undefined {
+  const text = readText(path);
+  if (!text?.trim()) return undefined;
   try {
-    return (parse(readText(path) ?? "") as Manifest | null) ?? undefined;
+    const [document] = parseAllDocuments(text);
+    const [error] = document && "errors" in document ? document.errors : [];
+    if (error) throw error;
+    return (document as Document | undefined)?.toJS() ?? undefined;
   } catch (cause) {
-    if (!(cause instanceof YAMLParseError)) throw cause;
+    // an alias to nothing is found out by toJS
+    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError)) throw cause;
     throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
       hint: `move it away, then run this again: mv ${path} /root/`,
       cause,
@@ -39,18 +49,33 @@ export function manifestText(manifest: Manifest): string {
 }
 
 /**
- * The file of a static pod: NAME.yaml, or else the one there that holds a pod of this name, as the kubelet reads every file that does not
- * begin with a dot (pkg/kubelet/config/file.go). A second one beside it would be a second pod of the same name.
+ * The file of a static pod. kubeadm's lie in NAME.yaml; of any other pod it may have another name, as the kubelet reads every file that
+ * does not begin with a dot (pkg/kubelet/config/file.go).
  */
 export function manifestPath({ node }: { node: Node }, name: string): string {
+  const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
+  if (exists(usual) || isKubeadms(name)) return usual;
+  return filesWith(node, name).at(-1) ?? usual;
+}
+
+/** Other files with a pod of this name: the kubelet runs only one of them, the last by its file's name, and that after each restart anew. */
+export function secondManifests({ node }: { node: Node }, name: string): string[] {
+  const path = manifestPath({ node }, name);
+  return filesWith(node, name).filter((file) => file !== path);
+}
+
+function filesWith(node: Node, name: string): string[] {
   const folder = node.kubelet.staticPodPath;
-  const usual = `${folder}/${name}.yaml`;
-  if (exists(usual)) return usual;
   const files = list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
-  return files.find((path) => stat(path)?.kind === "file" && podIn(path) === name) ?? usual;
+  return files.filter((path) => stat(path)?.kind === "file" && podIn(path) === name);
 }
 
 function podIn(path: string): string | undefined {
   const manifest = attempt(() => readManifest(path));
   return manifest instanceof Fail ? undefined : manifest?.metadata?.name;
+}
+
+/** Whether kubeadm makes the static pod of this name. */
+export function isKubeadms(name: string): boolean {
+  return (CONTROL_PLANE as readonly string[]).includes(name);
 }

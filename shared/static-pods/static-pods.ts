@@ -7,12 +7,11 @@ import { Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
-import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
-import { manifestPath, manifestText, usableManifest } from "./manifest-files.ts";
+import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest } from "./manifest-files.ts";
 import { type HostFile, hostFiles, type Manifest } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, REDUCED, reduced } from "./reduced-controllers.ts";
@@ -41,26 +40,23 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(
     manifests
-      .filter((one) => manifestTrouble(one, master))
+      .filter((one) => isKubeadms(one.name) && manifestTrouble(one, master))
       .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
   );
   return manifests.map((wanted) => restore(wanted, master)).includes(true);
 }
 
-function isKubeadms(name: string): boolean {
-  return (CONTROL_PLANE as readonly string[]).includes(name);
-}
-
-/** A balancer whose configuration is lost is no reason to leave the API away: it waits alone, and is said. */
+/** A balancer whose configuration is lost is no reason to leave the API away: it waits alone, its manifest in the rescue folder. */
 function isStartable(wanted: Wanted, master: Master): boolean {
   const lost = hostFiles(wanted.manifest).filter(
-    // the runtime makes a folder where a volume does not say what it is
-    ({ type, path }) => !exists(path) && !type.endsWith("OrCreate") && (type !== "" || path.startsWith("/etc/")),
+    // what is not configuration is made by the program itself, or by the runtime
+    ({ type, path }) => path.startsWith("/etc/") && type !== "DirectoryOrCreate" && !isMade(path) && !exists(path),
   );
   if (lost.length === 0 || !manifestTrouble(wanted, master)) return true;
-  say(
-    `${wanted.name}: NOT started, as it needs ${lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ")}: put it back, then run this script again`,
-  );
+  const waiting = `${master.rescue.dir}/${wanted.name}.yaml`;
+  writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source });
+  const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
+  say(`${wanted.name}: NOT started, as it needs ${files}: put that back, then: mv ${waiting} ${manifestPath(master, wanted.name)}`);
   return false;
 }
 
@@ -74,6 +70,7 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
 
 function restore({ name, source, manifest }: Wanted, master: Master): boolean {
   const path = manifestPath(master, name);
+  for (const second of secondManifests(master, name)) moveAside(second, master.asideDir);
   const reduce = name === "kube-controller-manager" && caIsNew(master);
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = usableManifest(path, manifest);

@@ -8,7 +8,7 @@ import type { Master } from "../master.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { manifestPath, readManifest } from "./manifest-files.ts";
+import { isKubeadms, manifestPath, readManifest } from "./manifest-files.ts";
 import { findMirrorPods, hostFiles, type Manifest, type MirrorPod, manifestFromMirrorPod } from "./manifests.ts";
 import { fitOldSaKey } from "./old-sa-key.ts";
 import { manifestFromSister } from "./sister-manifests.ts";
@@ -51,7 +51,7 @@ export function wantedManifests(master: Master, names?: readonly string[]): Want
 /** Names of the static pods that kubeadm did not make. */
 export function otherStaticPods(place: Place): string[] {
   return readable(place)
-    .filter((pod) => !isKubeadms(pod))
+    .filter((pod) => !isKubeadms(pod.name))
     .map(({ name }) => name);
 }
 
@@ -62,23 +62,23 @@ export function onlyOnSisters({ data, node, cluster }: Master): { name: string; 
   const found = sisters.flatMap(({ name: sister }) => findMirrorPods(data, sister).map((pod) => ({ ...pod, sister })));
   const own = new Set(otherStaticPods({ data, node }));
   const missing = found.filter(
-    (pod) => pod.from === "live" && !isKubeadms(pod) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
+    (pod) => pod.from === "live" && !isKubeadms(pod.name) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
   );
   return [...new Map(missing.map(({ name, sister }) => [name, { name, sister }])).values()];
 }
 
 /** kubeadm makes super-admin.conf for nobody's use; since 1.29 kube-vip is told to mount it on the first master (kube-vip/kube-vip#684). */
 export function mountsSuperAdmin(place: Place): boolean {
-  return podsThatMount(place, [kubeconfigRow("super-admin").path]).length > 0;
+  return readable(place).some(({ pod }) => hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path));
 }
 
-/** Names of the static pods that mount one of these files, or a folder above it: they have read it when they started. */
-export function podsThatMount(place: Place, files: readonly string[]): string[] {
-  const mounts = ({ pod }: MirrorPod) =>
-    hostFiles(pod).some(({ path }) => files.some((file) => file === path || file.startsWith(`${path}/`)));
-  return readable(place)
-    .filter(mounts)
-    .map(({ name }) => name);
+/** What each of the pods that kubeadm did not make mounts of these files, itself or a folder above it: it has read that when it started. */
+export function mountedOf(place: Place, files: readonly string[]): { name: string; files: string[] }[] {
+  return readable(place).flatMap((one) => {
+    if (isKubeadms(one.name)) return [];
+    const mounts = hostFiles(one.pod).map(({ path }) => path);
+    return [{ name: one.name, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
+  });
 }
 
 /** None where pods are encrypted in etcd: whoever needs their manifests is told so by `wantedManifests`. */
@@ -89,12 +89,10 @@ function readable(place: Place): MirrorPod[] {
 
 /** Of those that kubeadm did not make, one that was deleted lately may have been taken out on purpose, unless kubeadm's are gone as well. */
 function mirrorPods({ data, node }: Place): MirrorPod[] {
-  const isWreck = !exists(manifestPath({ node }, "kube-apiserver"));
-  return findMirrorPods(data, node.name).filter((pod) => pod.from === "live" || isWreck || isKubeadms(pod));
-}
-
-function isKubeadms({ name, namespace }: MirrorPod): boolean {
-  return namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(name);
+  const pods = findMirrorPods(data, node.name);
+  const isWreck =
+    !exists(manifestPath({ node }, "kube-apiserver")) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
+  return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));
 }
 
 function noMirrorPod(name: string, { node }: Master): Fail {

@@ -33,7 +33,9 @@ interface Row {
   typed: string[];
   /** The files that may be other than before the damage. */
   changes: RegExp;
-  /** The service-account key is new: pods restart in part 4, and tokens from before are not valid any more. */
+  /** Something that pods trust is new: they restart in part 4. */
+  restarts?: true;
+  /** The service-account key is new: tokens from before are not valid any more. */
   newTokens?: true;
 }
 
@@ -140,7 +142,7 @@ const ROWS: Row[] = [
         `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
       );
     },
-    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|kube-apiserver\.yaml$/, newTokens: true },
+    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|kube-apiserver\.yaml$/, restarts: true, newTokens: true },
     typed: [
       ...LOOK,
       "00-salvage secret",
@@ -151,6 +153,17 @@ const ROWS: Row[] = [
       "04-sa-tokens retire",
       "05-verify",
     ],
+  },
+  {
+    title: "ca.key is lost, and no process remembers it",
+    damage: (master) =>
+      sh(master, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
+    ...{
+      says: /the keys of ca\./,
+      changes: /pki\/(ca|apiserver(-kubelet-client)?)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
+      restarts: true,
+    },
+    typed: [...LOOK, "00-salvage secret", "01-etcd --new-cas", "02-control-plane", ...WORKERS.slice(0, 3), "04-sa-tokens", "05-verify"],
   },
 ];
 
@@ -182,7 +195,7 @@ interface Before {
 }
 
 /** Whatever the damage and its repair need not have cost. */
-async function needlesslyChanged(scene: Scene, { changes, newTokens }: Row, { facts, files, since }: Before): Promise<string[]> {
+async function needlesslyChanged(scene: Scene, { changes, restarts, newTokens }: Row, { facts, files, since }: Before): Promise<string[]> {
   const { lab, oldTokens } = scene;
   const changed = lab.nodes.flatMap((node, index) =>
     changedFiles(files[index]!, filesOf(node)).flatMap((file) => (changes.test(file) ? [] : [`${node.name}: ${file}`])),
@@ -192,7 +205,7 @@ async function needlesslyChanged(scene: Scene, { changes, newTokens }: Row, { fa
   return [
     ...changed.map((file) => `${file} is other than before`),
     ...data,
-    ...(newTokens ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
+    ...(restarts ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
     ...(valid === (newTokens ? 0 : oldTokens.length) ? [] : [`${valid} of ${oldTokens.length} old tokens are valid`]),
   ];
 }
