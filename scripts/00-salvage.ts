@@ -20,6 +20,7 @@ import { holders } from "../shared/salvage/memory/processes.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
 import { isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--certificate-key-file FILE] [--move-aside]
@@ -121,7 +122,12 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
   const wanted = wantedKeys(known, { certificatesDir, others: values["move-aside"] });
-  const haul = new Haul(externalEtcd ? wanted.filter(({ name }) => name !== "etcd/ca") : wanted);
+  // what never was here is not lost
+  const elsewhere = [
+    ...(externalEtcd ? ["etcd/ca"] : []),
+    ...(data && here.cluster && isExternalCa(data, { ...here.cluster, certificatesDir }) ? ["ca"] : []),
+  ];
+  const haul = new Haul(wanted.filter(({ name }) => !elsewhere.includes(name)));
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const { keyFile, generations } of haul.wanted) {
     const [inUse, ...earlier] = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);

@@ -24,6 +24,7 @@ import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipient
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
 import { day } from "../shared/pki/verdicts.ts";
 import { done, mode, run, say, start } from "../shared/run.ts";
+import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/terminal.ts";
 
 const USAGE = `Usage:
@@ -98,6 +99,10 @@ async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   const makeLock = howToLock(values);
   const here = lookHere(values["etcd-data"]);
+  if (here.data && here.cluster && isExternalCa(here.data, { ...here.cluster, certificatesDir: here.certificatesDir }))
+    throw new Fail("The cluster's CA is external: its key is not here to be packed", {
+      hint: "copy what there is with scp -p: ca.crt, front-proxy-ca.*, etcd/ca.* and sa.*, all below the certificates folder",
+    });
   const bundle = readBundle(here.certificatesDir, originOf(here));
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of describe(bundle.files)) say(line);

@@ -7,11 +7,10 @@
 import { type Cluster, type KnownNode, need } from "./cluster.ts";
 import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
-import { exists } from "./files/files.ts";
 import type { Node } from "./nodes/node.ts";
 import { algorithmOf } from "./pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "./pki/certs.ts";
-import { nobodySigns } from "./static-pods/external-ca.ts";
+import { isExternalCa } from "./static-pods/external-ca.ts";
 import { findMirrorPods, flags, registryPrefix } from "./static-pods/manifests.ts";
 
 /**
@@ -29,7 +28,6 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
-  const masters = cluster.nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   return {
     nodeName: node.name,
     advertiseAddress: host,
@@ -46,7 +44,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
     caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
     certificatesDir: cluster.certificatesDir,
-    externalCa: !exists(`${cluster.certificatesDir}/ca.key`) && nobodySigns(data, masters),
+    externalCa: isExternalCa(data, cluster),
     kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
 }

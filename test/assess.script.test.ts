@@ -188,10 +188,31 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
     const { exitCode, stderr } = await node.run(line);
     expect([exitCode, stderr]).toEqual([
       1,
-      expect.stringContaining("its key never was on the masters: it has to sign /etc/kubernetes/pki/apiserver.crt\nhint: put ca.crt "),
+      expect.stringContaining("its key never was on the masters, and it has to give /etc/kubernetes/pki/apiserver.crt\nhint: put ca.key "),
     ]);
   }
   expect(node.fingerprint()).toEqual(before);
+});
+
+test.each([
+  ["pki/ca.crt", "scp -p root@NODE:/etc/kubernetes/pki/ca.crt /etc/kubernetes/pki/ca.crt"],
+  ["../../var/lib/kubelet/pki/kubelet-client-current.pem", "put ca.key of the external CA"],
+])("01-etcd says how %s comes back where the CA is external, and stops nothing", async (file, hint) => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/${file}`);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`hint: ${hint}`)]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("with an external CA 00-salvage does not search for its key, and hand-over does not pack", async () => {
+  using node = await externalCa();
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/etc/kubernetes/pki: nothing is lost\n")]);
+  expect((await node.run("hand-over pack --generate")).stderr).toContain(
+    "error: The cluster's CA is external: its key is not here to be packed\n",
+  );
 });
 
 test("what an external CA does not sign is repaired without it", async () => {

@@ -425,6 +425,7 @@ describe("unpack on a node that has keys", () => {
     cluster: ca && {
       name: "kubernetes",
       oldCaPem: Buffer.from(ca).toString(),
+      nodes: [],
       identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
     },
     why: "there is none",

@@ -1,7 +1,7 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
-import { EXTERNAL_CA_STEPS, lackingOfExternalCa } from "../static-pods/external-ca.ts";
+import { lackingOfExternalCa } from "../static-pods/external-ca.ts";
 import { caIsNew } from "../static-pods/static-pods.ts";
 import { deepVerdict } from "./deep.ts";
 import type { Known } from "./known.ts";
@@ -19,10 +19,11 @@ export interface Looked {
 export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: Looked): Verdict {
   const { master, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
-  if (known.facts && lackingOfExternalCa(known.facts).length > 0)
+  const lacking = master && lackingOfExternalCa(master);
+  if (lacking)
     return {
-      verdict: "the cluster's CA is external: its key never was on the masters, and only with it what is missing can be signed",
-      next: [...EXTERNAL_CA_STEPS],
+      verdict: `the cluster's CA is external: its key never was on the masters, and it has to give ${lacking.files.join(", ")}`,
+      next: lacking.steps,
     };
   if (deep) return deepVerdict(deep, known);
   if (foreign)

@@ -15,7 +15,7 @@ import { type Bundle, caOf, hashIn, modeOf, type Origin, SHARED_KEYS, type Share
 export interface Here {
   certificatesDir: string;
   /** Unset where etcd's data cannot be read; `why` says why. */
-  cluster: Pick<Cluster, "name" | "oldCaPem" | "identity"> | undefined;
+  cluster: Pick<Cluster, "name" | "oldCaPem" | "identity" | "nodes"> | undefined;
   why: string;
   /** etcd's data, also where it is no kubeadm cluster's as a whole. */
   data?: EtcdData | undefined;

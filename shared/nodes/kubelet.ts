@@ -38,7 +38,7 @@ export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, aside
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
     ensureClientCa(node, ca.cert),
-    !isOwn(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
+    !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
     ensureKubeletConf(node, facts, ca.cert),
   ];
@@ -46,7 +46,7 @@ export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, aside
 }
 
 /** Whether the kubelet's client certificate is good, and this node's. */
-function isOwn({ name, kubelet }: Node, caPem: string): boolean {
+export function hasOwnClient({ name, kubelet }: Node, caPem: string): boolean {
   return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
 }
 

@@ -4,23 +4,37 @@
  */
 import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
-import { CERTS, type ClusterFacts } from "../pki/certs.ts";
+import { exists } from "../files/files.ts";
+import { hasOwnClient } from "../nodes/kubelet.ts";
+import type { Node } from "../nodes/node.ts";
+import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { examine, examineKubeconfig } from "../pki/pki.ts";
+import { clusterCa, examine, examineKubeconfig } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { findMirrorPods, flags, type MirrorPod } from "./manifests.ts";
 
-/** What has to happen where certificates of the CA are missing. */
-export const EXTERNAL_CA_STEPS = [
-  "put ca.crt and ca.key of the external CA into /etc/kubernetes/pki for the time of the repair, then ./bunw scripts/00-assess.ts again",
-  `or: kubeadm certs generate-csr --config FILE   # and have the CA sign what it makes: RUNBOOK 1, "If the cluster's CA is external"`,
-] as const;
+interface Place {
+  facts: ClusterFacts;
+  node: Node;
+}
+
+/** What `cluster.ts` says of the masters. */
+interface Masters {
+  nodes: readonly { name: string; controlPlane: boolean }[];
+  certificatesDir: string;
+}
 
 /** Whether no controller-manager on these masters had a key to sign with, by the mirror pods in etcd's data. */
-export function nobodySigns(data: EtcdData, masters: readonly string[]): boolean {
+function nobodySigns(data: EtcdData, masters: readonly string[]): boolean {
   const pods = attempt(() => masters.flatMap((name) => findMirrorPods(data, name)));
   const managers = pods instanceof Fail ? [] : pods.filter(({ name }) => name === "kube-controller-manager");
   return managers.length > 0 && !managers.some(signs);
+}
+
+/** The same of a cluster, where the key is not here either. */
+export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: Masters): boolean {
+  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, masters);
 }
 
 /** By `--cluster-signing-key-file`, or by a signer's own, such as `--cluster-signing-kubelet-client-key-file`. */
@@ -30,20 +44,34 @@ function signs({ pod }: MirrorPod): boolean {
   return names.some((name) => flags(command).get(name));
 }
 
-/** Files that only the external CA can bring back. */
-export function lackingOfExternalCa(facts: ClusterFacts): string[] {
-  if (!facts.externalCa) return [];
-  const certs = CERTS.filter((row) => row.name === "ca" || row.ca === "ca").map((row) => examine(row, facts));
+/** What an external CA has to give before anything else can be repaired, and how; undefined where nothing of it is missing. */
+export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; steps: string[] } | undefined {
+  if (!facts.externalCa) return undefined;
+  const ca = examine(certRow("ca"), facts);
+  const [caFile] = ca.paths;
+  if (ca.state !== "ok")
+    return {
+      files: [caFile!],
+      steps: [`scp -p root@NODE:${caFile} ${caFile}   # it is the same on every node`, "./bunw scripts/00-assess.ts"],
+    };
+  const certs = CERTS.filter((row) => row.ca === "ca").map((row) => examine(row, facts));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  const findings = [...certs, ...kubeconfigs.map((row) => examineKubeconfig(row, facts))];
-  return findings.filter(({ state }) => state !== "ok").map(({ paths }) => paths[0]!);
+  const findings = [...certs, ...kubeconfigs.map((row) => examineKubeconfig(row, facts))].filter(({ state }) => state !== "ok");
+  const files = findings.map(({ paths }) => paths[0]!);
+  if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
+  return files.length > 0 ? { files, steps: SIGN } : undefined;
 }
 
-/** Errors: Fail where something has to be signed with a key that never was here. */
-export function refuseExternalCa({ facts }: { facts: ClusterFacts }) {
-  const lacking = lackingOfExternalCa(facts);
-  if (lacking.length > 0)
-    throw new Fail(`The cluster's CA is external, its key never was on the masters: it has to sign ${lacking.join(", ")}`, {
-      hint: EXTERNAL_CA_STEPS.join("; "),
+const SIGN = [
+  "put ca.key of the external CA into /etc/kubernetes/pki for the time of the repair, then ./bunw scripts/00-assess.ts again",
+  `or: kubeadm certs generate-csr --config FILE   # and have the CA sign what it makes: RUNBOOK 1, "If the cluster's CA is external"`,
+];
+
+/** Errors: Fail where something is missing that only the external CA has. */
+export function refuseExternalCa(master: Place) {
+  const lacking = lackingOfExternalCa(master);
+  if (lacking)
+    throw new Fail(`The cluster's CA is external, its key never was on the masters, and it has to give ${lacking.files.join(", ")}`, {
+      hint: lacking.steps.join("; "),
     });
 }

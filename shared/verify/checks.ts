@@ -47,7 +47,7 @@ export async function checkFiles(checks: Checks, master: Master) {
     await checks.check("files", rescue.dir, () => ({
       warning: "old keys, all Secrets, and what the scripts go by: remove it when nothing is missing any more",
     }));
-  await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
+  if (!facts.externalCa) await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
 }
 
 /** This node's kubelet: its certificate is of the CA that it trusts itself, and fits its kubelet.conf. */
