@@ -142,8 +142,29 @@ test("02-control-plane brings the API back without a static pod of others whose 
   using _api = serveApi(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain('  kube-vip: NOT started, as it needs "/etc/haproxy/haproxy.cfg" (volume kubeconfig)');
+  const [, waiting] = /kube-vip: NOT started, as it needs "\/etc\/haproxy\/haproxy.cfg" \(volume kubeconfig\).*: mv (\S+) /.exec(stderr)!;
+  expect(waiting).toBe("/root/kube-pki-repair-TIME/kube-vip.yaml");
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
+});
+
+test("a second manifest of a pod is told, and part 2 moves it to the rescue folder", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const second = "/etc/kubernetes/manifests/kube-scheduler.yaml.bak";
+  write(node.root + second, node.read("/etc/kubernetes/manifests/kube-scheduler.yaml"));
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringContaining(`${second} `)]);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
+  expect(node.exists(second)).toBe(false);
+  expect((await node.run("00-assess")).exitCode).toBe(0);
+});
+
+test("super-admin.conf is not missed where a pod mounts the whole folder", async () => {
+  const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/kubernetes"));
+  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirror) });
+  write(`${node.root}/etc/kubernetes/manifests/kube-vip.yaml`, text({ ...manifest("kube-vip"), spec: mirror.spec }));
+  expect(await node.run("00-assess")).toMatchObject({ exitCode: 0 });
 });
 
 test("00-assess names a lost static pod that kubeadm did not make", async () => {
