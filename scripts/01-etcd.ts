@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { copyTree } from "../shared/files/file-tree.ts";
+import { copyTree, moveAside } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
@@ -15,7 +15,8 @@ import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/nod
 import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { foreignAuthority } from "../shared/pki/authority-key.ts";
-import { CERTS, type Cert, certPath, certRow } from "../shared/pki/certs.ts";
+import { madeAt } from "../shared/pki/certificate.ts";
+import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
 import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
@@ -199,9 +200,17 @@ async function sharedKeys(master: Master, newCas: NewCas | undefined) {
   await ensureMany({ certs, serviceAccountKey: true }, master.facts, ensureOptions(master, newCas));
 }
 
-async function etcdCertificates({ facts, asideDir }: Master) {
-  const certs = CERTS.filter(isEtcds);
-  await ensureMany({ certs }, facts, { asideDir });
+async function etcdCertificates(master: Master) {
+  markRepair(master);
+  await ensureMany({ certs: CERTS.filter(isEtcds) }, master.facts, { asideDir: master.asideDir });
+}
+
+/** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA it is issued anew even where it is sound. */
+function markRepair(master: Master) {
+  const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), master.facts.certificatesDir));
+  const cert = readText(paths[0]!);
+  if (!cert || !caIsNew(master) || !exists(rescuedEtcd(master.rescue)) || madeAt(cert) >= master.rescue.made) return;
+  for (const path of paths) moveAside(path, master.asideDir);
 }
 
 /** Its own leaves; the API server's client certificate is part 2's. */

@@ -28,15 +28,15 @@ export interface Repair {
 }
 
 /**
- * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate or the
- * cluster's CA on disk was made after the folder, or if etcd has not written since, or if the folder was made when the CA on disk was there already and
+ * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
+ * issued after the folder was made (beside a new CA part 1 issues it even where it is sound), or if etcd has not written since, or if the folder was made when the CA on disk was there already and
  * its data names another one: somebody had begun before us. Otherwise, and where that repair is over and only its folder was left behind,
  * a new one begins, from the data directory.
  * Reads only. Errors: as `readEtcdData`.
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescues().find((candidate) => exists(rescuedEtcd(candidate)));
-  if (rescue && MARKS.some((path) => rescue.made.getTime() <= issuedAt(path))) {
+  if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) {
     const [repair, live] = [fromRescue(rescue), attempt(() => readEtcdData(hostPath(dataDir)))];
     return live instanceof Fail || !isOver(repair, live) ? repair : { rescue: newRescue(), data: live, dataFrom: dataDir };
   }
@@ -45,9 +45,6 @@ export function findRepair(dataDir: string): Repair {
   if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
   return { rescue: newRescue(), data, dataFrom: dataDir };
 }
-
-/** What a repair makes first, if it makes it: where etcd's own PKI is sound, a new CA is all that tells. */
-const MARKS = ["/etc/kubernetes/pki/etcd/server.crt", "/etc/kubernetes/pki/ca.crt"];
 
 const STATIC_POD = /\/pods\/kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-[^/]+$/;
 

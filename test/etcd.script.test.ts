@@ -91,6 +91,22 @@ test("01-etcd --new-cas brings etcd back, and run again changes no byte", async 
   expect(node.fingerprint()).toEqual(before);
 });
 
+test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certificate anew: later parts know the repair by it", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: CONTROL_PLANE });
+  const [ca, server] = ["ca.crt", "etcd/server.crt"].map((file) => () => node.read(`/etc/kubernetes/pki/${file}`));
+  const [oldCa, oldServer] = [ca!(), server!()];
+  rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect([ca!() === oldCa, server!() === oldServer]).toEqual([false, false]);
+  const before = node.fingerprint();
+  expect((await node.run("01-etcd")).exitCode).toBe(0);
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
   using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver"] });
   const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");

@@ -43,18 +43,6 @@ test("a repair goes on when etcd's certificate was issued after its folder was m
   expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
 });
 
-test("a repair that made a new CA goes on when etcd's certificate is older, and also when the cluster has learnt the CA", async () => {
-  using box = sandbox();
-  const made = await otherCa();
-  writeFile("/etc/kubernetes/pki/etcd/server.crt", stale.cert);
-  writeFile("/etc/kubernetes/pki/ca.crt", made.cert);
-  writeData(`${box.dir}${OLD}/etcd`, objects);
-  for (const pem of [(await healthyMaster()).ca.cert, made.cert]) {
-    writeData(box.dir + DATA, clusterObjects(pem), 5);
-    expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
-  }
-});
-
 test("a repair by the old CA is over once the cluster has gone on with all its static pods; its folder tells nothing any more", async () => {
   using box = sandbox();
   const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
