@@ -3,6 +3,8 @@
  * 00-salvage; here nothing is written, and nothing that is found is kept.
  */
 import { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { hashIn } from "../hand-over/bundle.ts";
 import type { Node } from "../nodes/node.ts";
 import { tokensOfLastKey } from "../old-tokens/old-sa-pub.ts";
 import { collectTokens } from "../old-tokens/old-tokens.ts";
@@ -42,9 +44,18 @@ export async function searchDeep({ node, known, evidence, lostKeys }: Looked, op
   await searchMemory(haul, known.data);
   const diskSearched = haul.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, haul));
   const elsewhere = placesElsewhere(node, known);
-  const moveAside = lostKeys.some(({ state }) => state !== "missing" && state !== "key missing");
+  const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
   const keys = wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile)));
   return { keys, oldTokens: hasOldTokens(known), diskSearched, diskOption: options.diskOption, moveAside };
+}
+
+/** Whether a file that is not the lost key's, or cannot be read, lies where it or its public half belongs. */
+function isInTheWay({ keyFile, publicFile, generations }: Wanted, certificatesDir: string): boolean {
+  if (exists(`${certificatesDir}/${keyFile}`)) return true;
+  const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
+  if (text instanceof Fail) return true;
+  const hash = text === undefined ? generations[0]?.hash : attempt(() => hashIn(text));
+  return hash instanceof Fail || hash !== generations[0]?.hash;
 }
 
 /** A disk that cannot be read is no reason to give up what was found elsewhere. */

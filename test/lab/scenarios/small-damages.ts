@@ -160,7 +160,8 @@ const ROWS: Row[] = [
       sh(master, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
     ...{
       says: /the keys of ca\./,
-      changes: /pki\/(ca|apiserver(-kubelet-client)?|etcd\/server)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
+      changes:
+        /pki\/(ca|apiserver(-kubelet-client)?|etcd\/server)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
       restarts: true,
     },
     typed: [...LOOK, "00-salvage secret", "01-etcd --new-cas", "02-control-plane", ...WORKERS.slice(0, 3), "04-sa-tokens", "05-verify"],
