@@ -131,6 +131,15 @@ test("--deep where another's ca.key lies in the place of the lost one brings the
   expect([rung, next[1], next[2]]).toEqual([2, "./bunw scripts/00-salvage.ts memory --move-aside", "./bunw scripts/01-etcd.ts"]);
 });
 
+test("--deep sees another key's public half in the way of the lost key's", async () => {
+  const change = (root: string) => {
+    rmSync(`${root}/etc/kubernetes/pki/ca.key`);
+    writeFileSync(`${root}/etc/kubernetes/pki/ca.crt`, pki("etcd/ca.crt"));
+  };
+  const { next } = await json("--no-disk", { kind: "healthy master", processes: [MANAGER], change });
+  expect(next[1]).toBe("./bunw scripts/00-salvage.ts memory --move-aside");
+});
+
 test("--image without --deep is refused", async () => {
   using node = await pretendNode({ kind: "no node" });
   const { exitCode, stderr } = await node.run("00-assess --image x");
