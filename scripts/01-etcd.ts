@@ -19,6 +19,7 @@ import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
 import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
+import { attempt } from "../shared/pki/verdicts.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
@@ -208,8 +209,8 @@ async function etcdCertificates(master: Master) {
 /** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA it is issued anew even where it is sound. */
 function markRepair(master: Master) {
   const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), master.facts.certificatesDir));
-  const cert = readText(paths[0]!);
-  if (!cert || !caIsNew(master) || !exists(rescuedEtcd(master.rescue)) || madeAt(cert) >= master.rescue.made) return;
+  const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
+  if (made instanceof Fail || !caIsNew(master) || !exists(rescuedEtcd(master.rescue)) || made >= master.rescue.made) return;
   for (const path of paths) moveAside(path, master.asideDir);
 }
 

@@ -102,8 +102,8 @@ function stampOf(name: string): Date | undefined {
   return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
 }
 
-/** Milliseconds since 1970, 0 where there is no certificate. */
+/** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */
 function issuedAt(path: string): number {
-  const pem = readText(path);
-  return pem ? madeAt(pem).getTime() : 0;
+  const time = attempt(() => madeAt(readText(path) ?? ""));
+  return time instanceof Fail ? 0 : time.getTime();
 }

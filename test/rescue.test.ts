@@ -68,6 +68,14 @@ test("a stale rescue folder is passed over: etcd has written since, and its cert
   expect(rescue.dir).not.toBe(OLD);
 });
 
+test("a certificate of etcd that is cut off tells nothing, and stops nothing", async () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert.slice(0, 300));
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+});
+
 test("of several folders the newest counts; one whose copy was cut off does not", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects);
