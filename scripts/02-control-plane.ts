@@ -156,14 +156,19 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(master, local);
-  const nodes = await local.list("/api/v1/nodes");
-  const strange = nodes.filter((n) => cluster.identity.nodeUids[n.metadata.name] !== n.metadata.uid);
-  if (strange.length > 0 || nodes.length < cluster.nodes.length) {
-    throw new Fail(`The API knows ${nodes.length} Nodes, etcd's data ${cluster.nodes.length}`, {
+  const uids = new Map((await local.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]));
+  const same = cluster.nodes.filter(({ name, uid }) => uids.get(name) === uid);
+  if (same.length === 0) {
+    throw new Fail(`The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`, {
       hint: 'RUNBOOK 1, "If etcd comes up empty"',
     });
   }
-  say(`${nodes.length} Nodes, all with the UIDs from before`);
+  const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
+  if (others.length === 0) say(`${same.length} Nodes, all with the UIDs from before`);
+  else
+    say(
+      `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted since, or other ones now: ${others.join(", ")}`,
+    );
   const since = (await takeUpSaKey(master, local)) ?? started;
   await proveOldSaKeys(local, facts.certificatesDir);
   if (since) await dropDeadLeaders(local, { hostName: master.node.hostName, since });

@@ -7,9 +7,9 @@ import { readCluster } from "./cluster.ts";
 import { type EtcdData, readEtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
 import { exists, hostPath, list, readText } from "./files/files.ts";
-import { foreignAuthority } from "./pki/authority-key.ts";
 import { certInfo, madeAt } from "./pki/certificate.ts";
 import { attempt } from "./pki/verdicts.ts";
+import { hasEnded } from "./repair-end.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -29,39 +29,22 @@ export interface Repair {
 
 /**
  * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
- * issued after the folder was made (beside a new CA part 1 issues it even where it is sound), or if etcd has not written since, or if the folder was made when the CA on disk was there already and
- * its data names another one: somebody had begun before us. Otherwise, and where that repair is over and only its folder was left behind,
- * a new one begins, from the data directory.
+ * issued after the folder was made (beside a new CA part 1 issues it even where it is sound), or if etcd has not written since, or if the
+ * folder was made when the CA on disk was there already and its data names another one: somebody had begun before us. Otherwise, and where
+ * that repair is over and only its folder was left behind, a new one begins, from the data directory.
  * Reads only. Errors: as `readEtcdData`.
  */
 export function findRepair(dataDir: string): Repair {
-  const rescue = rescues().find((candidate) => exists(rescuedEtcd(candidate)));
+  const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
   if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) {
     const [repair, live] = [fromRescue(rescue), attempt(() => readEtcdData(hostPath(dataDir)))];
-    return live instanceof Fail || !isOver(repair, live) ? repair : { rescue: newRescue(), data: live, dataFrom: dataDir };
+    const ended = !(live instanceof Fail) && hasEnded(repair.data, live, rescue.made);
+    return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir } : repair;
   }
   if (rescue && takesUpAnothers(rescue)) return fromRescue(rescue);
   const data = readEtcdData(hostPath(dataDir));
   if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
   return { rescue: newRescue(), data, dataFrom: dataDir };
-}
-
-const STATIC_POD = /\/pods\/kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-[^/]+$/;
-
-/**
- * Whether a repair by the old CA has reached its end: the cluster has gone on since, with all the static pods that it had. Its facts are those
- * of that day; what was changed later, a manifest or a node, is in today's data only. A repair with a new CA is over when a person says so, by
- * removing its folder.
- */
-function isOver({ data }: Repair, live: EtcdData): boolean {
-  if (live.revision === data.revision) return false;
-  const cas = attempt(() => [data, live].map((one) => readCluster(one).oldCaPem));
-  if (cas instanceof Fail || certInfo(cas[0]!).publicKeyHash !== certInfo(cas[1]!).publicKeyHash) return false;
-  const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
-  if (!(here instanceof Fail) && here.publicKeyHash !== certInfo(cas[0]!).publicKeyHash && !foreignAuthority(here.pem, cas[0]!))
-    return false;
-  const running = new Set(live.keys(""));
-  return data.keys("").every((key) => !STATIC_POD.test(key) || running.has(key));
 }
 
 function takesUpAnothers(rescue: Rescue): boolean {
@@ -87,8 +70,8 @@ function fromRescue(rescue: Rescue): Repair {
   return { rescue, data: readEtcdData(hostPath(rescuedEtcd(rescue))), dataFrom: rescuedEtcd(rescue) };
 }
 
-/** Rescue folders, newest first. */
-function rescues(): Rescue[] {
+/** All that are here, newest first. */
+export function rescueFolders(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {
       const made = stampOf(name);

@@ -99,6 +99,21 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
   expect(restarts()).toBe(count);
 });
 
+test("02-control-plane tells of Nodes that are gone or other ones now, and stops at an API that has none of them", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: ["etcd"] });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveApi(node);
+  api.objects.delete("/api/v1/nodes/w1");
+  api.objects.get("/api/v1/nodes/w2").metadata.uid = "made-anew";
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  1 of 3 Nodes, with the UIDs from before; deleted since, or other ones now: w1, w2\n");
+  api.objects.delete("/api/v1/nodes/m1");
+  const none = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect(none.exitCode).toBe(1);
+  expect(none.stderr).toContain("error: The API serves 1 Nodes, and none of the 3 that etcd's data has\n");
+});
+
 const withVip = (mirror: object) => (objects: Objects) => {
   objects["pods/kube-system/kube-vip-m1"] = mirror;
 };

@@ -34,6 +34,8 @@ test("the same etcd is proved, also when it has gone on meanwhile", async () => 
     "the namespace kube-system and 3 Nodes have the UIDs read before",
   ]);
   await prove({ revision: 99, keys: stored().set("/registry/new", "1") });
+  const rejoined = stored().set("/registry/minions/w1", JSON.stringify({ metadata: { uid: "other" } }));
+  expect((await prove({ keys: rejoined }))[2]).toBe("the namespace kube-system and 2 of 3 Nodes have the UIDs read before");
 });
 
 test.each<[string, Partial<EtcdState>, string]>([
@@ -48,9 +50,9 @@ test.each<[string, Partial<EtcdState>, string]>([
   ],
   ["with a member that was not there", { members: [{ id: "77", name: "x" }] }, 'a member "x" that was not there'],
   [
-    "with another Node under an old name",
-    { keys: stored().set("/registry/minions/w1", JSON.stringify({ metadata: { uid: "other" } })) },
-    '"/registry/minions/w1" has the UID "other", was "uid-of-w1"',
+    "with another namespace kube-system",
+    { keys: stored().set("/registry/namespaces/kube-system", JSON.stringify({ metadata: { uid: "other" } })) },
+    'the namespace kube-system has the UID "other", was "uid-of-kube-system"',
   ],
 ])("an etcd that is healthy, but %s, is refused", async (_, different, what) => {
   const run = prove(different);

@@ -5,7 +5,9 @@ import { writeFile } from "../shared/files/files.ts";
 import { certRow } from "../shared/pki/certs.ts";
 import { issueCa } from "../shared/pki/issue.ts";
 import { findRepair } from "../shared/rescue.ts";
-import { clusterObjects, FACTS, healthyMaster, otherCa } from "./pretend-cluster.ts";
+import type { Manifest } from "../shared/static-pods/manifests.ts";
+import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
+import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa } from "./pretend-cluster.ts";
 import { writeData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
 
@@ -57,6 +59,43 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
     expect(dataFrom).toBe(DATA);
     expect(rescue.dir).not.toBe(OLD);
   }
+});
+
+/** A pod with a token mounted, as a DaemonSet's or nobody's. */
+function pod(name: string, created: string, owner?: string) {
+  const ownerReferences = owner ? [{ kind: owner, name: "its-owner", controller: true }] : [];
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "default", creationTimestamp: created, ownerReferences },
+    spec: { nodeName: "w1", volumes: [{ name: "token", projected: { sources: [{ serviceAccountToken: {} }] } }] },
+    status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: created } } }] },
+  };
+}
+
+test("a repair with a new CA is over once nothing of the old one is left that parts 3 and 4 take away", async () => {
+  using box = sandbox();
+  const [before, after] = ["2025-12-01T00:00:00Z", new Date(Date.now() + 3_600_000).toISOString()];
+  const fresh = (await otherCa()).cert;
+  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, fresh);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const controllerManager = structuredClone(objects["pods/kube-system/kube-controller-manager-m1"]) as Manifest;
+  controllerManager.metadata.annotations = { ...controllerManager.metadata.annotations, [REDUCED]: "" };
+  const rootCa = (caPem: string) => clusterObjects(caPem)["configmaps/kube-system/kube-root-ca.crt"]!;
+  const done = { ...clusterObjects(fresh), "configmaps/default/kube-root-ca.crt": rootCa(fresh) };
+  const left: [string, Objects][] = [
+    ["a DaemonSet's pod of before", { "pods/default/proxy": pod("proxy", before, "DaemonSet") }],
+    ["a reduced controller-manager", { "pods/kube-system/kube-controller-manager-m1": controllerManager }],
+    ["a namespace that has the old CA", { "configmaps/default/kube-root-ca.crt": rootCa((await healthyMaster()).ca.cert) }],
+    ["an encrypted pod", { "pods/default/secret": "k8s:enc:aescbc:v1:key1:…" }],
+  ];
+  for (const [what, objects] of left) {
+    writeData(box.dir + DATA, { ...done, ...objects }, 5);
+    expect([what, findRepair(DATA).dataFrom]).toEqual([what, `${OLD}/etcd`]);
+  }
+  const named = { "pods/default/bare": pod("bare", before), "pods/default/run": pod("run", before, "Job") };
+  writeData(box.dir + DATA, { ...done, ...named, "pods/default/proxy": pod("proxy", after, "DaemonSet") }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
 });
 
 test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {

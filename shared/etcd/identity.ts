@@ -70,22 +70,21 @@ function lastingKeys(data: EtcdData): string[] {
     .map((kv) => kv.key);
 }
 
-/** Returns how many Nodes have their UIDs; those that were deleted since do not count. */
-async function proveUids(client: EtcdClient, data: EtcdData, before: Identity): Promise<number> {
+/** Returns how many Nodes have their UIDs, for a sentence: those that were deleted or made anew since do not count. */
+async function proveUids(client: EtcdClient, data: EtcdData, before: Identity): Promise<string> {
   const prefix = registryPrefix(data);
-  if (!(await hasUid(client, `${prefix}/namespaces/kube-system`, before.kubeSystemUid)))
-    throw differs("the namespace kube-system is missing");
-  let nodes = 0;
-  for (const [name, uid] of Object.entries(before.nodeUids)) if (await hasUid(client, `${prefix}/minions/${name}`, uid)) nodes++;
-  return nodes;
+  const kubeSystem = await uidOf(client, `${prefix}/namespaces/kube-system`);
+  if (kubeSystem !== before.kubeSystemUid)
+    throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${before.kubeSystemUid}"` : "is missing"}`);
+  const nodes = Object.entries(before.nodeUids);
+  let same = 0;
+  for (const [name, uid] of nodes) if ((await uidOf(client, `${prefix}/minions/${name}`)) === uid) same++;
+  return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 
-async function hasUid(client: EtcdClient, key: string, uid: string): Promise<boolean> {
+async function uidOf(client: EtcdClient, key: string): Promise<string | undefined> {
   const value = await client.get(key);
-  if (!value) return false;
-  const object = decodeObject(value) as { metadata?: { uid?: string } };
-  if (object.metadata?.uid !== uid) throw differs(`"${key}" has the UID "${object.metadata?.uid}", was "${uid}"`);
-  return true;
+  return value && (decodeObject(value) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 
 function differs(what: string): Fail {

@@ -16,7 +16,7 @@ import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { clusterServer, kubeconfigRows, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { clusterCa, examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
-import { rescuedEtcd } from "../rescue.ts";
+import { rescueFolders } from "../rescue.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
 import { oldSaPub } from "../static-pods/old-sa-key.ts";
@@ -42,11 +42,10 @@ export async function checkFiles(checks: Checks, master: Master) {
   const oldKey = oldSaPub(facts.certificatesDir);
   if (exists(oldKey))
     await checks.check("files", oldKey, () => ({ warning: "old tokens are still accepted: ./bunw scripts/04-sa-tokens.ts retire" }));
-  const { rescue } = master;
-  if (exists(rescuedEtcd(rescue)))
-    await checks.check("files", rescue.dir, () => ({
-      warning: "old keys, all Secrets, and what the scripts go by: remove it when nothing is missing any more",
-    }));
+  for (const { dir } of rescueFolders()) {
+    const goneBy = dir === master.rescue.dir ? ", and what the scripts go by" : "";
+    await checks.check("files", dir, () => ({ warning: `old keys and all Secrets${goneBy}: remove it when nothing is missing any more` }));
+  }
   if (!facts.externalCa) await checks.check("files", "backup", () => backupAnswer(facts.certificatesDir));
 }
 

@@ -2,8 +2,9 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import type { Master } from "../master.ts";
 import { trustSince } from "../workloads/old-sa-key.ts";
+import type { Pod } from "../workloads/pod-owners.ts";
 import { label } from "../workloads/rollout.ts";
-import { type Pod, staleGroups } from "../workloads/stale-pods.ts";
+import { staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, Checks } from "./collect.ts";
 
 /** Names of one kind of trouble that are shown; the rest is counted. */

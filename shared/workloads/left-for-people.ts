@@ -7,8 +7,8 @@ import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
 import { caIsNew, STAND_IN_MARK } from "../static-pods/static-pods.ts";
+import type { Owner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
-import type { Owner } from "./stale-pods.ts";
 
 interface Left {
   master: Master;

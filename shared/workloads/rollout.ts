@@ -5,7 +5,7 @@ import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import type { Owner, Pod } from "./stale-pods.ts";
+import type { Owner, Pod } from "./pod-owners.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 /** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */

@@ -3,6 +3,7 @@
  * CA once (before its 1.36 libraries), so they have to be restarted; the order matters, as new sandboxes need kube-proxy and the CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import { type Owner, once, ownerOf, type Pod, reasonToLeave } from "./pod-owners.ts";
 import { type TrustTimes, trustTimes } from "./trust-times.ts";
 
 /**
@@ -10,39 +11,6 @@ import { type TrustTimes, trustTimes } from "./trust-times.ts";
  * looks at the pod, once a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
  */
 const MOUNT_LAG_MS = 120_000;
-
-export interface Pod extends KubeObject {
-  spec: {
-    nodeName?: string;
-    hostNetwork?: boolean;
-    volumes?: Volume[];
-  };
-  status?: {
-    phase?: string;
-    conditions?: { type: string; status: string }[];
-    containerStatuses?: { state?: { running?: { startedAt: string } } }[];
-  };
-}
-
-interface Volume {
-  name: string;
-  projected?: { sources?: { serviceAccountToken?: unknown; configMap?: { name?: string } }[] };
-  configMap?: { name?: string };
-  secret?: { secretName?: string };
-  hostPath?: { path: string };
-}
-
-/** What restarts a pod, or why nothing here does. */
-export interface Owner {
-  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
-  namespace: string;
-  name: string;
-  /** For a person, where nothing is restarted. */
-  reason?: string;
-  /** When what its pods mount became today's. */
-  since: Date;
-  pods: Pod[];
-}
 
 /** Groups in the order in which they are restarted. */
 export const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
@@ -63,8 +31,8 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   for await (const pod of api.items<Pod>("/api/v1/pods")) {
     // What is left of a Node that was deleted goes by itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
-    const trusted = trustedSince(pod, times);
-    if (!trusted || !isStale(pod, trusted)) continue;
+    const trusted = staleBefore(pod, times);
+    if (!trusted) continue;
     stale.push(remember(pod));
     trustedSinceOf.set(stale.at(-1)!, trusted);
   }
@@ -95,15 +63,15 @@ function remember({ metadata, spec }: Pod): Pod {
   return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: { nodeName, hostNetwork, volumes: paths } } as Pod;
 }
 
-type Find = <T = KubeObject>(path: string) => Promise<T | undefined>;
+/** Of a pod that holds on to what it mounted before that became today's: when that was. */
+function staleBefore(pod: Pod, times: TrustTimes): Date | undefined {
+  const trusted = trustedSince(pod, times);
+  return trusted && isStale(pod, trusted) ? trusted : undefined;
+}
 
-/** Asks for each owner once, however many pods it has. */
-function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find {
-  return <T>(path: string) => {
-    const answer = answers.get(path) ?? api.find<T>(path);
-    answers.set(path, answer);
-    return answer as Promise<T | undefined>;
-  };
+/** Whether this pod is stale and part 4 restarts it: one that it only names may stay for ever. */
+export function waitsForRestart(pod: Pod, times: TrustTimes): boolean {
+  return staleBefore(pod, times) !== undefined && reasonToLeave(pod) === undefined;
 }
 
 /** When what this pod mounts became today's; undefined where it mounts neither a CA nor a token, or is the mirror of a static pod. */
@@ -158,32 +126,4 @@ async function webhookPods(api: KubeApi, pods: Pod[]): Promise<Set<string>> {
     }
   }
   return uids;
-}
-
-async function ownerOf(find: Find, pod: Pod, since: Date): Promise<Owner> {
-  const namespace = pod.metadata.namespace!;
-  const reference = pod.metadata.ownerReferences?.find((owner) => owner.controller);
-  const owner = (kind: Owner["kind"], name: string, reason?: string): Owner => ({
-    kind,
-    namespace,
-    name,
-    since,
-    pods: [pod],
-    ...(reason ? { reason } : {}),
-  });
-  if (!reference) return owner("report", pod.metadata.name, "a bare pod: nothing would bring it back");
-  if (reference.kind === "Job") return owner("report", pod.metadata.name, `of the Job ${reference.name}: it runs to its end`);
-  if (reference.kind === "ReplicaSet") {
-    const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
-    const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");
-    return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
-  }
-  if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
-    const path = reference.kind === "DaemonSet" ? "daemonsets" : "statefulsets";
-    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
-      `/apis/apps/v1/namespaces/${namespace}/${path}/${reference.name}`,
-    );
-    return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);
-  }
-  return owner("evict", pod.metadata.name);
 }

@@ -5,7 +5,7 @@ import type { Machine } from "../machine.ts";
 import type { Scenario, Scene } from "../scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
-/** The runbook followed twice: the second time nothing is left to do, so no byte changes and nothing restarts. */
+/** The runbook followed twice: the second time the keys are here and nothing is left to do, so no byte changes and nothing restarts. */
 export const again: Scenario = {
   ...allLost,
   name: "again",
@@ -25,7 +25,7 @@ async function followAgain(scene: Scene) {
     hint: "kubectl get pods -A: which one is still Terminating?",
   });
   const before = await fingerprints(scene);
-  await followRunbook(scene, TAGS);
+  await followRunbook(scene, ["old-cas"]);
   const after = await fingerprints(scene);
   const changed = [...new Set([...before, ...after])].filter((line) => !(before.has(line) && after.has(line)));
   return scene.checks.push({ name, ok: changed.length === 0, detail: changed.join("; ") || `${before.size} files and containers` });

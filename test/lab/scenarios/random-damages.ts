@@ -80,8 +80,7 @@ async function one(scene: Scene, turn: Turn) {
   const { typed, refused } = await followPrinted(scene, said.next);
   if (refused) await putBack(scene, turn.saved);
   const wrong = [...told, ...(refused ? (mayRefuse(struck.wanted) ? [] : [refused]) : await whatIsWrong(scene, struck, typed))];
-  if (!refused && (number % 2 === 0 || typed.some((command) => command.includes("--new-cas"))))
-    await scene.lab.masters[0]!.run(["bash", "-c", CLEAN_UP]);
+  if (!refused && number % 2 === 0) await scene.lab.masters[0]!.run(["bash", "-c", CLEAN_UP]);
   if (wrong.length > 0) tally.wrong.push(`${struck.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
   const outcome = refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`;
@@ -121,10 +120,7 @@ async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed:
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
-/**
- * As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident; a repair
- * with a new CA is not over before.
- */
+/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident. */
 const CLEAN_UP = "rm -rf /root/kube-pki-repair-2*";
 
 /** Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is not. */

@@ -1,0 +1,52 @@
+/**
+ * Whether a repair is over, as etcd's data tells today. The facts in its rescue folder are those of that day; what was changed since, a
+ * manifest, a node, a release, is in today's data only.
+ */
+
+import { readCluster } from "./cluster.ts";
+import type { EtcdData } from "./etcd/data.ts";
+import { Fail } from "./fail.ts";
+import { readText } from "./files/files.ts";
+import { readObject, readObjects } from "./k8s/stored.ts";
+import { foreignAuthority } from "./pki/authority-key.ts";
+import { certInfo, madeAt } from "./pki/certificate.ts";
+import { attempt } from "./pki/verdicts.ts";
+import { REDUCED } from "./static-pods/reduced-controllers.ts";
+import type { Pod } from "./workloads/pod-owners.ts";
+import { waitsForRestart } from "./workloads/stale-pods.ts";
+
+const STATIC_POD = /\/pods\/kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-[^/]+$/;
+
+/**
+ * The cluster has gone on with all the static pods that it had `before`, the copy that the repair began with at `began`; and where its CA is
+ * another now, parts 3 and 4 are through. What cannot be read, as it is encrypted, tells that it is not.
+ */
+export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
+  if (live.revision === before.revision) return false;
+  const cas = attempt(() => [before, live].map((data) => certInfo(readCluster(data).oldCaPem)));
+  if (cas instanceof Fail) return false;
+  const [old, now] = [cas[0]!, cas[1]!];
+  const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
+  const running = new Set(live.keys(""));
+  if (before.keys("").some((key) => STATIC_POD.test(key) && !running.has(key))) return false;
+  return old.publicKeyHash === now.publicKeyHash || attempt(() => isThrough(live, now.pem, began)) === true;
+}
+
+/** Nothing is left of the old CA that parts 3 and 4 take away: each namespace has the new one, nothing is reduced, no pod waits for its restart. */
+function isThrough(live: EtcdData, caPem: string, began: Date): boolean {
+  const since = new Date(Math.max(began.getTime(), madeAt(caPem).getTime()));
+  const nodes = new Set(names(live, "minions/"));
+  const isToday = (namespace: string) => {
+    const map = readObject<{ data?: Record<string, string> }>(live, `configmaps/${namespace}/kube-root-ca.crt`);
+    return !map || map.data?.["ca.crt"]?.trim() === caPem.trim();
+  };
+  const isDone = (pod: Pod) =>
+    pod.metadata.annotations?.[REDUCED] === undefined &&
+    !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, { rootCa: () => since, tokenSecret: () => undefined }));
+  return names(live, "namespaces/").every(isToday) && readObjects<Pod>(live, "pods/").every(isDone);
+}
+
+function names(data: EtcdData, path: string): string[] {
+  return readObjects<{ metadata: { name: string } }>(data, path).map(({ metadata }) => metadata.name);
+}

@@ -1,0 +1,86 @@
+/** Who restarts a pod: the one that owns it, or nobody here. */
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+
+export interface Pod extends KubeObject {
+  spec: {
+    nodeName?: string;
+    hostNetwork?: boolean;
+    volumes?: Volume[];
+  };
+  status?: {
+    phase?: string;
+    conditions?: { type: string; status: string }[];
+    containerStatuses?: { state?: { running?: { startedAt: string } } }[];
+  };
+}
+
+interface Volume {
+  name: string;
+  projected?: { sources?: { serviceAccountToken?: unknown; configMap?: { name?: string } }[] };
+  configMap?: { name?: string };
+  secret?: { secretName?: string };
+  hostPath?: { path: string };
+}
+
+/** What restarts a pod, or why nothing here does. */
+export interface Owner {
+  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
+  namespace: string;
+  name: string;
+  /** For a person, where nothing is restarted. */
+  reason?: string;
+  /** When what its pods mount became today's. */
+  since: Date;
+  pods: Pod[];
+}
+
+type Find = <T = KubeObject>(path: string) => Promise<T | undefined>;
+
+/** Asks for each owner once, however many pods it has. */
+export function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find {
+  return <T>(path: string) => {
+    const answer = answers.get(path) ?? api.find<T>(path);
+    answers.set(path, answer);
+    return answer as Promise<T | undefined>;
+  };
+}
+
+function controllerOf({ metadata }: Pod) {
+  return metadata.ownerReferences?.find((owner) => owner.controller);
+}
+
+/** Why nothing restarts this pod; undefined: its owner does. */
+export function reasonToLeave(pod: Pod): string | undefined {
+  const reference = controllerOf(pod);
+  if (!reference) return "a bare pod: nothing would bring it back";
+  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs to its end` : undefined;
+}
+
+/** Asks for what owns its owner. Errors: as KubeApi. */
+export async function ownerOf(find: Find, pod: Pod, since: Date): Promise<Owner> {
+  const namespace = pod.metadata.namespace!;
+  const reference = controllerOf(pod);
+  const owner = (kind: Owner["kind"], name: string, reason?: string): Owner => ({
+    kind,
+    namespace,
+    name,
+    since,
+    pods: [pod],
+    ...(reason ? { reason } : {}),
+  });
+  const reason = reasonToLeave(pod);
+  if (!reference || reason) return owner("report", pod.metadata.name, reason);
+  if (reference.kind === "ReplicaSet") {
+    const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
+    const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");
+    return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
+  }
+  if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
+    const path = reference.kind === "DaemonSet" ? "daemonsets" : "statefulsets";
+    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
+      `/apis/apps/v1/namespaces/${namespace}/${path}/${reference.name}`,
+    );
+    return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);
+  }
+  return owner("evict", pod.metadata.name);
+}
