@@ -17,6 +17,7 @@ import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { expired } from "./scenarios/expired.ts";
+import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
@@ -76,6 +77,7 @@ const SCENARIOS: Scenario[] = [
   oldTokens,
   undelete,
   expired,
+  externalCa,
   smallDamages,
   randomDamages,
 ];

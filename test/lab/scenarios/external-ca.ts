@@ -1,0 +1,77 @@
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { list, takeFacts } from "../facts.ts";
+import { quiet } from "../footprint.ts";
+import type { Machine } from "../machine.ts";
+import { assessed, followPrinted } from "../printed.ts";
+import { note, type Scenario, type Scene, type } from "../scene.ts";
+import { allLost } from "./all-lost.ts";
+
+const PKI = "/etc/kubernetes/pki";
+const KEY = `${PKI}/ca.key`;
+const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
+
+/** What only the cluster's CA can give is lost on the master of a cluster whose CA key is kept elsewhere. */
+export const externalCa: Scenario = {
+  ...allLost,
+  name: "external-ca",
+  title: "ca.key is kept elsewhere (kubeadm's external CA); all that it signed is lost on the master; then what the scripts print",
+  oldKeys: true,
+  lines: [
+    { title: "Take ca.key away, as kubeadm's external CA mode has it", run: takeKeyAway },
+    { title: "Delete what the CA signed, on the master", run: lose },
+    { title: "Nothing is made anew under another CA", run: refused },
+    { title: "Put ca.key there for the time of the repair", run: repair },
+  ],
+};
+
+/** The key while it is "elsewhere". */
+let kept = "";
+
+/** Without its key kubeadm gives the controller-manager nothing to sign with (app/phases/controlplane/manifests.go). */
+async function takeKeyAway(scene: Scene) {
+  const master = scene.lab.masters[0]!;
+  kept = readFileSync(master.path(KEY), "utf8");
+  rmSync(master.path(KEY));
+  await sh(master, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
+  const mirrored = async () => {
+    const pod = (await list(scene.lab, "pods")).find(({ metadata }) => metadata.name === `kube-controller-manager-${master.nodeName}`);
+    return pod && !JSON.stringify(pod.spec).includes("--cluster-signing-");
+  };
+  const hint = "journalctl -u kubelet on the master, with --keep";
+  await waitFor("the controller-manager's mirror pod to have no key to sign with", mirrored, { seconds: 120, hint });
+  await quiet(scene);
+  scene.before = await takeFacts(scene.lab);
+}
+
+async function lose(scene: Scene) {
+  scene.zero = Date.now();
+  const command = `rm ${PKI}/apiserver.* ${PKI}/apiserver-kubelet-client.* /etc/kubernetes/*.conf`;
+  await sh(scene.lab.masters[0]!, command);
+  note(scene, command, "", scene.zero);
+}
+
+async function refused(scene: Scene) {
+  const master = scene.lab.masters[0]!;
+  const said = await assessed(scene, master);
+  const step = await type(scene, master, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1] });
+  const ok = said.next[0]?.includes("put ca.key of the external CA into") && step.stderr.includes("The cluster's CA is external");
+  scene.checks.push({ name: "00-assess and 01 --new-cas say that the CA is external", ok: ok ?? false, detail: said.verdict });
+}
+
+async function repair(scene: Scene) {
+  const master = scene.lab.masters[0]!;
+  writeFileSync(master.path(KEY), kept, { mode: 0o600 });
+  const { typed, refused } = await followPrinted(scene, (await assessed(scene, master)).next);
+  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
+  rmSync(master.path(KEY));
+  const { damaged, verdict } = await assessed(scene, master);
+  scene.checks.push({ name: "with the key elsewhere again nothing is damaged", ok: !damaged, detail: verdict });
+  await type(scene, master, "./bunw scripts/05-verify.ts");
+}
+
+async function sh(node: Machine, command: string) {
+  const { exitCode, stderr } = await node.run(["bash", "-ec", command]);
+  if (exitCode !== 0) throw new Fail(`"${command}" on ${node.name}: ${stderr.trim()}`, { hint: "look at it with --keep" });
+}
