@@ -178,7 +178,7 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
 async function tellCluster(master: Master, api: KubeApi) {
   if (mode.dryRun)
     return say("would: publish the CA in cluster-info, see to the rules of TLS bootstrap, drop dead CAs for aggregated API servers");
-  if (!caIsNew(master)) say("the cluster CA is the old one: kubelets and pods trust it already");
+  if (!caIsNew(master)) say("the cluster knows this CA already: kubelets and pods trust it");
   await publishClusterInfo(master, api);
   await ensureBootstrapRules(api);
   await cleanFrontProxy(master, api);

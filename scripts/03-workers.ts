@@ -91,7 +91,7 @@ async function open(values: Options["values"]) {
     );
     if (silent.length === 0) return await sayNobodyJoins(master);
     say(
-      `not heard: ${silent.join(", ")}: the CA is the old one, so their own certificates have ended or are lost. They join anew, the others do not`,
+      `not heard: ${silent.join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost. They join anew, the others do not`,
     );
   }
   await step(
@@ -104,7 +104,7 @@ async function open(values: Options["values"]) {
 
 /** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */
 async function sayNobodyJoins(master: Master) {
-  say("the cluster CA is the old one, and every kubelet is heard: no worker has to join");
+  say("the cluster knows its CA, and every kubelet is heard: no worker has to join");
   const asking = await withoutServing(master);
   if (asking.length > 0) say(`without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`);
   else say("Part 3 has nothing to do");

@@ -192,7 +192,7 @@ async function findStale(scene: Scene) {
   const { master, api, trust } = scene;
   scene.groups = await staleGroups(api, trust.caPem, trustSince(master));
   const owners = scene.groups.flatMap((group) => group.owners);
-  if (owners.length === 0) return say(caIsNew(master) ? "none" : "none: the cluster CA is the old one, no pod has to restart");
+  if (owners.length === 0) return say(caIsNew(master) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
   for (const { name, owners } of scene.groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report").map(label);
     if (restarts.length > 0) say(`${name}: ${restarts.join(", ")}`);

@@ -25,6 +25,8 @@ export interface Repair {
   data: EtcdData;
   /** The folder the data was read from: the rescue folder's copy, or the data directory. */
   dataFrom: string;
+  /** One that is over, whose folder is still here. */
+  earlier?: Repair;
 }
 
 /**
@@ -39,7 +41,7 @@ export function findRepair(dataDir: string): Repair {
   if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) {
     const [repair, live] = [fromRescue(rescue), attempt(() => readEtcdData(hostPath(dataDir)))];
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, rescue.made);
-    return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir } : repair;
+    return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
   }
   if (rescue && takesUpAnothers(rescue)) return fromRescue(rescue);
   const data = readEtcdData(hostPath(dataDir));

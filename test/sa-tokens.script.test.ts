@@ -4,7 +4,8 @@ import { manifestText } from "../shared/static-pods/manifest-files.ts";
 import { reduced } from "../shared/static-pods/reduced-controllers.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
-import { FACTS, healthyMaster, manifest, otherCa, write } from "./pretend-cluster.ts";
+import { clusterObjects, FACTS, healthyMaster, manifest, type Objects, otherCa, write } from "./pretend-cluster.ts";
+import { writeData } from "./pretend-master.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "./pretend-running.ts";
 
@@ -106,9 +107,22 @@ test("04-sa-tokens with the old CA and key has nothing to do", async () => {
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  all token Secrets verify: kept\n");
-  expect(stderr).toContain("  none: the cluster CA is the old one, no pod has to restart\n");
+  expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(stderr).not.toContain("hand out new ones");
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
+});
+
+test("04-sa-tokens, run again when its repair with a new CA is over, still says what is left for people", async () => {
+  const goneOn = (objects: Objects) => void Object.assign(objects, { "leases/shop/since": "{}" });
+  using node = await pretendNode({ kind: "healthy master", etcd: goneOn });
+  using _api = serveRunning(node);
+  const rescue = "/root/kube-pki-repair-20260101T000000";
+  writeData(`${node.root}${rescue}/etcd`, clusterObjects(before.cert));
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
+  expect(stderr).toContain("kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones");
+  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
 });
 
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */

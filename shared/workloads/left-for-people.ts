@@ -1,12 +1,14 @@
 /** What no script can finish: things outside of the cluster that hold old keys, and files that did not come back. */
 
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { exists, readText } from "../files/files.ts";
+import { readCluster } from "../cluster.ts";
+import { readText } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { rescueFolders } from "../rescue.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
-import { caIsNew, STAND_IN_MARK } from "../static-pods/static-pods.ts";
+import { STAND_IN_MARK } from "../static-pods/static-pods.ts";
 import type { Owner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
 
@@ -25,7 +27,8 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
   const lines = standIns(master).map((path) => `${path} is a stand-in: put your own audit policy back, then restart kube-apiserver`);
   for (const owner of reported)
     lines.push(`pod ${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
-  if (caIsNew(master)) {
+  const oldCa = replacedCa(master, caPem);
+  if (oldCa) {
     lines.push(
       "kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones (kubeadm kubeconfig user, or copies of admin.conf)",
     );
@@ -34,14 +37,19 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
         `tokens that were copied out of these Secrets are dead: ${renewed.slice(0, 10).join(", ")}${renewed.length > 10 ? " …" : ""}`,
       );
     lines.push("whoever checks tokens by the published keys (/openid/v1/jwks: cloud identities, Vault) has to fetch them anew");
-    for (const name of await withOldCaBundle(api, certInfo(master.cluster.oldCaPem).publicKeyHash))
-      lines.push(`${name}: its caBundle is the old CA`);
+    for (const name of await withOldCaBundle(api, oldCa)) lines.push(`${name}: its caBundle is the old CA`);
   }
   lines.push(
     `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
-  if (exists(master.rescue.dir)) lines.push(`${master.rescue.dir} holds old keys and all Secrets: remove it when you no longer need it`);
+  for (const { dir } of rescueFolders()) lines.push(`${dir} holds old keys and all Secrets: remove it when you no longer need it`);
   return lines;
+}
+
+/** The public key's hash of the CA that was replaced, by this repair or by the last one, as long as its folder is here. */
+function replacedCa({ cluster, earlier }: Master, caPem: string): string | undefined {
+  const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+  return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
 }
 
 /** Audit policies that this kit wrote in the place of lost ones. */
