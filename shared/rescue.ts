@@ -38,12 +38,11 @@ export interface Repair {
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
-  if (rescue && rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt")) {
+  if (rescue && (rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt") || takesUpAnothers(rescue))) {
     const [repair, live] = [fromRescue(rescue), attempt(() => readEtcdData(hostPath(dataDir)))];
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
   }
-  if (rescue && takesUpAnothers(rescue)) return fromRescue(rescue);
   const data = readEtcdData(hostPath(dataDir));
   if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
   return { rescue: newRescue(), data, dataFrom: dataDir };
