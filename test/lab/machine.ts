@@ -1,4 +1,6 @@
 /** What a rehearsal needs of a lab: the part of cluster.ts's API it uses, so that facts and scenarios can be tried on pretend ones. */
+import { Fail } from "../../shared/fail.ts";
+
 export interface Machine {
   /** The lab's word for it: cp1, w1. */
   name: string;
@@ -32,4 +34,10 @@ export interface Lab {
 export function kubectl(lab: Lab, args: string[], input?: string): Promise<Output> {
   const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=20s", ...args];
   return lab.masters[0]!.run(command, input === undefined ? {} : { input });
+}
+
+/** Runs a line of shell on a node. Errors: Fail where it does not end well. */
+export async function sh(node: Machine, line: string) {
+  const { exitCode, stderr } = await node.run(["bash", "-ec", line]);
+  if (exitCode !== 0) throw new Fail(`"${line}" on ${node.name}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
 }

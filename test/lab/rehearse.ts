@@ -26,6 +26,7 @@ import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
+import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
@@ -62,6 +63,7 @@ const SCENARIOS: Scenario[] = [
   allLost,
   again,
   interrupted,
+  secondDisaster,
   article,
   haAllLost,
   haPowerCycle,

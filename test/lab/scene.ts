@@ -116,6 +116,18 @@ export async function controlPlaneGone(scene: Scene) {
   await waitFor("the control plane to go away", gone, { seconds: 120, hint: "is a kubelet running? it is what stops the static pods" });
 }
 
+/** Waits until the mirror pod of the first master's static pod says of a manifest that was changed what it should. */
+export async function mirrored({ lab }: Scene, name: string, isSo: (spec: string) => boolean) {
+  const told = async () => {
+    const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.masters[0]!.nodeName}`);
+    return pod !== undefined && isSo(JSON.stringify(pod.spec));
+  };
+  await waitFor(`the mirror pod of ${name} to follow its manifest`, told, {
+    seconds: 120,
+    hint: "journalctl -u kubelet on the master, with --keep",
+  });
+}
+
 export function masterSamples(scene: Scene): Sample[][] {
   const masters = new Set(scene.lab.masters.map((node) => node.name));
   return scene.watchers.filter(({ machine }) => masters.has(machine.name)).map(({ watcher }) => watcher.samples());

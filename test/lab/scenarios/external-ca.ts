@@ -1,11 +1,9 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
-import { list, takeFacts } from "../facts.ts";
+import { takeFacts } from "../facts.ts";
 import { quiet } from "../footprint.ts";
-import type { Machine } from "../machine.ts";
+import { sh } from "../machine.ts";
 import { assessed, followPrinted } from "../printed.ts";
-import { note, type Scenario, type Scene, type } from "../scene.ts";
+import { mirrored, note, type Scenario, type Scene, type } from "../scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const PKI = "/etc/kubernetes/pki";
@@ -35,12 +33,7 @@ async function takeKeyAway(scene: Scene) {
   kept = readFileSync(master.path(KEY), "utf8");
   rmSync(master.path(KEY));
   await sh(master, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
-  const mirrored = async () => {
-    const pod = (await list(scene.lab, "pods")).find(({ metadata }) => metadata.name === `kube-controller-manager-${master.nodeName}`);
-    return pod && !JSON.stringify(pod.spec).includes("--cluster-signing-");
-  };
-  const hint = "journalctl -u kubelet on the master, with --keep";
-  await waitFor("the controller-manager's mirror pod to have no key to sign with", mirrored, { seconds: 120, hint });
+  await mirrored(scene, "kube-controller-manager", (spec) => !spec.includes("--cluster-signing-"));
   await quiet(scene);
   scene.before = await takeFacts(scene.lab);
 }
@@ -69,9 +62,4 @@ async function repair(scene: Scene) {
   const { damaged, verdict } = await assessed(scene, master);
   scene.checks.push({ name: "with the key elsewhere again nothing is damaged", ok: !damaged, detail: verdict });
   await type(scene, master, "./bunw scripts/05-verify.ts");
-}
-
-async function sh(node: Machine, command: string) {
-  const { exitCode, stderr } = await node.run(["bash", "-ec", command]);
-  if (exitCode !== 0) throw new Fail(`"${command}" on ${node.name}: ${stderr.trim()}`, { hint: "look at it with --keep" });
 }

@@ -9,7 +9,7 @@ import { waitFor } from "../../../shared/run.ts";
 import { expireKubelet, expireLeaves } from "../expire.ts";
 import { compare, type Facts, takeFacts } from "../facts.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../footprint.ts";
-import type { Machine } from "../machine.ts";
+import { type Machine, sh } from "../machine.ts";
 import { assessed, type Followed, followPrinted } from "../printed.ts";
 import { controlPlaneGone, note, type Scenario, type Scene } from "../scene.ts";
 import { makeStranger } from "../stranger.ts";
@@ -231,9 +231,4 @@ async function expireKubelets(scene: Scene) {
     const gaveUp = async () => (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
     await waitFor(`the kubelet of ${node.name} to find its certificate expired`, gaveUp, { seconds: 30, hint: "journalctl -u kubelet" });
   }
-}
-
-async function sh(node: Machine, command: string) {
-  const { exitCode, stderr } = await node.run(["bash", "-c", command]);
-  if (exitCode !== 0) throw new Fail(`${node.name}: ${command}: ${stderr.trim()}`, { hint: "was the last damage repaired?" });
 }

@@ -1,0 +1,49 @@
+import { takeFacts } from "../facts.ts";
+import { followRunbook } from "../follow.ts";
+import { quiet } from "../footprint.ts";
+import { sh } from "../machine.ts";
+import { assessed, followPrinted } from "../printed.ts";
+import { mirrored, note, type Scenario, type Scene } from "../scene.ts";
+import { allLost, incident, TAGS } from "./all-lost.ts";
+
+const SCHEDULER = "/etc/kubernetes/manifests/kube-scheduler.yaml";
+const FLAG = "--v=3";
+
+/** Somebody never removed the rescue folder of a repair with a new CA: what the cluster has become since is what the next repair goes by. */
+export const secondDisaster: Scenario = {
+  ...allLost,
+  name: "second-disaster",
+  title:
+    "rm -rf /etc/kubernetes on every node; RUNBOOK.md; the cluster goes on; then manifests are lost, with the old rescue folder still there",
+  machinesFail: true,
+  lines: [
+    ...incident,
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "The cluster goes on: a flag of the scheduler is changed", run: goOn },
+    { title: "Delete the API server's certificate and all manifests but etcd's", run: lose },
+    { title: "Type what the scripts print", run: repair },
+  ],
+};
+
+async function goOn(scene: Scene) {
+  const master = scene.lab.masters[0]!;
+  await quiet(scene);
+  await sh(master, `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`);
+  await mirrored(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
+  await quiet(scene);
+  scene.before = await takeFacts(scene.lab);
+}
+
+async function lose(scene: Scene) {
+  scene.zero = Date.now();
+  const command = "rm /etc/kubernetes/manifests/kube-*.yaml /etc/kubernetes/pki/apiserver.*";
+  await sh(scene.lab.masters[0]!, command);
+  note(scene, command, "", scene.zero);
+}
+
+/** That the flag is there again is asked by "static pods as before". */
+async function repair(scene: Scene) {
+  const said = await assessed(scene, scene.lab.masters[0]!);
+  const { typed, refused } = await followPrinted(scene, said.next);
+  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
+}
