@@ -6,6 +6,7 @@ import { issueLeaf } from "../shared/pki/issue.ts";
 import { manifestText } from "../shared/static-pods/manifest-files.ts";
 import { reduced } from "../shared/static-pods/reduced-controllers.ts";
 import { newKeyOf, tokenBy } from "./old-keys.ts";
+import { type ApiRequest, status } from "./pretend-api.ts";
 import { FACTS, healthyMaster, manifest, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, pretendNode, type Transcript } from "./pretend-node.ts";
@@ -65,6 +66,22 @@ test("05-verify without admin.conf checks what it can, and names the part that m
   expect(stdout).toContain(
     "  failed   API: admin.conf: There is no /etc/kubernetes/admin.conf; part 2 first: ./bunw scripts/02-control-plane.ts\n",
   );
+});
+
+test.each([
+  ["once is asked again: its kubelet has just started anew", 1, 0],
+  ["every time is named", Number.POSITIVE_INFINITY, 2],
+])("05-verify: a node that the API server does not reach %s", async (_, times, code) => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const gone = "error trying to reach service: write tcp: use of closed network connection";
+  let asked = 0;
+  const on = ({ path }: ApiRequest) => (path === "/api/v1/nodes/w1/proxy/healthz" && asked++ < times ? status(503, gone) : undefined);
+  using api = serveRunning(node, { on });
+  const { exitCode, stdout } = await verify(node, api);
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: code });
+  expect(stdout.includes(`  failed   nodes: w1 answers kubectl logs and exec: ${gone}\n`)).toBe(code === 2);
+  expect(asked).toBe(2);
 });
 
 test("05-verify names what parts 3 and 4 have left: a reduced controller-manager, a silent node, an old token, an old pod", async () => {

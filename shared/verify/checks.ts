@@ -1,7 +1,7 @@
 /** Checks of a whole cluster: each chain from both ends. Nothing here writes, and one that fails never keeps another from running. */
 
 import { adminClient } from "../api/admin-api.ts";
-import { KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { ApiError, KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { freshRenewals, isFresh } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
@@ -133,13 +133,22 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
         (await nodeServes(node, trust.caPem)) ? "yes" : failed("no: ./bunw scripts/03-workers.ts close approves what it asks for"),
       );
     }
-    await checks.check("nodes", `${node.name} answers kubectl logs and exec`, async () => {
-      await api.get(`/api/v1/nodes/${node.name}/proxy/healthz`);
-      return "the API server reaches its kubelet";
-    });
+    await checks.check("nodes", `${node.name} answers kubectl logs and exec`, () => reachedByApi(node.name, api));
   }
   await checkPods(checks, master, trust.caPem, api);
   return `${master.cluster.nodes.length} nodes`;
+}
+
+/** The connection that an API server has kept to a kubelet which has started anew since is dead; what it is asked next goes over another one. */
+async function reachedByApi(name: string, api: KubeApi): Promise<Answer> {
+  const ask = () => api.get(`/api/v1/nodes/${name}/proxy/healthz`);
+  try {
+    await ask();
+  } catch (err) {
+    if (!(err instanceof ApiError) || err.status < 500) throw err;
+    await ask();
+  }
+  return "the API server reaches its kubelet";
 }
 
 async function secretsOrNone(checks: Checks, api: KubeApi) {
