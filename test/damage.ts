@@ -150,8 +150,8 @@ export function isInternal(name: string): boolean {
 }
 
 /** The shared keys that a repair has to keep byte for byte. */
-export function soundKeys({ lost }: Expected): string[] {
-  return [...KEY_FILES].filter(([name]) => !lost.includes(name)).map(([, file]) => `${P}/${file}.key`);
+export function soundKeys({ lost, foreigners }: Expected): string[] {
+  return [...KEY_FILES].filter(([name]) => !lost.includes(name) && !foreigners.includes(name)).map(([, file]) => `${P}/${file}.key`);
 }
 
 /** What 00-assess says wrongly of a damage, a sentence each. */
