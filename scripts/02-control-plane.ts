@@ -150,13 +150,22 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
 }
 
 async function proveApi(master: Master, started: Date | undefined): Promise<KubeApi> {
-  const { facts, cluster } = master;
+  const { facts } = master;
   const local = adminClient(facts);
   await apiReady(local, { seconds: 180 });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
   await ensureAdmins(master, local);
-  const uids = new Map((await local.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]));
+  await proveNodes(master, local);
+  const since = (await takeUpSaKey(master, local)) ?? started;
+  await proveOldSaKeys(local, facts.certificatesDir);
+  if (since) await dropDeadLeaders(local, { hostName: master.node.hostName, since });
+  return local;
+}
+
+/** The API serves the old Nodes. Those that were deleted or joined anew since are told. */
+async function proveNodes({ cluster }: Master, api: KubeApi) {
+  const uids = new Map((await api.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]));
   const same = cluster.nodes.filter(({ name, uid }) => uids.get(name) === uid);
   if (same.length === 0) {
     throw new Fail(`The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`, {
@@ -169,10 +178,6 @@ async function proveApi(master: Master, started: Date | undefined): Promise<Kube
     say(
       `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted since, or other ones now: ${others.join(", ")}`,
     );
-  const since = (await takeUpSaKey(master, local)) ?? started;
-  await proveOldSaKeys(local, facts.certificatesDir);
-  if (since) await dropDeadLeaders(local, { hostName: master.node.hostName, since });
-  return local;
 }
 
 async function tellCluster(master: Master, api: KubeApi) {

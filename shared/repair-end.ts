@@ -8,14 +8,16 @@ import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
 import { readText } from "./files/files.ts";
 import { readObject, readObjects } from "./k8s/stored.ts";
+import { CONTROL_PLANE } from "./nodes/runtime.ts";
 import { foreignAuthority } from "./pki/authority-key.ts";
 import { certInfo, madeAt } from "./pki/certificate.ts";
 import { attempt } from "./pki/verdicts.ts";
 import { REDUCED } from "./static-pods/reduced-controllers.ts";
 import type { Pod } from "./workloads/pod-owners.ts";
 import { waitsForRestart } from "./workloads/stale-pods.ts";
+import type { TrustTimes } from "./workloads/trust-times.ts";
 
-const STATIC_POD = /\/pods\/kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-[^/]+$/;
+const STATIC_POD = new RegExp(`/pods/kube-system/(${CONTROL_PLANE.join("|")})-[^/]+$`);
 
 /**
  * The cluster has gone on with all the static pods that it had `before`, the copy that the repair began with at `began`; and where its CA is
@@ -41,9 +43,10 @@ function isThrough(live: EtcdData, caPem: string, began: Date): boolean {
     const map = readObject<{ data?: Record<string, string> }>(live, `configmaps/${namespace}/kube-root-ca.crt`);
     return !map || map.data?.["ca.crt"]?.trim() === caPem.trim();
   };
+  // Token Secrets are not looked at: they are often encrypted, and the pods that mount one go in the same part.
+  const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
   const isDone = (pod: Pod) =>
-    pod.metadata.annotations?.[REDUCED] === undefined &&
-    !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, { rootCa: () => since, tokenSecret: () => undefined }));
+    pod.metadata.annotations?.[REDUCED] === undefined && !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, times));
   return names(live, "namespaces/").every(isToday) && readObjects<Pod>(live, "pods/").every(isDone);
 }
 

@@ -38,20 +38,20 @@ export interface Repair {
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
-  if (rescue && (rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt") || takesUpAnothers(rescue))) {
-    const [repair, live] = [fromRescue(rescue), attempt(() => readEtcdData(hostPath(dataDir)))];
-    const ended = !(live instanceof Fail) && hasEnded(repair.data, live, rescue.made);
+  const repair = rescue && fromRescue(rescue);
+  if (repair && (repair.rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt") || takesUpAnothers(repair))) {
+    const live = attempt(() => readEtcdData(hostPath(dataDir)));
+    const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
   }
   const data = readEtcdData(hostPath(dataDir));
-  if (rescue && readEtcdData(hostPath(rescuedEtcd(rescue))).revision === data.revision) return fromRescue(rescue);
-  return { rescue: newRescue(), data, dataFrom: dataDir };
+  return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: dataDir };
 }
 
-function takesUpAnothers(rescue: Rescue): boolean {
+function takesUpAnothers({ rescue, data }: Repair): boolean {
   const ca = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
   if (ca instanceof Fail || rescue.made < madeAt(ca.pem)) return false;
-  const known = attempt(() => certInfo(readCluster(fromRescue(rescue).data).oldCaPem));
+  const known = attempt(() => certInfo(readCluster(data).oldCaPem));
   return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
 }
 

@@ -43,6 +43,13 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
   return { typed };
 }
 
+/** A whole repair of the first master by what is printed there, and whether it came to its end, as a check. */
+export async function repairByPrinted(scene: Scene) {
+  const { next } = await assessed(scene, scene.lab.masters[0]!);
+  const { typed, refused } = await followPrinted(scene, next);
+  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
+}
+
 const VERIFY = "./bunw scripts/05-verify.ts";
 const COMMAND =
   /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep)\b)*/;

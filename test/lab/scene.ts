@@ -4,7 +4,7 @@ import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { trustOfWorkers } from "./checks.ts";
 import { type Facts, list, takeFacts } from "./facts.ts";
-import { kubectl, type Lab, type Machine } from "./machine.ts";
+import { kubectl, type Lab, type Machine, sh } from "./machine.ts";
 import type { Needed } from "./packages.ts";
 import type { Check, Moment, Step } from "./rehearsal.ts";
 import { containersAt, type Sample, watch } from "./watch.ts";
@@ -103,11 +103,15 @@ async function tokensOf(lab: Lab): Promise<string[]> {
   return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
 }
 
-/** `rm -rf /etc/kubernetes` on these nodes, all at once; starts the clock. */
-export async function wreck(scene: Scene, nodes: Machine[]) {
+/** Does this damage, a line of shell, on these nodes, all at once; starts the clock. */
+export async function damage(scene: Scene, nodes: Machine[], line: string) {
   scene.zero = Date.now();
-  await Promise.all(nodes.map((node) => node.run(["rm", "-rf", "/etc/kubernetes"])));
-  note(scene, `rm -rf /etc/kubernetes on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
+  await Promise.all(nodes.map((node) => sh(node, line)));
+  note(scene, `${line} on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
+}
+
+export function wreck(scene: Scene, nodes: Machine[]) {
+  return damage(scene, nodes, "rm -rf /etc/kubernetes");
 }
 
 /** Waits until neither the API nor etcd answers any more. */

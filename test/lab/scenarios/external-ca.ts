@@ -1,13 +1,15 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { takeFacts } from "../facts.ts";
 import { quiet } from "../footprint.ts";
 import { sh } from "../machine.ts";
-import { assessed, followPrinted } from "../printed.ts";
-import { mirrored, note, type Scenario, type Scene, type } from "../scene.ts";
+import { assessed, repairByPrinted } from "../printed.ts";
+import { damage, mirrored, type Scenario, type Scene, type } from "../scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const PKI = "/etc/kubernetes/pki";
 const KEY = `${PKI}/ca.key`;
+/** Where the key is kept: of this folder no script reads anything but the rescue folders. */
+const ELSEWHERE = "/root/ca.key";
+const LOSS = `rm ${PKI}/apiserver.* ${PKI}/apiserver-kubelet-client.* /etc/kubernetes/*.conf`;
 const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 
 /** What only the cluster's CA can give is lost on the master of a cluster whose CA key is kept elsewhere. */
@@ -18,31 +20,20 @@ export const externalCa: Scenario = {
   oldKeys: true,
   lines: [
     { title: "Take ca.key away, as kubeadm's external CA mode has it", run: takeKeyAway },
-    { title: "Delete what the CA signed, on the master", run: lose },
+    { title: "Delete what the CA signed, on the master", run: (scene) => damage(scene, scene.lab.masters, LOSS) },
     { title: "Nothing is made anew under another CA", run: refused },
     { title: "Put ca.key there for the time of the repair", run: repair },
   ],
 };
 
-/** The key while it is "elsewhere". */
-let kept = "";
-
 /** Without its key kubeadm gives the controller-manager nothing to sign with (app/phases/controlplane/manifests.go). */
 async function takeKeyAway(scene: Scene) {
   const master = scene.lab.masters[0]!;
-  kept = readFileSync(master.path(KEY), "utf8");
-  rmSync(master.path(KEY));
+  await sh(master, `mv ${KEY} ${ELSEWHERE}`);
   await sh(master, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
   await mirrored(scene, "kube-controller-manager", (spec) => !spec.includes("--cluster-signing-"));
   await quiet(scene);
   scene.before = await takeFacts(scene.lab);
-}
-
-async function lose(scene: Scene) {
-  scene.zero = Date.now();
-  const command = `rm ${PKI}/apiserver.* ${PKI}/apiserver-kubelet-client.* /etc/kubernetes/*.conf`;
-  await sh(scene.lab.masters[0]!, command);
-  note(scene, command, "", scene.zero);
 }
 
 async function refused(scene: Scene) {
@@ -55,10 +46,9 @@ async function refused(scene: Scene) {
 
 async function repair(scene: Scene) {
   const master = scene.lab.masters[0]!;
-  writeFileSync(master.path(KEY), kept, { mode: 0o600 });
-  const { typed, refused } = await followPrinted(scene, (await assessed(scene, master)).next);
-  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
-  rmSync(master.path(KEY));
+  await sh(master, `cp -p ${ELSEWHERE} ${KEY}`);
+  await repairByPrinted(scene);
+  await sh(master, `rm ${KEY}`);
   const { damaged, verdict } = await assessed(scene, master);
   scene.checks.push({ name: "with the key elsewhere again nothing is damaged", ok: !damaged, detail: verdict });
   await type(scene, master, "./bunw scripts/05-verify.ts");

@@ -1,7 +1,7 @@
 /** Disasters in which the old keys can still be had: afterwards nobody outside the masters may notice anything. */
 import { waitFor } from "../../../shared/run.ts";
 import { followRunbook } from "../follow.ts";
-import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
+import { damage, masterSamples, type Scenario, type Scene, type, wreck } from "../scene.ts";
 import { away } from "../watch.ts";
 import { allLost } from "./all-lost.ts";
 
@@ -14,7 +14,7 @@ export const pkiLostAlive: Scenario = {
   title: "rm -rf /etc/kubernetes/pki on the master, everything running; then RUNBOOK.md, with the keys out of memory",
   oldKeys: true,
   lines: [
-    { title: "Delete /etc/kubernetes/pki on the master", run: (scene) => lose(scene, "/etc/kubernetes/pki") },
+    { title: "Delete /etc/kubernetes/pki on the master", run: (scene) => damage(scene, scene.lab.masters, "rm -rf /etc/kubernetes/pki") },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
     { title: "Lay the API's outage beside one restart of its static pod", run: compareOutage },
   ],
@@ -27,16 +27,10 @@ export const allLostKubeletStopped: Scenario = {
   title: "kubelet stopped, then rm -rf /etc/kubernetes on the master; then RUNBOOK.md, with the keys out of memory",
   lines: [
     { title: "Stop the master's kubelet", run: (scene) => scene.lab.masters[0]!.run(["systemctl", "stop", "kubelet"]) },
-    { title: "Delete /etc/kubernetes on the master", run: (scene) => lose(scene, "/etc/kubernetes") },
+    { title: "Delete /etc/kubernetes on the master", run: (scene) => wreck(scene, scene.lab.masters) },
     ...pkiLostAlive.lines.slice(1),
   ],
 };
-
-async function lose(scene: Scene, path: string) {
-  scene.zero = Date.now();
-  await Promise.all(scene.lab.masters.map((node) => node.run(["rm", "-rf", path])));
-  note(scene, `rm -rf ${path} on ${scene.lab.masters.map((node) => node.name).join(" and ")}`, "", scene.zero);
-}
 
 /** As kubeadm's own guide restarts a static pod after a renewal: its manifest taken out of the folder, and put back when it is gone. */
 async function compareOutage(scene: Scene) {

@@ -2,12 +2,13 @@ import { takeFacts } from "../facts.ts";
 import { followRunbook } from "../follow.ts";
 import { quiet } from "../footprint.ts";
 import { sh } from "../machine.ts";
-import { assessed, followPrinted } from "../printed.ts";
-import { mirrored, note, type Scenario, type Scene } from "../scene.ts";
+import { repairByPrinted } from "../printed.ts";
+import { damage, mirrored, type Scenario, type Scene } from "../scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 const SCHEDULER = "/etc/kubernetes/manifests/kube-scheduler.yaml";
 const FLAG = "--v=3";
+const LOSS = "rm /etc/kubernetes/manifests/kube-*.yaml /etc/kubernetes/pki/apiserver.*";
 
 /** Somebody never removed the rescue folder of a repair with a new CA: what the cluster has become since is what the next repair goes by. */
 export const secondDisaster: Scenario = {
@@ -20,8 +21,9 @@ export const secondDisaster: Scenario = {
     ...incident,
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
     { title: "The cluster goes on: a flag of the scheduler is changed", run: goOn },
-    { title: "Delete the API server's certificate and all manifests but etcd's", run: lose },
-    { title: "Type what the scripts print", run: repair },
+    { title: "Delete the API server's certificate and all manifests but etcd's", run: (scene) => damage(scene, scene.lab.masters, LOSS) },
+    // That the flag is there again is asked by "static pods as before".
+    { title: "Type what the scripts print", run: repairByPrinted },
   ],
 };
 
@@ -32,18 +34,4 @@ async function goOn(scene: Scene) {
   await mirrored(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
   await quiet(scene);
   scene.before = await takeFacts(scene.lab);
-}
-
-async function lose(scene: Scene) {
-  scene.zero = Date.now();
-  const command = "rm /etc/kubernetes/manifests/kube-*.yaml /etc/kubernetes/pki/apiserver.*";
-  await sh(scene.lab.masters[0]!, command);
-  note(scene, command, "", scene.zero);
-}
-
-/** That the flag is there again is asked by "static pods as before". */
-async function repair(scene: Scene) {
-  const said = await assessed(scene, scene.lab.masters[0]!);
-  const { typed, refused } = await followPrinted(scene, said.next);
-  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
 }
