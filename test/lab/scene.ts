@@ -96,8 +96,8 @@ async function unpackKit(node: Machine, kit: string) {
     throw new Fail(`Cannot unpack the kit on ${node.name}: ${stderr.trim()}`, { hint: "npm run pack, and look into its tarball" });
 }
 
-/** Tokens signed with the old sa.key: those in Secrets, and a fresh one. */
-async function tokensOf(lab: Lab): Promise<string[]> {
+/** Tokens signed with today's sa.key: those in Secrets, and a fresh one. */
+export async function tokensOf(lab: Lab): Promise<string[]> {
   const secrets = (await list(lab, "secrets")).filter((secret) => secret.type === "kubernetes.io/service-account-token");
   const fresh = await kubectl(lab, ["create", "token", "default", "--duration=24h"]);
   return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);

@@ -11,7 +11,7 @@ import { compare, type Facts, takeFacts } from "../facts.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../footprint.ts";
 import { type Machine, sh } from "../machine.ts";
 import { assessed, type Followed, followPrinted } from "../printed.ts";
-import { controlPlaneGone, note, type Scenario, type Scene } from "../scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, tokensOf } from "../scene.ts";
 import { makeStranger } from "../stranger.ts";
 import { countValid } from "../verdict.ts";
 import { allLost } from "./all-lost.ts";
@@ -174,7 +174,8 @@ smallDamages.lines.push(...chosen.map((row) => ({ title: row.title, run: (scene:
 async function repairAndJudge(scene: Scene, row: Row) {
   const { lab } = scene;
   await quiet(scene);
-  const before: Before = { facts: await takeFacts(lab), files: lab.nodes.map(filesOf), since: Date.now() };
+  const [facts, tokens] = [await takeFacts(lab), await tokensOf(lab)];
+  const before: Before = { facts, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
   await row.damage(lab.masters[0]!, scene);
   note(scene, row.title);
   const said = await assessed(scene, lab.masters[0]!);
@@ -191,23 +192,29 @@ async function repairAndJudge(scene: Scene, row: Row) {
 
 interface Before {
   facts: Facts;
+  /** Valid ones: an earlier row may have made the key new. */
+  tokens: string[];
   files: Map<string, string>[];
   since: number;
 }
 
 /** Whatever the damage and its repair need not have cost. */
-async function needlesslyChanged(scene: Scene, { changes, restarts, newTokens }: Row, { facts, files, since }: Before): Promise<string[]> {
-  const { lab, oldTokens } = scene;
+async function needlesslyChanged(
+  scene: Scene,
+  { changes, restarts, newTokens }: Row,
+  { facts, tokens, files, since }: Before,
+): Promise<string[]> {
+  const { lab } = scene;
   const changed = lab.nodes.flatMap((node, index) =>
     changedFiles(files[index]!, filesOf(node)).flatMap((file) => (changes.test(file) ? [] : [`${node.name}: ${file}`])),
   );
   const data = Object.values(compare(facts, await takeFacts(lab))).flat();
-  const valid = await countValid(lab, oldTokens);
+  const valid = await countValid(lab, tokens);
   return [
     ...changed.map((file) => `${file} is other than before`),
     ...data,
     ...(restarts ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
-    ...(valid === (newTokens ? 0 : oldTokens.length) ? [] : [`${valid} of ${oldTokens.length} old tokens are valid`]),
+    ...(valid === (newTokens ? 0 : tokens.length) ? [] : [`${valid} of ${tokens.length} old tokens are valid`]),
   ];
 }
 
