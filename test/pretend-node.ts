@@ -1,9 +1,10 @@
 /** A pretend node: a folder as its root, pretend programs as its machine. Scripts run on it whole, in a process of their own. */
 import { expect } from "bun:test";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, watch } from "node:fs";
+import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
+import { waitFor } from "../shared/run.ts";
 import { type FakeCommand, fakePath } from "./fake.ts";
 import { ADDRESS, clusterObjects, healthyMaster, type Objects, writeKubelet } from "./pretend-cluster.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
@@ -71,6 +72,10 @@ export async function pretendNode(options: NodeOptions = {}) {
   mkdirSync(`${root}/root`, { recursive: true });
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
   for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
+  const over = new AbortController();
+  /** Asks, rather than watching the folder: Bun's fs.watch now and then loses an event when many tests have watched before. */
+  const until = (what: string, isSo: () => boolean) =>
+    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 50, hint: "What the script said until then tells why." });
 
   return {
     /** The node's root, on this machine. */
@@ -81,9 +86,9 @@ export async function pretendNode(options: NodeOptions = {}) {
     stored,
     calls: programs.calls,
     /** Ends when a program has been called so. */
-    called: (call: string) => until(join(programs.folder, "calls"), () => programs.calls().includes(call)),
-    /** Ends when a file is there; its folder has to be there already. */
-    written: (path: string) => until(dirname(root + path), () => existsSync(root + path)),
+    called: (call: string) => until(call, () => programs.calls().includes(call)),
+    /** Ends when a file is there. */
+    written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
     exists: (path: string) => existsSync(root + path),
     /** Where its programs lie, for PATH. */
@@ -93,6 +98,7 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** Everything that a script could change: path → mode, time, content. */
     fingerprint: () => fingerprint(root),
     [Symbol.dispose]() {
+      over.abort();
       programs[Symbol.dispose]();
       rmSync(root, { recursive: true, force: true });
     },
@@ -137,18 +143,6 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   ];
   const replaced = new Set(commands.map(({ command }) => command));
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
-}
-
-function until(watched: string, isSo: () => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = () => {
-      if (!isSo()) return;
-      watcher.close();
-      resolve();
-    };
-    const watcher = watch(watched, look);
-    look();
-  });
 }
 
 async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
