@@ -52,7 +52,8 @@ async function main() {
 
   const { facts, data, node, cluster } = await readMaster(values["etcd-data"]);
   const pki = facts.certificatesDir;
-  const old = await step("0.7 Collect old tokens", () => collect(pki, () => collectTokens(data, values["token-file"]), values.kid));
+  const collected = () => collectTokens(data, node.kubelet.podsDir, values["token-file"]);
+  const old = await step("0.7 Collect old tokens", () => collect(pki, collected, values.kid));
   if (!old) return done("./bunw scripts/00-assess.ts");
   await step("0.8 Find the key that signed them", () => {
     const key = keptKey(old, pki, values.from) ?? computed(old);

@@ -33,9 +33,9 @@ function withTokens(objects: Objects) {
 }
 
 /** A master with an old token in etcd's data, and a newer one in a volume of kube-proxy. */
-async function nodeWithTokens(options: NodeOptions = {}) {
+async function nodeWithTokens({ rootDir = "/var/lib/kubelet", ...options }: NodeOptions & { rootDir?: string } = {}) {
   const node = await pretendNode({ etcd: withTokens, ...options });
-  const volume = `${node.root}/var/lib/kubelet/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1`;
+  const volume = `${node.root}${rootDir}/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1`;
   write(`${volume}/token`, tokenBy(old, { ...PROXY, issuedAt: 1_790_000_000 }));
   write(`${volume}/namespace`, "kube-system");
   return node;
@@ -57,6 +57,14 @@ test("00-token-key computes the key of kube-proxy's tokens, writes it, and finds
   expect(stderr).toContain(`${OLD}: is the old key\n`);
   expect(stderr).toContain(`${OLD}: kept\n`);
   expect(node.fingerprint()).toEqual(after);
+});
+
+test("00-token-key finds the pods of a kubelet with another --root-dir", async () => {
+  using node = await nodeWithTokens({ rootDir: "/data/kubelet" });
+  const { stderr } = await node.run("00-token-key --dry-run");
+  expect(stderr).toContain("tokens in volumes of this node's pods: 0\n");
+  write(`${node.root}/var/lib/kubelet/kubeadm-flags.env`, 'KUBELET_KUBEADM_ARGS="--root-dir=/data/kubelet/ --v=2"\n');
+  expect((await node.run("00-token-key --dry-run")).stderr).toContain("tokens in volumes of this node's pods: 1\n");
 });
 
 test("00-token-key without an old token of kube-system refuses, and writes nothing", async () => {

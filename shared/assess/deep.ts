@@ -46,7 +46,7 @@ export async function searchDeep({ node, known, evidence, lostKeys }: Looked, op
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
   const keys = wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile)));
-  return { keys, oldTokens: hasOldTokens(known), diskSearched, diskOption: options.diskOption, moveAside };
+  return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
 }
 
 /** Whether a file that is not the lost key's, or cannot be read, lies where it or its public half belongs. */
@@ -98,8 +98,8 @@ function foundPlace(from: string): Place {
   return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
 }
 
-function hasOldTokens({ data }: Known): boolean {
-  const old = data && attempt(() => tokensOfLastKey(collectTokens(data).found));
+function hasOldTokens({ data }: Known, { kubelet }: Node): boolean {
+  const old = data && attempt(() => tokensOfLastKey(collectTokens(data, kubelet.podsDir).found));
   return old !== undefined && !(old instanceof Fail) && old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1);
 }
 

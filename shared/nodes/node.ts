@@ -35,9 +35,13 @@ export interface Kubelet {
   serverTlsBootstrap: boolean;
   clientPem: string;
   serverPem: string;
+  /** A folder for each pod on this node, named by its UID; below the kubelet's --root-dir. */
+  podsDir: string;
 }
 
 export const KUBELET_DIR = "/var/lib/kubelet";
+/** Where a kubelet without --root-dir keeps its pods. */
+export const PODS_DIR = `${KUBELET_DIR}/pods`;
 const KUBELET_PKI = `${KUBELET_DIR}/pki`;
 
 /** Looks at the node. Errors: Fail where this is no node that kubeadm set up, with what was looked for. */
@@ -47,6 +51,7 @@ export async function readNode(): Promise<Node> {
   const unit = await kubeletUnit();
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
   const clientPem = `${KUBELET_PKI}/kubelet-client-current.pem`;
+  const rootDir = flagOf(flags, "root-dir") ?? flagOf(unit, "root-dir");
   return {
     ...nodeName({ clientPem, flags, hostName }),
     hostName,
@@ -59,6 +64,7 @@ export async function readNode(): Promise<Node> {
       serverTlsBootstrap: config.serverTLSBootstrap ?? false,
       clientPem,
       serverPem: `${KUBELET_PKI}/kubelet-server-current.pem`,
+      podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
     },
     runtimeEndpoint:
       config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",

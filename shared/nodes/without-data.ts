@@ -7,7 +7,7 @@ import { exists, list } from "../files/files.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { flags } from "../static-pods/manifests.ts";
-import { KUBELET_DIR, type Node, readNode } from "./node.ts";
+import { type Node, readNode } from "./node.ts";
 import type { Container } from "./runtime.ts";
 
 export interface WithoutData {
@@ -91,7 +91,8 @@ const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-
 /** Of a static pod: its manifest, the kubelet's folder of it, which stays while the kubelet does not run, and its container. */
 function tracesOf(name: string, node: Node, running: readonly Container[]): string[] {
   const manifest = manifestPath({ node }, name);
-  const folders = list(`${KUBELET_DIR}/pods`).map((uid) => `${KUBELET_DIR}/pods/${uid}/containers/${name}`);
+  const { podsDir } = node.kubelet;
+  const folders = list(podsDir).map((uid) => `${podsDir}/${uid}/containers/${name}`);
   return [
     ...[manifest, ...folders].filter((path) => exists(path)),
     ...(running.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),

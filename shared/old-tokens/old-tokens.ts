@@ -7,7 +7,6 @@ import { Fail } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
 import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
 import { readObjects } from "../k8s/stored.ts";
-import { KUBELET_DIR } from "../nodes/node.ts";
 import { registryPrefix } from "../static-pods/manifests.ts";
 import { readJwt } from "./jwt.ts";
 import type { FoundToken } from "./old-sa-pub.ts";
@@ -27,13 +26,13 @@ export interface Collected {
   counts: { secrets: number; encrypted: number; volumes: number; file: number };
 }
 
-/** All places at once. Errors: Fail where the named file is not there. */
-export function collectTokens(data: EtcdData, tokenFile?: string): Collected {
+/** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
+export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
   const { secrets, encrypted } = fromSecrets(data, few);
   return {
     found: few.found,
-    counts: { secrets, encrypted, volumes: fromVolumes(data, few), file: tokenFile ? fromFile(tokenFile, few) : 0 },
+    counts: { secrets, encrypted, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 },
   };
 }
 
@@ -74,11 +73,10 @@ function fromSecrets(data: EtcdData, few: Few): { secrets: number; encrypted: nu
   return counts;
 }
 
-function fromVolumes(data: EtcdData, few: Few): number {
+function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
   const uids = new Set(readObjects<{ metadata: { uid?: string } }>(data, "pods/kube-system/").map(({ metadata }) => metadata.uid));
-  const pods = `${KUBELET_DIR}/pods`;
-  return list(pods)
-    .flatMap((uid) => volumeFiles(`${pods}/${uid}/volumes`).map((path) => few.add(tokenText(path), uids.has(uid))))
+  return list(podsDir)
+    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(tokenText(path), uids.has(uid))))
     .filter(Boolean).length;
 }
 

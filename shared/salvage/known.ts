@@ -7,7 +7,7 @@ import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import type { ConfigMap, Secret } from "../k8s/storage.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
-import { KUBELET_DIR, type Node } from "../nodes/node.ts";
+import { type Node, PODS_DIR } from "../nodes/node.ts";
 import { type AuthorityText, type Evidence, KUBELETS_CA } from "../pki/authority-key.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -57,7 +57,7 @@ const ROWS: readonly Row[] = [
   { authority: "ca",             from: "kubelet.conf",                   read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
   { authority: "ca",             from: KUBELETS_CA,                      read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
   { authority: "ca",             from: "pki/ca.crt",                     read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
-  { authority: "ca",             from: IN_PODS,                          read: () => projected("ca.crt").join("\n") },
+  { authority: "ca",             from: IN_PODS,                          read: ({ node }) => projected("ca.crt", node).join("\n") },
   { authority: "ca",             from: "token Secrets",                  read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
   { authority: "front-proxy-ca", from: "extension-apiserver-authentication", read: ({ data }) => configMap(data, AUTHENTICATION, "requestheader-client-ca-file") },
   { authority: "front-proxy-ca", from: "pki/front-proxy-ca.crt",         read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
@@ -78,7 +78,7 @@ export function readKnown(places: Places): Known {
     if (found && certificatesIn(found).length > 0) known.texts.push({ authority, from, text: found });
   }
   const tokens: [string, () => string[]][] = [
-    [IN_PODS, () => projected("token")],
+    [IN_PODS, () => projected("token", places.node)],
     ["token Secrets", () => tokenSecrets(places.data).map((secret) => inSecret(secret, "token"))],
   ];
   for (const [from, find] of tokens) known.tokens.push(...(read(from, find) ?? []).flatMap((token) => tokenIn(token, from) ?? []));
@@ -112,8 +112,8 @@ function inSecret({ data }: Secret, key: string): string {
 }
 
 /** Each file of this name in the projected volumes of this node's pods, each content once. */
-function projected(name: string): string[] {
-  const pods = `${KUBELET_DIR}/pods`;
+function projected(name: string, node: Node | undefined): string[] {
+  const pods = node?.kubelet.podsDir ?? PODS_DIR;
   const volumes = list(pods).flatMap((uid) => {
     const folder = `${pods}/${uid}/volumes/kubernetes.io~projected`;
     return list(folder).map((volume) => `${folder}/${volume}`);

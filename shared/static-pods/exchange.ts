@@ -6,7 +6,6 @@
 import { basename, dirname, join } from "node:path";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
-import { KUBELET_DIR } from "../nodes/node.ts";
 import { type Container, controlPlaneContainers } from "../nodes/runtime.ts";
 import { waitFor } from "../run.ts";
 import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
@@ -33,7 +32,7 @@ export async function exchangeManifest(master: Pick<Master, "node">, name: strin
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
   removeFile(path);
   if (old.length > 0)
-    await waitFor(`the old ${name} to end`, isForgotten(old), {
+    await waitFor(`the old ${name} to end`, isForgotten(old, master.node), {
       seconds: 90,
       hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
     });
@@ -53,10 +52,10 @@ export function finishExchange(master: Pick<Master, "node">, name: string) {
 const TICK = 1_400;
 
 /** Whether the kubelet is done with these pods. */
-function isForgotten(pods: readonly Container[]): () => boolean {
+function isForgotten(pods: readonly Container[], { kubelet }: Master["node"]): () => boolean {
   let gone: number | undefined;
   return () => {
-    if (pods.some(({ podUid }) => exists(`${KUBELET_DIR}/pods/${podUid}`))) return false;
+    if (pods.some(({ podUid }) => exists(`${kubelet.podsDir}/${podUid}`))) return false;
     gone ??= Date.now();
     return Date.now() - gone >= TICK;
   };

@@ -41,7 +41,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   const bound = await newToken(lab.admin);
   await manager.stop();
 
-  const old = tokensOfLastKey(collectTokens(readEtcdData(`${lab.folder}/etcd`)).found);
+  const old = tokensOfLastKey(collectTokens(readEtcdData(`${lab.folder}/etcd`), `${lab.folder}/no-kubelet`).found);
   const began = performance.now();
   const { pem } = computeKey(old);
   console.log(`${algorithm}: ${((performance.now() - began) / 1000).toFixed(1)} s, at most ${peakMemory()} MB`);

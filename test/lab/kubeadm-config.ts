@@ -79,18 +79,20 @@ export function joinConfig(node: Machine, join: { token: string; caCertHash: str
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
-  return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration: registration(node), ...(controlPlane || {}) }]);
+  // The first master's pods are where kubelets keep them by default, those of the masters beside it are elsewhere.
+  const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
+  return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
 }
 
 function apiOn(node: Machine) {
   return { advertiseAddress: node.ip, bindPort: 6443 };
 }
 
-function registration(node: Machine) {
+function registration(node: Machine, kubeletFlags: Record<string, string> = {}) {
   return {
     name: node.nodeName,
     criSocket: CRI,
-    kubeletExtraArgs: args({ "node-ip": node.ip }),
+    kubeletExtraArgs: args({ "node-ip": node.ip, ...kubeletFlags }),
     ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
   };
 }
