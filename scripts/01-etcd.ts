@@ -191,9 +191,10 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
+  // etcd's data last: a folder that has it has everything
+  for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
   copyTree(dataDir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
-  for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
 }
 
 async function sharedKeys(master: Master, newCas: NewCas | undefined) {

@@ -117,15 +117,25 @@ async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
 }
 
-/** Static pods of others that run since before what they mount was issued: they read it once, as kubeadm's own do. */
+/** Static pods that run since before what they go by was issued, by this run or one that was cut off: they read it once. */
 function staleReaders(master: Master, running: readonly Container[]): Container[] {
   const { certificatesDir } = master.facts;
-  const files = [...CERTS.map((row) => certPath(row, certificatesDir)), ...KUBECONFIGS.map(({ path }) => path)];
-  const written = (file: string) => stat(file)?.modified ?? new Date(0);
-  return mountedOf(master, files).flatMap(({ name, files }) => {
-    const fresh = files.map(written).filter((time) => time > master.rescue.made);
-    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && fresh.some((time) => time > created));
+  const certs = CERTS.map((row) => certPath(row, certificatesDir));
+  const readers = [
+    ...SERVERS.map((name) => ({ name, files: readBy(name, certificatesDir) })),
+    ...mountedOf(master, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
+  ];
+  return readers.flatMap(({ name, files }) => {
+    const written = files.flatMap((file) => stat(file)?.modified ?? []);
+    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && written.some((time) => time > created));
   });
+}
+
+/** What part 2 issues for one of kubeadm's servers: an API server's own certificates, or the kubeconfig of a client of it. */
+function readBy(server: string, certificatesDir: string): string[] {
+  if (server !== "kube-apiserver")
+    return KUBECONFIGS.filter(({ path }) => path.endsWith(`/${server.slice(5)}.conf`)).map(({ path }) => path);
+  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
 }
 
 /** Pods whose certificates or kubeconfigs were issued anew start again: they read them once. Returns when anything was started, or undefined. */
@@ -139,7 +149,7 @@ async function startControlPlane(master: Master, issued: string[]): Promise<Date
   for (const { name, sister } of onlyOnSisters(master))
     say(`${name}: ${sister} has this static pod, and nothing tells whether it was here too; if it was, copy its manifest`);
   const own = issued.length > 0 ? running.filter((c) => c.namespace === "kube-system" && SERVERS.some((name) => name === c.name)) : [];
-  const stale = [...own, ...staleReaders(master, running)];
+  const stale = [...new Set([...own, ...staleReaders(master, running)])];
   if (stale.length > 0) await stopContainers(node.runtimeEndpoint, stale);
   const credentials = await ensureMasterKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one would look again after 20 s only. One that

@@ -1,6 +1,6 @@
 /** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { keyPair } from "../shared/pki/keys.ts";
@@ -112,6 +112,22 @@ test("02-control-plane tells of Nodes that are gone or other ones now, and stops
   const none = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(none.exitCode).toBe(1);
   expect(none.stderr).toContain("error: The API serves 1 Nodes, and none of the 3 that etcd's data has\n");
+});
+
+test("02-control-plane starts again what a run that was cut off gave a new kubeconfig, and nothing else", async () => {
+  using node = await pretendNode({
+    kind: "healthy master",
+    containers: ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+  });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const stops = () => node.calls().filter((call) => call.startsWith(`${CRICTL} stop`));
+  expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
+  expect(stops()).toEqual([]);
+  const later = new Date(Date.now() + 60_000);
+  utimesSync(`${node.root}/etc/kubernetes/controller-manager.conf`, later, later);
+  expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
+  expect(stops()).toEqual([`${CRICTL} stop --timeout 0 kube-controller-manager-id`]);
 });
 
 const withVip = (mirror: object) => (objects: Objects) => {

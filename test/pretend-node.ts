@@ -118,6 +118,7 @@ export function crictlPs(names: readonly string[]): string {
       "io.kubernetes.pod.uid": `${name}-uid`,
     },
     state: "CONTAINER_RUNNING",
+    createdAt: `${Date.now()}000000`,
   }));
   return JSON.stringify({ containers });
 }
