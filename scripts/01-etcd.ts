@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
-import { ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
+import { isHeard, ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree, moveAside } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
@@ -234,7 +234,7 @@ async function prove({ facts, data, cluster, node }: Master): Promise<string> {
   const client = etcdClient(facts);
   const hint = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), { seconds: 120, hint });
-  const running = (await sistersOf(data, node.addresses)).filter((sister) => servesOurCa(sister, facts)).length + 1;
+  const running = (await sistersOf(data, node.addresses)).filter((sister) => isHeard(sister, facts)).length + 1;
   const quorum = quorumOf(data.members.length);
   if (running < quorum) {
     say(`etcd runs, and answers once ${quorum} of its ${data.members.length} members do; now ${running}`);

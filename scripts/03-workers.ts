@@ -12,14 +12,15 @@ import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
 import { trusted } from "../shared/nodes/kubelet.ts";
-import { needRoot, readNode } from "../shared/nodes/node.ts";
+import { kubeletActive, type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { watchNodesReturn, withoutServing } from "../shared/nodes/nodes-return.ts";
 import { listed } from "../shared/nodes/returning.ts";
 import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
 import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
-import { certInfo } from "../shared/pki/certificate.ts";
-import { clusterServer } from "../shared/pki/kubeconfigs.ts";
+import { certInfo, shareCertificate } from "../shared/pki/certificate.ts";
+import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
+import { attempt } from "../shared/pki/verdicts.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/exchange.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
@@ -123,7 +124,7 @@ async function join(values: Options["values"]) {
     () => fetchClusterCa(server, hash),
     "kubeadm join phase kubelet-start",
   );
-  if (trusted(node.kubelet.clientPem, ca) && exists(node.kubelet.kubeconfig)) {
+  if (await hasJoined(node, ca)) {
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
     return done(AFTER_JOIN);
   }
@@ -137,6 +138,13 @@ async function join(values: Options["values"]) {
     throw err;
   }
   done(AFTER_JOIN);
+}
+
+/** All that a kubelet goes by is of this CA, and it runs: one whose client CA is lost cannot start. */
+async function hasJoined({ kubelet }: Node, ca: string): Promise<boolean> {
+  const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
+  const isTrusted = trusts.every((read) => attempt(() => shareCertificate(read() ?? "", ca)) === true);
+  return isTrusted && trusted(kubelet.clientPem, ca) && (await kubeletActive());
 }
 
 async function close(values: Options["values"]) {

@@ -17,10 +17,10 @@ import type { Pod } from "./workloads/pod-owners.ts";
 import { waitsForRestart } from "./workloads/stale-pods.ts";
 import type { TrustTimes } from "./workloads/trust-times.ts";
 
-const STATIC_POD = new RegExp(`/pods/kube-system/(${CONTROL_PLANE.join("|")})-[^/]+$`);
+const STATIC_POD = new RegExp(`/pods/kube-system/(?:${CONTROL_PLANE.join("|")})-([^/]+)$`);
 
 /**
- * The cluster has gone on with all the static pods that it had `before`, the copy that the repair began with at `began`; and where its CA is
+ * The cluster has gone on with all the static pods that its nodes had `before`, the copy that the repair began with at `began`; and where its CA is
  * another now, parts 3 and 4 are through. What cannot be read, as it is encrypted, tells that it is not.
  */
 export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
@@ -30,8 +30,9 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const [old, now] = [cas[0]!, cas[1]!];
   const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
   if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
-  const running = new Set(live.keys(""));
-  if (before.keys("").some((key) => STATIC_POD.test(key) && !running.has(key))) return false;
+  const [running, nodes] = [new Set(live.keys("")), new Set(names(live, "minions/"))];
+  // A master that was lost for good has no Node any more.
+  if (before.keys("").some((key) => nodes.has(STATIC_POD.exec(key)?.[1] ?? "") && !running.has(key))) return false;
   return old.publicKeyHash === now.publicKeyHash || attempt(() => isThrough(live, now.pem, began)) === true;
 }
 

@@ -61,6 +61,20 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
   }
 });
 
+test("a repair is over, too, where a master was lost for good and its Node deleted", async () => {
+  using box = sandbox();
+  const withM2 = (pods: Objects): Objects => ({
+    ...pods,
+    "pods/kube-system/kube-scheduler-m2": objects["pods/kube-system/kube-scheduler-m1"]!,
+  });
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
+  writeData(box.dir + DATA, { ...objects, "minions/m2": { ...(objects["minions/m1"] as object), metadata: { name: "m2" } } }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  writeData(box.dir + DATA, objects, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+});
+
 /** A pod with a token mounted, as a DaemonSet's or nobody's. */
 function pod(name: string, created: string, owner?: string) {
   const ownerReferences = owner ? [{ kind: owner, name: "its-owner", controller: true }] : [];

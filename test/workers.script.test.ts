@@ -130,6 +130,22 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   expect(node.fingerprint()).toEqual(before);
 });
 
+test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
+  "03-workers join goes on where the certificate is of this CA, but %s is lost",
+  async (file) => {
+    using node = await pretendNode({ kind: "worker" });
+    write(`${node.root}/root/token`, TOKEN);
+    rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
+    await bootstrap(node.root);
+    write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
+    using _api = await serve(newCa);
+    expect((await node.run(`${join()} --dry-run`)).stderr).toContain("has a certificate of this CA already, nothing to do");
+    rmSync(node.root + file);
+    const { stderr } = await node.run(`${join()} --dry-run`);
+    expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");
+  },
+);
+
 /** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
 async function bootstrap(root: string) {
   const made = `${root}/tmp`;

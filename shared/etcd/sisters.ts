@@ -1,7 +1,7 @@
 /** The other masters: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import { connect } from "node:tls";
 import { readText } from "../files/files.ts";
-import { signedBy } from "../pki/certificate.ts";
+import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { EtcdData, Member } from "./data.ts";
 
@@ -39,6 +39,11 @@ export async function ownEtcdRuns(data: EtcdData, ownAddresses: readonly string[
 export function servesOurCa(sister: Pick<Sister, "servedPem">, facts: ClusterFacts): boolean {
   const ca = readText(certPath(certRow("etcd-ca"), facts.certificatesDir));
   return ca !== undefined && sister.servedPem !== undefined && signedBy(sister.servedPem, ca);
+}
+
+/** Whether other members can talk to a sister's etcd: its certificate is of our CA, and is valid now. */
+export function isHeard(sister: Pick<Sister, "servedPem">, facts: ClusterFacts): boolean {
+  return servesOurCa(sister, facts) && isValidNow(certInfo(sister.servedPem!));
 }
 
 /** How many members have to run for etcd to answer. */

@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
+import { certInfo, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -23,9 +23,7 @@ export function trusted(path: string, caPem: string): boolean {
   const pem = readText(path);
   if (!pem) return false;
   const info = attempt(() => certInfo(pem));
-  if (info instanceof Fail) return false;
-  const { notBefore, notAfter } = info;
-  return attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && notBefore <= new Date() && new Date() < notAfter;
+  return !(info instanceof Fail) && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   type CertInfo,
   certInfo,
   certificatesIn,
+  isValidNow,
   keyMatches,
   madeAt,
   privateKeyOf,
@@ -91,9 +92,8 @@ function isCopy(from: string, text: string, cert: string | undefined): boolean {
 /** A witness of the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
 
-function isUsable({ isCa, notAfter, notBefore }: CertInfo): boolean {
-  const now = new Date();
-  return isCa && notBefore <= now && now < notAfter;
+function isUsable(info: CertInfo): boolean {
+  return info.isCa && isValidNow(info);
 }
 
 /** Of each certificate that the authority should have signed and that is here: whether it was signed with this key. */

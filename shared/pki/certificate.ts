@@ -60,6 +60,12 @@ export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
 }
 
+/** Whether a certificate has begun and has not ended. */
+export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
+  const now = new Date();
+  return notBefore <= now && now < notAfter;
+}
+
 /** The key algorithm of a certificate, for new keys like it; undefined where kubeadm could not make such a key. */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
   return KEY_ALGORITHMS.find((algorithm) => algorithm === algorithmName(publicKeyOf(certPem)));
