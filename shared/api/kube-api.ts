@@ -46,7 +46,7 @@ const PATCH_TYPES = {
 } as const;
 
 /** How long one request may take, in milliseconds. */
-const REQUEST_TIMEOUT = 10_000;
+const REQUEST_TIMEOUT = 20_000;
 
 /**
  * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
@@ -88,8 +88,8 @@ export class KubeApi {
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
-    if (!response.ok) throw await refusal(response, `${method} ${path}`);
-    const text = await response.text();
+    const text = await this.#answer(response.text());
+    if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
     return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
   }
 
@@ -138,7 +138,7 @@ export class KubeApi {
   /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw await refusal(response, `GET ${path}`);
+    if (!response.ok || !response.body) throw refusal(response.status, await this.#answer(response.text()), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
@@ -169,15 +169,21 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
-  async #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+    const request = {
+      method,
+      headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      tls: this.#tls,
+      signal,
+    };
+    return this.#answer(fetch(this.server + path, request));
+  }
+
+  /** Of what is asked, headers or body. Errors: Fail where it does not come. */
+  async #answer<T>(asked: Promise<T>): Promise<T> {
     try {
-      return await fetch(this.server + path, {
-        method,
-        headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-        tls: this.#tls,
-        signal,
-      });
+      return await asked;
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new Fail(`No answer from ${this.server}: ${reason}`, {
@@ -198,8 +204,8 @@ export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
-async function refusal(response: Response, request: string): Promise<ApiError> {
-  return new ApiError(response.status, statusMessage(await response.text()) ?? `${request}: HTTP ${response.status}`);
+function refusal(status: number, text: string, request: string): ApiError {
+  return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
 }
 
 function statusMessage(text: string): string | undefined {

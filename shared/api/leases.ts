@@ -58,8 +58,8 @@ export async function freshRenewals(api: KubeApi, nodes: readonly string[]): Pro
   return renewals;
 }
 
-/** A living kubelet renews its Lease every ten seconds. */
-const RENEWAL_SECONDS = 12;
+/** A living kubelet renews its Lease every ten seconds; an API that has just come back may be slow to take it. */
+const RENEWAL_SECONDS = 25;
 
 /**
  * Of these nodes those that do not renew their Lease, given the time in which each living kubelet would. What was renewed before proves nothing: a

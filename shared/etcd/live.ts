@@ -2,6 +2,8 @@
  * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths `/v3/…`), so that no etcdctl is
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
+import { Fail } from "../fail.ts";
+
 export interface EtcdStatus {
   clusterId: string;
   memberId: string;
@@ -23,8 +25,13 @@ interface Header {
   revision: string;
 }
 
-/** How long one request may take, in milliseconds: without quorum etcd does not answer at all. */
-const REQUEST_TIMEOUT = 3_000;
+/** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
+const REQUEST_TIMEOUT = 10_000;
+
+/** The same where etcd reads its whole database for the answer, which may lie on a slow disk. */
+const WHOLE_TIMEOUT = 60_000;
+
+const HINT = "crictl ps -a --name etcd; crictl logs ID. Then run this script again: what is done stays done";
 
 /** Keys per request when all keys are listed. */
 const PAGE = 10_000;
@@ -77,7 +84,7 @@ export class EtcdClient {
 
   /** A hash over all keys up to a revision, to compare members with each other (rpc.proto HashKV). */
   async hashAt(revision: number): Promise<string> {
-    return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision })).hash.toString();
+    return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)).hash.toString();
   }
 
   /** Takes a member out for good. One that is out already, as another master has just done it, is no error. */
@@ -94,7 +101,7 @@ export class EtcdClient {
     const keys = new Set<string>();
     for (let from = "\0"; ; ) {
       const range = { key: base64(from), range_end: base64("\0"), keys_only: true, limit: PAGE };
-      const answer = await this.#post<{ kvs?: { key: string }[]; more?: boolean }>("/v3/kv/range", range);
+      const answer = await this.#post<{ kvs?: { key: string }[]; more?: boolean }>("/v3/kv/range", range, WHOLE_TIMEOUT);
       for (const kv of answer.kvs ?? []) keys.add(Buffer.from(kv.key, "base64").toString());
       const last = answer.kvs?.at(-1);
       if (!answer.more || !last) return keys;
@@ -102,16 +109,24 @@ export class EtcdClient {
     }
   }
 
-  async #post<T>(path: string, body: unknown): Promise<T> {
-    const response = await fetch(this.endpoint + path, {
+  /** Errors: Fail where etcd does not answer, or says no. */
+  async #post<T>(path: string, body: unknown, timeout = REQUEST_TIMEOUT): Promise<T> {
+    const { ok, status, text } = await this.#ask(path, {
       method: "POST",
       body: JSON.stringify(body),
-      tls: this.#tls,
-      signal: AbortSignal.timeout(REQUEST_TIMEOUT),
+      signal: AbortSignal.timeout(timeout),
     });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`etcd ${path}: HTTP ${response.status} ${text.slice(0, 200)}`);
+    if (!ok) throw new Fail(`etcd at ${this.endpoint}${path}: HTTP ${status} ${text.slice(0, 200)}`, { hint: HINT });
     return JSON.parse(text) as T;
+  }
+
+  async #ask(path: string, request: RequestInit) {
+    try {
+      const response = await fetch(this.endpoint + path, { ...request, tls: this.#tls });
+      return { ok: response.ok, status: response.status, text: await response.text() };
+    } catch (cause) {
+      throw new Fail(`No answer from etcd at ${this.endpoint}: ${(cause as Error).message}`, { hint: HINT, cause });
+    }
   }
 }
 

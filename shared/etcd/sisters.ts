@@ -19,7 +19,8 @@ export interface Sister {
   servedPem: string | undefined;
 }
 
-const HANDSHAKE_MS = 2000;
+/** A sister that is only slow must not be taken for one that has no keys any more. */
+const HANDSHAKE_MS = 10_000;
 
 /** All members but those at this machine's addresses, each asked at once. Reads only. */
 export async function sistersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Sister[]> {

@@ -6,7 +6,7 @@ import { endpointUrl } from "../pki/addresses.ts";
 export const KUBELET_PORT = 10250;
 
 /** How long a port may take to answer, in milliseconds. */
-const TIMEOUT = 2000;
+const TIMEOUT = 5000;
 
 /** `unreachable`: nobody answered, as with a firewall between. `other`: somebody did, without a certificate of this CA for this address. */
 export type PortAnswer = "serves" | "other" | "unreachable";
