@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
-import { isHeard, ownEtcdRuns, quorumOf, servesOurCa, sistersOf } from "../shared/etcd/sisters.ts";
+import { isHeard, ownEtcdRuns, quorumOf, sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree, moveAside } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
@@ -17,18 +17,19 @@ import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { foreignAuthority } from "../shared/pki/authority-key.ts";
 import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
-import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
+import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure-pki.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { lookAtSisters, refuseWhereMemoryHasThem, refuseWhereOthersLive } from "../shared/salvage/elsewhere.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this master: its old data, with certificates that fit. Keys and certificates that are there and right are kept. Run it on
 each master, the first one first; the shared keys go to the others in between, by hand-over.ts. No workload restarts.
@@ -39,6 +40,7 @@ Options:
     --new-internal-cas
                      Make etcd's CA and the front-proxy CA if they are missing, never the cluster's CA or the service-account key. Only masters
                      trust those two, so nothing else has to be renewed.
+    --lost-on NODES  Masters whose etcd runs, and that have lost the same keys: you have looked. Without it none are made beside them.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -53,6 +55,7 @@ Exit codes: 0 done, 1 stopped (see the hint)
 const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
+  "lost-on": { type: "string", default: "" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
@@ -69,7 +72,8 @@ async function main() {
     });
   const newCas = values["new-cas"] ? "all" : values["new-internal-cas"] ? "internal" : undefined;
 
-  const master = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], newCas));
+  const lostOn = values["lost-on"].split(",").filter(Boolean);
+  const { master, makes } = await step("1.1 Look at this node and at etcd's data", () => look(values["etcd-data"], newCas, lostOn));
   const healthy = (await isRight(master)) && !needsCopy(master);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(master, healthy));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(master, healthy));
@@ -88,12 +92,12 @@ async function main() {
     () => startEtcd(master),
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
-  const next = await step("1.7 Prove that it is the same etcd", () => prove(master), "etcdctl endpoint status; etcdctl member list");
+  const next = await step("1.7 Prove that it is the same etcd", () => prove(master, makes), "etcdctl endpoint status; etcdctl member list");
   done(next);
 }
 
 /** Facts first, refusals second; nothing is touched before all of them are through. */
-async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master> {
+async function look(dataDir: string, newCas: NewCas | undefined, lostOn: string[]): Promise<{ master: Master; makes: boolean }> {
   const master = await readMaster(dataDir);
   const { cluster, data, facts, node } = master;
   say(
@@ -114,33 +118,14 @@ async function look(dataDir: string, newCas: NewCas | undefined): Promise<Master
       hint: `its members are ${data.members.map((member) => `"${member.name}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
     });
   }
-  await lookAtSisters(master, newCas);
+  const alive = await lookAtSisters(master);
   refuseForeignCa(master);
-  refuseLostKeys(facts, ensureOptions(master, newCas));
+  const made = keysToMake(facts, ensureOptions(master, newCas));
+  refuseWhereOthersLive(made, alive, lostOn, master);
   wantedManifests(master, ["etcd"]);
   await containers(node.runtimeEndpoint);
-  return master;
-}
-
-/** A master whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced. */
-async function lookAtSisters({ data, node, facts }: Master, newCas: NewCas | undefined) {
-  const sisters = await sistersOf(data, node.addresses);
-  for (const sister of sisters) say(`${sister.name}, ${sister.host}: ${sister.servedPem ? "etcd runs there" : "no etcd answers"}`);
-  const alive = sisters.filter((sister) => sister.servedPem);
-  const others = alive.map((sister) => sister.name).join(", ");
-  if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
-    throw new Fail(`etcd runs on ${others}, and the shared keys are not here${newCas ? ": new ones would shut it out" : ""}`, {
-      hint:
-        `bring them from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        "If they are lost there as well: systemctl stop kubelet there, stop its etcd with crictl, and run this again",
-    });
-  }
-  const foreign = alive.filter((sister) => !servesOurCa(sister, facts));
-  if (foreign.length > 0) {
-    throw new Fail(`etcd on ${foreign.map((sister) => sister.name).join(", ")} shows a certificate of another CA than etcd/ca.crt here`, {
-      hint: "one etcd needs one CA: which of the two is the right one? ./bunw scripts/00-assess.ts on both; then carry it with ./bunw scripts/hand-over.ts",
-    });
-  }
+  await refuseWhereMemoryHasThem(made, master);
+  return { master, makes: made.length > 0 };
 }
 
 /** A sound CA that is not the cluster's would sign certificates that no node trusts. */
@@ -230,23 +215,22 @@ async function startEtcd(master: Master) {
   await turnKubelet("restart");
 }
 
-async function prove({ facts, data, cluster, node }: Master): Promise<string> {
+async function prove({ facts, data, cluster, node }: Master, makes: boolean): Promise<string> {
   const client = etcdClient(facts);
+  const others = data.members.filter((member) => member.id !== data.memberId).map((member) => member.name);
+  const handOver = makes && others.length > 0 ? `./bunw scripts/hand-over.ts pack, and unpack it on ${others.join(", ")}; then ` : "";
   const hint = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), { seconds: 120, hint });
   const running = (await sistersOf(data, node.addresses)).filter((sister) => isHeard(sister, facts)).length + 1;
   const quorum = quorumOf(data.members.length);
   if (running < quorum) {
     say(`etcd runs, and answers once ${quorum} of its ${data.members.length} members do; now ${running}`);
-    const others = data.members.filter((member) => member.id !== data.memberId).map((member) => member.name);
     return `./bunw scripts/hand-over.ts pack, then part 1 on ${others.join(", ")}`;
   }
   await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", { seconds: 120, hint });
   if (mode.dryRun || !client) return "./bunw scripts/02-control-plane.ts";
   for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
-  return running < data.members.length
-    ? "part 1 on the other masters, then ./bunw scripts/02-control-plane.ts"
-    : "./bunw scripts/02-control-plane.ts";
+  return `${handOver}${running < data.members.length ? "part 1 on the other masters, then " : ""}./bunw scripts/02-control-plane.ts`;
 }
 
 if (import.meta.main) await run(main);

@@ -13,24 +13,25 @@ import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { sistersOf } from "../shared/etcd/sisters.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText, stat } from "../shared/files/files.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { withoutServing } from "../shared/nodes/nodes-return.ts";
-import { type Container, containers, stopContainers } from "../shared/nodes/runtime.ts";
+import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
-import { CERTS, certPath } from "../shared/pki/certs.ts";
+import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
-import { KUBECONFIGS, kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
+import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
+import { staleReaders } from "../shared/static-pods/stale-readers.ts";
 import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { mountedOf, mountsSuperAdmin, onlyOnSisters, otherStaticPods, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnSisters, otherStaticPods, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -115,27 +116,6 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
 async function issue(master: Master, superAdmin: boolean): Promise<string[]> {
   const kubeconfigs = kubeconfigRows(master.facts, { superAdmin }).filter((row) => row.name !== "kubelet");
   return (await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, master.facts, ensureOptions(master))).written;
-}
-
-/** Static pods that run since before what they go by was issued, by this run or one that was cut off: they read it once. */
-function staleReaders(master: Master, running: readonly Container[]): Container[] {
-  const { certificatesDir } = master.facts;
-  const certs = CERTS.map((row) => certPath(row, certificatesDir));
-  const readers = [
-    ...SERVERS.map((name) => ({ name, files: readBy(name, certificatesDir) })),
-    ...mountedOf(master, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
-  ];
-  return readers.flatMap(({ name, files }) => {
-    const written = files.flatMap((file) => stat(file)?.modified ?? []);
-    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && written.some((time) => time > created));
-  });
-}
-
-/** What part 2 issues for one of kubeadm's servers: an API server's own certificates, or the kubeconfig of a client of it. */
-function readBy(server: string, certificatesDir: string): string[] {
-  if (server !== "kube-apiserver")
-    return KUBECONFIGS.filter(({ path }) => path.endsWith(`/${server.slice(5)}.conf`)).map(({ path }) => path);
-  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
 }
 
 /** Pods whose certificates or kubeconfigs were issued anew start again: they read them once. Returns when anything was started, or undefined. */

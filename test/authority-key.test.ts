@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { CERTS } from "../shared/pki/certs.ts";
-import { ensureMany, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
+import { ensureMany, keysToMake } from "../shared/pki/ensure-pki.ts";
 import { issueCa } from "../shared/pki/issue.ts";
 import { keyPair } from "../shared/pki/keys.ts";
 import { examine } from "../shared/pki/pki.ts";
@@ -66,14 +66,14 @@ test.each([
     writeFileSync(`${pki}/${file}`, key);
     for (const name of gone) rmSync(`${pki}/${name}`);
   });
-  expect(() => refuseLostKeys(FACTS, { evidence })).toThrow(/is needed and cannot be used/);
+  expect(() => keysToMake(FACTS, { evidence })).toThrow(/is needed and cannot be used/);
 });
 
 test("a key that signed none of the pods' tokens is not made the service-account key", async () => {
   const other = await keyPair("ECDSA-P256");
   const kid = serviceAccountKeyId(readFileSync(`${healthy}/etc/kubernetes/pki/sa.pub`, "utf8"));
   using _box = damaged((pki) => writeFileSync(`${pki}/sa.key`, other.key));
-  expect(() => refuseLostKeys(FACTS, { evidence: () => ({ texts: [], tokens: [{ kid }] }) })).toThrow(
+  expect(() => keysToMake(FACTS, { evidence: () => ({ texts: [], tokens: [{ kid }] }) })).toThrow(
     "sa.key is needed and cannot be used: does not match its key",
   );
 });

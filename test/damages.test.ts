@@ -14,7 +14,7 @@ import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { CERTS } from "../shared/pki/certs.ts";
-import { ensureMany, type NewCas, refuseLostKeys } from "../shared/pki/ensure-pki.ts";
+import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure-pki.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "./damage.ts";
@@ -69,7 +69,7 @@ function restore() {
 async function repair(newCas: NewCas | undefined): Promise<Master> {
   const master = await readMaster("/var/lib/etcd");
   const { facts, asideDir } = master;
-  refuseLostKeys(facts, ensureOptions(master, newCas));
+  keysToMake(facts, ensureOptions(master, newCas));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(master, newCas));
   await ensureMasterKubelet(master.node, facts, asideDir);

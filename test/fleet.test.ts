@@ -75,7 +75,8 @@ test("the playbook types what parts 0 to 3 of the runbook type, on the same node
     ({ part, on, if: tag }) => part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
   );
   const lines = meant.flatMap((block) => block.commands.filter(isOurs).map((command) => `${block.on}: ${bare(example(block, command))}`));
-  const own = commands.filter(({ command }) => !command.includes("hand-over.ts identity"));
+  // On many nodes only memory is searched; a disk takes its own time.
+  const own = commands.filter(({ command }) => !/hand-over.ts identity|00-salvage.ts memory/.test(command));
   // The playbook looks at the workers, too.
   const wanted = lines.map((line) => line.replace("each-master: ./bunw scripts/00", "each-node: ./bunw scripts/00"));
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
@@ -111,7 +112,7 @@ test("each play is a gate, gathers nothing, and keeps Ansible's own files in mem
       ...{ tmp: "/dev/shm", remote: "/dev/shm/.ansible" },
     });
   expect(text).not.toMatch(/ignore_(errors|unreachable)|rescue:|max_fail_percentage/);
-  expect(text.match(/failed_when:.*/g)).toEqual(["failed_when: ran.rc not in [0, 2]"]);
+  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(2).fill("failed_when: ran.rc not in [0, 2]"));
 });
 
 test("what holds a secret is not logged, and goes through stdin", () => {

@@ -73,6 +73,18 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
   expectOld(node, SHARED);
 });
 
+test("01-etcd --new-cas refuses where a process that it would stop still holds a lost key, and changes nothing", async () => {
+  using node = await wiped([MANAGER]);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(
+    /error: ca\.key is still in the memory of kube-controller-manager \(pid \d+\), sa\.key is still in .*: no new one is needed/,
+  );
+  expect(stderr).toContain("hint: ./bunw scripts/00-salvage.ts memory puts back what is found");
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("00-salvage on a master with external etcd misses no CA of etcd, and names kubeadm's phases as what comes next", async () => {
   using node = await wiped([MANAGER, APISERVER]);
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });

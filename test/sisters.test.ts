@@ -1,11 +1,14 @@
-/** Which of the other masters' etcds count: those of our CA, and of them those that a member can talk to. */
+/** Other masters: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { isHeard, servesOurCa } from "../shared/etcd/sisters.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { certRow } from "../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../shared/pki/issue.ts";
+import type { Finding } from "../shared/pki/pki.ts";
+import { refuseWhereOthersLive } from "../shared/salvage/elsewhere.ts";
 import { FACTS, healthyMaster } from "./pretend-cluster.ts";
+import { masterOf, pretendData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
 
 test("an etcd whose certificate has ended is of our CA, but no member hears it", async () => {
@@ -28,4 +31,17 @@ test("an etcd whose certificate has ended is of our CA, but no member hears it",
     [false, false],
     [false, false],
   ]);
+});
+
+test("a shared key is not made anew beside a master whose etcd runs, unless it is said to be lost there, too", async () => {
+  const master = masterOf(await pretendData());
+  const identity = { ...master.cluster.identity, members: ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [] })) };
+  const cluster = { ...master.cluster, identity };
+  const alive = ["m2", "m3"].map((name) => ({ name, memberId: name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
+  const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
+  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...master, cluster });
+  expect(refuse([], [])).not.toThrow();
+  expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
+  expect(refuse(made, ["m2", "nobody"])).toThrow('"nobody"');
+  expect(refuse(made, ["m2", "m3"])).not.toThrow();
 });

@@ -19,7 +19,7 @@ import { type NewKeyOptions, needsNewKey, remedyFor } from "./new-keys.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey, type Finding } from "./pki.ts";
 import { day } from "./verdicts.ts";
 
-export { type NewCas, refuseLostKeys } from "./new-keys.ts";
+export { keysToMake, type NewCas } from "./new-keys.ts";
 
 export interface EnsureOptions extends NewKeyOptions {
   /** Where wrong files go, under their whole old path. */

@@ -17,10 +17,13 @@ export interface NewKeyOptions {
   evidence?: (() => Evidence) | undefined;
 }
 
-/** The refusal of `ensureMany` alone, for a script that has other things to do before it: a Fail where an authority or sa.key is lost. */
-export function refuseLostKeys(facts: ClusterFacts, options: NewKeyOptions) {
+/**
+ * What `ensureMany` will make anew, for a script that has other things to do before it: an authority, or sa.key. Errors: Fail where one is lost
+ * and a new one was not asked for.
+ */
+export function keysToMake(facts: ClusterFacts, options: NewKeyOptions): Finding[] {
   const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
-  for (const finding of [...shared, examineServiceAccountKey(facts.certificatesDir)]) needsNewKey(finding, options);
+  return [...shared, examineServiceAccountKey(facts.certificatesDir)].filter((finding) => needsNewKey(finding, options));
 }
 
 /** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */

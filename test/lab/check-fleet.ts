@@ -22,6 +22,7 @@ const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file 
 const PART_0: Line[] = [
   [[...FIRST, ...OTHERS], "systemctl stop kubelet"],
   [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"],
+  [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"],
 ];
 const PART_1: Line[] = [
   [FIRST, "scripts/01-etcd.ts --new-cas"],
@@ -102,7 +103,7 @@ async function checkLoop(fleet: Fleet) {
   const section = (await Bun.file(`${import.meta.dir}/../../RUNBOOK.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
   const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
   const kubelets = each([...FIRST, ...OTHERS], "systemctl stop kubelet");
-  const looks = each([...FIRST, ...OTHERS, "w1", "w2"], "scripts/00-assess.ts");
+  const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], PART_0[1]![1]), ...each(PART_0[2]![0], PART_0[2]![1])];
   const keys = OTHERS.flatMap((node) => PART_1.slice(3).map(([, call]): Line => [[node], call]));
   const first = [...kubelets, ...looks, PART_1[0]!, ...each(OTHERS, PART_1[1]![1])];
   const rest = [PART_1[2]!, ...keys, ...each([...FIRST, ...OTHERS], "scripts/02-control-plane.ts"), OPEN];
@@ -121,7 +122,7 @@ function each(nodes: string[], call: string): Line[] {
 
 async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
-  const dry: Line[] = [PART_0[1]!, [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
+  const dry: Line[] = [PART_0[1]!, [PART_0[2]![0], `${PART_0[2]![1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
   const lost = ["--tags", "part2,part3", "--limit", "first_master,w5", "-e", "lost_masters=cp3", "-e", "lost_workers=w1,w2"];
   const without: Line[] = [

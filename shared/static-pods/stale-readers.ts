@@ -1,0 +1,28 @@
+/** Static pods read their certificates and kubeconfigs once, when they start: which of them have to start again. */
+import { stat } from "../files/files.ts";
+import type { Master } from "../master.ts";
+import type { Container } from "../nodes/runtime.ts";
+import { CERTS, certPath } from "../pki/certs.ts";
+import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
+import { mountedOf, SERVERS } from "./wanted-manifests.ts";
+
+/** Static pods that run since before what they go by was issued, by this run or one that was cut off: they read it once. */
+export function staleReaders(master: Master, running: readonly Container[]): Container[] {
+  const { certificatesDir } = master.facts;
+  const certs = CERTS.map((row) => certPath(row, certificatesDir));
+  const readers = [
+    ...SERVERS.map((name) => ({ name, files: readBy(name, certificatesDir) })),
+    ...mountedOf(master, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
+  ];
+  return readers.flatMap(({ name, files }) => {
+    const written = files.flatMap((file) => stat(file)?.modified ?? []);
+    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && written.some((time) => time > created));
+  });
+}
+
+/** What part 2 issues for one of kubeadm's servers: an API server's own certificates, or the kubeconfig of a client of it. */
+function readBy(server: string, certificatesDir: string): string[] {
+  if (server !== "kube-apiserver")
+    return KUBECONFIGS.filter(({ path }) => path.endsWith(`/${server.slice(5)}.conf`)).map(({ path }) => path);
+  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
+}
