@@ -18,6 +18,7 @@ import { foreignAuthority } from "../shared/pki/authority-key.ts";
 import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
 import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure-pki.ts";
+import { markNewSaKey } from "../shared/pki/new-sa-mark.ts";
 import { examine } from "../shared/pki/pki.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { rescuedEtcd } from "../shared/rescue.ts";
@@ -184,7 +185,8 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: Master, healthy: boolea
 
 async function sharedKeys(master: Master, newCas: NewCas | undefined) {
   const certs = CERTS.filter((row) => row.shared);
-  await ensureMany({ certs, serviceAccountKey: true }, master.facts, ensureOptions(master, newCas));
+  const options = { ...ensureOptions(master, newCas), onNewSaKey: markNewSaKey };
+  await ensureMany({ certs, serviceAccountKey: true }, master.facts, options);
 }
 
 async function etcdCertificates(master: Master) {

@@ -1,10 +1,12 @@
 /** What the old key of tokens changes for part 4: since when a pod must run, and what the API publishes. */
 import { expect, test } from "bun:test";
-import { cpSync, readFileSync, utimesSync } from "node:fs";
+import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../shared/api/kube-api.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { ensureServiceAccountKey } from "../shared/pki/ensure-pki.ts";
 import { keyPair } from "../shared/pki/keys.ts";
+import { markNewSaKey } from "../shared/pki/new-sa-mark.ts";
 import { proveOldSaKeys, saKeyIsNew, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { healthyMaster, otherCa } from "./pretend-cluster.ts";
@@ -55,6 +57,21 @@ test("sa.key is new where this node's pods hold older tokens and none of them is
   expect(saKeyIsNew(master)).toBe(true);
   expect(trustSince(master)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
   mountToken("older", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
+  expect(saKeyIsNew(master)).toBe(false);
+});
+
+test("a key that part 1 made stays new, also where this node's pods have tokens of it already; another one in its place is not", async () => {
+  const master = masterOf(await pretendData());
+  using box = sandbox();
+  cpSync((await healthyMaster()).root + PKI, box.dir + PKI, { recursive: true });
+  const old = readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8");
+  for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
+  const began = new Date();
+  await ensureServiceAccountKey(master.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
+  mountToken("renewed", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
+  expect(saKeyIsNew(master)).toBe(true);
+  expect(trustSince(master).getTime()).toBeGreaterThanOrEqual(began.getTime());
+  writeFile(`${PKI}/sa.pub`, old);
   expect(saKeyIsNew(master)).toBe(false);
 });
 

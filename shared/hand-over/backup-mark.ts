@@ -1,14 +1,13 @@
 /** What pack and unpack leave on a node, and 05-verify looks for: there is a bundle with these keys. It holds no secret. */
 
-import { readText, writeFile } from "../files/files.ts";
+import { readText } from "../files/files.ts";
+import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { day } from "../pki/verdicts.ts";
 import { type Bundle, fingerprints, hashIn, SHARED_KEYS } from "./bundle.ts";
 
-export const MARK = "/etc/kubernetes/.kube-pki-repair-backup";
+const MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
-interface Mark {
-  /** ISO time. */
-  made: string;
+interface BackupMark extends Mark {
   /** The bundle's file name, and its SHA-256, to find it again. */
   bundle: string;
   sha256: string;
@@ -19,15 +18,15 @@ interface Mark {
 /** `newest`: the mark of an earlier bundle with the same keys is replaced; otherwise it stays. */
 export function markBackup(files: Bundle["files"], bundle: { name: string; sha256: string }, options: { newest: boolean }) {
   const keys = fingerprints(files);
-  const known = readMark();
+  const known = backupMark();
   if (!options.newest && known && differing(known, keys).length === 0) return;
-  const mark: Mark = { made: new Date().toISOString(), bundle: bundle.name, sha256: bundle.sha256, keys };
-  writeFile(MARK, `${JSON.stringify(mark, null, 2)}\n`, { mode: 0o644, note: "for 05-verify: there is a bundle with these keys" });
+  const mark: BackupMark = { made: new Date().toISOString(), bundle: bundle.name, sha256: bundle.sha256, keys };
+  writeMark(MARK, mark, "for 05-verify: there is a bundle with these keys");
 }
 
 /** Whether a bundle with the keys of this folder was made, as an answer of verify.ts. Whether it still exists, only its keeper knows. */
 export function backupAnswer(certificatesDir: string): string | { warning: string } {
-  const mark = readMark();
+  const mark = backupMark();
   const todo = "./bunw scripts/hand-over.ts pack, and keep the file away from this machine";
   if (!mark) return { warning: `no backup of these keys was made with hand-over.ts pack on this node: ${todo}` };
   const present = SHARED_KEYS.flatMap(({ name, publicFile }) => {
@@ -39,17 +38,11 @@ export function backupAnswer(certificatesDir: string): string | { warning: strin
   return `${mark.bundle}, ${day(new Date(mark.made))}`;
 }
 
-function differing(mark: Mark, keys: Record<string, string>): string[] {
+function differing(mark: BackupMark, keys: Record<string, string>): string[] {
   return Object.keys(keys).filter((name) => mark.keys[name] !== keys[name]);
 }
 
-/** Undefined where there is none, or none that can be read. */
-function readMark(): Mark | undefined {
-  try {
-    const mark = JSON.parse(readText(MARK) ?? "null") as Mark | null;
-    return mark && typeof mark.keys === "object" && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
-  } catch (err) {
-    if (err instanceof SyntaxError) return undefined;
-    throw err;
-  }
+function backupMark(): BackupMark | undefined {
+  const mark = readMark<BackupMark>(MARK);
+  return mark && typeof mark.keys === "object" ? mark : undefined;
 }

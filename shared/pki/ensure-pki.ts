@@ -24,6 +24,8 @@ export { keysToMake, type NewCas } from "./new-keys.ts";
 export interface EnsureOptions extends NewKeyOptions {
   /** Where wrong files go, under their whole old path. */
   asideDir: string;
+  /** Told of a new service-account key, in PEM its public half, before it is written. */
+  onNewSaKey?: ((publicPem: string) => void) | undefined;
   /** When certificates are made. Default: now. */
   now?: Date | undefined;
 }
@@ -140,7 +142,9 @@ async function ensureSa({ facts, options, takeKey }: Job): Promise<boolean> {
   const [keyFile, pubFile] = finding.paths as [string, string];
   if (needsNewKey(finding, options)) {
     setAside(finding, options);
-    writeFile(keyFile, (await takeKey()).key, { mode: 0o600, note: "a new key for service-account tokens" });
+    const { key, pub } = await takeKey();
+    options.onNewSaKey?.(pub);
+    writeFile(keyFile, key, { mode: 0o600, note: "a new key for service-account tokens" });
   }
   if (exists(pubFile)) moveAside(pubFile, options.asideDir);
   return writeFile(pubFile, publicPem(readText(keyFile)!), { mode: 0o600, note: "the public half of sa.key" });

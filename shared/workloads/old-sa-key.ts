@@ -7,6 +7,7 @@ import { readText, stat } from "../files/files.ts";
 import type { Master } from "../master.ts";
 import { controlPlaneContainers, stopContainers } from "../nodes/runtime.ts";
 import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { newSaKeySince } from "../pki/new-sa-mark.ts";
 import { clusterCa } from "../pki/pki.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { readKnown } from "../salvage/known.ts";
@@ -31,14 +32,15 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
 }
 
 /**
- * Whether sa.key was made anew, as far as this node can tell: of the tokens in its pods, those that are older than sa.pub are of another key, or
- * that one's public half is kept. A key that came back to its place is not new.
+ * Whether sa.key was made anew, as far as this node can tell: part 1 says so, or of the tokens in its pods, those that are older than sa.pub are
+ * of another key, or that one's public half is kept. A key that came back to its place is not new.
  */
 export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boolean {
   const pki = facts.certificatesDir;
   if (oldSaKeys(pki).length > 0) return true;
   const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
   if (!pub || !since) return false;
+  if (newSaKeySince(pub)) return true;
   const own = new Set(publicKeysIn(pub).map(serviceAccountKeyId));
   const { tokens } = readKnown({ data: undefined, node, certificatesDir: pki });
   const older = tokens.filter(({ issuedAt }) => issuedAt > 0 && issuedAt * 1000 < since.getTime());
@@ -48,7 +50,8 @@ export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boo
 /** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
 export function trustSince(master: Master): Date {
   const pki = master.facts.certificatesDir;
-  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
+  const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
+  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
   return new Date(Math.max(...moments.map(Number)));
 }
 
