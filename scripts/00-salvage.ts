@@ -19,7 +19,7 @@ import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
 import { holders } from "../shared/salvage/memory/processes.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 
 const USAGE = `Usage:
@@ -68,6 +68,8 @@ interface Job {
   here: Here;
   haul: Haul;
   externalEtcd: boolean;
+  /** Authorities that are here and have ended. */
+  ended: ReturnType<typeof endedAuthorities>;
   /** Files that the API server's flags name. */
   configs: LostConfig[];
   /** What the disk brought. */
@@ -128,6 +130,8 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     ...(data && here.cluster && isExternalCa(data, { ...here.cluster, certificatesDir }) ? ["ca"] : []),
   ];
   const haul = new Haul(wanted.filter(({ name }) => !elsewhere.includes(name)));
+  const ended = endedAuthorities(certificatesDir);
+  for (const { paths, detail } of ended) say(`${paths[0]}: ${detail}: no search brings that back`);
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const { keyFile, generations } of haul.wanted) {
     const [inUse, ...earlier] = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
@@ -137,7 +141,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   haul.takeWhatIsHere(certificatesDir);
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { values, only, here, haul, externalEtcd, configs, finds: [], searched: [] };
+  return { values, only, here, haul, externalEtcd, ended, configs, finds: [], searched: [] };
 }
 
 /** Whether it was searched. Where nobody asked for a place by its word, one that cannot be is no reason to give up the others. */
@@ -209,7 +213,7 @@ function chosenConfigs({ configs, finds, here }: Job) {
 }
 
 /** What is still lost, where it was looked for, and the command for that. */
-function next({ haul, searched, externalEtcd }: Job) {
+function next({ haul, searched, externalEtcd, ended }: Job) {
   const lost = haul.missing().filter(({ shared }) => shared);
   const dear = lost.filter(isDear);
   const where = searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
@@ -220,6 +224,11 @@ function next({ haul, searched, externalEtcd }: Job) {
     const anew = issueStep(externalEtcd, " --new-cas");
     console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
+  }
+  if (ended.length > 0) {
+    process.exitCode = 2;
+    const flag = ended.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
+    return console.error(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
   }
   if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));

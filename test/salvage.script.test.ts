@@ -2,9 +2,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createCipheriv, createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
-import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { publicPem, serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { certRow } from "../shared/pki/certs.ts";
+import { issueCa } from "../shared/pki/issue.ts";
 import { bigInt, ecKey, type PretendProcess, pretendProcess } from "./memory.ts";
-import { healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
+import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
@@ -71,6 +73,23 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   await expectTranscript("01-etcd-salvaged", await part1);
   expectOld(node, SHARED);
+});
+
+test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage name new ones", async () => {
+  const row = certRow("ca");
+  const ended = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
+  using node = await pretendNode({ kind: "healthy master", etcd: (objects) => Object.assign(objects, clusterObjects(ended.cert)) });
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, ended.cert);
+  const deep = await node.run("00-assess --deep --json");
+  const { next } = JSON.parse(deep.stdout);
+  expect(next).toEqual(expect.arrayContaining([expect.stringMatching(/01-etcd\.ts --new-cas/)]));
+  expect(next.filter((line: string) => line.includes("00-salvage"))).toEqual([]);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect(exitCode).toBe(2);
+  expect(stderr).toEndWith("\nended: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(node.fingerprint()).toEqual(before);
 });
 
 test("01-etcd --new-cas refuses where a process that it would stop still holds a lost key, and changes nothing", async () => {

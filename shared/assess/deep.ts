@@ -37,7 +37,7 @@ export interface Looked {
 /** Searches memory first, the disk only for what is not found there. Reads only. */
 export async function searchDeep({ node, known, evidence, lostKeys }: Looked, options: DeepOptions): Promise<Deep> {
   const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
-  const names = new Set(lostKeys.map(({ name }) => (name === "etcd-ca" ? "etcd/ca" : name)));
+  const names = new Set(lostKeys.map(({ name }) => keyName(name)));
   const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
   const haul = new Haul(wanted, { stash: false });
   haul.takeWhatIsHere(certificatesDir);
@@ -45,7 +45,11 @@ export async function searchDeep({ node, known, evidence, lostKeys }: Looked, op
   const diskSearched = haul.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, haul));
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
-  const keys = wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile)));
+  const ended = lostKeys.filter(({ state }) => state === "expired").filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
+  const keys = [
+    ...wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile))),
+    ...ended.map(({ name, detail }) => ({ name: keyName(name), file: `${keyName(name)}.key`, places: [], detail: `here, but ${detail}` })),
+  ];
   return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
 }
 
@@ -91,6 +95,11 @@ function lostKey({ name, keyFile, generations }: Wanted, from: string | undefine
       ? known
       : `${known}${isDear({ name }) ? "" : "; only masters trust it"}`;
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
+}
+
+/** A finding's authority as SHARED_KEYS names it. */
+function keyName(name: string): string {
+  return name === "etcd-ca" ? "etcd/ca" : name;
 }
 
 function foundPlace(from: string): Place {

@@ -50,7 +50,10 @@ export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly 
   });
 }
 
-/** Part 1 stops what still runs of the old control plane, and its memory is gone then. Errors: Fail where it holds one of these keys. */
+/**
+ * Part 1 stops what still runs of the old control plane, and its memory is gone then. Errors: Fail where it holds one of these keys. Only where
+ * ca.key is gone for good, sa.key alone does not stop it: an API server that is ending holds that for a minute, and pods restart anyway.
+ */
 export async function refuseWhereMemoryHasThem(made: readonly Finding[], master: Master) {
   // One that has ended is of no use, wherever it is.
   const lost = made.filter(({ name, state }) => isDear({ name }) && state !== "expired").map(({ name }) => name);
@@ -61,6 +64,10 @@ export async function refuseWhereMemoryHasThem(made: readonly Finding[], master:
   await searchMemory(haul, master.data);
   const found = wanted.filter((one) => haul.placeOf(one));
   if (found.length === 0) return;
+  if (lost.includes("ca") && !found.some(({ name }) => name === "ca"))
+    return say(
+      "ca.key is lost, so that all goes on by a new CA (to keep old tokens valid, too: ./bunw scripts/00-salvage.ts memory before this)",
+    );
   throw new Fail(`${found.map((one) => `${one.keyFile} is still in ${haul.placeOf(one)}`).join(", ")}: no new one is needed`, {
     hint: "./bunw scripts/00-salvage.ts memory puts back what is found; then ./bunw scripts/00-assess.ts says how to go on",
   });

@@ -12,7 +12,7 @@ import { SHARED_KEYS, type SharedKey } from "../hand-over/bundle.ts";
 import { remedyOf } from "../pki/authority-key.ts";
 import { certificatesIn, keyKind, privateKeyOf, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { examine, examineServiceAccountKey } from "../pki/pki.ts";
+import { examine, examineServiceAccountKey, type Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { IN_PODS, type Known, type KnownToken } from "./known.ts";
 import type { Target } from "./memory/memory.ts";
@@ -49,9 +49,16 @@ function wantedShared(key: SharedKey, known: Known, { certificatesDir, others }:
   const here = keyInPlace(key, certificatesDir);
   const isInUse = !generations[0] || (here && publicKeyHash(here) === generations[0].hash);
   if (finding.state === "ok" && (!others || isInUse)) return [];
+  if (finding.state === "expired" && isInUse) return [];
   // the right key is here: part 1 makes its public half again, or finds the certificate that is known
   if (finding.state !== "ok" && remedyOf(finding, known).do !== "lost") return [];
   return [{ ...key, shared: true, generations }];
+}
+
+/** Authorities that are here, key and all, and have ended: no search brings them back. */
+export function endedAuthorities(certificatesDir: string): Finding[] {
+  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, undefined, { certificatesDir }));
+  return shared.filter(({ state }) => state === "expired");
 }
 
 /** A leaf's key is worth finding only where its certificate is still here; else both are issued anew. */
