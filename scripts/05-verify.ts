@@ -83,7 +83,7 @@ function report(checks: Check[], { all, json }: { all?: boolean | undefined; jso
   const verdict = failures > 0 ? `${failures} failed` : "all good";
   console.error(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
   if (failures > 0) {
-    console.error("hint: ./bunw scripts/00-assess.ts says which part mends it");
+    console.error("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it");
     process.exitCode = 2;
   }
 }

@@ -9,6 +9,8 @@ const POD = /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)/;
 export const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 export const MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
 
+export const SCHEDULER_LEASE = MANAGER_LEASE.replace("controller-manager", "scheduler");
+
 /** Makes etcd's data of before name another CA than the one on disk: the repair has made a new one. */
 export function knewCa(caPem: string) {
   return (objects: Objects) => {
@@ -37,6 +39,7 @@ function usual(ca: string): Record<string, object> {
     ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}`, { status: { phase: "Active" } }])),
     ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data: { "ca.crt": ca } }])),
     "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: clusterInfo },
+    [SCHEDULER_LEASE]: { spec: { holderIdentity: "m1_scheduler", renewTime: new Date().toISOString() } },
     [MANAGER_LEASE]: { spec: { holderIdentity: "m1_before", renewTime: new Date().toISOString() } },
   };
 }

@@ -10,7 +10,7 @@ import { type ApiRequest, status } from "./pretend-api.ts";
 import { FACTS, healthyMaster, manifest, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, pretendNode, type Transcript } from "./pretend-node.ts";
-import { LEASES, lease, oldPod, serveRunning } from "./pretend-running.ts";
+import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "./pretend-running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -55,7 +55,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
   expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
   expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
-  expect(stderr).toEndWith("hint: ./bunw scripts/00-assess.ts says which part mends it\n");
+  expect(stderr).toEndWith("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it\n");
 });
 
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
@@ -93,6 +93,7 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
   using api = serveRunning(node, {
     objects: {
       [`${LEASES}/w2`]: lease(4000),
+      [SCHEDULER_LEASE]: lease(4000),
       "/api/v1/namespaces/shop/secrets/cart-token": { type: "kubernetes.io/service-account-token", data: { token } },
       "/api/v1/namespaces/shop/pods/web-1": oldPod("web-1", { kind: "DaemonSet", name: "web" }),
     },
@@ -102,8 +103,9 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
   const failed = stdout.split("\n").filter((line) => line.startsWith("  failed"));
   expect(failed).toEqual([
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
-    "  failed   tokens: shop/cart-token: does not verify, or holds another CA",
-    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last 400\d s ago$/),
+    expect.stringContaining("  failed   API: a kube-scheduler leads: nobody: ./bunw scripts/02-control-plane.ts on each master "),
+    "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
+    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does it run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
   ]);
 });

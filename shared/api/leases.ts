@@ -80,11 +80,12 @@ export async function silentNodes(api: KubeApi, nodes: readonly string[]): Promi
 }
 
 /** Where what did not come in time is an answer, too. */
-async function unlessLate(waiting: Promise<unknown>) {
+async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {
-    await waiting;
+    return await waiting;
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
+    return undefined;
   }
 }
 
@@ -101,6 +102,17 @@ export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortS
 export async function leaderSince(api: KubeApi, name: string, since: Date): Promise<string | undefined> {
   const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
   return lease && renewed(lease) > since ? lease.spec.holderIdentity : undefined;
+}
+
+/**
+ * Who leads: the holder of a Lease that was renewed lately, or is renewed while we look, as the holder's clock may be another. Undefined where
+ * nobody does within half a minute, which a new leader needs at most.
+ */
+export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
+  const last = renewed(await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`)).getTime();
+  const since = new Date(Math.min(last, Date.now() - FRESH_MS));
+  const options = { seconds: 30, hint: `crictl ps -a --name ${name}` };
+  return await unlessLate(waitFor(`a ${name} to lead`, () => leaderSince(api, name, since), options));
 }
 
 /**

@@ -62,7 +62,7 @@ export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: Looke
       verdict: "this master is repaired, with a new CA",
       next: ["./bunw scripts/03-workers.ts open", "./bunw scripts/04-sa-tokens.ts", "./bunw scripts/05-verify.ts"],
     };
-  return { verdict: "nothing is damaged on this node", next: [] };
+  return { verdict: "nothing is damaged on this node", next: ["./bunw scripts/05-verify.ts             # looks at the whole cluster"] };
 }
 
 function isInternal(name: string): boolean {

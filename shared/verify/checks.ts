@@ -2,7 +2,7 @@
 
 import { adminClient } from "../api/admin-api.ts";
 import { ApiError, KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { freshRenewals, isFresh } from "../api/leases.ts";
+import { freshRenewals, isFresh, leaderNow } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
 import { exists, readText } from "../files/files.ts";
@@ -98,7 +98,11 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
     const reduced = readManifest(manifestPath(master, "kube-controller-manager"))?.metadata.annotations?.[REDUCED];
     return reduced === undefined ? "whole" : failed("still reduced: ./bunw scripts/03-workers.ts close");
   });
+  for (const name of ["kube-controller-manager", "kube-scheduler"])
+    await checks.check("API", `a ${name} leads`, async () => (await leaderNow(api, name)) ?? failed(NO_LEADER));
 }
+
+const NO_LEADER = "nobody: ./bunw scripts/02-control-plane.ts on each master starts those again that run since before their kubeconfig";
 
 /** What the cluster holds about trust, and its nodes. */
 export async function checkCluster(checks: Checks, master: Master, api: KubeApi): Promise<Answer> {
@@ -106,15 +110,21 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
   const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
   await checks.check("cluster", "kube-root-ca.crt in every namespace", async () => {
     const old = await namespacesWithOldCa(api, trust.caPem);
-    return old.length === 0 ? "today's CA" : failed(`another CA in ${old.join(", ")}`);
+    return old.length === 0
+      ? "today's CA"
+      : failed(`another CA in ${old.join(", ")}: the controller-manager writes it; ./bunw scripts/04-sa-tokens.ts waits for it`);
   });
   await checks.check("cluster", "cluster-info", async () => {
     const map = await api.get<KubeObject & { data: { kubeconfig: string } }>("/api/v1/namespaces/kube-public/configmaps/cluster-info");
-    return map.data.kubeconfig.includes(Buffer.from(trust.caPem).toString("base64")) ? "today's CA" : failed("another CA");
+    return map.data.kubeconfig.includes(Buffer.from(trust.caPem).toString("base64"))
+      ? "today's CA"
+      : failed("another CA: ./bunw scripts/02-control-plane.ts");
   });
   for (const secret of await secretsOrNone(checks, api)) {
     const name = `${secret.metadata.namespace}/${secret.metadata.name}`;
-    await checks.check("tokens", name, () => (isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA")));
+    await checks.check("tokens", name, () =>
+      isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it"),
+    );
   }
   const serving = servingByCa(master);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
@@ -126,7 +136,9 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     }
     await checks.check("nodes", `${node.name} renews its Lease`, () => {
       const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
-      return isFresh(renewals, node.name) ? `${age.toFixed(0)} s ago` : failed(`last ${age.toFixed(0)} s ago`);
+      return isFresh(renewals, node.name)
+        ? `${age.toFixed(0)} s ago`
+        : failed(`last ${age.toFixed(0)} s ago: does it run? Has its certificate ended: ./bunw scripts/03-workers.ts open`);
     });
     if (serving) {
       await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
