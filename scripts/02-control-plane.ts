@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropDeadLeaders, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { dropDeadLeaders, freshRenewals, isFresh, leaseRenewed, provingSince } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
@@ -18,6 +18,8 @@ import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
 import { withoutServing } from "../shared/nodes/nodes-return.ts";
+import { howToReplace } from "../shared/nodes/replacement.ts";
+import { listed } from "../shared/nodes/returning.ts";
 import { containers, stopContainers } from "../shared/nodes/runtime.ts";
 import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
 import { CERTS } from "../shared/pki/certs.ts";
@@ -27,11 +29,10 @@ import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { type HostFile, hostFiles } from "../shared/static-pods/manifests.ts";
-import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
+import { isReduced } from "../shared/static-pods/reduced-controllers.ts";
 import { staleReaders } from "../shared/static-pods/stale-readers.ts";
-import { caIsNew, isMade, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
-import { mountsSuperAdmin, onlyOnSisters, otherStaticPods, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
+import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { mountsSuperAdmin, onlyOnSisters, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
 const USAGE = `Usage:
@@ -87,8 +88,8 @@ async function main() {
     () => proveKubelet(master, api),
     "kubeadm init phase kubelet-finalize all",
   );
-  if (without.length > 0) sayHowToReplace(master, without);
-  done(await next(master, without));
+  if (without.length > 0) console.error(howToReplace(master, without));
+  done(await next(master, api, without));
 }
 
 async function checkEtcd(dataDir: string, without: string[]): Promise<Master> {
@@ -189,51 +190,34 @@ async function proveKubelet({ node, facts }: Master, api: KubeApi) {
   await endpointReady(facts);
 }
 
-/**
- * A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. It takes shared keys that are in their places,
- * and a kubeconfig for discovery, so that no bootstrap token and no certificate key has to be made and typed (kubeadm's cmd/join.go,
- * discovery/file; SharedCertificateExists in phases/certs).
- */
-function sayHowToReplace(master: Master, without: string[]) {
-  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
-  const others = otherStaticPods(master).map((name) => manifestPath(master, name));
-  const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
-  console.error(`
-After part 3, before part 4:
-  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green, put an empty machine with the same kubeadm (${master.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
-${carry.join("\n")}
-On the new machine:
-  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
-    master.node.kubelet.serverTlsBootstrap
-      ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
-      : ""
-  }${others.length > 0 ? `\nkubeadm makes no static pods but its own; as here: ${others.join(", ")}` : ""}`);
-}
-
-/** Files of this master's API server that kubeadm does not make on a new one. */
-function lostFiles({ node, facts }: Master): string[] {
-  const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const isMeant = ({ type, namedBy, path }: HostFile) =>
-    type === "File" && namedBy.startsWith("--") && !isMade(path) && path !== oldSaPub(facts.certificatesDir);
-  return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
-}
-
-async function next(master: Master, without: string[]): Promise<string> {
+async function next(master: Master, api: KubeApi, without: string[]): Promise<string> {
   const others = master.cluster.nodes
     .filter((n) => n.controlPlane && n.name !== master.node.name && !without.includes(n.name))
     .map((n) => n.name);
-  const without03 = without.length > 0 ? `, close with --without ${without.join(",")}` : "";
-  const here = await nextHere(master, without03);
+  const here = await nextHere(master, api, without);
   return others.length > 0 ? `part 2 on ${others.join(", ")} where it has not been, then ${here}` : here;
 }
 
-/** With the old CA, part 3 only where this kubelet waits for its serving certificate, part 4 only where sa.key is new. */
-async function nextHere(master: Master, without03: string): Promise<string> {
-  const own = master.cluster.nodes.filter(({ name }) => name === master.node.name);
-  const part3 = caIsNew(master) || (!mode.dryRun && (await withoutServing(master, own)).length > 0);
-  if (part3) return `./bunw scripts/03-workers.ts open${without03}`;
+/** With the old CA, part 3 only where a kubelet is not heard or waits for its serving certificate, part 4 only where sa.key is new. */
+async function nextHere(master: Master, api: KubeApi, without: string[]): Promise<string> {
+  if (caIsNew(master) || (!mode.dryRun && (await needsPart3(master, api, without))))
+    return `./bunw scripts/03-workers.ts open${without.length > 0 ? `, close with --without ${without.join(",")}` : ""}`;
   return `./bunw scripts/${saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts"}`;
+}
+
+async function needsPart3(master: Master, api: KubeApi, without: string[]): Promise<boolean> {
+  const manifest = readManifest(manifestPath(master, "kube-controller-manager"));
+  if (manifest && isReduced(manifest)) return true;
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const nodes = master.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
+  const renewals = await freshRenewals(
+    api,
+    nodes.map(({ name }) => name),
+  );
+  const silent = nodes.filter(({ name }) => !isFresh(renewals, name)).map(({ name }) => name);
+  if (silent.length > 0) say(`not heard yet: ${listed(silent)}`);
+  const own = nodes.filter(({ name }) => name === master.node.name);
+  return silent.length > 0 || (await withoutServing(master, own)).length > 0;
 }
 
 if (import.meta.main) await run(main);

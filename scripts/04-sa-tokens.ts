@@ -19,7 +19,7 @@ import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
 import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
-import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
+import { isReduced } from "../shared/static-pods/reduced-controllers.ts";
 import { caIsNew } from "../shared/static-pods/static-pods.ts";
 import { leftForPeople } from "../shared/workloads/left-for-people.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
@@ -132,7 +132,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
   if (!caPem || !saPub) throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
   const controllerManager = readManifest(manifestPath(master, "kube-controller-manager"));
-  if (!controllerManager || controllerManager.metadata.annotations?.[REDUCED] !== undefined) {
+  if (!controllerManager || isReduced(controllerManager)) {
     throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
       hint: "close part 3 first: ./bunw scripts/03-workers.ts close",
     });

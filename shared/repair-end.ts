@@ -12,7 +12,7 @@ import { CONTROL_PLANE } from "./nodes/runtime.ts";
 import { foreignAuthority } from "./pki/authority-key.ts";
 import { certInfo, madeAt } from "./pki/certificate.ts";
 import { attempt } from "./pki/verdicts.ts";
-import { REDUCED } from "./static-pods/reduced-controllers.ts";
+import { isReduced } from "./static-pods/reduced-controllers.ts";
 import type { Pod } from "./workloads/pod-owners.ts";
 import { waitsForRestart } from "./workloads/stale-pods.ts";
 import type { TrustTimes } from "./workloads/trust-times.ts";
@@ -46,8 +46,7 @@ function isThrough(live: EtcdData, caPem: string, began: Date): boolean {
   };
   // Token Secrets are not looked at: they are often encrypted, and the pods that mount one go in the same part.
   const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
-  const isDone = (pod: Pod) =>
-    pod.metadata.annotations?.[REDUCED] === undefined && !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, times));
+  const isDone = (pod: Pod) => !isReduced(pod) && !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, times));
   return names(live, "namespaces/").every(isToday) && readObjects<Pod>(live, "pods/").every(isDone);
 }
 

@@ -40,9 +40,12 @@ function serveApi(node: Node, kids: string[] = [], own = () => serviceAccountKey
       "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
       "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": { data: { "client-ca-file": node.ca.cert } },
       "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager": lease,
-      "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/m1": {
-        spec: { renewTime: new Date(Date.now() + 1000).toISOString() },
-      },
+      ...Object.fromEntries(
+        ["m1", "w1", "w2"].map((name) => [
+          `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`,
+          { spec: { renewTime: new Date(Date.now() + 1000).toISOString() } },
+        ]),
+      ),
     },
   });
 }

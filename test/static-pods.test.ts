@@ -3,12 +3,13 @@ import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { readText, removeFile, writeFile } from "../shared/files/files.ts";
+import { issueClient } from "../shared/pki/issue.ts";
 import { keyPair } from "../shared/pki/keys.ts";
 import { manifestPath, manifestText, readManifest } from "../shared/static-pods/manifest-files.ts";
 import { flags } from "../shared/static-pods/manifests.ts";
 import { full, REDUCED, reduced } from "../shared/static-pods/reduced-controllers.ts";
 import { restoreManifests, STAND_IN_MARK } from "../shared/static-pods/static-pods.ts";
-import { healthyMaster, manifest, otherCa } from "./pretend-cluster.ts";
+import { FACTS, healthyMaster, manifest, otherCa } from "./pretend-cluster.ts";
 import { masterOf, pretendData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
 
@@ -168,4 +169,28 @@ test("under a new CA a whole controller-manager from before the repair is reduce
   writeFile(path, stringify(KCM));
   utimesSync(box.dir + path, new Date(Date.now() + 5000), new Date(Date.now() + 5000));
   expect(restoreManifests(master, ["kube-controller-manager"])).toBe(false);
+});
+
+test("the same under the old CA where this kubelet's own certificate had ended: the workers' may have, too", async () => {
+  const { ca } = await healthyMaster();
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  const path = manifestPath(master, "kube-controller-manager");
+  const restored = (written: number) => {
+    writeFile(path, stringify(KCM));
+    utimesSync(box.dir + path, new Date(written), new Date(written));
+    return restoreManifests(master, ["kube-controller-manager"]);
+  };
+  const client = async (now: Date) => (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
+  const stamp = new Date(Date.now() - 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "");
+  const aside = `/root/kube-pki-repair-${stamp}/aside/var/lib/kubelet/pki/kubelet-client-2024-01-01-00-00-00.pem`;
+  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date()));
+  writeFile(aside, await client(new Date(Date.now() - 3_600_000)));
+  expect(restored(0)).toBe(false);
+  writeFile(aside, await client(new Date("2024-01-01")));
+  expect(restored(0)).toBe(true);
+  expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
+  expect(restored(Date.now() + 5000)).toBe(false);
+  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date(Date.now() + 200 * 86_400_000)));
+  expect(restored(0)).toBe(false);
 });

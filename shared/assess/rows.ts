@@ -11,7 +11,7 @@ import type { Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest, secondManifests } from "../static-pods/manifest-files.ts";
 import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
-import { REDUCED } from "../static-pods/reduced-controllers.ts";
+import { isReduced } from "../static-pods/reduced-controllers.ts";
 import { isMade, manifestTrouble } from "../static-pods/static-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
@@ -131,7 +131,7 @@ export function modeRows(paths: readonly string[]): Row[] {
 export function repairRows({ master }: Known): Row[] {
   if (!master) return [];
   const manifest = attempt(() => readManifest(manifestPath(master, "kube-controller-manager")));
-  const reduced = !(manifest instanceof Fail) && manifest?.metadata.annotations?.[REDUCED] !== undefined;
+  const reduced = !(manifest instanceof Fail) && manifest !== undefined && isReduced(manifest);
   const policies = attempt(() => standIns(master));
   return [
     ...(reduced ? [{ what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }] : []),

@@ -10,11 +10,12 @@ import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { certInfo, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { attempt, day } from "../pki/verdicts.ts";
+import { rescueFolders } from "../rescue.ts";
 import { act, say } from "../run.ts";
 import type { Node } from "./node.ts";
 
@@ -46,6 +47,26 @@ export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, aside
 /** Whether the kubelet's client certificate is good, and this node's. */
 export function hasOwnClient({ name, kubelet }: Node, caPem: string): boolean {
   return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
+}
+
+/** Milliseconds: the kubelet itself renews its certificate months after a repair has issued it. */
+const DAY = 86_400_000;
+
+/**
+ * When a repair issued the certificate that this kubelet has, where the one before had ended by then; undefined where it had not, or where the
+ * kubelet has renewed it since. What the repair moved aside tells.
+ */
+export function renewedAfterEnd({ kubelet }: Node): Date | undefined {
+  const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
+  if (made instanceof Fail) return undefined;
+  const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
+  const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
+  const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
+  const ends = pems.flatMap((name) => {
+    const info = attempt(() => certInfo(readText(`${folder}/${name}`) ?? ""));
+    return info instanceof Fail ? [] : [info.notAfter];
+  });
+  return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 
 /** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */

@@ -38,7 +38,7 @@ const LIMITS = {
  * Services keep the endpoints they have; and with more requests per second, so that it is not what thousands of nodes wait for.
  */
 export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
-  if (manifest.metadata.annotations?.[REDUCED] !== undefined) return manifest;
+  if (isReduced(manifest)) return manifest;
   const minor = minorOf(kubernetesVersion);
   const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) => (minor < 28 ? old : name));
   const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
@@ -58,6 +58,10 @@ function liftLimits(manifest: Manifest) {
     manifest.metadata.annotations![before] = now ?? "";
     command.set(flag, String(value));
   }
+}
+
+export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
+  return pod.metadata.annotations?.[REDUCED] !== undefined;
 }
 
 /** The controller-manager as it was before `reduced`. */

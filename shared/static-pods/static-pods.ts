@@ -7,6 +7,7 @@ import { Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
 import type { Master } from "../master.ts";
+import { renewedAfterEnd } from "../nodes/kubelet.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { attempt } from "../pki/verdicts.ts";
@@ -14,7 +15,7 @@ import { say } from "../run.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest } from "./manifest-files.ts";
 import { type HostFile, hostFiles, type Manifest } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
-import { full, REDUCED, reduced } from "./reduced-controllers.ts";
+import { full, isReduced, reduced } from "./reduced-controllers.ts";
 import { FROM_MIRROR_POD, type Wanted, wantedManifests } from "./wanted-manifests.ts";
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
@@ -68,10 +69,19 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
   return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
 }
 
+/**
+ * While workers cannot be heard, a whole controller-manager empties them: under a new CA, and where the kubelets' certificates have ended, as this
+ * master's own had, which tells it. One that was written later is what part 3 leaves; an older one is not safe yet. Undefined: all are.
+ */
+function unsafeBefore(master: Master): Date | undefined {
+  return caIsNew(master) ? master.rescue.made : renewedAfterEnd(master.node);
+}
+
 function restore({ name, source, manifest }: Wanted, master: Master): boolean {
   const path = manifestPath(master, name);
   for (const second of secondManifests(master, name)) moveAside(second, master.asideDir);
-  const reduce = name === "kube-controller-manager" && caIsNew(master);
+  const unsafe = name === "kube-controller-manager" ? unsafeBefore(master) : undefined;
+  const reduce = unsafe !== undefined;
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = usableManifest(path, manifest);
   if (!now) {
@@ -86,8 +96,7 @@ function restore({ name, source, manifest }: Wanted, master: Master): boolean {
     copyAside(path, master.asideDir);
     return writeFile(path, manifestText(wanted), { note: "as it was while the API could be told" });
   }
-  // A full controller-manager that was written during this repair is what part 3 leaves; an older one is not safe yet.
-  if (reduce && stat(path)!.modified < master.rescue.made && now.metadata.annotations?.[REDUCED] === undefined) {
+  if (unsafe && stat(path)!.modified < unsafe && !isReduced(now)) {
     return writeFile(path, manifestText(reduced(now, master.facts.kubernetesVersion)), {
       note: "reduced: no taints, no evictions, endpoints stay, until part 3 is closed",
     });
