@@ -75,7 +75,7 @@ async function scene(): Promise<Scene> {
   const [cp1, w1] = [machine("cp1"), machine("w1")];
   const lab: Lab = { nodes: [cp1, w1], masters: [cp1], workers: [w1] };
   const zero = Date.now() - 6000;
-  const beats = Array.from({ length: 31 }, (_, i) => `{"t":${zero - 200 + i * 200},"ok":true}\n`);
+  const beats = Array.from({ length: 331 }, (_, i) => `{"t":${zero - 200 + i * 200},"ok":true}\n`);
   writeFileSync(w1.path("/var/log/heartbeat/shop-caller.log"), beats.join(""));
   const steps = [
     step(1, "./bunw scripts/01-etcd.ts", 2.5, 1),

@@ -11,7 +11,10 @@ const TOOLS = [
 
 async function main() {
   await installPackages(TOOLS);
-  const child = Bun.spawn([process.execPath, "test", "./test/carve.disk.test.ts"], { stdout: "inherit", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, "test", "--timeout=60000", "./test/carve.disk.test.ts"], {
+    stdout: "inherit",
+    stderr: "pipe",
+  });
   const said = await new Response(child.stderr).text();
   process.stderr.write(said);
   if ((await child.exited) !== 0) process.exit(1);

@@ -60,7 +60,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   await renewTokens(lab.operator, { caPem: lab.caPem, saPub: lab.saPub, saKey: lab.saKey });
   // The API server remembers for ten seconds what it has accepted.
   const onlyBound = async () => (await accepted()) === 1;
-  await waitFor("tokens that no Secret holds any more to be refused", onlyBound, { seconds: 60, hint: "see kube-apiserver.log" });
+  await waitFor("tokens that no Secret holds any more to be refused", onlyBound, { seconds: 180, hint: "see kube-apiserver.log" });
   check(`${algorithm}: a token of a Secret is dead once its Secret holds another, one of a pod is not`, await onlyBound());
 }
 
@@ -68,7 +68,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
 async function tokensOfController({ admin }: ApiLab): Promise<TokenSecret[]> {
   const accounts = "/api/v1/namespaces/kube-system/serviceaccounts";
   const there = () => admin.find(`${accounts}/default`);
-  await waitFor("the ServiceAccount default", there, { seconds: 30, hint: HINT });
+  await waitFor("the ServiceAccount default", there, { seconds: 180, hint: HINT });
   for (const name of ["one", "two"]) {
     const metadata = { name, annotations: { "kubernetes.io/service-account.name": "default" } };
     await admin.create("/api/v1/namespaces/kube-system/secrets", { metadata, type: TYPE });
@@ -77,7 +77,7 @@ async function tokensOfController({ admin }: ApiLab): Promise<TokenSecret[]> {
     const secrets = await tokenSecrets(admin);
     return secrets.length === 2 && secrets.every(({ data }) => data?.token) && secrets;
   };
-  return (await waitFor("the controller-manager's tokens", full, { seconds: 30, hint: HINT })) || [];
+  return (await waitFor("the controller-manager's tokens", full, { seconds: 180, hint: HINT })) || [];
 }
 
 function check(what: string, ok: boolean) {

@@ -32,7 +32,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
 
   // it becomes the leader first, and reads ca.key some seconds later, when the signing controllers start
   const loaded = async () => (await searchProcess(manager, [ca])).keys.size > 0;
-  await waitFor("the controller-manager to read ca.key", loaded, { seconds: 60, hint: "see kube-controller-manager.log" });
+  await waitFor("the controller-manager to read ca.key", loaded, { seconds: 180, hint: "see kube-controller-manager.log" });
   rmSync(`${lab.folder}/pki`, { recursive: true });
 
   for (const [process, targets] of [
@@ -53,7 +53,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
 /** What a token tells of the key that signed it. */
 async function fromToken({ admin }: ApiLab, kind: Target["kind"]): Promise<Target> {
   const hint = "the controller-manager makes the ServiceAccount: see kube-controller-manager.log";
-  const token = (await waitFor("a token", () => newToken(admin), { seconds: 60, hint }))!;
+  const token = (await waitFor("a token", () => newToken(admin), { seconds: 180, hint }))!;
   const head = JSON.parse(Buffer.from(token.split(".")[0]!, "base64url").toString()) as { kid: string };
   return { hash: `sha256:${Buffer.from(head.kid, "base64url").toString("hex")}`, kind };
 }

@@ -65,14 +65,14 @@ async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
     // The account of this name is made by the controller-manager, in its own time.
     const create = () => api.create("/api/v1/namespaces/default/secrets", { metadata, type: TYPE });
     const there = () => api.find("/api/v1/namespaces/default/serviceaccounts/default");
-    await waitFor("the ServiceAccount default", there, { seconds: 30, hint: HINT });
+    await waitFor("the ServiceAccount default", there, { seconds: 180, hint: HINT });
     await create();
   }
   const full = async () => {
     const secrets = await tokenSecrets(api);
     return secrets.every(({ data }) => data?.token) && secrets;
   };
-  return (await waitFor("the controller-manager's tokens", full, { seconds: 30, hint: HINT })) ?? [];
+  return (await waitFor("the controller-manager's tokens", full, { seconds: 180, hint: HINT })) ?? [];
 }
 
 /** Another signature: that of somebody else's token. */

@@ -55,7 +55,7 @@ async function podsAreReady(lab: Lab) {
     if (late.length > 0) throw new Fail(`not Ready: ${late.map((pod) => pod.metadata.name).join(", ")}`, { hint });
     return true;
   };
-  await waitFor("every pod to be Ready", ready, { seconds: 60, hint });
+  await waitFor("every pod to be Ready", ready, { seconds: 180, hint });
   return `${pods.length} pods`;
 }
 
@@ -70,7 +70,7 @@ async function aggregatedAnswers(lab: Lab) {
     return found >= lab.nodes.length;
   };
   const hint = "kubectl -n kube-system logs deploy/metrics-server";
-  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 60, hint });
+  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
   return `${found} nodes`;
 }
 

@@ -123,7 +123,7 @@ export class Cluster {
     await Promise.all(this.nodes.map(async (node) => await node.boot()));
     for (const node of this.nodes) {
       await waitFor(`containerd on ${node.name}`, async () => (await node.run(["crictl", "info"])).exitCode === 0, {
-        seconds: 30,
+        seconds: 180,
         hint: `test/lab/enter.ts ${node.name} journalctl -u containerd`,
       });
     }
@@ -187,7 +187,7 @@ async function withScratchNode(programs: Map<string, string>, use: (node: Node) 
   const names = await imageNames(programs.get("kubeadm")!);
   const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };
   const node = await Node.start({ ...base, name: "scratch", ip: "10.250.0.250", hostName: "scratch", nodeName: "scratch" });
-  await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 30, hint: `read ${LAB}/logs` });
+  await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 180, hint: `read ${LAB}/logs` });
   await use(node);
   await node.remove();
 }

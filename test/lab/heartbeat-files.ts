@@ -1,5 +1,7 @@
 /** Where the lab's workloads leave their heartbeats (workloads.yaml): a file NAMESPACE-CALLER.log for each, on the node it runs on. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { Fail } from "../../shared/fail.ts";
+import { waitFor } from "../../shared/run.ts";
 import { type Beat, readBeats } from "./heartbeat.ts";
 import type { Lab } from "./machine.ts";
 
@@ -29,4 +31,14 @@ export function readHeartbeats(lab: Lab): { name: string; what: string; beats: B
     })
     .sort((a, b) => order.indexOf(a.caller) - order.indexOf(b.caller) || a.name.localeCompare(b.name))
     .map(({ name, what, beats: all }) => ({ name, what, beats: all }));
+}
+
+/** A call that is just late is no damage: each heartbeat has the time to be heard once more. One that is not is told by what follows. */
+export async function waitForBeats(lab: Lab) {
+  const asked = Date.now();
+  const beat = () => readHeartbeats(lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
+  const [answer] = await Promise.allSettled([
+    waitFor("every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }),
+  ]);
+  if (answer.status === "rejected" && !(answer.reason instanceof Fail)) throw answer.reason;
 }

@@ -128,8 +128,9 @@ function describeCert(pem: string): Record<string, string> {
   const fields: Record<string, string> = {
     subject: hex(cert.subjectName.toArrayBuffer()),
     issuer: hex(cert.issuerName.toArrayBuffer()),
-    minutes: String(Math.round((cert.notAfter.getTime() - cert.notBefore.getTime()) / 60_000)),
-    begins: `5 to 10 minutes ago: ${minutesSince(cert.notBefore) >= 5 && minutesSince(cert.notBefore) < 10}`,
+    // kubeadm begins a kubeconfig's with the CA, which it may have made some minutes before, and ends it counted from now
+    hours: String(Math.floor((cert.notAfter.getTime() - cert.notBefore.getTime()) / 3_600_000)),
+    begins: `5 to 30 minutes ago: ${minutesSince(cert.notBefore) >= 5 && minutesSince(cert.notBefore) < 30}`,
     key: String(algorithmOf(pem)),
     signature: JSON.stringify(cert.signatureAlgorithm),
     extensions: cert.extensions.map((extension) => extension.type).join(" "),

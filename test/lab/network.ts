@@ -89,6 +89,7 @@ backend masters
   balance roundrobin
   option httpchk GET /readyz
   http-check expect status 200
+  timeout check 10s
   default-server check check-ssl verify none inter 1s fastinter 250ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions
 ${masters.map(({ name, ip }) => `  server ${name} ${ip}:6443`).join("\n")}
 `;

@@ -87,7 +87,7 @@ export class Node {
     });
     proc.unref();
     await waitFor(`node ${this.name} to boot`, async () => this.hasBooted(proc.pid), {
-      seconds: 20,
+      seconds: 180,
       hint: `read ${LAB}/logs/${this.name}-console.log`,
     });
   }

@@ -103,7 +103,7 @@ async function startNode({ name, address }: Host): Promise<string> {
   const command = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", NODE, "sh", name];
   Bun.spawn(command, { stdin: "ignore", stdout: Bun.file(log), stderr: Bun.file(log) }).unref();
   const listens = () => existsSync(log) && readFileSync(log, "utf8").includes("Server listening");
-  await waitFor(`sshd of ${name}`, listens, { seconds: 20, hint: `what it said: ${readFileSync(log, "utf8")}` });
+  await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `what it said: ${readFileSync(log, "utf8")}` });
   return publicKey;
 }
 

@@ -66,7 +66,7 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
     scene.watchers.every(({ machine, watcher }) =>
       watcher.samples().some((s) => s.containers && (s.pods || roleIn(lab, machine).role === "worker")),
     );
-  await waitFor("the watchers' first look", looked, { seconds: 30, hint: "look at /var/log/rehearsal in the nodes with --keep" });
+  await waitFor("the watchers' first look", looked, { seconds: 180, hint: "look at /var/log/rehearsal in the nodes with --keep" });
   return scene;
 }
 

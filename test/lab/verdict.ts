@@ -5,7 +5,7 @@ import { VERSION } from "../../shared/run.ts";
 import { keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./checks.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./facts.ts";
 import { measure, type Phase } from "./heartbeat.ts";
-import { readHeartbeats, SERVICE_CALLER } from "./heartbeat-files.ts";
+import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { kubectl, type Lab } from "./machine.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { masterSamples, type Scenario, type Scene } from "./scene.ts";
@@ -19,6 +19,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
   await Promise.all(scene.watchers.map(({ watcher }) => watcher.stop()));
 
+  await waitForBeats(scene.lab);
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
   const restarted = [...seen.restarted, ...seen.restartedInPart4];

@@ -40,7 +40,7 @@ func main() {
 		log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })))
 	case "caller":
 		heartbeat(200*time.Millisecond, func() error {
-			return get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, os.Args[2], "")
+			return get(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}, os.Args[2], "")
 		})
 	case "asker":
 		heartbeat(500*time.Millisecond, func() error {
@@ -147,7 +147,7 @@ func clientOf(kubeconfig string) (*http.Client, string, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem("certificate-authority-data"))
 	config := &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}, string(field("server")), nil
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}, Timeout: timeout}, string(field("server")), nil
 }
 
 func podsURL() string {
@@ -170,11 +170,13 @@ func credentials() (*http.Client, string, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}
-	return &http.Client{Transport: transport}, strings.TrimSpace(string(token)), nil
+	return &http.Client{Transport: transport, Timeout: timeout}, strings.TrimSpace(string(token)), nil
 }
 
+// How long the API may take; a Service that is called by its IP has longer, so that only a call nobody takes fails.
+const timeout = 2 * time.Second
+
 func get(client *http.Client, url, token string) error {
-	client.Timeout = 2 * time.Second
 	request, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		return err
