@@ -18,6 +18,8 @@ async function main() {
   const [master] = cluster.masters as [Node];
   await master.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
   const answers = await answersOf(master);
+  // a lease that runs out meanwhile would be one more write
+  await master.must(["pkill", "-STOP", "-x", "etcd"]);
   compare("while it runs", master, answers);
   await master.kill();
   compare("after SIGKILL", master, answers);
