@@ -25,6 +25,7 @@ import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
+import { saLost } from "./scenarios/sa-lost.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
@@ -80,6 +81,7 @@ const SCENARIOS: Scenario[] = [
   undelete,
   expired,
   externalCa,
+  saLost,
   smallDamages,
   randomDamages,
 ];

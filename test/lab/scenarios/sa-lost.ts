@@ -1,0 +1,86 @@
+import { readFileSync } from "node:fs";
+import { waitFor } from "../../../shared/run.ts";
+import { carryFile } from "../follow.ts";
+import { type Machine, sh } from "../machine.ts";
+import { restartBarePods } from "../printed.ts";
+import { damage, KIT, masterSamples, note, type Scenario, type Scene, type, workloadsLeft } from "../scene.ts";
+import { haAllLost } from "./several-masters.ts";
+
+const SERVERS = "crictl stop --timeout 0 $(crictl ps -q --name 'kube-apiserver|kube-controller-manager')";
+const LOSS = `rm /etc/kubernetes/pki/sa.key /etc/kubernetes/pki/sa.pub; ${SERVERS}`;
+const NEW = "./bunw scripts/01-etcd.ts --new-cas";
+const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
+/** The masters' kubelets beside the first one's have them elsewhere. */
+const TOKENS = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token";
+const BUNDLE = "keys.age";
+
+/** Only the service-account key is lost, on all masters at once and out of every memory, while etcd runs on all of them. */
+export const saLost: Scenario = {
+  ...haAllLost,
+  name: "sa-lost",
+  title: "sa.key and sa.pub are deleted on three masters, and what held them ends; one master makes new ones, the others take them",
+  byRunbook: false,
+  lines: [
+    { title: "Delete sa.key and sa.pub on every master, and end what holds them", run: (scene) => damage(scene, scene.lab.masters, LOSS) },
+    { title: "The API goes away", run: apiGone },
+    { title: "No second key is made beside a master that may have one", run: refused },
+    { title: "One master makes a new key, the others take it", run: repair },
+    { title: "Part 4 comes late, and is run again", run: part4 },
+  ],
+};
+
+async function apiGone(scene: Scene) {
+  const gone = () => masterSamples(scene).every((samples) => samples.at(-1)?.api === false);
+  await waitFor("every API server to go away", gone, { seconds: 180, hint: "does something still hold sa.key?" });
+  note(scene, "the API is gone", workloadsLeft(scene));
+}
+
+async function refused(scene: Scene) {
+  for (const master of scene.lab.masters.slice(0, 2)) {
+    const { stderr } = await type(scene, master, NEW, { exit: [1] });
+    const others = scene.lab.masters.filter((other) => other !== master).map(({ nodeName }) => nodeName);
+    const ok = stderr.includes("which may still have sa:") && stderr.includes(`--lost-on ${others.join(",")}`);
+    scene.checks.push({ name: `${master.name} makes no key beside the others`, ok, detail: stderr.split("\n").at(-2) ?? "" });
+  }
+}
+
+async function repair(scene: Scene) {
+  const [first, ...others] = scene.lab.masters as [(typeof scene.lab.masters)[0], ...typeof scene.lab.masters];
+  const { stderr } = await type(scene, first, `${NEW} --lost-on ${others.map(({ nodeName }) => nodeName).join(",")}`);
+  const next = stderr.trim().split("\n").at(-1)!;
+  scene.checks.push({ name: "part 1 names the hand-over", ok: next.includes("hand-over.ts pack"), detail: next });
+  await sh(first, `cd ${KIT} && umask 077 && head -c 24 /dev/urandom | base64 > passphrase`);
+  const packed = await type(scene, first, `./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out ${BUNDLE}`);
+  const unpack = packed.raw
+    .trim()
+    .split("\n")
+    .at(-1)!
+    .replace(/\S+\.age/, BUNDLE);
+  for (const master of others) {
+    for (const file of ["passphrase", BUNDLE]) await carryFile(first, master, file);
+    await type(scene, master, unpack);
+  }
+  await Promise.all(scene.lab.masters.map((master) => type(scene, master, "./bunw scripts/02-control-plane.ts")));
+}
+
+/** By then the first master's own pods have tokens of the new key; those on the workers have not. */
+async function part4(scene: Scene) {
+  const first = scene.lab.masters[0]!;
+  const { kid } = JSON.parse(readFileSync(first.path(MARK), "utf8")) as { kid: string };
+  await sh(first, "systemctl restart kubelet");
+  const renewed = async () => (await kidsInPods(first)).every((one) => one === kid);
+  await waitFor("the first master's kubelet to renew its pods' tokens", renewed, { seconds: 180, hint: "journalctl -u kubelet there" });
+  const { stderr } = await type(scene, first, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
+  if (stderr.includes("not restarted: ")) await restartBarePods(scene);
+  const found = stderr.split("\n").find((line) => line.startsWith("  all others: ")) ?? "";
+  scene.checks.push({ name: "part 4 finds the workers' pods", ok: found.includes("asker-cached"), detail: found.trim() });
+  await type(scene, first, "./bunw scripts/04-sa-tokens.ts", { part: 4 });
+  await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5 });
+}
+
+/** Which keys signed the tokens that this node's pods have mounted. */
+async function kidsInPods(node: Machine): Promise<string[]> {
+  const { stdout } = await node.run(["bash", "-c", `for token in ${TOKENS}; do cut -d. -f1 "$token"; done`]);
+  const heads = stdout.split("\n").filter(Boolean);
+  return heads.map((head) => (JSON.parse(Buffer.from(head, "base64url").toString()) as { kid: string }).kid);
+}
