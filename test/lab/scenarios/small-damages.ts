@@ -142,7 +142,7 @@ const ROWS: Row[] = [
         `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
       );
     },
-    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|kube-apiserver\.yaml$/, restarts: true, newTokens: true },
+    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|new-sa-key$|kube-apiserver\.yaml$/, restarts: true, newTokens: true },
     typed: [
       ...LOOK,
       "00-salvage secret",
