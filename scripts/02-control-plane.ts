@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropDeadLeaders, freshRenewals, isFresh, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { dropDeadLeaders, hearNodes, leaseRenewed, provingSince } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
@@ -210,11 +210,8 @@ async function needsPart3(master: Master, api: KubeApi, without: string[]): Prom
   if (manifest && isReduced(manifest)) return true;
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const nodes = master.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
-  const renewals = await freshRenewals(
-    api,
-    nodes.map(({ name }) => name),
-  );
-  const silent = nodes.filter(({ name }) => !isFresh(renewals, name)).map(({ name }) => name);
+  const names = nodes.map(({ name }) => name);
+  const { silent } = await hearNodes(api, names);
   if (silent.length > 0) say(`not heard yet: ${listed(silent)}`);
   const own = nodes.filter(({ name }) => name === master.node.name);
   return silent.length > 0 || (await withoutServing(master, own)).length > 0;

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { inParallel } from "../shared/api/in-parallel.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { freshRenewals, isFresh } from "../shared/api/leases.ts";
+import { hearNodes } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
@@ -139,8 +139,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   }
   const api = await adminApi(master);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
-  const renewals = await freshRenewals(api, nodes);
-  const away = nodes.filter((name) => !isFresh(renewals, name));
+  const { silent: away } = await hearNodes(api, nodes);
   if (away.length > 0) {
     throw new Fail(`${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {
       hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,

@@ -8,9 +8,8 @@ import { watch } from "./watch.ts";
 /** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
 const FRESH_MS = 60_000;
 
-/** Whether a node's kubelet has renewed its Lease within the last minute. */
-export function isFresh(renewals: Map<string, Date>, node: string): boolean {
-  return (renewals.get(node)?.getTime() ?? 0) >= Date.now() - FRESH_MS;
+function isFresh(renewal: Date | undefined): boolean {
+  return (renewal?.getTime() ?? 0) >= Date.now() - FRESH_MS;
 }
 
 interface Lease extends KubeObject {
@@ -44,18 +43,30 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
 /** Seconds in which a kubelet that lives finds an API that was away and has just come back. */
 const TAKE_UP_SECONDS = 20;
 
-/** The same, once each of these nodes has renewed its Lease within the last minute, or has had the time to. */
-export async function freshRenewals(api: KubeApi, nodes: readonly string[]): Promise<Map<string, Date>> {
-  let renewals = await allRenewals(api);
-  if (nodes.every((name) => isFresh(renewals, name))) return renewals;
-  const allFresh = async () => {
-    renewals = await allRenewals(api);
-    return nodes.every((name) => isFresh(renewals, name));
+export interface Heard {
+  renewals: Map<string, Date>;
+  /** Of the nodes asked for, those that did not renew their Lease. */
+  silent: string[];
+}
+
+/**
+ * Which of these nodes are heard: each that renewed its Lease within the last minute, or does while we look, as its clock may be another. A kubelet
+ * that has to find the API first is given the time.
+ */
+export async function hearNodes(api: KubeApi, nodes: readonly string[]): Promise<Heard> {
+  const first = await allRenewals(api);
+  let heard: Heard = { renewals: first, silent: nodes.filter((name) => !isFresh(first.get(name))) };
+  const allHeard = async () => {
+    const renewals = await allRenewals(api);
+    const isRenewed = (name: string) => (renewals.get(name) ?? 0) > (first.get(name) ?? 0);
+    heard = { renewals, silent: nodes.filter((name) => !isFresh(renewals.get(name)) && !isRenewed(name)) };
+    return heard.silent.length === 0;
   };
-  await unlessLate(
-    waitFor("every kubelet to renew its Lease", allFresh, { seconds: TAKE_UP_SECONDS, hint: "journalctl -u kubelet there" }),
-  );
-  return renewals;
+  if (heard.silent.length > 0) {
+    const hint = "journalctl -u kubelet there";
+    await unlessLate(waitFor("every kubelet to renew its Lease", allHeard, { seconds: TAKE_UP_SECONDS, hint }));
+  }
+  return heard;
 }
 
 /** A living kubelet renews its Lease every ten seconds; an API that has just come back may be slow to take it. */
@@ -94,7 +105,8 @@ export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortS
   const made = madeAt(caPem).getTime();
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
     const time = renewed(object).getTime();
-    if (type !== "DELETED" && time >= made && time >= Date.now() - FRESH_MS) yield object.metadata.name;
+    // What comes while we watch was renewed now, whatever that node's clock says; what was there already is only as good as its time.
+    if (type === "MODIFIED" || (type !== "DELETED" && time >= made && isFresh(new Date(time)))) yield object.metadata.name;
   }
 }
 

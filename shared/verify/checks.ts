@@ -2,7 +2,7 @@
 
 import { adminClient } from "../api/admin-api.ts";
 import { ApiError, KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { freshRenewals, isFresh, leaderNow } from "../api/leases.ts";
+import { hearNodes, leaderNow } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
 import { servedPem } from "../etcd/sisters.ts";
 import { exists, readText } from "../files/files.ts";
@@ -128,7 +128,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
   }
   const serving = servingByCa(master);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const renewals = await freshRenewals(api, [...there]);
+  const { renewals, silent } = await hearNodes(api, [...there]);
   for (const node of master.cluster.nodes) {
     if (!there.has(node.name)) {
       await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));
@@ -136,7 +136,7 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     }
     await checks.check("nodes", `${node.name} renews its Lease`, () => {
       const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
-      return isFresh(renewals, node.name)
+      return !silent.includes(node.name)
         ? `${age.toFixed(0)} s ago`
         : failed(`last ${age.toFixed(0)} s ago: does it run? Has its certificate ended: ./bunw scripts/03-workers.ts open`);
     });
