@@ -13,6 +13,7 @@ import { saveLogs } from "./logs.ts";
 import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
+import { SERVING_BY_CA } from "./pins.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
@@ -94,7 +95,7 @@ export class Cluster {
     phase("init");
     await joinOthers(this);
     phase("joined");
-    await approveServingCertificates(this);
+    if (SERVING_BY_CA) await approveServingCertificates(this);
     await this.nodesReady();
     phase("ready");
     await deployWorkloads(this);

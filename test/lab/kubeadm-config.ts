@@ -7,7 +7,7 @@ import { minorOf } from "../../shared/pki/certs.ts";
 import { LAB_IMAGE } from "./images.ts";
 import type { Machine } from "./machine.ts";
 import { BALANCER } from "./network.ts";
-import { KUBERNETES } from "./pins.ts";
+import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
 
 export const ENDPOINT = "lab-api:6443";
 /** v1beta4 came with 1.31; before, extraArgs were maps. */
@@ -145,7 +145,7 @@ function kubeletConfiguration() {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
-    serverTLSBootstrap: true,
+    ...(SERVING_BY_CA ? { serverTLSBootstrap: true } : {}),
     cgroupDriver: "cgroupfs",
     failSwapOn: false,
     // From 1.35 on a kubelet does not start on cgroup v1 unless it is told to; before 1.31 it knows no such field.

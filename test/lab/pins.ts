@@ -19,6 +19,9 @@ export type GoBuild = {
 /** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */
 export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 
+/** `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm has it by default. */
+export const SERVING_BY_CA = process.env.KUBELET_SERVING !== "self";
+
 export const KUBERNETES_PROGRAMS = [
   "kubeadm",
   "kubelet",
