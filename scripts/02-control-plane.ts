@@ -28,10 +28,9 @@ import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
-import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { isReduced } from "../shared/static-pods/reduced-controllers.ts";
+import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { staleReaders } from "../shared/static-pods/stale-readers.ts";
-import { caIsNew, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
+import { caIsNew, managerIsReduced, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { mountsSuperAdmin, onlyOnSisters, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
 
@@ -206,8 +205,7 @@ async function nextHere(master: Master, api: KubeApi, without: string[]): Promis
 }
 
 async function needsPart3(master: Master, api: KubeApi, without: string[]): Promise<boolean> {
-  const manifest = readManifest(manifestPath(master, "kube-controller-manager"));
-  if (manifest && isReduced(manifest)) return true;
+  if (managerIsReduced(master)) return true;
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const nodes = master.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
   const names = nodes.map(({ name }) => name);

@@ -23,9 +23,9 @@ import { clusterCa } from "../shared/pki/pki.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/exchange.ts";
-import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { full, isReduced } from "../shared/static-pods/reduced-controllers.ts";
-import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { manifestPath } from "../shared/static-pods/manifest-files.ts";
+import { full } from "../shared/static-pods/reduced-controllers.ts";
+import { caIsNew, managerIsReduced } from "../shared/static-pods/static-pods.ts";
 import { saKeyIsNew } from "../shared/workloads/old-sa-key.ts";
 import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
 
@@ -107,8 +107,7 @@ async function open(values: Options["values"]) {
 async function sayNobodyJoins(master: Master) {
   say("the cluster knows its CA, and every kubelet is heard: no worker has to join");
   const asking = await withoutServing(master);
-  const manifest = readManifest(manifestPath(master, "kube-controller-manager"));
-  const isHalf = manifest !== undefined && isReduced(manifest);
+  const isHalf = managerIsReduced(master);
   if (asking.length > 0) say(`without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`);
   if (isHalf) say("the controller-manager is still reduced: close makes it whole");
   if (asking.length === 0 && !isHalf) say("Part 3 has nothing to do");

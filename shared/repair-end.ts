@@ -33,13 +33,12 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const [running, nodes] = [new Set(live.keys("")), new Set(names(live, "minions/"))];
   // A master that was lost for good has no Node any more.
   if (before.keys("").some((key) => nodes.has(STATIC_POD.exec(key)?.[1] ?? "") && !running.has(key))) return false;
-  return old.publicKeyHash === now.publicKeyHash || attempt(() => isThrough(live, now.pem, began)) === true;
+  return old.publicKeyHash === now.publicKeyHash || attempt(() => isThrough(live, nodes, now.pem, began)) === true;
 }
 
 /** Nothing is left of the old CA that parts 3 and 4 take away: each namespace has the new one, nothing is reduced, no pod waits for its restart. */
-function isThrough(live: EtcdData, caPem: string, began: Date): boolean {
+function isThrough(live: EtcdData, nodes: Set<string>, caPem: string, began: Date): boolean {
   const since = new Date(Math.max(began.getTime(), madeAt(caPem).getTime()));
-  const nodes = new Set(names(live, "minions/"));
   const isToday = (namespace: string) => {
     const map = readObject<{ data?: Record<string, string> }>(live, `configmaps/${namespace}/kube-root-ca.crt`);
     return !map || map.data?.["ca.crt"]?.trim() === caPem.trim();

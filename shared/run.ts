@@ -99,6 +99,16 @@ export async function waitFor<T>(
   throw new Fail(`Waited ${options.seconds} s for ${what}: ${reason}`, { hint: options.hint, cause: last });
 }
 
+/** A `waitFor` where what did not come in time is an answer, too: undefined. */
+export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
+  try {
+    return await waiting;
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return undefined;
+  }
+}
+
 function show(message: string, hint: string) {
   console.error(`\n${bold("error:")} ${message}\n${bold("hint:")} ${hint}`);
 }

@@ -1,4 +1,5 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
+import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 
@@ -45,6 +46,8 @@ const PATCH_TYPES = {
   json: "application/json-patch+json",
 } as const;
 
+const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
+
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
@@ -88,7 +91,7 @@ export class KubeApi {
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
-    const text = await this.#answer(response.text());
+    const text = await answered(response.text(), this.server, HINT);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
     return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
   }
@@ -138,7 +141,7 @@ export class KubeApi {
   /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw refusal(response.status, await this.#answer(response.text()), `GET ${path}`);
+    if (!response.ok || !response.body) throw refusal(response.status, await answered(response.text(), this.server, HINT), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
@@ -177,20 +180,7 @@ export class KubeApi {
       tls: this.#tls,
       signal,
     };
-    return this.#answer(fetch(this.server + path, request));
-  }
-
-  /** Of what is asked, headers or body. Errors: Fail where it does not come. */
-  async #answer<T>(asked: Promise<T>): Promise<T> {
-    try {
-      return await asked;
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Fail(`No answer from ${this.server}: ${reason}`, {
-        hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
-        cause,
-      });
-    }
+    return answered(fetch(this.server + path, request), this.server, HINT);
   }
 }
 

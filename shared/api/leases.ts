@@ -1,7 +1,6 @@
 /** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
-import { Fail } from "../fail.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
@@ -88,16 +87,6 @@ export async function silentNodes(api: KubeApi, nodes: readonly string[]): Promi
   };
   await unlessLate(waitFor("every kubelet to renew its Lease", heard, { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" }));
   return silent;
-}
-
-/** Where what did not come in time is an answer, too. */
-async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
-  try {
-    return await waiting;
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    return undefined;
-  }
 }
 
 /** The names of the nodes whose kubelets renew their Lease, as they do it: each comes again and again. */

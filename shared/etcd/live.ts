@@ -2,6 +2,7 @@
  * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths `/v3/…`), so that no etcdctl is
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
+import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
 
 export interface EtcdStatus {
@@ -111,22 +112,12 @@ export class EtcdClient {
 
   /** Errors: Fail where etcd does not answer, or says no. */
   async #post<T>(path: string, body: unknown, timeout = REQUEST_TIMEOUT): Promise<T> {
-    const { ok, status, text } = await this.#ask(path, {
-      method: "POST",
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(timeout),
-    });
-    if (!ok) throw new Fail(`etcd at ${this.endpoint}${path}: HTTP ${status} ${text.slice(0, 200)}`, { hint: HINT });
+    const from = `etcd at ${this.endpoint}`;
+    const request = { method: "POST", body: JSON.stringify(body), tls: this.#tls, signal: AbortSignal.timeout(timeout) };
+    const response = await answered(fetch(this.endpoint + path, request), from, HINT);
+    const text = await answered(response.text(), from, HINT);
+    if (!response.ok) throw new Fail(`${from}${path}: HTTP ${response.status} ${text.slice(0, 200)}`, { hint: HINT });
     return JSON.parse(text) as T;
-  }
-
-  async #ask(path: string, request: RequestInit) {
-    try {
-      const response = await fetch(this.endpoint + path, { ...request, tls: this.#tls });
-      return { ok: response.ok, status: response.status, text: await response.text() };
-    } catch (cause) {
-      throw new Fail(`No answer from etcd at ${this.endpoint}: ${(cause as Error).message}`, { hint: HINT, cause });
-    }
   }
 }
 

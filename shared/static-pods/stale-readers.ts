@@ -22,7 +22,6 @@ export function staleReaders(master: Master, running: readonly Container[]): Con
 
 /** What part 2 issues for one of kubeadm's servers: an API server's own certificates, or the kubeconfig of a client of it. */
 function readBy(server: string, certificatesDir: string): string[] {
-  if (server !== "kube-apiserver")
-    return KUBECONFIGS.filter(({ path }) => path.endsWith(`/${server.slice(5)}.conf`)).map(({ path }) => path);
+  if (server !== "kube-apiserver") return KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
   return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
 }

@@ -12,7 +12,7 @@ import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
-import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest } from "./manifest-files.ts";
+import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, usableManifest } from "./manifest-files.ts";
 import { type HostFile, hostFiles, type Manifest } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, isReduced, reduced } from "./reduced-controllers.ts";
@@ -75,6 +75,12 @@ export function caIsNew({ facts, cluster }: Pick<Master, "facts" | "cluster">): 
  */
 function unsafeBefore(master: Master): Date | undefined {
   return caIsNew(master) ? master.rescue.made : renewedAfterEnd(master.node);
+}
+
+/** Whether this master's controller-manager is still reduced; false also where its manifest is not there. */
+export function managerIsReduced(master: Pick<Master, "node">): boolean {
+  const manifest = readManifest(manifestPath(master, "kube-controller-manager"));
+  return manifest !== undefined && isReduced(manifest);
 }
 
 function restore({ name, source, manifest }: Wanted, master: Master): boolean {

@@ -20,7 +20,7 @@ import { rescueFolders } from "../rescue.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { hostFiles } from "../static-pods/manifests.ts";
 import { oldSaPub } from "../static-pods/old-sa-key.ts";
-import { isReduced } from "../static-pods/reduced-controllers.ts";
+import { managerIsReduced } from "../static-pods/static-pods.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, tokenSecrets } from "../workloads/sa-tokens.ts";
@@ -95,8 +95,7 @@ export async function checkServers(checks: Checks, master: Master, api: KubeApi)
   await checks.check("API", "serves the certificate that is on disk", () => servedCertificate(master));
   await checks.check("API", "a new token is signed and accepted", async () => (await reviewNewToken(api)) || failed("not accepted"));
   await checks.check("API", "controller-manager", () => {
-    const manifest = readManifest(manifestPath(master, "kube-controller-manager"));
-    return !manifest || !isReduced(manifest) ? "whole" : failed("still reduced: ./bunw scripts/03-workers.ts close");
+    return managerIsReduced(master) ? failed("still reduced: ./bunw scripts/03-workers.ts close") : "whole";
   });
   for (const name of ["kube-controller-manager", "kube-scheduler"])
     await checks.check("API", `a ${name} leads`, async () => (await leaderNow(api, name)) ?? failed(NO_LEADER));

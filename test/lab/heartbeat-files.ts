@@ -1,7 +1,6 @@
 /** Where the lab's workloads leave their heartbeats (workloads.yaml): a file NAMESPACE-CALLER.log for each, on the node it runs on. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { Fail } from "../../shared/fail.ts";
-import { waitFor } from "../../shared/run.ts";
+import { unlessLate, waitFor } from "../../shared/run.ts";
 import { type Beat, readBeats } from "./heartbeat.ts";
 import type { Lab } from "./machine.ts";
 
@@ -37,8 +36,5 @@ export function readHeartbeats(lab: Lab): { name: string; what: string; beats: B
 export async function waitForBeats(lab: Lab) {
   const asked = Date.now();
   const beat = () => readHeartbeats(lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
-  const [answer] = await Promise.allSettled([
-    waitFor("every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }),
-  ]);
-  if (answer.status === "rejected" && !(answer.reason instanceof Fail)) throw answer.reason;
+  await unlessLate(waitFor("every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { carryFile } from "../follow.ts";
 import { type Machine, sh } from "../machine.ts";
@@ -6,10 +7,10 @@ import { restartBarePods } from "../printed.ts";
 import { damage, KIT, masterSamples, note, type Scenario, type Scene, type, workloadsLeft } from "../scene.ts";
 import { haAllLost } from "./several-masters.ts";
 
+const PKI = "/etc/kubernetes/pki";
 const SERVERS = "crictl stop --timeout 0 $(crictl ps -q --name 'kube-apiserver|kube-controller-manager')";
-const LOSS = `rm /etc/kubernetes/pki/sa.key /etc/kubernetes/pki/sa.pub; ${SERVERS}`;
+const LOSS = `rm ${PKI}/sa.key ${PKI}/sa.pub; ${SERVERS}`;
 const NEW = "./bunw scripts/01-etcd.ts --new-cas";
-const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 /** The masters' kubelets beside the first one's have them elsewhere. */
 const TOKENS = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token";
 const BUNDLE = "keys.age";
@@ -45,17 +46,13 @@ async function refused(scene: Scene) {
 }
 
 async function repair(scene: Scene) {
-  const [first, ...others] = scene.lab.masters as [(typeof scene.lab.masters)[0], ...typeof scene.lab.masters];
+  const [first, ...others] = scene.lab.masters as [Machine, ...Machine[]];
   const { stderr } = await type(scene, first, `${NEW} --lost-on ${others.map(({ nodeName }) => nodeName).join(",")}`);
   const next = stderr.trim().split("\n").at(-1)!;
   scene.checks.push({ name: "part 1 names the hand-over", ok: next.includes("hand-over.ts pack"), detail: next });
   await sh(first, `cd ${KIT} && umask 077 && head -c 24 /dev/urandom | base64 > passphrase`);
   const packed = await type(scene, first, `./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out ${BUNDLE}`);
-  const unpack = packed.raw
-    .trim()
-    .split("\n")
-    .at(-1)!
-    .replace(/\S+\.age/, BUNDLE);
+  const unpack = packed.raw.trim().split("\n").at(-1)!;
   for (const master of others) {
     for (const file of ["passphrase", BUNDLE]) await carryFile(first, master, file);
     await type(scene, master, unpack);
@@ -66,7 +63,7 @@ async function repair(scene: Scene) {
 /** By then the first master's own pods have tokens of the new key; those on the workers have not. */
 async function part4(scene: Scene) {
   const first = scene.lab.masters[0]!;
-  const { kid } = JSON.parse(readFileSync(first.path(MARK), "utf8")) as { kid: string };
+  const kid = serviceAccountKeyId(readFileSync(first.path(`${PKI}/sa.pub`), "utf8"));
   await sh(first, "systemctl restart kubelet");
   const renewed = async () => (await kidsInPods(first)).every((one) => one === kid);
   await waitFor("the first master's kubelet to renew its pods' tokens", renewed, { seconds: 180, hint: "journalctl -u kubelet there" });
