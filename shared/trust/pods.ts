@@ -1,0 +1,55 @@
+/**
+ * Which pods of this node are whose. A UID is given by the API server, or, of a static pod, by its kubelet; nobody else chooses one. So a folder
+ * named by a UID belongs to the pod that etcd knows by it, or that the kubelet has a record of: /var/log/pods/NAMESPACE_NAME_UID, root's own
+ * (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have an underscore.
+ */
+import type { EtcdData } from "../etcd/data.ts";
+import { Fail } from "../fail.ts";
+import { list } from "../files/files.ts";
+import { readObjects } from "../k8s/stored.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { may, ofNamespace, type SourceName } from "./sources.ts";
+
+/** One pod that ran on this node, as its kubelet wrote it down. Of a static pod `name` ends in the node's, and `uid` is its config.hash. */
+export interface PodRecord {
+  namespace: string;
+  name: string;
+  uid: string;
+}
+
+const RECORDS = "/var/log/pods";
+
+const HASH_ANNOTATION = "kubernetes.io/config.hash";
+
+/** Every pod of which the kubelet keeps a record on this node; none where there is no such folder. */
+export function podRecords(): PodRecord[] {
+  return list(RECORDS).flatMap((folder) => {
+    const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
+    return namespace && name && uid ? [{ namespace, name, uid }] : [];
+  });
+}
+
+/** A UID that a kubelet gives to a static pod: an MD5 sum (pkg/kubelet/config/common.go). The API server's have dashes. */
+export function isStaticUid(uid: string): boolean {
+  return /^[0-9a-f]{32}$/.test(uid);
+}
+
+interface PodIdentity {
+  metadata: { uid?: string; annotations?: Record<string, string> };
+}
+
+/** UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. */
+export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
+  const pods = data && attempt(() => readObjects<PodIdentity>(data, "pods/kube-system/"));
+  const known = pods === undefined || pods instanceof Fail ? [] : pods;
+  return new Set([
+    // a mirror pod's folder is named by the static pod's hash
+    ...known.flatMap(({ metadata: { uid, annotations } }) => [uid ?? [], annotations?.[HASH_ANNOTATION] ?? []].flat()),
+    ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
+  ]);
+}
+
+/** Whose volumes lie in the folder of this pod. */
+export function ofPodFolder(uid: string, kubeSystem: ReadonlySet<string>): SourceName {
+  return kubeSystem.has(uid) ? "a pod of kube-system" : "a pod";
+}

@@ -1,0 +1,70 @@
+/**
+ * Who can have written what we read, and what that may decide. The kit runs as root on control plane nodes, often unattended: whatever it
+ * believes, it puts to use. So evidence has a writer, and the writer decides what the evidence may prove, not its look, its age or its number.
+ *
+ * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `layAside` (unproved.ts) names it, keeps
+ * it with its origin, and prints the command that would take it. `test/trust.test.ts` walks this table and plays each writer.
+ */
+
+/** What a piece of evidence can decide. */
+export type Decision =
+  /** Names, addresses, ranges and flags by which certificates and manifests are made. */
+  | "facts"
+  /** Which CA, and which service-account key, is the cluster's: by certificates, or by tokens whose signature verifies. */
+  | "keys"
+  /** What a static pod of this node is. */
+  | "static pods"
+  /** A file's content, put into its place as it is. */
+  | "files"
+  /** What runs as root. */
+  | "code";
+
+export interface Source {
+  /** For the operator: who can write there. */
+  writer: string;
+  decides: readonly Decision[];
+  /** What it may still do: mostly, to be tried against something that is known. */
+  but?: string;
+}
+
+// biome-ignore format: a table
+export const SOURCES = {
+  /** /etc/kubernetes, the kubelet's own files, etcd's data directory, rescue folders of root's. */
+  "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
+  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd. */
+  "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
+  /** Objects of every other namespace, whatever their names, annotations and labels say. */
+  "another namespace in etcd": { writer: "whoever may create a pod there", decides: [], but: "a static pod of which the kubelet keeps a record on this node" },
+  /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */
+  "a pod of kube-system":      { writer: "cluster administrators", decides: ["keys"] },
+  "a pod":                     { writer: "the pod that owns the volume", decides: [] },
+  /** Addresses and names in Node.status. */
+  "a kubelet's status":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "an address of its own that nobody else has" },
+  "a signing request":         { writer: "whoever holds that kubelet's certificate, or the bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },
+  /** A process of a container of kube-system's static pods, or of a systemd unit of the host. */
+  "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
+  /** Whatever it is called. */
+  "another process":           { writer: "any container", decides: [] },
+  /** All of the device is read, files that are there included. */
+  "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
+  "an unverified server":      { writer: "whoever answers", decides: [], but: "what is proved by a fingerprint afterwards; not even its text reaches the terminal as it is" },
+  /** Where everybody may make one, as in /dev/shm. */
+  "a folder that was there":   { writer: "any user of this node", decides: [] },
+} as const satisfies Record<string, Source>;
+
+export type SourceName = keyof typeof SOURCES;
+
+/** Whether this source may decide that. */
+export function may(source: SourceName, decision: Decision): boolean {
+  return (SOURCES[source] as Source).decides.includes(decision);
+}
+
+/** For the operator: who can write there. */
+export function writerOf(source: SourceName): string {
+  return SOURCES[source].writer;
+}
+
+/** The source that an object of this namespace in etcd's data is. */
+export function ofNamespace(namespace: string): SourceName {
+  return namespace === "kube-system" ? "kube-system in etcd" : "another namespace in etcd";
+}

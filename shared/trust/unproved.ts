@@ -1,0 +1,62 @@
+/**
+ * What was found and is not proved. It is never put to use: it is named with its origin, laid into the rescue folder, and the command that would
+ * take it is printed, so that a person who knows better can.
+ */
+import { type WriteOptions, writeFile } from "../files/files.ts";
+import { say } from "../run.ts";
+import { type SourceName, writerOf } from "./sources.ts";
+
+export interface Unproved {
+  /** For the operator: "etcd/ca.key", "the static pod kube-vip". */
+  what: string;
+  /** Where it was found, for the operator: "free blocks of /dev/vda1". */
+  from: string;
+  source: SourceName;
+  content: string | Uint8Array;
+  /** Its name in the rescue folder. */
+  file: string;
+  /** Where it would go; undefined where it is only to be looked at. */
+  place?: string | undefined;
+  /** Permission bits in that place. Default 0600. */
+  mode?: number | undefined;
+}
+
+/** Where it lies in the folder of a repair. */
+export function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
+  return `${rescueDir}/unproved/${file}`;
+}
+
+/** The write that keeps it, for `writeTogether`. */
+export function kept(one: Unproved, rescueDir: string): WriteOptions & { path: string; content: string | Uint8Array } {
+  return {
+    path: unprovedPath(one, rescueDir),
+    content: one.content,
+    mode: 0o600,
+    folderMode: 0o700,
+    note: `not proved: from ${one.from}, where ${writerOf(one.source)} can write`,
+  };
+}
+
+/** The command that would take it; undefined where it has no place. */
+export function takeCommand(one: Unproved, rescueDir: string): string | undefined {
+  const mode = (one.mode ?? 0o600).toString(8);
+  return one.place && `install -D -m ${mode} ${unprovedPath(one, rescueDir)} ${one.place}`;
+}
+
+/** Names what is not proved, with the command that would take it. */
+export function sayUnproved(found: readonly Unproved[], rescueDir: string) {
+  for (const one of found) {
+    const take = takeCommand(one, rescueDir);
+    say(`${one.what}: NOT put to use, as nothing proves it: it is from ${one.from}, where ${writerOf(one.source)} can write`);
+    if (take) say(`  look it through; only if you know it to be yours: ${take}`);
+  }
+}
+
+/** Keeps each in the rescue folder and names it. */
+export function layAside(found: readonly Unproved[], rescueDir: string) {
+  for (const one of found) {
+    const { path, content, ...options } = kept(one, rescueDir);
+    writeFile(path, content, options);
+  }
+  sayUnproved(found, rescueDir);
+}
