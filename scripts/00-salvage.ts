@@ -6,40 +6,46 @@
 import { parseArgs } from "node:util";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
+import { lookHere } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
-import { done, mode, run, say, start, step } from "../shared/run.ts";
-import type { Find } from "../shared/salvage/disk/finds.ts";
-import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
-import { dropStash, Haul } from "../shared/salvage/haul.ts";
+import { done, run, say, start, step } from "../shared/run.ts";
+import { DISK_MINUTES, nothingFound, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
+import { Haul } from "../shared/salvage/haul.ts";
 import { readKnown } from "../shared/salvage/known.ts";
-import { chooseConfig, type LostConfig, lostConfigs } from "../shared/salvage/lost-configs.ts";
-import { mountedKubeconfigs } from "../shared/salvage/memory/mounted.ts";
-import { holders } from "../shared/salvage/memory/processes.ts";
-import { searchMemory } from "../shared/salvage/memory-search.ts";
+import { lostConfigs } from "../shared/salvage/lost-configs.ts";
+import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
+import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { endedAuthorities, isDear, kidOf, labelOf, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--certificate-key-file FILE] [--move-aside]
-                                 [--dry-run] [--etcd-data DIR]
+    ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--minutes MINUTES] [--certificate-key-file FILE]
+                                 [--kid KID] [--from CA] [--pid PID] [--move-aside] [--dry-run] [--etcd-data DIR]
 
-Looks for this master's lost keys and puts them back, all that were found at once. Without a word: in every place, the cheapest first, and on the
+Looks for this node's lost keys and puts them back, all that were found at once. Without a word: in every place, the cheapest first, and on the
 disk only if ca.key or sa.key, or a file that only a copy can bring back, is still missing then.
+
+A key is taken only if its public half is known from where no tenant can write (kube-system in etcd, the kubelet's own files), and sa.key only if it
+verifies tokens of kube-system. What nothing proves is laid into the rescue folder, with the command that would take it. Ctrl-C ends the search;
+what was proved until then is put back.
 
 memory:  the controller-manager that leads still has ca.key and sa.key, an API server sa.key, as long as they run. Stop the kubelet first
          (systemctl stop kubelet), restart nothing. Reading does not disturb them.
 secret:  the Secret kubeadm-certs, which kubeadm init --upload-certs leaves in etcd for two hours. It opens with the certificate key that was
          printed then: from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or asked for on the terminal.
 disk:    deleted files lie in free blocks until they are overwritten: write nothing to that disk before. Reads it once, at its own speed. Brings
-         back configuration files of the API server as well (encryption, audit), and lays manifests and kubeconfigs into the rescue folder.
+         back an encryption configuration that opens what etcd holds, and lays other configurations, manifests and kubeconfigs into the rescue folder.
 
 Options:
     --device DEVICE, --image FILE
                                  What to read instead of the device that /etc/kubernetes lies on.
+    --minutes MINUTES            How long to read a disk at most (default: ${DISK_MINUTES}). What was found until then counts.
     --certificate-key-file FILE  A file that only you can read, with the certificate key.
+    --kid KID                    The service-account key that is in use, where several are found or only an earlier one is.
+    --from CA                    The same for the cluster CA: its fingerprint (sha256:…), or what names it (kubelet.conf).
+    --pid PID                    A process that you know to be the control plane's, though it is in no container of kube-system's.
     --move-aside                 Other keys that are here, sound or not, go to the rescue folder, and those that the cluster uses take their place.
     --etcd-data DIR              etcd's data directory (default: /var/lib/etcd).
     --dry-run                    Search, and print what would be written.
@@ -51,7 +57,11 @@ Exit codes: 0 the cluster's CA and its service-account key are here, 1 stopped (
 const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
+  minutes: { type: "string", default: String(DISK_MINUTES) },
   "certificate-key-file": { type: "string" },
+  kid: { type: "string" },
+  from: { type: "string" },
+  pid: { type: "string" },
   "move-aside": { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd" },
   "dry-run": { type: "boolean" },
@@ -61,21 +71,17 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 /** What the search knows, and what it has brought so far. */
-interface Job {
+interface Job extends Brought {
   values: Values;
   /** Only this place was asked for. */
   only: string | undefined;
-  here: Here;
-  haul: Haul;
   externalEtcd: boolean;
   /** Authorities that are here and have ended. */
   ended: ReturnType<typeof endedAuthorities>;
-  /** Files that the API server's flags name. */
-  configs: LostConfig[];
-  /** What the disk brought. */
-  finds: Find[];
   /** Where was really looked: a Secret without its key, or a disk that cannot be read, is not among them. */
   searched: Place[];
+  /** What ended a search before its time: told when all that was found is in its place. */
+  trouble?: unknown;
 }
 
 /** Where keys are looked for, the cheapest place first. */
@@ -94,7 +100,7 @@ async function main() {
     throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, { hint: "./bunw scripts/00-salvage.ts --help" });
   start("00-salvage", { dryRun: values["dry-run"] });
   needRoot();
-  for (const signal of SIGNALS) process.on(signal, stopped);
+  for (const signal of SIGNALS) process.on(signal, stopSearch);
 
   const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
   const search: Record<Place, () => Promise<boolean>> = {
@@ -105,25 +111,27 @@ async function main() {
       ),
     disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
-  for (const place of places) if (isLost(job, place) && (await searchOr(search[place], only))) job.searched.push(place);
-  for (const signal of SIGNALS) process.off(signal, stopped);
-  await step("0.6 Put what was found into its place", () => putBack(job));
+  for (const place of places) if (isLost(job, place) && !stop.signal.aborted) await searchIn(job, place, search[place]);
+  await step("0.6 Put what was found into its place", () => putBack(job, { moveAside: values["move-aside"] }));
+  if (stop.signal.aborted) return stopped();
+  if (job.trouble !== undefined && (only !== undefined || !(job.trouble instanceof Fail))) throw job.trouble;
   next(job);
 }
 
 async function look(values: Values, only: string | undefined): Promise<Job> {
   const here = lookHere(values["etcd-data"]);
   const { certificatesDir, data } = here;
-  if (!exists(values["etcd-data"]) && holders().every(({ name }) => name === "kubelet"))
+  const node = await thisNode();
+  const processes = vouchedFor(await processesHere(node), values.pid);
+  if (!exists(values["etcd-data"]) && processes.own.every(({ name }) => name === "kubelet"))
     throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
       hint: "run it on each master, before anything there is restarted; workers have none of these keys",
     });
-  const node = await thisNode();
   const known = readKnown({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
-  const wanted = wantedKeys(known, { certificatesDir, others: values["move-aside"] });
+  const wanted = wantedKeys(known, { certificatesDir, others: values["move-aside"], kid: values.kid, from: values.from });
   // what never was here is not lost
   const elsewhere = [
     ...(externalEtcd ? ["etcd/ca"] : []),
@@ -133,25 +141,35 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const ended = endedAuthorities(certificatesDir);
   for (const { paths, detail } of ended) say(`${paths[0]}: ${detail}: no search brings that back`);
   if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
-  for (const { keyFile, generations } of haul.wanted) {
-    const [inUse, ...earlier] = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
-    say(`${keyFile}: lost; ${inUse ?? "nothing here tells which key it was"}`);
-    for (const generation of earlier) say(`  or an earlier one, ${generation}`);
-  }
+  for (const one of haul.wanted) sayLost(one);
   haul.takeWhatIsHere(certificatesDir);
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { values, only, here, haul, externalEtcd, ended, configs, finds: [], searched: [] };
+  return { values, only, here, haul, processes, externalEtcd, ended, configs, disk: nothingFound(), searched: [] };
 }
 
-/** Whether it was searched. Where nobody asked for a place by its word, one that cannot be is no reason to give up the others. */
-async function searchOr(search: () => Promise<boolean>, only: string | undefined): Promise<boolean> {
+function sayLost({ keyFile, generations, candidates }: Wanted) {
+  const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
+  say(`${keyFile}: lost; ${lines[0] ?? "nothing here tells which key it was"}`);
+  for (const [i, line] of lines.slice(1).entries()) say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);
+}
+
+/** A process that the operator knows is read as one of the control plane's. Errors: Fail where none has that number and such a name. */
+function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
+  if (pid === undefined) return { own, others };
+  const one = others.find((process) => String(process.pid) === pid);
+  if (!one) throw new Fail(`No process ${pid} here is called as one of the control plane's`, { hint: "pgrep -l 'kube|etcd'" });
+  return { own: [...own, one], others: others.filter((other) => other !== one) };
+}
+
+/** Whatever ends one search, the others go on, and what was found until then is put back. */
+async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) {
   try {
-    return await search();
+    if (await search()) job.searched.push(place);
   } catch (err) {
-    if (!(err instanceof Fail) || only !== undefined) throw err;
-    say(`not searched: ${err.message}; ${err.hint}`);
-    return false;
+    if (!(err instanceof Error)) throw err;
+    job.trouble ??= err;
+    say(`not searched to its end: ${err.message}${err instanceof Fail ? `; ${err.hint}` : ""}`);
   }
 }
 
@@ -174,46 +192,21 @@ async function thisNode(): Promise<Node | undefined> {
   }
 }
 
-async function searchProcesses({ haul, here }: Job): Promise<boolean> {
-  await searchMemory(haul, here.data);
+async function searchProcesses({ haul, here, processes }: Job): Promise<boolean> {
+  await searchMemory(haul, { data: here.data, processes, stop: stop.signal });
   return true;
 }
 
-async function searchFreeBlocks(job: Job): Promise<boolean> {
-  job.finds = await searchDisk(job.values.image ?? job.values.device ?? (await ownDevice()), job.haul);
+async function searchFreeBlocks({ values, haul, disk }: Job): Promise<boolean> {
+  const minutes = Number(values.minutes);
+  if (!(minutes > 0)) throw new Fail(`--minutes takes a number, got "${values.minutes}"`, { hint: "for instance --minutes 600" });
+  await searchDisk(values.image ?? values.device ?? (await ownDevice()), haul, disk, { minutes, stop: stop.signal });
   return true;
-}
-
-/** All or nothing, and only now that the search is over: nothing that is still searched through was written to. */
-function putBack(job: Job) {
-  const { haul, here, values, finds } = job;
-  const files = haul.files();
-  const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
-  const ca = files.get("ca.crt");
-  const mounted = ca ? mountedKubeconfigs(holders(), Buffer.from(ca).toString("utf8")) : [];
-  const more = [...mounted, ...chosenConfigs(job), ...texts(finds, `${here.asideDir}/found-on-disk`)];
-  if (keys.length + more.length === 0) return say("nothing was found");
-  placeKeys(keys, files, here, {
-    moveAside: values["move-aside"],
-    source: "the salvage",
-    more: more.map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
-  });
-  if (!mode.dryRun) dropStash();
-}
-
-/** Of each lost configuration file the one that is proved, or the only one. */
-function chosenConfigs({ configs, finds, here }: Job) {
-  if (finds.length === 0 || !here.data) return [];
-  return configs.flatMap((lost) => {
-    const choice = chooseConfig(lost, finds, here.data!);
-    if ("text" in choice) return [{ path: lost.path, content: choice.text, from: `out of free blocks: ${choice.proof}` }];
-    say(`${lost.path}: ${choice.why}`);
-    return [];
-  });
 }
 
 /** What is still lost, where it was looked for, and the command for that. */
 function next({ haul, searched, externalEtcd, ended }: Job) {
+  refuseRivals(haul);
   const lost = haul.missing().filter(({ shared }) => shared);
   const dear = lost.filter(isDear);
   const where = searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
@@ -234,17 +227,39 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
+/** Two keys with evidence of the same weight, or an earlier one alone: a person says which one is in use. */
+function refuseRivals(haul: Haul) {
+  const [rivals = []] = haul.rivals();
+  const earlier = haul.missing().flatMap((wanted) => haul.foundOf(wanted));
+  const choices = [...rivals, ...earlier].map(
+    ({ wanted: { name }, generation }) =>
+      `${name === "sa" ? `--kid ${kidOf(generation.hash)}` : `--from ${generation.hash}`} (${labelOf(generation)})`,
+  );
+  if (rivals.length > 0)
+    throw new Fail(`${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`, {
+      hint: `which one is it? The same command with ${choices.join(", or with ")}`,
+    });
+  for (const choice of choices) say(`only an earlier key was found; if it is the one in use: the same command with ${choice}`);
+}
+
 function names(wanted: readonly Wanted[]): string {
   return wanted.map(({ keyFile }) => keyFile).join(", ");
 }
 
-const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Ctrl-C: nothing was put into its place, and what was found does not stay behind. */
+const stop = new AbortController();
+
+/** Ctrl-C, or a connection that is gone: the search ends, what it has proved goes into its place. A second one ends it all. */
+function stopSearch() {
+  if (stop.signal.aborted) process.exit(130);
+  stop.abort();
+  console.error("\nstopping: what was proved until now is put into its place (once more: at once, what was found stays in /dev/shm)");
+}
+
 function stopped() {
-  dropStash();
-  console.error("\nstopped: nothing was written to its place, and nothing of what was found is left");
-  process.exit(130);
+  process.exitCode = 130;
+  console.error("\nstopped: the search is not at its end; run it again for the rest");
 }
 
 function parse() {

@@ -4,9 +4,8 @@ import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { layOut } from "./lost-disk.ts";
-import { bigInt, type PretendProcess, pretendProcess } from "./memory.ts";
+import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "./memory.ts";
 import { tokenBy } from "./old-keys.ts";
 import { ADDRESS, healthyMaster, type Objects, write } from "./pretend-cluster.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
@@ -19,6 +18,8 @@ const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
 const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), scalar("sa.key")] };
 
+const OWN = { key: pki("sa.key"), pub: pki("sa.pub") };
+
 interface Answer {
   rung: number;
   next: string[];
@@ -30,9 +31,9 @@ async function deep(args: string, options: NodeOptions & { change?: (root: strin
   using node = await pretendNode(options);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   for (const process of options.processes ?? []) pretendProcess(node.root, process);
-  const volume = `${node.root}/var/lib/kubelet/pods/uid/volumes/kubernetes.io~projected/kube-api-access`;
-  const claims = [{ alg: "ES256", kid: serviceAccountKeyId(pki("sa.pub")) }, { iat: 1000 }];
-  write(`${volume}/token`, `${claims.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".")}.c2lnbmF0dXJl`);
+  podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+  const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access`;
+  write(`${volume}/token`, tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }));
   options.change?.(node.root);
   const before = node.fingerprint();
   const run = await node.run(`00-assess --deep ${args}`.trim());
@@ -61,10 +62,10 @@ test("--deep finds keys in free blocks of an image: rung 3, with the image in th
   writeFileSync(path, layOut({ a: pki("ca.key"), b: pki("sa.key"), c: pki("etcd/ca.crt"), d: pki("etcd/ca.key") }, 4096));
   const { rung, next, where } = await json(`--image ${path}`, {}).finally(() => rmSync(dirname(path), { recursive: true }));
   expect(where).toEqual({
-    "ca.key": `free blocks of ${path}`,
+    "ca.key": `blocks of ${path}`,
     "front-proxy-ca.key": undefined,
-    "etcd/ca.key": `free blocks of ${path}`,
-    "sa.key": `free blocks of ${path}`,
+    "etcd/ca.key": undefined,
+    "sa.key": `blocks of ${path}`,
   });
   expect([rung, next]).toEqual([
     3,
@@ -104,9 +105,8 @@ test("--deep on one of several masters is rung 1: the others are named, and the 
 });
 
 test("--deep with old tokens of kube-system is rung 4", async () => {
-  const pair = { key: pki("sa.key"), pub: pki("sa.pub") };
   const etcd = (objects: Objects) => {
-    const token = tokenBy(pair, { alg: "ES256", of: "kube-system:default" });
+    const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:default" });
     objects["secrets/kube-system/t"] = {
       ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
       ...{ metadata: { name: "t", namespace: "kube-system" }, data: { token: Buffer.from(token).toString("base64") } },

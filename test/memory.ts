@@ -48,12 +48,34 @@ export interface PretendProcess {
   mapped?: number;
   /** Files that it still has mounted, by their paths. */
   mounts?: Record<string, string>;
+  /** Its path among the cgroups. Default: what its name says, a container of kube-system's static pod, or the kubelet's unit. */
+  cgroup?: string;
+}
+
+/** UIDs of pods, as a kubelet gives them to static ones (MD5) and the API server to all others. */
+export const STATIC_UID = "0123456789abcdef0123456789abcdef";
+export const POD_UID = "5c3e2d1f-0a9b-4c8d-8e7f-1a2b3c4d5e6f";
+
+/** As the kubelet keeps a record of a pod: a folder for its logs. */
+export function podRecord(root: string, namespace: string, name: string, uid: string) {
+  mkdirSync(`${root}/var/log/pods/${namespace}_${name}_${uid}`, { recursive: true });
+}
+
+const PROGRAMS: Record<string, string> = { "kube-controller": "kube-controller-manager" };
+
+function cgroupOf(root: string, { pid, comm }: PretendProcess): string {
+  if (comm === "kubelet") return "/system.slice/kubelet.service";
+  const uid = `${String(pid).padStart(4, "0")}${STATIC_UID.slice(4)}`;
+  podRecord(root, "kube-system", `${PROGRAMS[comm] ?? comm}-m1`, uid);
+  return `/kubepods/burstable/pod${uid}/${"c".repeat(64)}`;
 }
 
 /** Writes /proc/PID of a process that is none, below a node's root. */
-export function pretendProcess(root: string, { pid, comm, holds = [], mapped = 1 << 20, mounts = {} }: PretendProcess) {
+export function pretendProcess(root: string, process: PretendProcess) {
+  const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
   const folder = `${root}/proc/${pid}`;
   mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
+  writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
   writeFileSync(`${folder}/comm`, `${comm}\n`);
   writeFileSync(
     `${folder}/maps`,

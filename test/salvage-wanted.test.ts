@@ -1,11 +1,10 @@
 /** Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several, or none. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
-import { clusterInfoText } from "../shared/api/cluster-trust.ts";
 import { certInfo, serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { readKnown } from "../shared/salvage/known.ts";
 import { wantedKeys } from "../shared/salvage/wanted.ts";
-import { ecKey, rsaKey } from "./memory.ts";
+import { ecKey, POD_UID, podRecord, rsaKey } from "./memory.ts";
 import { healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
 import { NODE, pretendData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
@@ -30,8 +29,13 @@ function hashOf(pem: string): string {
   return certInfo(pem).publicKeyHash;
 }
 
+/** In form only: which key signed it is not looked at before one is found. */
 function token(kid: string, alg: string, claims: object): string {
-  return [{ alg, kid }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+  const parts = [
+    { alg, kid },
+    { sub: "system:serviceaccount:kube-system:a", ...claims },
+  ];
+  return [...parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")), "c2ln"].join(".");
 }
 
 function tokenSecret(data: Record<string, string>) {
@@ -42,19 +46,19 @@ function tokenSecret(data: Record<string, string>) {
 test("each place that names a certificate is a proof, and where they differ, the cluster's own word counts", async () => {
   using box = sandbox();
   const [older, frontProxy] = [await otherCa(), await otherCa()];
-  write(`${box.dir}/var/lib/kubelet/pods/a/volumes/kubernetes.io~projected/api/ca.crt`, ca.cert);
+  podRecord(box.dir, "kube-system", "kube-proxy-x", POD_UID);
+  write(`${box.dir}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api/ca.crt`, ca.cert);
   write(`${box.dir}${DIR}/ca.crt`, older.cert);
   const { generations } = await wanted((objects) => {
-    objects["configmaps/kube-public/cluster-info"] = configMap("cluster-info", { kubeconfig: clusterInfoText("https://a:6443", ca.cert) });
     objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("extension-apiserver-authentication", {
       "client-ca-file": ca.cert,
       "requestheader-client-ca-file": frontProxy.cert,
     });
-    objects["secrets/default/t"] = tokenSecret({ "ca.crt": older.cert });
+    objects["secrets/kube-system/t"] = tokenSecret({ "ca.crt": older.cert });
   });
   expect(generations.ca!.map(({ hash, from }) => [hash, from])).toEqual([
-    [hashOf(ca.cert), ["kube-root-ca.crt", "cluster-info", "extension-apiserver-authentication", "the pods of this node"]],
-    [hashOf(older.cert), ["the kubelet's client CA", "pki/ca.crt", "token Secrets"]],
+    [hashOf(ca.cert), ["kube-root-ca.crt", "extension-apiserver-authentication", "kube-system's pods on this node"]],
+    [hashOf(older.cert), ["kube-system's token Secrets", "the kubelet's client CA", "pki/ca.crt"]],
   ]);
   expect(generations["front-proxy-ca"]!.map(({ hash }) => hash)).toEqual([hashOf(frontProxy.cert)]);
   expect(generations["etcd/ca"]).toEqual([]);
@@ -65,7 +69,7 @@ test("of a bundle with two CAs the one that more places name comes first, though
   const next = await otherCa();
   const { generations } = await wanted((objects) => {
     objects["configmaps/kube-system/kube-root-ca.crt"] = configMap("kube-root-ca.crt", { "ca.crt": next.cert + ca.cert });
-    objects["configmaps/kube-public/cluster-info"] = configMap("cluster-info", { kubeconfig: clusterInfoText("https://a:6443", ca.cert) });
+    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("e", { "client-ca-file": ca.cert });
   });
   expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert), hashOf(next.cert)]);
 });
@@ -76,27 +80,29 @@ test("the service-account key is the one that signed last what pods hold; a Secr
     serviceAccountKeyId(String(createPublicKey(key).export({ type: "spki", format: "pem" }))),
   );
   const pods = `${box.dir}/var/lib/kubelet/pods`;
-  write(`${pods}/a/volumes/kubernetes.io~projected/api/token`, token(kids[0]!, "ES256", { iat: 100 }));
-  write(`${pods}/b/volumes/kubernetes.io~projected/api/token`, token(kids[1]!, "ES384", { iat: 200 }));
-  write(`${pods}/c/volumes/kubernetes.io~projected/api/token`, "no token at all");
+  const uids = ["a", "b", "c"].map((letter) => POD_UID.replace(/^./, letter));
+  for (const uid of uids) podRecord(box.dir, "kube-system", "coredns-x", uid);
+  write(`${pods}/${uids[0]}/volumes/kubernetes.io~projected/api/token`, token(kids[0]!, "ES256", { iat: 100 }));
+  write(`${pods}/${uids[1]}/volumes/kubernetes.io~projected/api/token`, token(kids[1]!, "ES384", { iat: 200 }));
+  write(`${pods}/${uids[2]}/volumes/kubernetes.io~projected/api/token`, "no token at all");
   const { generations } = await wanted((objects) => {
-    objects["secrets/default/t"] = tokenSecret({ token: token(kids[2]!, "RS256", { iat: 300 }) });
-    objects["secrets/default/u"] = tokenSecret({ token: token(kids[3]!, "PS256", {}) });
+    objects["secrets/kube-system/t"] = tokenSecret({ token: token(kids[2]!, "RS256", { iat: 300 }) });
+    objects["secrets/kube-system/u"] = tokenSecret({ token: token(kids[3]!, "PS256", {}) });
   });
   const hash = (kid: string) => `sha256:${Buffer.from(kid, "base64url").toString("hex")}`;
   expect(generations.sa!.map(({ hash, kind, from }) => [hash, kind, from.join()])).toEqual([
-    [hash(kids[1]!), "P-384", "the pods of this node"],
-    [hash(kids[0]!), "P-256", "the pods of this node"],
-    [hash(kids[2]!), "RSA", "token Secrets"],
+    [hash(kids[1]!), "P-384", "kube-system's pods on this node"],
+    [hash(kids[0]!), "P-256", "kube-system's pods on this node"],
+    [hash(kids[2]!), "RSA", "kube-system's token Secrets"],
   ]);
 });
 
 test("Secrets that are encrypted at rest are said to be unread, and the rest is known nevertheless", async () => {
   using _ = sandbox();
   const { known, generations } = await wanted((objects) => {
-    objects["secrets/default/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    objects["secrets/kube-system/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
   });
-  expect(known.unread.map((line) => line.split(":")[0])).toEqual(["token Secrets", "token Secrets"]);
+  expect(known.unread.map((line) => line.split(":")[0])).toEqual(["kube-system's token Secrets", "kube-system's token Secrets"]);
   expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert)]);
 });
 

@@ -1,11 +1,13 @@
 /** 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret, and that it writes all or nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { createCipheriv, createPrivateKey, createPublicKey, randomBytes } from "node:crypto";
+import { createCipheriv, createPrivateKey, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
-import { publicPem, serviceAccountKeyId } from "../shared/pki/certificate.ts";
+import { publicPem } from "../shared/pki/certificate.ts";
 import { certRow } from "../shared/pki/certs.ts";
 import { issueCa } from "../shared/pki/issue.ts";
-import { bigInt, ecKey, type PretendProcess, pretendProcess } from "./memory.ts";
+import type { KeyPair } from "../shared/pki/keys.ts";
+import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "./memory.ts";
+import { newKeyOf, tokenBy } from "./old-keys.ts";
 import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
@@ -27,14 +29,15 @@ async function wiped(processes: PretendProcess[], options: NodeOptions = {}) {
   const node = await pretendNode(options);
   for (const process of processes) pretendProcess(node.root, process);
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
-  write(`${node.root}/var/lib/kubelet/pods/uid/volumes/kubernetes.io~projected/kube-api-access/token`, token(pki("sa.pub"), 1000));
+  podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+  write(`${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token(OWN, 1000));
   return node;
 }
 
-/** A token in form only: whose key signed it is all that counts here. */
-function token(publicPem: string, iat: number): string {
-  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  return `${part({ alg: "ES256", kid: serviceAccountKeyId(publicPem) })}.${part({ iat })}.c2lnbmF0dXJl`;
+const OWN: KeyPair = { key: pki("sa.key"), pub: pki("sa.pub") };
+
+function token(pair: KeyPair, issuedAt: number): string {
+  return tokenBy(pair, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt });
 }
 
 /** As kubeadm init --upload-certs writes it. */
@@ -226,18 +229,20 @@ test("00-salvage refuses to put a key beside a certificate that is not its own",
 });
 
 test("of two service-account keys 00-salvage takes the one that signed what pods hold, not the one of a forgotten Secret", async () => {
-  const earlier = ecKey();
-  const publicPem = String(createPublicKey(earlier).export({ type: "spki", format: "pem" }));
+  const earlier = newKeyOf("ECDSA-P256");
   const secret = {
     ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token" },
-    ...{ metadata: { name: "old", namespace: "default" }, data: { token: Buffer.from(token(publicPem, 2000)).toString("base64") } },
+    ...{ metadata: { name: "old", namespace: "kube-system" }, data: { token: Buffer.from(token(earlier, 2000)).toString("base64") } },
   };
   const etcd = (objects: Objects) => {
-    objects["secrets/default/old"] = secret;
+    objects["secrets/kube-system/old"] = secret;
   };
-  using node = await wiped([{ ...MANAGER, holds: [bigInt(earlier), ...MANAGER.holds!] }], { etcd });
+  using node = await wiped([{ ...MANAGER, holds: [bigInt(createPrivateKey(earlier.key)), ...MANAGER.holds!] }], { etcd });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("proved by token Secrets; the cluster uses a later one")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("proved by kube-system's token Secrets: it verifies 1 of 1 tokens; the cluster uses a later one"),
+  ]);
   expectOld(node, SHARED);
 });
 
@@ -252,7 +257,7 @@ test("00-salvage puts back keys of certificates that are still here, so that not
   expect(node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length).toBe(old);
 });
 
-test("00-salvage that is stopped with Ctrl-C leaves nothing behind", async () => {
+test("00-salvage that is stopped with Ctrl-C puts back what is proved by then", async () => {
   using node = await wiped([
     { ...MANAGER, holds: [scalar("ca.key")] },
     { pid: 34, comm: "etcd", mapped: 2 ** 40 },
@@ -265,12 +270,14 @@ test("00-salvage that is stopped with Ctrl-C leaves nothing behind", async () =>
   await node.written("/dev/shm/kube-pki-repair-salvage");
   child.kill("SIGINT");
   expect(await child.exited).toBe(130);
-  expect(await new Response(child.stderr).text()).toContain("stopped: nothing was written to its place");
-  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes")]).toEqual([false, false]);
+  expect(await new Response(child.stderr).text()).toContain("stopped: the search is not at its end");
+  expectOld(node, ["ca.key", "ca.crt"]);
+  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes/pki/sa.key")]).toEqual([false, false]);
 });
 
 test("00-salvage takes up what a run that was cut off has left in memory", async () => {
   using node = await wiped([]);
+  mkdirSync(`${node.root}/dev/shm/kube-pki-repair-salvage`, { mode: 0o700 });
   write(`${node.root}/dev/shm/kube-pki-repair-salvage/ca-1234.key`, ca.key);
   write(`${node.root}/dev/shm/kube-pki-repair-salvage/sa-1234.key`, pki("sa.key"));
   expect((await node.run("00-salvage")).exitCode).toBe(0);

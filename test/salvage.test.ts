@@ -9,7 +9,8 @@ import { fromLimbs, randomStretches } from "../shared/salvage/memory/limbs.ts";
 import { searchProcess, type Target } from "../shared/salvage/memory/memory.ts";
 import { holders, memoryOf } from "../shared/salvage/memory/processes.ts";
 import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../shared/salvage/memory/rsa.ts";
-import { bigInt, ecKey, holder, limbs, pretendProcess, rsaKey } from "./memory.ts";
+import { knownHere } from "../shared/trust/processes.ts";
+import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "./memory.ts";
 import { sandbox } from "./sandbox.ts";
 
 setDefaultTimeout(60_000);
@@ -92,12 +93,15 @@ test("only processes of the control plane are looked at, the controller-manager 
     [9, "etcd"],
   ] as const)
     pretendProcess(box.dir, { pid, comm });
-  expect(holders()).toEqual([
+  pretendProcess(box.dir, { pid: 42, comm: "kube-controller", cgroup: `/kubepods/besteffort/pod${POD_UID}/${"a".repeat(64)}` });
+  const { own, others } = holders(knownHere([]));
+  expect(own).toEqual([
     { pid: 41, name: "kube-controller-manager" },
     { pid: 40, name: "kube-apiserver" },
     { pid: 9, name: "etcd" },
     { pid: 7, name: "kubelet" },
   ]);
+  expect(others.map(({ pid }) => pid)).toEqual([42]);
 });
 
 test("a key that lies across two pieces is found", async () => {

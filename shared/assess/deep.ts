@@ -11,11 +11,11 @@ import { collectTokens } from "../old-tokens/old-tokens.ts";
 import type { Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
-import { ownDevice, searchDisk } from "../salvage/disk-search.ts";
+import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { Haul, STASH } from "../salvage/haul.ts";
 import type { Known as Evidence } from "../salvage/known.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
-import { searchMemory } from "../salvage/memory-search.ts";
+import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { isDear, type Wanted, wantedKeys } from "../salvage/wanted.ts";
 import type { Known } from "./known.ts";
 import type { Deep, LostKey, Place, Verdict } from "./report.ts";
@@ -41,7 +41,7 @@ export async function searchDeep({ node, known, evidence, lostKeys }: Looked, op
   const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
   const haul = new Haul(wanted, { stash: false });
   haul.takeWhatIsHere(certificatesDir);
-  await searchMemory(haul, known.data);
+  await searchMemory(haul, { data: known.data, processes: await processesHere(node) });
   const diskSearched = haul.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, haul));
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
@@ -65,7 +65,7 @@ function isInTheWay({ keyFile, publicFile, generations }: Wanted, certificatesDi
 /** A disk that cannot be read is no reason to give up what was found elsewhere. */
 async function readDisk(disk: string, haul: Haul): Promise<boolean> {
   try {
-    await searchDisk(disk === "own" ? await ownDevice() : disk, haul);
+    await searchDisk(disk === "own" ? await ownDevice() : disk, haul, nothingFound());
     return true;
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
@@ -103,7 +103,7 @@ function keyName(name: string): string {
 }
 
 function foundPlace(from: string): Place {
-  if (from.startsWith("free blocks")) return { rung: 3, where: from, word: "disk", found: true };
+  if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
   return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
 }
 

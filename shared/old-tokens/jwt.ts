@@ -21,8 +21,8 @@ export function readJwt(text: string): Jwt | undefined {
   if (typeof head.alg !== "string" || typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
   return {
     alg: head.alg,
-    kid: String(head.kid ?? ""),
-    issuedAt: Number(claims.iat ?? 0),
+    kid: typeof head.kid === "string" ? head.kid : "",
+    issuedAt: typeof claims.iat === "number" && Number.isFinite(claims.iat) ? claims.iat : 0,
     signed: `${header}.${payload}`,
     signature: Buffer.from(signature, "base64url"),
     text: trimmed,

@@ -44,7 +44,7 @@ export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "a
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
 
 /** Where the cluster itself says which authority it goes by. */
-const CLUSTERS_WORD = "kube-root-ca.crt";
+export const CLUSTERS_WORD = "kube-root-ca.crt";
 
 /** Errors: none; what cannot be read counts as not there. */
 export function remedyOf(finding: Finding, evidence: Evidence): Remedy {

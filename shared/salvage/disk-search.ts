@@ -1,11 +1,13 @@
-/** Rung 3: what a disk's free blocks bring to a haul. */
+/** Rung 3: what a disk's blocks bring to a haul. Everybody who has a volume on that disk can have laid out what is found: see trust/sources.ts. */
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
+import { count } from "../progress.ts";
 import { say } from "../run.ts";
+import { Budget } from "./budget.ts";
 import { carve, diskProgress } from "./disk/carve.ts";
 import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
-import type { CertificateFind, Find, PrivateKeyFind } from "./disk/finds.ts";
+import type { CertificateFind, ConfigFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./disk/finds.ts";
 import type { Haul } from "./haul.ts";
 
 /** The device that /etc/kubernetes lay on; what makes it less likely that anything is found is said. Errors: Fail where there is none to read. */
@@ -15,50 +17,104 @@ export async function ownDevice(): Promise<string> {
   return path;
 }
 
-/** Reads the disk once, and gives the haul each key that it wants. Returns all that was found. Errors: Fail where it cannot be read. */
-export async function searchDisk(path: string, haul: Haul): Promise<Find[]> {
+export type TextFind = KubeconfigFind | ManifestFind | ConfigFind;
+
+/** What is left of a search beside the keys that the haul took. None of it is proved by what it looks like. */
+export interface DiskFound {
+  /** "/dev/vda1". */
+  path: string;
+  /** CAs of which nothing is known, each with a key that belongs to it. */
+  pairs: { name: string; cert: CertificateFind; key: PrivateKeyFind }[];
+  texts: TextFind[];
+  /** More texts than are kept. */
+  left: number;
+}
+
+export interface DiskOptions {
+  minutes?: number | undefined;
+  stop?: AbortSignal | undefined;
+}
+
+/** Default of `minutes`; and of what a disk has, so many bytes at most. */
+export const DISK_MINUTES = 240;
+const MOST_BYTES = 64e12;
+
+/** Of what a stranger may have laid out in any number, so many are kept: texts in bytes, keys and certificates in numbers. */
+const MOST_TEXT = 64e6;
+const MOST_PEMS = 10_000;
+
+/**
+ * Reads the disk once, and gives the haul each key as it is met, so that none is lost, whatever ends the search. What is left fills `found` as it
+ * comes. Errors: Fail where the disk cannot be read, or the search was ended.
+ */
+export async function searchDisk(path: string, haul: Haul, found: DiskFound, { minutes = DISK_MINUTES, stop }: DiskOptions = {}) {
   using disk = new Disk(path);
+  found.path = path;
+  const hint = "--minutes gives it more; a disk is read faster from an image on another machine: --image FILE";
+  const budget = new Budget({ what: path, seconds: minutes * 60, bytes: MOST_BYTES, stop, hint });
+  const keep = new Keep(found, haul);
   const began = performance.now();
-  const finds: Find[] = [];
-  for await (const find of carve(disk, { onProgress: diskProgress(disk) })) finds.push(find);
-  const seconds = (performance.now() - began) / 1000;
-  say(`${path}: ${Math.round(disk.size / 1e6)} MB in ${seconds.toFixed(1)} s, ${counted(finds)}`);
-  if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
-  for (const { name } of haul.missing()) learnAuthority(name, finds, haul);
-  for (const find of finds) if (find.kind === "private key") haul.accept(privateKeyOf(find.pem), `free blocks of ${path}`);
-  return finds;
+  say(`${path}: ${Math.round(disk.size / 1e6)} MB to read, in ${minutes} min at most`);
+  try {
+    for await (const find of carve(disk, { onProgress: diskProgress(disk), budget })) {
+      if (find.kind === "private key") haul.accept(privateKeyOf(find.pem), `blocks of ${path}`);
+      keep.add(find);
+    }
+  } finally {
+    found.pairs = keep.pairs();
+    say(`${path}: read for ${((performance.now() - began) / 1000).toFixed(1)} s, ${keep.counted()}`);
+    if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
+    if (found.left > 0) say(`warning: ${count(found.left)} more texts of ${path} are not kept: somebody may have filled it with them`);
+  }
 }
 
-/** An authority that nothing else knows, as etcd's own: by its certificate that lies beside its key, if there is only one such pair. */
-function learnAuthority(name: string, finds: readonly Find[], haul: Haul) {
-  const row = CERTS.find(({ file, shared }) => shared && file === name);
-  const keys = new Set(finds.filter((find): find is PrivateKeyFind => find.kind === "private key").map((find) => find.publicKeyHash));
-  const pairs = finds.filter(
-    (find): find is CertificateFind =>
-      find.kind === "certificate" && keys.has(find.info.publicKeyHash) && find.info.isCa && find.info.cn === row?.cn,
-  );
-  const generations = new Set(pairs.map((pair) => pair.info.publicKeyHash));
-  if (generations.size === 1) haul.learn(name, pairs[0]!.pem, "the certificate beside it");
+export function nothingFound(): DiskFound {
+  return { path: "", pairs: [], texts: [], left: 0 };
 }
 
-/** Manifests, kubeconfigs and configurations as files for a person to look through: nothing is put to use that is not proved. */
-export function texts(finds: readonly Find[], folder: string): { path: string; content: string; from: string }[] {
-  return finds.flatMap((find) => {
-    if (find.kind !== "manifest" && find.kind !== "kubeconfig" && find.kind !== "config") return [];
-    const name = find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
-    const path = `${folder}/${find.kind}-${name.replaceAll(/[^\w.-]+/g, "-")}-${find.offset.toString(16)}.yaml`;
-    return [{ path, content: find.text, from: "as it lay on the disk" }];
-  });
-}
+/** What is kept of what is met, within limits. */
+class Keep {
+  readonly #found: DiskFound;
+  readonly #counts = new Map<string, number>();
+  readonly #keys = new Map<string, PrivateKeyFind>();
+  readonly #authorities: CertificateFind[] = [];
+  /** Subjects of CAs of which nothing is known: as kubeadm names them. */
+  readonly #unknown: { name: string; cn: string }[];
+  #text = 0;
 
-/** "11 private keys, 9 certificates, 4 manifests": of what kind, and how many. */
-function counted(finds: readonly Find[]): string {
-  const counts = new Map<string, number>();
-  for (const { kind } of finds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-  return (
-    [...counts].map(([kind, count]) => `${count} ${kind === "cut" ? "cut off" : count === 1 ? kind : PLURALS[kind]}`).join(", ") ||
-    "nothing found"
-  );
+  constructor(found: DiskFound, haul: Haul) {
+    this.#found = found;
+    const names = new Set(haul.wanted.flatMap(({ name, generations }) => (generations.length === 0 ? [name] : [])));
+    this.#unknown = CERTS.flatMap(({ file, shared, cn }) => (shared && names.has(file) ? [{ name: file, cn: String(cn) }] : []));
+  }
+
+  add(find: Find) {
+    this.#counts.set(find.kind, (this.#counts.get(find.kind) ?? 0) + 1);
+    if (find.kind === "private key" && this.#unknown.length > 0 && this.#keys.size < MOST_PEMS) this.#keys.set(find.publicKeyHash, find);
+    if (find.kind === "certificate" && find.info.isCa && this.#authorities.length < MOST_PEMS) this.#authorities.push(find);
+    if (find.kind === "manifest" || find.kind === "kubeconfig" || find.kind === "config") this.#keepText(find);
+  }
+
+  #keepText(find: TextFind) {
+    if (this.#text + find.text.length > MOST_TEXT) this.#found.left++;
+    else this.#found.texts.push(find);
+    this.#text += find.text.length;
+  }
+
+  pairs(): DiskFound["pairs"] {
+    return this.#unknown.flatMap(({ name, cn }) =>
+      this.#authorities.flatMap((cert) => {
+        const key = cert.info.cn === cn ? this.#keys.get(cert.info.publicKeyHash) : undefined;
+        return key ? [{ name, cert, key }] : [];
+      }),
+    );
+  }
+
+  /** "11 private keys, 9 certificates, 4 manifests": of what kind, and how many. */
+  counted(): string {
+    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : PLURALS[kind]}`);
+    return kinds.join(", ") || "nothing found";
+  }
 }
 
 const PLURALS: Record<string, string> = {

@@ -8,7 +8,7 @@ import { examine, type Finding } from "../pki/pki.ts";
 import { say } from "../run.ts";
 import { Haul } from "./haul.ts";
 import { readKnown } from "./known.ts";
-import { searchMemory } from "./memory-search.ts";
+import { processesHere, searchMemory } from "./memory-search.ts";
 import { isDear, wantedKeys } from "./wanted.ts";
 
 /** Looks which other masters' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this master. */
@@ -61,14 +61,15 @@ export async function refuseWhereMemoryHasThem(made: readonly Finding[], master:
   const known = readKnown({ data: master.data, node: master.node, certificatesDir: master.facts.certificatesDir });
   const wanted = wantedKeys(known, { certificatesDir: master.facts.certificatesDir }).filter(({ name }) => lost.includes(name));
   const haul = new Haul(wanted, { stash: false });
-  await searchMemory(haul, master.data);
-  const found = wanted.filter((one) => haul.placeOf(one));
+  await searchMemory(haul, { data: master.data, processes: await processesHere(master.node) });
+  // any generation: which one is in use is for 00-salvage to say, not for whoever ends the process
+  const found = wanted.flatMap((one) => haul.foundOf(one).slice(0, 1));
   if (found.length === 0) return;
-  if (lost.includes("ca") && !found.some(({ name }) => name === "ca"))
+  if (lost.includes("ca") && !found.some(({ wanted: { name } }) => name === "ca"))
     return say(
       "ca.key is lost, so that all goes on by a new CA (to keep old tokens valid, too: ./bunw scripts/00-salvage.ts memory before this)",
     );
-  throw new Fail(`${found.map((one) => `${one.keyFile} is still in ${haul.placeOf(one)}`).join(", ")}: no new one is needed`, {
+  throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
     hint: "./bunw scripts/00-salvage.ts memory puts back what is found; then ./bunw scripts/00-assess.ts says how to go on",
   });
 }

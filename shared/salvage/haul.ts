@@ -10,8 +10,9 @@ import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/f
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
+import { tokenVerifier } from "../workloads/legacy-token.ts";
 import type { Target } from "./memory/memory.ts";
-import { generation, keyInPlace, type Wanted } from "./wanted.ts";
+import { type Generation, generation, keyInPlace, type Wanted } from "./wanted.ts";
 
 /** Keys on their way; 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";
@@ -21,10 +22,16 @@ const IN_PLACE = "its place";
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;
 
-export class Haul {
-  readonly #found = new Map<string, KeyObject>();
+/** A generation whose private key was found. */
+export interface FoundKey {
+  wanted: Wanted;
+  generation: Generation;
+  key: KeyObject;
+  from: string;
+}
 
-  readonly #from = new Map<string, string>();
+export class Haul {
+  readonly #found = new Map<string, FoundKey>();
 
   readonly wanted: readonly Wanted[];
   readonly #stashes: boolean;
@@ -35,9 +42,14 @@ export class Haul {
     this.#stashes = options.stash ?? true;
   }
 
+  /** All that was found of a key, those that can be the one in use first. */
+  foundOf({ generations }: Wanted): FoundKey[] {
+    return generations.flatMap(({ hash }) => this.#found.get(hash) ?? []);
+  }
+
   /** Where the key in use was found; undefined as long as it is missing. */
-  placeOf({ generations }: Wanted): string | undefined {
-    return generations[0] && this.#from.get(generations[0].hash);
+  placeOf(wanted: Wanted): string | undefined {
+    return this.#candidatesOf(wanted)[0]?.from;
   }
 
   /** What is still to be searched for: every generation of each key whose generation in use is not found. */
@@ -47,7 +59,21 @@ export class Haul {
 
   /** Keys of which the one in use is not found. */
   missing(): Wanted[] {
-    return this.wanted.filter(({ generations }) => !generations[0] || !this.#found.has(generations[0].hash));
+    return this.wanted.filter((wanted) => this.#candidatesOf(wanted).length === 0);
+  }
+
+  /** Keys of which several were found that can be the one in use: a person decides. */
+  rivals(): FoundKey[][] {
+    return this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length > 1);
+  }
+
+  #candidatesOf(wanted: Wanted): FoundKey[] {
+    return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
+  }
+
+  /** Found keys that are not put into their place: earlier ones where the one in use is missing, and those of which a person has to choose. */
+  unchosen(): FoundKey[] {
+    return [...this.missing().flatMap((wanted) => this.foundOf(wanted)), ...this.rivals().flat()];
   }
 
   /** Takes a key if it is one of the wanted, and says so; returns whether it is. */
@@ -55,21 +81,27 @@ export class Haul {
     const hash = publicKeyHash(key);
     const wanted = this.wanted.find(({ generations }) => generations.some((one) => one.hash === hash));
     if (!wanted || this.#found.has(hash) || !signs(key)) return false;
-    this.#found.set(hash, key);
-    this.#from.set(hash, from);
     const index = wanted.generations.findIndex((one) => one.hash === hash);
-    const proof = `proved by ${wanted.generations[index]!.from.join(", ")}`;
-    say(`${wanted.keyFile}: found in ${from}, ${proof}${index === 0 ? "" : "; the cluster uses a later one"}`);
-    if (this.#stashes && from !== STASH && from !== IN_PLACE)
-      stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-earlier-${index}`}.key`, key);
+    const one = wanted.generations[index]!;
+    const proof = proofOf(one, key);
+    if (proof === undefined) {
+      say(`${wanted.keyFile}: a key in ${from} has the name that tokens give, and verifies none of them: not taken`);
+      return false;
+    }
+    this.#found.set(hash, { wanted, generation: one, key, from });
+    const isInUse = index < wanted.candidates;
+    say(`${wanted.keyFile}: found in ${from}, proved by ${proof}${isInUse ? "" : "; the cluster uses a later one"}`);
+    if (this.#stashes && from !== STASH && from !== IN_PLACE) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, key);
     return true;
   }
 
-  /** A certificate that came with its key, for an authority of which nothing else is known. */
+  /** A certificate that came with its key out of a proved place, for a CA of which nothing else is known. */
   learn(name: string, certPem: string, from: string) {
     const wanted = this.wanted.find((one) => one.name === name);
     const learned = wanted?.generations.length === 0 ? attempt(() => generation(certPem, [from])) : undefined;
-    if (learned && !(learned instanceof Fail)) wanted!.generations.push(learned);
+    if (!learned || learned instanceof Fail) return;
+    wanted!.generations.push(learned);
+    wanted!.candidates = 1;
   }
 
   /** Keys that are in their places already, and what an earlier run left in the stash. */
@@ -78,24 +110,40 @@ export class Haul {
       const key = keyInPlace(wanted, certificatesDir);
       if (key) this.accept(key, IN_PLACE);
     }
-    for (const name of list(STASH)) {
+    for (const name of isOurs() ? list(STASH) : []) {
       const key = attempt(() => privateKeyOf(readText(`${STASH}/${name}`) ?? ""));
       if (!(key instanceof Fail)) this.accept(key, STASH);
     }
   }
 
-  /** Of each wanted key whose generation in use is found: the files, by their names below pki/. */
+  /** Of each wanted key whose one generation in use is found: the files, by their names below pki/. */
   files(): Map<string, Uint8Array> {
     const files = new Map<string, Uint8Array>();
-    for (const { generations, keyFile, publicFile } of this.wanted) {
-      const key = generations[0] && this.#found.get(generations[0].hash);
-      if (!key) continue;
-      const pem = keyPem(key);
-      files.set(keyFile, Buffer.from(pem));
-      files.set(publicFile, Buffer.from(generations[0]!.text ?? publicPem(pem)));
+    for (const wanted of this.wanted) {
+      const [found, ...others] = this.#candidatesOf(wanted);
+      if (!found || others.length > 0) continue;
+      for (const [name, text] of pairOf(found)) files.set(name, Buffer.from(text));
     }
     return files;
   }
+}
+
+/** A found key and its public half, by their names below pki/. */
+export function pairOf({ wanted, generation: { text }, key }: FoundKey): [string, string][] {
+  const pem = keyPem(key);
+  return [
+    [wanted.keyFile, pem],
+    [wanted.publicFile, text ?? publicPem(pem)],
+  ];
+}
+
+/** For the operator: who names this key, and how many of their tokens it verifies. Undefined: it verifies none of those that name it. */
+function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefined {
+  const names = from.join(", ");
+  if (tokens.length === 0) return names;
+  const verifies = tokenVerifier(publicPem(keyPem(key)));
+  const signed = tokens.filter(verifies).length;
+  return signed === 0 ? undefined : `${names}: it verifies ${signed} of ${tokens.length} tokens`;
 }
 
 /** As kubeadm writes it: PKCS#1 for RSA, SEC1 for ECDSA. */
@@ -111,14 +159,19 @@ function signs(key: KeyObject): boolean {
 
 /** Removes the stash: its keys are in their places, or the operator has stopped the search. */
 export function dropStash() {
-  rmSync(hostEntry(STASH), { recursive: true, force: true });
+  if (isOurs()) rmSync(hostEntry(STASH), { recursive: true, force: true });
 }
 
-/** Not where /dev/shm is on a disk, or where somebody else has put something of that name there: everybody may. */
+/** Whether the stash is a folder of our own, or can be made: everybody may make one of that name there. */
+function isOurs(): boolean {
+  const there = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
+  return !there || (there.isDirectory() && there.uid === process.getuid?.() && (there.mode & 0o077) === 0);
+}
+
+/** Not where /dev/shm is on a disk. */
 function stash(name: string, key: KeyObject) {
   if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
-  const there = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
-  if (there && !(there.isDirectory() && there.uid === process.getuid?.())) return say(`${STASH} is somebody else's: not used`);
+  if (!isOurs()) return say(`${STASH} is somebody else's: not used`);
   writeFile(`${STASH}/${name}`, keyPem(key), {
     mode: 0o600,
     folderMode: 0o700,

@@ -3,8 +3,9 @@ import { parse } from "yaml";
 import type { EtcdData } from "../etcd/data.ts";
 import { exists } from "../files/files.ts";
 import { findMirrorPods, hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
-import type { ConfigFind, Find } from "./disk/finds.ts";
-import { type EncryptionConfiguration, proveEncryption } from "./encryption.ts";
+import type { ConfigFind } from "./disk/finds.ts";
+import type { TextFind } from "./disk-search.ts";
+import { opensEtcd } from "./encryption.ts";
 
 /** What each flag's file holds. */
 const KINDS: Record<string, readonly string[]> = {
@@ -34,24 +35,21 @@ export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
   });
 }
 
-/** The content that is put back, or why none is, for the operator. */
-export type Choice = { text: string; proof: string } | { why: string };
-
-/** The one whole file of its kind; an EncryptionConfiguration has to open what etcd holds. Several that nothing tells apart are left to people. */
-export function chooseConfig({ kinds }: LostConfig, finds: readonly Find[], data: EtcdData): Choice {
-  const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
-  const versions = [...new Map(whole.map((find) => [JSON.stringify(parse(find.text)), find.text])).values()];
-  if (versions.length === 0) return { why: "not found" };
-  if (kinds.includes("EncryptionConfiguration")) return chooseEncryption(versions, data);
-  if (versions.length > 1) return { why: `${versions.length} different ones were found, and nothing tells which was in use` };
-  return { text: versions[0]!, proof: "the only one of its kind" };
+/** What was found for a lost file: the content that is proved, or all whole ones of its kind, which prove nothing. */
+export interface Choice {
+  proved?: { text: string; proof: string };
+  unproved: ConfigFind[];
 }
 
-function chooseEncryption(versions: string[], data: EtcdData): Choice {
-  const proofs = versions.map((text) => ({ text, proof: proveEncryption(parse(text) as EncryptionConfiguration, data) }));
-  const opens = proofs.find(({ proof }) => proof === "opens");
-  if (opens) return { text: opens.text, proof: "it opens what is encrypted in etcd" };
-  const likely = proofs.filter(({ proof }) => proof !== "does not fit");
-  if (likely.length === 1) return { text: likely[0]!.text, proof: "its keys have the names that etcd's values name" };
-  return { why: `${versions.length} found, ${likely.length === 0 ? "none opens" : "several could open"} what is encrypted in etcd` };
+/** Everybody can lay out a file of this kind. Only an EncryptionConfiguration proves itself: by opening what etcd holds, with keys that nobody else has. */
+export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
+  const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
+  const versions = [...new Map(whole.map((find) => [JSON.stringify(parsed(find.text)), find])).values()];
+  const opens = data && kinds.includes("EncryptionConfiguration") ? versions.find(({ text }) => opensEtcd(parsed(text), data)) : undefined;
+  return opens ? { proved: { text: opens.text, proof: "it opens what is encrypted in etcd" }, unproved: [] } : { unproved: versions };
+}
+
+/** `judge` has read it before, so it can be parsed. */
+function parsed(text: string): unknown {
+  return parse(text, { logLevel: "silent", maxAliasCount: 100 });
 }

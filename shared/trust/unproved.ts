@@ -9,7 +9,7 @@ import { type SourceName, writerOf } from "./sources.ts";
 export interface Unproved {
   /** For the operator: "etcd/ca.key", "the static pod kube-vip". */
   what: string;
-  /** Where it was found, for the operator: "free blocks of /dev/vda1". */
+  /** Where it was found, for the operator: "byte 4096 of /dev/vda1". */
   from: string;
   source: SourceName;
   content: string | Uint8Array;
@@ -19,22 +19,13 @@ export interface Unproved {
   place?: string | undefined;
   /** Permission bits in that place. Default 0600. */
   mode?: number | undefined;
+  /** Why it is not put to use, where that is not its writer. */
+  why?: string | undefined;
 }
 
 /** Where it lies in the folder of a repair. */
 export function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
   return `${rescueDir}/unproved/${file}`;
-}
-
-/** The write that keeps it, for `writeTogether`. */
-export function kept(one: Unproved, rescueDir: string): WriteOptions & { path: string; content: string | Uint8Array } {
-  return {
-    path: unprovedPath(one, rescueDir),
-    content: one.content,
-    mode: 0o600,
-    folderMode: 0o700,
-    note: `not proved: from ${one.from}, where ${writerOf(one.source)} can write`,
-  };
 }
 
 /** The command that would take it; undefined where it has no place. */
@@ -46,17 +37,18 @@ export function takeCommand(one: Unproved, rescueDir: string): string | undefine
 /** Names what is not proved, with the command that would take it. */
 export function sayUnproved(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
+    const why = one.why ?? `nothing proves it, and ${writerOf(one.source)} can write there`;
+    say(`${one.what}: NOT put to use: it is from ${one.from}; ${why}`);
     const take = takeCommand(one, rescueDir);
-    say(`${one.what}: NOT put to use, as nothing proves it: it is from ${one.from}, where ${writerOf(one.source)} can write`);
-    if (take) say(`  look it through; only if you know it to be yours: ${take}`);
+    say(take ? `  look it through; only if you know that it is yours: ${take}` : `  look it through: ${unprovedPath(one, rescueDir)}`);
   }
 }
 
 /** Keeps each in the rescue folder and names it. */
 export function layAside(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
-    const { path, content, ...options } = kept(one, rescueDir);
-    writeFile(path, content, options);
+    const options: WriteOptions = { mode: 0o600, folderMode: 0o700, note: "to be looked at" };
+    writeFile(unprovedPath(one, rescueDir), one.content, options);
   }
   sayUnproved(found, rescueDir);
 }

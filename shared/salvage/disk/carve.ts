@@ -4,7 +4,9 @@
  * time only where files were found that go on in another place.
  */
 import { Progress } from "../../progress.ts";
-import { Carving, WORDS } from "./carving.ts";
+import { say } from "../../run.ts";
+import type { Budget } from "../budget.ts";
+import { Carving, type Looks, WORDS } from "./carving.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
 import { TAIL_NEEDLES } from "./join.ts";
@@ -22,6 +24,10 @@ export interface CarveOptions {
   /** False: files that are cut are told at once; the disk is not read a second time for their second pieces. */
   pieces?: boolean;
   onProgress?: (progress: CarveProgress) => void;
+  /** How long it may take in all. */
+  budget?: Budget;
+  /** Seconds for texts, and for pieces of keys. Default: LOOKS. */
+  looks?: Partial<Looks>;
 }
 
 /** Shows on a progress line how far the search is: `carve(disk, { onProgress: diskProgress(disk) })`. */
@@ -37,20 +43,32 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   };
 }
 
-/** Finds come as they are met; each content once, however often it lies there. What is cut off comes at the end. */
+/**
+ * Finds come as they are met; each content once, however often it lies there. What is cut off comes at the end. Errors: Fail where the budget is
+ * spent.
+ */
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
-  const carving = new Carving(disk);
+  const carving = new Carving(disk, options.looks);
+  let read = 0;
+  const spend = (done: number) => {
+    options.budget?.spend(Math.max(0, done - read));
+    read = done;
+  };
   const tell = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: carving.found });
   for await (const { hits, done } of search(disk, WORDS)) {
     for (const { needle, offset } of hits) for (const find of carving.look(needle, offset)) yield find;
     tell("search", done);
+    spend(done);
   }
   yield* carving.joinedPems();
+  read = 0;
   if (options.pieces !== false && carving.needsPieces()) {
     for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
       for (const { offset } of hits) yield* carving.joinedYaml(offset);
       tell("pieces", done);
+      spend(done);
     }
   }
+  for (const line of carving.skipped()) say(`warning: ${line}`);
   yield* carving.leftovers();
 }

@@ -13,6 +13,48 @@ export const WORDS = [BEGIN, END, API_VERSION] as const;
 
 type PemHead = CutPem & { offset: number };
 
+/** Seconds that may go into what a stranger can lay out in any number. Whole keys and certificates are not limited by it. */
+export interface Looks {
+  texts: number;
+  pieces: number;
+}
+
+const LOOKS: Looks = { texts: 600, pieces: 120 };
+
+/** Cut keys and ends of keys that are kept in mind. */
+const MOST_PIECES = 20_000;
+
+/** The time that one kind of look has taken, and whether any is left. */
+class Share {
+  skipped = 0;
+  /** Why the first look failed, where one did. */
+  failed: string | undefined;
+  readonly #milliseconds: number;
+  #spent = 0;
+
+  constructor(seconds: number) {
+    this.#milliseconds = seconds * 1000;
+  }
+
+  /** What the look gives, or nothing where its time is over. One text that no parser can bear is no reason to miss the keys behind it. */
+  take<T>(look: () => T[]): T[] {
+    if (this.#spent >= this.#milliseconds) {
+      this.skipped++;
+      return [];
+    }
+    const began = performance.now();
+    try {
+      return look();
+    } catch (err) {
+      if (!(err instanceof Error)) throw err;
+      this.failed ??= err.message;
+      return [];
+    } finally {
+      this.#spent += performance.now() - began;
+    }
+  }
+}
+
 /** One search of a disk: what was met so far, and what is still in pieces. */
 export class Carving {
   found = 0;
@@ -32,23 +74,40 @@ export class Carving {
   readonly #ends = new Map<string, number[]>();
   #yamlHeads: YamlHead[] = [];
   #cut: Find[] = [];
+  readonly #texts: Share;
+  readonly #pieces: Share;
 
-  constructor(disk: Disk) {
+  constructor(disk: Disk, looks: Partial<Looks> = {}) {
     this.#disk = disk;
+    this.#texts = new Share(looks.texts ?? LOOKS.texts);
+    this.#pieces = new Share(looks.pieces ?? LOOKS.pieces);
+  }
+
+  /** What was passed over as too much time would have gone into it, a sentence each. */
+  skipped(): string[] {
+    const { skipped: texts, failed } = this.#texts;
+    const { skipped: pieces } = this.#pieces;
+    return [
+      ...(failed === undefined ? [] : [`a text could not be looked at: ${failed}`]),
+      ...(texts > 0
+        ? [`${texts} places with YAML were not looked at: there is more of it than can be. Keys were looked for everywhere`]
+        : []),
+      ...(pieces > 0 ? [`${pieces} keys that are cut off were not tried with every second piece: there are more than can be`] : []),
+    ];
   }
 
   /** What a word that was met belongs to. */
   *look(needle: string, offset: number): Generator<Find> {
     if (needle === BEGIN) yield* this.#begin(offset);
     else if (needle === END) this.#end(offset);
-    else yield* this.#yaml(offset);
+    else yield* this.#texts.take(() => [...this.#yaml(offset)]);
   }
 
   /** Keys and certificates in two pieces: the first tells where in its block the END line of the second must lie. */
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      const all = joinPems(this.#disk, head, ends);
+      const all = this.#pieces.take(() => joinPems(this.#disk, head, ends));
       return all.flatMap(({ block, joined }) => {
         const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
         return find ? [{ head, find }] : [];
@@ -71,7 +130,7 @@ export class Carving {
     if (!tail) return;
     this.#tailEnd = tail.end;
     for (const head of this.#yamlHeads) {
-      const whole = joinYaml(head, tail);
+      const [whole] = this.#texts.take(() => [joinYaml(head, tail)]);
       if (!whole) continue;
       this.#yamlHeads = this.#yamlHeads.filter((other) => other !== head);
       yield* this.#fromYaml(whole.text, whole.judgement, { offset: head.offset, joined: whole.joined });
@@ -91,16 +150,20 @@ export class Carving {
       const find = this.#fromPem(block, { offset });
       if (!find) this.#noteCut(block.label, offset);
       else if (find !== "known") yield find;
-    } else if (this.#isNew(this.#disk.read(offset, block.sound), this.#seenHeads)) this.#pemHeads.push({ ...block, offset });
+    } else if (this.#isNew(this.#disk.read(offset, block.sound), this.#seenHeads)) {
+      if (this.#pemHeads.length < MOST_PIECES) this.#pemHeads.push({ ...block, offset });
+      else this.#pieces.skipped++;
+    }
   }
 
   #end(offset: number) {
     if (offset < this.#pemEnd) return;
     const label = /^-----END ([A-Z ]+)-----/.exec(this.#disk.read(offset, 40).toString("latin1"))?.[1] ?? "";
-    if (!LABELS[label]) return;
+    if (!Object.hasOwn(LABELS, label)) return;
     const place = `${label} ${offset % BLOCK}`;
-    const others = this.#ends.get(place);
-    others ? others.push(offset) : this.#ends.set(place, [offset]);
+    const others = this.#ends.get(place) ?? [];
+    if (others.length < MOST_PIECES) others.push(offset);
+    this.#ends.set(place, others);
   }
 
   *#yaml(offset: number): Generator<Find> {
@@ -134,7 +197,7 @@ export class Carving {
       offset: start,
       bytes: Buffer.from(this.#disk.read(start, longest.before + longest.after)),
     };
-    if (!this.#isNew(head.bytes, this.#seenHeads)) return;
+    if (!this.#isNew(head.bytes, this.#seenHeads) || this.#yamlHeads.length >= MOST_PIECES) return;
     if (/certificate-authority-data: LS0t|^ {2}namespace: kube-system\s*$/m.test(candidate.text)) this.#yamlHeads.push(head);
     else if (judgement === "cut") this.#noteCut(head.what, start);
   }
@@ -158,7 +221,8 @@ export class Carving {
   }
 
   #noteCut(what: string, offset: number) {
-    if (LABELS[what] !== "certificate" && LABELS[what] !== "public key") this.#cut.push({ kind: "cut", what, offset });
+    if (Object.hasOwn(LABELS, what) && LABELS[what] !== "private key") return;
+    if (this.#cut.length < MOST_PIECES) this.#cut.push({ kind: "cut", what, offset });
   }
 
   #isNew(content: string | Uint8Array, seen = this.#seen): boolean {

@@ -28,11 +28,15 @@ const LONGEST_TAIL = 12 * 1024;
 /** What stands near the end of a kubeconfig (base64 of "-----END ", however it falls), and at the end of kubeadm's manifests. */
 export const TAIL_NEEDLES = [...base64Forms("-----END "), "\nstatus: {}\n"];
 
-/** Every way in which a cut block and an END line make a whole one; `joined` is where the second piece begins. */
+/** So many END lines are tried for a cut block: a file's pieces lie near each other, and a stranger may lay out any number of ends. */
+const MOST_ENDS = 64;
+
+/** The ways in which a cut block and an END line make a whole one, the nearest first; `joined` is where the second piece begins. */
 export function joinPems(disk: Disk, head: CutPem & { offset: number }, ends: readonly number[]): { block: PemBlock; joined: number }[] {
   const first = disk.read(head.offset, head.sound).toString("latin1");
   const tailOf = (end: number, border: number) => end - (head.offset + head.reach - border);
-  const pairs = ends.flatMap((end) => bordersIn(head.offset, head.offset + head.sound).map((border) => ({ end, border })));
+  const nearest = ends.length > MOST_ENDS ? nearestTo(head.offset, ends) : ends;
+  const pairs = nearest.flatMap((end) => bordersIn(head.offset, head.offset + head.sound).map((border) => ({ end, border })));
   return pairs.flatMap(({ end, border }) => {
     const joined = tailOf(end, border);
     if (joined < 0 || joined === border) return [];
@@ -40,6 +44,12 @@ export function joinPems(disk: Disk, head: CutPem & { offset: number }, ends: re
     const block = wholePem(first.slice(0, border - head.offset) + second, head.label, head.reach);
     return block ? [{ block, joined }] : [];
   });
+}
+
+/** `ends` are in the order of the disk. */
+function nearestTo(offset: number, ends: readonly number[]): number[] {
+  const distance = (end: number) => Math.abs(end - offset);
+  return [...ends].sort((a, b) => distance(a) - distance(b)).slice(0, MOST_ENDS);
 }
 
 /**

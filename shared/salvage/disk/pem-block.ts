@@ -45,7 +45,7 @@ const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 /** What begins here: a whole block, one that is cut, or undefined where it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
-  if (!all || !LABELS[label] || newline !== lineEnd) return undefined;
+  if (!all || !Object.hasOwn(LABELS, label) || newline !== lineEnd) return undefined;
   const size = derSize(line);
   if (size === undefined) return undefined;
   const start = all.length - line.length - newline.length;

@@ -1,7 +1,7 @@
 /** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
-import type { Manifest } from "../../static-pods/manifests.ts";
+import type { Container, Manifest } from "../../static-pods/manifests.ts";
 import type { YamlFind } from "./finds.ts";
 import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 
@@ -54,7 +54,7 @@ export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
   const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
   if (!isObject(document) || typeof document.apiVersion !== "string") return undefined;
-  const kind = KINDS[String(document.kind)];
+  const kind = Object.hasOwn(KINDS, String(document.kind)) ? KINDS[String(document.kind)] : undefined;
   if (!kind?.apiVersion.test(document.apiVersion)) return undefined;
   if (kind.keys && Object.keys(document).some((key) => !kind.keys!.includes(key))) return undefined;
   return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
@@ -91,14 +91,14 @@ function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgem
 
 function judgePod(document: Document, _: string, ended: boolean): Judgement {
   const manifest = document as unknown as Manifest;
-  const containers = manifest.spec?.containers;
-  const name = manifest.metadata?.name;
+  const { spec, metadata } = document as { spec?: unknown; metadata?: unknown };
+  const name = isObject(metadata) ? metadata.name : undefined;
   if (typeof name !== "string" || name === "") return undefined;
-  if (!Array.isArray(containers) || containers.length === 0) return "cut";
-  const all = [...containers, ...(manifest.spec.initContainers ?? [])];
+  if (!isObject(spec) || listOf(spec.containers).length === 0) return "cut";
+  const all = [...listOf(spec.containers), ...listOf(spec.initContainers)];
   if (!all.every((container) => isObject(container) && typeof container.name === "string")) return "cut";
-  const volumes = new Set((manifest.spec.volumes ?? []).map((volume) => volume?.name));
-  const mounted = new Set(all.flatMap((container) => (container.volumeMounts ?? []).map((mount) => mount?.name)));
+  const volumes = new Set(listOf(spec.volumes).map(nameOf));
+  const mounted = new Set(all.flatMap((container) => listOf((container as Container).volumeMounts).map(nameOf)));
   const complete = ended && [...mounted].every((mount) => volumes.has(mount));
   return { kind: "manifest", name, manifest, complete };
 }
@@ -120,6 +120,15 @@ function isWholePem(bytes: Buffer): boolean {
   return !(block && "sound" in block) && /-----END [A-Z ]+-----\s*$/.test(bytes.toString("latin1"));
 }
 
+/** A list, also where something else stands in its place. */
+export function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function nameOf(value: unknown): unknown {
+  return isObject(value) ? value.name : undefined;
+}
+
 function named(list: unknown, name: unknown): Record<string, unknown> | undefined {
   return Array.isArray(list) ? list.find((entry) => isObject(entry) && entry.name === name) : undefined;
 }
@@ -128,6 +137,6 @@ function decoded(data: unknown): string | undefined {
   return typeof data === "string" && data ? Buffer.from(data, "base64").toString("latin1") : undefined;
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -4,6 +4,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import { publicKeyHash } from "../../pki/certificate.ts";
+import type { Budget } from "../budget.ts";
 import { type Curve, scalarsIn } from "./ecdsa.ts";
 import { encodedKeysIn } from "./encoded.ts";
 import { memoryOf, type Process } from "./processes.ts";
@@ -24,13 +25,20 @@ export interface MemoryFound {
   seconds: number;
 }
 
+export interface SearchOptions {
+  budget?: Budget | undefined;
+  /** Told of each key at once: whatever ends the search, it is not lost. */
+  onKey?: ((key: KeyObject) => void) | undefined;
+}
+
 /**
  * Looks through one process, once for public keys known by their hash alone, once for private keys; ends as soon as all are found.
- * Between pieces the event loop runs, so that Ctrl-C is heard. Errors: as `memoryOf`.
+ * Between pieces the event loop runs, so that Ctrl-C is heard. Errors: as `memoryOf`, and Fail where the budget is spent.
  */
-export async function searchProcess(process: Process, targets: readonly Target[]): Promise<MemoryFound> {
+export async function searchProcess(process: Process, targets: readonly Target[], options: SearchOptions = {}): Promise<MemoryFound> {
+  const { budget, onKey } = options;
   const began = performance.now();
-  const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets))];
+  const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets, budget))];
   const search: Search = {
     wanted: new Set(targets.map(({ hash }) => hash)),
     rsa: new Map(publicKeys.filter((key) => key.asymmetricKeyType === "rsa").map((key) => [publicKeyHash(key), rsaPublicKey(key)])),
@@ -44,8 +52,10 @@ export async function searchProcess(process: Process, targets: readonly Target[]
       if (!search.wanted.delete(hash)) continue;
       found.keys.set(hash, key);
       search.rsa.delete(hash);
+      onKey?.(key);
     }
     if (search.wanted.size === 0) break;
+    budget?.spend(bytes.length);
     await breath();
   }
   found.seconds = (performance.now() - began) / 1000;
@@ -67,13 +77,14 @@ function* keysIn(bytes: Uint8Array, { wanted, rsa, curves }: Search): Generator<
 }
 
 /** RSA public keys of which only the hash is known, as far as this process has them. */
-async function publicKeysOf(process: Process, targets: readonly Target[]): Promise<KeyObject[]> {
+async function publicKeysOf(process: Process, targets: readonly Target[], budget: Budget | undefined): Promise<KeyObject[]> {
   const wanted = new Set(targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash));
   const found: KeyObject[] = [];
   if (wanted.size === 0) return found;
   for (const { bytes } of memoryOf(process)) {
     for (const key of publicKeysByHash(bytes, wanted)) if (wanted.delete(publicKeyHash(key))) found.push(key);
     if (wanted.size === 0) break;
+    budget?.spend(bytes.length);
     await breath();
   }
   return found;

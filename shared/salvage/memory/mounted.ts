@@ -4,10 +4,11 @@
  */
 import { Fail } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
+import { textBelow } from "../../files/host-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import { attempt } from "../../pki/verdicts.ts";
-import { fileOf, type Process } from "./processes.ts";
+import type { Process } from "./processes.ts";
 
 export interface Mounted {
   path: string;
@@ -20,7 +21,7 @@ export function mountedKubeconfigs(processes: readonly Process[], caPem: string)
   const missing = KUBECONFIGS.filter(({ path }) => !readText(path)?.trim());
   return missing.flatMap(({ path }) => {
     for (const process of processes) {
-      const content = fileOf(process, path);
+      const content = textBelow(process.pid, path);
       if (content && attempt(() => isOurs(content, path, caPem)) === true)
         return [{ path, content, from: `still mounted in ${process.name} (pid ${process.pid})` }];
     }

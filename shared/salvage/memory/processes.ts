@@ -7,6 +7,9 @@
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
+import { gone, hostText } from "../../files/host-file.ts";
+import { type Known, type Owner, ownerOf } from "../../trust/processes.ts";
+import { may } from "../../trust/sources.ts";
 
 export interface Process {
   pid: number;
@@ -22,16 +25,28 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
   { comm: "kubelet", name: "kubelet" },
 ];
 
-/** The control plane's processes in this node's own PID namespace, in the order in which they are worth a look. */
-export function holders(): Process[] {
+/** The control plane's processes on this node, and those that only have such a name: nobody reads those. */
+export interface Holders {
+  /** In the order in which they are worth a look. */
+  own: Process[];
+  others: (Process & { owner: Owner })[];
+}
+
+/** Processes in this node's own PID namespace that are called as one of the control plane's, by whose they are (trust/processes.ts). */
+export function holders(known: Known): Holders {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
-  const found = pids.flatMap((pid) => {
-    const comm = gone(() => readFileSync(`${proc}/${pid}/comm`, "utf8").trim());
+  const named = pids.flatMap((pid) => {
+    const comm = hostText(`/proc/${pid}/comm`)?.trim();
     const rank = HOLDERS.findIndex((holder) => holder.comm === comm);
     return rank < 0 ? [] : [{ pid: Number(pid), name: HOLDERS[rank]!.name, rank }];
   });
-  return found.sort((a, b) => a.rank - b.rank || a.pid - b.pid).map(({ pid, name }) => ({ pid, name }));
+  const sorted = named.sort((a, b) => a.rank - b.rank || a.pid - b.pid).map(({ pid, name }) => ({ pid, name }));
+  const owned = sorted.map((process) => ({ process, owner: ownerOf(process.pid, process.name, known) }));
+  return {
+    own: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [process] : [])),
+    others: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [] : [{ ...process, owner }])),
+  };
 }
 
 /** Bytes read at a time, and how many of the chunk before are read again: the longest PEM text of a key is shorter. */
@@ -101,11 +116,6 @@ function writable(maps: string): { from: number; to: number }[] {
   return [...lines].map(([, from, to]) => ({ from: Number.parseInt(from!, 16), to: Number.parseInt(to!, 16) }));
 }
 
-/** A file as a process sees it, also one that was deleted and is still mounted there; undefined where it has none such. */
-export function fileOf({ pid }: Process, path: string): string | undefined {
-  return gone(() => readFileSync(`${hostPath("/proc")}/${pid}/root${path}`, "utf8"));
-}
-
 function openMemory(folder: string): number | undefined {
   try {
     return gone(() => openSync(`${folder}/mem`, "r"));
@@ -114,16 +124,5 @@ function openMemory(folder: string): number | undefined {
       hint: "run it as root on the node itself, not in a container (it needs CAP_SYS_PTRACE); sysctl kernel.yama.ptrace_scope must not be 3",
       cause: err,
     });
-  }
-}
-
-/** The value, or undefined where the process or the mapping has gone meanwhile. */
-function gone<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (err) {
-    if (err instanceof Error && "code" in err && ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT"].includes(String(err.code)))
-      return undefined;
-    throw err;
   }
 }

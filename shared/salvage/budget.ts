@@ -1,0 +1,42 @@
+/**
+ * How long a search may take, and how much it may read: what is searched through may have been laid out by somebody who wants the search never to
+ * end. Whatever ends it, what was found until then is kept.
+ */
+import { Fail } from "../fail.ts";
+
+export interface Limits {
+  /** For the operator: "the memory of etcd (pid 31)". */
+  what: string;
+  seconds: number;
+  bytes: number;
+  /** Ctrl-C, or a connection that is gone. */
+  stop?: AbortSignal | undefined;
+  /** What gives it more. */
+  hint: string;
+}
+
+export class Budget {
+  readonly #limits: Limits;
+  readonly #end: number;
+  #left: number;
+
+  constructor(limits: Limits) {
+    this.#limits = limits;
+    this.#end = performance.now() + limits.seconds * 1000;
+    this.#left = limits.bytes;
+  }
+
+  /** After each piece that was read. Errors: Fail where the search is to end here. */
+  spend(bytes: number) {
+    const { what, seconds, bytes: most, stop, hint } = this.#limits;
+    this.#left -= bytes;
+    const why = stop?.aborted
+      ? "it was interrupted"
+      : performance.now() > this.#end
+        ? `it has taken ${seconds} s`
+        : this.#left < 0
+          ? `it has read ${Math.round(most / 1e9)} GB`
+          : undefined;
+    if (why) throw new Fail(`The search of ${what} was ended: ${why}`, { hint });
+  }
+}
