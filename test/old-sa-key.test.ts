@@ -2,12 +2,13 @@
 import { expect, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../shared/api/kube-api.ts";
-import { writeFile } from "../shared/files/files.ts";
+import { hostPath, writeFile } from "../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../shared/pki/certificate.ts";
 import { ensureServiceAccountKey } from "../shared/pki/ensure-pki.ts";
 import { keyPair } from "../shared/pki/keys.ts";
 import { markNewSaKey } from "../shared/pki/new-sa-mark.ts";
 import { proveOldSaKeys, saKeyIsNew, trustSince } from "../shared/workloads/old-sa-key.ts";
+import { POD_UID, podRecord } from "./memory.ts";
 import { pretendApi } from "./pretend-api.ts";
 import { healthyMaster, otherCa } from "./pretend-cluster.ts";
 import { masterOf, pretendData } from "./pretend-master.ts";
@@ -36,11 +37,12 @@ test("pods have to run since the new CA, or since the new sa.pub as long as old 
   expect(trustSince(master)).toEqual(later);
 });
 
-/** A token in a volume of one of this node's pods, as far as it names its key and its age. */
-function mountToken(pod: string, kid: string, issued: Date) {
-  const parts = [{ alg: "ES256", kid }, { iat: issued.getTime() / 1000 }].map((part) =>
-    Buffer.from(JSON.stringify(part)).toString("base64url"),
-  );
+/** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
+function mountToken(letter: string, kid: string, issued: Date) {
+  const claims = { sub: "system:serviceaccount:kube-system:x", iat: issued.getTime() / 1000 };
+  const parts = [{ alg: "ES256", kid }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+  const pod = POD_UID.replace(/^./, letter);
+  podRecord(hostPath("/"), "kube-system", `pod-${letter}`, pod);
   writeFile(`/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~projected/api/token`, `${parts.join(".")}.c2ln`);
 }
 
@@ -52,11 +54,11 @@ test("sa.key is new where this node's pods hold older tokens and none of them is
   const [long, since] = [new Date("2026-01-01"), new Date("2026-06-01")];
   utimesSync(`${box.dir}${PKI}/sa.pub`, since, since);
   expect(saKeyIsNew(master)).toBe(false);
-  mountToken("renewed", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
-  mountToken("old", "another", long);
+  mountToken("a", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
+  mountToken("b", "another", long);
   expect(saKeyIsNew(master)).toBe(true);
   expect(trustSince(master)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
-  mountToken("older", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
+  mountToken("c", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
   expect(saKeyIsNew(master)).toBe(false);
 });
 
@@ -68,7 +70,7 @@ test("a key that part 1 made stays new, also where this node's pods have tokens 
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
   const began = new Date();
   await ensureServiceAccountKey(master.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
-  mountToken("renewed", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
+  mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
   expect(saKeyIsNew(master)).toBe(true);
   expect(trustSince(master).getTime()).toBeGreaterThanOrEqual(began.getTime());
   writeFile(`${PKI}/sa.pub`, old);

@@ -57,12 +57,12 @@ export async function pretendNode(options: NodeOptions = {}) {
     if (kind === "wiped master") rmSync(`${root}/etc/kubernetes`, { recursive: true });
     const objects = clusterObjects(ca.cert);
     options.etcd?.(objects);
-    const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+    const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [
       key.startsWith("/") ? key : `/registry/${key}`,
-      typeof object === "string" ? object : JSON.stringify(object),
+      typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
     ]);
     writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts });
-    for (const [key, value] of puts) stored.set(key, value);
+    for (const [key, value] of puts) stored.set(key, String(value));
   }
   if (kind === "worker") {
     await writeKubelet(root, "w1", { ca, server: `https://${ADDRESS}:6443` });

@@ -88,7 +88,7 @@ export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | und
 /** Computes the key. Errors: Fail where there are too few tokens, or no key can have signed them. */
 export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const { kid, alg, tokens } = old;
-  const recovery = RECOVERIES[alg];
+  const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
   if (!recovery)
     throw new Fail(`Cannot compute a key from ${alg || "no"} tokens`, {
       hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,

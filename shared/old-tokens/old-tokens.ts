@@ -6,8 +6,9 @@ import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
 import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
-import { readObjects } from "../k8s/stored.ts";
 import { registryPrefix } from "../static-pods/manifests.ts";
+import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
 import { readJwt } from "./jwt.ts";
 import type { FoundToken } from "./old-sa-pub.ts";
 
@@ -68,15 +69,17 @@ function fromSecrets(data: EtcdData, few: Few): { secrets: number; encrypted: nu
     if ("encrypted" in secret) counts.encrypted++;
     if (!isObject(secret) || (secret as Secret).type !== TOKEN_TYPE) continue;
     const token = Buffer.from((secret as Secret).data?.token ?? "", "base64").toString();
-    if (few.add(token, key.startsWith(`${prefix}kube-system/`))) counts.secrets++;
+    const namespace = key.slice(prefix.length).split("/")[0]!;
+    if (few.add(token, may(ofNamespace(namespace), "keys"))) counts.secrets++;
   }
   return counts;
 }
 
 function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
-  const uids = new Set(readObjects<{ metadata: { uid?: string } }>(data, "pods/kube-system/").map(({ metadata }) => metadata.uid));
+  const uids = kubeSystemUids(data);
+  const isTrusted = (uid: string) => may(ofPodFolder(uid, uids), "keys");
   return list(podsDir)
-    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(tokenText(path), uids.has(uid))))
+    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(tokenText(path), isTrusted(uid))))
     .filter(Boolean).length;
 }
 

@@ -91,7 +91,8 @@ export class Haul {
     this.#found.set(hash, { wanted, generation: one, key, from });
     const isInUse = index < wanted.candidates;
     say(`${wanted.keyFile}: found in ${from}, proved by ${proof}${isInUse ? "" : "; the cluster uses a later one"}`);
-    if (this.#stashes && from !== STASH && from !== IN_PLACE) stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, key);
+    if (this.#stashes && from !== STASH && from !== IN_PLACE)
+      stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, key);
     return true;
   }
 

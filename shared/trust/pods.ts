@@ -19,8 +19,6 @@ export interface PodRecord {
 
 const RECORDS = "/var/log/pods";
 
-const HASH_ANNOTATION = "kubernetes.io/config.hash";
-
 /** Every pod of which the kubelet keeps a record on this node; none where there is no such folder. */
 export function podRecords(): PodRecord[] {
   return list(RECORDS).flatMap((folder) => {
@@ -34,17 +32,15 @@ export function isStaticUid(uid: string): boolean {
   return /^[0-9a-f]{32}$/.test(uid);
 }
 
-interface PodIdentity {
-  metadata: { uid?: string; annotations?: Record<string, string> };
-}
-
-/** UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. */
+/**
+ * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may write a
+ * mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
+ */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const pods = data && attempt(() => readObjects<PodIdentity>(data, "pods/kube-system/"));
+  const pods = data && attempt(() => readObjects<{ metadata: { uid?: string } }>(data, "pods/kube-system/"));
   const known = pods === undefined || pods instanceof Fail ? [] : pods;
   return new Set([
-    // a mirror pod's folder is named by the static pod's hash
-    ...known.flatMap(({ metadata: { uid, annotations } }) => [uid ?? [], annotations?.[HASH_ANNOTATION] ?? []].flat()),
+    ...known.flatMap(({ metadata: { uid } }) => uid ?? []),
     ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
   ]);
 }

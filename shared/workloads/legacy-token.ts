@@ -63,7 +63,8 @@ export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
   return (token) => {
     const [header = "", payload = "", signature = ""] = token.split(".");
-    const algorithm = ALGORITHMS[algorithmOf(header)];
+    const name = algorithmOf(header);
+    const algorithm = Object.hasOwn(ALGORITHMS, name) ? ALGORITHMS[name] : undefined;
     if (!algorithm) return false;
     const form = algorithm.curve ? { dsaEncoding: "ieee-p1363" as const } : {};
     const [signed, bytes] = [Buffer.from(`${header}.${payload}`), Buffer.from(signature, "base64url")];
@@ -78,7 +79,7 @@ function fits(keyType: string | undefined, { curve }: Algorithm) {
 /** What is no token at all does not verify; it is no reason to stop. */
 function algorithmOf(header: string): string {
   try {
-    return (JSON.parse(Buffer.from(header, "base64url").toString()) as { alg?: string } | null)?.alg ?? "";
+    return String((JSON.parse(Buffer.from(header, "base64url").toString()) as { alg?: unknown } | null)?.alg ?? "");
   } catch (err) {
     if (err instanceof SyntaxError) return "";
     throw err;
