@@ -5,7 +5,8 @@ import { gunzipSync } from "node:zlib";
 import { stringify } from "yaml";
 import { type EtcdData, readEtcdData } from "../shared/etcd/data.ts";
 import { decodeObject } from "../shared/k8s/storage.ts";
-import { findMirrorPods, flags, hostFiles, manifestFromMirrorPod, type Pod, registryPrefix } from "../shared/static-pods/manifests.ts";
+import { flags, hostFiles, manifestFromMirrorPod, type Pod, registryPrefix } from "../shared/static-pods/manifests.ts";
+import { findMirrorPods } from "../shared/static-pods/mirror-pods.ts";
 
 const FIXTURES = `${import.meta.dirname}/fixtures`;
 const NODE = "m1.example";

@@ -8,6 +8,7 @@ import { Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
 import { attempt } from "../pki/verdicts.ts";
+import { HASH_ANNOTATION } from "../static-pods/manifests.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** One pod that ran on this node, as its kubelet wrote it down. Of a static pod `name` ends in the node's, and `uid` is its config.hash. */
@@ -18,8 +19,6 @@ export interface PodRecord {
 }
 
 const RECORDS = "/var/log/pods";
-
-const HASH_ANNOTATION = "kubernetes.io/config.hash";
 
 /** Every pod of which the kubelet keeps a record on this node; none where there is no such folder. */
 export function podRecords(): PodRecord[] {
@@ -35,7 +34,7 @@ export function isStaticUid(uid: string): boolean {
 }
 
 interface PodIdentity {
-  metadata: { uid?: string; annotations?: Record<string, string> };
+  metadata?: { uid?: string; annotations?: Record<string, string> };
 }
 
 /** UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. */
@@ -43,10 +42,15 @@ export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
   const pods = data && attempt(() => readObjects<PodIdentity>(data, "pods/kube-system/"));
   const known = pods === undefined || pods instanceof Fail ? [] : pods;
   return new Set([
-    // a mirror pod's folder is named by the static pod's hash
-    ...known.flatMap(({ metadata: { uid, annotations } }) => [uid ?? [], annotations?.[HASH_ANNOTATION] ?? []].flat()),
+    ...known.flatMap(({ metadata }) => uidsOf(metadata ?? {})),
     ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
   ]);
+}
+
+/** A mirror pod's folder is named by the static pod's hash. Any kubelet may write there what it likes, so never another pod's UID. */
+function uidsOf({ uid, annotations }: NonNullable<PodIdentity["metadata"]>): string[] {
+  const hash = annotations?.[HASH_ANNOTATION];
+  return [uid, typeof hash === "string" && isStaticUid(hash) ? hash : undefined].filter((one) => typeof one === "string");
 }
 
 /** Whose volumes lie in the folder of this pod. */

@@ -12,6 +12,8 @@ export interface Unproved {
   /** Where it was found, for the operator: "free blocks of /dev/vda1". */
   from: string;
   source: SourceName;
+  /** Why it is not put to use, for the operator. Default: nothing proves it. */
+  why?: string | undefined;
   content: string | Uint8Array;
   /** Its name in the rescue folder. */
   file: string;
@@ -47,7 +49,9 @@ export function takeCommand(one: Unproved, rescueDir: string): string | undefine
 export function sayUnproved(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
     const take = takeCommand(one, rescueDir);
-    say(`${one.what}: NOT put to use, as nothing proves it: it is from ${one.from}, where ${writerOf(one.source)} can write`);
+    say(
+      `${one.what}: NOT put to use, as ${one.why ?? "nothing proves it"}: it is from ${one.from}, where ${writerOf(one.source)} can write`,
+    );
     if (take) say(`  look it through; only if you know it to be yours: ${take}`);
   }
 }
