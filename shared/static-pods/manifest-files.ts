@@ -25,8 +25,21 @@ export function readManifest(path: string): Manifest | undefined {
   if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, and the kubelet reads no more than ${MAX_SIZE}`);
   const text = readText(path);
   if (!text?.trim()) return undefined;
+  if (isDeep(text)) throw fail("it is nested too deeply");
   const document = parsed(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
+}
+
+/** The parser needs time by the square of the depth. */
+const MAX_DEPTH = 1000;
+
+function isDeep(text: string): boolean {
+  let depth = 0;
+  for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
+    depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
+    if (depth > MAX_DEPTH) return true;
+  }
+  return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
 }
 
 function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
@@ -78,15 +91,22 @@ export function secondManifests({ node }: { node: Node }, name: string, namespac
   return filesWith(node, name, namespace).filter((file) => file !== path);
 }
 
-/** Whether a file of this folder is the manifest of this static pod. */
-export function isOnDisk({ node }: { node: Node }, name: string, namespace: string): boolean {
-  return filesWith(node, name, namespace).length > 0;
+/** The static pods whose manifests lie here, as `namespace/name`. */
+export function podsOnDisk({ node }: { node: Node }): Set<string> {
+  return new Set(
+    filesOf(node)
+      .flatMap((path) => podIn(path) ?? [])
+      .map(({ namespace = "default", name }) => `${namespace}/${name}`),
+  );
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
+  return filesOf(node).filter((path) => podIn(path)?.name === name && !isAnothers(path, { name, namespace }));
+}
+
+function filesOf(node: Node): string[] {
   const folder = node.kubelet.staticPodPath;
-  const files = list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
-  return files.filter((path) => podIn(path)?.name === name && !isAnothers(path, { name, namespace }));
+  return list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
 }
 
 /** Whether it is a pod of this name, but of another namespace than the one that is meant. Of kubeadm's there is one. */

@@ -6,7 +6,7 @@ import { attempt } from "../pki/verdicts.ts";
 import { say } from "../run.ts";
 import { ofNamespace } from "../trust/sources.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
-import { isKubeadms, isOnDisk, manifestText } from "./manifest-files.ts";
+import { isKubeadms, manifestText, podsOnDisk } from "./manifest-files.ts";
 import { manifestFromMirrorPod } from "./manifests.ts";
 import { findStaticPods, type UnprovedPod } from "./mirror-pods.ts";
 import { isMeant } from "./wanted-manifests.ts";
@@ -16,8 +16,9 @@ const LIMIT = 20;
 
 /** Those that are meant, kube-system's first, and how many more there are. What is on disk is root's own, so it needs no mirror pod. */
 export function unprovedPods(place: Pick<Master, "data" | "node">, names?: readonly string[]): { pods: UnprovedPod[]; more: number } {
+  const onDisk = podsOnDisk(place);
   const found = findStaticPods(place.data, place.node.name).unproved.filter(
-    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !isOnDisk(place, name, namespace)),
+    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !onDisk.has(`${namespace}/${name}`)),
   );
   return { pods: found.slice(0, LIMIT), more: Math.max(0, found.length - LIMIT) };
 }

@@ -8,7 +8,7 @@ import type { Master } from "../master.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { isKubeadms, isOnDisk, manifestPath, readManifest } from "./manifest-files.ts";
+import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "./manifest-files.ts";
 import { hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
 import { findMirrorPods, findStaticPods, type ProvedPod } from "./mirror-pods.ts";
 import { fitOldSaKey } from "./old-sa-key.ts";
@@ -40,8 +40,9 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
  * on disk of other namespaces than kube-system stays as root wrote it: who may write there is no match for root. Errors: Fail where there is neither, nor a manifest, so that a script can refuse before it changes anything.
  */
 export function wantedManifests(master: Master, names?: readonly string[]): Wanted[] {
+  const onDisk = podsOnDisk(master);
   const own = mirrorPods(master).filter(
-    ({ name, namespace }) => isMeant(name, names) && (namespace === "kube-system" || !isOnDisk(master, name, namespace)),
+    ({ name, namespace }) => isMeant(name, names) && (namespace === "kube-system" || !onDisk.has(`${namespace}/${name}`)),
   );
   const manifests: Wanted[] = own.map(({ name, pod, from, remark }) => ({
     name,
