@@ -91,13 +91,10 @@ export function secondManifests({ node }: { node: Node }, name: string, namespac
   return filesWith(node, name, namespace).filter((file) => file !== path);
 }
 
-/** The static pods whose manifests lie here, as `namespace/name`. */
-export function podsOnDisk({ node }: { node: Node }): Set<string> {
-  return new Set(
-    filesOf(node)
-      .flatMap((path) => podIn(path) ?? [])
-      .map(({ namespace = "default", name }) => `${namespace}/${name}`),
-  );
+/** The static pods whose manifests lie here, by `namespace/name`: root's own word. */
+export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
+  const pods = filesOf(node).flatMap((path) => usable(path) ?? []);
+  return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
@@ -116,8 +113,12 @@ function isAnothers(path: string, { name, namespace }: { name: string; namespace
 }
 
 function podIn(path: string): Metadata | undefined {
+  return usable(path)?.metadata;
+}
+
+function usable(path: string): Manifest | undefined {
   const manifest = attempt(() => readManifest(path));
-  return manifest instanceof Fail ? undefined : manifest?.metadata;
+  return manifest instanceof Fail ? undefined : manifest;
 }
 
 /** Whether kubeadm makes the static pod of this name. */

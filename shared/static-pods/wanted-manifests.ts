@@ -4,6 +4,7 @@
  */
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import type { PodSpec } from "../k8s/pod.ts";
 import type { Master } from "../master.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
@@ -83,18 +84,27 @@ export function mountsSuperAdmin(place: Place): boolean {
 }
 
 /** What each of the pods that kubeadm did not make mounts of these files, itself or a folder above it: it has read that when it started. */
-export function mountedOf(place: Place, files: readonly string[]): { name: string; files: string[] }[] {
-  return readable(place).flatMap((one) => {
-    if (isKubeadms(one.name)) return [];
-    const mounts = hostFiles(one.pod).map(({ path }) => path);
-    return [{ name: one.name, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
+export function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
+  return readable(place).flatMap(({ name, namespace, pod }) => {
+    if (isKubeadms(name)) return [];
+    const mounts = hostFiles(pod).map(({ path }) => path);
+    return [{ name, namespace, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
   });
 }
 
-/** None where pods are encrypted in etcd: whoever needs their manifests is told so by `wantedManifests`. */
-function readable(place: Place): ProvedPod[] {
-  const pods = attempt(() => mirrorPods(place));
-  return pods instanceof Fail ? [] : pods;
+/**
+ * By their manifests on disk, where they lie there, else by their mirror pods. Of the latter none where pods are encrypted in etcd: whoever needs
+ * their manifests is told so by `wantedManifests`.
+ */
+function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
+  const mirrors = attempt(() => mirrorPods(place));
+  const pods = new Map<string, { spec: PodSpec }>();
+  if (!(mirrors instanceof Fail)) for (const { namespace, name, pod } of mirrors) pods.set(`${namespace}/${name}`, pod);
+  for (const [key, manifest] of podsOnDisk(place)) pods.set(key, manifest);
+  return [...pods].map(([key, pod]) => {
+    const [namespace = "", name = ""] = key.split("/");
+    return { name, namespace, pod };
+  });
 }
 
 /** Of those that kubeadm did not make, one that was deleted lately may have been taken out on purpose, unless kubeadm's are gone as well. */
