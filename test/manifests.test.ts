@@ -173,6 +173,11 @@ describe("hostFiles()", () => {
 });
 
 describe("flags()", () => {
+  test("takes the names that every object has for flags like others", () => {
+    const flag = flags(["x", "--constructor=a", "--__proto__=b"]);
+    expect(["constructor", "__proto__", "toString"].map((name) => flag.get(name))).toEqual(["a", "b", undefined]);
+  });
+
   test("reads, sets in place, appends and removes", () => {
     const command = ["kube-controller-manager", "--a=1", "--controllers=*,-x", "--bare", "--a=2"];
     const flag = flags(command);

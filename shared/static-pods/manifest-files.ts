@@ -93,7 +93,9 @@ export function secondManifests({ node }: { node: Node }, name: string, namespac
 
 /** The static pods whose manifests lie here, by `namespace/name`: root's own word. */
 export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
-  const pods = filesOf(node).flatMap((path) => usable(path) ?? []);
+  const pods = filesOf(node)
+    .flatMap((path) => usable(path) ?? [])
+    .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
   return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
 }
 
