@@ -61,7 +61,8 @@ export function findStaticPods(data: EtcdData, nodeName: string): { proved: Prov
 const byTrust = (a: MirrorPod, b: MirrorPod) => Number(isTrusted(b)) - Number(isTrusted(a));
 const liveFirst = (a: MirrorPod, b: MirrorPod) => Number(b.from === "live") - Number(a.from === "live");
 
-function isTrusted({ namespace }: Pick<MirrorPod, "namespace">): boolean {
+/** Whether the namespace alone decides. */
+export function isTrusted({ namespace }: Pick<MirrorPod, "namespace">): boolean {
   return may(ofNamespace(namespace), "static pods");
 }
 

@@ -11,7 +11,7 @@ import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "./manifest-files.ts";
 import { hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
-import { findMirrorPods, findStaticPods, type ProvedPod } from "./mirror-pods.ts";
+import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "./mirror-pods.ts";
 import { fitOldSaKey } from "./old-sa-key.ts";
 import { manifestFromSister } from "./sister-manifests.ts";
 
@@ -37,13 +37,14 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
 }
 
 /**
- * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another master's. What is
- * on disk of other namespaces than kube-system stays as root wrote it: who may write there is no match for root. Errors: Fail where there is neither, nor a manifest, so that a script can refuse before it changes anything.
+ * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another master's. A manifest
+ * on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail where there is neither, nor a
+ * manifest, so that a script can refuse before it changes anything.
  */
 export function wantedManifests(master: Master, names?: readonly string[]): Wanted[] {
   const onDisk = podsOnDisk(master);
   const own = mirrorPods(master).filter(
-    ({ name, namespace }) => isMeant(name, names) && (namespace === "kube-system" || !onDisk.has(`${namespace}/${name}`)),
+    ({ name, namespace }) => isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
   const manifests: Wanted[] = own.map(({ name, pod, from, remark }) => ({
     name,
