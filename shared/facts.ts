@@ -11,7 +11,8 @@ import type { Node } from "./nodes/node.ts";
 import { algorithmOf } from "./pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "./pki/certs.ts";
 import { isExternalCa } from "./static-pods/external-ca.ts";
-import { findMirrorPods, flags, registryPrefix } from "./static-pods/manifests.ts";
+import { flags, registryPrefix } from "./static-pods/manifests.ts";
+import { findMirrorPods } from "./static-pods/mirror-pods.ts";
 
 /**
  * This machine by the name that the cluster knows it by: where the kubelet's certificate is another node's, the Node with this machine's

@@ -7,17 +7,19 @@ import { readCluster } from "./cluster.ts";
 import type { EtcdData } from "./etcd/data.ts";
 import { Fail } from "./fail.ts";
 import { readText } from "./files/files.ts";
-import { readObject, readObjects } from "./k8s/stored.ts";
+import { asPod } from "./k8s/pod-shape.ts";
+import { readObjects } from "./k8s/stored.ts";
 import { CONTROL_PLANE } from "./nodes/runtime.ts";
 import { foreignAuthority } from "./pki/authority-key.ts";
-import { certInfo, madeAt } from "./pki/certificate.ts";
+import { type CertInfo, certInfo, madeAt } from "./pki/certificate.ts";
 import { attempt } from "./pki/verdicts.ts";
+import { isKubeadms } from "./static-pods/manifest-files.ts";
+import { registryPrefix } from "./static-pods/manifests.ts";
+import { findMirrorPods } from "./static-pods/mirror-pods.ts";
 import { isReduced } from "./static-pods/reduced-controllers.ts";
 import type { Pod } from "./workloads/pod-owners.ts";
 import { waitsForRestart } from "./workloads/stale-pods.ts";
 import type { TrustTimes } from "./workloads/trust-times.ts";
-
-const STATIC_POD = new RegExp(`/pods/kube-system/(?:${CONTROL_PLANE.join("|")})-([^/]+)$`);
 
 /**
  * The cluster has gone on with all the static pods that its nodes had `before`, the copy that the repair began with at `began`; and where its CA is
@@ -25,30 +27,47 @@ const STATIC_POD = new RegExp(`/pods/kube-system/(?:${CONTROL_PLANE.join("|")})-
  */
 export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
   if (live.revision === before.revision) return false;
-  const cas = attempt(() => [before, live].map((data) => certInfo(readCluster(data).oldCaPem)));
-  if (cas instanceof Fail) return false;
-  const [old, now] = [cas[0]!, cas[1]!];
+  const clusters = attempt(() => [before, live].map((data) => readCluster(data)));
+  if (clusters instanceof Fail) return false;
+  const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
   const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
   if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
-  const [running, nodes] = [new Set(live.keys("")), new Set(names(live, "minions/"))];
   // A master that was lost for good has no Node any more.
-  if (before.keys("").some((key) => nodes.has(STATIC_POD.exec(key)?.[1] ?? "") && !running.has(key))) return false;
-  return old.publicKeyHash === now.publicKeyHash || attempt(() => isThrough(live, nodes, now.pem, began)) === true;
+  const { nodes } = clusters[1]!;
+  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  if (masters.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
+  if (old.publicKeyHash === now.publicKeyHash) return true;
+  const since = new Date(Math.max(began.getTime(), madeAt(now.pem).getTime()));
+  const isThrough = () => !masters.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
+  return attempt(isThrough) === true;
 }
 
-/** Nothing is left of the old CA that parts 3 and 4 take away: each namespace has the new one, nothing is reduced, no pod waits for its restart. */
-function isThrough(live: EtcdData, nodes: Set<string>, caPem: string, began: Date): boolean {
-  const since = new Date(Math.max(began.getTime(), madeAt(caPem).getTime()));
-  const isToday = (namespace: string) => {
-    const map = readObject<{ data?: Record<string, string> }>(live, `configmaps/${namespace}/kube-root-ca.crt`);
-    return !map || map.data?.["ca.crt"]?.trim() === caPem.trim();
-  };
+/** Which of kubeadm's static pods this master has; by their keys alone where pods are encrypted. */
+function staticPods(data: EtcdData, master: string): string[] {
+  const pods = attempt(() => findMirrorPods(data, master));
+  if (!(pods instanceof Fail)) return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
+  const key = (name: string) => `${registryPrefix(data)}/pods/kube-system/${name}-${master.toLowerCase()}`;
+  return CONTROL_PLANE.filter((name) => data.get(key(name)));
+}
+
+function runsReduced(data: EtcdData, master: string): boolean {
+  return findMirrorPods(data, master).some(
+    ({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod),
+  );
+}
+
+/**
+ * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. What is in other namespaces decides
+ * nothing: whoever may create a pod there could keep the repair from its end for good. Part 4 asks the API for those.
+ */
+function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
   // Token Secrets are not looked at: they are often encrypted, and the pods that mount one go in the same part.
   const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
-  const isDone = (pod: Pod) => !isReduced(pod) && !(nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod, times));
-  return names(live, "namespaces/").every(isToday) && readObjects<Pod>(live, "pods/").every(isDone);
-}
-
-function names(data: EtcdData, path: string): string[] {
-  return readObjects<{ metadata: { name: string } }>(data, path).map(({ metadata }) => metadata.name);
+  return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
+    const pod = asPod(
+      object,
+      (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as going on" }),
+    );
+    return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as Pod, times);
+  });
 }

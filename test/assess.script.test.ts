@@ -1,6 +1,7 @@
 /** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { record, UUID } from "./hostile-pods.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -87,6 +88,13 @@ test("00-assess on a wiped master with external etcd knows it by what the kubele
     for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
     podFolder(root, "kube-apiserver");
   }));
+
+test("00-assess on a worker does not take it for a master by what a tenant calls a container", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
+  record(node.root, "a-team", "miner", UUID);
+  expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
+});
 
 test("00-assess on a master whose etcd data is lost does not take it for a worker", () =>
   assess("etcd-data-lost", { kind: "healthy master" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));

@@ -148,7 +148,7 @@ test("02-control-plane brings kube-vip back, with the super-admin.conf that it m
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("wrote /etc/kubernetes/super-admin.conf (kubernetes-super-admin, until ");
-  expect(stderr).toContain("wrote /etc/kubernetes/manifests/kube-vip.yaml (from its mirror pod in etcd)\n");
+  expect(stderr).toContain("wrote /etc/kubernetes/manifests/kube-vip.yaml (from its mirror pod in etcd, no record of it on this node)\n");
   const before = node.fingerprint();
   expect((await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" })).exitCode).toBe(0);
   expect(node.fingerprint()).toEqual(before);

@@ -5,7 +5,8 @@ import { gunzipSync } from "node:zlib";
 import { stringify } from "yaml";
 import { type EtcdData, readEtcdData } from "../shared/etcd/data.ts";
 import { decodeObject } from "../shared/k8s/storage.ts";
-import { findMirrorPods, flags, hostFiles, manifestFromMirrorPod, type Pod, registryPrefix } from "../shared/static-pods/manifests.ts";
+import { flags, hostFiles, manifestFromMirrorPod, type Pod, registryPrefix } from "../shared/static-pods/manifests.ts";
+import { findMirrorPods } from "../shared/static-pods/mirror-pods.ts";
 
 const FIXTURES = `${import.meta.dirname}/fixtures`;
 const NODE = "m1.example";
@@ -85,7 +86,10 @@ function appendToPod(bytes: Buffer, field: number[]): Uint8Array {
 }
 
 describe("findMirrorPods()", () => {
-  const data = killedEtcd();
+  const whole = killedEtcd();
+  // what etcd holds under this name is no pod
+  const isPod = (key: string) => !key.endsWith("/etcd-m1.example");
+  const data: EtcdData = { ...whole, keys: (prefix) => whole.keys(prefix).filter(isPod) };
 
   test("finds a node's static pods, and those deleted a moment ago with their last content", () => {
     const found = findMirrorPods(data, NODE);
@@ -169,6 +173,11 @@ describe("hostFiles()", () => {
 });
 
 describe("flags()", () => {
+  test("takes the names that every object has for flags like others", () => {
+    const flag = flags(["x", "--constructor=a", "--__proto__=b"]);
+    expect(["constructor", "__proto__", "toString"].map((name) => flag.get(name))).toEqual(["a", "b", undefined]);
+  });
+
   test("reads, sets in place, appends and removes", () => {
     const command = ["kube-controller-manager", "--a=1", "--controllers=*,-x", "--bare", "--a=2"];
     const flag = flags(command);

@@ -7,6 +7,7 @@ import { issueCa } from "../shared/pki/issue.ts";
 import { findRepair } from "../shared/rescue.ts";
 import type { Manifest } from "../shared/static-pods/manifests.ts";
 import { REDUCED } from "../shared/static-pods/reduced-controllers.ts";
+import { fakeMirror } from "./hostile-pods.ts";
 import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa } from "./pretend-cluster.ts";
 import { writeData } from "./pretend-master.ts";
 import { sandbox } from "./sandbox.ts";
@@ -63,17 +64,18 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
 
 test("a repair is over, too, where a master was lost for good and its Node deleted", async () => {
   using box = sandbox();
-  const withM2 = (pods: Objects): Objects => ({
-    ...pods,
-    "pods/kube-system/kube-scheduler-m2": objects["pods/kube-system/kube-scheduler-m1"]!,
-  });
+  const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
-  writeData(box.dir + DATA, { ...objects, "minions/m2": { ...(objects["minions/m1"] as object), metadata: { name: "m2" } } }, 5);
+  writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, 5);
   expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
   writeData(box.dir + DATA, objects, 5);
   expect(findRepair(DATA).dataFrom).toBe(DATA);
 });
+
+function control(name: string) {
+  return { ...(objects["minions/m1"] as object), metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
+}
 
 /** A pod with a token mounted, as a DaemonSet's or nobody's. */
 function pod(name: string, created: string, owner?: string) {
@@ -98,18 +100,47 @@ test("a repair with a new CA is over once nothing of the old one is left that pa
   const rootCa = (caPem: string) => clusterObjects(caPem)["configmaps/kube-system/kube-root-ca.crt"]!;
   const done = { ...clusterObjects(fresh), "configmaps/default/kube-root-ca.crt": rootCa(fresh) };
   const left: [string, Objects][] = [
-    ["a DaemonSet's pod of before", { "pods/default/proxy": pod("proxy", before, "DaemonSet") }],
+    ["a DaemonSet's pod of before", { "pods/kube-system/proxy": pod("proxy", before, "DaemonSet") }],
     ["a reduced controller-manager", { "pods/kube-system/kube-controller-manager-m1": controllerManager }],
-    ["a namespace that has the old CA", { "configmaps/default/kube-root-ca.crt": rootCa((await healthyMaster()).ca.cert) }],
-    ["an encrypted pod", { "pods/default/secret": "k8s:enc:aescbc:v1:key1:…" }],
+    ["an encrypted pod", { "pods/kube-system/secret": "k8s:enc:aescbc:v1:key1:…" }],
+    ["a pod without a shape", { "pods/kube-system/odd": { apiVersion: "v1", kind: "Pod", metadata: {}, spec: { volumes: "all" } } }],
   ];
   for (const [what, objects] of left) {
     writeData(box.dir + DATA, { ...done, ...objects }, 5);
     expect([what, findRepair(DATA).dataFrom]).toEqual([what, `${OLD}/etcd`]);
   }
-  const named = { "pods/default/bare": pod("bare", before), "pods/default/run": pod("run", before, "Job") };
-  writeData(box.dir + DATA, { ...done, ...named, "pods/default/proxy": pod("proxy", after, "DaemonSet") }, 5);
+  const named = { "pods/kube-system/bare": pod("bare", before), "pods/kube-system/run": pod("run", before, "Job") };
+  writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, 5);
   expect(findRepair(DATA).dataFrom).toBe(DATA);
+
+  const reduced = {
+    like: "kube-controller-manager",
+    change: ({ metadata }: Manifest) => Object.assign(metadata.annotations!, { [REDUCED]: "" }),
+  };
+  const strangers: [string, Objects][] = [
+    ["a tenant's pod that waits for ever", { "pods/a-team/proxy": pod("proxy", before, "DaemonSet") }],
+    ["a tenant's pod that says it is reduced", fakeMirror("a-team", "kube-controller-manager", reduced)],
+    ["a worker's mirror pod that says so", fakeMirror("kube-system", "kube-controller-manager", { ...reduced, node: "w1", suffix: "w1" })],
+    ["a tenant's old CA", { "configmaps/a-team/kube-root-ca.crt": rootCa((await healthyMaster()).ca.cert) }],
+    ["a tenant's encrypted pod", { "pods/a-team/secret": "k8s:enc:aescbc:v1:key1:…" }],
+    ["a tenant's pod without a shape", { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } }],
+  ];
+  for (const [what, more] of strangers) {
+    writeData(box.dir + DATA, { ...done, ...more }, 5);
+    expect([what, findRepair(DATA).dataFrom]).toEqual([what, DATA]);
+  }
+});
+
+test("what looked like static pods of a worker, and is gone, keeps no repair going; nor does one bound elsewhere stand for a master's", async () => {
+  using box = sandbox();
+  const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  const ofWorker = fakeMirror("kube-system", "kube-scheduler", { node: "w1", suffix: "w1" });
+  writeData(`${box.dir}${OLD}/etcd`, { ...objects, ...ofWorker });
+  writeData(box.dir + DATA, objects, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
 });
 
 test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {

@@ -2,6 +2,7 @@
 
 import { Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
+import type { Master } from "../master.ts";
 import type { Node } from "../nodes/node.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { type Evidence, foreignAuthority } from "../pki/authority-key.ts";
@@ -10,9 +11,11 @@ import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest, secondManifests } from "../static-pods/manifest-files.ts";
-import { findMirrorPods, hostFiles, type MirrorPod, manifestFromMirrorPod } from "../static-pods/manifests.ts";
+import { hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
+import { findStaticPods, type MirrorPod } from "../static-pods/mirror-pods.ts";
 import { isReduced } from "../static-pods/reduced-controllers.ts";
 import { isMade, manifestTrouble } from "../static-pods/static-pods.ts";
+import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
 import type { Known } from "./known.ts";
@@ -65,14 +68,15 @@ function soonest(findings: Finding[]): string {
 /** The four manifests, and the files their pods name that no step makes. */
 export function manifestRows(node: Node, { data, master }: Known): Row[] {
   if (!data) return [];
-  const pods = attempt(() => findMirrorPods(data, node.name));
+  const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = master && attempt(() => [...wantedManifests(master, ["etcd"]), ...wantedManifests(master)]);
   const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, master!)]));
-  const names = [...CONTROL_PLANE, ...(pods instanceof Fail ? [] : otherStaticPods({ data, node }))];
+  const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
+  const all = [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...others];
   return [
-    ...names.map((name) => manifestRow(manifestPath({ node }, name), name, { pods, trouble: trouble.get(name) })),
-    ...names.flatMap((name) => secondManifests({ node }, name)).map(secondRow),
-    ...(pods instanceof Fail ? [] : lostFileRows(node, pods)),
+    ...all.map(({ name, namespace }) => manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) })),
+    ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),
+    ...(pods instanceof Fail ? [] : [...lostFileRows(node, pods), ...unprovedRows({ data, node })]),
   ];
 }
 
@@ -91,6 +95,19 @@ function manifestRow(
   const pod = pods.find((mirror) => mirror.name === name);
   if (!pod) return { what, state, detail: "no mirror pod in etcd either" };
   return { what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
+}
+
+/** What `restoreManifests` will lay aside; no damage, as whoever may create a pod can make them. */
+function unprovedRows(place: Pick<Master, "data" | "node">): Row[] {
+  const { pods, more } = unprovedPods(place, undefined);
+  const etcds = unprovedPods(place, ["etcd"]);
+  const rows = [...etcds.pods, ...pods].map(({ namespace, name, why }) => ({
+    what: `mirror pod ${namespace}/${name}`,
+    state: "known",
+    detail: `not put to use: ${why}`,
+  }));
+  const others = more + etcds.more;
+  return others > 0 ? [...rows, { what: `${others} more mirror pods`, state: "known", detail: "not put to use either" }] : rows;
 }
 
 function secondRow(path: string): Row {

@@ -61,7 +61,7 @@ export function decodeObject(value: Uint8Array): Decoded {
     if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
     return { undecoded: "" };
   } catch (cause) {
-    if (!(cause instanceof Damaged || cause instanceof SyntaxError)) throw cause;
+    if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError)) throw cause;
     throw new Fail(`Cannot decode an object stored in etcd: ${cause.message}`, {
       hint: "the value is damaged in this data directory: read the one of another etcd member, or a snapshot",
       cause,
@@ -94,7 +94,8 @@ function decodeUnknown(message: Uint8Array): Decoded {
     else if (tag === RAW) raw = reader.bytes();
     else reader.skip(tag);
   }
-  if (!KINDS[type.apiVersion]?.includes(type.kind)) return { undecoded: `${type.apiVersion} ${type.kind}` };
+  if (!Object.hasOwn(KINDS, type.apiVersion) || !KINDS[type.apiVersion]!.includes(type.kind))
+    return { undecoded: `${type.apiVersion} ${type.kind}` };
   const place: Place = { path: "", unknown: [] };
   const object: KubeObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
   UNKNOWN_FIELDS.set(object, place.unknown);

@@ -13,7 +13,7 @@ import { otherStaticPods } from "../static-pods/wanted-manifests.ts";
  */
 export function howToReplace(master: Master, without: readonly string[]): string {
   const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
-  const others = otherStaticPods(master).map((name) => manifestPath(master, name));
+  const others = otherStaticPods(master).map(({ name, namespace }) => manifestPath(master, name, namespace));
   const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
   return `
 After part 3, before part 4:

@@ -7,6 +7,8 @@ import { exists, list } from "../files/files.ts";
 import { attempt } from "../pki/verdicts.ts";
 import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
 import { flags } from "../static-pods/manifests.ts";
+import { podRecords } from "../trust/pods.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
 import { type Node, readNode } from "./node.ts";
 import type { Container } from "./runtime.ts";
 
@@ -92,7 +94,10 @@ const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-
 function tracesOf(name: string, node: Node, running: readonly Container[]): string[] {
   const manifest = manifestPath({ node }, name);
   const { podsDir } = node.kubelet;
-  const folders = list(podsDir).map((uid) => `${podsDir}/${uid}/containers/${name}`);
+  // any pod may call its container so
+  const others = new Set(podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
+  const uids = list(podsDir).filter((uid) => !others.has(uid));
+  const folders = uids.map((uid) => `${podsDir}/${uid}/containers/${name}`);
   return [
     ...[manifest, ...folders].filter((path) => exists(path)),
     ...(running.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),

@@ -2,7 +2,8 @@
 import { parse } from "yaml";
 import type { EtcdData } from "../etcd/data.ts";
 import { exists } from "../files/files.ts";
-import { findMirrorPods, hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
+import { hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
+import { findMirrorPods } from "../static-pods/mirror-pods.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { TextFind } from "./disk-search.ts";
 import { opensEtcd } from "./encryption.ts";

@@ -11,7 +11,8 @@ import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { clusterCa, examine, examineKubeconfig } from "../pki/pki.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { findMirrorPods, flags, type MirrorPod } from "./manifests.ts";
+import { flags } from "./manifests.ts";
+import { findMirrorPods, type MirrorPod } from "./mirror-pods.ts";
 
 interface Place {
   facts: ClusterFacts;

@@ -2,30 +2,56 @@
 import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
 import { Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
+import { asPod } from "../k8s/pod-shape.ts";
+import type { Metadata } from "../k8s/storage.ts";
 import type { Node } from "../nodes/node.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { attempt } from "../pki/verdicts.ts";
 import type { Manifest } from "./manifests.ts";
 
+/** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
+const MAX_SIZE = 10 * 2 ** 20;
+
 /**
  * A manifest from disk, the first document in it, as the kubelet reads it; undefined where there is none, or an empty file. Errors: Fail
- * where it is no YAML.
+ * where it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
+  const fail = (why: string, cause?: unknown) =>
+    new Fail(`"${path}" is no manifest: ${why}`, { hint: `move it away, then run this again: mv ${path} /root/`, cause });
+  const info = stat(path);
+  if (!info) return undefined;
+  if (info.kind !== "file") throw fail("it is no file");
+  if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, and the kubelet reads no more than ${MAX_SIZE}`);
   const text = readText(path);
   if (!text?.trim()) return undefined;
+  if (isDeep(text)) throw fail("it is nested too deeply");
+  const document = parsed(text, fail);
+  return document === undefined ? undefined : (asPod(document, fail) as Manifest);
+}
+
+/** The parser needs time by the square of the depth. */
+const MAX_DEPTH = 1000;
+
+function isDeep(text: string): boolean {
+  let depth = 0;
+  for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
+    depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
+    if (depth > MAX_DEPTH) return true;
+  }
+  return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
+}
+
+function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {
     const [document] = parseAllDocuments(text);
     const [error] = document && "errors" in document ? document.errors : [];
     if (error) throw error;
     return (document as Document | undefined)?.toJS() ?? undefined;
   } catch (cause) {
-    // an alias to nothing is found out by toJS
-    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError)) throw cause;
-    throw new Fail(`"${path}" is no manifest: ${cause.message.split("\n")[0]?.replace(/:$/, "")}`, {
-      hint: `move it away, then run this again: mv ${path} /root/`,
-      cause,
-    });
+    // toJS finds an alias to nothing, and too many aliases; what is nested too deeply ends the stack
+    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError)) throw cause;
+    throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
   }
 }
 
@@ -50,29 +76,51 @@ export function manifestText(manifest: Manifest): string {
 
 /**
  * The file of a static pod. kubeadm's lie in NAME.yaml; of any other pod it may have another name, as the kubelet reads every file that
- * does not begin with a dot (pkg/kubelet/config/file.go).
+ * does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, where it is known: NAME.yaml may be the pod of this name in another one.
  */
-export function manifestPath({ node }: { node: Node }, name: string): string {
+export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
   const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
-  if (exists(usual) || isKubeadms(name)) return usual;
-  return filesWith(node, name).at(-1) ?? usual;
+  if (isKubeadms(name)) return usual;
+  if (exists(usual) && !isAnothers(usual, { name, namespace })) return usual;
+  return filesWith(node, name, namespace).at(-1) ?? (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual);
 }
 
 /** Other files with a pod of this name: the kubelet runs only one of them, the last by its file's name, and that after each restart anew. */
-export function secondManifests({ node }: { node: Node }, name: string): string[] {
-  const path = manifestPath({ node }, name);
-  return filesWith(node, name).filter((file) => file !== path);
+export function secondManifests({ node }: { node: Node }, name: string, namespace?: string): string[] {
+  const path = manifestPath({ node }, name, namespace);
+  return filesWith(node, name, namespace).filter((file) => file !== path);
 }
 
-function filesWith(node: Node, name: string): string[] {
+/** The static pods whose manifests lie here, by `namespace/name`: root's own word. */
+export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
+  const pods = filesOf(node)
+    .flatMap((path) => usable(path) ?? [])
+    .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
+  return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
+}
+
+function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
+  return filesOf(node).filter((path) => podIn(path)?.name === name && !isAnothers(path, { name, namespace }));
+}
+
+function filesOf(node: Node): string[] {
   const folder = node.kubelet.staticPodPath;
-  const files = list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
-  return files.filter((path) => stat(path)?.kind === "file" && podIn(path) === name);
+  return list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
 }
 
-function podIn(path: string): string | undefined {
+/** Whether it is a pod of this name, but of another namespace than the one that is meant. Of kubeadm's there is one. */
+function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
+  const pod = isKubeadms(name) || namespace === undefined ? undefined : podIn(path);
+  return pod?.name === name && (pod.namespace ?? "default") !== namespace;
+}
+
+function podIn(path: string): Metadata | undefined {
+  return usable(path)?.metadata;
+}
+
+function usable(path: string): Manifest | undefined {
   const manifest = attempt(() => readManifest(path));
-  return manifest instanceof Fail ? undefined : manifest?.metadata?.name;
+  return manifest instanceof Fail ? undefined : manifest;
 }
 
 /** Whether kubeadm makes the static pod of this name. */

@@ -4,10 +4,10 @@
  * A mirror pod is the manifest plus what the kubelet adds (pkg/kubelet/config/common.go, pkg/kubelet/pod/mirror_client.go) and what the
  * API server defaults (pkg/apis/core/v1/defaults.go). The first is taken off again, the second where it is exactly the default.
  */
-import type { EtcdData, KeyValue } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
 import type { Container, Pod, PodSpec, Toleration, Volume } from "../k8s/pod.ts";
-import { decodeObject, isObject, type Metadata, unknownFields } from "../k8s/storage.ts";
+import { type Metadata, unknownFields } from "../k8s/storage.ts";
 
 export { flags, type HostFile, hostFiles } from "../k8s/command.ts";
 export type { Container, Pod };
@@ -21,60 +21,25 @@ export interface Manifest {
   status: Record<string, never>;
 }
 
-/** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd since, but not yet compacted away. */
-export interface MirrorPod {
-  namespace: string;
-  name: string;
-  from: "live" | "history";
-  pod: Pod;
-  modRevision: number;
-}
-
 /** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */
 export function registryPrefix(data: EtcdData): string {
   const suffix = "/namespaces/kube-system";
   if (data.get(`/registry${suffix}`)) return "/registry";
-  const key = data.keys("").find((key) => key.endsWith(suffix));
+  // a namespace may be called "namespaces", and an object in it kube-system: such a key is longer
+  const [key] = data
+    .keys("")
+    .filter((key) => key.endsWith(suffix))
+    .sort((a, b) => a.length - b.length);
   if (key) return key.slice(0, -suffix.length);
   throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
     hint: "look for another data directory with `find / -xdev -path '*/member/snap/db'`, or restore a snapshot",
   });
 }
 
-/** The static pods of a node, by namespace and name, as etcd knows them: those that live, then those whose deletion is still remembered. */
-export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
-  const prefix = `${registryPrefix(data)}/pods/`;
-  const isOfNode = (key: string) => key.endsWith(nameSuffix(nodeName));
-  const live = data
-    .keys(prefix)
-    .filter(isOfNode)
-    .map((key) => data.get(key)!);
-  const deleted = data
-    .deletedKeys(prefix)
-    .filter(isOfNode)
-    .flatMap((key) => data.history(key).find((revision) => !revision.deleted) ?? []);
-  return [
-    ...live.flatMap((keyValue) => readMirrorPod(keyValue, { nodeName, from: "live" })),
-    ...deleted.flatMap((keyValue) => readMirrorPod(keyValue, { nodeName, from: "history" })),
-  ];
-}
-
-/** None if the pod only has a name like a mirror pod's. */
-function readMirrorPod(keyValue: KeyValue, of: { nodeName: string; from: MirrorPod["from"] }): MirrorPod[] {
-  const pod = decodeObject(keyValue.value);
-  if ("encrypted" in pod) {
-    throw new Fail(`Cannot read "${keyValue.key}": pods are encrypted in etcd with "${pod.encrypted}"`, {
-      hint: "bring back the file of --encryption-provider-config; without it write the manifests with `kubeadm init phase control-plane all --config`",
-    });
-  }
-  if (!isObject(pod) || !pod.metadata.annotations?.[MIRROR_ANNOTATION] || pod.spec?.nodeName !== of.nodeName) return [];
-  const { name, namespace = "default" } = pod.metadata;
-  const ownName = name.slice(0, -nameSuffix(of.nodeName).length);
-  return [{ namespace, name: ownName, from: of.from, pod: pod as Pod, modRevision: keyValue.modRevision }];
-}
-
-const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
-const KUBELET_ANNOTATIONS = [MIRROR_ANNOTATION, "kubernetes.io/config.hash", "kubernetes.io/config.seen", "kubernetes.io/config.source"];
+export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
+/** A static pod's UID, as its kubelet gave it. */
+export const HASH_ANNOTATION = "kubernetes.io/config.hash";
+const KUBELET_ANNOTATIONS = [MIRROR_ANNOTATION, HASH_ANNOTATION, "kubernetes.io/config.seen", "kubernetes.io/config.source"];
 const SERVER_METADATA = [
   "uid",
   "resourceVersion",
@@ -88,7 +53,7 @@ const SERVER_METADATA = [
 ];
 
 /** What the kubelet appends to a static pod's name (pkg/kubelet/config/common.go, generatePodName). */
-function nameSuffix(nodeName: string) {
+export function nameSuffix(nodeName: string) {
   return `-${nodeName.toLowerCase()}`;
 }
 
@@ -180,7 +145,8 @@ function without(object: object, fields: string[]): object {
 }
 
 function withoutDefaults<T extends object>(object: T, defaults: Record<string, unknown>): T {
-  const isDefault = ([field, value]: [string, unknown]) => field in defaults && JSON.stringify(value) === JSON.stringify(defaults[field]);
+  const isDefault = ([field, value]: [string, unknown]) =>
+    Object.hasOwn(defaults, field) && JSON.stringify(value) === JSON.stringify(defaults[field]);
   return Object.fromEntries(Object.entries(object).filter((entry) => !isDefault(entry))) as T;
 }
 

@@ -4,13 +4,14 @@
  */
 
 import type { Master } from "../master.ts";
-import { findMirrorPods, flags, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { flags, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { findMirrorPods } from "./mirror-pods.ts";
 
 /** The manifest of a static pod, from the first sister that has one, and a sentence that says so; undefined where none has. */
 export function manifestFromSister(name: string, master: Master): { manifest: Manifest; source: string } | undefined {
   const { data, cluster, node, facts } = master;
   for (const sister of cluster.nodes.filter((known) => known.controlPlane && known.name !== node.name)) {
-    const mirror = findMirrorPods(data, sister.name).find((pod) => pod.name === name && pod.namespace === "kube-system");
+    const mirror = findMirrorPods(data, sister.name).find((pod) => pod.name === name);
     if (!mirror) continue;
     const theirs = manifestFromMirrorPod(mirror.pod, sister.name);
     const manifest = renamed(

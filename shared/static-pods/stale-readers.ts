@@ -11,12 +11,13 @@ export function staleReaders(master: Master, running: readonly Container[]): Con
   const { certificatesDir } = master.facts;
   const certs = CERTS.map((row) => certPath(row, certificatesDir));
   const readers = [
-    ...SERVERS.map((name) => ({ name, files: readBy(name, certificatesDir) })),
+    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, certificatesDir) })),
     ...mountedOf(master, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
   ];
-  return readers.flatMap(({ name, files }) => {
+  return readers.flatMap(({ name, namespace, files }) => {
     const written = files.flatMap((file) => stat(file)?.modified ?? []);
-    return running.filter(({ pod, created }) => pod === `${name}-${master.node.name}` && written.some((time) => time > created));
+    const isIts = (one: Container) => one.namespace === namespace && one.pod === `${name}-${master.node.name}`;
+    return running.filter((one) => isIts(one) && written.some((time) => time > one.created));
   });
 }
 

@@ -16,6 +16,7 @@ import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, 
 import { type HostFile, hostFiles, type Manifest } from "./manifests.ts";
 import { checksByOldSaKey, fitOldSaKey } from "./old-sa-key.ts";
 import { full, isReduced, reduced } from "./reduced-controllers.ts";
+import { layAsideUnproved } from "./unproved-pods.ts";
 import { FROM_MIRROR_POD, type Wanted, wantedManifests } from "./wanted-manifests.ts";
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
@@ -33,7 +34,7 @@ export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it all others than
- * etcd, kube-apiserver last. Returns whether anything was written.
+ * etcd, kube-apiserver last. Mirror pods that nothing proves are laid aside. Returns whether a manifest was written.
  * Errors: Fail, before anything is written, where a mirror pod or a file that a pod needs is gone.
  */
 export function restoreManifests(master: Master, names?: readonly string[]): boolean {
@@ -44,7 +45,9 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
       .filter((one) => isKubeadms(one.name) && manifestTrouble(one, master))
       .flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name }))),
   );
-  return manifests.map((wanted) => restore(wanted, master)).includes(true);
+  const written = manifests.map((wanted) => restore(wanted, master)).includes(true);
+  layAsideUnproved(master, names);
+  return written;
 }
 
 /** A balancer whose configuration is lost is no reason to leave the API away: it waits alone, its manifest in the rescue folder. */
@@ -55,9 +58,9 @@ function isStartable(wanted: Wanted, master: Master): boolean {
   );
   if (lost.length === 0 || !manifestTrouble(wanted, master)) return true;
   const waiting = `${master.rescue.dir}/${wanted.name}.yaml`;
-  writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source });
+  writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source + wanted.remark });
   const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
-  say(`${wanted.name}: NOT started, as it needs ${files}: put that back, then: mv ${waiting} ${manifestPath(master, wanted.name)}`);
+  say(`${wanted.name}: NOT started, as it needs ${files}: put that back, then: mv ${waiting} ${fileOf(wanted, master)}`);
   return false;
 }
 
@@ -83,18 +86,25 @@ export function managerIsReduced(master: Pick<Master, "node">): boolean {
   return manifest !== undefined && isReduced(manifest);
 }
 
-function restore({ name, source, manifest }: Wanted, master: Master): boolean {
-  const path = manifestPath(master, name);
-  for (const second of secondManifests(master, name)) moveAside(second, master.asideDir);
+/** Where the kubelet reads it, or is to read it. */
+function fileOf({ name, manifest }: Wanted, master: Pick<Master, "node">): string {
+  return manifestPath(master, name, manifest.metadata.namespace);
+}
+
+function restore(one: Wanted, master: Master): boolean {
+  const { name, source, remark, manifest } = one;
+  const path = fileOf(one, master);
+  for (const second of secondManifests(master, name, manifest.metadata.namespace)) moveAside(second, master.asideDir);
   const unsafe = name === "kube-controller-manager" ? unsafeBefore(master) : undefined;
   const reduce = unsafe !== undefined;
   const wanted = reduce ? reduced(manifest, master.facts.kubernetesVersion) : manifest;
   const now = usableManifest(path, manifest);
   if (!now) {
-    if (readText(path)) moveAside(path, master.asideDir);
+    const info = stat(path);
+    if (info && (info.kind !== "file" || info.size > 0)) moveAside(path, master.asideDir);
     const old = checksByOldSaKey(wanted, master.facts.certificatesDir) ? `, with ${OLD_TOKENS}` : "";
     const how = reduce ? ", reduced: no taints, no evictions, endpoints stay, until part 3 is closed" : old;
-    return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + how });
+    return writeFile(path, manifestText(wanted), { mode: 0o600, folderMode: 0o700, note: source + remark + how });
   }
   const differences = differencesOf(full(now), manifest);
   if (differences.length > 0 && isWrittenInSilence(path, source, master)) {
@@ -125,8 +135,9 @@ function isWrittenInSilence(path: string, source: string, { rescue }: Master): b
 }
 
 /** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble({ name, source, manifest }: Wanted, master: Master): "missing or cut off" | string[] | undefined {
-  const path = manifestPath(master, name);
+export function manifestTrouble(one: Wanted, master: Master): "missing or cut off" | string[] | undefined {
+  const { source, manifest } = one;
+  const path = fileOf(one, master);
   const now = usableManifest(path, manifest);
   if (!now) return "missing or cut off";
   const differences = differencesOf(full(now), manifest);

@@ -4,12 +4,14 @@
  */
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import type { PodSpec } from "../k8s/pod.ts";
 import type { Master } from "../master.ts";
 import { CONTROL_PLANE } from "../nodes/runtime.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { attempt } from "../pki/verdicts.ts";
-import { isKubeadms, manifestPath, readManifest } from "./manifest-files.ts";
-import { findMirrorPods, hostFiles, type Manifest, type MirrorPod, manifestFromMirrorPod } from "./manifests.ts";
+import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "./manifest-files.ts";
+import { hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
+import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "./mirror-pods.ts";
 import { fitOldSaKey } from "./old-sa-key.ts";
 import { manifestFromSister } from "./sister-manifests.ts";
 
@@ -17,6 +19,8 @@ export interface Wanted {
   name: string;
   /** Where it comes from, for the operator. */
   source: string;
+  /** More of that, to be put behind it; mostly "". */
+  remark: string;
   manifest: Manifest;
 }
 
@@ -27,32 +31,40 @@ export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
 
 type Place = Pick<Master, "data" | "node">;
 
+/** Whether `names` means this static pod: pod names without the node's; undefined means all but etcd. */
+export function isMeant(name: string, names: readonly string[] | undefined): boolean {
+  return names?.includes(name) ?? name !== "etcd";
+}
+
 /**
- * Those of `names` (pod names without the node's), or all but etcd's: from this node's mirror pods, and where one of kubeadm's is gone, from
- * another master's. Errors: Fail where there is neither, nor a manifest, so that a script can refuse before it changes anything.
+ * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another master's. A manifest
+ * on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail where there is neither, nor a
+ * manifest, so that a script can refuse before it changes anything.
  */
 export function wantedManifests(master: Master, names?: readonly string[]): Wanted[] {
-  const own = mirrorPods(master).filter(({ name }) => names?.includes(name) ?? name !== "etcd");
-  const manifests: Wanted[] = own.map(({ name, pod, from }) => ({
+  const onDisk = podsOnDisk(master);
+  const own = mirrorPods(master).filter(
+    ({ name, namespace }) => isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
+  );
+  const manifests: Wanted[] = own.map(({ name, pod, from, remark }) => ({
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
+    remark,
     manifest: manifestFromMirrorPod(pod, master.node.name),
   }));
   for (const name of names ?? SERVERS) {
     if (manifests.some((wanted) => wanted.name === name) || readManifest(manifestPath(master, name))) continue;
     const derived = manifestFromSister(name, master);
     if (!derived) throw noMirrorPod(name, master);
-    manifests.push({ name, ...derived });
+    manifests.push({ name, remark: "", ...derived });
   }
   const pki = master.facts.certificatesDir;
   return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
 }
 
-/** Names of the static pods that kubeadm did not make. */
-export function otherStaticPods(place: Place): string[] {
-  return readable(place)
-    .filter((pod) => !isKubeadms(pod.name))
-    .map(({ name }) => name);
+/** The static pods that kubeadm did not make. */
+export function otherStaticPods(place: Place): { name: string; namespace: string }[] {
+  return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
 }
 
 /** Where this master's mirror pods are gone: such pods of other masters, of which nothing tells whether it had them, too. */
@@ -60,7 +72,7 @@ export function onlyOnSisters({ data, node, cluster }: Master): { name: string; 
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
   const sisters = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
   const found = sisters.flatMap(({ name: sister }) => findMirrorPods(data, sister).map((pod) => ({ ...pod, sister })));
-  const own = new Set(otherStaticPods({ data, node }));
+  const own = new Set(otherStaticPods({ data, node }).map(({ name }) => name));
   const missing = found.filter(
     (pod) => pod.from === "live" && !isKubeadms(pod.name) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
   );
@@ -73,23 +85,32 @@ export function mountsSuperAdmin(place: Place): boolean {
 }
 
 /** What each of the pods that kubeadm did not make mounts of these files, itself or a folder above it: it has read that when it started. */
-export function mountedOf(place: Place, files: readonly string[]): { name: string; files: string[] }[] {
-  return readable(place).flatMap((one) => {
-    if (isKubeadms(one.name)) return [];
-    const mounts = hostFiles(one.pod).map(({ path }) => path);
-    return [{ name: one.name, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
+export function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
+  return readable(place).flatMap(({ name, namespace, pod }) => {
+    if (isKubeadms(name)) return [];
+    const mounts = hostFiles(pod).map(({ path }) => path);
+    return [{ name, namespace, files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))) }];
   });
 }
 
-/** None where pods are encrypted in etcd: whoever needs their manifests is told so by `wantedManifests`. */
-function readable(place: Place): MirrorPod[] {
-  const pods = attempt(() => mirrorPods(place));
-  return pods instanceof Fail ? [] : pods;
+/**
+ * By their manifests on disk, where they lie there, else by their mirror pods. Of the latter none where pods are encrypted in etcd: whoever needs
+ * their manifests is told so by `wantedManifests`.
+ */
+function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
+  const mirrors = attempt(() => mirrorPods(place));
+  const pods = new Map<string, { spec: PodSpec }>();
+  if (!(mirrors instanceof Fail)) for (const { namespace, name, pod } of mirrors) pods.set(`${namespace}/${name}`, pod);
+  for (const [key, manifest] of podsOnDisk(place)) pods.set(key, manifest);
+  return [...pods].map(([key, pod]) => {
+    const [namespace = "", name = ""] = key.split("/");
+    return { name, namespace, pod };
+  });
 }
 
 /** Of those that kubeadm did not make, one that was deleted lately may have been taken out on purpose, unless kubeadm's are gone as well. */
-function mirrorPods({ data, node }: Place): MirrorPod[] {
-  const pods = findMirrorPods(data, node.name);
+function mirrorPods({ data, node }: Place): ProvedPod[] {
+  const pods: readonly ProvedPod[] = findStaticPods(data, node.name).proved;
   const isWreck =
     !exists(manifestPath({ node }, "kube-apiserver")) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
   return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));

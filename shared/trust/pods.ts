@@ -37,10 +37,10 @@ export function isStaticUid(uid: string): boolean {
  * mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const pods = data && attempt(() => readObjects<{ metadata: { uid?: string } }>(data, "pods/kube-system/"));
+  const pods = data && attempt(() => readObjects<{ metadata?: { uid?: string } }>(data, "pods/kube-system/"));
   const known = pods === undefined || pods instanceof Fail ? [] : pods;
   return new Set([
-    ...known.flatMap(({ metadata: { uid } }) => uid ?? []),
+    ...known.flatMap(({ metadata }) => (typeof metadata?.uid === "string" ? [metadata.uid] : [])),
     ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
   ]);
 }

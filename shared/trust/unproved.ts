@@ -12,6 +12,8 @@ export interface Unproved {
   /** Where it was found, for the operator: "byte 4096 of /dev/vda1". */
   from: string;
   source: SourceName;
+  /** Why it is not put to use, for the operator. Default: nothing proves it. */
+  why?: string | undefined;
   content: string | Uint8Array;
   /** Its name in the rescue folder. */
   file: string;
@@ -19,8 +21,6 @@ export interface Unproved {
   place?: string | undefined;
   /** Permission bits in that place. Default 0600. */
   mode?: number | undefined;
-  /** Why it is not put to use, where that is not its writer. */
-  why?: string | undefined;
 }
 
 /** Where it lies in the folder of a repair. */
@@ -37,10 +37,11 @@ export function takeCommand(one: Unproved, rescueDir: string): string | undefine
 /** Names what is not proved, with the command that would take it. */
 export function sayUnproved(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
-    const why = one.why ?? `nothing proves it, and ${writerOf(one.source)} can write there`;
-    say(`${one.what}: NOT put to use: it is from ${one.from}; ${why}`);
     const take = takeCommand(one, rescueDir);
-    say(take ? `  look it through; only if you know that it is yours: ${take}` : `  look it through: ${unprovedPath(one, rescueDir)}`);
+    say(
+      `${one.what}: NOT put to use, as ${one.why ?? "nothing proves it"}: it is from ${one.from}, where ${writerOf(one.source)} can write`,
+    );
+    say(take ? `  look it through; only if you know it to be yours: ${take}` : `  look it through: ${unprovedPath(one, rescueDir)}`);
   }
 }
 

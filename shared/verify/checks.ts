@@ -35,8 +35,8 @@ export async function checkFiles(checks: Checks, master: Master) {
   for (const row of kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(master) })) {
     await checks.check("files", row.path, () => (row.name === "kubelet" ? "see the kubelet's checks" : ok(examineKubeconfig(row, facts))));
   }
-  for (const name of [...CONTROL_PLANE, ...otherStaticPods(master)]) {
-    await checks.check("files", `manifest of ${name}`, () => manifestAnswer(master, name));
+  for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(master)]) {
+    await checks.check("files", `manifest of ${name}`, () => manifestAnswer(manifestPath(master, name, namespace)));
   }
   for (const path of standIns(master)) await checks.check("files", path, () => ({ warning: "a stand-in for the lost audit policy" }));
   const oldKey = oldSaPub(facts.certificatesDir);
@@ -171,8 +171,8 @@ async function secretsOrNone(checks: Checks, api: KubeApi) {
   }
 }
 
-function manifestAnswer(master: Master, name: string): Answer {
-  const manifest = readManifest(manifestPath(master, name));
+function manifestAnswer(path: string): Answer {
+  const manifest = readManifest(path);
   if (!manifest) return failed("missing");
   // A volume that does not say what it is may be missing: it is mounted empty then.
   const missing = hostFiles(manifest).filter(({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path));

@@ -1,0 +1,49 @@
+/** Mirror pods that nothing proves, and what becomes of them: they are named, and kept in the rescue folder for a person to look at. */
+import { stringify } from "yaml";
+import { Fail } from "../fail.ts";
+import type { Master } from "../master.ts";
+import { attempt } from "../pki/verdicts.ts";
+import { say } from "../run.ts";
+import { ofNamespace } from "../trust/sources.ts";
+import { layAside, type Unproved } from "../trust/unproved.ts";
+import { isKubeadms, manifestText, podsOnDisk } from "./manifest-files.ts";
+import { manifestFromMirrorPod } from "./manifests.ts";
+import { findStaticPods, type UnprovedPod } from "./mirror-pods.ts";
+import { isMeant } from "./wanted-manifests.ts";
+
+/** How many are kept and named: there may be thousands, as whoever may create a pod can make them. */
+const LIMIT = 20;
+
+/** Those that are meant, kube-system's first, and how many more there are. What is on disk is root's own, so it needs no mirror pod. */
+export function unprovedPods(place: Pick<Master, "data" | "node">, names?: readonly string[]): { pods: UnprovedPod[]; more: number } {
+  const onDisk = podsOnDisk(place);
+  const found = findStaticPods(place.data, place.node.name).unproved.filter(
+    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !onDisk.has(`${namespace}/${name}`)),
+  );
+  return { pods: found.slice(0, LIMIT), more: Math.max(0, found.length - LIMIT) };
+}
+
+/** Keeps them in the rescue folder, each with the command that would take it. */
+export function layAsideUnproved(master: Master, names?: readonly string[]) {
+  const { pods, more } = unprovedPods(master, names);
+  layAside(
+    pods.map((pod) => asUnproved(pod, master)),
+    master.rescue.dir,
+  );
+  if (more > 0) say(`${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A, once the API answers`);
+}
+
+function asUnproved(one: UnprovedPod, { node }: Master): Unproved {
+  const { namespace, name, pod, why, alike } = one;
+  const manifest = attempt(() => manifestText(manifestFromMirrorPod(pod, node.name)));
+  const isUsable = !(manifest instanceof Fail) && !isKubeadms(name);
+  return {
+    what: `the static pod ${namespace}/${name}`,
+    from: `the mirror pod ${namespace}/${pod.metadata.name} in etcd's data`,
+    source: ofNamespace(namespace),
+    why,
+    content: manifest instanceof Fail ? stringify(pod) : manifest,
+    file: `${namespace}_${name}.yaml`,
+    place: isUsable ? `${node.kubelet.staticPodPath}/${alike ? `${namespace}-` : ""}${name}.yaml` : undefined,
+  };
+}
