@@ -1,7 +1,9 @@
 /** Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides anything. Real ones still come back. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, truncateSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../shared/etcd/data.ts";
 import { writeFile } from "../shared/files/files.ts";
 import type { Container } from "../shared/nodes/runtime.ts";
@@ -168,12 +170,12 @@ test("a hundred of them are twenty files", async () => {
 async function dataOf(puts: [string, object | undefined][]): Promise<EtcdData> {
   const { ca } = await healthyMaster();
   const all = [...Object.entries(clusterObjects(ca.cert)), ...puts];
-  const dir = `${process.env.TMPDIR ?? "/tmp"}/mirror-pods-${process.pid}-${made++}`;
+  const dir = mkdtempSync(join(tmpdir(), "etcd-"));
+  process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
   const values = all.map(([key, value]): [string, string | undefined] => [`/registry/${key}`, value && JSON.stringify(value)]);
   writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: values });
   return readEtcdData(dir);
 }
-let made = 0;
 
 test("a tenant's living pod does not take the place of kube-system's, which its kubelet has deleted", async () => {
   const evil = Object.entries(fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler" })) as [string, object][];
