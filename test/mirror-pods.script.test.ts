@@ -18,7 +18,7 @@ const ENDPOINT = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoin
 /** Each does something else; those of good.example are real. */
 const HOSTILE: Objects = {
   ...good("kube-system", "kube-vip"),
-  ...good("default", "proxy", HASH),
+  ...fakeMirror("default", "proxy", { hash: HASH }),
   ...fakeMirror("a-team", "kube-apiserver", {
     like: "kube-apiserver",
     change: ({ metadata, spec }) => {
@@ -55,6 +55,7 @@ const NAMED = [
   ["a-team/proxy", "the kubelet has no record of it on this node"],
   ["a-team/super", "the kubelet has no record of it on this node"],
   ["default/kube-scheduler", "kubeadm's static pods are of kube-system"],
+  ["default/proxy", "it ran here, but whoever may change pods in default can have changed it since"],
   ["default/other", `what ran here by its name was another one, by the kubelet's records: ${HASH}`],
   ["kube-system/contradicted", `what ran here by its name was another one, by the kubelet's records: ${HASH}`],
 ] as const;
@@ -90,7 +91,7 @@ test("00-assess names the mirror pods that nothing proves, and changes nothing; 
     expect(damage).toContainEqual({ what: `mirror pod ${pod}`, state: "known", detail: `not put to use: ${why}` });
   expect(damage.filter(({ what }) => what.startsWith("mirror pod"))).toHaveLength(NAMED.length + 1);
   expect(damage.filter(({ what }) => what.startsWith("manifests/")).map(({ what }) => what)).toEqual(
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip", "proxy"].map((name) => `manifests/${name}.yaml`),
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"].map((name) => `manifests/${name}.yaml`),
   );
   expect(stdout).not.toMatch(/4444|evil|super-admin/);
   expect(node.fingerprint()).toEqual(before);
@@ -116,7 +117,7 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
   for (const [pod, why] of NAMED)
     for (const said of [dry.stderr, stderr])
       expect(said).toContain(`  the static pod ${pod}: NOT put to use, as ${why}: it is from the mirror pod `);
-  const names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip", "proxy"];
+  const names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"];
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`).sort()).toEqual(names.map((name) => `${name}.yaml`));
   for (const name of names) expect(dry.stderr).toContain(`would write /etc/kubernetes/manifests/${name}.yaml (from its mirror pod in etcd`);
   expect(planted(node.root)).toEqual([]);

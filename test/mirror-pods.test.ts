@@ -231,13 +231,16 @@ test("kube-vip comes back without a record, which is said, and with its own", as
   }
 });
 
-test("a static pod of default comes back by its record", async () => {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("default", "proxy", { ...GOOD, hash: HASH })));
+test("a static pod of default is kept and named, with the command that takes it: whoever may patch pods there may have changed it", async () => {
+  const data = await pretendData((objects) => Object.assign(objects, fakeMirror("default", "proxy", { hash: HASH })));
   using box = sandbox();
   for (const uid of [OTHER_HASH, HASH]) record(box.dir, "default", "proxy-m1", uid);
-  const { files, said } = restored(data, box);
-  expect(files).toEqual([...CONTROL_PLANE, "proxy.yaml"]);
-  expect(said).toContain("proxy.yaml (from its mirror pod in etcd, of the namespace default, by the kubelet's record of it)");
+  const { files, evil, said } = restored(data, box);
+  expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
+  expect(said).toContain(
+    "the static pod default/proxy: NOT put to use, as it ran here, but whoever may change pods in default can have changed it since",
+  );
+  expect(said).toMatch(/install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/proxy\.yaml/);
 });
 
 test("of two static pods by one name kube-system's comes back, and the other is named and gets another file", async () => {
@@ -247,7 +250,7 @@ test("of two static pods by one name kube-system's comes back, and the other is 
   record(box.dir, "default", "proxy-m1", HASH);
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: [...CONTROL_PLANE, "proxy.yaml"], evil: [] });
-  expect(said).toContain("the static pod default/proxy: NOT put to use, as the static pod kube-system/proxy has its name");
+  expect(said).toContain("the static pod default/proxy: NOT put to use, as it ran here, but");
   expect(said).toMatch(/install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/default-proxy\.yaml/);
 });
 

@@ -1,7 +1,7 @@
 /**
  * The static pods of a node, by their mirror pods in etcd's data. Whoever may create a pod can make one that looks like a mirror pod of any node,
- * and what is believed here runs as root's. So the namespace decides (shared/trust), and the kubelet's records on this node, where a namespace
- * does not; a kubelet may create mirror pods in every namespace, but only bound to its own node (kubernetes plugin/pkg/admission/noderestriction).
+ * and what is believed here runs as root's. So the namespace decides (shared/trust): kube-system's count, unless the kubelet's records on this node
+ * contradict. A kubelet may create mirror pods in every namespace, but only bound to its own node (kubernetes plugin/pkg/admission/noderestriction).
  */
 import type { EtcdData, KeyValue } from "../etcd/data.ts";
 import { Fail } from "../fail.ts";
@@ -39,8 +39,8 @@ export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
 }
 
 /**
- * The static pods of this node. kubeadm's are of kube-system only. Another one of kube-system counts unless the kubelet's records here are of
- * others by its name; one of any other namespace counts only by its record. Of one name there is one: kube-system's.
+ * The static pods of this node: kube-system's. One that is not kubeadm's counts unless the kubelet's records here are of others by its name. One
+ * of any other namespace never counts, record or not: its mirror pod's image and arguments are not bound to the hash, and a tenant may change them.
  */
 export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
   const records = recordsOf(nodeName);
@@ -83,7 +83,9 @@ function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; 
   if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are of kube-system", remark: "" };
   const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
   if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
-    return { remark: trusted ? "" : `, of the namespace ${one.namespace}, by the kubelet's record of it` };
+    return trusted
+      ? { remark: "" }
+      : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since`, remark: "" };
   if (uids.length > 0)
     return { why: `what ran here by its name was another one, by the kubelet's records: ${uids.join(", ")}`, remark: "" };
   return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node", remark: "" };

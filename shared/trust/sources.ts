@@ -34,7 +34,7 @@ export const SOURCES = {
   /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */
-  "another namespace in etcd": { writer: "whoever may create a pod there", decides: [], but: "a static pod of which the kubelet keeps a record on this node" },
+  "another namespace in etcd": { writer: "whoever may create a pod there", decides: [] },
   /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */
   "a pod of kube-system":      { writer: "cluster administrators", decides: ["keys"] },
   "a pod":                     { writer: "the pod that owns the volume", decides: [] },
