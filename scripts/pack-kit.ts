@@ -13,20 +13,34 @@ import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
 import { run, say, start } from "../shared/run.ts";
 
+/**
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. Everybody may write to /dev/shm, so what is there must be ours: the
+ * folder is made with mode 0700, or was made so by root; anything else is shown and refused.
+ */
+export const UNPACK = `D=/dev/shm/kube-pki-repair
+  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
+  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
+
 const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
 
   --out PLACE   a tarball when it ends in .tar.gz or .tgz, otherwise a folder, which must not exist or be empty
                 (default kube-pki-repair-${packageJson.version}.tar.gz)
 
-On a node:  mkdir -p /dev/shm/kube-pki-repair; tar -xzf kube-pki-repair-${packageJson.version}.tar.gz -C /dev/shm/kube-pki-repair
+To a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed · 1 stopped, see hint`;
 
 const OPTIONS = { out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` }, help: { type: "boolean" } } as const;
 
 const HOME = resolve(import.meta.dir, "..");
 
-/** What an operator gets, as it lies in the checkout; README.md and the like only once they are written. */
-const CONTENTS = ["bunw", "package.json", "scripts", "shared", "RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"];
+/**
+ * What an operator gets, as it lies in the checkout; README.md and the like only once they are written. Where a folder has no tsconfig.json
+ * Bun takes that of a folder above, and above a kit everybody may write.
+ */
+const CONTENTS = [
+  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
+  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
+];
 
 const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit whole?
 ./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
@@ -62,7 +76,9 @@ export async function packFolder(out: string) {
   for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
   cpSync(process.execPath, join(out, "bun"));
   writeFileSync(join(out, "START-HERE.txt"), START_HERE);
-  for (const file of filesBelow(out)) chmodSync(join(out, file), ["bun", "bunw"].includes(file) ? 0o755 : 0o644);
+  for (const path of pathsBelow(out))
+    chmodSync(join(out, path), isFile(join(out, path)) && !["bun", "bunw"].includes(path) ? 0o644 : 0o755);
+  chmodSync(out, 0o700);
   const sums = filesBelow(out).map((file) => `${sha256(join(out, file))}  ${file}\n`);
   writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
 }
@@ -87,9 +103,16 @@ function copyPackage(name: string, out: string) {
   cpSync(from, to, { recursive: true, dereference: true, filter: (path) => !/\.(d\.[cm]?ts|map)$/.test(path) });
 }
 
+function pathsBelow(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).sort();
+}
+
 function filesBelow(folder: string): string[] {
-  const all = readdirSync(folder, { recursive: true, encoding: "utf8" });
-  return all.filter((file) => statSync(join(folder, file)).isFile()).sort();
+  return pathsBelow(folder).filter((path) => isFile(join(folder, path)));
+}
+
+function isFile(path: string) {
+  return statSync(path).isFile();
 }
 
 function sha256(file: string) {

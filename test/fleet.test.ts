@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
+import { UNPACK } from "../scripts/pack-kit.ts";
 import { type Block, readRunbook } from "./lab/runbook.ts";
 
 interface Task {
@@ -43,7 +44,7 @@ const HOSTS: Record<string, string> = {
 };
 
 function commandOf(task: Task): string | undefined {
-  const given = task["ansible.builtin.command"] ?? task["ansible.builtin.shell"];
+  const given = task["ansible.builtin.command"] ?? task["ansible.builtin.shell"] ?? task["ansible.builtin.raw"];
   return typeof given === "string" ? given : (given as { cmd: string } | undefined)?.cmd;
 }
 
@@ -99,20 +100,31 @@ test("the loop beside it in the runbook types the same", () => {
   expect(new Set(loop)).toEqual(new Set(own));
 });
 
-test("the kit is unpacked and checked as the runbook does it", () => {
-  const unpack = plays.flatMap(({ tasks }) => tasks.map(commandOf)).find((command) => command?.includes("SHA256SUMS"));
-  expect(runbook.split(`'${unpack}'`)).toHaveLength(3);
+test("the kit's folder is made, or refused, and the kit is unpacked, as the runbook does it", () => {
+  expect(runbook.split(`'${UNPACK}' < kit.tar.gz`)).toHaveLength(3);
+  const [make, , unpack] = plays.flatMap(({ tasks }) => tasks).filter((task) => JSON.stringify(task).includes("kube-pki-repair"));
+  const { cmd } = unpack!["ansible.builtin.shell"] as { cmd: string };
+  expect(cmd).toBe(`exec < kit.tar.gz\n${UNPACK}`);
+  const making = UNPACK.split("\n").slice(0, 2);
+  expect(make!["ansible.builtin.raw"]).toBe([...making, "  rm -rf $D/tmp && mkdir $D/tmp"].join("\n"));
 });
 
-test("each play is a gate, gathers nothing, and keeps Ansible's own files in memory", () => {
+test("each play is a gate, and gathers nothing", () => {
   expect(plays.length).toBeGreaterThan(0);
-  for (const { any_errors_fatal, gather_facts, environment, vars } of plays as (Play & { gather_facts: boolean })[])
-    expect({ any_errors_fatal, gather_facts, tmp: environment?.TMPDIR, remote: vars?.ansible_remote_tmp }).toEqual({
-      ...{ any_errors_fatal: true, gather_facts: false },
-      ...{ tmp: "/dev/shm", remote: "/dev/shm/.ansible" },
-    });
+  for (const { any_errors_fatal, gather_facts } of plays as (Play & { gather_facts: boolean })[])
+    expect({ any_errors_fatal, gather_facts }).toEqual({ any_errors_fatal: true, gather_facts: false });
   expect(text).not.toMatch(/ignore_(errors|unreachable)|rescue:|max_fail_percentage/);
   expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(2).fill("failed_when: ran.rc not in [0, 2]"));
+});
+
+test("Ansible keeps its own files in the kit's folder; before that is made it needs none", () => {
+  const folder = plays.findIndex(({ tasks }) => tasks.some((task) => task.name.startsWith("Make it")));
+  for (const [i, { environment, vars, tasks }] of plays.entries()) {
+    expect(vars?.ansible_remote_tmp).toBe("/dev/shm/kube-pki-repair/tmp");
+    if (i > folder) expect(environment?.TMPDIR).toBe("/dev/shm/kube-pki-repair/tmp");
+    else for (const task of tasks) expect(Object.keys(task)).toContainEqual(expect.stringMatching(/^ansible.builtin.(raw|assert)$/));
+  }
+  expect(text.match(/\/dev\/shm\/(?!kube-pki-repair\b)\S*|TMPDIR: \/tmp/g)).toBeNull();
 });
 
 test("what holds a secret is not logged, and goes through stdin", () => {

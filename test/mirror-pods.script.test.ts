@@ -129,7 +129,8 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
   expect(stderr.match(/only if you know it to be yours: install -D .*/g)).toHaveLength(
     NAMED.filter(([pod]) => !pod.includes("/kube-")).length,
   );
-  expect(stderr).toContain("/unproved/a-team_proxy.yaml /etc/kubernetes/manifests/a-team-proxy.yaml\n");
+  for (const namespace of ["a-team", "default"])
+    expect(stderr).toContain(`/unproved/${namespace}_proxy.yaml /etc/kubernetes/manifests/${namespace}-proxy.yaml\n`);
   const kept = readFileSync(`${node.root}/root/${rescue}/unproved/kube-system_contradicted.yaml`, "utf8");
   expect(parse(kept).spec.containers[0].image).toBe("evil.example/contradicted");
 });

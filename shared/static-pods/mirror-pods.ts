@@ -27,7 +27,7 @@ export interface ProvedPod extends MirrorPod {
   remark: string;
 }
 
-/** One that does not count, and `why`. `alike`: a static pod that counts, or one of kubeadm's, has its name. */
+/** One that does not count, and `why`. `alike`: another one, or one of kubeadm's, has its name. */
 export interface UnprovedPod extends MirrorPod {
   why: string;
   alike: boolean;
@@ -53,7 +53,11 @@ export function findStaticPods(data: EtcdData, nodeName: string): { proved: Prov
     const other = proved.get(one.name);
     if (other?.namespace === one.namespace && one.why === undefined) return [];
     const why = one.why ?? `the static pod ${other!.namespace}/${one.name} has its name`;
-    return [{ ...one, why, alike: other !== undefined || isKubeadms(one.name) }];
+    const isAlike =
+      other !== undefined ||
+      isKubeadms(one.name) ||
+      found.some((two) => two !== one && two.name === one.name && two.namespace !== one.namespace);
+    return [{ ...one, why, alike: isAlike }];
   });
   return { proved: [...proved.values()].sort(liveFirst), unproved };
 }

@@ -45,6 +45,7 @@ let failures = 0;
 async function main() {
   if (!process.argv.includes("--inside")) return process.exit(await inOwnNamespaces());
   const fleet = await pretendFleet(HOSTS);
+  await checkLaidOut(fleet);
   await checkWhole(fleet);
   await checkGates(fleet);
   await checkLoop(fleet);
@@ -69,7 +70,37 @@ async function checkWhole(fleet: Fleet) {
     whole,
   );
   check("the token is in no output, not even with -vvv", !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n`)));
+  const look = "ssh w1 ls -A /dev/shm /dev/shm/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
+  const folders = await fleet.shell(`(${look}) 2>/dev/null`);
+  check(
+    "nothing of Ansible's stays, and none of it was outside the kit's folder",
+    folders.output === "/dev/shm:\nkube-pki-repair\n\n/dev/shm/kube-pki-repair/tmp:\n",
+    folders.output,
+  );
   check("what the scripts say is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
+}
+
+/** A stranger has been there before us; on a worker, so that some masters are through. The kubelets are stopped all the same. */
+async function checkLaidOut(fleet: Fleet) {
+  const kubelets = PART_0.slice(0, 1);
+  const layings: [what: string, laid: string][] = [
+    ["a stranger's folder", "mkdir $D && chown 12345 $D"],
+    ["a folder that is open to all", "mkdir -m 777 $D"],
+    ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
+  ];
+  for (const [what, laid] of layings) {
+    await fleet.shell(`ssh w2 'D=/dev/shm/kube-pki-repair; ${laid}'`);
+    const { output } = await expectCalls(
+      fleet,
+      `${what} in place of the kit's: nothing begins on any node`,
+      ["--tags", "part0"],
+      kubelets,
+      2,
+    );
+    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/dev\/shm\/kube-pki-repair/.test(output), output);
+    await fleet.shell("ssh w2 'rm -rf /dev/shm/kube-pki-repair*'");
+  }
+  await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }
 
 /** Each stands for a gate: what failed, and what was still asked for. */

@@ -7,7 +7,7 @@ export interface Machine {
   /** Its name in the cluster, which may be another. */
   nodeName: string;
   ip: string;
-  run(command: string[], options?: { input?: string; env?: Record<string, string>; cwd?: string }): Promise<Output>;
+  run(command: string[], options?: { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string }): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;
   /** Pulls the plug; the disk stays. */

@@ -65,7 +65,7 @@ export interface Fleet {
 
 export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
   await sh(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
-  for (const folder of ["/run/sshd", PLACE, join(PLACE, "kit")]) mkdirSync(folder);
+  for (const folder of ["/run/sshd", PLACE]) mkdirSync(folder);
   await sh(["ip", "link", "set", "lo", "up"]);
   for (const file of [CALLS, FAILS]) writeFileSync(file, "");
   writeFileSync(join(PLACE, "systemctl"), SYSTEMCTL, { mode: 0o755 });
@@ -87,6 +87,7 @@ export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
 
 async function packPretendKit(): Promise<string> {
   const kit = join(PLACE, "kit");
+  mkdirSync(kit, { mode: 0o700 });
   writeFileSync(join(kit, "bunw"), BUNW);
   chmodSync(join(kit, "bunw"), 0o755);
   writeFileSync(join(kit, "SHA256SUMS"), await sh(["sha256sum", "bunw"], { cwd: kit }));

@@ -1,5 +1,5 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
-import { copyFileSync } from "node:fs";
+import { UNPACK } from "../../scripts/pack-kit.ts";
 import { Fail } from "../../shared/fail.ts";
 import { waitFor } from "../../shared/run.ts";
 import { trustOfWorkers } from "./checks.ts";
@@ -90,10 +90,11 @@ export async function powerOn(scene: Scene, nodes: Machine[]) {
 }
 
 async function unpackKit(node: Machine, kit: string) {
-  copyFileSync(kit, node.path("/root/kube-pki-repair.tar.gz"));
-  const { exitCode, stderr } = await node.run(["sh", "-c", `mkdir -p ${KIT} && tar -xzf /root/kube-pki-repair.tar.gz -C ${KIT}`]);
+  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", UNPACK], { input: await Bun.file(kit).bytes() });
   if (exitCode !== 0)
-    throw new Fail(`Cannot unpack the kit on ${node.name}: ${stderr.trim()}`, { hint: "npm run pack, and look into its tarball" });
+    throw new Fail(`Cannot unpack the kit on ${node.name}: ${(stdout + stderr).trim()}`, {
+      hint: "npm run pack, and look into its tarball",
+    });
 }
 
 /** Tokens signed with today's sa.key: those in Secrets, and a fresh one. */

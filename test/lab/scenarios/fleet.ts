@@ -64,7 +64,7 @@ function operatorMachine(): Machine {
         cwd: OPERATOR,
         // One connection for each task: none is left behind.
         env: { ...operatorEnv(OPERATOR), ANSIBLE_SSH_ARGS: "-o ControlMaster=no -o ControlPath=none", ...options.env },
-        stdin: options.input === undefined ? "ignore" : new Blob([options.input]),
+        stdin: options.input === undefined ? "ignore" : new Blob([options.input as BlobPart]),
         stdout: "pipe",
         stderr: "pipe",
       });
