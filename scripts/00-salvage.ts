@@ -9,7 +9,7 @@ import { exists } from "../shared/files/files.ts";
 import { type Here, lookHere, placeKeys } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
-import { done, mode, run, say, start, step } from "../shared/run.ts";
+import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import type { Find } from "../shared/salvage/disk/finds.ts";
 import { ownDevice, searchDisk, texts } from "../shared/salvage/disk-search.ts";
 import { dropStash, Haul } from "../shared/salvage/haul.ts";
@@ -222,15 +222,15 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
     const elsewhere =
       "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
     const anew = issueStep(externalEtcd, " --new-cas");
-    console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
+    tell(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
   }
   if (ended.length > 0) {
     process.exitCode = 2;
     const flag = ended.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
-    return console.error(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
+    return tell(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
   }
-  if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
+  if (lost.length > 0) tell(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
@@ -243,7 +243,7 @@ const SIGNALS = ["SIGINT", "SIGTERM"] as const;
 /** Ctrl-C: nothing was put into its place, and what was found does not stay behind. */
 function stopped() {
   dropStash();
-  console.error("\nstopped: nothing was written to its place, and nothing of what was found is left");
+  tell("\nstopped: nothing was written to its place, and nothing of what was found is left");
   process.exit(130);
 }
 

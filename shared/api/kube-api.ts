@@ -2,6 +2,7 @@
 import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
+import { strangers } from "../plain.ts";
 
 /** An object as the API gives it; what a script reads further in, it says with its own type. */
 export interface KubeObject {
@@ -20,12 +21,12 @@ export interface KubeObject {
   };
 }
 
-/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence. */
+/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence, as one line that is not long. */
 export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(message, {
+    super(strangers(message), {
       hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
     });
     this.status = status;
@@ -51,6 +52,9 @@ const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
+/** Bytes that are read of a refusal, and of whatever an unverified server says. */
+const STRANGERS_MOST = 1_000_000;
+
 /**
  * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
  * a page of a list is work for an API server that has more to do, and scripts run beside it. The agent is whom audit logs and managedFields
@@ -65,20 +69,25 @@ export class KubeApi {
   readonly server: string;
   readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
   readonly #headers: Record<string, string>;
+  readonly #insecure: boolean;
 
-  /** @param options `ca` undefined: the server's certificate is not checked. Only for reading what is then proved in another way. */
+  /** Errors: Fail where there is no CA to know the server by, and nobody has said `insecure`. */
   constructor(options: {
     server: string;
-    ca: string | undefined;
+    ca?: string | undefined;
+    /** The server is not verified: only for reading what is then proved in another way. Not together with `ca`. */
+    insecure?: true;
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
     /** More headers for every request. */
     headers?: Record<string, string>;
   }) {
-    const { server, ca, cert, key, token, headers } = options;
+    const { server, ca, insecure, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
-    this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };
+    this.#insecure = insecure === true && ca === undefined;
+    if (!this.#insecure && !ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
+    this.#tls = { ...(this.#insecure ? { rejectUnauthorized: false } : { ca }), ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
@@ -91,9 +100,9 @@ export class KubeApi {
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
-    const text = await answered(response.text(), this.server, HINT);
+    const text = await this.#textOf(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
-    return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
+    return (text.startsWith("{") || text.startsWith("[") ? this.#parsed(text) : text) as T;
   }
 
   get<T = KubeObject>(path: string) {
@@ -141,13 +150,13 @@ export class KubeApi {
   /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw refusal(response.status, await answered(response.text(), this.server, HINT), `GET ${path}`);
+    if (!response.ok || !response.body) throw refusal(response.status, await this.#textOf(response), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop()!;
-      for (const line of lines) if (line) yield JSON.parse(line) as T;
+      for (const line of lines) if (line) yield this.#parsed(line) as T;
     }
   }
 
@@ -172,6 +181,21 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
+  /** The body; of a stranger, and of a refusal, no more than is worth reading. */
+  async #textOf(response: Response): Promise<string> {
+    const most = this.#insecure || !response.ok ? STRANGERS_MOST : Infinity;
+    if (most === Infinity) return await answered(response.text(), this.server, HINT);
+    return await answered(firstOf(response, most), this.server, HINT);
+  }
+
+  #parsed(text: string): unknown {
+    try {
+      return JSON.parse(text);
+    } catch (cause) {
+      throw new Fail(`${this.server} answered what is no JSON: "${strangers(text.slice(0, 100))}"`, { hint: HINT, cause });
+    }
+  }
+
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
     const request = {
       method,
@@ -194,11 +218,35 @@ export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
+function noCa(server: string): Fail {
+  return new Fail(`There is no CA by which "${server}" could be known`, {
+    hint: "look at certificate-authority-data in the kubeconfig; ./bunw scripts/00-assess.ts names it. Nothing is asked of a server that is not verified",
+  });
+}
+
+/** The first bytes of an answer as text; the rest is not read. */
+async function firstOf(response: Response, most: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk.subarray(0, most - size));
+    size += chunk.length;
+    if (size >= most) break;
+  }
+  return Buffer.concat(chunks).toString();
+}
+
 function refusal(status: number, text: string, request: string): ApiError {
   return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
 }
 
+/** The API's own sentence; another server's whole answer. */
 function statusMessage(text: string): string | undefined {
-  if (!text.startsWith("{")) return text.trim() || undefined;
-  return (JSON.parse(text) as { message?: string }).message;
+  try {
+    const message = (JSON.parse(text) as { message?: unknown } | null)?.message;
+    return typeof message === "string" ? message : undefined;
+  } catch (err) {
+    if (err instanceof SyntaxError) return text.trim() || undefined;
+    throw err;
+  }
 }
