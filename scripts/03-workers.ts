@@ -94,7 +94,7 @@ async function open(values: Options["values"]) {
   const api = await adminApi(master);
   const without = values.without.split(",").filter(Boolean);
   refuseStrangers(without, master.cluster);
-  if (!caIsNew(master) && (await silentWorkers(master, api)).length === 0) return await sayNobodyJoins(master);
+  if (!caIsNew(master) && !(await someoneJoins(master, api))) return;
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
@@ -106,16 +106,21 @@ async function open(values: Options["values"]) {
   tell("\nthen, on each master: ./bunw scripts/03-workers.ts close");
 }
 
-/** With the old CA, only kubelets that are not heard have to join. A master's gets its certificate in part 2. */
-async function silentWorkers({ cluster }: Master, api: KubeApi): Promise<string[]> {
-  const names = cluster.nodes.map(({ name }) => name);
-  const silent = await silentNodes(api, names);
-  const masters = cluster.nodes.filter((node) => silent.includes(node.name) && isControlPlane(node, cluster)).map(({ name }) => name);
-  const workers = silent.filter((name) => !masters.includes(name));
-  const why = "the cluster knows its CA, so their own certificates have ended or are lost";
-  if (masters.length > 0) say(`not heard: ${masters.join(", ")}: ${why}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
-  if (workers.length > 0) say(`not heard: ${workers.join(", ")}: ${why}. They join anew, the others do not`);
-  return workers;
+/** With the old CA, only workers that are not heard have to. A master's kubelet gets its certificate in part 2. */
+async function someoneJoins(master: Master, api: KubeApi): Promise<boolean> {
+  const { nodes } = master.cluster;
+  const names = nodes.map(({ name }) => name);
+  const silent = new Set(await silentNodes(api, names));
+  const { masters = [], workers = [] } = Object.groupBy(
+    nodes.filter(({ name }) => silent.has(name)),
+    (node) => (isControlPlane(node, master.cluster) ? "masters" : "workers"),
+  );
+  const notHeard = (them: typeof nodes) => `not heard: ${them.map(({ name }) => name).join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost`;
+  if (masters.length > 0) say(`${notHeard(masters)}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
+  if (workers.length > 0) say(`${notHeard(workers)}. They join anew, the others do not`);
+  else if (masters.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");
+  else await sayNobodyJoins(master);
+  return workers.length > 0;
 }
 
 /** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */

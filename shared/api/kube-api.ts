@@ -176,6 +176,12 @@ export class KubeApi {
     return this.request<unknown>("DELETE", path, options);
   }
 
+  /** Ends when the server has shown by its certificate who it is, and answered; what it said is not read. Errors: Fail where it does not. */
+  async reach(path: string) {
+    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(REQUEST_TIMEOUT));
+    await response.body?.cancel();
+  }
+
   /** Whether `/readyz` says ok. Errors: as `request`. */
   async ready(): Promise<boolean> {
     return (await this.get<string>("/readyz")) === "ok";

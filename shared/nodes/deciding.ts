@@ -4,6 +4,7 @@ import { kitTokens } from "../api/bootstrap-tokens.ts";
 import { insist } from "../api/insist.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { madeAt } from "../pki/certificate.ts";
+import { strangers } from "../plain.ts";
 import { FEW } from "../progress.ts";
 import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, nodeNamed, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, SERVING_SIGNER, watchRequests } from "./csr.ts";
@@ -126,7 +127,7 @@ function double({ doubles, progress }: Scene, csr: Csr, first: string) {
 function leaveAlone({ refused, progress }: Scene, csr: Csr, reason: string) {
   if (refused.has(csr.metadata.name)) return;
   refused.add(csr.metadata.name);
-  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: left alone: ${reason}`);
+  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: left alone: ${strangers(reason)}`);
 }
 
 function sayApproved({ expected, progress }: Scene, csr: Csr, whom: string) {

@@ -3,7 +3,7 @@
  * configuration is not touched, unlike by `kubeadm join`, and if it fails, the files from before come back.
  */
 import { dirname } from "node:path";
-import { ApiError, KubeApi } from "../api/kube-api.ts";
+import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
@@ -31,13 +31,12 @@ export interface SavedTrust {
  */
 export async function proveServer(server: string, ca: string) {
   try {
-    await new KubeApi({ server, ca }).get("/version");
-  } catch (err) {
-    if (!(err instanceof ApiError))
-      throw new Fail(`Cannot reach "${server}" with that CA: ${(err as Error).message}`, {
-        hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the master that answers there",
-        cause: err,
-      });
+    await new KubeApi({ server, ca }).reach("/version");
+  } catch (cause) {
+    throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
+      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the master that answers there",
+      cause,
+    });
   }
   say(`${server}: serves with the CA ${certInfo(ca).publicKeyHash}`);
 }
