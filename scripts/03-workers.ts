@@ -115,7 +115,8 @@ async function someoneJoins(master: Master, api: KubeApi): Promise<boolean> {
     nodes.filter(({ name }) => silent.has(name)),
     (node) => (isControlPlane(node, master.cluster) ? "masters" : "workers"),
   );
-  const notHeard = (them: typeof nodes) => `not heard: ${them.map(({ name }) => name).join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost`;
+  const notHeard = (them: typeof nodes) =>
+    `not heard: ${them.map(({ name }) => name).join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost`;
   if (masters.length > 0) say(`${notHeard(masters)}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
   if (workers.length > 0) say(`${notHeard(workers)}. They join anew, the others do not`);
   else if (masters.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");

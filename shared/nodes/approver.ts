@@ -22,7 +22,7 @@ export async function startApprover(options: readonly string[]) {
     const start = ["--quiet", "--collect", `--unit=${NAME}`, `--property=WorkingDirectory=${kit}`, ...environment, `${kit}/bunw`, ...line];
     const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemd-run ${start}`;
     if (exitCode === 0) return;
-    throw new Fail(`systemd-run exited ${exitCode}: ${strangers(stderr)}`, {
+    throw new Fail(`systemd-run exited ${exitCode}: ${strangers(stderr.trim().split("\n").at(-1) ?? "")}`, {
       hint: `the token is made; only nobody approves what workers ask for yet. In a second window on this node, until they are through: ./bunw ${line.join(" ")}`,
     });
   });
