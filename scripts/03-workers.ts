@@ -90,11 +90,9 @@ async function main() {
 }
 
 async function open(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  const api = await adminApi(master);
-  const without = values.without.split(",").filter(Boolean);
+  const { master, api, without } = await onMaster(values);
   refuseStrangers(without, master.cluster);
-  if (!caIsNew(master) && !(await someoneJoins(master, api))) return;
+  if (!caIsNew(master) && !(await someoneJoins(master, api, without))) return;
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
@@ -107,18 +105,15 @@ async function open(values: Options["values"]) {
 }
 
 /** With the old CA, only workers that are not heard have to. A master's kubelet gets its certificate in part 2. */
-async function someoneJoins(master: Master, api: KubeApi): Promise<boolean> {
-  const { nodes } = master.cluster;
+async function someoneJoins(master: Master, api: KubeApi, without: readonly string[]): Promise<boolean> {
+  const nodes = master.cluster.nodes.filter(({ name }) => !without.includes(name));
   const names = nodes.map(({ name }) => name);
-  const silent = new Set(await silentNodes(api, names));
-  const { masters = [], workers = [] } = Object.groupBy(
-    nodes.filter(({ name }) => silent.has(name)),
-    (node) => (isControlPlane(node, master.cluster) ? "masters" : "workers"),
-  );
-  const notHeard = (them: typeof nodes) =>
-    `not heard: ${them.map(({ name }) => name).join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost`;
-  if (masters.length > 0) say(`${notHeard(masters)}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
-  if (workers.length > 0) say(`${notHeard(workers)}. They join anew, the others do not`);
+  const silent = await silentNodes(api, names);
+  const masters = nodes.filter((node) => silent.includes(node.name) && isControlPlane(node, master.cluster)).map(({ name }) => name);
+  const workers = silent.filter((name) => !masters.includes(name));
+  const why = "the cluster knows its CA, so their own certificates have ended or are lost";
+  if (masters.length > 0) say(`not heard: ${masters.join(", ")}: ${why}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
+  if (workers.length > 0) say(`not heard: ${workers.join(", ")}: ${why}. They join anew, the others do not`);
   else if (masters.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");
   else await sayNobodyJoins(master);
   return workers.length > 0;
@@ -173,12 +168,11 @@ async function hasJoined({ kubelet }: Node, hash: string): Promise<boolean> {
 
 /** In the background of `open`, or in a window of its own. */
 async function approve(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  const api = await adminApi(master);
+  const { master, api, without } = await onMaster(values);
   for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, stopped);
   await step(
     "Approve the certificates that workers ask for with the token",
-    () => approveJoining(master, api, values.without.split(",").filter(Boolean)),
+    () => approveJoining(master, api, without),
     "kubectl get csr; kubectl certificate approve CSR",
   );
   done("on each master: ./bunw scripts/03-workers.ts close");
@@ -190,9 +184,7 @@ function stopped() {
 }
 
 async function close(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  const api = await adminApi(master);
-  const without = values.without.split(",").filter(Boolean);
+  const { master, api, without } = await onMaster(values);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(master, api, { without, minutes: Number(values.wait) }),
@@ -203,8 +195,17 @@ async function close(values: Options["values"]) {
     () => wholeControllerManager(master, api),
     "kubeadm init phase control-plane controller-manager",
   );
-  await step("3.8 Revoke the token", () => endJoining(api), "kubeadm token delete ID; kubectl delete clusterrolebinding NAME");
+  await step(
+    "3.8 Revoke the token",
+    () => stopApprover().then(() => closeJoining(api)),
+    "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
+  );
   done(closeNext(master));
+}
+
+async function onMaster(values: Options["values"]) {
+  const master = await readMaster(values["etcd-data"]);
+  return { master, api: await adminApi(master), without: values.without.split(",").filter(Boolean) };
 }
 
 async function makeToken(master: Master, api: KubeApi, file: string) {
@@ -221,12 +222,6 @@ async function makeToken(master: Master, api: KubeApi, file: string) {
   if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it with the CA to ${file}`);
   say("the controller-manager is at work: every namespace has the new CA");
   writeTokenFile(file, { token: await openJoining(api), ca: caPem });
-}
-
-/** What `open` has opened. */
-async function endJoining(api: KubeApi) {
-  await stopApprover();
-  await closeJoining(api);
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */

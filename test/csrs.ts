@@ -15,7 +15,7 @@ const keys = (await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"
 export interface Asked {
   /** Its name; default: csr-1. */
   name?: string;
-  subject?: string;
+  subject?: string | x509.JsonName;
   sans?: x509.JsonGeneralNames;
   /** Beside the SANs, each in a list of its own. */
   more?: x509.Attribute[];

@@ -66,7 +66,7 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     await clientCsr({ name: "c-never", subject: as("w9") }),
     await clientCsr({ name: "d-server", sans: [dns("w1")] }),
     await clientCsr({ name: "e-other-token", spec: { username: "system:bootstrap:zzzzzz" } }),
-    await clientCsr({ name: "f-escape", subject: as("w1\u001b[2J\u009b31m\n  w1: back") }),
+    await clientCsr({ name: "f-escape", subject: [{ O: ["system:nodes"] }, { CN: ["system:node:w1\u001b[2J\u009b31m\n  w1: back"] }] }),
     await clientCsr({ name: "g-w1", subject: as("w1") }),
     await clientCsr({ name: "h-w1-again", subject: as("w1") }),
     await clientCsr({ name: "i-w2", subject: as("w2") }),
@@ -91,7 +91,7 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     'WARNING: h-w1-again: left alone: it asks for "w1" as g-w1 did, which was approved.',
     "i-w2: approved for w2",
   ])
-    expect(stderr.split(line)).toHaveLength(2);
+    expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
 });
 
 test("03-workers approve gives a node nothing that is left out, is heard, or has been given a certificate before it began", async () => {

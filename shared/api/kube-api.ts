@@ -3,6 +3,7 @@ import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { strangers } from "../plain.ts";
+import { firstOf, parsed, statusMessage } from "./bodies.ts";
 
 /** An object as the API gives it; what a script reads further in, it says with its own type. */
 export interface KubeObject {
@@ -52,9 +53,6 @@ const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
-/** Bytes that are read of a refusal, and of whatever an unverified server says. */
-const STRANGERS_MOST = 1_000_000;
-
 /**
  * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
  * a page of a list is work for an API server that has more to do, and scripts run beside it. The agent is whom audit logs and managedFields
@@ -100,9 +98,9 @@ export class KubeApi {
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
-    const text = await this.#textOf(response);
+    const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
-    return (text.startsWith("{") || text.startsWith("[") ? this.#parsed(text) : text) as T;
+    return (text.startsWith("{") || text.startsWith("[") ? parsed(text, this.server) : text) as T;
   }
 
   get<T = KubeObject>(path: string) {
@@ -150,13 +148,13 @@ export class KubeApi {
   /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw refusal(response.status, await this.#textOf(response), `GET ${path}`);
+    if (!response.ok || !response.body) throw refusal(response.status, await this.#text(response), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop()!;
-      for (const line of lines) if (line) yield this.#parsed(line) as T;
+      for (const line of lines) if (line) yield parsed(line, this.server) as T;
     }
   }
 
@@ -187,19 +185,8 @@ export class KubeApi {
     return (await this.get<string>("/readyz")) === "ok";
   }
 
-  /** The body; of a stranger, and of a refusal, no more than is worth reading. */
-  async #textOf(response: Response): Promise<string> {
-    const most = this.#insecure || !response.ok ? STRANGERS_MOST : Infinity;
-    if (most === Infinity) return await answered(response.text(), this.server, HINT);
-    return await answered(firstOf(response, most), this.server, HINT);
-  }
-
-  #parsed(text: string): unknown {
-    try {
-      return JSON.parse(text);
-    } catch (cause) {
-      throw new Fail(`${this.server} answered what is no JSON: "${strangers(text.slice(0, 100))}"`, { hint: HINT, cause });
-    }
+  #text(response: Response): Promise<string> {
+    return answered(this.#insecure || !response.ok ? firstOf(response) : response.text(), this.server, HINT);
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
@@ -230,29 +217,6 @@ function noCa(server: string): Fail {
   });
 }
 
-/** The first bytes of an answer as text; the rest is not read. */
-async function firstOf(response: Response, most: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of response.body ?? []) {
-    chunks.push(chunk.subarray(0, most - size));
-    size += chunk.length;
-    if (size >= most) break;
-  }
-  return Buffer.concat(chunks).toString();
-}
-
 function refusal(status: number, text: string, request: string): ApiError {
   return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
-}
-
-/** The API's own sentence; another server's whole answer. */
-function statusMessage(text: string): string | undefined {
-  try {
-    const message = (JSON.parse(text) as { message?: unknown } | null)?.message;
-    return typeof message === "string" ? message : undefined;
-  } catch (err) {
-    if (err instanceof SyntaxError) return text.trim() || undefined;
-    throw err;
-  }
 }

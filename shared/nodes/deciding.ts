@@ -14,11 +14,14 @@ import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
 /** Approvals at the same time; with the port probes they stay below the connections that Bun's fetch opens at once (256). */
 const APPROVALS = 50;
 
-/** Calls `on` for each request and each change of one, APPROVALS at a time; while so many are under way, the stream has to wait. */
+/**
+ * Calls `on` for each request and each change of one, APPROVALS at a time; while so many are under way, the stream has to wait. What is under way
+ * at the end is waited for: it may have something to say.
+ */
 async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (csr: Csr) => Promise<void>) {
   const running = new Set<Promise<void>>();
   for await (const { type, object: csr } of watchRequests(scene.api, signer, signal)) {
-    if (signal.aborted) return;
+    if (signal.aborted) break;
     if (type === "DELETED") continue;
     const decision = on(csr)
       .catch(scene.failure.reject)
@@ -26,6 +29,7 @@ async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (cs
     running.add(decision);
     if (running.size >= APPROVALS) await Promise.race(running);
   }
+  await Promise.allSettled(running);
 }
 
 export async function followServing(scene: Scene, signal: AbortSignal) {

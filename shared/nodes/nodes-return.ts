@@ -89,8 +89,8 @@ export async function nodesReturn(options: Return): Promise<Returned> {
     await Promise.race([allBack(scene), scene.failure.promise, ...followers.map(forEver)]);
   } finally {
     ending.abort();
-    scene.progress.clear();
     await Promise.allSettled(followers);
+    scene.progress.clear();
   }
   sayReturned(scene);
   const { approved, refused, unreachable, away } = scene;
