@@ -94,7 +94,32 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
 });
 
-test("03-workers approve gives a node nothing that is left out, is heard, or has been given a certificate before it began", async () => {
+test("03-workers approve waits for a node that was heard a moment ago, and gives it nothing when it is heard again", async () => {
+  const csrs = [await clientCsr({ name: "a-w1", subject: as("w1") }), await clientCsr({ name: "b-w2", subject: as("w2") })];
+  using node = await scene({ ...asObjects(...csrs), [`${LEASES}/w1`]: lease(0) });
+  using _api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => node.approvals().length >= 1);
+  node.hear("w1");
+  node.hear("w2");
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: ["b-w2"] });
+  expect(stderr).toContain('a-w1: left alone: "w1" is heard: it has a certificate');
+});
+
+test("03-workers approve ends when the token is revoked, and names who has not joined", async () => {
+  using node = await scene({});
+  using api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
+  api.objects.delete(TOKEN);
+  api.objects.set(`${CSRS}/late`, await clientCsr({ name: "late", subject: as("w1") }));
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
+  expect(stderr).toContain("the token has ended, and there is no sign of: w1, w2. open makes a new one");
+});
+
+test("03-workers approve gives a node nothing that is left out, or has been given a certificate before it began", async () => {
   const given = approved(await clientCsr({ name: "a-w1", subject: as("w1") }));
   const csrs = [given, await clientCsr({ name: "b-w1-again", subject: as("w1") }), await clientCsr({ name: "c-w2", subject: as("w2") })];
   using node = await scene(asObjects(...csrs));

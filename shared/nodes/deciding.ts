@@ -107,7 +107,7 @@ function mayBeHeard({ before, caPem, began }: Scene, name: string): boolean {
 
 /** Requests for whose nodes it was not known whether they are heard. */
 export function decideAgain(scene: Scene) {
-  for (const [name, csr] of scene.undecided) {
+  for (const [name, csr] of [...scene.undecided]) {
     scene.undecided.delete(name);
     decideClient(scene, csr).catch(scene.failure.reject);
   }
