@@ -70,7 +70,7 @@ export async function swapTrust(node: Node, trust: { server: string; ca: string;
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const since = new Date();
-  const hint = `journalctl -u kubelet -n 50; on the first master: ${APPROVER_LOG} (whom it refused, and why), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
+  const hint = `journalctl -u kubelet -n 50; on the first master: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
   await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
     seconds: 120,
     hint,
