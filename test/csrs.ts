@@ -67,6 +67,12 @@ export async function clientCsr(asked: Asked = {}): Promise<Csr> {
   return csr(asked, { signerName: CLIENT, username: TOKEN_USER, groups: KIT_GROUPS, usages, ...asked.spec });
 }
 
+/** The key of all of them, as a kubelet would keep it. */
+export async function privatePem(): Promise<string> {
+  const der = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
+  return `-----BEGIN PRIVATE ${"KEY"}-----\n${der}\n-----END PRIVATE ${"KEY"}-----\n`;
+}
+
 /** A second list of extensions, as an attribute: Go's reader takes all of them. */
 export function secondList(sans: x509.JsonGeneralNames): x509.Attribute {
   const list = new x509.ExtensionsAttribute([new x509.SubjectAlternativeNameExtension(sans)]);

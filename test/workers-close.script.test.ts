@@ -95,6 +95,16 @@ test("03-workers close makes the controller-manager whole, revokes the kit's own
   expect(node.fingerprint()).toEqual(closed);
 });
 
+test("03-workers close stops what open has started", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node);
+  await node.run("03-workers open");
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("\n  kube-pki-repair-approve: stopped\n  bootstrap-token-");
+  expect(node.calls()).toContain("systemctl stop kube-pki-repair-approve");
+});
+
 test("03-workers close --dry-run says what it would do, and changes nothing", async () => {
   using node = await afterPart2();
   using api = serveRunning(node, { objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });

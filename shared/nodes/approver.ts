@@ -28,13 +28,22 @@ export async function startApprover(options: readonly string[]) {
   });
 }
 
-/** Stops it where it runs on this node. */
+/** Stops it where it runs on this node. Errors: Fail with what systemctl said. */
 export async function stopApprover() {
   const isActive = (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`).exitCode === 0;
-  if (isActive) await act(`${NAME}: stopped`, stopUnit);
+  if (!isActive) return;
+  await act(`${NAME}: stopped`, async () => {
+    const { exitCode, stderr } = await stopUnit();
+    if (exitCode !== 0)
+      throw new Fail(`systemctl stop ${NAME} exited ${exitCode}: ${strangers(stderr)}`, {
+        hint: `systemctl status ${NAME}; then run this again`,
+      });
+  });
 }
 
+/** One that failed would stand in the way of the next, too. */
 async function stopUnit() {
-  await $({ quiet: true, nothrow: true })`systemctl stop ${NAME}`;
+  const stopped = await $({ quiet: true, nothrow: true })`systemctl stop ${NAME}`;
   await $({ quiet: true, nothrow: true })`systemctl reset-failed ${NAME}`;
+  return stopped;
 }

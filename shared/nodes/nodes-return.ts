@@ -126,7 +126,7 @@ async function allBack(scene: Scene) {
     const missing = [...away.values()];
     const names = missing.map(({ node }) => node.name);
     throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there? Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
+      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " Requests that were left alone, and why, stand above; one that you know to be right: kubectl certificate approve CSR." : ""} Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
       cause,
     });
   });
