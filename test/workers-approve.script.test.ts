@@ -3,6 +3,7 @@
  * asks for whatever he would like to be. Approved is what is his own, once.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "./csrs.ts";
 import { ADDRESS, healthyMaster, type Objects, otherCa } from "./pretend-cluster.ts";
@@ -133,6 +134,17 @@ test("03-workers approve gives a node nothing that is left out, or has been give
   expect(stderr).toContain('c-w2: left alone: "w2" is one of --without');
 });
 
+test("03-workers approve ends well when systemd stops it", async () => {
+  using node = await scene({});
+  using api = node.api;
+  const env = { ...WAITS, PATH: node.programs, FAKE: dirname(node.programs), PWD: "/root", KUBE_PKI_REPAIR_ROOT: node.root };
+  const child = Bun.spawn([process.execPath, "scripts/03-workers.ts", "approve"], { cwd: `${import.meta.dir}/..`, env, stderr: "pipe" });
+  await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: nothing is approved any more\n");
+});
+
 test("03-workers approve does not begin without a token that is valid", async () => {
   using node = await scene({ ...asObjects(await clientCsr()), [TOKEN]: token(AGO) });
   using _api = node.api;
@@ -190,4 +202,5 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   expect(node.approvals().sort()).toEqual(["client-w1", "own"]);
   for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: left alone: ${wishes[name as keyof typeof wishes].type} "`);
   expect(stderr).toContain('left-out: left alone: "w2" is one of --without');
+  expect(stderr).toContain("one that you know to be right: kubectl certificate approve CSR. Nodes that stay away: ");
 });
