@@ -8,7 +8,7 @@ import { assess } from "../shared/assess/assess.ts";
 import type { DeepOptions } from "../shared/assess/deep.ts";
 import type { Assessment } from "../shared/assess/report.ts";
 import { Fail } from "../shared/fail.ts";
-import { run, step, VERSION } from "../shared/run.ts";
+import { answer, run, step, VERSION } from "../shared/run.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json] [--etcd-data DIR]
@@ -45,7 +45,7 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   const assessment = await step("0.1 Look at this node", () => assess(values["etcd-data"], deepOptions(values)));
-  if (values.json) console.log(JSON.stringify(assessment, null, 2));
+  if (values.json) answer(JSON.stringify(assessment, null, 2));
   else print(assessment);
   if (assessment.damaged) process.exitCode = 2;
 }
@@ -61,34 +61,34 @@ function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOp
 }
 
 function print({ node, role, kubernetes, cluster, damage, survivors, deep, verdict, next }: Assessment) {
-  console.log(`kube-pki-repair ${VERSION}   reads only   node ${node} (${role})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}\n`);
+  answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${role})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}\n`);
   table(
     ["what", "state", "detail"],
     damage.map((row) => [row.what, row.state === "known" ? "note" : row.state, row.detail]),
   );
-  if (cluster) console.log(`\n  cluster, read from etcd: ${cluster}`);
+  if (cluster) answer(`\n  cluster, read from etcd: ${cluster}`);
   if (deep) {
-    console.log("\nlost keys, and where each can still be had");
+    answer("\nlost keys, and where each can still be had");
     table(
       undefined,
       deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]),
     );
   } else if (survivors.length > 0) {
-    console.log("\nwhere the old keys may still be");
+    answer("\nwhere the old keys may still be");
     table(
       undefined,
       survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]),
     );
   }
-  console.log(`\nverdict: ${verdict}`);
-  if (next.length > 0) console.log(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
+  answer(`\nverdict: ${verdict}`);
+  if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
 }
 
 /** Columns as wide as their widest cell. */
 function table(head: string[] | undefined, rows: string[][]) {
   const all = head ? [head, ...rows] : rows;
   const widths = [0, 1].map((column) => Math.max(...all.map((row) => row[column]!.length)));
-  for (const row of all) console.log(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd());
+  for (const row of all) answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd());
 }
 
 function parse() {

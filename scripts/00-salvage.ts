@@ -9,7 +9,7 @@ import { exists } from "../shared/files/files.ts";
 import { lookHere } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
-import { done, run, say, start, step } from "../shared/run.ts";
+import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, nothingFound, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { Haul } from "../shared/salvage/haul.ts";
 import { readKnown } from "../shared/salvage/known.ts";
@@ -215,15 +215,15 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
     const elsewhere =
       "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
     const anew = issueStep(externalEtcd, " --new-cas");
-    console.error(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
+    tell(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
   }
   if (ended.length > 0) {
     process.exitCode = 2;
     const flag = ended.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
-    return console.error(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
+    return tell(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
   }
-  if (lost.length > 0) console.error(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
+  if (lost.length > 0) tell(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
@@ -254,12 +254,12 @@ const stop = new AbortController();
 function stopSearch() {
   if (stop.signal.aborted) process.exit(130);
   stop.abort();
-  console.error("\nstopping: what was proved until now is put into its place (once more: at once, what was found stays in /dev/shm)");
+  tell("\nstopping: what was proved until now is put into its place (once more: at once, what was found stays in /dev/shm)");
 }
 
 function stopped() {
   process.exitCode = 130;
-  console.error("\nstopped: the search is not at its end; run it again for the rest");
+  tell("\nstopped: the search is not at its end; run it again for the rest");
 }
 
 function parse() {

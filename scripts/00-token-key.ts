@@ -11,7 +11,7 @@ import { keyCopies, todaysSaPub } from "../shared/old-tokens/key-copies.ts";
 import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-tokens/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-tokens/old-tokens.ts";
 import { Progress } from "../shared/progress.ts";
-import { done, run, say, start, step } from "../shared/run.ts";
+import { answer, done, run, say, start, step } from "../shared/run.ts";
 import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
 import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 
@@ -61,7 +61,7 @@ async function main() {
     writeFile(oldSaPub(pki), key.pem, { mode: 0o644, note: "public; the API server checks old tokens by it, nothing signs with it" });
   });
   const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
-  for (const { name, ips } of others) console.log(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
+  for (const { name, ips } of others) answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
   done(others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up");
 }
 

@@ -5,7 +5,7 @@
  */
 import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
-import { cleanFrontProxy, ensureAdmins, ensureBootstrapRules, publishClusterInfo } from "../shared/api/cluster-trust.ts";
+import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders, hearNodes, leaseRenewed, provingSince } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/cluster.ts";
@@ -26,7 +26,7 @@ import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure-pki.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
-import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
+import { done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
 import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
 import { manifestPath } from "../shared/static-pods/manifest-files.ts";
 import { staleReaders } from "../shared/static-pods/stale-readers.ts";
@@ -87,7 +87,7 @@ async function main() {
     () => proveKubelet(master, api),
     "kubeadm init phase kubelet-finalize all",
   );
-  if (without.length > 0) console.error(howToReplace(master, without));
+  if (without.length > 0) tell(howToReplace(master, without));
   done(await next(master, api, without));
 }
 
@@ -171,11 +171,9 @@ async function proveNodes({ cluster }: Master, api: KubeApi) {
 }
 
 async function tellCluster(master: Master, api: KubeApi) {
-  if (mode.dryRun)
-    return say("would: publish the CA in cluster-info, see to the rules of TLS bootstrap, drop dead CAs for aggregated API servers");
+  if (mode.dryRun) return say("would: publish the CA in cluster-info, drop dead CAs for aggregated API servers");
   if (!caIsNew(master)) say("the cluster knows this CA already: kubelets and pods trust it");
   await publishClusterInfo(master, api);
-  await ensureBootstrapRules(api);
   await cleanFrontProxy(master, api);
 }
 

@@ -1,50 +1,56 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
- * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again.
+ * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again. `approve` is what `open` starts.
  */
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
+import { closeJoining, openJoining } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropLease, leaderSince, silentNodes } from "../shared/api/leases.ts";
+import { silentNodes } from "../shared/api/leases.ts";
+import { refuseStrangers } from "../shared/cluster.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText, writeFile } from "../shared/files/files.ts";
+import { readText } from "../shared/files/files.ts";
 import { type Master, readMaster } from "../shared/master.ts";
+import { startApprover, stopApprover } from "../shared/nodes/approver.ts";
+import { isControlPlane } from "../shared/nodes/identities.ts";
 import { trusted } from "../shared/nodes/kubelet.ts";
 import { kubeletActive, type Node, needRoot, readNode } from "../shared/nodes/node.ts";
-import { watchNodesReturn, withoutServing } from "../shared/nodes/nodes-return.ts";
+import { approveJoining, watchNodesReturn, withoutServing } from "../shared/nodes/nodes-return.ts";
 import { listed } from "../shared/nodes/returning.ts";
-import { controlPlaneContainers } from "../shared/nodes/runtime.ts";
-import { fetchClusterCa, proveKubelet, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
-import { certInfo, shareCertificate } from "../shared/pki/certificate.ts";
+import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/nodes/token-file.ts";
+import { proveKubelet, proveServer, rollBack, saveTrust, swapTrust } from "../shared/nodes/worker-trust.ts";
+import { certInfo, certificatesIn } from "../shared/pki/certificate.ts";
 import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { clusterCa } from "../shared/pki/pki.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
-import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { exchangeManifest, manifestBeforeOrAfter } from "../shared/static-pods/exchange.ts";
-import { manifestPath } from "../shared/static-pods/manifest-files.ts";
-import { full } from "../shared/static-pods/reduced-controllers.ts";
+import { answer, done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/static-pods.ts";
+import { wholeControllerManager } from "../shared/static-pods/whole-manager.ts";
 import { saKeyIsNew } from "../shared/workloads/old-sa-key.ts";
 import { namespacesWithOldCa } from "../shared/workloads/sa-tokens.ts";
 
 const USAGE = `Usage:
-    ./bunw scripts/03-workers.ts open [--token-file FILE] [--dry-run]
+    ./bunw scripts/03-workers.ts open [--token-file FILE] [--without NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE [--dry-run]
     ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
+    ./bunw scripts/03-workers.ts approve [--without NODE,…] [--dry-run]
 
-open, on the first master:  makes a bootstrap token (valid for 2 hours), writes it to a file and prints the line for the workers.
+open, on the first master:  makes a bootstrap token (valid for 2 hours), writes it with the CA to a file and prints the line for the workers.
+                            Has systemd run approve until they are through. Run again: the former token is revoked.
 join, on each worker:       trusts the new CA, asks for a new client certificate; the kubelet's configuration and all containers stay.
-                            If it fails, the files from before come back.
+                            If it fails, the files from before come back; if not, the token file is removed.
 close, on each master:      waits until all nodes have come back, approves serving certificates of nodes that etcd knew, makes the
-                            controller-manager whole again, and revokes the token.
+                            controller-manager whole again, and takes away all that open has made.
+approve, where open was:    approves client certificates: of workers that etcd knew, once each, only while they are not heard. By hand only
+                            where systemd-run does not work. It ends with the last worker, or with the token.
 
 Options:
-    --token-file FILE  Where the token is written (open) or read from (join). Default: token. Copy it to the workers with scp; mode 0600.
+    --token-file FILE  Where token and CA are written (open) or read from (join). Default: token. Copy it to the workers with scp; mode 0600.
     --server URL       The API's address, as open prints it.
     --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it --discovery-token-ca-cert-hash).
-    --without NODES    Nodes that will not come back; they are tainted and emptied by the whole controller-manager as usual.
+    --without NODES    Nodes that will not come back: nothing in their name is approved, and close does not wait for them. They are tainted and
+                       emptied by the whole controller-manager as usual.
     --wait MINUTES     How long to wait for the nodes. Default: 15.
     --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
     --dry-run          Print what would be done; nothing is written, stopped or started.
@@ -70,8 +76,8 @@ async function main() {
   const { values, positionals } = options();
   const [command] = positionals;
   if (values.help) return console.log(USAGE);
-  if (command !== "open" && command !== "join" && command !== "close") {
-    throw new Fail(`03-workers needs one of open, join, close, got "${positionals.join(" ")}"`, {
+  if (command !== "open" && command !== "join" && command !== "close" && command !== "approve") {
+    throw new Fail(`03-workers needs one of open, join, close, approve, got "${positionals.join(" ")}"`, {
       hint: "./bunw scripts/03-workers.ts --help",
     });
   }
@@ -79,28 +85,38 @@ async function main() {
   needRoot();
   if (command === "open") return open(values);
   if (command === "join") return join(values);
+  if (command === "approve") return approve(values);
   return close(values);
 }
 
 async function open(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  const api = await adminApi(master);
-  if (!caIsNew(master)) {
-    const silent = await silentNodes(
-      api,
-      master.cluster.nodes.map(({ name }) => name),
-    );
-    if (silent.length === 0) return await sayNobodyJoins(master);
-    say(
-      `not heard: ${silent.join(", ")}: the cluster knows its CA, so their own certificates have ended or are lost. They join anew, the others do not`,
-    );
-  }
+  const { master, api, without } = await onMaster(values);
+  refuseStrangers(without, master.cluster);
+  if (!caIsNew(master) && !(await someoneJoins(master, api, without))) return;
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(master, api, values["token-file"]),
-    "kubeadm token create --ttl 2h",
+    "kubeadm token create --ttl 2h --groups system:bootstrappers:kube-pki-repair; kubectl certificate approve CSR",
   );
   printJoinLine(master, values["token-file"]);
+  tell("");
+  await startApprover(["--etcd-data", values["etcd-data"], ...(without.length > 0 ? ["--without", without.join(",")] : [])]);
+  tell("\nthen, on each master: ./bunw scripts/03-workers.ts close");
+}
+
+/** With the old CA, only workers that are not heard have to. A master's kubelet gets its certificate in part 2. */
+async function someoneJoins(master: Master, api: KubeApi, without: readonly string[]): Promise<boolean> {
+  const nodes = master.cluster.nodes.filter(({ name }) => !without.includes(name));
+  const names = nodes.map(({ name }) => name);
+  const silent = await silentNodes(api, names);
+  const masters = nodes.filter((node) => silent.includes(node.name) && isControlPlane(node, master.cluster)).map(({ name }) => name);
+  const workers = silent.filter((name) => !masters.includes(name));
+  const why = "the cluster knows its CA, so their own certificates have ended or are lost";
+  if (masters.length > 0) say(`not heard: ${masters.join(", ")}: ${why}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
+  if (workers.length > 0) say(`not heard: ${workers.join(", ")}: ${why}. They join anew, the others do not`);
+  else if (masters.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");
+  else await sayNobodyJoins(master);
+  return workers.length > 0;
 }
 
 /** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */
@@ -121,16 +137,16 @@ async function join(values: Options["values"]) {
   const { server, "ca-hash": hash, "token-file": file } = values;
   if (!server || !hash)
     throw new Fail("join needs --server and --ca-hash", { hint: "paste the line that ./bunw scripts/03-workers.ts open printed" });
-  const ca = await step(
-    "3.2 Fetch the new CA and hold it against its fingerprint",
-    () => fetchClusterCa(server, hash),
-    "kubeadm join phase kubelet-start",
-  );
-  if (await hasJoined(node, ca)) {
+  if (await hasJoined(node, hash)) {
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
+    dropTokenFile(file);
     return done(AFTER_JOIN);
   }
-  const token = readToken(file);
+  const { token, ca } = await step("3.2 Hold the new CA against its fingerprint, and the server against the CA", async () => {
+    const carried = readTokenFile(file, hash);
+    await proveServer(server, carried.ca);
+    return carried;
+  });
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
   try {
     await step("3.4 Swap the trust and restart the kubelet", () => swapTrust(node, { server, ca, token }, saved));
@@ -139,20 +155,36 @@ async function join(values: Options["values"]) {
     await rollBack(saved);
     throw err;
   }
+  dropTokenFile(file);
   done(AFTER_JOIN);
 }
 
 /** All that a kubelet goes by is of this CA, and it runs: one whose client CA is lost cannot start. */
-async function hasJoined({ kubelet }: Node, ca: string): Promise<boolean> {
+async function hasJoined({ kubelet }: Node, hash: string): Promise<boolean> {
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
-  const isTrusted = trusts.every((read) => attempt(() => shareCertificate(read() ?? "", ca)) === true);
-  return isTrusted && trusted(kubelet.clientPem, ca) && (await kubeletActive());
+  const cas = trusts.map((read) => attempt(() => certificatesIn(read() ?? "").find((pem) => certInfo(pem).publicKeyHash === hash)));
+  return cas.every((ca) => typeof ca === "string" && trusted(kubelet.clientPem, ca)) && (await kubeletActive());
+}
+
+/** In the background of `open`, or in a window of its own. */
+async function approve(values: Options["values"]) {
+  const { master, api, without } = await onMaster(values);
+  for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, stopped);
+  await step(
+    "Approve the certificates that workers ask for with the token",
+    () => approveJoining(master, api, without),
+    "kubectl get csr; kubectl certificate approve CSR",
+  );
+  done("on each master: ./bunw scripts/03-workers.ts close");
+}
+
+function stopped() {
+  tell("stopped: nothing is approved any more");
+  process.exit(0);
 }
 
 async function close(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  const api = await adminApi(master);
-  const without = values.without.split(",").filter(Boolean);
+  const { master, api, without } = await onMaster(values);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(master, api, { without, minutes: Number(values.wait) }),
@@ -163,8 +195,17 @@ async function close(values: Options["values"]) {
     () => wholeControllerManager(master, api),
     "kubeadm init phase control-plane controller-manager",
   );
-  await step("3.8 Revoke the token", () => revokeTokens(api), "kubeadm token delete ID");
+  await step(
+    "3.8 Revoke the token",
+    () => stopApprover().then(() => closeJoining(api)),
+    "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
+  );
   done(closeNext(master));
+}
+
+async function onMaster(values: Options["values"]) {
+  const master = await readMaster(values["etcd-data"]);
+  return { master, api: await adminApi(master), without: values.without.split(",").filter(Boolean) };
 }
 
 async function makeToken(master: Master, api: KubeApi, file: string) {
@@ -178,51 +219,16 @@ async function makeToken(master: Master, api: KubeApi, file: string) {
       hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
     },
   );
-  if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it to ${file}`);
+  if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it with the CA to ${file}`);
   say("the controller-manager is at work: every namespace has the new CA");
-  const token = await createToken(api);
-  writeFile(tokenFile(file), `${token}\n`, {
-    mode: 0o600,
-    note: "a bootstrap token, valid for 2 h: copy this file to the workers, scp keeps it off the screen",
-  });
+  writeTokenFile(file, { token: await openJoining(api), ca: caPem });
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
 function printJoinLine({ facts }: Master, file: string) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
-  console.error("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
-  console.log(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
-  console.error("\nthen, on each master: ./bunw scripts/03-workers.ts close");
-}
-
-function readToken(file: string): string {
-  const token = readText(tokenFile(file))?.trim();
-  if (token && /^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token)) return token;
-  throw new Fail(token === undefined ? `There is no token file "${file}"` : `"${file}" holds no bootstrap token`, {
-    hint: `copy it from the first master, into this folder: scp MASTER:$PWD/${file} .`,
-  });
-}
-
-/** All that was reduced comes back: the flag stands in the manifest, so any master can tell. */
-async function wholeControllerManager(master: Master, api: KubeApi) {
-  const name = "kube-controller-manager";
-  const path = manifestPath(master, name);
-  const now = manifestBeforeOrAfter(path);
-  if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
-  const manifest = full(now);
-  if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
-  const leader = await leaderSince(api, name, new Date(0));
-  await exchangeManifest(master, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
-  if (mode.dryRun) return;
-  const since = new Date();
-  if (leader?.startsWith(`${master.node.hostName}_`)) await dropLease(api, name, leader);
-  const hint = `crictl ps -a --name ${name}; crictl logs ID`;
-  await waitFor("the kubelet to start it again", () => runs(master, name), { seconds: 60, hint });
-  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
-}
-
-async function runs({ node }: Master, name: string): Promise<boolean> {
-  return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
+  tell("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
+  answer(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
 }
 
 function closeNext(master: Master): string {

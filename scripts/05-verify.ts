@@ -11,7 +11,7 @@ import { readMaster } from "../shared/master.ts";
 import { readNode } from "../shared/nodes/node.ts";
 import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/nodes/without-data.ts";
 import { attempt } from "../shared/pki/verdicts.ts";
-import { run, step, VERSION } from "../shared/run.ts";
+import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
 import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
 import { checkMasters } from "../shared/verify/masters.ts";
@@ -41,7 +41,7 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   const node = await readNode();
-  console.error(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
+  tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
@@ -75,15 +75,15 @@ function noData(found: WithoutData, dataDir: string): Answer {
 
 function report(checks: Check[], { all, json }: { all?: boolean | undefined; json?: boolean | undefined }) {
   const count = (result: Check["result"]) => checks.filter((check) => check.result === result).length;
-  if (json) console.log(JSON.stringify(checks, null, 2));
+  if (json) answer(JSON.stringify(checks, null, 2));
   else
     for (const check of checks)
-      if (all || check.result !== "ok") console.log(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
+      if (all || check.result !== "ok") answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
   const [warnings, failures] = [count("warning"), count("failed")];
   const verdict = failures > 0 ? `${failures} failed` : "all good";
-  console.error(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
+  tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
   if (failures > 0) {
-    console.error("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it");
+    tell("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it");
     process.exitCode = 2;
   }
 }

@@ -23,7 +23,7 @@ import {
 import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
 import { day } from "../shared/pki/verdicts.ts";
-import { done, mode, run, say, start } from "../shared/run.ts";
+import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
 import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/terminal.ts";
 
@@ -86,7 +86,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
   const [command, file, ...more] = positionals;
   if (values.help) return console.log(USAGE);
   if (command === "identity" && file && more.length === 0) return await identity(file, values);
-  if (command === "files" && !file) return console.log(files(values).join("\n"));
+  if (command === "files" && !file) return answer(files(values).join("\n"));
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
@@ -115,8 +115,8 @@ async function pack(values: Values) {
   const sealed = await seal(packTar(bundle), await makeLock());
   writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   markBackup(bundle.files, { name: basename(out), sha256: sha256Of(sealed) }, { newest: true });
-  console.error("\ndone.  next: on the other masters, with this file beside the kit:");
-  console.log(`./bunw scripts/hand-over.ts unpack ${out}${keyOption(values)} --ca-hash ${ca}`);
+  tell("\ndone.  next: on the other masters, with this file beside the kit:");
+  answer(`./bunw scripts/hand-over.ts unpack ${out}${keyOption(values)} --ca-hash ${ca}`);
 }
 
 async function unpack(file: string, values: Values) {
@@ -133,7 +133,7 @@ async function unpack(file: string, values: Values) {
 
 async function list(file: string, values: Values) {
   const { bundle } = await openBundle(file, values, lookHere(values["etcd-data"]).certificatesDir);
-  console.log(about(bundle).join("\n"));
+  answer(about(bundle).join("\n"));
 }
 
 /** The secret stays on the node where it is made; only the recipient travels. */
@@ -141,7 +141,7 @@ async function identity(file: string, values: Values) {
   start("hand-over identity", { dryRun: values["dry-run"] });
   const note = "opens the bundles that are packed for this node; it stays here";
   if (!exists(typed(file))) writeFile(typed(file), await newIdentity(), { mode: 0o600, note });
-  if (!mode.dryRun) console.log((await recipientsOf(secretIn(file))).join(","));
+  if (!mode.dryRun) answer((await recipientsOf(secretIn(file))).join(","));
 }
 
 function files(values: Values): string[] {

@@ -70,7 +70,8 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
   return found;
 }
 
-function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
+/** Where a node's API server was, by its mirror pod; undefined where there is none. */
+export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
   const command = flags(pod?.spec.containers[0]?.command ?? []);

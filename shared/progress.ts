@@ -1,4 +1,5 @@
 /** How far a long step is: one line that is drawn anew on a terminal, a line now and then elsewhere. */
+import { plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
 /** What a progress line is made of. */
@@ -71,7 +72,9 @@ export class Progress {
 
   #draw(now: number) {
     this.#last.time = now;
-    process.stderr.write(`\r\x1b[2K  ${progressLine(this.#figures!, true)}`.slice(0, (process.stderr.columns || 80) + "\r\x1b[2K".length));
+    process.stderr.write(
+      `\r\x1b[2K  ${plainLine(progressLine(this.#figures!, true))}`.slice(0, (process.stderr.columns || 80) + "\r\x1b[2K".length),
+    );
   }
 
   #line(now: number, tenth: number) {

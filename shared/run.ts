@@ -3,7 +3,8 @@
  *
  * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is
  * `  thing: what happened`, what is skipped says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
- * A key, a token or a passphrase is never printed and never stands in a command line.
+ * A key, a token or a passphrase is never printed and never stands in a command line. Nobody else writes to the terminal, and what goes there is
+ * `plain`: words of strangers stand in it, and a terminal obeys some.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -11,6 +12,7 @@ import { join, relative } from "node:path";
 import { ProcessOutput } from "zx";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
+import { plain, plainLine } from "./plain.ts";
 
 export const VERSION: string = packageJson.version;
 
@@ -29,7 +31,7 @@ export async function run(main: () => Promise<unknown>) {
         "mend its cause and run this script again: finished steps are skipped",
       );
     else if (isUsageError(err)) show(err.message, `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")} --help`);
-    else throw err;
+    else tell(Bun.inspect(err));
     process.exit(1);
   }
 }
@@ -37,23 +39,33 @@ export async function run(main: () => Promise<unknown>) {
 /** First line of a writing script: name, version, and whether this is a dry run. */
 export function start(script: string, options: { dryRun?: boolean | undefined } = {}) {
   mode.dryRun = options.dryRun ?? false;
-  console.error(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
+  tell(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
 }
 
 /** Prints a runbook step's number and title, and the command it stands for, then does it. */
 export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
-  console.error(`\n${bold(`== ${title}`)}${byHand ? `   by hand: ${byHand}` : ""}`);
+  console.error(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
   return await action();
 }
 
 /** The last line of a script that went through: what comes next. After a dry run that is the same for real. */
 export function done(next: string) {
-  console.error(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\ndone.  next: ${next}`);
+  tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\ndone.  next: ${next}`);
 }
 
 /** One item of a step. */
 export function say(line: string) {
-  console.error(`  ${line}`);
+  console.error(`  ${plainLine(line)}`);
+}
+
+/** Narration of several lines. */
+export function tell(text: string) {
+  console.error(plain(text));
+}
+
+/** An answer: a report, a command to paste. It is for programs, too, so it is never cut. */
+export function answer(text: string) {
+  console.log(plain(text, Infinity));
 }
 
 /** Something that changes the node or the cluster: said, then done; in a dry run only said. */
@@ -110,7 +122,7 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
 }
 
 function show(message: string, hint: string) {
-  console.error(`\n${bold("error:")} ${message}\n${bold("hint:")} ${hint}`);
+  console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
 }
 
 function lastLine(output: ProcessOutput) {

@@ -48,6 +48,7 @@ const CHECKS: Check[] = [
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/check-fleet.ts"], lab: true, count: countLines },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/check-tokens.ts"], lab: true, count: countLines },
+  { name: "lab: part 3's token on a real API", command: ["test/lab/check-joining.ts"], lab: true, count: countLines },
   { name: "lab: old tokens are accepted by a computed key", command: ["test/lab/check-old-tokens.ts"], lab: true, count: countLines },
   { name: "lab: keys out of real file systems' free blocks", command: ["test/lab/check-disks.ts"], lab: true, count: countTests },
   { name: "lab: keys out of real processes' memory", command: ["test/lab/check-salvage.ts"], lab: true, count: countLines },

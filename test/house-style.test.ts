@@ -52,6 +52,18 @@ test("answers go to stdout and narration to stderr, nothing to console's other v
   expect(shipped.flatMap((source) => matches(source, /console\.(?!log\b|error\b)\w+\(/g))).toEqual([]);
 });
 
+/** These make it plain first, or write nothing of others'. */
+const SPEAK = ["shared/run.ts", "shared/progress.ts", "shared/k8s/generate-fields.ts"];
+
+test("nobody writes to the terminal but by run.ts, where a stranger's bytes become letters", () => {
+  const speakers = shipped.filter(({ path }) => !SPEAK.includes(path));
+  expect(speakers.flatMap((source) => matches(source, /console\.\w+\((?!USAGE\))|process\.std(out|err)\.write\(/g))).toEqual([]);
+});
+
+test("only tests ask a server that they do not verify", () => {
+  expect(shipped.flatMap((source) => matches(source, /insecure: true/g))).toEqual([]);
+});
+
 test("no shared file imports a script, and nothing shipped imports a test", () => {
   const wrong = shipped.filter(
     ({ path, text }) => /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),

@@ -1,14 +1,15 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
 import { expect, test } from "bun:test";
-import { createToken, revokeTokens, tokenFile } from "../shared/api/bootstrap-tokens.ts";
+import { closeJoining, kitTokens, openJoining } from "../shared/api/bootstrap-tokens.ts";
 import { inParallel } from "../shared/api/in-parallel.ts";
 import { ApiError, KubeApi } from "../shared/api/kube-api.ts";
 import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../shared/api/leases.ts";
+import { tokenFile } from "../shared/nodes/token-file.ts";
 import { mode } from "../shared/run.ts";
 import { pretendApi, status } from "./pretend-api.ts";
 import { sandbox } from "./sandbox.ts";
 
-const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, ca: undefined, token: "abc" });
+const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, insecure: true, token: "abc" });
 
 test("list() fetches all pages, and keeps the selector on each", async () => {
   const objects = Object.fromEntries(Array.from({ length: 5 }, (_, i) => [`/api/v1/namespaces/a/secrets/s${i}`, { type: "t" }]));
@@ -67,6 +68,55 @@ test("find() is undefined for a 404 only; other refusals carry the API's own sen
 test("a refusal that is not JSON, and one that says nothing, are errors with a sentence as well", async () => {
   using server = pretendApi({ on: ({ path }) => new Response(path === "/a" ? "etcd is down\n" : "", { status: 500 }) });
   await expect(client(server).get("/a")).rejects.toThrow("etcd is down");
+  await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
+});
+
+test.each([[{ ca: "" }], [{ ca: undefined }], [{}], [{ ca: "", insecure: true as const }], [{ ca: "no certificate" }]])(
+  "%j is no way to say that a server need not be verified",
+  (options) => {
+    expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow('There is no CA by which "https://a:6443" could be known');
+  },
+);
+
+test("of a refusal, and of whatever an unverified server says, no more is read than is worth reading", async () => {
+  let sent = 0;
+  const endless = (status: number) =>
+    new Response(
+      new ReadableStream({
+        pull: (stream) => {
+          sent += 65_536;
+          if (sent > 50_000_000) stream.close();
+          else stream.enqueue(new Uint8Array(65_536).fill(0x41));
+        },
+      }),
+      { status },
+    );
+  using server = pretendApi({ on: ({ path }) => endless(path === "/refused" ? 500 : 200) });
+  const text = await client(server).get<string>("/huge");
+  expect(text.length).toBe(1_000_000);
+  expect(sent).toBeLessThan(50_000_000);
+  sent = 0;
+  const refused = client(server).get("/refused");
+  await expect(refused).rejects.toThrow(/^A{500}… \(\d+ more letters\)$/);
+  expect(sent).toBeLessThan(50_000_000);
+});
+
+test("escape sequences and lines of a server's answer are letters in an error", async () => {
+  const attack = "no\u001b[2J\u001b]0;pwned\u0007\n  w1: approved\u009b31m\u202e";
+  using server = pretendApi({ on: ({ path }) => (path === "/json" ? status(403, attack) : new Response(attack, { status: 500 })) });
+  for (const path of ["/json", "/text"]) {
+    const error = await client(server)
+      .get(path)
+      .catch((err: Error) => err.message);
+    expect(error).toBe("no\\u001b[2J\\u001b]0;pwned\\u0007\\n  w1: approved\\u009b31m\\u202e");
+  }
+});
+
+test("what is no JSON, and JSON without a sentence, are errors that an operator can read", async () => {
+  using server = pretendApi({
+    on: ({ path }) => new Response(path === "/a" ? "{\u001b[31m" : "null", { status: path === "/a" ? 200 : 500 }),
+  });
+  await expect(client(server).get("/a")).rejects.toThrow(`answered what is no JSON: "{\\u001b[31m"`);
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
 });
 
@@ -165,38 +215,63 @@ test.each([
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 
-test("createToken() makes a Secret that lets a kubelet in for two hours, and revokeTokens() removes it and no other", async () => {
+const BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kube-pki-repair:kubelet-bootstrap";
+const OTHERS = { type: "bootstrap.kubernetes.io/token", data: { description: "" } };
+
+test("openJoining() makes a token that only lets a kubelet ask, in a group of the kit's own; closeJoining() leaves nothing of it", async () => {
   using box = sandbox();
-  using server = pretendApi({
-    objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: { type: "bootstrap.kubernetes.io/token", data: { description: "" } } },
-    // The API server turns stringData into data.
-    on: ({ method, body }) => {
-      if (method !== "POST") return undefined;
-      body.data = Object.fromEntries(
-        Object.entries<string>(body.stringData).map(([key, value]) => [key, Buffer.from(value).toString("base64")]),
-      );
-      return undefined;
-    },
-  });
-  const token = await createToken(client(server));
+  using server = pretendApi({ objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OTHERS } });
+  const token = await openJoining(client(server));
   expect(token).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
   const [id, secret] = token.split(".") as [string, string];
   const { type, stringData } = server.objects.get(`${SECRETS}/bootstrap-token-${id}`);
   expect(type).toBe("bootstrap.kubernetes.io/token");
-  expect(stringData).toMatchObject({ "token-id": id, "token-secret": secret, "usage-bootstrap-authentication": "true" });
-  const hours = (new Date(stringData.expiration).getTime() - Date.now()) / 3_600_000;
+  const { expiration, description, ...rest } = stringData;
+  const group = "system:bootstrappers:kube-pki-repair";
+  expect(rest).toEqual({ "token-id": id, "token-secret": secret, "usage-bootstrap-authentication": "true", "auth-extra-groups": group });
+  const hours = (new Date(expiration).getTime() - Date.now()) / 3_600_000;
   expect(hours).toBeGreaterThan(1.9);
   expect(hours).toBeLessThanOrEqual(2);
+  const { roleRef, subjects } = server.objects.get(BINDING);
+  expect([roleRef.name, subjects.map(({ name }: { name: string }) => name)]).toEqual(["system:node-bootstrapper", [group]]);
+  expect(await kitTokens(client(server))).toEqual([{ id, user: `system:bootstrap:${id}` }]);
 
   mode.dryRun = true;
-  await revokeTokens(client(server));
-  expect(server.objects.size).toBe(2);
+  await closeJoining(client(server));
+  expect(server.objects.size).toBe(3);
   mode.dryRun = false;
-  await revokeTokens(client(server));
+  await closeJoining(client(server));
   expect([...server.objects.keys()]).toEqual([`${SECRETS}/bootstrap-token-aaaaaa`]);
-  await revokeTokens(client(server));
+  await closeJoining(client(server));
   expect(box.said.at(-1)).toBe("no token of this kit is left");
   expect(box.said.join()).not.toContain(secret);
+});
+
+test("openJoining() again revokes the former token, and one that has ended is no token any more", async () => {
+  using _box = sandbox();
+  using server = pretendApi();
+  await openJoining(client(server));
+  const [id] = (await openJoining(client(server))).split(".");
+  expect((await kitTokens(client(server))).map((token) => token.id)).toEqual([id!]);
+  server.objects.get(`${SECRETS}/bootstrap-token-${id}`).data.expiration = btoa("2026-01-01T00:00:00Z");
+  expect(await kitTokens(client(server))).toEqual([]);
+});
+
+test("openJoining() makes no token where a rule of the cluster's approves whatever its holders ask for", async () => {
+  using _box = sandbox();
+  using server = pretendApi({
+    on: ({ path, body }) =>
+      path.endsWith("/subjectaccessreviews")
+        ? Response.json({ status: { allowed: body.spec.resourceAttributes.subresource === "nodeclient" } })
+        : undefined,
+  });
+  await expect(openJoining(client(server))).rejects.toThrow("A rule of this cluster approves every node's certificate");
+  expect(server.changes()).toEqual([]);
+  expect(server.requests[0]!.body.spec.groups).toEqual([
+    "system:bootstrappers",
+    "system:bootstrappers:kube-pki-repair",
+    "system:authenticated",
+  ]);
 });
 
 test("tokenFile() is in the folder in which the operator stands, not in the kit's", () => {

@@ -44,7 +44,10 @@ export function pretendApi(options: ApiOptions = {}) {
     objects,
     requests,
     /** Method and path of everything that was to change something. */
-    changes: () => requests.filter(({ method }) => method !== "GET").map(({ method, path }) => `${method} ${path}`),
+    changes: () =>
+      requests
+        .filter(({ method, path }) => method !== "GET" && !path.endsWith("/subjectaccessreviews"))
+        .map(({ method, path }) => `${method} ${path}`),
     [Symbol.dispose]: () => void server.stop(true),
   };
 }
@@ -61,7 +64,9 @@ function answer(
   const { objects } = state;
   const { pathname } = url;
   if (pathname === "/readyz") return new Response("ok");
+  if (pathname.endsWith("/subjectaccessreviews")) return Response.json({ status: { allowed: false } }, { status: 201 });
   if (method === "POST") return create(objects, pathname, body);
+  if (method === "PUT" && pathname.endsWith("/approval")) return approval(objects, pathname.slice(0, -"/approval".length), body);
   const found = objects.get(pathname);
   if (method === "GET" && !found) return isCollection(pathname) ? page(objects, url, state.pageSize) : notFound(path);
   if (!found) return notFound(path);
@@ -74,8 +79,18 @@ function answer(
 function create(objects: Map<string, Any>, pathname: string, body: Any): Response {
   const path = `${pathname}/${body.metadata?.name}`;
   if (objects.has(path)) return status(409, `${path} already exists`);
-  objects.set(path, named(path, body));
+  const data = Object.entries<string>(body.stringData ?? {}).map(([key, value]) => [key, Buffer.from(value).toString("base64")]);
+  objects.set(path, named(path, { ...body, ...(data.length > 0 ? { data: { ...body.data, ...Object.fromEntries(data) } } : {}) }));
   return Response.json(objects.get(path), { status: 201 });
+}
+
+/** A signing request is decided on once. */
+function approval(objects: Map<string, Any>, pathname: string, body: Any): Response {
+  const found = objects.get(pathname);
+  if (!found) return notFound(pathname);
+  if (found.status?.conditions?.length) return status(409, "the object has been modified");
+  objects.set(pathname, { ...found, status: body.status });
+  return Response.json(objects.get(pathname));
 }
 
 function notFound(path: string) {

@@ -137,6 +137,10 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },
     { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },
     { command: "systemctl restart kubelet", does: 'rm -f "$FAKE/stopped"' },
+    { command: "systemd-run *", does: 'echo > "$FAKE/approving"' },
+    { command: "systemctl is-active --quiet kube-pki-repair-approve", does: 'test -e "$FAKE/approving" || exit 3' },
+    { command: "systemctl stop kube-pki-repair-approve", does: 'rm -f "$FAKE/approving"' },
+    { command: "systemctl reset-failed kube-pki-repair-approve" },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
     { command: `${CRICTL} stop --timeout 0 *` },
     // In memory, so that nothing ever searches the machine's own disk.

@@ -81,7 +81,7 @@ const of = (account: string, object: object) => ({
 });
 const accepts = ({ path }: ApiRequest) =>
   path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined;
-const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, ca: undefined }), { ...TRUST, saKey });
+const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, insecure: true }), { ...TRUST, saKey });
 
 test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
@@ -211,7 +211,7 @@ test("namespacesWithOldCa() names active namespaces without today's CA", async (
       "/api/v1/namespaces/none/configmaps/other": map("today's CA"),
     },
   });
-  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, ca: undefined }), TRUST.caPem)).toEqual(["old", "none"]);
+  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, insecure: true }), TRUST.caPem)).toEqual(["old", "none"]);
 });
 
 test("reviewNewToken() says whose token it is, or nothing where the API does not accept it", async () => {
@@ -222,7 +222,7 @@ test("reviewNewToken() says whose token it is, or nothing where the API does not
         ? Response.json({ status: { token: "made" } })
         : Response.json({ status: authenticated && body.spec.token === "made" ? { authenticated, user: { username: "sa" } } : {} }),
   });
-  const client = new KubeApi({ server: server.url, ca: undefined });
+  const client = new KubeApi({ server: server.url, insecure: true });
   expect(await reviewNewToken(client)).toBe("sa");
   authenticated = false;
   expect(await reviewNewToken(client)).toBe("");

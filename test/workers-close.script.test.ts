@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
+import { certificatesIn } from "../shared/pki/certificate.ts";
 import { manifestText } from "../shared/static-pods/manifest-files.ts";
 import { REDUCED, reduced } from "../shared/static-pods/reduced-controllers.ts";
 import { FACTS, healthyMaster, manifest, otherCa, write } from "./pretend-cluster.ts";
@@ -15,6 +16,8 @@ await healthyMaster();
 const before = await otherCa();
 const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
+const BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
 const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
@@ -36,11 +39,15 @@ test("03-workers open writes a token that only root can read, and prints the lin
   using api = serveRunning(node);
   const opened = await node.run("03-workers open");
   await expectTranscript("03-workers-open", opened);
-  const token = node.read("/root/token").trim();
+  const token = node.read("/root/token").split("\n")[0]!;
   expect(token).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
   expect(statSync(`${node.root}/root/token`).mode & 0o777).toBe(0o600);
   expect(opened.stdout + opened.stderr).not.toContain(token.split(".")[1]!);
-  expect(api.changes()).toEqual([`POST ${SECRETS}`]);
+  expect(api.changes()).toEqual([`POST ${BINDINGS}`, `POST ${SECRETS}`]);
+  expect(certificatesIn(node.read("/root/token"))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
+  expect(node.calls().at(-1)).toMatch(
+    /^systemd-run .*--unit=kube-pki-repair-approve .*bunw scripts\/03-workers.ts approve --etcd-data \/var\/lib\/etcd$/,
+  );
   const made = api.objects.get(`${SECRETS}/bootstrap-token-${token.split(".")[0]}`).stringData;
   expect(`${made["token-id"]}.${made["token-secret"]}`).toBe(token);
 });
@@ -50,7 +57,10 @@ test("03-workers open --dry-run writes no token and makes none", async () => {
   using api = serveRunning(node);
   const untouched = node.fingerprint();
   const { exitCode, stderr } = await node.run("03-workers open --dry-run");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("would: make a bootstrap token, valid for 2 h, and write it to token\n")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("would: make a bootstrap token, valid for 2 h, and write it with the CA to token\n"),
+  ]);
   expect(node.fingerprint()).toEqual(untouched);
   expect(api.changes()).toEqual([]);
 });
@@ -70,15 +80,29 @@ test("03-workers open makes no token before the controller-manager has given eve
 
 test("03-workers close makes the controller-manager whole, revokes the kit's own token, and again changes no byte", async () => {
   using node = await afterPart2({ commands: RESTARTS });
-  const objects = { [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS, [`${SECRETS}/bootstrap-token-bbbbbb`]: { ...OURS, data: {} } };
+  const objects = {
+    [BINDING]: {},
+    [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS,
+    [`${SECRETS}/bootstrap-token-bbbbbb`]: { ...OURS, data: {} },
+  };
   using api = serveRunning(node, { objects });
   await expectTranscript("03-workers-close", await node.run("03-workers close", WAITS));
   expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
-  expect(api.changes()).toEqual([`DELETE ${MANAGER_LEASE}`, `DELETE ${SECRETS}/bootstrap-token-aaaaaa`]);
+  expect(api.changes()).toEqual([`DELETE ${MANAGER_LEASE}`, `DELETE ${SECRETS}/bootstrap-token-aaaaaa`, `DELETE ${BINDING}`]);
 
   const closed = node.fingerprint();
   await expectTranscript("03-workers-close-again", await node.run("03-workers close", WAITS));
   expect(node.fingerprint()).toEqual(closed);
+});
+
+test("03-workers close stops what open has started", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node);
+  await node.run("03-workers open");
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("\n  kube-pki-repair-approve: stopped\n  bootstrap-token-");
+  expect(node.calls()).toContain("systemctl stop kube-pki-repair-approve");
 });
 
 test("03-workers close --dry-run says what it would do, and changes nothing", async () => {

@@ -5,7 +5,7 @@ import { certInfo } from "../shared/pki/certificate.ts";
 import { certRow } from "../shared/pki/certs.ts";
 import { issueLeaf, type Pair } from "../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../shared/pki/kubeconfigs.ts";
-import { type ApiOptions, pretendApi } from "./pretend-api.ts";
+import { type ApiOptions, pretendApi, status } from "./pretend-api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./pretend-cluster.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "./pretend-node.ts";
 
@@ -18,19 +18,20 @@ const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
 const newCa = await otherCa();
 const newHash = certInfo(newCa.cert).publicKeyHash;
 
-/** An API server whose certificate is of `ca`, and whose cluster-info shows `shown`. */
-async function serve(ca: Pair, shown = ca) {
-  const cluster = { server: SERVER, "certificate-authority-data": Buffer.from(shown.cert).toString("base64") };
-  const kubeconfig = JSON.stringify({ clusters: [{ name: "", cluster }] });
+/** An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no credentials. */
+async function serve(ca: Pair) {
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
     tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
-    objects: {
-      "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig } },
-      [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } },
-    },
+    objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
+    on: ({ path }) => (path === LEASE ? undefined : status(401, "Unauthorized")),
   });
+}
+
+/** As `open` writes it. */
+function writeToken(root: string, ca = newCa.cert) {
+  write(`${root}/root/token`, `${TOKEN}\n${ca}`);
 }
 
 function join(hash = newHash) {
@@ -46,8 +47,8 @@ function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
 }
 
 test.each([
-  ["03-workers", 'error: 03-workers needs one of open, join, close, got ""', "./bunw scripts/03-workers.ts --help"],
-  ["03-workers jion", 'error: 03-workers needs one of open, join, close, got "jion"', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers jion", 'error: 03-workers needs one of open, join, close, approve, got "jion"', "./bunw scripts/03-workers.ts --help"],
   ["03-workers join", "error: join needs --server and --ca-hash", "paste the line that ./bunw scripts/03-workers.ts open printed"],
 ])("%s stops and says what is missing", async (line, error, hint) => {
   using node = await pretendNode({ kind: "worker" });
@@ -64,7 +65,6 @@ test.each([
 ])("03-workers join with the token file %j refuses, and changes nothing", async (content, error) => {
   using node = await pretendNode({ kind: "worker" });
   if (content) write(`${node.root}/root/token`, content);
-  using _api = await serve(newCa);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(join());
   expect(exitCode).toBe(1);
@@ -73,34 +73,50 @@ test.each([
   expect(node.calls()).not.toContain("systemctl stop kubelet");
 });
 
-test("03-workers join refuses a CA that has not the fingerprint given, and changes nothing", async () => {
+test.each([
+  ["of another CA", "03-workers-join-wrong-ca", async () => (await otherCa()).cert],
+  ["without one", "03-workers-join-no-ca", async () => ""],
+])("03-workers join refuses a token file %s, asks no server, and changes nothing", async (_, transcript, ca) => {
   using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/token`, TOKEN);
-  using _api = await serve(await otherCa());
+  writeToken(node.root, await ca());
+  using api = await serve(newCa);
   const before = node.fingerprint();
-  await expectTranscript("03-workers-join-wrong-ca", await node.run(join()));
+  await expectTranscript(transcript, await node.run(join()));
   expect(node.fingerprint()).toEqual(before);
+  expect(api.requests).toEqual([]);
 });
 
-test("03-workers join refuses a server that shows the right CA but serves under another, and changes nothing", async () => {
+test("03-workers join refuses a server of another CA, and changes nothing", async () => {
   using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/token`, TOKEN);
-  using _api = await serve(await otherCa(), newCa);
+  writeToken(node.root);
+  using api = await serve(await otherCa());
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(join());
   expect(exitCode).toBe(1);
   expect(stderr).toContain(`error: Cannot reach "https://${SHOWN_ADDRESS}:6443" with that CA: `);
   expect(node.fingerprint()).toEqual(before);
+  expect(api.requests).toEqual([]);
+});
+
+test("03-workers join lets no byte of a stranger's on the terminal", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, `${TOKEN}\n${newCa.cert}`);
+  const attack = "\u001b[2J\u001b]0;pwned\u0007";
+  const { exitCode, stderr } = await node.run(join().replace("token-file token", `token-file ${attack}`));
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('There is no token file "\\u001b[2J\\u001b]0;pwned\\u0007"');
+  expect(stderr).not.toContain("\u001b");
 });
 
 test("03-workers join puts every file back when the kubelet never gets its certificate", async () => {
   using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/token`, TOKEN);
+  writeToken(node.root);
   using _api = await serve(newCa);
   const before = kubeletFiles(node);
   await expectTranscript("03-workers-join-rolled-back", await node.run(join()));
   expect(kubeletFiles(node)).toEqual(before);
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.exists("/root/token")).toBe(true);
   expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
     Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
   );
@@ -108,7 +124,7 @@ test("03-workers join puts every file back when the kubelet never gets its certi
 
 test("03-workers join brings a worker back, leaves no token behind, and run again does nothing", async () => {
   using node = await pretendNode({ kind: "worker" });
-  write(`${node.root}/root/token`, TOKEN);
+  writeToken(node.root);
   using api = await serve(newCa);
   const config = statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs;
   const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -118,6 +134,7 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   await expectTranscript("03-workers-join", await running);
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.exists("/root/token")).toBe(false);
   expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
   expect(statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs).toBe(config);
 
@@ -128,13 +145,16 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
     "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the other workers, then on each master: ",
   );
   expect(node.fingerprint()).toEqual(before);
+  writeToken(node.root);
+  await node.run(join());
+  expect(node.exists("/root/token")).toBe(false);
 });
 
 test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
   "03-workers join goes on where the certificate is of this CA, but %s is lost",
   async (file) => {
     using node = await pretendNode({ kind: "worker" });
-    write(`${node.root}/root/token`, TOKEN);
+    writeToken(node.root);
     rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
     await bootstrap(node.root);
     write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
@@ -195,7 +215,26 @@ test("03-workers open on a master with its old CA names the nodes that are not h
   expect(exitCode).toBe(0);
   expect(stderr).toContain("not heard: w1: the cluster knows its CA");
   expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
-  expect(api.changes()).toEqual(["POST /api/v1/namespaces/kube-system/secrets"]);
+  expect(api.changes()).toEqual([
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "POST /api/v1/namespaces/kube-system/secrets",
+  ]);
+});
+
+test("03-workers open on a master with its old CA sends a silent master to part 2, and makes no token for it", async () => {
+  using node = await pretendNode({
+    kind: "healthy master",
+    etcd: (objects) =>
+      Object.assign(objects["minions/w2"]!, {
+        metadata: { name: "w2", uid: "x", labels: { "node-role.kubernetes.io/control-plane": "" } },
+      }),
+  });
+  using api = serveLeases(node, ["m1", "w1"]);
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect(stderr).toContain("not heard: w2: the cluster knows its CA");
+  expect(stderr).toEndWith("\ndone.  next: part 2 there: ./bunw scripts/02-control-plane.ts\n");
+  expect(api.changes()).toEqual([]);
 });
 
 test("03-workers open on a master with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {

@@ -1,56 +1,116 @@
-/** Bootstrap tokens (Secrets of type bootstrap.kubernetes.io/token; k8s.io/cluster-bootstrap): what a kubelet shows to ask for a certificate. */
+/**
+ * The way in for workers (k8s.io/cluster-bootstrap): a bootstrap token, a Secret, and what its holders may do: ask for a certificate. Its group is
+ * the kit's own and not kubeadm's, so no rule of the cluster's approves what they ask for. `closeJoining` takes both away again.
+ */
 import { randomInt } from "node:crypto";
-import { resolve } from "node:path";
+import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
+import { ensureBindings, RBAC } from "./cluster-trust.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 
-const SECRETS = "/api/v1/namespaces/kube-system/secrets";
-const DESCRIPTION = "kube-pki-repair: workers come back";
-const HOURS = 2;
+/** The group that all holders of the kit's token are in. */
+export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 
-/** Makes a token and returns it, `id.secret`. It may sign in, not sign cluster-info for others; it ends by itself after two hours. */
-export async function createToken(api: KubeApi): Promise<string> {
+const SECRETS = "/api/v1/namespaces/kube-system/secrets";
+const TYPE = "bootstrap.kubernetes.io/token";
+const DESCRIPTION = "kube-pki-repair: workers come back";
+export const TOKEN_HOURS = 2;
+
+/** What a joining kubelet needs: to ask for its certificate and to look for it. */
+const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-bootstrapper" };
+
+/** A token that is valid now, as the API server knows whoever shows it. */
+export interface KitToken {
+  id: string;
+  /** `system:bootstrap:ID` */
+  user: string;
+}
+
+type Secret = KubeObject & { data?: Record<string, string> };
+
+/**
+ * Makes a token and returns it, `id.secret`; the former one is revoked. It may sign in, not sign cluster-info for others; it ends by itself after
+ * two hours. Errors: Fail where a rule of the cluster's would approve whatever its holders ask for.
+ */
+export async function openJoining(api: KubeApi): Promise<string> {
   const [id, secret] = [letters(6), letters(16)];
+  await refuseAutoApproval(api, userOf(id));
+  await revokeTokens(api);
+  await ensureBindings(api, [{ ...BINDING, subject: { kind: "Group", name: TOKEN_GROUP } }]);
   await api.create(SECRETS, {
     apiVersion: "v1",
     kind: "Secret",
-    type: "bootstrap.kubernetes.io/token",
+    type: TYPE,
     metadata: { name: `bootstrap-token-${id}`, namespace: "kube-system" },
     stringData: {
       description: DESCRIPTION,
       "token-id": id,
       "token-secret": secret,
-      expiration: new Date(Date.now() + HOURS * 3600_000).toISOString().replace(/\.\d+/, ""),
+      expiration: new Date(Date.now() + TOKEN_HOURS * 3600_000).toISOString().replace(/\.\d+/, ""),
       "usage-bootstrap-authentication": "true",
-      "usage-bootstrap-signing": "true",
-      "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+      "auth-extra-groups": TOKEN_GROUP,
     },
   });
   return `${id}.${secret}`;
 }
 
-/** Deletes the tokens that `createToken` made, in this run or an earlier one. */
-export async function revokeTokens(api: KubeApi) {
-  const secrets = await api.list<KubeObject & { type?: string; data?: Record<string, string> }>(
-    `${SECRETS}?fieldSelector=type%3Dbootstrap.kubernetes.io/token`,
-  );
-  const ours = secrets.filter(({ data }) => Buffer.from(data?.description ?? "", "base64").toString() === DESCRIPTION);
-  if (ours.length === 0) return say("no token of this kit is left");
-  for (const { metadata } of ours) await act(`${metadata.name}: revoked`, () => revoke(api, metadata.name));
+/** Takes away what `openJoining` made, in this run or an earlier one. */
+export async function closeJoining(api: KubeApi) {
+  if ((await revokeTokens(api)) === 0) say("no token of this kit is left");
+  const path = `${RBAC}/clusterrolebindings/${BINDING.name}`;
+  if (await api.find(path)) await act(`ClusterRoleBinding ${BINDING.name}: removed`, () => remove(api, path));
+}
+
+/** The kit's tokens that are valid now: one, or none. */
+export async function kitTokens(api: KubeApi): Promise<KitToken[]> {
+  return (await ourSecrets(api)).flatMap(({ metadata, data }) => {
+    const id = metadata.name.replace(/^bootstrap-token-/, "");
+    const ends = new Date(textOf(data?.expiration));
+    return ends.getTime() > Date.now() ? [{ id, user: userOf(id) }] : [];
+  });
+}
+
+async function revokeTokens(api: KubeApi): Promise<number> {
+  const ours = await ourSecrets(api);
+  for (const { metadata } of ours) await act(`${metadata.name}: revoked`, () => remove(api, `${SECRETS}/${metadata.name}`));
+  return ours.length;
+}
+
+async function ourSecrets(api: KubeApi): Promise<Secret[]> {
+  const secrets = await api.list<Secret>(`${SECRETS}?fieldSelector=type%3D${TYPE}`);
+  return secrets.filter(({ data }) => textOf(data?.description) === DESCRIPTION);
+}
+
+/** The controller-manager approves a request where its maker may "create" the subresource nodeclient: it asks the API server the same. */
+async function refuseAutoApproval(api: KubeApi, user: string) {
+  const spec = {
+    user,
+    groups: ["system:bootstrappers", TOKEN_GROUP, "system:authenticated"],
+    resourceAttributes: { group: "certificates.k8s.io", resource: "certificatesigningrequests", subresource: "nodeclient", verb: "create" },
+  };
+  const review = { apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview", spec };
+  const answer = await api.create<{ status?: { allowed?: boolean } }>("/apis/authorization.k8s.io/v1/subjectaccessreviews", review);
+  if (!answer.status?.allowed) return;
+  throw new Fail(`A rule of this cluster approves every node's certificate for whoever has any bootstrap token ("${user}")`, {
+    hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: take the group system:bootstrappers or system:authenticated out of it until close is through; then run this again",
+  });
 }
 
 /** Another master may close part 3 in the same moment. */
-async function revoke(api: KubeApi, name: string) {
+async function remove(api: KubeApi, path: string) {
   try {
-    await api.delete(`${SECRETS}/${name}`);
+    await api.delete(path);
   } catch (err) {
     if (!(err instanceof ApiError && err.status === 404)) throw err;
   }
 }
 
-/** A token file's path, from the folder the script is run in. */
-export function tokenFile(file: string): string {
-  return resolve(process.env.PWD ?? ".", file);
+function userOf(id: string): string {
+  return `system:bootstrap:${id}`;
+}
+
+function textOf(base64: string | undefined): string {
+  return Buffer.from(base64 ?? "", "base64").toString();
 }
 
 function letters(count: number): string {

@@ -1,6 +1,6 @@
 /**
- * What the cluster itself keeps about its CAs, and the rules that let an administrator and a joining kubelet in. Nobody else rewrites
- * these objects when a CA changes (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo and phases/tlsbootstrap).
+ * What the cluster itself keeps about its CAs, and the rules that let an administrator in. Nobody else rewrites these objects when a CA changes
+ * (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo).
  */
 
 import { stringify } from "yaml";
@@ -15,8 +15,7 @@ import { clusterCa } from "../pki/pki.ts";
 import { say } from "../run.ts";
 import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
 
-const RBAC = "/apis/rbac.authorization.k8s.io/v1";
-const JOINING = "system:bootstrappers:kubeadm:default-node-token";
+export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 
 interface Binding {
   name: string;
@@ -34,13 +33,6 @@ const ADMINS: Binding[] = [
 // biome-ignore format: as the tables
 const KUBELET_CLIENT: Binding =
   { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
-
-// biome-ignore format: a table
-const BOOTSTRAP: Binding[] = [
-  { name: "kubeadm:kubelet-bootstrap",                  role: "system:node-bootstrapper",                                          subject: { kind: "Group", name: JOINING } },
-  { name: "kubeadm:node-autoapprove-bootstrap",         role: "system:certificates.k8s.io:certificatesigningrequests:nodeclient",     subject: { kind: "Group", name: JOINING } },
-  { name: "kubeadm:node-autoapprove-certificate-rotation", role: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", subject: { kind: "Group", name: "system:nodes" } },
-];
 
 /**
  * Sees to it that admin.conf may do what it must. Its group gets its power from a binding since 1.29; where that is gone, it is made with
@@ -60,11 +52,6 @@ export async function ensureAdmins({ facts }: Master, api: KubeApi) {
     say("admin.conf: its group has no rights yet");
     await ensureBindings(await superUser(facts, api.server), rows);
   }
-}
-
-/** The rules by which a kubelet with a bootstrap token may ask for a certificate, and by which it is approved. */
-export async function ensureBootstrapRules(api: KubeApi) {
-  await ensureBindings(api, BOOTSTRAP);
 }
 
 /** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
@@ -112,7 +99,8 @@ function sameCertificates(one: string, other: string): boolean {
   return prints(one) === prints(other);
 }
 
-async function ensureBindings(api: KubeApi, rows: Binding[]) {
+/** Makes those that are missing, and says so. */
+export async function ensureBindings(api: KubeApi, rows: Binding[]) {
   for (const { name, role, subject } of rows) {
     const path = `${RBAC}/clusterrolebindings/${name}`;
     if (await api.find(path)) continue;

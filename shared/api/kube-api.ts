@@ -2,6 +2,8 @@
 import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
+import { strangers } from "../plain.ts";
+import { firstOf, parsed, statusMessage } from "./bodies.ts";
 
 /** An object as the API gives it; what a script reads further in, it says with its own type. */
 export interface KubeObject {
@@ -20,12 +22,12 @@ export interface KubeObject {
   };
 }
 
-/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence. */
+/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence, as one line that is not long. */
 export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(message, {
+    super(strangers(message), {
       hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
     });
     this.status = status;
@@ -65,20 +67,25 @@ export class KubeApi {
   readonly server: string;
   readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
   readonly #headers: Record<string, string>;
+  readonly #insecure: boolean;
 
-  /** @param options `ca` undefined: the server's certificate is not checked. Only for reading what is then proved in another way. */
+  /** Errors: Fail where there is no CA to know the server by, and nobody has said `insecure`. */
   constructor(options: {
     server: string;
-    ca: string | undefined;
+    ca?: string | undefined;
+    /** The server is not verified: only for reading what is then proved in another way. Not together with `ca`. */
+    insecure?: true;
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
     /** More headers for every request. */
     headers?: Record<string, string>;
   }) {
-    const { server, ca, cert, key, token, headers } = options;
+    const { server, ca, insecure, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
-    this.#tls = { ...(ca ? { ca } : { rejectUnauthorized: false }), ...(cert && key ? { cert, key } : {}) };
+    this.#insecure = insecure === true && ca === undefined;
+    if (!this.#insecure && !ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
+    this.#tls = { ...(this.#insecure ? { rejectUnauthorized: false } : { ca }), ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
@@ -91,9 +98,9 @@ export class KubeApi {
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
     const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
-    const text = await answered(response.text(), this.server, HINT);
+    const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
-    return (text.startsWith("{") || text.startsWith("[") ? JSON.parse(text) : text) as T;
+    return (text.startsWith("{") || text.startsWith("[") ? parsed(text, this.server) : text) as T;
   }
 
   get<T = KubeObject>(path: string) {
@@ -141,13 +148,13 @@ export class KubeApi {
   /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
-    if (!response.ok || !response.body) throw refusal(response.status, await answered(response.text(), this.server, HINT), `GET ${path}`);
+    if (!response.ok || !response.body) throw refusal(response.status, await this.#text(response), `GET ${path}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const chunk of response.body) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop()!;
-      for (const line of lines) if (line) yield JSON.parse(line) as T;
+      for (const line of lines) if (line) yield parsed(line, this.server) as T;
     }
   }
 
@@ -167,9 +174,19 @@ export class KubeApi {
     return this.request<unknown>("DELETE", path, options);
   }
 
+  /** Ends when the server has shown by its certificate who it is, and answered; what it said is not read. Errors: Fail where it does not. */
+  async reach(path: string) {
+    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(REQUEST_TIMEOUT));
+    await response.body?.cancel();
+  }
+
   /** Whether `/readyz` says ok. Errors: as `request`. */
   async ready(): Promise<boolean> {
     return (await this.get<string>("/readyz")) === "ok";
+  }
+
+  #text(response: Response): Promise<string> {
+    return answered(this.#insecure || !response.ok ? firstOf(response) : response.text(), this.server, HINT);
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
@@ -194,11 +211,12 @@ export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
-function refusal(status: number, text: string, request: string): ApiError {
-  return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
+function noCa(server: string): Fail {
+  return new Fail(`There is no CA by which "${server}" could be known`, {
+    hint: "look at certificate-authority-data in the kubeconfig; ./bunw scripts/00-assess.ts names it. Nothing is asked of a server that is not verified",
+  });
 }
 
-function statusMessage(text: string): string | undefined {
-  if (!text.startsWith("{")) return text.trim() || undefined;
-  return (JSON.parse(text) as { message?: string }).message;
+function refusal(status: number, text: string, request: string): ApiError {
+  return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
 }

@@ -69,7 +69,7 @@ export async function hearNodes(api: KubeApi, nodes: readonly string[]): Promise
 }
 
 /** A living kubelet renews its Lease every ten seconds; an API that has just come back may be slow to take it. */
-const RENEWAL_SECONDS = 25;
+export const RENEWAL_SECONDS = 25;
 
 /**
  * Of these nodes those that do not renew their Lease, given the time in which each living kubelet would. What was renewed before proves nothing: a
@@ -89,13 +89,24 @@ export async function silentNodes(api: KubeApi, nodes: readonly string[]): Promi
   return silent;
 }
 
-/** The names of the nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
-export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<string> {
-  const made = madeAt(caPem).getTime();
+/** Whether what renewed its Lease then may trust a CA made at `made`, and live. That node's clock may be another: what it does next proves it. */
+export function mayBeAlive(time: Date | undefined, made: Date): boolean {
+  return time !== undefined && time >= made && isFresh(time);
+}
+
+export interface Renewal {
+  name: string;
+  time: Date;
+}
+
+/** The nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<Renewal> {
+  const made = madeAt(caPem);
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
-    const time = renewed(object).getTime();
+    const time = renewed(object);
     // What comes while we watch was renewed now, whatever that node's clock says; what was there already is only as good as its time.
-    if (type === "MODIFIED" || (type !== "DELETED" && time >= made && isFresh(new Date(time)))) yield object.metadata.name;
+    const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, made));
+    if (isGood) yield { name: object.metadata.name, time };
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { answered } from "../answered.ts";
 import { Fail } from "../fail.ts";
+import { strangers } from "../plain.ts";
 
 export interface EtcdStatus {
   clusterId: string;
@@ -116,7 +117,7 @@ export class EtcdClient {
     const request = { method: "POST", body: JSON.stringify(body), tls: this.#tls, signal: AbortSignal.timeout(timeout) };
     const response = await answered(fetch(this.endpoint + path, request), from, HINT);
     const text = await answered(response.text(), from, HINT);
-    if (!response.ok) throw new Fail(`${from}${path}: HTTP ${response.status} ${text.slice(0, 200)}`, { hint: HINT });
+    if (!response.ok) throw new Fail(`${from}${path}: HTTP ${response.status} ${strangers(text)}`, { hint: HINT });
     return JSON.parse(text) as T;
   }
 }

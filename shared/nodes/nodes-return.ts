@@ -3,22 +3,24 @@
  * thousands: Leases and signing requests are watched, not listed again and again, and of a node only a few words are kept.
  */
 
+import { kitTokens, TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { inParallel } from "../api/in-parallel.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { watchRenewals } from "../api/leases.ts";
+import { allRenewals, watchRenewals } from "../api/leases.ts";
 import type { KnownNode } from "../cluster.ts";
 import { Fail } from "../fail.ts";
 import { readObject } from "../k8s/stored.ts";
 import type { Master } from "../master.ts";
-import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/pki.ts";
 import { FEW } from "../progress.ts";
 import { mode, say, waitFor } from "../run.ts";
+import { givenBefore, type Joining } from "./client-csrs.ts";
+import { decideAgain, followClients, followServing } from "./deciding.ts";
+import { identitiesOf, isControlPlane } from "./identities.ts";
 import { askKubeletPort } from "./kubelet-port.ts";
 import {
   type Away,
   comeBack,
-  FIRST_PAUSE,
   listed,
   noteOf,
   type Return,
@@ -28,10 +30,8 @@ import {
   setScene,
   whyAway,
 } from "./returning.ts";
-import { approve, type Csr, isPending, nodeAsking, objection, watchServing } from "./serving-csrs.ts";
 
-/** Approvals and port probes at the same time; together they stay below the connections that Bun's fetch opens at once (256). */
-const APPROVALS = 50;
+/** Port probes at the same time; with the approvals they stay below the connections that Bun's fetch opens at once (256). */
 const PROBES = 128;
 
 /** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
@@ -40,33 +40,72 @@ const LAST_PAUSE = 5000;
 /** A node whose port nobody can reach from here counts as back so long after its certificate was issued. */
 const UNREACHABLE_MS = 5000;
 
+/** Milliseconds between two looks whether the token is still there. */
+const TOKEN_EVERY = 5000;
+
 /** Errors: Fail that names the nodes that did not come back in time. */
 export async function watchNodesReturn(master: Master, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
-  const known = master.cluster.nodes;
-  const strangers = options.without.filter((name) => !known.some((node) => node.name === name));
-  if (strangers.length > 0)
-    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${listed(known.map((node) => node.name))}` });
-  const expected = known.filter((node) => !options.without.includes(node.name));
-  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their serving certificates`);
+  const { without } = options;
+  const expected = expectedOf(master, without);
+  if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
   const caPem = clusterCa(master.facts.certificatesDir);
-  await nodesReturn({ api, expected, known, caPem, serving: servingByCa(master), seconds: options.minutes * 60 });
+  const joining = await joiningOf(master, api, without);
+  const serving = servingByCa(master);
+  await nodesReturn({ api, expected, caPem, serving, joining, identities: identitiesOf(master), seconds: options.minutes * 60 });
+}
+
+/** For as long as workers join: approves what they ask for with the kit's token. Ends with them, or with the token. */
+export async function approveJoining(master: Master, api: KubeApi, without: readonly string[]) {
+  const expected = expectedOf(master, without).filter((node) => !isControlPlane(node, master.cluster));
+  if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
+  const caPem = clusterCa(master.facts.certificatesDir);
+  const joining = await joiningOf(master, api, without);
+  if (!joining) throw new Fail("There is no token of this kit", { hint: "./bunw scripts/03-workers.ts open makes one" });
+  const seconds = TOKEN_HOURS * 3600;
+  const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
+  if (away.length > 0) say(`the token has ended, and there is no sign of: ${listed(away)}. open makes a new one`);
+}
+
+function expectedOf({ cluster: { nodes } }: Master, without: readonly string[]): KnownNode[] {
+  const strangers = without.filter((name) => !nodes.some((node) => node.name === name));
+  if (strangers.length > 0)
+    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${listed(nodes.map((node) => node.name))}` });
+  return nodes.filter((node) => !without.includes(node.name));
+}
+
+async function joiningOf({ cluster }: Master, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
+  const tokens = await kitTokens(api);
+  if (tokens.length === 0) return undefined;
+  const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, cluster) }]));
+  return { tokens, known, without, heard: new Set(), given: await givenBefore(api, tokens) };
 }
 
 /** The same for any cluster: what the benchmark measures. */
 export async function nodesReturn(options: Return): Promise<Returned> {
-  const scene = setScene(options);
+  const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
-  const followers = [followCsrs(scene, ending.signal), followLeases(scene, ending.signal)];
+  const followers = [followServing, followClients, followLeases].map((follower) => follower(scene, ending.signal));
   try {
     await Promise.race([allBack(scene), scene.failure.promise, ...followers.map(forEver)]);
   } finally {
     ending.abort();
-    scene.progress.clear();
     await Promise.allSettled(followers);
+    scene.progress.clear();
   }
   sayReturned(scene);
-  const { approved, refused, unreachable } = scene;
-  return { back: scene.expected.length, approved, refused: [...refused], unreachable };
+  const { approved, refused, unreachable, away } = scene;
+  return { back: scene.expected.length - away.size, away: [...away.keys()], approved, refused: [...refused], unreachable };
+}
+
+/** Whether there is nobody left to wait for: without a token nobody joins. A request is never judged by a token that was revoked long ago. */
+async function tokenHasEnded(scene: Scene): Promise<boolean> {
+  const { joining, api, whileTokenLasts } = scene;
+  if (!joining) return false;
+  if (Date.now() > scene.tokensReadAt + TOKEN_EVERY) {
+    scene.tokensReadAt = Date.now();
+    joining.tokens = await kitTokens(api);
+  }
+  return whileTokenLasts === true && joining.tokens.length === 0;
 }
 
 /** A follower's end means nothing while others run; its error does. */
@@ -77,72 +116,29 @@ async function forEver(follower: Promise<void>): Promise<never> {
 
 async function allBack(scene: Scene) {
   const { away, expected, progress } = scene;
-  const look = () => {
+  const look = async () => {
     probePorts(scene);
+    decideAgain(scene);
     progress.show(expected.length - away.size, noteOf(scene));
-    return away.size === 0;
+    return away.size === 0 || (await tokenHasEnded(scene));
   };
   await waitFor("all nodes to come back", look, { seconds: scene.seconds, hint: "" }).catch((cause: unknown) => {
     const missing = [...away.values()];
     const names = missing.map(({ node }) => node.name);
     throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there? Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
+      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " Requests that were left alone, and why, stand above; one that you know to be right: kubectl certificate approve CSR." : ""} Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
       cause,
     });
   });
 }
 
-/** Decides on each request, up to APPROVALS at a time; while so many are under way, the stream has to wait. */
-async function followCsrs(scene: Scene, signal: AbortSignal) {
-  const made = madeAt(scene.caPem);
-  const running = new Set<Promise<void>>();
-  for await (const { type, object: csr } of watchServing(scene.api, signal)) {
-    if (signal.aborted) return;
-    if (type !== "DELETED" && isPending(csr)) {
-      const decision = decide(scene, csr)
-        .catch(scene.failure.reject)
-        .finally(() => running.delete(decision));
-      running.add(decision);
-      if (running.size >= APPROVALS) await Promise.race(running);
-    } else if (csr.status?.certificate && askedAfter(csr, made)) issued(scene, nodeAsking(csr));
-  }
-}
-
-/** One from before may have been signed by the old CA. The API's times are whole seconds. */
-function askedAfter({ metadata }: Csr, made: Date): boolean {
-  return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > made.getTime();
-}
-
-async function decide(scene: Scene, csr: Csr) {
-  const { api, byName, refused, progress, expected } = scene;
-  const { name } = csr.metadata;
-  const reason = objection(csr, byName.get(nodeAsking(csr)));
-  if (!reason) {
-    if (!(await approve(api, csr))) return;
-    scene.approved++;
-    const asking = scene.away.get(nodeAsking(csr));
-    if (asking) asking.approved = true;
-    if (expected.length <= FEW) progress.say(`${name}: approved for ${csr.spec.username}`);
-  } else if (!refused.has(name)) {
-    refused.add(name);
-    if (refused.size <= FEW) progress.say(`${name}: left alone: ${reason}`);
-  }
-}
-
-function issued(scene: Scene, name: string) {
-  const node = scene.away.get(name);
-  if (!node) return;
-  scene.issued++;
-  node.issuedAt ??= Date.now();
-  node.nextProbe = 0;
-  node.pause = FIRST_PAUSE;
-}
-
 async function followLeases(scene: Scene, signal: AbortSignal) {
-  for await (const name of watchRenewals(scene.api, scene.caPem, signal)) {
+  for await (const { name, time } of watchRenewals(scene.api, scene.caPem, signal)) {
     if (signal.aborted) return;
+    const isNew = time > (scene.before.get(name) ?? new Date(0));
+    if (isNew) scene.joining?.heard.add(name);
     const node = scene.away.get(name);
-    if (!node) continue;
+    if (!node || (scene.whileTokenLasts && !isNew)) continue;
     node.heard = true;
     if (!scene.serving) comeBack(scene, node);
   }

@@ -4,6 +4,9 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../cluster.ts";
 import { count, FEW, Progress } from "../progress.ts";
 import { say } from "../run.ts";
+import type { Joining } from "./client-csrs.ts";
+import type { Csr } from "./csr.ts";
+import type { Identities } from "./identities.ts";
 
 /** Milliseconds after which a port is asked again for the first time. */
 export const FIRST_PAUSE = 200;
@@ -23,17 +26,24 @@ export interface Away {
 
 export interface Return {
   api: KubeApi;
-  /** Those to wait for, and those whose requests may be approved: all that etcd knew. */
+  /** Those to wait for. */
   expected: readonly KnownNode[];
-  known: readonly KnownNode[];
   caPem: string;
   /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
   serving: boolean;
   seconds: number;
+  /** By whom requests for serving certificates are judged; undefined where none is to be approved. */
+  identities?: Identities | undefined;
+  /** By what requests for client certificates are judged; undefined where no token of the kit is there. */
+  joining?: Joining | undefined;
+  /** Only what a node does from now on counts as a sign of life, and once the token has ended nobody is waited for. */
+  whileTokenLasts?: true;
 }
 
 export interface Returned {
   back: number;
+  /** Names of those that are not. */
+  away: string[];
   approved: number;
   /** Names of requests that were left alone. */
   refused: string[];
@@ -42,9 +52,17 @@ export interface Returned {
 }
 
 export interface Scene extends Return {
-  byName: Map<string, KnownNode>;
   away: Map<string, Away>;
   refused: Set<string>;
+  /** Requests in the name of a node that has been given a certificate already. */
+  doubles: Set<string>;
+  /** Requests for nodes that may be heard in a moment, by name. */
+  undecided: Map<string, Csr>;
+  /** When each kubelet had renewed its Lease before we listened. */
+  before: ReadonlyMap<string, Date>;
+  /** Milliseconds, as Date.now(). */
+  began: number;
+  tokensReadAt: number;
   approved: number;
   issued: number;
   probing: number;
@@ -54,13 +72,17 @@ export interface Scene extends Return {
   failure: PromiseWithResolvers<never>;
 }
 
-export function setScene(options: Return): Scene {
+export function setScene(options: Return, before: ReadonlyMap<string, Date>): Scene {
   const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
   return {
     ...options,
-    byName: new Map(options.known.map((node) => [node.name, node])),
     away: new Map(options.expected.map(start)),
     refused: new Set(),
+    doubles: new Set(),
+    undecided: new Map(),
+    before,
+    began: Date.now(),
+    tokensReadAt: Date.now(),
     approved: 0,
     issued: 0,
     probing: 0,
@@ -87,9 +109,11 @@ export function whyAway({ node, heard, askedLast }: Away): string {
 }
 
 export function sayReturned(scene: Scene) {
-  const { expected, refused, unreachable } = scene;
+  const { expected, away, refused, doubles, unreachable } = scene;
   if (expected.length > FEW)
-    say([`${count(expected.length)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
+    say([`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
+  if (doubles.size > FEW)
+    say(`WARNING: ${count(doubles.size - FEW)} more requests in the name of nodes that have been given a certificate`);
   if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
   if (unreachable.length > 0)
     say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);

@@ -3,16 +3,16 @@
  * configuration is not touched, unlike by `kubeadm join`, and if it fails, the files from before come back.
  */
 import { dirname } from "node:path";
-import { parse } from "yaml";
-import { ApiError, KubeApi } from "../api/kube-api.ts";
+import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
-import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { certInfo } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newRescue } from "../rescue.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say, tell, waitFor } from "../run.ts";
+import { APPROVER_LOG } from "./approver.ts";
 import { dropClientPems, dropForeignServing, trusted } from "./kubelet.ts";
 import { type Node, turnKubelet } from "./node.ts";
 import { workloadContainers } from "./runtime.ts";
@@ -26,33 +26,19 @@ export interface SavedTrust {
 }
 
 /**
- * The cluster's CA in PEM. It is read from cluster-info without trust, and trusted only if its public key has the fingerprint that came by
- * another way, and if the API server's own certificate is signed by it (kubeadm's discovery/token).
+ * The API server shows that it has the key of a certificate of this CA. What it answers does not matter: it may let nobody in who has no credentials.
+ * Errors: Fail where another one answers, or none.
  */
-export async function fetchClusterCa(server: string, hash: string): Promise<string> {
-  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-  const hint = "is the address right and reachable from here (curl -k SERVER/readyz)? Has part 2 been through on the master?";
-  const info = await asking(`read cluster-info from "${server}"`, hint, () =>
-    new KubeApi({ server, ca: undefined }).get<{ data: { kubeconfig: string } }>(path),
-  );
-  const { clusters } = parse(info.data.kubeconfig) as { clusters: { cluster: { "certificate-authority-data": string } }[] };
-  const ca = Buffer.from(clusters[0]?.cluster["certificate-authority-data"] ?? "", "base64").toString();
-  const match = certificatesIn(ca).find((pem) => certInfo(pem).publicKeyHash === hash);
-  if (!match) {
-    throw new Fail(
-      `The CA that "${server}" shows has the fingerprint "${certificatesIn(ca).map((pem) => certInfo(pem).publicKeyHash)}", not "${hash}"`,
-      {
-        hint: "nothing was changed. Paste the line anew from ./bunw scripts/03-workers.ts open; if it still differs, somebody else answers at that address",
-      },
-    );
+export async function proveServer(server: string, ca: string) {
+  try {
+    await new KubeApi({ server, ca }).reach("/version");
+  } catch (cause) {
+    throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
+      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the master that answers there",
+      cause,
+    });
   }
-  await asking(
-    `reach "${server}" with that CA`,
-    "the API server's certificate is of another CA: run part 2 on the master that answers there",
-    () => new KubeApi({ server, ca: match }).get(path),
-  );
-  say(`${server}: serves with the CA ${hash}`);
-  return match;
+  say(`${server}: serves with the CA ${certInfo(ca).publicKeyHash}`);
 }
 
 /** Copies the kubelet's trust into a rescue folder, and writes down which containers run. */
@@ -84,7 +70,7 @@ export async function swapTrust(node: Node, trust: { server: string; ca: string;
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const since = new Date();
-  const hint = "journalctl -u kubelet -n 50; on a master: kubectl get csr. Is a controller-manager running there (crictl ps)?";
+  const hint = `journalctl -u kubelet -n 50; on the first master: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
   await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
     seconds: 120,
     hint,
@@ -107,22 +93,11 @@ export async function proveKubelet(node: Node, { server, ca, saved }: { server: 
 /** Puts the files from before back, as they were, and restarts the kubelet. */
 export async function rollBack(saved: SavedTrust) {
   if (mode.dryRun) return;
-  console.error("\n== Roll back: this worker's files from before come back");
+  tell("\n== Roll back: this worker's files from before come back");
   await turnKubelet("stop");
   for (const { path, existed } of saved.files) {
     moveAside(path, `${saved.dir}/failed`);
     if (existed) copyTree(`${saved.dir}/before${path}`, path);
   }
   await turnKubelet("start");
-}
-
-async function asking<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (err) {
-    throw new Fail(`Cannot ${what}: ${err instanceof ApiError ? `HTTP ${err.status} ` : ""}${(err as Error).message}`, {
-      hint,
-      cause: err,
-    });
-  }
 }

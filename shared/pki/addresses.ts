@@ -1,5 +1,5 @@
 /** Names and addresses as kubeadm and Go's net package read and write them; IPv4 and IPv6. */
-import { isIP } from "node:net";
+import { BlockList, isIP } from "node:net";
 import { Fail } from "../fail.ts";
 
 /** A certificate's alternative names. `ips` are in canonical text form (RFC 5952). */
@@ -55,6 +55,15 @@ export function firstAddress(cidr: string): string {
   return textOf(bytes);
 }
 
+/** Whether an address, in canonical form, is in a range: "10.96.0.1" in "10.96.0.0/12". */
+export function isWithin(ip: string, cidr: string): boolean {
+  const [start = "", bits = ""] = cidr.trim().split("/");
+  if (isIP(start) !== isIP(ip)) return false;
+  const range = new BlockList();
+  range.addSubnet(start, Number(bits), isIP(start) === 4 ? "ipv4" : "ipv6");
+  return range.check(ip, isIP(ip) === 4 ? "ipv4" : "ipv6");
+}
+
 /** "api.example:6443" → "api.example", "[fd00::1]:6443" → "fd00::1", "fd00::1" → "fd00::1". */
 export function endpointHost(endpoint: string): string {
   if (isIP(endpoint)) return endpoint;
@@ -69,7 +78,7 @@ export function endpointUrl(endpoint: string, port: number): string {
 }
 
 /** RFC 1123 subdomain, with a wildcard as its first label or without. */
-function isDnsName(name: string): boolean {
+export function isDnsName(name: string): boolean {
   const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
   return name.length <= 253 && new RegExp(`^(\\*\\.)?${label}(\\.${label})*$`).test(name);
 }

@@ -158,7 +158,7 @@ async function checkChoices(fleet: Fleet) {
   const lost = ["--tags", "part2,part3", "--limit", "first_master,w5", "-e", "lost_masters=cp3", "-e", "lost_workers=w1,w2"];
   const without: Line[] = [
     [FIRST, "scripts/02-control-plane.ts --without cp3"],
-    OPEN,
+    [FIRST, "scripts/03-workers.ts open --without cp3,w1,w2"],
     [["w5"], JOIN],
     [FIRST, "scripts/03-workers.ts close --without cp3,w1,w2"],
   ];

@@ -10,8 +10,8 @@ import * as x509 from "@peculiar/x509";
 import { inParallel } from "../../shared/api/in-parallel.ts";
 import { KubeApi } from "../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../shared/cluster.ts";
+import { nodeAsking, SERVING_SIGNER, watchRequests } from "../../shared/nodes/csr.ts";
 import { KUBELET_PORT } from "../../shared/nodes/kubelet-port.ts";
-import { nodeAsking, SERVING_SIGNER, watchServing } from "../../shared/nodes/serving-csrs.ts";
 
 /** How a process beside the benchmark reaches its API; a file, as a key stands in it. */
 export interface LabFile {
@@ -90,7 +90,7 @@ function leaseSpec({ name }: KnownNode) {
 
 async function serveWhatIsIssued(api: KubeApi, nodes: KnownNode[], key: string) {
   const waiting = new Map(nodes.map((node) => [node.name, node.ips[0]!]));
-  for await (const { object } of watchServing(api, new AbortController().signal)) {
+  for await (const { object } of watchRequests(api, SERVING_SIGNER, new AbortController().signal)) {
     const { certificate } = object.status ?? {};
     const hostname = waiting.get(nodeAsking(object));
     if (!certificate || !hostname) continue;

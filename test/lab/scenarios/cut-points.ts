@@ -53,6 +53,8 @@ interface Task {
   leaves?: string[];
   /** It types what an earlier command printed. */
   printed?: boolean;
+  /** Done again where this one fails, as its hint says. */
+  again?: Task;
 }
 
 async function soak(scene: Scene) {
@@ -112,7 +114,7 @@ function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] 
   });
   const planes = lab.masters.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
   const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: ["token"] });
-  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: ["token"], printed: true }));
+  const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: ["token"], printed: true, again: open }));
   const firstClose = task(first, "03 close", "./bunw scripts/03-workers.ts close", joined);
   const closes = others.map((node) => task(node, "03 close", "./bunw scripts/03-workers.ts close", [firstClose]));
   if (workloads) task(first, "04", "./bunw scripts/04-sa-tokens.ts", [firstClose, ...closes]);
@@ -166,6 +168,8 @@ async function run(soak: Soak, task: Task) {
     if (cuts === soak.cuts) took.set(task.name, step.seconds);
     task.done = true;
   } catch (err) {
+    // With the first master's power what approves went away, too.
+    if (task.again) task.again.done = false;
     // A node that goes off under a command is what is tried here; without a cut it may be the others that are not there yet.
     if (!(err instanceof Fail) || (cuts === soak.cuts && ++task.failures >= PATIENCE)) throw err;
   }
