@@ -45,7 +45,8 @@ export interface Genuine {
 }
 
 export function readToken(token: string): Genuine {
-  const [head, claims] = token.split(".").map((part) => JSON.parse(Buffer.from(part, "base64url").toString()));
+  const parts = token.split(".").slice(0, 2);
+  const [head, claims] = parts.map((part) => JSON.parse(Buffer.from(part, "base64url").toString()));
   return { kid: head.kid, claims };
 }
 

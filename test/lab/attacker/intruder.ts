@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { list } from "../facts.ts";
+import { ENDPOINT } from "../kubeadm-config.ts";
 import type { Lab, Machine } from "../machine.ts";
 import { KIT, note, type Scene } from "../scene.ts";
 import { kubeletsMirror } from "./objects.ts";
@@ -10,6 +11,10 @@ import { clientWishes, servingWishes, signingRequests, stolenNames } from "./req
 
 const HOME = "/root/intruder";
 const UNIT = "intruder";
+const CERT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+
+/** kubectl reads a status before it writes it, which a kubelet may not. */
+export const INTRUDER_PACKAGES = [["/usr/bin/curl", "curl"]] as const;
 
 /** `joins`: the worker joins anew, so it asks when it has got the bootstrap token. Otherwise it asks at once, with the certificate that it has. */
 export interface Intrusion {
@@ -59,13 +64,14 @@ function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
   return `cd ${HOME}
 until [ -e stop ]; do
-  kubectl ${kubeconfig} patch node ${nodeName} --subresource=status --type=merge --patch-file status.json
+  curl -sSk --max-time 5 --cert ${CERT} -X PATCH -H 'Content-Type: application/merge-patch+json' -o answer.json -w '%{http_code}\\n' \\
+    --data @status.json https://${ENDPOINT}/api/v1/nodes/${nodeName}/status
   sleep 0.5
 done >status.log 2>&1 &
 if ${joins}; then
   until [ -s ${KIT}/token ]; do sleep 0.05; done
   cp ${KIT}/token token
-  kubectl --server https://lab-api:6443 --insecure-skip-tls-verify --token "$(cat token)" create --validate=false -f client.json >client.log 2>&1
+  kubectl --server https://${ENDPOINT} --insecure-skip-tls-verify --token "$(cat token)" create --validate=false -f client.json >client.log 2>&1
   until [ -e /etc/kubernetes/kubelet.conf ]; do sleep 0.05; done
 fi
 until kubectl ${kubeconfig} get node ${nodeName}; do sleep 0.2; done >get.log 2>&1

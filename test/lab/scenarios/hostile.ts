@@ -4,7 +4,7 @@ import { makeAttacker } from "../attacker/attacker.ts";
 import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-master.ts";
 import { findings, fingerprints, type Played } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
-import { intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
+import { INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
 import { played } from "../attacker/objects.ts";
 import { mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
 import { followRunbook } from "../follow.ts";
@@ -35,6 +35,7 @@ function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: 
     name,
     title: `a tenant, a worker and a user of a node attack beforehand; then: ${base.title}`,
     workers: 2,
+    packages: [...(base.packages ?? []), ...INTRUDER_PACKAGES],
     lines: [
       ...quiet,
       {
