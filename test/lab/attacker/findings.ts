@@ -5,7 +5,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { certificatesIn, keyMatches, publicKeyHash, publicKeyOf } from "../../../shared/pki/certificate.ts";
 import { list } from "../facts.ts";
 import { kubectl, type Lab, type Machine } from "../machine.ts";
-import type { Check } from "../rehearsal.ts";
+import type { Check, Step } from "../rehearsal.ts";
 import type { Scene } from "../scene.ts";
 import { countValid } from "../verdict.ts";
 import { type Attacker, loot, TEAM } from "./attacker.ts";
@@ -47,11 +47,14 @@ export async function findings(scene: Scene, attack: Played, { oldKeys }: Expect
   const ask = (name: string, question: () => Promise<Answer> | Answer) => answered(name, question);
   return [
     await ask("the CAs and the service-account key are the cluster's own", () => keysAre(lab, attack, oldKeys)),
-    await ask("nothing of the attacker's is below /etc/kubernetes", () => filesOfHis(lab, attack.attacker)),
+    await ask("nothing of the attacker's is below /etc/kubernetes", () => nothingOfHis(lab, attack.attacker)),
     await ask("each node has the static pods of before and no others", () => staticPods(scene)),
     await ask("no token that he signed is accepted", () => tokensRefused(lab, attack.tokens)),
     await ask("a fresh token of the cluster's is accepted", () => freshToken(lab)),
     await ask("nothing hung", () => none(scene.steps.filter(({ hung }) => hung).map(({ node, command }) => `${node}# ${command}`))),
+    await ask("nothing of his comes raw to the terminal", () =>
+      none(scene.steps.filter(isRaw).map(({ node, command }) => `${node}# ${command}`)),
+    ),
     await ask("no code of his ran as root", () => codeOfHis(lab)),
     ...(played("worker") ? await aboutRequests(scene) : []),
   ];
@@ -110,11 +113,16 @@ export function isHis(text: string, attacker: Attacker): boolean {
   return [text, ...decoded].some((one) => pieces.some((piece) => one.includes(piece)));
 }
 
-function filesOfHis(lab: Lab, attacker: Attacker): Answer {
+/** Files of the attacker's below /etc/kubernetes of any node. */
+export function filesOfHis(lab: Lab, attacker: Attacker): string[] {
   const all = lab.nodes.flatMap((node) => filesBelow(node, HOME).map((path) => ({ node, path })));
   const his = all.filter(({ node, path }) => isHis(readFileSync(node.path(path), "utf8"), attacker));
+  return his.map(({ node, path }) => `${node.name}: ${path}`);
+}
+
+function nothingOfHis(lab: Lab, attacker: Attacker): Answer {
   const strange = lab.nodes.flatMap((node) => strangeBelow(node, HOME).map((path) => `${node.name}: ${path} is no regular file`));
-  return none([...his.map(({ node, path }) => `${node.name}: ${path}`), ...strange], `${all.length} files looked through`);
+  return none([...filesOfHis(lab, attacker), ...strange]);
 }
 
 function below(node: Machine, folder: string): string[] {
@@ -173,6 +181,12 @@ async function freshToken(lab: Lab): Promise<Answer> {
   const { stdout, stderr } = await kubectl(lab, ["create", "token", "default"]);
   const valid = await countValid(lab, [stdout.trim()]);
   return [valid === 1, stderr.trim() || `${valid} of 1`];
+}
+
+/** Escape sequences, or a line that no terminal holds. */
+function isRaw({ command, stdout, stderr }: Step): boolean {
+  const isJson = command.includes("--json");
+  return (stdout + stderr).includes("\u001b") || (!isJson && (stdout + stderr).split("\n").some((line) => line.length > 4000));
 }
 
 async function codeOfHis(lab: Lab): Promise<Answer> {

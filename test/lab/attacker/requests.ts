@@ -25,6 +25,7 @@ export function clientWishes({ masters, workers }: Lab): Wanted[] {
     ...others.map(node),
     node("stranger"),
     { name: "masters", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
+    { name: "escape", subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J", signer: NODE_CLIENT },
     { name: "admin", subject: `O=kubeadm:cluster-admins, CN=${TEAM}`, signer: "kubernetes.io/kube-apiserver-client" },
   ];
 }
@@ -45,10 +46,11 @@ export function servingWishes(lab: Lab): Wanted[] {
   const own = lab.workers.at(-1)!;
   const subject = `O=system:nodes, CN=system:node:${own.nodeName}`;
   const stolen = stolenNames(lab);
-  return [...stolen.dns.map(dns), ...stolen.ips.map(ip)].map((san) => ({
-    name: `serving-${san.value}`,
-    ...{ subject, signer: SERVING, sans: [ip(own.ip), san] },
-  }));
+  const of = (name: string, san: x509.JsonGeneralName) => ({ name: `serving-${name}`, subject, signer: SERVING, sans: [ip(own.ip), san] });
+  return [
+    ...[...stolen.dns.map(dns), ...stolen.ips.map(ip)].map((san) => of(san.value, san)),
+    of("escape", dns("\u001b]0;mine\u0007\u001b[2J")),
+  ];
 }
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };

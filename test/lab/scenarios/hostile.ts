@@ -2,7 +2,7 @@
 
 import { makeAttacker } from "../attacker/attacker.ts";
 import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-master.ts";
-import { findings, fingerprints, type Played } from "../attacker/findings.ts";
+import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
 import { INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
 import { played } from "../attacker/objects.ts";
@@ -76,21 +76,22 @@ const beforeClose = async (command: string, { scene }: { scene: Scene; node: Mac
 /** Nothing of the old keys is left: all that a search can find is his. */
 export const hostileAllLost = hostile(allLost, "hostile", {
   joins: true,
-  disaster: () => [
+  disaster: (attack) => [
     ...incident,
-    { title: "Look for the old keys before new ones are made", run: salvageFirst },
+    { title: "Look for the old keys before new ones are made", run: (scene) => salvageFirst(scene, attack()) },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: beforeClose }) },
   ],
 });
 
-async function salvageFirst(scene: Scene) {
+async function salvageFirst(scene: Scene, { attacker }: Played) {
   const master = scene.lab.masters[0]!;
   await type(scene, master, "systemctl stop kubelet", { part: 0, cwd: "/root" });
-  const step = await type(scene, master, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
+  const { exitCode } = await type(scene, master, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
+  const his = filesOfHis(scene.lab, attacker);
   scene.checks.push({
-    name: "the salvage takes none of his keys for the cluster's",
-    ok: step.exitCode === 2,
-    detail: `exit ${step.exitCode}, where 2 is "still lost"`,
+    name: "the salvage ends with the cluster's CA lost, and puts nothing of his into its place",
+    ok: exitCode === 2 && his.length === 0,
+    detail: his.join("; ") || `exit ${exitCode}`,
   });
 }
 
