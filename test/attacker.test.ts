@@ -117,7 +117,7 @@ async function repaired() {
   const home = mkdtempSync(join(folder, "repaired-"));
   cpSync(join(root, "etc"), join(home, "etc"), { recursive: true });
   const { scene } = pretendScene({});
-  const requests: object[] = [];
+  const requests: object[] = [request({})];
   const pods: object[] = [];
   let valid: string[] = ["fresh"];
   const node: Machine = {
@@ -180,7 +180,7 @@ test.each<[string, (lab: Repaired) => void]>([
   ["manifests/evil", ({ write }) => write("/etc/kubernetes/manifests/evil.yaml", "kind: Pod\n")],
   ["a-team/evil-cp1 runs", ({ pods }) => pods.push(sandbox("evil-cp1"))],
   ["accepted: newest", ({ accept }) => accept(tokens.newest!)],
-  [`approved: ${PREFIX}cp1`, ({ requests }) => requests.push({ metadata: { name: `${PREFIX}cp1` }, status: { certificate: "x" } })],
+  [`approved: ${PREFIX}cp1`, ({ requests }) => requests.push(request({ certificate: "x" }))],
   [`named to the operator: ${PREFIX}cp1`, ({ scene }) => (scene.steps[0]!.stderr = "3 nodes are back")],
   ["raw to the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],
   ["nothing hung: cp1# close", ({ scene }) => (scene.steps[0]!.hung = true)],
@@ -190,6 +190,10 @@ test.each<[string, (lab: Repaired) => void]>([
   change(lab);
   expect((await notSo(lab, keys)).join("\n")).toContain(what);
 });
+
+function request(status: object) {
+  return { metadata: { name: `${PREFIX}cp1` }, spec: { signerName: "kubernetes.io/kube-apiserver-client-kubelet" }, status };
+}
 
 function sandbox(name: string) {
   return { metadata: { name, namespace: TEAM }, state: "SANDBOX_READY", annotations: { "kubernetes.io/config.source": "file" } };

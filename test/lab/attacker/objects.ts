@@ -73,6 +73,8 @@ const SECURITY = {
 /** What a process that calls itself kube-controller-manager has laid where the kit looks for kubeconfigs; see programs/workload. */
 const TRICKS = ["fifo", "links", "sparse"];
 
+export const squatterOn = (nodeName: string) => `squatter-${nodeName}`;
+
 /** One pod for a node, which does everything at once; control plane nodes are no exception. */
 export function squatter(nodeName: string, tokens: Record<string, string>) {
   const forged = played("tokens") ? Object.keys(tokens) : [];
@@ -98,7 +100,7 @@ export function squatter(nodeName: string, tokens: Record<string, string>) {
   ];
   const emptyDir = (name: string) => ({ name, emptyDir: {} });
   const from = (name: string) => ({ name, configMap: { name } });
-  return tenantsPod(`squatter-${nodeName}`, {
+  return tenantsPod(squatterOn(nodeName), {
     annotations: { [`${TEAM}/token`]: tokens.newest! },
     spec: {
       nodeName,
@@ -169,18 +171,14 @@ function tenantsPod(name: string, { annotations = {}, spec }: { annotations?: Re
   };
 }
 
-/** A mirror pod in kube-system, as a kubelet may make one, bound to this node. */
-export function kubeletsMirror(name: string, node: { nodeName: string; uid: string }) {
+/**
+ * A mirror pod in kube-system, as a kubelet may make one, bound to this node. `hash` names the folder of its volumes: with the UID of a pod of his it
+ * says that that pod's are kube-system's.
+ */
+export function kubeletsMirror(name: string, node: { nodeName: string; uid: string }, hash = "a".repeat(32)) {
   const owner = { apiVersion: "v1", kind: "Node", name: node.nodeName, uid: node.uid, controller: true };
   const made = pod(name) as { metadata: object; spec: object };
-  const annotations = {
-    "kubernetes.io/config.mirror": "a".repeat(32),
-    "kubernetes.io/config.hash": "a".repeat(32),
-    "kubernetes.io/config.source": "file",
-  };
-  return {
-    ...made,
-    metadata: { ...made.metadata, annotations, ownerReferences: [owner] },
-    spec: { ...made.spec, nodeName: node.nodeName },
-  };
+  const annotations = { "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash, "kubernetes.io/config.source": "file" };
+  const metadata = { ...made.metadata, annotations, ownerReferences: [owner] };
+  return { ...made, metadata, spec: { ...made.spec, nodeName: node.nodeName } };
 }

@@ -56,8 +56,8 @@ async function layOut(scene: Scene, joins: boolean): Promise<Played> {
   const attacker = await makeAttacker();
   const keys = fingerprints(scene.lab);
   if (played("folder")) await folderLaidOut(scene, scene.lab.workers[0]!);
-  if (played("worker")) await workerAttacks(scene, { joins });
   const tokens = await tenantAttacks(scene, attacker);
+  if (played("worker")) await workerAttacks(scene, { joins });
   if (played("mirrors")) await mirrorsThere(scene.lab);
   if (played("worker")) await poisoned(scene);
   return { attacker, tokens, keys };
