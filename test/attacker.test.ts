@@ -179,7 +179,7 @@ test.each<[string, (lab: Repaired) => void]>([
   ["/etc/kubernetes/auth/config.yaml", ({ write }) => write("/etc/kubernetes/auth/config.yaml", litter(attacker)["authentication.yaml"]!)],
   ["manifests/evil", ({ write }) => write("/etc/kubernetes/manifests/evil.yaml", "kind: Pod\n")],
   ["a-team/evil-cp1 runs", ({ pods }) => pods.push(sandbox("evil-cp1"))],
-  ["accepted: newest", ({ accept }) => accept(tokens.newest!)],
+  ["is accepted: accepted", ({ accept }) => accept(tokens.accepted!)],
   [`approved: ${PREFIX}cp1`, ({ requests }) => requests.push(request({ certificate: "x" }))],
   [`named to the operator: ${PREFIX}cp1`, ({ scene }) => (scene.steps[0]!.stderr = "3 nodes are back")],
   ["raw to the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],

@@ -52,14 +52,9 @@ export function readToken(token: string): Genuine {
 
 const NEVER = 9_999_999_999;
 
-/** His own token, made to end never and signed by himself: who takes his sa.key for the cluster's accepts it. */
+/** His own token, signed by himself: who takes his sa.key for the cluster's accepts it. */
 export function signedToken({ sa, kid }: Pick<Attacker, "sa" | "kid">, { claims }: Genuine): string {
-  const text = [
-    { alg: "RS256", kid },
-    { ...claims, iat: NEVER - 3600, nbf: 1, exp: NEVER },
-  ]
-    .map(encoded)
-    .join(".");
+  const text = [{ alg: "RS256", kid }, claims].map(encoded).join(".");
   return `${text}.${sign("sha256", Buffer.from(text), sa.key).toString("base64url")}`;
 }
 
@@ -71,6 +66,7 @@ export function forgedTokens(attacker: Attacker, genuine: Genuine): Record<strin
   const { kid } = attacker;
   return {
     newest: signedToken(attacker, { ...genuine, claims }),
+    accepted: signedToken(attacker, genuine),
     // the cluster's own key, said to be of another kind
     "another-kind": token({ alg: "ES256", kid: genuine.kid }),
     constructor: token({ alg: "constructor", kid }),

@@ -62,20 +62,27 @@ function claimed(lab: Lab) {
   ];
 }
 
-/** The kubelet puts its status right every ten seconds at most, and deletes the mirror pod within two; both are there again at once. */
+/**
+ * The kubelet puts its status right every ten seconds at most, and deletes the mirror pod within two; both are there again at once. When the API goes
+ * away the kubelet is held: its connection may live longer than new ones are taken, and the last word is to be the lie.
+ */
 function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
-  const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}\\n'`;
+  const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}'`;
   const api = `https://${ENDPOINT}/api/v1`;
   return `cd ${HOME}
 until [ -e stop ]; do
-  ${curl} -X PATCH -H 'Content-Type: application/merge-patch+json' --data @status.json ${api}/nodes/${nodeName}/status
+  case $(${curl} -X PATCH -H 'Content-Type: application/merge-patch+json' --data @status.json ${api}/nodes/${nodeName}/status) in
+    200) systemctl kill --signal=CONT kubelet; spoke=1 ;;
+    *) [ -z "$spoke" ] || systemctl kill --signal=STOP kubelet; spoke= ;;
+  esac
   ${curl} -H 'Content-Type: application/json' --data @mirror.json ${api}/namespaces/kube-system/pods
-  sleep 0.5
+  sleep 0.2
 done >status.log 2>&1 &
 if ${joins}; then
   until [ -s ${KIT}/token ]; do sleep 0.05; done
   cp ${KIT}/token token
+  systemctl kill --signal=CONT kubelet
   kubectl --server https://${ENDPOINT} --insecure-skip-tls-verify --token "$(cat token)" create --validate=false -f client.json >client.log 2>&1
   until [ -e /etc/kubernetes/kubelet.conf ]; do sleep 0.05; done
 fi
@@ -145,6 +152,7 @@ export function intruderAsked({ lab }: Scene): { taken: string[]; refused: strin
 export async function intruderShutOut({ lab }: Scene) {
   const node = compromised(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
+  await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
 }
 
 async function must(node: Machine, command: string[]) {

@@ -1,5 +1,6 @@
 /** The cluster has a tenant, a worker and a user of a node who wait for the day on which root looks for keys. The same disasters, with them. */
 
+import { attackIsInEtcd } from "../attacker/at-the-wreck.ts";
 import { makeAttacker } from "../attacker/attacker.ts";
 import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-master.ts";
 import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
@@ -25,6 +26,8 @@ interface Hostility {
   /** Workers join anew, with a bootstrap token. */
   joins: boolean;
 }
+
+const HELD: Line = { title: "See that what he laid out is in etcd's data", run: async (scene) => attackIsInEtcd(scene) };
 
 /** One worker of the two is his. */
 function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: Hostility): Scenario {
@@ -78,6 +81,7 @@ export const hostileAllLost = hostile(allLost, "hostile", {
   joins: true,
   disaster: (attack) => [
     ...incident,
+    HELD,
     { title: "Look for the old keys before new ones are made", run: (scene) => salvageFirst(scene, attack()) },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: beforeClose }) },
   ],
@@ -100,6 +104,7 @@ export const hostileAlive = hostile(pkiLostAlive, "hostile-alive", {
   joins: false,
   disaster: () => [
     pkiLostAlive.lines[0]!,
+    HELD,
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"], { before: beforeClose }) },
   ],
 });
@@ -111,6 +116,7 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   disaster: (attack) => [
     { title: "He has had files on the master's disk", run: (scene) => deletedLitter(scene, attack().attacker) },
     undelete.lines[1]!,
+    HELD,
     {
       title: "Follow RUNBOOK.md",
       run: (scene) =>
@@ -129,5 +135,5 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
 export const hostileFleet = hostile(fleet, "hostile-fleet", {
   joins: true,
   quiet: fleet.lines.slice(0, 1),
-  disaster: () => fleet.lines.slice(1),
+  disaster: () => [...incident, HELD, ...fleet.lines.slice(1 + incident.length)],
 });
