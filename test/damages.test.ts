@@ -12,12 +12,14 @@ import { Fail } from "../shared/fail.ts";
 import { setRoot } from "../shared/files/files.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
 import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { serviceAccountKeyId } from "../shared/pki/certificate.ts";
+
 import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure-pki.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
 import { restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "./damage.ts";
+import { POD_UID, podRecord } from "./memory.ts";
+import { tokenBy } from "./old-keys.ts";
 import { healthyMaster, makeMaster } from "./pretend-cluster.ts";
 import { pretendNode } from "./pretend-node.ts";
 import { quietly } from "./quietly.ts";
@@ -58,11 +60,11 @@ function restore() {
   }
   rmSync(`${node.root}/root`, { recursive: true, force: true });
   mkdirSync(`${node.root}/root`);
-  const kid = serviceAccountKeyId(original("/etc/kubernetes/pki/sa.pub"));
-  const token = [{ alg: "ES256", kid }, { iat: 1000 }].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
-  const volume = `${node.root}/var/lib/kubelet/pods/uid/volumes/kubernetes.io~projected/api`;
+  const pair = { key: original("/etc/kubernetes/pki/sa.key"), pub: original("/etc/kubernetes/pki/sa.pub") };
+  podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+  const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api`;
   mkdirSync(volume, { recursive: true });
-  writeFileSync(`${volume}/token`, `${token}.c2ln`);
+  writeFileSync(`${volume}/token`, tokenBy(pair, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }));
 }
 
 /** By the code of parts 1 and 2, in their order. */

@@ -42,6 +42,14 @@ test("followRunbook() stops at a failure, as an operator would", async () => {
   expect(scene.steps.at(-1)).toMatchObject({ command: "./bunw scripts/00-assess.ts", ok: false, hung: false, exitCode: 1 });
 });
 
+test("followRunbook() says before each command what is typed next, and where", async () => {
+  const { scene, typed } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1 } });
+  const before: string[] = [];
+  await followRunbook(scene, [], { markdown, before: async (command, { node }) => void before.push(`${node.name}: ${command}`) });
+  expect(before.length).toBeGreaterThan(0);
+  expect(before).toEqual(typed);
+});
+
 test("a secret in a transcript is counted, and not kept", async () => {
   const token = `${"a".repeat(6)}.${"b".repeat(16)}`;
   const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });

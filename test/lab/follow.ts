@@ -14,6 +14,8 @@ export interface Following {
   killAfter?: number;
   /** Names of masters that are lost for good: nothing is typed there, and the scripts that ask for it get `--without`. */
   without?: string[];
+  /** Called before each command. */
+  before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
 }
 
 /** Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure. */
@@ -43,6 +45,7 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
   const { scene, killAfter } = follow;
   for (const example of block.commands) {
     const command = withoutLost(follow, block.printed ? whatWasPrinted(block, example, follow.printed) : example);
+    await follow.before?.(command, { scene, node });
     if (killAfter && WRITES.test(command)) await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
     const step = await type(scene, node, command, block);
     follow.printed += step.raw;

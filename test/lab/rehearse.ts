@@ -20,6 +20,7 @@ import { expired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
+import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
@@ -84,6 +85,10 @@ const SCENARIOS: Scenario[] = [
   saLost,
   smallDamages,
   randomDamages,
+  hostileAllLost,
+  hostileAlive,
+  hostileUndelete,
+  hostileFleet,
 ];
 
 async function main() {

@@ -7,6 +7,12 @@
 //	workload vip KUBECONFIG    a static pod as kube-vip is: read its kubeconfig once, and is ready as long as the API answers it
 //	workload sleep             does nothing
 //
+// And programs that a tenant has who attacks, in hostile.go:
+//
+//	workload impostor TRICK    calls itself kube-controller-manager, holds the keys of /loot in memory, and lays fifo, links or sparse out as kubeconfigs
+//	workload litter FILE DIR   writes the many files of one file into a folder, down to the disk
+//	workload mirrors DIR       makes each pod of a folder, and again as soon as it is gone
+//
 // caller and asker write one JSON line per call to stdout and, so that it can be read while the API is down, to the file $HEARTBEAT.
 package main
 
@@ -32,7 +38,7 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|sleep")
+		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
 	}
 	go exitOnTerm()
 	switch os.Args[1] {
@@ -60,6 +66,12 @@ func main() {
 		log.Fatal(vip(os.Args[2]))
 	case "sleep":
 		select {}
+	case "impostor":
+		log.Fatal(impostor(os.Args[2]))
+	case "litter":
+		log.Fatal(litter(os.Args[2], os.Args[3]))
+	case "mirrors":
+		log.Fatal(mirrors(os.Args[2]))
 	default:
 		log.Fatalf("no mode %q", os.Args[1])
 	}

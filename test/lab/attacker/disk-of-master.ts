@@ -1,0 +1,73 @@
+/** The first master's disk in `hostile-undelete`: what the attacker has had there, and a file of which no copy of the cluster's is left. */
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { parse, stringify } from "yaml";
+import { waitFor } from "../../../shared/run.ts";
+import { takeFacts } from "../facts.ts";
+import { kubectl } from "../machine.ts";
+import { mirrored, note, type Scene } from "../scene.ts";
+import type { Attacker } from "./attacker.ts";
+import { litter } from "./litter.ts";
+import { played } from "./objects.ts";
+
+const FOLDER = "/etc/kubernetes/authentication";
+const CONFIG = `${FOLDER}/config.yaml`;
+const FLAG = `--authentication-config=${CONFIG}`;
+
+/** The cluster's own. */
+const OWN = stringify({
+  apiVersion: "apiserver.config.k8s.io/v1beta1",
+  kind: "AuthenticationConfiguration",
+  jwt: [
+    {
+      issuer: { url: "https://issuer.example", audiences: ["lab"] },
+      claimMappings: { username: { claim: "sub", prefix: "oidc:" } },
+    },
+  ],
+});
+
+export async function authenticationFromFile(scene: Scene) {
+  const node = scene.lab.masters[0]!;
+  mkdirSync(node.path(FOLDER), { mode: 0o700 });
+  writeFileSync(node.path(CONFIG), OWN, { mode: 0o600 });
+  const path = node.path("/etc/kubernetes/manifests/kube-apiserver.yaml");
+  const manifest = parse(readFileSync(path, "utf8"));
+  const [container] = manifest.spec.containers;
+  container.command.push(FLAG);
+  container.volumeMounts.push({ name: "authentication", mountPath: FOLDER, readOnly: true });
+  manifest.spec.volumes.push({ name: "authentication", hostPath: { path: FOLDER, type: "DirectoryOrCreate" } });
+  writeFileSync(path, stringify(manifest));
+  await mirrored(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
+  const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0;
+  await waitFor("the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
+  scene.before = await takeFacts(scene.lab);
+}
+
+/** His files lie in the same free blocks as the cluster's, and the cluster's own of one kind is overwritten. */
+export async function deletedLitter(scene: Scene, attacker: Attacker) {
+  const node = scene.lab.masters[0]!;
+  overwrite(node.path(CONFIG));
+  if (played("disk")) {
+    const folder = node.path("/etc/kubernetes/volume-of-a-pod");
+    mkdirSync(folder);
+    for (const [name, text] of Object.entries(litter(attacker))) writeFileSync(`${folder}/${name}`, text);
+    await node.run(["sync"]);
+    rmSync(folder, { recursive: true });
+  }
+  await node.run(["sync"]);
+  note(scene, "the attacker's files are in free blocks; the cluster's authentication configuration is in none");
+}
+
+function overwrite(path: string) {
+  const file = openSync(path, "r+");
+  writeSync(file, Buffer.alloc(statSync(path).size));
+  fsyncSync(file);
+  closeSync(file);
+}
+
+/** The operator has a backup, and puts it back where nothing was put before. */
+export function backupOfAuthentication({ lab }: Scene) {
+  const node = lab.masters[0]!;
+  if (existsSync(node.path(CONFIG))) return;
+  mkdirSync(node.path(FOLDER), { recursive: true, mode: 0o700 });
+  writeFileSync(node.path(CONFIG), OWN, { mode: 0o600 });
+}

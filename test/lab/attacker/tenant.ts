@@ -1,0 +1,97 @@
+/** The tenant: all that he does is done as him, so that whatever comes of it, whoever may create a pod can have it. */
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { type Item, list } from "../facts.ts";
+import { kubectl, type Lab, type Output } from "../machine.ts";
+import { note, type Scene } from "../scene.ts";
+import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
+import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, played, squatter, TENANT } from "./objects.ts";
+
+/** Lays out everything and returns when it works. The forged tokens, for questions at the end. */
+export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<Record<string, string>> {
+  const { lab } = scene;
+  await must(lab, ["apply", "-f", "-"], ...givenByAdministrators());
+  const tokens = forgedTokens(attacker, readToken((await must(lab, ["-n", TEAM, "create", "token", ACCOUNT, "--duration=24h"])).trim()));
+  await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.masters));
+  await createAsTenant(lab, ...lab.nodes.map(({ nodeName }) => squatter(nodeName, tokens)));
+  if (played("mirrors")) await makeMirrors(scene);
+  await waitFor(`the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
+    seconds: 180,
+    hint: `kubectl -n ${TEAM} get pods, with --keep`,
+  });
+  note(scene, `the tenant has laid out what he can`, `${(await podsOf(lab)).map(({ metadata }) => metadata.name).join(", ")}`);
+  return tokens;
+}
+
+/** The API server lets him; the kubelets delete what is no mirror of theirs every two seconds, and he makes it again. */
+async function makeMirrors(scene: Scene) {
+  const { lab } = scene;
+  const [example] = mirrorPods(lab.masters);
+  const { exitCode, stderr } = await asTenant(lab, [example!]);
+  note(
+    scene,
+    `the API server ${exitCode === 0 ? "takes" : "refuses"} a mirror pod of a tenant's, ${example!.metadata.name}`,
+    stderr.trim(),
+  );
+  await createAsTenant(lab, mirrorMaker(lab.workers[0]!.nodeName));
+  if (exitCode === 0) await mirrorsThere(lab);
+}
+
+/** All of his mirror pods at once: waited for once more just before the wreck. */
+export async function mirrorsThere(lab: Lab) {
+  const names = mirrorPods(lab.masters).map(({ metadata }) => metadata.name);
+  const there = async () => {
+    const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
+    return names.every((name) => found.includes(name));
+  };
+  await waitFor("the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
+}
+
+/** His rights are taken back, and what the kubelets then delete is gone: the cluster is as it was, but for pods that run. */
+export async function tenantShutOut({ lab }: Scene) {
+  await must(lab, ["-n", TEAM, "delete", "rolebinding", ACCOUNT, "--ignore-not-found"]);
+  await must(lab, [
+    "-n",
+    TEAM,
+    "delete",
+    "pod",
+    "--ignore-not-found",
+    "--force",
+    ...mirrorPods(lab.masters).map(({ metadata }) => metadata.name),
+  ]);
+}
+
+async function podsOf(lab: Lab): Promise<Item[]> {
+  return (await list(lab, "pods")).filter(({ metadata }) => metadata.namespace === TEAM);
+}
+
+function notReady(pods: Item[]): Item[] {
+  const isMirror = ({ metadata }: Item) => metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined;
+  const isReady = ({ status }: Item) =>
+    status?.conditions?.some((c: { type: string; status: string }) => c.type === "Ready" && c.status === "True");
+  return pods.filter((pod) => !isMirror(pod) && !isReady(pod));
+}
+
+async function createAsTenant(lab: Lab, ...objects: object[]) {
+  for (const object of objects) {
+    const { exitCode, stderr } = await asTenant(lab, [object]);
+    if (exitCode !== 0 && !stderr.includes("AlreadyExists"))
+      throw new Fail(`The tenant cannot make ${JSON.stringify(object).slice(0, 120)}: ${stderr.trim()}`, {
+        hint: "so the attack was not played",
+      });
+  }
+}
+
+function asTenant(lab: Lab, objects: object[]): Promise<Output> {
+  return kubectl(lab, ["create", "--as", TENANT, "-f", "-"], listOf(objects));
+}
+
+async function must(lab: Lab, args: string[], ...objects: object[]): Promise<string> {
+  const { exitCode, stdout, stderr } = await kubectl(lab, args, objects.length > 0 ? listOf(objects) : undefined);
+  if (exitCode === 0) return stdout;
+  throw new Fail(`"kubectl ${args.slice(0, 6).join(" ")}": ${stderr.trim()}`, { hint: "look at the API with --keep" });
+}
+
+function listOf(items: object[]): string {
+  return JSON.stringify({ apiVersion: "v1", kind: "List", items });
+}
