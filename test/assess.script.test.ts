@@ -92,7 +92,7 @@ test("00-assess on a wiped master with external etcd knows it by what the kubele
 test("00-assess on a worker does not take it for a master by what a tenant calls a container", async () => {
   using node = await pretendNode({ kind: "worker" });
   mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
-  record(node.root, "a-team", "miner", UUID);
+  podRecord(node.root, "a-team", "miner", UUID);
   expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
 });
 

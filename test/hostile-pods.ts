@@ -1,5 +1,4 @@
 /** Mirror pods as anybody can make them who may create a pod, and the kubelet's records beside them. */
-import { mkdirSync } from "node:fs";
 import type { Manifest } from "../shared/static-pods/manifests.ts";
 import { mirrorPod, type Objects } from "./pretend-cluster.ts";
 
@@ -32,9 +31,4 @@ export function fakeMirror(namespace: string, name: string, { like, image, hash,
   if (!like) pod.spec = { containers: pod.spec.containers, nodeName: node };
   change?.(pod);
   return { [`pods/${namespace}/${name}-${suffix}`]: pod };
-}
-
-/** What the kubelet makes before it starts a pod's container. `root`: the node's. */
-export function record(root: string, namespace: string, name: string, uid: string) {
-  mkdirSync(`${root}/var/log/pods/${namespace}_${name}_${uid}/x`, { recursive: true });
 }

@@ -3,7 +3,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { parse } from "yaml";
-import { fakeMirror, HASH, OTHER_HASH, record, UUID } from "./hostile-pods.ts";
+import { fakeMirror, HASH, OTHER_HASH, UUID } from "./hostile-pods.ts";
+import { podRecord } from "./memory.ts";
 import { type Objects, write } from "./pretend-cluster.ts";
 import { sameEtcd, serveEtcd } from "./pretend-etcd.ts";
 import { pretendNode } from "./pretend-node.ts";
@@ -70,7 +71,7 @@ async function hostileMaster() {
     ["kube-system", "contradicted", HASH],
     ["a-team", "miner-uuid", UUID],
   ] as const)
-    record(node.root, namespace, `${name}-m1`, uid);
+    podRecord(node.root, namespace, `${name}-m1`, uid);
   return node;
 }
 

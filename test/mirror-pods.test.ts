@@ -15,7 +15,8 @@ import { staleReaders } from "../shared/static-pods/stale-readers.ts";
 import { restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { mountsSuperAdmin, onlyOnSisters, otherStaticPods } from "../shared/static-pods/wanted-manifests.ts";
 import { kubeSystemUids } from "../shared/trust/pods.ts";
-import { fakeMirror, HASH, OTHER_HASH, record, UUID } from "./hostile-pods.ts";
+import { fakeMirror, HASH, OTHER_HASH, UUID } from "./hostile-pods.ts";
+import { podRecord } from "./memory.ts";
 import { clusterObjects, healthyMaster, manifest, type Objects } from "./pretend-cluster.ts";
 import { masterOf, NODE, pretendData } from "./pretend-master.ts";
 import { CLUSTER_ID, MEMBER } from "./pretend-node.ts";
@@ -132,7 +133,7 @@ function odd(spec: object): Objects {
 test.each(Object.entries(ATTACKS))("%s becomes no static pod, and stops nothing", async (_, { pods, records = [], said }) => {
   const data = await pretendData((objects) => Object.assign(objects, pods()));
   using box = sandbox();
-  for (const [namespace, name, uid] of records) record(box.dir, namespace, name, uid);
+  for (const [namespace, name, uid] of records) podRecord(box.dir, namespace, name, uid);
   const { files, evil, said: all } = restored(data, box);
   expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
   if (said) expect(all).toContain(said);
@@ -224,7 +225,7 @@ test("kube-vip comes back without a record, which is said, and with its own", as
     [UUID, "(from its mirror pod in etcd, no record of it on this node)"],
   ] as const) {
     using box = sandbox();
-    if (uid) record(box.dir, "kube-system", "kube-vip-m1", uid);
+    if (uid) podRecord(box.dir, "kube-system", "kube-vip-m1", uid);
     const { files, said } = restored(data, box);
     expect(files).toEqual([...CONTROL_PLANE, "kube-vip.yaml"]);
     expect(said).toContain(`kube-vip.yaml ${note}`);
@@ -234,7 +235,7 @@ test("kube-vip comes back without a record, which is said, and with its own", as
 test("a static pod of default is kept and named, with the command that takes it: whoever may patch pods there may have changed it", async () => {
   const data = await pretendData((objects) => Object.assign(objects, fakeMirror("default", "proxy", { hash: HASH })));
   using box = sandbox();
-  for (const uid of [OTHER_HASH, HASH]) record(box.dir, "default", "proxy-m1", uid);
+  for (const uid of [OTHER_HASH, HASH]) podRecord(box.dir, "default", "proxy-m1", uid);
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
   expect(said).toContain(
@@ -247,7 +248,7 @@ test("of two static pods by one name kube-system's comes back, and the other is 
   const both = { ...fakeMirror("default", "proxy", { hash: HASH }), ...fakeMirror("kube-system", "proxy", { ...GOOD }) };
   const data = await pretendData((objects) => Object.assign(objects, both));
   using box = sandbox();
-  record(box.dir, "default", "proxy-m1", HASH);
+  podRecord(box.dir, "default", "proxy-m1", HASH);
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: [...CONTROL_PLANE, "proxy.yaml"], evil: [] });
   expect(said).toContain("the static pod default/proxy: NOT put to use, as it ran here, but");
@@ -258,7 +259,7 @@ test("a manifest of root's in another namespace is not exchanged for its mirror 
   const both = { ...fakeMirror("default", "proxy", { hash: HASH }), ...fakeMirror("kube-system", "proxy", { ...GOOD }) };
   const data = await pretendData((objects) => Object.assign(objects, both));
   using box = sandbox();
-  record(box.dir, "default", "proxy-m1", HASH);
+  podRecord(box.dir, "default", "proxy-m1", HASH);
   const own = { ...manifest("kube-vip"), metadata: { name: "proxy" } };
   const file = "/etc/kubernetes/manifests/proxy.yaml";
   writeFile(file, manifestText(own));
@@ -326,7 +327,7 @@ test("a tenant's pod is no reason for a super-admin.conf, names no static pod of
 test("what starts again is the static pod, as its manifest on disk has it: no container of a tenant whose pod has its name", async () => {
   const data = await pretendData((objects) => Object.assign(objects, fakeMirror("kube-system", "kube-vip", { hash: OTHER_HASH })));
   using box = sandbox();
-  record(box.dir, "kube-system", "kube-vip-m1", HASH);
+  podRecord(box.dir, "kube-system", "kube-vip-m1", HASH);
   writeFile("/etc/kubernetes/manifests/kube-vip.yaml", manifestText(manifest("kube-vip")));
   writeFile("/etc/kubernetes/manifests/nothing.yaml", "a: b\n");
   for (const file of ["admin.conf", "scheduler.conf"]) writeFile(`/etc/kubernetes/${file}`, "new");
