@@ -1,7 +1,8 @@
 /** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { record, UUID } from "./hostile-pods.ts";
+import { UUID } from "./hostile-pods.ts";
+import { podRecord } from "./memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "./pretend-node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
