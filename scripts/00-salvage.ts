@@ -10,6 +10,7 @@ import { lookHere } from "../shared/hand-over/unpack.ts";
 import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
 import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
+import { refuseRivals, sayLost } from "../shared/salvage/candidates.ts";
 import { DISK_MINUTES, nothingFound, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { Haul } from "../shared/salvage/haul.ts";
 import { readKnown } from "../shared/salvage/known.ts";
@@ -17,7 +18,7 @@ import { lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
 import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { endedAuthorities, isDear, kidOf, labelOf, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
+import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
 import { isExternalCa } from "../shared/static-pods/external-ca.ts";
 
 const USAGE = `Usage:
@@ -148,12 +149,6 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   return { values, only, here, haul, processes, externalEtcd, ended, configs, disk: nothingFound(), searched: [] };
 }
 
-function sayLost({ keyFile, generations, candidates }: Wanted) {
-  const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
-  say(`${keyFile}: lost; ${lines[0] ?? "nothing here tells which key it was"}`);
-  for (const [i, line] of lines.slice(1).entries()) say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);
-}
-
 /** A process that the operator knows is read as one of the control plane's. Errors: Fail where none has that number and such a name. */
 function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
   if (pid === undefined) return { own, others };
@@ -225,21 +220,6 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
   }
   if (lost.length > 0) tell(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
-}
-
-/** Two keys with evidence of the same weight, or an earlier one alone: a person says which one is in use. */
-function refuseRivals(haul: Haul) {
-  const [rivals = []] = haul.rivals();
-  const earlier = haul.missing().flatMap((wanted) => haul.foundOf(wanted));
-  const choices = [...rivals, ...earlier].map(
-    ({ wanted: { name }, generation }) =>
-      `${name === "sa" ? `--kid ${kidOf(generation.hash)}` : `--from ${generation.hash}`} (${labelOf(generation)})`,
-  );
-  if (rivals.length > 0)
-    throw new Fail(`${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`, {
-      hint: `which one is it? The same command with ${choices.join(", or with ")}`,
-    });
-  for (const choice of choices) say(`only an earlier key was found; if it is the one in use: the same command with ${choice}`);
 }
 
 function names(wanted: readonly Wanted[]): string {

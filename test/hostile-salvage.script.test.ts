@@ -555,7 +555,9 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s in the middle of a searc
   await node.written("/dev/shm/kube-pki-repair-salvage");
   child.kill(signal);
   expect(await child.exited).toBe(130);
+  expect(await new Response(child.stderr).text()).toContain("stopped: the search is not at its end");
   expect(node.read("/etc/kubernetes/pki/ca.key")).toBe(pki("ca.key"));
+  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes/pki/sa.key")]).toEqual([false, false]);
 });
 
 // ---- 00-token-key and 00-assess ----

@@ -257,24 +257,6 @@ test("00-salvage puts back keys of certificates that are still here, so that not
   expect(node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length).toBe(old);
 });
 
-test("00-salvage that is stopped with Ctrl-C puts back what is proved by then", async () => {
-  using node = await wiped([
-    { ...MANAGER, holds: [scalar("ca.key")] },
-    { pid: 34, comm: "etcd", mapped: 2 ** 40 },
-  ]);
-  const child = Bun.spawn([process.execPath, "scripts/00-salvage.ts", "memory"], {
-    cwd: `${import.meta.dir}/..`,
-    env: { ...process.env, PATH: `${node.programs}:${process.env.PATH}`, KUBE_PKI_REPAIR_ROOT: node.root },
-    stderr: "pipe",
-  });
-  await node.written("/dev/shm/kube-pki-repair-salvage");
-  child.kill("SIGINT");
-  expect(await child.exited).toBe(130);
-  expect(await new Response(child.stderr).text()).toContain("stopped: the search is not at its end");
-  expectOld(node, ["ca.key", "ca.crt"]);
-  expect([node.exists("/dev/shm/kube-pki-repair-salvage"), node.exists("/etc/kubernetes/pki/sa.key")]).toEqual([false, false]);
-});
-
 test("00-salvage takes up what a run that was cut off has left in memory", async () => {
   using node = await wiped([]);
   mkdirSync(`${node.root}/dev/shm/kube-pki-repair-salvage`, { mode: 0o700 });

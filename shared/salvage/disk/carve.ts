@@ -6,11 +6,12 @@
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";
 import type { Budget } from "../budget.ts";
-import { Carving, type Looks, WORDS } from "./carving.ts";
+import { Carving, WORDS } from "./carving.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
 import { TAIL_NEEDLES } from "./join.ts";
 import { search } from "./needles.ts";
+import type { Looks } from "./share.ts";
 
 /** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
 export interface CarveProgress {

@@ -3,6 +3,7 @@ import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./join.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
+import { LOOKS, type Looks, Share } from "./share.ts";
 import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
 
@@ -13,47 +14,8 @@ export const WORDS = [BEGIN, END, API_VERSION] as const;
 
 type PemHead = CutPem & { offset: number };
 
-/** Seconds that may go into what a stranger can lay out in any number. Whole keys and certificates are not limited by it. */
-export interface Looks {
-  texts: number;
-  pieces: number;
-}
-
-const LOOKS: Looks = { texts: 600, pieces: 120 };
-
 /** Cut keys and ends of keys that are kept in mind. */
 const MOST_PIECES = 20_000;
-
-/** The time that one kind of look has taken, and whether any is left. */
-class Share {
-  skipped = 0;
-  /** Why the first look failed, where one did. */
-  failed: string | undefined;
-  readonly #milliseconds: number;
-  #spent = 0;
-
-  constructor(seconds: number) {
-    this.#milliseconds = seconds * 1000;
-  }
-
-  /** What the look gives, or nothing where its time is over. One text that no parser can bear is no reason to miss the keys behind it. */
-  take<T>(look: () => T[]): T[] {
-    if (this.#spent >= this.#milliseconds) {
-      this.skipped++;
-      return [];
-    }
-    const began = performance.now();
-    try {
-      return look();
-    } catch (err) {
-      if (!(err instanceof Error)) throw err;
-      this.failed ??= err.message;
-      return [];
-    } finally {
-      this.#spent += performance.now() - began;
-    }
-  }
-}
 
 /** One search of a disk: what was met so far, and what is still in pieces. */
 export class Carving {
