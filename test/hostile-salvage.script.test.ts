@@ -207,7 +207,7 @@ test("where only an earlier key is found, it is kept in the rescue folder, named
   const kid = serviceAccountKeyId(earlier.pub);
   expect([run.exitCode, run.stderr]).toEqual([
     2,
-    expect.stringContaining(`only an earlier key was found; if it is the one in use: the same command with --kid ${kid}`),
+    expect.stringContaining(`only an earlier sa.key was found; if it is the one in use: the same command with --kid ${kid}`),
   ]);
   const [rescue] = readdirSync(`${node.root}/root`);
   expect(readdirSync(`${node.root}/root/${rescue}/unproved`).filter((name) => name.startsWith("sa-"))).toHaveLength(2);
