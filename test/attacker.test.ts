@@ -19,9 +19,11 @@ import { makeMaster } from "./pretend-cluster.ts";
 import { pretendScene } from "./pretend-scene.ts";
 
 let attacker: Attacker;
+let master: string;
 let tokens: Record<string, string>;
 beforeAll(async () => {
   attacker = await makeAttacker();
+  master = (await makeMaster({})).root;
   const stranger = { ...(await makeAttacker()), kid: "the-clusters" };
   tokens = forgedTokens(attacker, readToken(signedToken(stranger, { kid: "", claims: { sub: "system:serviceaccount:a-team:tenant" } })));
 });
@@ -112,10 +114,9 @@ test("isHis() knows what is the attacker's in PEM, in a kubeconfig and by his na
 });
 
 /** A lab whose only node is a pretend master, with the API's answers that the findings ask for. */
-async function repaired() {
-  const { root } = await makeMaster({});
+function repaired() {
   const home = mkdtempSync(join(folder, "repaired-"));
-  cpSync(join(root, "etc"), join(home, "etc"), { recursive: true });
+  cpSync(join(master, "etc"), join(home, "etc"), { recursive: true });
   const { scene } = pretendScene({});
   const requests: object[] = [request({})];
   const pods: object[] = [];
@@ -161,16 +162,16 @@ async function repaired() {
   return { write, requests, pods, accept: (token: string) => (valid = [...valid, token]), scene: { ...scene, lab, before, steps: [said] } };
 }
 
-async function notSo({ scene }: Awaited<ReturnType<typeof repaired>>, keys?: Fingerprints): Promise<string[]> {
+async function notSo({ scene }: ReturnType<typeof repaired>, keys?: Fingerprints): Promise<string[]> {
   const checks = await findings(scene, { attacker, tokens, keys: keys ?? fingerprints(scene.lab) }, { oldKeys: true });
   return checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`);
 }
 
 test("where nothing of the attacker's is left every question is answered with yes", async () => {
-  expect(await notSo(await repaired())).toEqual([]);
+  expect(await notSo(repaired())).toEqual([]);
 });
 
-type Repaired = Awaited<ReturnType<typeof repaired>>;
+type Repaired = ReturnType<typeof repaired>;
 
 test.each<[string, (lab: Repaired) => void]>([
   ["sa.pub is the attacker's", ({ write }) => write("/etc/kubernetes/pki/sa.pub", attacker.sa.pub)],
@@ -185,7 +186,7 @@ test.each<[string, (lab: Repaired) => void]>([
   ["raw to the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],
   ["nothing hung: cp1# close", ({ scene }) => (scene.steps[0]!.hung = true)],
 ])("one thing that is not so is seen: %s", async (what, change) => {
-  const lab = await repaired();
+  const lab = repaired();
   const keys = fingerprints(lab.scene.lab);
   change(lab);
   expect((await notSo(lab, keys)).join("\n")).toContain(what);

@@ -40,5 +40,5 @@ test("containersGone() leaves static pods out and looks no further than asked", 
 test("podsEvicted() counts a pod that is leaving; endpointsLost() the seconds without any", () => {
   expect(podsEvicted(samples, 1000, 9000)).toEqual(["a/p2"]);
   expect(podsEvicted(samples, 1000, 6000)).toEqual([]);
-  expect(endpointsLost(samples, 1000)).toBe(1);
+  expect(endpointsLost(samples, 1000)).toEqual({ seconds: 1, services: ["a/web"] });
 });

@@ -128,7 +128,7 @@ export interface Findings {
   dataPlaneFailures: number;
   restarted: string[];
   evicted: string[];
-  endpointsLostSeconds: number;
+  endpointsLost: { seconds: number; services: string[] };
   /** The scenario follows our runbook, so our promises hold for it. */
   byRunbook: boolean;
   /** Machines failed: what that did to workloads says nothing about the repair. */
@@ -157,10 +157,11 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
   ];
 }
 
-function undisturbed({ restarted, endpointsLostSeconds, dataPlaneFailures }: Findings): Check[] {
+function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlaneFailures }: Findings): Check[] {
+  const without = [`${seconds.toFixed(1)} s without`, ...services].join("; ");
   return [
     { name: "no workload container restarted before part 4", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
-    { name: "no Service lost its endpoints", ok: endpointsLostSeconds === 0, detail: `${endpointsLostSeconds.toFixed(1)} s without` },
+    { name: "no Service lost its endpoints", ok: seconds === 0, detail: without },
     { name: "no call from pod to Service failed before part 4", ok: dataPlaneFailures === 0, detail: `${dataPlaneFailures} failed` },
   ];
 }

@@ -102,17 +102,20 @@ export function podsEvicted(samples: Sample[], from: number, to: number): string
   return [...evicted].sort();
 }
 
-/** Seconds between `from` and `to` (ms) during which a Service that had endpoints at `from` had none. */
-export function endpointsLost(samples: Sample[], from: number, to = Number.POSITIVE_INFINITY): number {
+/** Between `from` and `to` (ms): seconds during which a Service that had endpoints at `from` had none, and the names of such. */
+export function endpointsLost(samples: Sample[], from: number, to = Number.POSITIVE_INFINITY): { seconds: number; services: string[] } {
   const looks = samples.filter((sample) => sample.endpoints);
   const before = looks.findLast((sample) => sample.t <= from)?.endpoints ?? {};
   const services = Object.keys(before).filter((service) => service !== "default/kubernetes" && before[service]! > 0);
-  let lost = 0;
+  const lost = new Set<string>();
+  let seconds = 0;
   for (const [index, look] of looks.entries()) {
-    if (look.t <= from || look.t >= to || services.every((service) => (look.endpoints![service] ?? 0) > 0)) continue;
-    lost += ((looks[index + 1]?.t ?? look.t) - look.t) / 1000;
+    const without = services.filter((service) => !look.endpoints![service]);
+    if (look.t <= from || look.t >= to || without.length === 0) continue;
+    seconds += ((looks[index + 1]?.t ?? look.t) - look.t) / 1000;
+    for (const service of without) lost.add(service);
   }
-  return lost;
+  return { seconds, services: [...lost] };
 }
 
 /** Since when every pod has been Ready and none leaving; undefined when that does not hold at the end. */
