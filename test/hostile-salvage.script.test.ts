@@ -485,6 +485,10 @@ const ODD_YAML: [what: string, text: string][] = [
     "an encryption configuration of odd shape",
     "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [7, null, {providers: {a: b}}, {providers: [null, {aescbc: 7}, {aescbc: {keys: {a: b}}}]}]\n",
   ],
+  [
+    "a configuration that holds itself",
+    "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [&a [*a, *a]]\n",
+  ],
   ["keys nested a thousand deep", pod(`spec: ${"[".repeat(1000)}${"]".repeat(1000)}`)],
   ["two documents and a mark", `%YAML 1.1\n---\n${pod("spec: 1")}...\n`],
 ];

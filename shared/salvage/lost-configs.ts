@@ -45,7 +45,7 @@ export interface Choice {
 /** Everybody can lay out a file of this kind. Only an EncryptionConfiguration proves itself: by opening what etcd holds, with keys that nobody else has. */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
-  const versions = [...new Map(whole.map((find) => [JSON.stringify(parsed(find.text)), find])).values()];
+  const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
   const opens = data && kinds.includes("EncryptionConfiguration") ? versions.find(({ text }) => opensEtcd(parsed(text), data)) : undefined;
   return opens ? { proved: { text: opens.text, proof: "it opens what is encrypted in etcd" }, unproved: [] } : { unproved: versions };
 }

@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { type Here, placeKeys } from "../hand-over/unpack.ts";
 import { mode, say } from "../run.ts";
-import { layAside } from "../trust/unproved.ts";
+import { layAside, type Unproved } from "../trust/unproved.ts";
 import type { DiskFound } from "./disk-search.ts";
 import { dropStash, type Haul } from "./haul.ts";
 import { chooseConfig, type LostConfig } from "./lost-configs.ts";
@@ -20,31 +20,47 @@ export interface Brought {
   disk: DiskFound;
 }
 
-/** Only now that the search is over: nothing that is still searched through was written to. Errors: as `placeKeys`, with nothing written. */
+/**
+ * Only now that the search is over: nothing that is still searched through was written to. Keys come first: whatever goes wrong with what a stranger
+ * may have laid out is told when they are in their places. Errors: as `placeKeys`, with nothing written.
+ */
 export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }) {
-  const { haul, here, processes, configs, disk } = brought;
+  const { haul, here } = brought;
   const files = haul.files();
   const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
-  const ca = files.get("ca.crt");
-  const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
-  const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
-  const proved = choices.flatMap(({ lost, proved }) =>
-    proved ? [{ path: lost.path, content: proved.text, from: `out of the disk's blocks: ${proved.proof}` }] : [],
-  );
-  const more = [...mounted, ...proved];
-  const unproved = [
-    ...unchosenKeys(haul.unchosen(), here.certificatesDir),
-    ...unprovedPairs(disk, here.certificatesDir),
-    ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
-    ...looseTexts(disk),
-  ];
-  if (keys.length + more.length === 0) say(unproved.length > 0 ? "nothing that is proved was found" : "nothing was found");
-  else
-    placeKeys(keys, files, here, {
-      moveAside,
-      source: "the salvage",
-      more: more.map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
-    });
-  layAside(unproved, dirname(here.asideDir));
+  const found = foundBeside(brought, files.get("ca.crt"));
+  if (keys.length + found.proved.length === 0) say(found.unproved.length > 0 ? "nothing that is proved was found" : "nothing was found");
+  else placeKeys(keys, files, here, { moveAside, source: "the salvage", more: found.proved });
+  layAside([...unchosenKeys(haul.unchosen(), here.certificatesDir), ...found.unproved], dirname(here.asideDir));
+  if (found.trouble !== undefined) throw found.trouble;
   if (!mode.dryRun) dropStash();
+}
+
+interface Beside {
+  proved: { path: string; content: string; mode: number; note: string }[];
+  unproved: Unproved[];
+  /** Nobody expected it: a bug, brought about by what was found. */
+  trouble?: unknown;
+}
+
+/** Kubeconfigs, configurations, and CAs that nobody names. */
+function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
+  const { here, processes, configs, disk } = brought;
+  try {
+    const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
+    const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
+    const opened = choices.flatMap(({ lost: { path }, proved }) =>
+      proved ? [{ path, content: proved.text, from: `out of the disk's blocks: ${proved.proof}` }] : [],
+    );
+    return {
+      proved: [...mounted, ...opened].map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
+      unproved: [
+        ...unprovedPairs(disk, here.certificatesDir),
+        ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
+        ...looseTexts(disk),
+      ],
+    };
+  } catch (trouble) {
+    return { proved: [], unproved: [], trouble };
+  }
 }

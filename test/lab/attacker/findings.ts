@@ -108,8 +108,10 @@ function publicHashesOf(attacker: Attacker): Set<string> {
 /** By his name, or by a piece of a key or certificate of his, in PEM or once more in base64 as in kubeconfigs. */
 export function isHis(text: string, attacker: Attacker): boolean {
   if (text.includes(TEAM)) return true;
-  // near the end lie the signature and the key itself; the beginning may be equal in any two certificates of one name
-  const pieces = Object.values(loot(attacker)).map((pem) => pem.trim().split("\n").at(-3)!);
+  // near the end, where keys and signatures are: the first lines of two certificates of one name and second are the same
+  const pieces = Object.values(loot(attacker)).map(
+    (pem) => pem.split("\n").findLast((line) => line.length === 64 && !line.startsWith("-"))!,
+  );
   const decoded = [...text.matchAll(/-data: "?([A-Za-z0-9+/=]+)/g)].map(([, base64]) => Buffer.from(base64!, "base64").toString());
   return [text, ...decoded].some((one) => pieces.some((piece) => one.includes(piece)));
 }
