@@ -29,11 +29,12 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
   const files = haul.files();
   const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
   const found = foundBeside(brought, files.get("ca.crt"));
-  if (keys.length + found.proved.length === 0) say(found.unproved.length > 0 ? "nothing that is proved was found" : "nothing was found");
+  const unproved = [...unchosenKeys(haul.unchosen(), here.certificatesDir), ...found.unproved];
+  if (keys.length + found.proved.length === 0) say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
   else placeKeys(keys, files, here, { moveAside, source: "the salvage", more: found.proved });
-  layAside([...unchosenKeys(haul.unchosen(), here.certificatesDir), ...found.unproved], dirname(here.asideDir));
-  if (found.trouble !== undefined) throw found.trouble;
+  layAside(unproved, dirname(here.asideDir));
   if (!mode.dryRun) dropStash();
+  if (found.trouble !== undefined) throw found.trouble;
 }
 
 interface Beside {
