@@ -5,10 +5,15 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
+import { KubeApi } from "../shared/api/kube-api.ts";
+import { identities } from "../shared/nodes/identities.ts";
+import { nodesReturn } from "../shared/nodes/nodes-return.ts";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "./csrs.ts";
+import { pretendApi } from "./pretend-api.ts";
 import { ADDRESS, healthyMaster, type Objects, otherCa } from "./pretend-cluster.ts";
 import { pretendNode } from "./pretend-node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "./pretend-running.ts";
+import { sandbox } from "./sandbox.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -203,4 +208,26 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: left alone: ${wishes[name as keyof typeof wishes].type} "`);
   expect(stderr).toContain('left-out: left alone: "w2" is one of --without');
   expect(stderr).toContain("one that you know to be right: kubectl certificate approve CSR. Nodes that stay away: ");
+});
+
+test("a node whose address another one claims is not waited for without end: it counts as back, and a person is told what to look at", async () => {
+  const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
+  // nobody answers at these ports; the liar claims the honest one's address
+  const [honest, liar] = [node("w2", "127.66.0.22"), node("w1", "127.66.0.21", "127.66.0.22")];
+  const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const spec = { username: "system:node:w2" };
+  const csr = await servingCsr({ name: "csr-w2", subject: as("w2"), sans: [dns("w2"), ip("127.66.0.22")], spec });
+  using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
+  using box = sandbox();
+  const returned = await nodesReturn({
+    api: new KubeApi({ server: api.url, insecure: true }),
+    ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, leftAloneMs: 100 },
+    identities: identities({ ...known, nodes: [honest, liar] }),
+  });
+  expect({ returned, approvals: api.changes() }).toEqual({
+    returned: { back: 1, away: [], approved: 0, refused: ["csr-w2"], unreachable: [] },
+    approvals: [],
+  });
+  expect(box.said).toContain('w2: csr-w2: ip "127.66.0.22" is what w2 and w1 each say they have');
+  expect(box.said.at(-1)).toContain("kubectl certificate approve CSR");
 });

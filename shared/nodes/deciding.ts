@@ -48,10 +48,13 @@ function askedAfter({ metadata }: Csr, made: Date): boolean {
 
 async function decideServing(scene: Scene, csr: Csr) {
   const reason = standing(scene, nodeAsking(csr)) ?? servingObjection(csr, known(scene, nodeAsking(csr)), scene.identities!);
-  if (reason) return leaveAlone(scene, csr, reason);
+  const asking = scene.away.get(nodeAsking(csr));
+  if (reason) {
+    if (asking && !scene.refused.has(csr.metadata.name)) asking.leftAlone = { csr: csr.metadata.name, why: reason, at: Date.now() };
+    return leaveAlone(scene, csr, reason);
+  }
   if (!(await approve(scene.api, csr, SERVING_MESSAGE))) return;
   scene.approved++;
-  const asking = scene.away.get(nodeAsking(csr));
   if (asking) asking.approved = true;
   sayApproved(scene, csr, csr.spec.username);
 }

@@ -40,6 +40,12 @@ const LAST_PAUSE = 5000;
 /** A node whose port nobody can reach from here counts as back so long after its certificate was issued. */
 const UNREACHABLE_MS = 5000;
 
+/**
+ * A node that is heard counts as back so long after its request for a serving certificate was left alone: it may ask again with right names. Nobody
+ * is to wait for a certificate that a stranger's claim keeps from it; a person decides.
+ */
+const LEFT_ALONE_MS = 15_000;
+
 /** Milliseconds between two looks whether the token is still there. */
 const TOKEN_EVERY = 5000;
 
@@ -150,9 +156,19 @@ function probePorts(scene: Scene) {
   const now = Date.now();
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
+    if (waitsForAPerson(node, now - (scene.leftAloneMs ?? LEFT_ALONE_MS))) {
+      const { csr, why } = node.leftAlone!;
+      scene.unserved.push(`${node.node.name}: ${csr}: ${why}`);
+      comeBack(scene, node, "back, without a serving certificate");
+      continue;
+    }
     const isPromised = node.approved && node.issuedAt === undefined;
     if (node.heard && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
   }
+}
+
+function waitsForAPerson({ heard, approved, leftAlone }: Away, longAgo: number): boolean {
+  return heard === true && !approved && leftAlone !== undefined && leftAlone.at <= longAgo;
 }
 
 async function probe(scene: Scene, away: Away) {

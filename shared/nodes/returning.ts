@@ -2,6 +2,7 @@
 
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../cluster.ts";
+import { strangers } from "../plain.ts";
 import { count, FEW, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import type { Joining } from "./client-csrs.ts";
@@ -18,6 +19,8 @@ export interface Away {
   /** Its request is approved; until it is issued its port has nothing new to show. */
   approved?: true;
   issuedAt?: number;
+  /** Its last request for a serving certificate that was left alone, why, and since when (milliseconds). */
+  leftAlone?: { csr: string; why: string; at: number };
   askedLast?: "other" | "unreachable";
   asking?: true;
   nextProbe: number;
@@ -36,6 +39,8 @@ export interface Return {
   identities?: Identities | undefined;
   /** By what requests for client certificates are judged; undefined where no token of the kit is there. */
   joining?: Joining | undefined;
+  /** Milliseconds after which a node whose serving certificate waits for a person counts as back. Default: 15 seconds. */
+  leftAloneMs?: number;
   /** Only what a node does from now on counts as a sign of life, and once the token has ended nobody is waited for. */
   whileTokenLasts?: true;
 }
@@ -67,6 +72,8 @@ export interface Scene extends Return {
   issued: number;
   probing: number;
   unreachable: string[];
+  /** Nodes that are heard, and whose serving certificate waits for a person's word, with the request and why. */
+  unserved: string[];
   progress: Progress;
   /** For what goes wrong beside the main course. */
   failure: PromiseWithResolvers<never>;
@@ -87,6 +94,7 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>): Sc
     issued: 0,
     probing: 0,
     unreachable: [],
+    unserved: [],
     progress: new Progress("nodes back", options.expected.length),
     failure: Promise.withResolvers<never>(),
   };
@@ -109,7 +117,7 @@ export function whyAway({ node, heard, askedLast }: Away): string {
 }
 
 export function sayReturned(scene: Scene) {
-  const { expected, away, refused, doubles, unreachable } = scene;
+  const { expected, away, refused, doubles, unreachable, unserved } = scene;
   if (expected.length > FEW)
     say([`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
   if (doubles.size > FEW)
@@ -117,6 +125,14 @@ export function sayReturned(scene: Scene) {
   if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
   if (unreachable.length > 0)
     say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
+  if (unserved.length > 0) {
+    say("warning: without a serving certificate, so kubectl logs and exec do not work there:");
+    for (const line of unserved.slice(0, FEW)) say(`  ${strangers(line)}`);
+    if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
+    say(
+      "  If what a request names is that node's own (ip addr there): kubectl certificate approve CSR. If it is another's, look who owns that node",
+    );
+  }
 }
 
 export function listed(names: readonly string[]): string {

@@ -153,6 +153,8 @@ export async function intruderShutOut({ lab }: Scene) {
   const node = compromised(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
   await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
+  // it asks for its certificate anew, under its own names
+  await node.run(["systemctl", "restart", "kubelet"]);
 }
 
 async function must(node: Machine, command: string[]) {

@@ -5,7 +5,7 @@ import { makeAttacker } from "../attacker/attacker.ts";
 import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-master.ts";
 import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
-import { INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
+import { compromised, INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
 import { played } from "../attacker/objects.ts";
 import { mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
 import { followRunbook } from "../follow.ts";
@@ -76,6 +76,39 @@ const beforeClose = async (command: string, { scene }: { scene: Scene; node: Mac
   if (played("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
 };
 
+/** What close said of a request that names what two nodes say they have: the honest one's waits for a person's word. */
+const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$/gm;
+
+/** Close has named what it left alone: an operator takes the worker away from him, looks whose the address is, and closes again. */
+async function operatorLooks(scene: Scene) {
+  if (!played("worker")) return;
+  const { lab } = scene;
+  await intruderShutOut(scene);
+  const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
+  const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromised(lab).nodeName);
+  const requests = [...new Set(honest.map(([, , request]) => request!))];
+  scene.checks.push({
+    name: "close is not held up by what he claims, and names whose certificate waits for a person",
+    ok: requests.length > 0,
+    detail: requests.join(", ") || "nothing is named",
+  });
+  const master = lab.masters[0]!;
+  for (const request of requests)
+    await type(scene, master, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
+  await type(scene, master, "./bunw scripts/03-workers.ts close", { part: 3 });
+}
+
+/** Part 4 comes when part 3 is well. */
+function untilPart4() {
+  let looked = false;
+  return async (command: string, at: { scene: Scene; node: Machine }) => {
+    await beforeClose(command, at);
+    if (looked || !command.startsWith("./bunw scripts/04-sa-tokens.ts")) return;
+    looked = true;
+    await operatorLooks(at.scene);
+  };
+}
+
 /** Nothing of the old keys is left: all that a search can find is his. */
 export const hostileAllLost = hostile(allLost, "hostile", {
   joins: true,
@@ -83,7 +116,7 @@ export const hostileAllLost = hostile(allLost, "hostile", {
     ...incident,
     HELD,
     { title: "Look for the old keys before new ones are made", run: (scene) => salvageFirst(scene, attack()) },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: beforeClose }) },
+    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }) },
   ],
 });
 
@@ -135,5 +168,11 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
 export const hostileFleet = hostile(fleet, "hostile-fleet", {
   joins: true,
   quiet: fleet.lines.slice(0, 1),
-  disaster: () => [...incident, HELD, ...fleet.lines.slice(1 + incident.length)],
+  disaster: () => [
+    ...incident,
+    HELD,
+    ...fleet.lines.slice(1 + incident.length, -1),
+    { title: "Look at what close has left alone", run: operatorLooks },
+    fleet.lines.at(-1)!,
+  ],
 });
