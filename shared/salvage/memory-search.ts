@@ -43,6 +43,7 @@ export async function searchMemory(haul: Haul, { data, processes, stop }: Memory
   for (const { pid, name, owner } of processes.others)
     say(`${name} (pid ${pid}): not searched: it is only called so, and is ${owner.is}; if it is yours: --pid ${pid}`);
   if (processes.own.length === 0) return say("no process of the control plane runs here any more");
+  say(`each process is read for ${LIMITS.seconds} s and ${LIMITS.bytes / 1e9} GB at most`);
   for (const process of processes.own) {
     if (haul.targets().length === 0 || stop?.aborted) return;
     await searchOne(haul, process, stop);
