@@ -4,22 +4,22 @@
  * Run on each master, before anything there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
+import { readKnown } from "../shared/facts/evidence.ts";
+import { isExternalCa } from "../shared/facts/external-ca.ts";
+import { hasExternalEtcd, issueStep } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { lookHere } from "../shared/hand-over/unpack.ts";
-import { type Node, needRoot, readNode } from "../shared/nodes/node.ts";
-import { hasExternalEtcd, issueStep } from "../shared/nodes/without-data.ts";
+import { lookHere } from "../shared/hand-over/place-keys.ts";
+import { type Node, needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { refuseRivals, sayLost } from "../shared/salvage/candidates.ts";
 import { DISK_MINUTES, nothingFound, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { Haul } from "../shared/salvage/haul.ts";
-import { readKnown } from "../shared/salvage/known.ts";
 import { lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
 import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted.ts";
-import { isExternalCa } from "../shared/static-pods/external-ca.ts";
+import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted-keys.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--minutes MINUTES] [--certificate-key-file FILE]

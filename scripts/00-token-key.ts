@@ -4,16 +4,16 @@
  * accepting them until part 4 is done. Run once, on any master; safe to run again. It reads tokens and writes one public key.
  */
 import { parseArgs } from "node:util";
+import { readMaster } from "../shared/facts/master.ts";
 import { writeFile } from "../shared/files/files.ts";
-import { readMaster } from "../shared/master.ts";
-import { needRoot } from "../shared/nodes/node.ts";
-import { keyCopies, todaysSaPub } from "../shared/old-tokens/key-copies.ts";
-import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-tokens/old-sa-pub.ts";
-import { collectTokens } from "../shared/old-tokens/old-tokens.ts";
+import { oldSaPub } from "../shared/manifests/sa-old-flag.ts";
+import { needRoot } from "../shared/node/node.ts";
+import { keyCopies, todaysSaPub } from "../shared/old-sa-key/key-copies.ts";
+import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-sa-key/old-sa-pub.ts";
+import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
+import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
-import { oldSaPub } from "../shared/static-pods/old-sa-key.ts";
-import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-token-key.ts [--from FILE] [--token-file FILE] [--kid KID] [--dry-run]

@@ -5,28 +5,28 @@
  */
 import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
-import { isHeard, ownEtcdRuns, quorumOf, sistersOf } from "../shared/etcd/sisters.ts";
+import { isHeard, ownEtcdRuns, quorumOf, sistersOf } from "../shared/etcd/peers.ts";
+import { refuseExternalCa } from "../shared/facts/external-ca.ts";
+import { ensureOptions, type Master, readMaster } from "../shared/facts/master.ts";
+import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
+import { rescuedEtcd } from "../shared/facts/repair.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyTree, moveAside } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
-import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
-import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
-import { containers, controlPlaneContainers, stopContainers } from "../shared/nodes/runtime.ts";
-import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
-import { foreignAuthority } from "../shared/pki/authority-key.ts";
+import { manifestPath } from "../shared/manifests/on-disk.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
+import { ensureMasterKubelet } from "../shared/node/kubelet-certs.ts";
+import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/node/node.ts";
 import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
-import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure-pki.ts";
-import { markNewSaKey } from "../shared/pki/new-sa-mark.ts";
-import { examine } from "../shared/pki/pki.ts";
-import { attempt } from "../shared/pki/verdicts.ts";
-import { rescuedEtcd } from "../shared/rescue.ts";
+import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure.ts";
+import { examine } from "../shared/pki/examine.ts";
+import { attempt } from "../shared/pki/judge.ts";
+import { foreignAuthority } from "../shared/pki/lost-keys.ts";
+import { markNewSaKey } from "../shared/pki/sa-keys.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { lookAtSisters, refuseWhereMemoryHasThem, refuseWhereOthersLive } from "../shared/salvage/elsewhere.ts";
-import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
-import { manifestPath } from "../shared/static-pods/manifest-files.ts";
-import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/static-pods.ts";
+import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/restore.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 const USAGE = `Usage:

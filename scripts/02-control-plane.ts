@@ -8,31 +8,31 @@ import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders, hearNodes, leaseRenewed, provingSince } from "../shared/api/leases.ts";
-import { refuseStrangers } from "../shared/cluster.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
-import { sistersOf } from "../shared/etcd/sisters.ts";
+import { sistersOf } from "../shared/etcd/peers.ts";
+import { refuseStrangers } from "../shared/facts/cluster.ts";
+import { refuseExternalCa } from "../shared/facts/external-ca.ts";
+import { ensureOptions, type Master, readMaster } from "../shared/facts/master.ts";
+import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText } from "../shared/files/files.ts";
-import { ensureOptions, type Master, readMaster } from "../shared/master.ts";
-import { ensureMasterKubelet } from "../shared/nodes/kubelet.ts";
-import { kubeletActive, needRoot, turnKubelet } from "../shared/nodes/node.ts";
-import { withoutServing } from "../shared/nodes/nodes-return.ts";
-import { howToReplace } from "../shared/nodes/replacement.ts";
-import { listed } from "../shared/nodes/returning.ts";
-import { containers, stopContainers } from "../shared/nodes/runtime.ts";
-import { refuseExternalEtcd } from "../shared/nodes/without-data.ts";
+import { manifestPath } from "../shared/manifests/on-disk.ts";
+import { containers, stopContainers } from "../shared/node/containers.ts";
+import { ensureMasterKubelet } from "../shared/node/kubelet-certs.ts";
+import { kubeletActive, needRoot, turnKubelet } from "../shared/node/node.ts";
 import { CERTS } from "../shared/pki/certs.ts";
-import { ensureMany } from "../shared/pki/ensure-pki.ts";
+import { ensureMany } from "../shared/pki/ensure.ts";
+import { clusterCa } from "../shared/pki/examine.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
-import { clusterCa } from "../shared/pki/pki.ts";
 import { done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
-import { refuseExternalCa } from "../shared/static-pods/external-ca.ts";
-import { manifestPath } from "../shared/static-pods/manifest-files.ts";
+import { howToReplace } from "../shared/static-pods/replace-master.ts";
+import { caIsNew, managerIsReduced, refuseLostFiles, restoreManifests } from "../shared/static-pods/restore.ts";
 import { staleReaders } from "../shared/static-pods/stale-readers.ts";
-import { caIsNew, managerIsReduced, refuseLostFiles, restoreManifests } from "../shared/static-pods/static-pods.ts";
 import { mountsSuperAdmin, onlyOnSisters, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
-import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/old-sa-key.ts";
+import { withoutServing } from "../shared/workers/wait.ts";
+import { listed } from "../shared/workers/waiting-state.ts";
+import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]

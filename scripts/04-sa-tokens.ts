@@ -5,27 +5,28 @@
  */
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
-import { inParallel } from "../shared/api/in-parallel.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { hearNodes } from "../shared/api/leases.ts";
-import { refuseStrangers } from "../shared/cluster.ts";
+import { inParallel } from "../shared/api/many.ts";
+import { refuseStrangers } from "../shared/facts/cluster.ts";
+import { type Master, readMaster } from "../shared/facts/master.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
-import { type Master, readMaster } from "../shared/master.ts";
-import { needRoot } from "../shared/nodes/node.ts";
+import { manifestPath, readManifest } from "../shared/manifests/on-disk.ts";
+import { isReduced } from "../shared/manifests/reduced-controllers.ts";
+import { oldSaKeys } from "../shared/manifests/sa-old-flag.ts";
+import { needRoot } from "../shared/node/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
+import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
-import { manifestPath, readManifest } from "../shared/static-pods/manifest-files.ts";
-import { oldSaKeys } from "../shared/static-pods/old-sa-key.ts";
-import { isReduced } from "../shared/static-pods/reduced-controllers.ts";
-import { caIsNew } from "../shared/static-pods/static-pods.ts";
+import { caIsNew } from "../shared/static-pods/restore.ts";
 import { leftForPeople } from "../shared/workloads/left-for-people.ts";
-import { tokenVerifier } from "../shared/workloads/legacy-token.ts";
-import { retireOldSaKey, trustSince } from "../shared/workloads/old-sa-key.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
+import { retireOldSaKey, trustSince } from "../shared/workloads/retire-sa-key.ts";
 import { canaries, label, restart } from "../shared/workloads/rollout.ts";
+import { type Group, staleGroups } from "../shared/workloads/stale-pods.ts";
 import {
   isCurrent,
   nameOf,
@@ -34,8 +35,7 @@ import {
   sayNames,
   type TokenTrust,
   tokenSecrets,
-} from "../shared/workloads/sa-tokens.ts";
-import { type Group, staleGroups } from "../shared/workloads/stale-pods.ts";
+} from "../shared/workloads/token-secrets.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]

@@ -5,16 +5,16 @@
  */
 import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
+import { readMaster } from "../shared/facts/master.ts";
+import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { readMaster } from "../shared/master.ts";
-import { readNode } from "../shared/nodes/node.ts";
-import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/nodes/without-data.ts";
-import { attempt } from "../shared/pki/verdicts.ts";
+import { readNode } from "../shared/node/node.ts";
+import { attempt } from "../shared/pki/judge.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
+import { checkMasters } from "../shared/verify/check-masters.ts";
 import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
 import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
-import { checkMasters } from "../shared/verify/masters.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]

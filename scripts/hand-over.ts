@@ -5,9 +5,10 @@
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
-import { secretIn, typed } from "../shared/files/secret-file.ts";
+import { secretIn, typed } from "../shared/files/operator-files.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
 import {
   type Bundle,
@@ -20,12 +21,11 @@ import {
   sha256Of,
   unpackTar,
 } from "../shared/hand-over/bundle.ts";
+import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
-import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/unpack.ts";
-import { day } from "../shared/pki/verdicts.ts";
+import { day } from "../shared/pki/judge.ts";
+import { ask, askTwice, newPassphrase, showOnce } from "../shared/prompt.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
-import { isExternalCa } from "../shared/static-pods/external-ca.ts";
-import { ask, askTwice, newPassphrase, showOnce } from "../shared/terminal.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate] [--out FILE] [--force] [--dry-run]

@@ -9,7 +9,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Glob } from "bun";
 import { run } from "../shared/run.ts";
-import type { Rehearsal } from "./lab/rehearsal.ts";
+import type { Rehearsal } from "./lab/report/rehearsal.ts";
 
 const USAGE = `Usage: npm test [-- options]
 
@@ -43,15 +43,15 @@ const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."] },
   { name: "types", command: ["x", "tsc", "-p", "."] },
   { name: "unit tests", command: ["test", "--parallel=2", "--timeout=60000", ...unitTests()], count: countTests },
-  { name: "lab: etcd read offline equals etcd", command: ["test/lab/check-etcd.ts"], lab: true },
-  { name: "lab: issuing equals kubeadm", command: ["test/lab/check-kubeadm.ts"], lab: true },
-  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/check-age.ts"], lab: true },
-  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/check-fleet.ts"], lab: true, count: countLines },
-  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/check-tokens.ts"], lab: true, count: countLines },
-  { name: "lab: part 3's token on a real API", command: ["test/lab/check-joining.ts"], lab: true, count: countLines },
-  { name: "lab: old tokens are accepted by a computed key", command: ["test/lab/check-old-tokens.ts"], lab: true, count: countLines },
-  { name: "lab: keys out of real file systems' free blocks", command: ["test/lab/check-disks.ts"], lab: true, count: countTests },
-  { name: "lab: keys out of real processes' memory", command: ["test/lab/check-salvage.ts"], lab: true, count: countLines },
+  { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
+  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm.ts"], lab: true },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age.ts"], lab: true },
+  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/fleet.ts"], lab: true, count: countLines },
+  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, count: countLines },
+  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, count: countLines },
+  { name: "lab: old tokens are accepted by a computed key", command: ["test/lab/checks/old-tokens.ts"], lab: true, count: countLines },
+  { name: "lab: keys out of real file systems' free blocks", command: ["test/lab/checks/disks.ts"], lab: true, count: countTests },
+  { name: "lab: keys out of real processes' memory", command: ["test/lab/checks/salvage.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
   { name: "lab: rehearse again", command: rehearsal("again"), lab: true, count: countChecks("again") },
@@ -103,7 +103,7 @@ async function runCheck({ name, command, count }: Check): Promise<Count> {
 const QUIET = 30_000;
 
 function unitTests(): string[] {
-  return [...new Glob("test/*.test.ts").scanSync(HOME)].sort().map((path) => `./${path}`);
+  return [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort().map((path) => `./${path}`);
 }
 
 /** Bun's own figures. A file that cannot be loaded, or no figures at all, is a failure, too. */

@@ -4,14 +4,14 @@
  */
 
 import { stringify } from "yaml";
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import type { Master } from "../master.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, keyPath, minorOf } from "../pki/certs.ts";
+import { clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
-import { clusterCa } from "../pki/pki.ts";
 import { say } from "../run.ts";
 import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
 

@@ -1,21 +1,21 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
 
-import type { Cluster } from "../cluster.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import { masterWithoutData } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { type Node, readNode } from "../nodes/node.ts";
-import { type Container, containers } from "../nodes/runtime.ts";
-import { masterWithoutData } from "../nodes/without-data.ts";
-import { remedyOf } from "../pki/authority-key.ts";
+import { type Container, containers } from "../node/containers.ts";
+import { type Node, readNode } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/examine.ts";
+import { attempt } from "../pki/judge.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
-import { attempt } from "../pki/verdicts.ts";
+import { remedyOf } from "../pki/lost-keys.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
-import { evidenceOf, type Known, readKnown } from "./known.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { evidenceOf, type Known, readKnown } from "./partial-facts.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
 import { authorityRow, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";

@@ -2,22 +2,23 @@
  * `00-assess --deep`: for each lost key, where it can still be had, and the rung of the ladder that comes of it. The engines are those of
  * 00-salvage; here nothing is written, and nothing that is found is kept.
  */
+
+import type { Known as Evidence } from "../facts/evidence.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { hashIn } from "../hand-over/bundle.ts";
-import type { Node } from "../nodes/node.ts";
-import { tokensOfLastKey } from "../old-tokens/old-sa-pub.ts";
-import { collectTokens } from "../old-tokens/old-tokens.ts";
-import type { Finding } from "../pki/pki.ts";
-import { attempt } from "../pki/verdicts.ts";
+import type { Node } from "../node/node.ts";
+import { tokensOfLastKey } from "../old-sa-key/old-sa-pub.ts";
+import { collectTokens } from "../old-sa-key/old-tokens.ts";
+import type { Finding } from "../pki/examine.ts";
+import { attempt } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { Haul, STASH } from "../salvage/haul.ts";
-import type { Known as Evidence } from "../salvage/known.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
-import { isDear, type Wanted, wantedKeys } from "../salvage/wanted.ts";
-import type { Known } from "./known.ts";
+import { isDear, type Wanted, wantedKeys } from "../salvage/wanted-keys.ts";
+import type { Known } from "./partial-facts.ts";
 import type { Deep, LostKey, Place, Verdict } from "./report.ts";
 
 export interface DeepOptions {

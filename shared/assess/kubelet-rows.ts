@@ -2,13 +2,13 @@
 
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { kubeletActive, type Node } from "../nodes/node.ts";
-import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
+import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
+import { attempt, timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { attempt, timeVerdict } from "../pki/verdicts.ts";
-import type { Known } from "./known.ts";
+import type { Known } from "./partial-facts.ts";
 import { isDamage, type Row, shown } from "./report.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */

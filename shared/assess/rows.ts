@@ -1,24 +1,24 @@
 /** The rows of the damage table, each from what was found. */
 
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
-import type { Master } from "../master.ts";
-import type { Node } from "../nodes/node.ts";
-import { CONTROL_PLANE } from "../nodes/runtime.ts";
-import { type Evidence, foreignAuthority } from "../pki/authority-key.ts";
+import { hostFiles, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
+import { manifestPath, readManifest, secondManifests } from "../manifests/on-disk.ts";
+import { isReduced } from "../manifests/reduced-controllers.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
-import type { Finding } from "../pki/pki.ts";
-import { attempt } from "../pki/verdicts.ts";
-import { manifestPath, readManifest, secondManifests } from "../static-pods/manifest-files.ts";
-import { hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
-import { findStaticPods, type MirrorPod } from "../static-pods/mirror-pods.ts";
-import { isReduced } from "../static-pods/reduced-controllers.ts";
-import { isMade, manifestTrouble } from "../static-pods/static-pods.ts";
+import type { Finding } from "../pki/examine.ts";
+import { attempt } from "../pki/judge.ts";
+import { type Evidence, foreignAuthority } from "../pki/lost-keys.ts";
+import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
-import type { Known } from "./known.ts";
+import type { Known } from "./partial-facts.ts";
 import { type Row, shown } from "./report.ts";
 
 export function authorityRow(finding: Finding): Row {

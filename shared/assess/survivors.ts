@@ -1,9 +1,9 @@
 /** Where lost keys may still be. */
 import { Fail } from "../fail.ts";
-import type { Container } from "../nodes/runtime.ts";
-import { attempt } from "../pki/verdicts.ts";
-import { registryPrefix } from "../static-pods/manifests.ts";
-import type { Known } from "./known.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import type { Container } from "../node/containers.ts";
+import { attempt } from "../pki/judge.ts";
+import type { Known } from "./partial-facts.ts";
 import type { Survivor } from "./report.ts";
 
 export function survivors(known: Known, running: Container[] | Fail): Survivor[] {

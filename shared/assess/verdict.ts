@@ -1,10 +1,11 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
+
+import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import { CERTS } from "../pki/certs.ts";
-import type { Finding } from "../pki/pki.ts";
-import { lackingOfExternalCa } from "../static-pods/external-ca.ts";
-import { caIsNew } from "../static-pods/static-pods.ts";
+import type { Finding } from "../pki/examine.ts";
+import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep.ts";
-import type { Known } from "./known.ts";
+import type { Known } from "./partial-facts.ts";
 import type { Deep, Verdict } from "./report.ts";
 
 export interface Looked {

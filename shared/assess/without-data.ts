@@ -1,14 +1,14 @@
 /** What can be said of a master on which there is no etcd data: its files, by themselves, and why the parts of the runbook do not begin. */
 
+import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import type { Node } from "../nodes/node.ts";
-import { CONTROL_PLANE, type Container } from "../nodes/runtime.ts";
-import { type WithoutData, whyWithoutData, withoutDataSteps } from "../nodes/without-data.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/pki.ts";
-import { manifestPath } from "../static-pods/manifest-files.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
 import { authorityRow, findingRow, summary } from "./rows.ts";

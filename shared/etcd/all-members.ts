@@ -3,9 +3,9 @@
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, waitFor } from "../run.ts";
+import type { EtcdClient } from "./client.ts";
 import { etcdClient } from "./identity.ts";
-import type { EtcdClient } from "./live.ts";
-import type { Sister } from "./sisters.ts";
+import type { Sister } from "./peers.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by

@@ -3,15 +3,15 @@
  * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
  */
 
-import type { Identity } from "../cluster.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import type { Identity } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { registryPrefix } from "../static-pods/manifests.ts";
-import type { EtcdData } from "./data.ts";
-import { EtcdClient } from "./live.ts";
+import { EtcdClient } from "./client.ts";
 
 /** A client of the etcd on this master, with the health check's certificate from disk; undefined where that is not there. */
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {

@@ -2,7 +2,7 @@
 
 import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
-import { day } from "../pki/verdicts.ts";
+import { day } from "../pki/judge.ts";
 import { type Bundle, fingerprints, hashIn, SHARED_KEYS } from "./bundle.ts";
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-backup";

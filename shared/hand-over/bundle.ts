@@ -8,8 +8,8 @@ import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { certInfo, certificatesIn, keyMatches, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
 import { CERTS, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
-import { authorityPairVerdict, serviceAccountVerdict } from "../pki/pki.ts";
-import { day, type Verdict } from "../pki/verdicts.ts";
+import { authorityPairVerdict, serviceAccountVerdict } from "../pki/examine.ts";
+import { day, type Verdict } from "../pki/judge.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 

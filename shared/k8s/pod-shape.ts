@@ -2,7 +2,7 @@
  * What was read as a pod, from etcd or from a file, held against the shape that everything here goes by. The API server and the kubelet see to
  * it; a value that is damaged, or a file that was edited in a hurry, need not have it.
  */
-import type { Pod } from "./pod.ts";
+import type { Pod } from "./objects.ts";
 
 type Scalar = "string" | "number" | "boolean";
 

@@ -4,7 +4,7 @@
  *   "{"          JSON: custom resources, or everything with --storage-media-type=application/json
  *   "k8s:enc:"   encrypted at rest: k8s:enc:<provider>:v1:<key name>: (apiserver pkg/storage/value/encrypt)
  */
-import { BYTES, Damaged, Reader, VARINT } from "../etcd/protobuf.ts";
+import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
 import { Fail } from "../fail.ts";
 import { FIELDS } from "./fields.ts";
 

@@ -1,7 +1,7 @@
 /** Objects out of etcd's data by where the API server keeps them: `configmaps/kube-system/kubeadm-config`, `minions/`. */
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { registryPrefix } from "../static-pods/manifests.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
 import { decodeObject } from "./storage.ts";
 
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */

@@ -1,4 +1,4 @@
-/** What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are pki.ts's business. */
+/** What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are examine.ts's business. */
 import "reflect-metadata";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
 import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";

@@ -3,9 +3,9 @@
  * is merely without its public half, or whose certificate is known from elsewhere, is never replaced.
  */
 import { Fail } from "../fail.ts";
-import { type Evidence, type Remedy, remedyOf } from "./authority-key.ts";
 import { CERTS, type ClusterFacts } from "./certs.ts";
-import { examine, examineServiceAccountKey, type Finding } from "./pki.ts";
+import { examine, examineServiceAccountKey, type Finding } from "./examine.ts";
+import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
 
 /** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
 export type NewCas = "all" | "internal";

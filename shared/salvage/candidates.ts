@@ -2,7 +2,7 @@
 import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import type { FoundKey, Haul } from "./haul.ts";
-import { kidOf, labelOf, type Wanted } from "./wanted.ts";
+import { kidOf, labelOf, type Wanted } from "./wanted-keys.ts";
 
 /** A line for the key in use, and for each other one that is known. */
 export function sayLost({ keyFile, generations, candidates }: Wanted) {

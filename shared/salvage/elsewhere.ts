@@ -1,15 +1,16 @@
 /** Before part 1 makes shared keys anew: other masters may still have them, or a process here that part 1 would stop. Reads only. */
-import { refuseStrangers } from "../cluster.ts";
-import { type Sister, servesOurCa, sistersOf } from "../etcd/sisters.ts";
+
+import { type Sister, servesOurCa, sistersOf } from "../etcd/peers.ts";
+import { refuseStrangers } from "../facts/cluster.ts";
+import { readKnown } from "../facts/evidence.ts";
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
-import type { Master } from "../master.ts";
 import { certRow } from "../pki/certs.ts";
-import { examine, type Finding } from "../pki/pki.ts";
+import { examine, type Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { Haul } from "./haul.ts";
-import { readKnown } from "./known.ts";
 import { processesHere, searchMemory } from "./memory-search.ts";
-import { isDear, wantedKeys } from "./wanted.ts";
+import { isDear, wantedKeys } from "./wanted-keys.ts";
 
 /** Looks which other masters' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this master. */
 export async function lookAtSisters({ data, node, facts }: Master): Promise<Sister[]> {

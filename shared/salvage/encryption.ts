@@ -5,9 +5,9 @@
  */
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { attempt } from "../pki/verdicts.ts";
+import { attempt } from "../pki/judge.ts";
 import { isObject, listOf } from "./disk/yaml-document.ts";
 
 interface Sealed {

@@ -8,11 +8,11 @@ import { lstatSync, rmSync, statfsSync } from "node:fs";
 import { Fail } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
-import { attempt } from "../pki/verdicts.ts";
+import { attempt } from "../pki/judge.ts";
+import { tokenVerifier } from "../pki/tokens.ts";
 import { say } from "../run.ts";
-import { tokenVerifier } from "../workloads/legacy-token.ts";
 import type { Target } from "./memory/memory.ts";
-import { type Generation, generation, keyInPlace, type Wanted } from "./wanted.ts";
+import { type Generation, generation, keyInPlace, type Wanted } from "./wanted-keys.ts";
 
 /** Keys on their way; 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";

@@ -3,11 +3,11 @@
  * only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
 import { createDecipheriv } from "node:crypto";
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { SHARED_FILES } from "../hand-over/bundle.ts";
 import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
-import { registryPrefix } from "../static-pods/manifests.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
 
 const NONCE = 12;
 const TAG = 16;

@@ -1,9 +1,9 @@
 /** Configuration files that the API server's flags name and that are lost: kubeadm never made them, so only a copy brings them back. */
 import { parse } from "yaml";
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
-import { hostFiles, manifestFromMirrorPod } from "../static-pods/manifests.ts";
-import { findMirrorPods } from "../static-pods/mirror-pods.ts";
+import { hostFiles, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { TextFind } from "./disk-search.ts";
 import { opensEtcd } from "./encryption.ts";

@@ -1,14 +1,14 @@
 /** Rung 2: what the memory of the control plane's processes brings to a haul. */
 import type { KeyObject } from "node:crypto";
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { leaderIn } from "../facts/evidence.ts";
 import { Fail } from "../fail.ts";
-import type { Node } from "../nodes/node.ts";
-import { type Container, containers } from "../nodes/runtime.ts";
+import { type Container, containers } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { say } from "../run.ts";
-import { knownHere } from "../trust/processes.ts";
+import { knownHere } from "../trust/process-owner.ts";
 import { Budget } from "./budget.ts";
 import type { Haul } from "./haul.ts";
-import { leaderIn } from "./known.ts";
 import { searchProcess } from "./memory/memory.ts";
 import { type Holders, holders, type Process } from "./memory/processes.ts";
 

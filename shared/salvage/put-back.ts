@@ -1,6 +1,6 @@
 /** The end of a salvage: what is proved goes into its place, all of it or nothing; what is not goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
-import { type Here, placeKeys } from "../hand-over/unpack.ts";
+import { type Here, placeKeys } from "../hand-over/place-keys.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
 import type { DiskFound } from "./disk-search.ts";

@@ -1,11 +1,11 @@
 /** Rung 1: what the Secret kubeadm-certs brings to a haul. */
-import type { EtcdData } from "../etcd/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { secretIn } from "../files/secret-file.ts";
+import { secretIn } from "../files/operator-files.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
-import { attempt } from "../pki/verdicts.ts";
+import { attempt } from "../pki/judge.ts";
+import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
-import { ask } from "../terminal.ts";
 import type { Haul } from "./haul.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 

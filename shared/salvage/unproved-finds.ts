@@ -1,10 +1,10 @@
 /** What a disk brought and nothing proves: as files for the rescue folder, each with the command that would take it. See trust/unproved.ts. */
-import { day } from "../pki/verdicts.ts";
+import { day } from "../pki/judge.ts";
 import type { Unproved } from "../trust/unproved.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, pairOf } from "./haul.ts";
 import type { LostConfig } from "./lost-configs.ts";
-import { labelOf } from "./wanted.ts";
+import { labelOf } from "./wanted-keys.ts";
 
 /** A stranger can lay out any number; of each thing so many get a command of their own. All texts are in one file a kind. */
 const FEW = 5;

@@ -4,12 +4,12 @@
  * first, and the new one waits beside it under a name with a dot, which the kubelet passes over (pkg/kubelet/config/file.go).
  */
 import { basename, dirname, join } from "node:path";
+import type { Master } from "../facts/master.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import type { Master } from "../master.ts";
-import { type Container, controlPlaneContainers } from "../nodes/runtime.ts";
+import type { Manifest } from "../manifests/from-mirror-pod.ts";
+import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
+import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { waitFor } from "../run.ts";
-import { manifestPath, manifestText, readManifest } from "./manifest-files.ts";
-import type { Manifest } from "./manifests.ts";
 
 /** Where the new manifest waits: `.kube-controller-manager.yaml`. */
 function waitingPath(path: string): string {

@@ -1,7 +1,8 @@
 /** Static pods read their certificates and kubeconfigs once, when they start: which of them have to start again. */
+
+import type { Master } from "../facts/master.ts";
 import { stat } from "../files/files.ts";
-import type { Master } from "../master.ts";
-import type { Container } from "../nodes/runtime.ts";
+import type { Container } from "../node/containers.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { mountedOf, SERVERS } from "./wanted-manifests.ts";

@@ -2,18 +2,19 @@
  * Which static pods this master had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
  * such as kube-vip, keepalived or haproxy, without which nobody reaches the API.
  */
+
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import type { PodSpec } from "../k8s/pod.ts";
-import type { Master } from "../master.ts";
-import { CONTROL_PLANE } from "../nodes/runtime.ts";
+import type { PodSpec } from "../k8s/objects.ts";
+import { hostFiles, type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
+import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
+import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import { attempt } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { attempt } from "../pki/verdicts.ts";
-import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "./manifest-files.ts";
-import { hostFiles, type Manifest, manifestFromMirrorPod } from "./manifests.ts";
-import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "./mirror-pods.ts";
-import { fitOldSaKey } from "./old-sa-key.ts";
-import { manifestFromSister } from "./sister-manifests.ts";
+import { manifestFromSister } from "./from-other-master.ts";
 
 export interface Wanted {
   name: string;

@@ -1,14 +1,14 @@
 /** The reduced controller-manager made whole again on one master: the end of part 3. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderSince } from "../api/leases.ts";
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import type { Master } from "../master.ts";
-import { controlPlaneContainers } from "../nodes/runtime.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { full } from "../manifests/reduced-controllers.ts";
+import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
-import { manifestPath } from "./manifest-files.ts";
-import { full } from "./reduced-controllers.ts";
 
 /** All that was reduced comes back: the flag stands in the manifest, so any master can tell. */
 export async function wholeControllerManager(master: Master, api: KubeApi) {

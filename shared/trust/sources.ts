@@ -3,7 +3,7 @@
  * believes, it puts to use. So evidence has a writer, and the writer decides what the evidence may prove, not its look, its age or its number.
  *
  * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `layAside` (unproved.ts) names it, keeps
- * it with its origin, and prints the command that would take it. `test/trust.test.ts` walks this table and plays each writer.
+ * it with its origin, and prints the command that would take it. `test/shared/trust/sources.test.ts` walks this table and plays each writer.
  */
 
 /** What a piece of evidence can decide. */

@@ -1,14 +1,14 @@
 /** What no script can finish: things outside of the cluster that hold old keys, and files that did not come back. */
 
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { readCluster } from "../cluster.ts";
+import { readCluster } from "../facts/cluster.ts";
+import type { Master } from "../facts/master.ts";
+import { rescueFolders } from "../facts/repair.ts";
 import { readText } from "../files/files.ts";
-import type { Master } from "../master.ts";
+import { hostFiles } from "../manifests/from-mirror-pod.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
-import { rescueFolders } from "../rescue.ts";
-import { manifestPath, readManifest } from "../static-pods/manifest-files.ts";
-import { hostFiles } from "../static-pods/manifests.ts";
-import { STAND_IN_MARK } from "../static-pods/static-pods.ts";
+import { STAND_IN_MARK } from "../static-pods/restore.ts";
 import type { Owner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
 

@@ -3,15 +3,15 @@
  * the controller-manager, which does about ten a second.
  */
 
-import { inParallel } from "../api/in-parallel.ts";
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
+import { inParallel } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
 import { Fail } from "../fail.ts";
+import { legacyTokenSigner, tokenVerifier } from "../pki/tokens.ts";
 import { count, Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import { legacyTokenSigner, tokenVerifier } from "./legacy-token.ts";
-import { holdsCa, isCurrent, nameOf, review, TOKEN_SECRETS, type TokenSecret, type TokenTrust, tokenOf } from "./sa-tokens.ts";
 import { ACCOUNT_NAME, accountUids } from "./token-accounts.ts";
+import { holdsCa, isCurrent, nameOf, review, TOKEN_SECRETS, type TokenSecret, type TokenTrust, tokenOf } from "./token-secrets.ts";
 import { encoded, writeTokenSecret } from "./write-token-secret.ts";
 
 /** Names of Secrets, `namespace/name`, by what became of them. */

@@ -1,7 +1,7 @@
 /** Restarts what owns pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new ones are available. */
 
-import { inParallel } from "../api/in-parallel.ts";
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";

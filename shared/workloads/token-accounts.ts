@@ -1,6 +1,6 @@
 /** The ServiceAccounts that token Secrets stand for: the API refuses a token whose account is gone, whatever key signed it. */
 import type { KubeApi } from "../api/kube-api.ts";
-import { nameOf, type TokenSecret } from "./sa-tokens.ts";
+import { nameOf, type TokenSecret } from "./token-secrets.ts";
 
 export const ACCOUNT_NAME = "kubernetes.io/service-account.name";
 export const ACCOUNT_UID = "kubernetes.io/service-account.uid";

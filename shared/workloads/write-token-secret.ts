@@ -1,8 +1,8 @@
 /** Writes one token Secret among thousands: nobody else's change is lost by it, and no other Secret is hit. */
 import { insist } from "../api/insist.ts";
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
-import { nameOf, type TokenSecret } from "./sa-tokens.ts";
 import { ACCOUNT_UID } from "./token-accounts.ts";
+import { nameOf, type TokenSecret } from "./token-secrets.ts";
 
 /** Parts of a Secret, in base64; undefined takes one out. */
 type Data = Record<string, string | undefined>;

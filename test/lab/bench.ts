@@ -2,20 +2,20 @@
 /** `npm run bench`: how fast it is, measured on this machine beside what it replaces. A line for each figure, on stdout. */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import { readJwt } from "../../shared/old-tokens/jwt.ts";
-import { rsaKey } from "../../shared/old-tokens/rsa-key.ts";
+import { rsaKey } from "../../shared/old-sa-key/rsa-key.ts";
+import { readJwt } from "../../shared/pki/jwt.ts";
 import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";
-import { testFacts } from "../facts.ts";
-import { newKeyOf, tokenBy } from "../old-keys.ts";
-import { benchCarve, carveLine } from "./bench-carve.ts";
-import { benchIssue } from "./bench-issue.ts";
-import { benchClose, closeLine } from "./bench-scale.ts";
-import { benchTokens, tokensLine } from "./bench-tokens.ts";
-import { workersLines } from "./bench-workers.ts";
-import { binaries } from "./binaries.ts";
-import { KUBERNETES } from "./pins.ts";
-import { peakMemory } from "./program.ts";
+import { testFacts } from "../pretend/facts.ts";
+import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { benchCarve, carveLine } from "./bench/carve.ts";
+import { benchIssue } from "./bench/issue.ts";
+import { benchClose, closeLine } from "./bench/scale.ts";
+import { benchTokens, tokensLine } from "./bench/tokens.ts";
+import { workersLines } from "./bench/workers.ts";
+import { binaries } from "./machine/binaries.ts";
+import { KUBERNETES } from "./machine/pins.ts";
+import { peakMemory } from "./machine/program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 

@@ -1,7 +1,7 @@
 /** Removes the lab without a trace; its logs stay. */
 import { run } from "../../shared/run.ts";
-import { Cluster } from "./cluster.ts";
-import { lock } from "./state.ts";
+import { Cluster } from "./machine/cluster.ts";
+import { lock } from "./machine/state.ts";
 
 async function main() {
   await lock({ waitSeconds: 10 });

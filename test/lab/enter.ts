@@ -1,7 +1,7 @@
 /** enter.ts NODE [COMMAND...]: a shell, or one command, on a node of the lab that is up. */
 import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
-import { Cluster } from "./cluster.ts";
+import { Cluster } from "./machine/cluster.ts";
 
 async function main() {
   const [name, ...command] = process.argv.slice(2);

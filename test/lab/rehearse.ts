@@ -7,10 +7,11 @@ import { parseArgs } from "node:util";
 import { packTarball } from "../../scripts/pack-kit.ts";
 import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
-import { Cluster } from "./cluster.ts";
-import type { Rehearsal } from "./rehearsal.ts";
-import { timeline } from "./report.ts";
-import { page } from "./report-html.ts";
+import { Cluster } from "./machine/cluster.ts";
+import { page } from "./report/html.ts";
+import type { Rehearsal } from "./report/rehearsal.ts";
+import { timeline } from "./report/terminal.ts";
+import { judge } from "./report/verdict.ts";
 import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
@@ -32,8 +33,7 @@ import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
-import { openScene, type Scenario, type Scene } from "./scene.ts";
-import { judge } from "./verdict.ts";
+import { openScene, type Scenario, type Scene } from "./scene/scene.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
 

@@ -1,8 +1,8 @@
 /** Builds the lab's cluster and leaves it up. */
 import { parseArgs } from "node:util";
 import { run } from "../../shared/run.ts";
-import { Cluster } from "./cluster.ts";
-import { unlock } from "./state.ts";
+import { Cluster } from "./machine/cluster.ts";
+import { unlock } from "./machine/state.ts";
 
 const USAGE = `usage: ./bunw test/lab/up.ts [--masters 1] [--workers 1]
 

@@ -9,9 +9,9 @@ import type { Budget } from "../budget.ts";
 import { Carving, WORDS } from "./carving.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
-import { TAIL_NEEDLES } from "./join.ts";
 import { search } from "./needles.ts";
 import type { Looks } from "./share.ts";
+import { TAIL_NEEDLES } from "./stitch.ts";
 
 /** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
 export interface CarveProgress {

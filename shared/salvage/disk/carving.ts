@@ -1,9 +1,9 @@
 /** What a word that was met on a disk belongs to: the work of carve.ts, which says what it is for. */
 import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
-import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./join.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
 import { LOOKS, type Looks, Share } from "./share.ts";
+import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./stitch.ts";
 import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
 

@@ -3,8 +3,8 @@
  * pod to compare it with an operator has to look. Age and place decide nothing: older copies may lie anywhere.
  */
 import { isDeepStrictEqual } from "node:util";
+import { type Manifest, manifestFromMirrorPod } from "../../manifests/from-mirror-pod.ts";
 import { endOf, shareCertificate, signedBy } from "../../pki/certificate.ts";
-import { type Manifest, manifestFromMirrorPod } from "../../static-pods/manifests.ts";
 import type { CertificateFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./finds.ts";
 import { orUndefined } from "./pem-block.ts";
 

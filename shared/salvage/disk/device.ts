@@ -24,7 +24,7 @@ const HOPELESS: Record<string, string> = {
   squashfs: "nothing can be deleted there",
 };
 
-/** Tried for real: test/carve.disk.test.ts. Of others, what is known. */
+/** Tried for real: test/shared/salvage/carve.disk.test.ts. Of others, what is known. */
 const TRIED = ["ext4", "xfs"];
 const UNTRIED: Record<string, string> = {
   btrfs: "small files lie in btrfs's metadata, which is written anew often",

@@ -1,7 +1,7 @@
 /** What can be found in free blocks. */
 import { createPublicKey } from "node:crypto";
+import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import { type CertInfo, certInfo, publicKeyHash } from "../../pki/certificate.ts";
-import type { Manifest } from "../../static-pods/manifests.ts";
 import { LABELS, orUndefined, provenKey } from "./pem-block.ts";
 
 /** Offsets are bytes from the beginning of the disk. */

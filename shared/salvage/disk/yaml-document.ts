@@ -1,7 +1,7 @@
 /** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
-import type { Container, Manifest } from "../../static-pods/manifests.ts";
+import type { Container, Manifest } from "../../manifests/from-mirror-pod.ts";
 import type { YamlFind } from "./finds.ts";
 import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 

@@ -6,8 +6,8 @@ import { Fail } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
 import { textBelow } from "../../files/host-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
+import { attempt } from "../../pki/judge.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
-import { attempt } from "../../pki/verdicts.ts";
 import type { Process } from "./processes.ts";
 
 export interface Mounted {

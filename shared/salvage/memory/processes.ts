@@ -8,7 +8,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/host-file.ts";
-import { type Known, type Owner, ownerOf } from "../../trust/processes.ts";
+import { type Known, type Owner, ownerOf } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 
 export interface Process {
@@ -32,7 +32,7 @@ export interface Holders {
   others: (Process & { owner: Owner })[];
 }
 
-/** Processes in this node's own PID namespace that are called as one of the control plane's, by whose they are (trust/processes.ts). */
+/** Processes in this node's own PID namespace that are called as one of the control plane's, by whose they are (trust/process-owner.ts). */
 export function holders(known: Known): Holders {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];

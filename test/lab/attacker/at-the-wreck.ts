@@ -1,7 +1,7 @@
 /** What etcd's data holds of the attack when the disaster has happened: the repair goes by that, so without it nothing was tried. */
-import { readEtcdData } from "../../../shared/etcd/data.ts";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { readObject } from "../../../shared/k8s/stored.ts";
-import type { Scene } from "../scene.ts";
+import type { Scene } from "../scene/scene.ts";
 import { TEAM } from "./attacker.ts";
 import { compromised } from "./intruder.ts";
 import { mirrorPods, played } from "./objects.ts";

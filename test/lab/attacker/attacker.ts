@@ -3,7 +3,7 @@ import { createHash, createPublicKey, randomBytes, sign } from "node:crypto";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
-import { testFacts } from "../../facts.ts";
+import { testFacts } from "../../pretend/facts.ts";
 
 /** His namespace; he writes it into whatever can hold it, so that what is his is known again anywhere. */
 export const TEAM = "a-team";

@@ -2,9 +2,9 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { waitFor } from "../../../shared/run.ts";
-import { takeFacts } from "../facts.ts";
-import { kubectl } from "../machine.ts";
-import { mirrored, note, type Scene } from "../scene.ts";
+import { kubectl } from "../machine/machine.ts";
+import { takeFacts } from "../report/fingerprint.ts";
+import { mirrored, note, type Scene } from "../scene/scene.ts";
 import type { Attacker } from "./attacker.ts";
 import { litter } from "./litter.ts";
 import { played } from "./objects.ts";

@@ -2,8 +2,8 @@
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { type Machine, sh } from "../machine.ts";
-import { KIT, note, type Scene, type } from "../scene.ts";
+import { type Machine, sh } from "../machine/machine.ts";
+import { KIT, note, type Scene, type } from "../scene/scene.ts";
 import { TEAM } from "./attacker.ts";
 
 /** Who writes it ran as root. */

@@ -2,10 +2,10 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { list } from "../facts.ts";
-import { ENDPOINT } from "../kubeadm-config.ts";
-import type { Lab, Machine } from "../machine.ts";
-import { KIT, note, type Scene } from "../scene.ts";
+import { ENDPOINT } from "../machine/kubeadm-config.ts";
+import type { Lab, Machine } from "../machine/machine.ts";
+import { list } from "../report/fingerprint.ts";
+import { KIT, note, type Scene } from "../scene/scene.ts";
 import { kubeletsMirror, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 

@@ -1,7 +1,7 @@
 /** What he puts into his namespace: Secrets, ConfigMaps, pods on every node, and pods that look like mirror pods. */
 import { createHash } from "node:crypto";
-import { LAB_IMAGE } from "../images.ts";
-import type { Machine } from "../machine.ts";
+import { LAB_IMAGE } from "../machine/images.ts";
+import type { Machine } from "../machine/machine.ts";
 import { type Attacker, loot, TEAM } from "./attacker.ts";
 import { bundled, litter, pod } from "./litter.ts";
 

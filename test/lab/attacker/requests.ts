@@ -1,7 +1,7 @@
 /** Certificates that a compromised worker asks for: identities that are not its own. */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import type { Lab } from "../machine.ts";
+import type { Lab } from "../machine/machine.ts";
 import { TEAM } from "./attacker.ts";
 
 /** Each name begins with it. */

@@ -1,9 +1,9 @@
 /** The tenant: all that he does is done as him, so that whatever comes of it, whoever may create a pod can have it. */
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { type Item, list } from "../facts.ts";
-import { kubectl, type Lab, type Output } from "../machine.ts";
-import { note, type Scene } from "../scene.ts";
+import { kubectl, type Lab, type Output } from "../machine/machine.ts";
+import { type Item, list } from "../report/fingerprint.ts";
+import { note, type Scene } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
 import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, played, squatter, TENANT } from "./objects.ts";
 

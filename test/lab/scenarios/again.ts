@@ -1,8 +1,8 @@
 import { waitFor } from "../../../shared/run.ts";
-import { list } from "../facts.ts";
-import { followRunbook } from "../follow.ts";
-import type { Machine } from "../machine.ts";
-import type { Scenario, Scene } from "../scene.ts";
+import type { Machine } from "../machine/machine.ts";
+import { list } from "../report/fingerprint.ts";
+import { followRunbook } from "../scene/follow.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** The runbook followed twice: the second time the keys are here and nothing is left to do, so no byte changes and nothing restarts. */

@@ -1,5 +1,5 @@
-import { followRunbook } from "../follow.ts";
-import { controlPlaneGone, note, type Scenario, workloadsLeft, wreck } from "../scene.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { controlPlaneGone, note, type Scenario, workloadsLeft, wreck } from "../scene/scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
 export const TAGS = ["all-lost", "new-cas"];

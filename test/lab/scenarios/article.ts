@@ -5,8 +5,8 @@
  */
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import type { Machine } from "../machine.ts";
-import { controlPlaneGone, masterSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene.ts";
+import type { Machine } from "../machine/machine.ts";
+import { controlPlaneGone, masterSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene/scene.ts";
 
 export const article: Scenario = {
   name: "article",

@@ -5,9 +5,9 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../kubeadm-config.ts";
-import { kubectl, type Machine } from "../machine.ts";
-import { masterSamples, note, type Scenario, type Scene, type } from "../scene.ts";
+import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../machine/kubeadm-config.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { masterSamples, note, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost } from "./several-masters.ts";
 

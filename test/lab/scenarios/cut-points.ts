@@ -4,10 +4,10 @@
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../../../shared/fail.ts";
-import { compare, takeFacts } from "../facts.ts";
-import { kubectl, type Machine } from "../machine.ts";
-import { printedLine } from "../runbook.ts";
-import { controlPlaneGone, cutPower, KIT, powerOn, type Scenario, type Scene, type, wreck } from "../scene.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { compare, takeFacts } from "../report/fingerprint.ts";
+import { printedLine } from "../scene/runbook.ts";
+import { controlPlaneGone, cutPower, KIT, powerOn, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
 import { haAllLost } from "./several-masters.ts";
 
 const CUTS = Number(process.env.CUTS ?? 100);

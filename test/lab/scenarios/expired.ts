@@ -1,6 +1,6 @@
-import { expireAll } from "../expire.ts";
-import { followRunbook } from "../follow.ts";
-import { cutPower, note, powerOn, type Scenario, type Scene } from "../scene.ts";
+import { expireAll } from "../scene/expire.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { cutPower, note, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 /** Nobody renewed anything for a year, then the machines were restarted: every certificate has ended, the keys are all there. */

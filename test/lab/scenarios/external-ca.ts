@@ -1,8 +1,8 @@
-import { takeFacts } from "../facts.ts";
-import { quiet } from "../footprint.ts";
-import { sh } from "../machine.ts";
-import { assessed, repairByPrinted } from "../printed.ts";
-import { damage, mirrored, type Scenario, type Scene, type } from "../scene.ts";
+import { sh } from "../machine/machine.ts";
+import { takeFacts } from "../report/fingerprint.ts";
+import { quiet } from "../report/footprint.ts";
+import { assessed, repairByPrinted } from "../scene/printed.ts";
+import { damage, mirrored, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const PKI = "/etc/kubernetes/pki";

@@ -1,12 +1,12 @@
 /** Five nodes repaired from one machine: the playbook for parts 0 to 3, then the runbook. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { followRunbook } from "../follow.ts";
-import type { Lab, Machine, Output } from "../machine.ts";
-import { GATEWAY, SWITCH } from "../network.ts";
-import { FLEET_PACKAGES, type Group, makeOperator, newKey, operatorEnv, sshdConfig } from "../operator.ts";
-import { KIT, type Scenario, type Scene, type } from "../scene.ts";
-import { LAB } from "../state.ts";
+import type { Lab, Machine, Output } from "../machine/machine.ts";
+import { GATEWAY, SWITCH } from "../machine/network.ts";
+import { FLEET_PACKAGES, type Group, makeOperator, newKey, operatorEnv, sshdConfig } from "../machine/operator.ts";
+import { LAB } from "../machine/state.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost } from "./several-masters.ts";
 

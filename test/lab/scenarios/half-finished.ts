@@ -1,5 +1,5 @@
-import { followRunbook } from "../follow.ts";
-import { note, type Scenario, type Scene } from "../scene.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { note, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 import { repairControlPlane, repairEtcd } from "./article.ts";
 

@@ -1,5 +1,5 @@
-import { followRunbook } from "../follow.ts";
-import type { Scenario } from "../scene.ts";
+import { followRunbook } from "../scene/follow.ts";
+import type { Scenario } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** Seconds after which each writing script is killed, once; the shortest of them takes about twice as long. */

@@ -1,10 +1,10 @@
 import { globSync, rmSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { followRunbook } from "../follow.ts";
-import { kubectl, type Machine } from "../machine.ts";
-import { SERVING_BY_CA } from "../pins.ts";
-import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { SERVING_BY_CA } from "../machine/pins.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-masters.ts";
 

@@ -1,9 +1,9 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { ENDPOINT } from "../kubeadm-config.ts";
-import { kubectl, type Machine } from "../machine.ts";
-import { note, type Scenario, type Scene } from "../scene.ts";
+import { ENDPOINT } from "../machine/kubeadm-config.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { note, type Scenario, type Scene } from "../scene/scene.ts";
 import { oneWiped } from "./several-masters.ts";
 
 /** etcd's manifest stays: so this member learns, too, that the mirror pods of the others are no more. */

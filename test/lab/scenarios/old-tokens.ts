@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import { followRunbook } from "../follow.ts";
-import { restartBarePods } from "../printed.ts";
-import type { Scenario, Scene } from "../scene.ts";
-import { countValid } from "../verdict.ts";
+import { countValid } from "../report/verdict.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { restartBarePods } from "../scene/printed.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** The same loss, but the old key of tokens is computed first: tokens from before are accepted until part 4 is done. */

@@ -18,13 +18,13 @@ import {
   random,
   soundKeys,
   wrongIn,
-} from "../../damage.ts";
-import { compare, type Facts, takeFacts } from "../facts.ts";
-import { endedContainers, quiet } from "../footprint.ts";
-import { kubectl, type Machine } from "../machine.ts";
-import { assessed, followPrinted } from "../printed.ts";
-import type { Scenario, Scene } from "../scene.ts";
-import { makeStranger, STRANGERS_CLIENT } from "../stranger.ts";
+} from "../../pretend/damage.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
+import { endedContainers, quiet } from "../report/footprint.ts";
+import { assessed, followPrinted } from "../scene/printed.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
+import { makeStranger, STRANGERS_CLIENT } from "../scene/stranger.ts";
 import { allLost } from "./all-lost.ts";
 
 const DAMAGES = Number(process.env.DAMAGES || 200);

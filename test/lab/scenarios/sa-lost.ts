@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { carryFile } from "../follow.ts";
-import { type Machine, sh } from "../machine.ts";
-import { restartBarePods } from "../printed.ts";
-import { damage, KIT, masterSamples, note, type Scenario, type Scene, type, workloadsLeft } from "../scene.ts";
+import { type Machine, sh } from "../machine/machine.ts";
+import { carryFile } from "../scene/follow.ts";
+import { restartBarePods } from "../scene/printed.ts";
+import { damage, KIT, masterSamples, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
 import { haAllLost } from "./several-masters.ts";
 
 const PKI = "/etc/kubernetes/pki";

@@ -1,8 +1,8 @@
 /** Disasters in which the old keys can still be had: afterwards nobody outside the masters may notice anything. */
 import { waitFor } from "../../../shared/run.ts";
-import { followRunbook } from "../follow.ts";
-import { damage, masterSamples, type Scenario, type Scene, type, wreck } from "../scene.ts";
-import { away } from "../watch.ts";
+import { away } from "../report/watch.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { damage, masterSamples, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const TAGS = ["salvage"];

@@ -1,9 +1,9 @@
-import { takeFacts } from "../facts.ts";
-import { followRunbook } from "../follow.ts";
-import { quiet } from "../footprint.ts";
-import { sh } from "../machine.ts";
-import { repairByPrinted } from "../printed.ts";
-import { damage, mirrored, type Scenario, type Scene } from "../scene.ts";
+import { sh } from "../machine/machine.ts";
+import { takeFacts } from "../report/fingerprint.ts";
+import { quiet } from "../report/footprint.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { repairByPrinted } from "../scene/printed.ts";
+import { damage, mirrored, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 const SCHEDULER = "/etc/kubernetes/manifests/kube-scheduler.yaml";

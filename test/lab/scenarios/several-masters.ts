@@ -1,6 +1,6 @@
 import { waitFor } from "../../../shared/run.ts";
-import { followRunbook } from "../follow.ts";
-import { cutPower, masterSamples, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { cutPower, masterSamples, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 
 export const TAGS = ["all-lost", "new-cas", "several-masters"];

@@ -6,14 +6,14 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
-import { expireKubelet, expireLeaves } from "../expire.ts";
-import { compare, type Facts, takeFacts } from "../facts.ts";
-import { changedFiles, endedContainers, filesOf, quiet } from "../footprint.ts";
-import { type Machine, sh } from "../machine.ts";
-import { assessed, type Followed, followPrinted } from "../printed.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, tokensOf } from "../scene.ts";
-import { makeStranger } from "../stranger.ts";
-import { countValid } from "../verdict.ts";
+import { type Machine, sh } from "../machine/machine.ts";
+import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
+import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";
+import { countValid } from "../report/verdict.ts";
+import { expireKubelet, expireLeaves } from "../scene/expire.ts";
+import { assessed, type Followed, followPrinted } from "../scene/printed.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, tokensOf } from "../scene/scene.ts";
+import { makeStranger } from "../scene/stranger.ts";
 import { allLost } from "./all-lost.ts";
 
 export const smallDamages: Scenario = {

@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { waitFor } from "../../../shared/run.ts";
-import { takeFacts } from "../facts.ts";
-import { followRunbook } from "../follow.ts";
-import { kubectl } from "../machine.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, workloadsLeft } from "../scene.ts";
-import { NAMESPACES } from "../workloads.ts";
+import { kubectl } from "../machine/machine.ts";
+import { NAMESPACES } from "../machine/workloads.ts";
+import { takeFacts } from "../report/fingerprint.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";

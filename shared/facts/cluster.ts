@@ -1,0 +1,144 @@
+/**
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers by which an etcd that comes up again is
+ * recognised. kubeadm's silent defaults are never used: what is not found here is a stop.
+ *
+ * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
+ */
+import { parse } from "yaml";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { readObject, readObjects } from "../k8s/stored.ts";
+
+export interface KnownNode {
+  name: string;
+  uid: string;
+  controlPlane: boolean;
+  /** Hostname and DNS names of the Node object. */
+  names: string[];
+  ips: string[];
+}
+
+export interface Cluster {
+  name: string;
+  kubernetesVersion: string;
+  /** `host:port` of the balancer or of the only master, as kubeadm was told; undefined where it was told none. */
+  endpoint: string | undefined;
+  dnsDomain: string;
+  serviceSubnets: string[];
+  podSubnet: string | undefined;
+  certificatesDir: string;
+  externalEtcd: boolean;
+  configuration: ClusterConfiguration;
+  nodes: KnownNode[];
+  /** The cluster CA's certificate as the cluster knew it. */
+  oldCaPem: string;
+  oldFrontProxyCaPem: string | undefined;
+  identity: Identity;
+}
+
+/** What must be the same after etcd is back. The cluster id alone proves nothing: it was equal in separate clusters (lab.md §5). */
+export interface Identity {
+  clusterId: string;
+  members: { id: string; name: string; peerURLs: string[] }[];
+  revision: number;
+  keyCount: number;
+  kubeSystemUid: string;
+  nodeUids: Record<string, string>;
+}
+
+/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
+export interface ClusterConfiguration {
+  apiVersion: string;
+  clusterName?: string;
+  kubernetesVersion?: string;
+  controlPlaneEndpoint?: string;
+  certificatesDir?: string;
+  networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
+  apiServer?: { certSANs?: string[] };
+  etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: unknown };
+  encryptionAlgorithm?: string;
+  certificateValidityPeriod?: string;
+  caCertificateValidityPeriod?: string;
+}
+
+/** Reads the cluster out of the data. Errors: Fail where it is no kubeadm cluster's data, or where it is encrypted. */
+export function readCluster(data: EtcdData): Cluster {
+  const configuration = readConfiguration(data);
+  const networking = configuration.networking ?? {};
+  return {
+    name: configuration.clusterName ?? "kubernetes",
+    kubernetesVersion: need(configuration.kubernetesVersion, "kubernetesVersion"),
+    endpoint: configuration.controlPlaneEndpoint || undefined,
+    dnsDomain: need(networking.dnsDomain, "networking.dnsDomain"),
+    serviceSubnets: need(networking.serviceSubnet, "networking.serviceSubnet").split(","),
+    podSubnet: networking.podSubnet || undefined,
+    certificatesDir: configuration.certificatesDir ?? "/etc/kubernetes/pki",
+    externalEtcd: configuration.etcd?.external !== undefined,
+    configuration,
+    nodes: readNodes(data),
+    oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
+    oldFrontProxyCaPem: findConfigMap(data, "kube-system/extension-apiserver-authentication")?.["requestheader-client-ca-file"],
+    identity: readIdentity(data),
+  };
+}
+
+/** For what an operator types after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
+export function refuseStrangers(names: readonly string[], { nodes, identity }: Pick<Cluster, "nodes" | "identity">) {
+  const known = new Set([...nodes, ...identity.members].map(({ name }) => name));
+  const strangers = names.filter((name) => !known.has(name));
+  if (strangers.length > 0)
+    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
+}
+
+function readConfiguration(data: EtcdData): ClusterConfiguration {
+  const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
+  if (!text) {
+    throw new Fail("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
+      hint: "is this a kubeadm cluster's etcd? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
+    });
+  }
+  return parse(text) as ClusterConfiguration;
+}
+
+function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {
+  return readObject<{ data?: Record<string, string> }>(data, `configmaps/${name}`)?.data;
+}
+
+/** Errors: Fail where it is not there: kubeadm's defaults are never used in its place. */
+export function need<T extends string>(value: T | undefined, name: string): T {
+  if (value) return value;
+  throw new Fail(`Cannot find ${name} in etcd's data`, {
+    hint: "kubeadm's defaults are never used in its place; look at what the data holds with ./bunw scripts/00-assess.ts --json",
+  });
+}
+
+interface StoredNode {
+  metadata: { name: string; uid: string; labels?: Record<string, string> };
+  status?: { addresses?: { type: string; address: string }[] };
+}
+
+function readNodes(data: EtcdData): KnownNode[] {
+  return readObjects<StoredNode>(data, "minions/").map(({ metadata, status }) => {
+    const addresses = status?.addresses ?? [];
+    const ips = addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address);
+    return {
+      name: metadata.name,
+      uid: metadata.uid,
+      controlPlane: metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined,
+      names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
+      ips,
+    };
+  });
+}
+
+function readIdentity(data: EtcdData): Identity {
+  const kubeSystem = readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system");
+  return {
+    clusterId: data.clusterId,
+    members: data.members.map(({ id, name, peerURLs }) => ({ id, name, peerURLs })),
+    revision: data.revision,
+    keyCount: data.keyCount,
+    kubeSystemUid: need(kubeSystem?.metadata.uid, "the namespace kube-system"),
+    nodeUids: Object.fromEntries(readNodes(data).map((node) => [node.name, node.uid])),
+  };
+}

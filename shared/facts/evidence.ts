@@ -1,0 +1,132 @@
+/**
+ * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and the tokens that pods hold.
+ * Each place is a row with its source (trust/sources.ts): what a tenant could have written there is not even read. What cannot be read is said, and
+ * the others are asked.
+ */
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { list, readText, stat } from "../files/files.ts";
+import type { ConfigMap, Secret } from "../k8s/storage.ts";
+import { readObject, readObjects } from "../k8s/stored.ts";
+import { type Node, PODS_DIR } from "../node/node.ts";
+import { certificatesIn } from "../pki/certificate.ts";
+import { attempt } from "../pki/judge.ts";
+import { type Jwt, readJwt } from "../pki/jwt.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { type AuthorityText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
+import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
+import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
+
+/** A token of a ServiceAccount, and where it lies. Which key signed it is proved by its signature alone. */
+export interface KnownToken extends Jwt {
+  from: string;
+}
+
+export interface Known extends Evidence {
+  texts: AuthorityText[];
+  tokens: KnownToken[];
+  /** Places that could not be read, a sentence each. */
+  unread: string[];
+}
+
+/** Where to look. Without etcd's data, only this node's disk is. */
+export interface Places {
+  data: EtcdData | undefined;
+  node: Node | undefined;
+  certificatesDir: string;
+}
+
+interface Row {
+  authority: AuthorityText["authority"];
+  from: string;
+  source: SourceName;
+  read: (places: Places) => string | undefined;
+}
+
+/** What kube-system's pods on this node have mounted: what the cluster goes by now. */
+export const IN_PODS = "kube-system's pods on this node";
+
+const IN_SECRETS = "kube-system's token Secrets";
+
+/** Bytes. Nobody makes a token, or a bundle of CAs for pods, as long as this. */
+const LARGEST = 64 * 1024;
+
+const KUBE_SYSTEM = ofNamespace("kube-system");
+const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
+
+// biome-ignore format: a table; what the cluster itself goes by comes first
+const ROWS: readonly Row[] = [
+  { authority: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
+  { authority: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
+  { authority: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (places) => projected("ca.crt", places).join("\n") },
+  { authority: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
+  { authority: "ca",             from: "kubelet.conf",                       source: "this node",            read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
+  { authority: "ca",             from: KUBELETS_CA,                          source: "this node",            read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
+  { authority: "ca",             from: "pki/ca.crt",                         source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
+  { authority: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "requestheader-client-ca-file") },
+  { authority: "front-proxy-ca", from: "pki/front-proxy-ca.crt",             source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
+  { authority: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/etcd/ca.crt`) },
+];
+
+// biome-ignore format: a table
+const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (places: Places) => string[] }[] = [
+  { from: IN_PODS,    source: "a pod of kube-system", read: (places) => projected("token", places) },
+  { from: IN_SECRETS, source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "token")) },
+];
+
+/** Asks every place that may decide which keys are the cluster's. Reads only. */
+export function readKnown(places: Places): Known {
+  const known: Known = { texts: [], tokens: [], unread: [] };
+  const read = <T>(from: string, action: () => T): T | undefined => {
+    const value = attempt(action);
+    if (!(value instanceof Fail)) return value;
+    known.unread.push(`${from}: ${value.message}`);
+    return undefined;
+  };
+  for (const { authority, from, source, read: text } of ROWS) {
+    const found = may(source, "keys") ? read(from, () => text(places)) : undefined;
+    if (found && certificatesIn(found).length > 0) known.texts.push({ authority, from, text: found });
+  }
+  for (const { from, source, read: texts } of TOKEN_ROWS) {
+    const found = may(source, "keys") ? (read(from, () => texts(places)) ?? []) : [];
+    for (const jwt of found.flatMap((text) => readJwt(text) ?? [])) known.tokens.push({ ...jwt, from });
+  }
+  return known;
+}
+
+/** The control plane node whose controller-manager leads, by its Lease: that one alone holds ca.key (holderIdentity is HOST_UUID). */
+export function leaderIn(data: EtcdData | undefined): string | undefined {
+  const lease =
+    data && attempt(() => readObject<{ spec?: { holderIdentity?: string } }>(data, "leases/kube-system/kube-controller-manager"));
+  return lease instanceof Fail ? undefined : lease?.spec?.holderIdentity?.replace(/_[^_]*$/, "");
+}
+
+function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {
+  return data && readObject<ConfigMap>(data, `configmaps/${name}`)?.data?.[key];
+}
+
+function tokenSecrets(data: EtcdData | undefined): Secret[] {
+  const secrets = data ? readObjects<Secret>(data, "secrets/kube-system/") : [];
+  return secrets.filter(({ type }) => type === "kubernetes.io/service-account-token");
+}
+
+function inSecret({ data }: Secret, key: string): string {
+  return Buffer.from(data?.[key] ?? "", "base64").toString();
+}
+
+/** Each file of this name in the projected volumes of kube-system's pods on this node, each content once. */
+function projected(name: string, { data, node }: Places): string[] {
+  const pods = node?.kubelet.podsDir ?? PODS_DIR;
+  const uids = kubeSystemUids(data);
+  const own = list(pods).filter((uid) => may(ofPodFolder(uid, uids), "keys"));
+  const volumes = own.flatMap((uid) => {
+    const folder = `${pods}/${uid}/volumes/kubernetes.io~projected`;
+    return list(folder).map((volume) => `${folder}/${volume}/${name}`);
+  });
+  return [...new Set(volumes.flatMap((path) => small(path) ?? []))];
+}
+
+function small(path: string): string | undefined {
+  const info = stat(path);
+  return info?.kind === "file" && info.size <= LARGEST ? readText(path) : undefined;
+}

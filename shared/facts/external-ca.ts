@@ -1,0 +1,78 @@
+/**
+ * kubeadm's external CA mode: the cluster CA's key never lay on the masters, and the controller-manager got no key to sign with (kubeadm's
+ * app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
+ */
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { flags } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
+import { hasOwnClient } from "../node/kubelet-certs.ts";
+import type { Node } from "../node/node.ts";
+import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { clusterCa, examine, examineKubeconfig } from "../pki/examine.ts";
+import { attempt } from "../pki/judge.ts";
+import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+
+interface Place {
+  facts: ClusterFacts;
+  node: Node;
+}
+
+/** What `cluster.ts` says of the masters. */
+interface Masters {
+  nodes: readonly { name: string; controlPlane: boolean }[];
+  certificatesDir: string;
+}
+
+/** Whether no controller-manager on these masters had a key to sign with, by the mirror pods in etcd's data. */
+function nobodySigns(data: EtcdData, masters: readonly string[]): boolean {
+  const pods = attempt(() => masters.flatMap((name) => findMirrorPods(data, name)));
+  const managers = pods instanceof Fail ? [] : pods.filter(({ name }) => name === "kube-controller-manager");
+  return managers.length > 0 && !managers.some(signs);
+}
+
+/** The same of a cluster, where the key is not here either. */
+export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: Masters): boolean {
+  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, masters);
+}
+
+/** By `--cluster-signing-key-file`, or by a signer's own, such as `--cluster-signing-kubelet-client-key-file`. */
+function signs({ pod }: MirrorPod): boolean {
+  const command = pod.spec.containers[0]?.command ?? [];
+  const names = command.flatMap((word) => /^--(cluster-signing-(?:[a-z-]+-)?key-file)=/.exec(word)?.[1] ?? []);
+  return names.some((name) => flags(command).get(name));
+}
+
+/** What an external CA has to give before anything else can be repaired, and how; undefined where nothing of it is missing. */
+export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; steps: string[] } | undefined {
+  if (!facts.externalCa) return undefined;
+  const ca = examine(certRow("ca"), facts);
+  const [caFile] = ca.paths;
+  if (ca.state !== "ok")
+    return {
+      files: [caFile!],
+      steps: [`scp -p root@NODE:${caFile} ${caFile}   # it is the same on every node`, "./bunw scripts/00-assess.ts"],
+    };
+  const certs = CERTS.filter((row) => row.ca === "ca").map((row) => examine(row, facts));
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  const findings = [...certs, ...kubeconfigs.map((row) => examineKubeconfig(row, facts))].filter(({ state }) => state !== "ok");
+  const files = findings.map(({ paths }) => paths[0]!);
+  if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
+  return files.length > 0 ? { files, steps: SIGN } : undefined;
+}
+
+const SIGN = [
+  "put ca.key of the external CA into /etc/kubernetes/pki for the time of the repair, then ./bunw scripts/00-assess.ts again",
+  `or: kubeadm certs generate-csr --config FILE   # and have the CA sign what it makes: RUNBOOK 1, "If the cluster's CA is external"`,
+];
+
+/** Errors: Fail where something is missing that only the external CA has. */
+export function refuseExternalCa(master: Place) {
+  const lacking = lackingOfExternalCa(master);
+  if (lacking)
+    throw new Fail(`The cluster's CA is external, its key never was on the masters, and it has to give ${lacking.files.join(", ")}`, {
+      hint: lacking.steps.join("; "),
+    });
+}

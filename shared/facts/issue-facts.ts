@@ -1,0 +1,88 @@
+/**
+ * What certificates and kubeconfigs are issued by on one master: the cluster as it was, and this node's own name and address.
+ *
+ * Source of the address: the mirror pod's annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's
+ * cmd/…/config/cluster.go reads the same one).
+ */
+
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { flags, registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { Node } from "../node/node.ts";
+import { algorithmOf } from "../pki/certificate.ts";
+import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { type Cluster, type KnownNode, need } from "./cluster.ts";
+import { isExternalCa } from "./external-ca.ts";
+
+/**
+ * This machine by the name that the cluster knows it by: where the kubelet's certificate is another node's, the Node with this machine's
+ * addresses is meant.
+ */
+export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
+  const isHere = ({ ips }: KnownNode) => ips.some((ip) => node.addresses.includes(ip));
+  const here = nodes.filter(isHere);
+  if (here.length !== 1 || here[0]!.name === node.name) return node;
+  return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
+}
+
+/** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
+export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
+  const { configuration } = cluster;
+  const { host, port } = apiAddress(node, cluster, data);
+  return {
+    nodeName: node.name,
+    advertiseAddress: host,
+    bindPort: port,
+    controlPlaneEndpoint: cluster.endpoint,
+    serviceSubnets: cluster.serviceSubnets,
+    dnsDomain: cluster.dnsDomain,
+    certSANs: configuration.apiServer?.certSANs ?? [],
+    etcdServerCertSANs: configuration.etcd?.local?.serverCertSANs ?? [],
+    etcdPeerCertSANs: configuration.etcd?.local?.peerCertSANs ?? [],
+    kubernetesVersion: cluster.kubernetesVersion,
+    clusterName: cluster.name,
+    keyAlgorithm: need(algorithmOf(cluster.oldCaPem), "a known key algorithm of the cluster CA"),
+    certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
+    caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
+    certificatesDir: cluster.certificatesDir,
+    externalCa: isExternalCa(data, cluster),
+    kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
+  };
+}
+
+/** The API server's address on this master: from its mirror pod, else from its Node; held against the machine's own addresses. */
+function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
+  const [own, ...others] = [node.name, ...cluster.nodes.filter((known) => known.controlPlane).map((known) => known.name)].map((name) =>
+    apiEndpoint(name, data),
+  );
+  const sister = others.find((endpoint) => endpoint !== undefined);
+  const found = own ?? (sister && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: sister.port });
+  if (!found?.host) {
+    throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
+      hint: 'take its manifest from another master: RUNBOOK 1, "If a mirror pod is gone"',
+    });
+  }
+  if (!node.addresses.includes(found.host)) {
+    throw new Fail(`The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`, {
+      hint: "run this on the node itself; if its address has changed, give it the old one back first: ip addr add",
+    });
+  }
+  return found;
+}
+
+/** Where a node's API server was, by its mirror pod; undefined where there is none. */
+export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
+  const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
+  const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+  const command = flags(pod?.spec.containers[0]?.command ?? []);
+  const [, host = command.get("advertise-address"), port = command.get("secure-port") ?? "6443"] =
+    /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
+  return host ? { host: host.replace(/^\[|\]$/g, ""), port: Number(port) } : undefined;
+}
+
+/** Hours of a Go duration such as `8760h0m0s`. */
+function hours(duration: string | undefined): number | undefined {
+  const match = duration && /^(\d+)h/.exec(duration);
+  return match ? Number(match[1]) : undefined;
+}

@@ -1,0 +1,46 @@
+/** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
+
+import { Fail } from "../fail.ts";
+import { type Node, readNode } from "../node/node.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import type { EnsureOptions, NewCas } from "../pki/ensure.ts";
+import { attempt } from "../pki/judge.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { readKnown } from "./evidence.ts";
+import { factsFor, ownNode } from "./issue-facts.ts";
+import { masterWithoutData, withoutDataFail } from "./no-etcd-data.ts";
+import { findRepair, type Repair } from "./repair.ts";
+
+export interface Master extends Repair {
+  node: Node;
+  /** etcd's own data directory. */
+  dataDir: string;
+  cluster: Cluster;
+  facts: ClusterFacts;
+  /** Where files that are wrong are moved, never deleted. */
+  asideDir: string;
+}
+
+/**
+ * Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`, and where there is no etcd data
+ * on a machine that is a master nevertheless.
+ */
+export async function readMaster(dataDir: string): Promise<Master> {
+  const found = await readNode();
+  const repair = repairOf(found, dataDir);
+  const cluster = readCluster(repair.data);
+  const node = ownNode(found, cluster);
+  return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
+}
+
+function repairOf(node: Node, dataDir: string): Repair {
+  const repair = attempt(() => findRepair(dataDir));
+  if (!(repair instanceof Fail)) return repair;
+  const withoutData = masterWithoutData(node, dataDir);
+  throw withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
+}
+
+/** How shared keys are to be treated on this master: what they are known by is asked for where one is not sound. */
+export function ensureOptions({ data, node, facts, asideDir }: Master, newCas?: NewCas): EnsureOptions {
+  return { asideDir, newCas, evidence: () => readKnown({ data, node, certificatesDir: facts.certificatesDir }) };
+}

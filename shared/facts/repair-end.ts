@@ -1,0 +1,73 @@
+/**
+ * Whether a repair is over, as etcd's data tells today. The facts in its rescue folder are those of that day; what was changed since, a
+ * manifest, a node, a release, is in today's data only.
+ */
+
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { asPod } from "../k8s/pod-shape.ts";
+import { readObjects } from "../k8s/stored.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { isKubeadms } from "../manifests/on-disk.ts";
+import { isReduced } from "../manifests/reduced-controllers.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import { type CertInfo, certInfo, madeAt } from "../pki/certificate.ts";
+import { attempt } from "../pki/judge.ts";
+import { foreignAuthority } from "../pki/lost-keys.ts";
+import type { Pod } from "../workloads/pod-owners.ts";
+import { waitsForRestart } from "../workloads/stale-pods.ts";
+import type { TrustTimes } from "../workloads/trust-times.ts";
+import { readCluster } from "./cluster.ts";
+
+/**
+ * The cluster has gone on with all the static pods that its nodes had `before`, the copy that the repair began with at `began`; and where its CA is
+ * another now, parts 3 and 4 are through. What cannot be read, as it is encrypted, tells that it is not.
+ */
+export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
+  if (live.revision === before.revision) return false;
+  const clusters = attempt(() => [before, live].map((data) => readCluster(data)));
+  if (clusters instanceof Fail) return false;
+  const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
+  const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
+  // A master that was lost for good has no Node any more.
+  const { nodes } = clusters[1]!;
+  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  if (masters.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
+  if (old.publicKeyHash === now.publicKeyHash) return true;
+  const since = new Date(Math.max(began.getTime(), madeAt(now.pem).getTime()));
+  const isThrough = () => !masters.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
+  return attempt(isThrough) === true;
+}
+
+/** Which of kubeadm's static pods this master has; by their keys alone where pods are encrypted. */
+function staticPods(data: EtcdData, master: string): string[] {
+  const pods = attempt(() => findMirrorPods(data, master));
+  if (!(pods instanceof Fail)) return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
+  const key = (name: string) => `${registryPrefix(data)}/pods/kube-system/${name}-${master.toLowerCase()}`;
+  return CONTROL_PLANE.filter((name) => data.get(key(name)));
+}
+
+function runsReduced(data: EtcdData, master: string): boolean {
+  return findMirrorPods(data, master).some(
+    ({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod),
+  );
+}
+
+/**
+ * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. What is in other namespaces decides
+ * nothing: whoever may create a pod there could keep the repair from its end for good. Part 4 asks the API for those.
+ */
+function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
+  // Token Secrets are not looked at: they are often encrypted, and the pods that mount one go in the same part.
+  const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
+  return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
+    const pod = asPod(
+      object,
+      (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as going on" }),
+    );
+    return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as Pod, times);
+  });
+}

@@ -1,0 +1,93 @@
+/**
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each master that is changed. It holds the copy of etcd's data from which all
+ * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
+ */
+
+import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { exists, hostPath, list, readText } from "../files/files.ts";
+import { certInfo, madeAt } from "../pki/certificate.ts";
+import { attempt } from "../pki/judge.ts";
+import { readCluster } from "./cluster.ts";
+import { hasEnded } from "./repair-end.ts";
+
+const PARENT = "/root";
+const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
+
+export interface Rescue {
+  dir: string;
+  made: Date;
+}
+
+/** A repair that is going on, or that begins now: its rescue folder, and etcd's data as it was before it. */
+export interface Repair {
+  rescue: Rescue;
+  data: EtcdData;
+  /** The folder the data was read from: the rescue folder's copy, or the data directory. */
+  dataFrom: string;
+  /** One that is over, whose folder is still here. */
+  earlier?: Repair;
+}
+
+/**
+ * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
+ * issued after the folder was made (beside a new CA part 1 issues it even where it is sound), or if etcd has not written since, or if the
+ * folder was made when the CA on disk was there already and its data names another one: somebody had begun before us. Otherwise, and where
+ * that repair is over and only its folder was left behind, a new one begins, from the data directory.
+ * Reads only. Errors: as `readEtcdData`.
+ */
+export function findRepair(dataDir: string): Repair {
+  const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
+  const repair = rescue && fromRescue(rescue);
+  if (repair && (repair.rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt") || takesUpAnothers(repair))) {
+    const live = attempt(() => readEtcdData(hostPath(dataDir)));
+    const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
+    return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
+  }
+  const data = readEtcdData(hostPath(dataDir));
+  return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: dataDir };
+}
+
+function takesUpAnothers({ rescue, data }: Repair): boolean {
+  const ca = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  if (ca instanceof Fail || rescue.made < madeAt(ca.pem)) return false;
+  const known = attempt(() => certInfo(readCluster(data).oldCaPem));
+  return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
+}
+
+/** The name of a new rescue folder; it is made when something is put into it. */
+export function newRescue(): Rescue {
+  const made = new Date();
+  const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
+  return { dir: `${PARENT}/kube-pki-repair-${stamp}`, made };
+}
+
+/** Where the copy of etcd's data lies in a rescue folder. */
+export function rescuedEtcd(rescue: Rescue): string {
+  return `${rescue.dir}/etcd`;
+}
+
+function fromRescue(rescue: Rescue): Repair {
+  return { rescue, data: readEtcdData(hostPath(rescuedEtcd(rescue))), dataFrom: rescuedEtcd(rescue) };
+}
+
+/** All that are here, newest first. */
+export function rescueFolders(): Rescue[] {
+  return list(PARENT)
+    .flatMap((name) => {
+      const made = stampOf(name);
+      return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
+    })
+    .sort((a, b) => b.made.getTime() - a.made.getTime());
+}
+
+function stampOf(name: string): Date | undefined {
+  const match = NAME.exec(name);
+  return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
+}
+
+/** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */
+function issuedAt(path: string): number {
+  const time = attempt(() => madeAt(readText(path) ?? ""));
+  return time instanceof Fail ? 0 : time.getTime();
+}

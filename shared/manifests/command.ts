@@ -1,0 +1,89 @@
+/** What a static pod's command line says: its flags, and the files of the host it needs. */
+import type { Container, PodSpec, Volume } from "../k8s/objects.ts";
+
+/**
+ * Something of the host a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG"; `type` as in hostPath:
+ * File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where a volume does not say.
+ */
+export interface HostFile {
+  path: string;
+  namedBy: string;
+  type: string;
+}
+
+/**
+ * Every file and directory of the host that the pod's volumes mount, or that its arguments and variables name below such a mount.
+ * One that several of them name is listed once for each.
+ */
+export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
+  const { volumes = [], containers, initContainers = [] } = manifest.spec;
+  const mounted = volumes.flatMap(({ name, hostPath }) =>
+    hostPath ? [{ path: hostPath.path, namedBy: `volume ${name}`, type: hostPath.type ?? "" }] : [],
+  );
+  const named = [...initContainers, ...containers].flatMap((container) =>
+    namedPaths(container).flatMap(({ path, namedBy }) => {
+      const hostPath = toHostPath(path, container, volumes);
+      return hostPath ? [{ path: hostPath, namedBy, type: pathType(namedBy) }] : [];
+    }),
+  );
+  return [...mounted, ...named];
+}
+
+/** Paths in the arguments (`--flag=/path`, `-f /path`, lists with commas) and in the variables. */
+function namedPaths(container: Container): { path: string; namedBy: string }[] {
+  const words = [...(container.command ?? []), ...(container.args ?? [])];
+  const inWords = words.flatMap((word, i) => {
+    const [, flag, value] = /^(--?[\w-]+)=(.*)$/s.exec(word) ?? [];
+    const before = words[i - 1] ?? "";
+    const namedBy = flag ?? (/^--?[\w-]+$/.test(before) ? before : "argument");
+    return paths(value ?? word).map((path) => ({ path, namedBy }));
+  });
+  const inEnv = (container.env ?? []).flatMap(({ name, value }) => paths(value ?? "").map((path) => ({ path, namedBy: `env ${name}` })));
+  return [...inWords, ...inEnv];
+}
+
+/** `/a.crt,/a.key:example.org` names two; a URL names none. */
+function paths(value: string): string[] {
+  return value.split(/[,:]/).filter((part) => /^\/[^/\s][^\s]*$/.test(part));
+}
+
+/** A path in the container as one of the host; undefined if it lies in no hostPath volume. */
+function toHostPath(path: string, container: Container, volumes: Volume[]): string | undefined {
+  const isBelow = (mountPath: string) => path === mountPath || path.startsWith(`${mountPath.replace(/\/$/, "")}/`);
+  const mounts = (container.volumeMounts ?? []).filter((mount) => isBelow(mount.mountPath));
+  const mount = mounts.sort((a, b) => b.mountPath.length - a.mountPath.length)[0];
+  const hostPath = volumes.find((volume) => volume.name === mount?.name)?.hostPath;
+  if (!mount || !hostPath) return undefined;
+  const below = path.slice(mount.mountPath.replace(/\/$/, "").length);
+  return `${hostPath.path.replace(/\/$/, "")}${mount.subPath ? `/${mount.subPath}` : ""}${below}` || "/";
+}
+
+/** What a flag's name tells: directories and logs are made by the program itself, everything else is a file that must be there. */
+function pathType(namedBy: string): string {
+  if (/dir$/i.test(namedBy)) return "DirectoryOrCreate";
+  return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
+}
+
+/**
+ * The `--name=value` flags in a component's command; names without dashes. `get` is the last one's value, as the components read it,
+ * "true" for a bare `--name`. `set` and `remove` change the array in place; `set` keeps the flag's place, or appends it.
+ */
+export function flags(command: string[]) {
+  const isFlag = (name: string) => (word: string) => word === `--${name}` || word.startsWith(`--${name}=`);
+  const remove = (name: string) => {
+    const kept = command.filter((word) => !isFlag(name)(word));
+    command.splice(0, command.length, ...kept);
+  };
+  return {
+    get: (name: string): string | undefined => {
+      const word = command.findLast(isFlag(name));
+      return word?.includes("=") ? word.slice(word.indexOf("=") + 1) : word && "true";
+    },
+    set: (name: string, value: string) => {
+      const place = command.findIndex(isFlag(name));
+      remove(name);
+      command.splice(place === -1 ? command.length : place, 0, `--${name}=${value}`);
+    },
+    remove,
+  };
+}

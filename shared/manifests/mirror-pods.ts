@@ -1,0 +1,173 @@
+/**
+ * The static pods of a node, by their mirror pods in etcd's data. Whoever may create a pod can make one that looks like a mirror pod of any node,
+ * and what is believed here runs as root's. So the namespace decides (shared/trust): kube-system's count, unless the kubelet's records on this node
+ * contradict. A kubelet may create mirror pods in every namespace, but only bound to its own node (kubernetes plugin/pkg/admission/noderestriction).
+ */
+import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import type { Pod } from "../k8s/objects.ts";
+import { asPod } from "../k8s/pod-shape.ts";
+import { decodeObject } from "../k8s/storage.ts";
+import { attempt } from "../pki/judge.ts";
+import { isStaticUid, podRecords } from "../trust/pods.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
+import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix, registryPrefix } from "./from-mirror-pod.ts";
+import { isKubeadms } from "./on-disk.ts";
+
+/** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd since, but not yet compacted away. */
+export interface MirrorPod {
+  namespace: string;
+  name: string;
+  from: "live" | "history";
+  pod: Pod;
+}
+
+/** One that counts. `remark`: what an operator should know of it, to be put behind where it comes from; mostly "". */
+export interface ProvedPod extends MirrorPod {
+  remark: string;
+}
+
+/** One that does not count, and `why`. `alike`: another one, or one of kubeadm's, has its name. */
+export interface UnprovedPod extends MirrorPod {
+  why: string;
+  alike: boolean;
+}
+
+/** The static pods of any node that are of kube-system: those that live, then those whose deletion is still remembered. */
+export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
+  return mirrorPodsBelow("kube-system/", data, nodeName);
+}
+
+/**
+ * The static pods of this node: kube-system's. One that is not kubeadm's counts unless the kubelet's records here are of others by its name. One
+ * of any other namespace never counts, record or not: its mirror pod's image and arguments are not bound to the hash, and a tenant may change them.
+ */
+export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
+  const records = recordsOf(nodeName);
+  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({ ...one, ...judge(one, records) }));
+  const proved = new Map<string, ProvedPod>();
+  for (const { why, ...one } of found.sort(byTrust)) {
+    if (why === undefined && !proved.has(one.name)) proved.set(one.name, one);
+  }
+  const unproved = found.flatMap(({ remark: _, ...one }) => {
+    const other = proved.get(one.name);
+    if (other?.namespace === one.namespace && one.why === undefined) return [];
+    const why = one.why ?? `the static pod ${other!.namespace}/${one.name} has its name`;
+    const isAlike =
+      other !== undefined ||
+      isKubeadms(one.name) ||
+      found.some((two) => two !== one && two.name === one.name && two.namespace !== one.namespace);
+    return [{ ...one, why, alike: isAlike }];
+  });
+  return { proved: [...proved.values()].sort(liveFirst), unproved };
+}
+
+const byTrust = (a: MirrorPod, b: MirrorPod) => Number(isTrusted(b)) - Number(isTrusted(a));
+const liveFirst = (a: MirrorPod, b: MirrorPod) => Number(b.from === "live") - Number(a.from === "live");
+
+/** Whether the namespace alone decides. */
+export function isTrusted({ namespace }: Pick<MirrorPod, "namespace">): boolean {
+  return may(ofNamespace(namespace), "static pods");
+}
+
+/** Static pods that ran here, as `namespace/name` without the node's name → their UIDs. */
+function recordsOf(nodeName: string): Map<string, string[]> {
+  const records = new Map<string, string[]>();
+  for (const { namespace, name, uid } of podRecords()) {
+    if (!isStaticUid(uid) || !name.endsWith(nameSuffix(nodeName))) continue;
+    const key = `${namespace}/${name.slice(0, -nameSuffix(nodeName).length)}`;
+    records.set(key, [...(records.get(key) ?? []), uid]);
+  }
+  return records;
+}
+
+function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark: string } {
+  const trusted = isTrusted(one);
+  if (!isDnsName(one.name)) return { why: "its name cannot be a file's", remark: "" };
+  if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are of kube-system", remark: "" };
+  const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
+  if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
+    return trusted
+      ? { remark: "" }
+      : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since`, remark: "" };
+  if (uids.length > 0)
+    return { why: `what ran here by its name was another one, by the kubelet's records: ${uids.join(", ")}`, remark: "" };
+  return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node", remark: "" };
+}
+
+function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): MirrorPod[] {
+  const prefix = `${registryPrefix(data)}/pods/`;
+  const places = [data.keys(prefix + path), data.deletedKeys(prefix + path)].flatMap((keys) =>
+    keys.flatMap((key) => placeOf(key, prefix, nodeName) ?? []),
+  );
+  return places.flatMap((place) => newest(place, data) ?? []).sort(liveFirst);
+}
+
+/** Where a mirror pod of this node can be, and what it is then. */
+interface Place {
+  key: string;
+  namespace: string;
+  /** The whole one. */
+  fullName: string;
+  nodeName: string;
+}
+
+/** Undefined where the name is not one of this node's, or none under which an API server stores anything. */
+function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
+  const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
+  const isNamed = more.length === 0 && isDnsName(namespace) && isDnsName(fullName) && fullName.endsWith(nameSuffix(nodeName));
+  return isNamed ? { key, namespace, fullName, nodeName } : undefined;
+}
+
+/** Whether this is a DNS subdomain, as all these names are (RFC 1123): a plain file's name, too, which never begins with a dot. */
+function isDnsName(name: string): boolean {
+  return name.length <= 253 && /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name);
+}
+
+/** The pod that lives; where that is gone, or is bound to another node by now, the last one that was this node's. */
+function newest(place: Place, data: EtcdData): MirrorPod | undefined {
+  const live = data.get(place.key);
+  const pod = live && readMirrorPod(live, place);
+  if (pod) return mirrorPod(place, pod, "live");
+  if (live && !isTrusted(place)) return undefined;
+  for (const revision of data.history(place.key)) {
+    const before = revision.deleted ? undefined : readMirrorPod(revision, place);
+    if (before) return mirrorPod(place, before, "history");
+  }
+  return undefined;
+}
+
+function mirrorPod({ namespace, fullName, nodeName }: Place, pod: Pod, from: MirrorPod["from"]): MirrorPod {
+  return { namespace, name: fullName.slice(0, -nameSuffix(nodeName).length), from, pod };
+}
+
+/** Undefined if the pod only has a name like a mirror pod's. Errors: Fail where one of kube-system cannot be read; any other is passed over. */
+function readMirrorPod(stored: KeyValue, place: Place): Pod | undefined {
+  const pod = attempt(() => decodeMirrorPod(stored, place));
+  if (pod instanceof Fail && isTrusted(place)) throw pod;
+  return pod instanceof Fail ? undefined : pod;
+}
+
+function decodeMirrorPod(stored: KeyValue, { namespace, fullName, nodeName }: Place): Pod | undefined {
+  const unreadable = (why: string, hint = UNREADABLE) =>
+    new Fail(`Cannot read the pod "${namespace}/${fullName}" in etcd: ${why}`, { hint });
+  const object: unknown = attempt(() => decodeObject(stored.value));
+  if (object instanceof Fail) throw unreadable(object.message, object.hint);
+  const { encrypted, undecoded, metadata, spec } = object as Record<"encrypted" | "undecoded" | "metadata" | "spec", Loose>;
+  if (typeof encrypted === "string") throw unreadable(`pods are encrypted with "${encrypted}"`, ENCRYPTED);
+  if (typeof undecoded === "string") throw unreadable(`it is no pod${undecoded && `, but ${undecoded}`}`);
+  if (!metadata?.annotations?.[MIRROR_ANNOTATION] || spec?.nodeName !== nodeName) return undefined;
+  const pod = asPod(object, (why) => unreadable(why));
+  if (pod.metadata.name !== fullName || (pod.metadata.namespace ?? namespace) !== namespace) throw unreadable("it has another name inside");
+  if (pod.spec.containers.length === 0) throw unreadable("it has no containers");
+  return pod;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: nothing is known of it yet
+type Loose = any;
+
+const UNREADABLE =
+  "take the data directory of another etcd member, or write the manifests with `kubeadm init phase control-plane all --config`: RUNBOOK 1";
+
+const ENCRYPTED =
+  "bring back the file of --encryption-provider-config; without it write the manifests with `kubeadm init phase control-plane all --config`";

@@ -1,0 +1,129 @@
+/** Static pod manifests as files: read, and written as kubeadm writes them. */
+import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
+import { Fail } from "../fail.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
+import { asPod } from "../k8s/pod-shape.ts";
+import type { Metadata } from "../k8s/storage.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { attempt } from "../pki/judge.ts";
+import type { Manifest } from "./from-mirror-pod.ts";
+
+/** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
+const MAX_SIZE = 10 * 2 ** 20;
+
+/**
+ * A manifest from disk, the first document in it, as the kubelet reads it; undefined where there is none, or an empty file. Errors: Fail
+ * where it is no YAML, or no pod.
+ */
+export function readManifest(path: string): Manifest | undefined {
+  const fail = (why: string, cause?: unknown) =>
+    new Fail(`"${path}" is no manifest: ${why}`, { hint: `move it away, then run this again: mv ${path} /root/`, cause });
+  const info = stat(path);
+  if (!info) return undefined;
+  if (info.kind !== "file") throw fail("it is no file");
+  if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, and the kubelet reads no more than ${MAX_SIZE}`);
+  const text = readText(path);
+  if (!text?.trim()) return undefined;
+  if (isDeep(text)) throw fail("it is nested too deeply");
+  const document = parsed(text, fail);
+  return document === undefined ? undefined : (asPod(document, fail) as Manifest);
+}
+
+/** The parser needs time by the square of the depth. */
+const MAX_DEPTH = 1000;
+
+function isDeep(text: string): boolean {
+  let depth = 0;
+  for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
+    depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
+    if (depth > MAX_DEPTH) return true;
+  }
+  return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
+}
+
+function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
+  try {
+    const [document] = parseAllDocuments(text);
+    const [error] = document && "errors" in document ? document.errors : [];
+    if (error) throw error;
+    return (document as Document | undefined)?.toJS() ?? undefined;
+  } catch (cause) {
+    // toJS finds an alias to nothing, and too many aliases; what is nested too deeply ends the stack
+    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError)) throw cause;
+    throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
+  }
+}
+
+/** The manifest on disk if it can be used: it is YAML, and has not lost its end, held against the one from before. */
+export function usableManifest(path: string, before: Manifest): Manifest | undefined {
+  const now = attempt(() => readManifest(path));
+  return now instanceof Fail || now === undefined || isCut(now, before) ? undefined : now;
+}
+
+/** YAML that was cut off may still be YAML. Its last keys are `volumes` and `status`. */
+function isCut(now: Partial<Manifest>, before: Manifest): boolean {
+  const [container, wanted] = [now.spec?.containers?.[0], before.spec.containers[0]];
+  if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
+  const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
+  return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));
+}
+
+/** YAML as kubeadm writes it. */
+export function manifestText(manifest: Manifest): string {
+  return stringify(manifest, { lineWidth: 0, indentSeq: false });
+}
+
+/**
+ * The file of a static pod. kubeadm's lie in NAME.yaml; of any other pod it may have another name, as the kubelet reads every file that
+ * does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, where it is known: NAME.yaml may be the pod of this name in another one.
+ */
+export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
+  const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
+  if (isKubeadms(name)) return usual;
+  if (exists(usual) && !isAnothers(usual, { name, namespace })) return usual;
+  return filesWith(node, name, namespace).at(-1) ?? (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual);
+}
+
+/** Other files with a pod of this name: the kubelet runs only one of them, the last by its file's name, and that after each restart anew. */
+export function secondManifests({ node }: { node: Node }, name: string, namespace?: string): string[] {
+  const path = manifestPath({ node }, name, namespace);
+  return filesWith(node, name, namespace).filter((file) => file !== path);
+}
+
+/** The static pods whose manifests lie here, by `namespace/name`: root's own word. */
+export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
+  const pods = filesOf(node)
+    .flatMap((path) => usable(path) ?? [])
+    .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
+  return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
+}
+
+function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
+  return filesOf(node).filter((path) => podIn(path)?.name === name && !isAnothers(path, { name, namespace }));
+}
+
+function filesOf(node: Node): string[] {
+  const folder = node.kubelet.staticPodPath;
+  return list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
+}
+
+/** Whether it is a pod of this name, but of another namespace than the one that is meant. Of kubeadm's there is one. */
+function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
+  const pod = isKubeadms(name) || namespace === undefined ? undefined : podIn(path);
+  return pod?.name === name && (pod.namespace ?? "default") !== namespace;
+}
+
+function podIn(path: string): Metadata | undefined {
+  return usable(path)?.metadata;
+}
+
+function usable(path: string): Manifest | undefined {
+  const manifest = attempt(() => readManifest(path));
+  return manifest instanceof Fail ? undefined : manifest;
+}
+
+/** Whether kubeadm makes the static pod of this name. */
+export function isKubeadms(name: string): boolean {
+  return (CONTROL_PLANE as readonly string[]).includes(name);
+}

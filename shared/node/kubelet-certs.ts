@@ -1,0 +1,120 @@
+/**
+ * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving certificate.
+ *
+ * The trap behind all of this: /var/lib/kubelet/pki/kubelet-client-current.pem lies outside of /etc/kubernetes, survives, and beats every
+ * kubelet.conf as long as it has not expired, whoever signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
+ * aside when the CA is a new one.
+ */
+import { renameSync, symlinkSync } from "node:fs";
+import { dirname } from "node:path";
+import { rescueFolders } from "../facts/repair.ts";
+import { Fail } from "../fail.ts";
+import { moveAside } from "../files/file-tree.ts";
+import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
+import { certInfo, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
+import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { issueClient } from "../pki/issue.ts";
+import { attempt, day } from "../pki/judge.ts";
+import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { act, say } from "../run.ts";
+import type { Node } from "./node.ts";
+
+/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
+export function trusted(path: string, caPem: string): boolean {
+  const pem = readText(path);
+  if (!pem) return false;
+  const info = attempt(() => certInfo(pem));
+  return !(info instanceof Fail) && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
+}
+
+/**
+ * Sees to it that a master's kubelet can run and talk to the API: a client certificate of the CA on disk, in the place where the kubelet
+ * rotates it, and a kubelet.conf that points there (what `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize` come to).
+ * Returns whether anything was changed, so that the kubelet has to be restarted.
+ */
+export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
+  const row = certRow("ca");
+  const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
+  const changes = [
+    ensureClientCa(node, ca.cert),
+    !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
+    dropForeignServing(node, ca.cert, asideDir),
+    ensureKubeletConf(node, facts, ca.cert),
+  ];
+  return changes.includes(true);
+}
+
+/** Whether the kubelet's client certificate is good, and this node's. */
+export function hasOwnClient({ name, kubelet }: Node, caPem: string): boolean {
+  return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
+}
+
+/** Milliseconds: the kubelet itself renews its certificate months after a repair has issued it. */
+const DAY = 86_400_000;
+
+/**
+ * When a repair issued the certificate that this kubelet has, where the one before had ended by then; undefined where it had not, or where the
+ * kubelet has renewed it since. What the repair moved aside tells.
+ */
+export function renewedAfterEnd({ kubelet }: Node): Date | undefined {
+  const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
+  if (made instanceof Fail) return undefined;
+  const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
+  const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
+  const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
+  const ends = pems.flatMap((name) => {
+    const info = attempt(() => certInfo(readText(`${folder}/${name}`) ?? ""));
+    return info instanceof Fail ? [] : [info.notAfter];
+  });
+  return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
+}
+
+/** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */
+export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
+  const { serverTlsBootstrap, serverPem } = node.kubelet;
+  if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
+  moveAsideAll(dirname(serverPem), "kubelet-server-", asideDir);
+  return true;
+}
+
+/** Moves the client certificates aside, whatever they are dated. */
+export function dropClientPems(node: Node, asideDir: string) {
+  moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
+}
+
+/** The kubelet's clientCAFile is normally pki/ca.crt itself; where it is another file, that gets the same content. */
+function ensureClientCa(node: Node, caPem: string): boolean {
+  if (readText(node.kubelet.clientCaFile) === caPem) return false;
+  return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
+}
+
+async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
+  dropClientPems(node, use.asideDir);
+  const { cert, key } = await issueClient({ cn: `system:node:${node.name}`, o: "system:nodes" }, use.ca, facts);
+  const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
+  const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
+  writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
+  // The kubelet insists on a symbolic link here (certificate_store.go).
+  await act(`${node.kubelet.clientPem}: points to it`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
+  return true;
+}
+
+function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): boolean {
+  const { kubeconfig, clientPem } = node.kubelet;
+  const found = attempt(() => readKubeconfig(kubeconfig));
+  const now = found instanceof Fail ? undefined : found;
+  if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem) {
+    say(`${kubeconfig}: kept`);
+    return false;
+  }
+  return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem }), { mode: 0o600 });
+}
+
+function moveAsideAll(folder: string, prefix: string, asideDir: string) {
+  for (const name of list(folder)) if (name.startsWith(prefix)) moveAside(`${folder}/${name}`, asideDir);
+}
+
+function replaceLink(link: string, target: string) {
+  symlinkSync(target, `${link}.new`);
+  renameSync(`${link}.new`, link);
+}

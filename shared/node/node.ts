@@ -1,0 +1,158 @@
+/**
+ * What this node is, told by what a deletion of /etc/kubernetes leaves alone: the kubelet's folder and its systemd unit.
+ *
+ * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
+ * 10-kubeadm.conf, which names the kubeconfigs.
+ */
+import { parse } from "yaml";
+import { $ } from "zx";
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { isElsewhere } from "../files/root.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { attempt } from "../pki/judge.ts";
+import { act } from "../run.ts";
+
+export interface Node {
+  /** The name of its Node object. */
+  name: string;
+  /** What told the name. */
+  nameFrom: string;
+  hostName: string;
+  /** IP addresses of this machine, loopback and link-local left out. */
+  addresses: string[];
+  kubelet: Kubelet;
+  /** The container runtime's socket, `unix:///…`. */
+  runtimeEndpoint: string;
+}
+
+export interface Kubelet {
+  kubeconfig: string;
+  bootstrapKubeconfig: string;
+  /** The CA that its own port trusts, and that must exist for it to start. */
+  clientCaFile: string;
+  staticPodPath: string;
+  serverTlsBootstrap: boolean;
+  clientPem: string;
+  serverPem: string;
+  /** A folder for each pod on this node, named by its UID; below the kubelet's --root-dir. */
+  podsDir: string;
+}
+
+export const KUBELET_DIR = "/var/lib/kubelet";
+/** Where a kubelet without --root-dir keeps its pods. */
+export const PODS_DIR = `${KUBELET_DIR}/pods`;
+const KUBELET_PKI = `${KUBELET_DIR}/pki`;
+
+/** Looks at the node. Errors: Fail where this is no node that kubeadm set up, with what was looked for. */
+export async function readNode(): Promise<Node> {
+  const config = readKubeletConfig();
+  const flags = kubeletFlags();
+  const unit = await kubeletUnit();
+  const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
+  const clientPem = `${KUBELET_PKI}/kubelet-client-current.pem`;
+  const rootDir = flagOf(flags, "root-dir") ?? flagOf(unit, "root-dir");
+  return {
+    ...nodeName({ clientPem, flags, hostName }),
+    hostName,
+    addresses: await machineAddresses(),
+    kubelet: {
+      kubeconfig: flagOf(unit, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
+      bootstrapKubeconfig: flagOf(unit, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
+      clientCaFile: config.authentication?.x509?.clientCAFile ?? "/etc/kubernetes/pki/ca.crt",
+      staticPodPath: config.staticPodPath ?? "/etc/kubernetes/manifests",
+      serverTlsBootstrap: config.serverTLSBootstrap ?? false,
+      clientPem,
+      serverPem: `${KUBELET_PKI}/kubelet-server-current.pem`,
+      podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
+    },
+    runtimeEndpoint:
+      config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",
+  };
+}
+
+/** A script that changes a node needs root; said before anything is touched. */
+export function needRoot() {
+  if (process.getuid?.() !== 0 && !isElsewhere())
+    throw new Fail("This script changes the node and needs root", { hint: "run it with sudo -i, or as root" });
+}
+
+/** Whether the kubelet's unit is active. */
+export async function kubeletActive(): Promise<boolean> {
+  return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
+}
+
+const TURNED = { stop: "stopped", start: "started", restart: "restarted" } as const;
+
+/** Has systemd stop, start or restart the kubelet, and says so. Errors: Fail with what systemctl said. */
+export async function turnKubelet(verb: keyof typeof TURNED, note = "") {
+  await act(`kubelet: ${TURNED[verb]}${note}`, async () => {
+    const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
+    if (exitCode === 0) return;
+    throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
+      hint: "systemctl status kubelet; journalctl -u kubelet -n 50. Then run this script again: finished steps are skipped",
+    });
+  });
+}
+
+interface KubeletConfiguration {
+  authentication?: { x509?: { clientCAFile?: string } };
+  staticPodPath?: string;
+  serverTLSBootstrap?: boolean;
+  containerRuntimeEndpoint?: string;
+}
+
+function readKubeletConfig(): KubeletConfiguration {
+  const path = `${KUBELET_DIR}/config.yaml`;
+  const text = readText(path);
+  if (text === undefined) {
+    throw new Fail(`This is no node that kubeadm set up: "${path}" is missing`, {
+      hint: "run the script on a node of a kubeadm cluster; a worker without this file has to be joined anew with kubeadm join",
+    });
+  }
+  const config = (parse(text) ?? {}) as KubeletConfiguration;
+  // kubeadm writes the runtime's socket of this node into a file of its own since 1.34 (gate NodeLocalCRISocket)
+  const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
+  return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
+}
+
+function kubeletFlags(): string {
+  return [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"]
+    .map((path) => readText(path) ?? "")
+    .join("\n");
+}
+
+async function kubeletUnit(): Promise<string> {
+  const unit = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
+  return unit.exitCode === 0 ? unit.stdout : "";
+}
+
+/** The value of `--name=value` or `--name value` in a text of flags. */
+function flagOf(text: string, name: string): string | undefined {
+  return new RegExp(`--${name}[= ]"?([^\\s"]+)`).exec(text)?.[1];
+}
+
+/** The certificate's name is exact even where the host name is another: it is what the API server knew this kubelet by. */
+function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
+  const { clientPem, flags, hostName } = from;
+  const pem = exists(clientPem) ? readText(clientPem) : undefined;
+  const info = attempt(() => certInfo(pem ?? ""));
+  const cn = info instanceof Fail ? undefined : info.cn;
+  if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
+  const override = flagOf(flags, "hostname-override");
+  if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };
+  return { name: hostName.toLowerCase(), nameFrom: "the host name" };
+}
+
+/** From `ip`, which kubeadm itself insists on. */
+async function machineAddresses(): Promise<string[]> {
+  const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
+  if (output.exitCode !== 0) {
+    throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {
+      hint: "install the package iproute2: kubeadm and the kubelet need it as well",
+    });
+  }
+  const links = JSON.parse(output.stdout) as { addr_info?: { scope: string; local: string }[] }[];
+  const addresses = links.flatMap((link) => link.addr_info ?? []);
+  return addresses.filter(({ scope }) => scope !== "host" && scope !== "link").map(({ local }) => local);
+}

@@ -1,0 +1,48 @@
+/** Public keys that somebody kept: cheaper than computing one. They count only if they fit the old tokens. */
+import { createPublicKey } from "node:crypto";
+import { Fail } from "../fail.ts";
+import { list, readText } from "../files/files.ts";
+import { oldSaPub } from "../manifests/sa-old-flag.ts";
+import { publicKeysIn } from "../pki/certificate.ts";
+import { examineServiceAccountKey } from "../pki/examine.ts";
+
+export interface KeyCopy {
+  path: string;
+  pems: string[];
+}
+
+/** sa.pub on this node, where it belongs to a sa.key that is there, too: its tokens are not old. */
+export function todaysSaPub(certificatesDir: string): string | undefined {
+  return examineServiceAccountKey(certificatesDir).state === "ok" ? readText(`${certificatesDir}/sa.pub`) : undefined;
+}
+
+/** Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the operator names. */
+export function keyCopies(certificatesDir: string, named: string | undefined): KeyCopy[] {
+  if (named !== undefined && readText(named) === undefined)
+    throw new Fail(`There is no "${named}"`, { hint: "a public key in PEM, or the cluster's published keys (JWKS): --from FILE" });
+  const asides = list("/root").filter((name) => name.startsWith("kube-pki-repair-"));
+  const backups = list("/etc/kubernetes/tmp");
+  const paths = [
+    ...(named ? [named] : []),
+    oldSaPub(certificatesDir),
+    ...(todaysSaPub(certificatesDir) ? [] : [`${certificatesDir}/sa.pub`]),
+    ...asides.map((name) => `/root/${name}/aside${certificatesDir}/sa.pub`),
+    ...backups.flatMap((name) => [`/etc/kubernetes/tmp/${name}/sa.pub`, `/etc/kubernetes/tmp/${name}/pki/sa.pub`]),
+  ];
+  return paths.map((path) => ({ path, pems: keysIn(path) })).filter(({ pems }) => pems.length > 0);
+}
+
+/** Keys in PEM, or those of a JWKS (RFC 7517), as the API server publishes them at /openid/v1/jwks. */
+function keysIn(path: string): string[] {
+  const text = readText(path) ?? "";
+  if (!text.trimStart().startsWith("{")) return publicKeysIn(text);
+  try {
+    const { keys } = JSON.parse(text) as { keys?: JsonWebKey[] };
+    return (keys ?? []).map((key) => String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })));
+  } catch (cause) {
+    throw new Fail(`There are no published keys (JWKS) in "${path}"`, {
+      hint: "kubectl get --raw /openid/v1/jwks writes such a file",
+      cause,
+    });
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * The lost public key of service-account tokens, computed from tokens that it signed. With it beside the new one, the API server accepts old
+ * tokens as well; it signs nothing.
+ *
+ * Whoever may write Secrets in some namespace can lay out tokens there that his own key signed. So which key is looked for is told by tokens of
+ * kube-system only, and a key is accepted only if it is the one that they name (kid), or has signed all of them.
+ */
+import { Fail } from "../fail.ts";
+import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import type { Jwt } from "../pki/jwt.ts";
+import { tokenVerifier } from "../pki/tokens.ts";
+import { ecKeys } from "./ec-key.ts";
+import { type RsaOptions, rsaKey } from "./rsa-key.ts";
+
+/** Tokens by whether only an administrator of the cluster can have laid them out (kube-system), and whence. */
+export interface FoundToken {
+  jwt: Jwt;
+  trusted: boolean;
+}
+
+export interface OldKey {
+  pem: string;
+  kid: string;
+  /** What proves it, for the operator. */
+  proof: string;
+}
+
+/** What a token's algorithm needs: so many tokens, and the keys that can have signed them. */
+interface Recovery {
+  tokens: number;
+  keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
+}
+
+const EC: Recovery = { tokens: 1, keys: ([token]) => ecKeys(token!) };
+const RECOVERIES: Record<string, Recovery> = {
+  RS256: { tokens: 2, keys: ([one, other], options) => rsaKey(one!, other!, options) },
+  ES256: EC,
+  ES384: EC,
+  ES512: EC,
+};
+
+/** Which tokens are tried, by how many it takes: one that is damaged, or planted under the old kid, costs a minute, not the key. */
+const CHOICES: Record<number, number[][]> = {
+  1: [[0], [1], [2]],
+  2: [
+    [0, 1],
+    [0, 2],
+    [1, 2],
+  ],
+};
+
+const MORE =
+  "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
+
+/** Tokens of one key, as far as can be told, the trusted ones first. */
+export interface OldTokens {
+  kid: string;
+  alg: string;
+  tokens: Jwt[];
+}
+
+/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not tell which one that was. */
+export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
+  const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
+  const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
+  const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
+  const kid = wanted ?? [...kids][0];
+  if (kid === undefined)
+    throw new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
+      hint: "run it on a node with kube-proxy or CoreDNS; or name the key that you know to be the old one, if other tokens are there: --kid",
+    });
+  if (!wanted && kids.size > 1)
+    throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
+      hint: "which one was in use last? ./bunw scripts/00-token-key.ts --kid KID",
+    });
+  // Without a kid nothing but its namespace vouches for a token.
+  const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
+  const same = candidates.filter((jwt) => jwt.kid === kid);
+  const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
+  return { kid, alg: tokens[0]?.alg ?? "", tokens };
+}
+
+/** The copy of the key, among public keys that somebody kept, that fits the tokens. */
+export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {
+  return prove(old, pems.flatMap(publicKeysIn))[0];
+}
+
+/** Computes the key. Errors: Fail where there are too few tokens, or no key can have signed them. */
+export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
+  const { kid, alg, tokens } = old;
+  const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
+  if (!recovery)
+    throw new Fail(`Cannot compute a key from ${alg || "no"} tokens`, {
+      hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,
+    });
+  if (tokens.length < recovery.tokens)
+    throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and it takes two`, { hint: MORE });
+  for (const choice of CHOICES[recovery.tokens]!.filter((places) => places.every((place) => place < tokens.length))) {
+    const chosen = choice.map((place) => tokens[place]!);
+    const proved = prove(old, recovery.keys(chosen, options));
+    if (proved.length === 1) return proved[0]!;
+    if (proved.length > 1)
+      throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, {
+        hint: `a second token tells: ${MORE}`,
+      });
+  }
+  throw new Fail(`No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`, {
+    hint: "they were signed by different keys, or some are damaged: old pods would have to restart (RUNBOOK part 4), without sa-old.pub",
+  });
+}
+
+/** Those of the keys that the tokens' kid names, or, where they have none, that signed every one of them. */
+function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
+  return pems.flatMap((pem) => {
+    const [id, verifies] = [serviceAccountKeyId(pem), tokenVerifier(pem)];
+    const signed = tokens.filter(({ text }) => verifies(text)).length;
+    const fits = kid === "" ? signed === tokens.length : id === kid;
+    const proof = `${kid === "" ? "" : "the tokens' kid names it, and "}${signed} of ${tokens.length} tokens verify`;
+    return fits && signed > 0 ? [{ pem, kid: id, proof }] : [];
+  });
+}

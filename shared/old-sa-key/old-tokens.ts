@@ -1,0 +1,103 @@
+/**
+ * Where old service-account tokens still lie: Secrets in etcd's data, and volumes of this node's pods. Read only; a token is never printed.
+ * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
+ */
+import type { EtcdData } from "../etcd-data/data.ts";
+import { Fail } from "../fail.ts";
+import { list, readText, stat } from "../files/files.ts";
+import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { readJwt } from "../pki/jwt.ts";
+import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
+import type { FoundToken } from "./old-sa-pub.ts";
+
+const TOKEN_TYPE = "kubernetes.io/service-account-token";
+const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
+
+/** Nobody makes a token as long as this. */
+const MAX_SIZE = 16_384;
+
+/** Of one key so many are plenty, however many thousands there are. */
+const ENOUGH = 5;
+
+export interface Collected {
+  found: FoundToken[];
+  /** How many there were, by where; for the operator. */
+  counts: { secrets: number; encrypted: number; volumes: number; file: number };
+}
+
+/** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
+export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
+  const few = new Few();
+  const { secrets, encrypted } = fromSecrets(data, few);
+  return {
+    found: few.found,
+    counts: { secrets, encrypted, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 },
+  };
+}
+
+/** Keeps a few tokens of each key; of kube-system's also the newest, which tells the key that was in use last. */
+class Few {
+  readonly found: FoundToken[] = [];
+  readonly #kept = new Map<string, number>();
+  #newest = 0;
+
+  /** Whether the text is a token. */
+  add(text: string, trusted: boolean): boolean {
+    const jwt = readJwt(text);
+    if (!jwt) return false;
+    const key = `${jwt.kid} ${trusted}`;
+    const kept = this.#kept.get(key) ?? 0;
+    const newest = trusted && jwt.issuedAt > this.#newest;
+    if (newest) this.#newest = jwt.issuedAt;
+    if (kept < ENOUGH || newest) this.#keep({ jwt, trusted }, key, kept);
+    return true;
+  }
+
+  #keep(token: FoundToken, key: string, kept: number) {
+    this.found.push(token);
+    this.#kept.set(key, kept + 1);
+  }
+}
+
+function fromSecrets(data: EtcdData, few: Few): { secrets: number; encrypted: number } {
+  const prefix = `${registryPrefix(data)}/secrets/`;
+  const counts = { secrets: 0, encrypted: 0 };
+  for (const key of data.keys(prefix)) {
+    const secret = decodeObject(data.get(key)!.value);
+    if ("encrypted" in secret) counts.encrypted++;
+    if (!isObject(secret) || (secret as Secret).type !== TOKEN_TYPE) continue;
+    const token = Buffer.from((secret as Secret).data?.token ?? "", "base64").toString();
+    const namespace = key.slice(prefix.length).split("/")[0]!;
+    if (few.add(token, may(ofNamespace(namespace), "keys"))) counts.secrets++;
+  }
+  return counts;
+}
+
+function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
+  const uids = kubeSystemUids(data);
+  const isTrusted = (uid: string) => may(ofPodFolder(uid, uids), "keys");
+  return list(podsDir)
+    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(tokenText(path), isTrusted(uid))))
+    .filter(Boolean).length;
+}
+
+/** The files that a pod sees; the kubelet's own ones begin with two dots. */
+function volumeFiles(volumes: string): string[] {
+  return PLUGINS.flatMap((plugin) => list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`)).flatMap((volume) =>
+    list(volume).flatMap((name) => (name.startsWith("..") ? [] : [`${volume}/${name}`])),
+  );
+}
+
+function tokenText(path: string): string {
+  const info = stat(path);
+  return info?.kind === "file" && info.size <= MAX_SIZE ? (readText(path) ?? "") : "";
+}
+
+/** Tokens of other nodes, a line each. */
+function fromFile(path: string, few: Few): number {
+  const text = readText(path);
+  if (text === undefined) throw new Fail(`There is no "${path}"`, { hint: "a file with old tokens, a line each: --token-file FILE" });
+  return text.split("\n").filter((line) => few.add(line, false)).length;
+}

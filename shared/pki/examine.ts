@@ -1,0 +1,159 @@
+/**
+ * Looking at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints it, the issuing steps go by it, verify ends
+ * with it, so that the three never disagree. Nothing here writes, and nothing that is wrong with a file makes it throw.
+ */
+
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, shareCertificate } from "./certificate.ts";
+import { type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
+import {
+  attempt,
+  authorityVerdict,
+  day,
+  nameIn,
+  namesVerdict,
+  pairVerdict,
+  type State,
+  serverVerdict,
+  subjectVerdict,
+  timeVerdict,
+  usageVerdict,
+  type Verdict,
+} from "./judge.ts";
+import { type Kubeconfig, type KubeconfigRow, readKubeconfig } from "./kubeconfigs.ts";
+
+export type { State };
+
+export interface Finding {
+  /** The row's name, and the files looked at: certificate then key, or the kubeconfig. */
+  name: string;
+  paths: string[];
+  state: State;
+  /** A sentence without a full stop; for `ok` until when and signed by whom. Never a secret. */
+  detail: string;
+  cert?: CertInfo | undefined;
+}
+
+export interface ExamineOptions {
+  /** Where there are no facts; default /etc/kubernetes/pki. */
+  certificatesDir?: string | undefined;
+  /** The moment that "expired" is about. Default: now. */
+  now?: Date | undefined;
+}
+
+/** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */
+export function clusterCa(certificatesDir: string): string {
+  const path = certPath(certRow("ca"), certificatesDir);
+  const pem = readText(path);
+  if (pem) return pem;
+  throw new Fail(`There is no "${path}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+}
+
+/**
+ * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be an
+ * authority of the company's. More names or groups than the row asks for are fine, fewer are not.
+ */
+export function examine(row: Cert, facts: ClusterFacts | undefined, options: ExamineOptions = {}): Finding {
+  const dir = facts?.certificatesDir ?? options.certificatesDir ?? "/etc/kubernetes/pki";
+  const paths = [certPath(row, dir), keyPath(row, dir)];
+  const [cert, key] = paths.map(readable);
+  const pair = pairVerdict(cert, key);
+  const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
+  const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir, options.now ?? new Date());
+  const found = finding(row.name, paths, cert, verdict);
+  return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the masters` } : found;
+}
+
+/** Looks at the key pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
+export function examineServiceAccountKey(certificatesDir: string): Finding {
+  const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${SERVICE_ACCOUNT_KEYS.file}.pub`];
+  const [key, pub] = paths.map(readable);
+  const verdict = serviceAccountVerdict(key, pub);
+  return {
+    name: SERVICE_ACCOUNT_KEYS.name,
+    paths,
+    state: verdict?.[0] ?? "ok",
+    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
+  };
+}
+
+/**
+ * Looks at a row's kubeconfig; its client certificate may be in a file of its own (the kubelet's). Either server of the cluster is
+ * accepted, this node's and the endpoint: kubeadm changed its mind between versions and warns only.
+ */
+export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, options: ExamineOptions = {}): Finding {
+  const dir = facts?.certificatesDir ?? options.certificatesDir ?? "/etc/kubernetes/pki";
+  const config = attempt(() => readKubeconfig(row.path));
+  if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
+  const ca = readable(certPath(certRow("ca"), dir));
+  const verdict = config ? kubeconfigVerdict(row, config, ca, facts, options.now ?? new Date()) : missing(row.path);
+  return finding(row.name, [row.path], config?.clientCertPem, verdict);
+}
+
+function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
+  const info = certPem ? attempt(() => certInfo(certPem)) : undefined;
+  const cert = info instanceof Fail ? undefined : info;
+  const detail = verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
+  return { name, paths, state: verdict?.[0] ?? "ok", detail, cert };
+}
+
+function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string, now: Date): Verdict {
+  const info = certInfo(cert);
+  if (!row.ca) return rootVerdict(info, now);
+  const authority = certPath(certRow(row.ca), dir);
+  const verdict = authorityVerdict(cert, info, readable(authority), authority) ?? timeVerdict(info, now) ?? usageVerdict(row, info);
+  return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong names") ?? namesVerdict(info, row.names?.(facts))));
+}
+
+/** Judges an authority's certificate and key, wherever they were read from. */
+export function authorityPairVerdict(cert: string | undefined, key: string | undefined, now = new Date()): Verdict {
+  return pairVerdict(cert, key) ?? rootVerdict(certInfo(cert!), now);
+}
+
+function rootVerdict(info: CertInfo, now: Date): Verdict {
+  return info.isCa ? timeVerdict(info, now) : ["wrong usage", `${nameIn(info.subject)} is not an authority's certificate`];
+}
+
+function kubeconfigVerdict(
+  row: KubeconfigRow,
+  config: Kubeconfig,
+  ca: string | undefined,
+  facts: ClusterFacts | undefined,
+  now: Date,
+): Verdict {
+  const { clientCertPem: cert, clientKeyPem: key } = config;
+  const source = config.clientCertificatePath ?? row.path;
+  if (ca !== undefined && !(attempt(() => shareCertificate(config.caPem, ca)) === true))
+    return ["wrong authority", "it trusts another authority than ca.crt"];
+  if (cert === undefined) return ["certificate missing", `there is no client certificate in ${source}`];
+  const pair = pairVerdict(cert, key);
+  if (pair) return pair;
+  const info = certInfo(cert);
+  const verdict =
+    authorityVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info, now) ?? usageVerdict({ usages: ["client"] }, info);
+  return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
+}
+
+/** Judges the pair that signs service-account tokens, wherever it was read from. */
+export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
+  if (key === undefined)
+    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
+  if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
+  if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
+  if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
+  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
+  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
+    ? undefined
+    : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
+}
+
+/** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */
+function readable(path: string): string | undefined {
+  const text = attempt(() => readText(path));
+  return text instanceof Fail ? "" : text;
+}
+
+function missing(path: string): Verdict {
+  return ["missing", `${path} is not there`];
+}

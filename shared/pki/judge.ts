@@ -1,0 +1,95 @@
+/** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by examine.ts. */
+
+import { Fail } from "../fail.ts";
+import type { Names } from "./addresses.ts";
+import { type CertInfo, certInfo, keyMatches, privateKeyOf, signedBy } from "./certificate.ts";
+import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
+import { clusterServer, localServer } from "./kubeconfigs.ts";
+
+export type State =
+  | "ok"
+  | "missing"
+  | "key missing"
+  | "certificate missing"
+  | "public key missing"
+  | "unreadable"
+  | "does not match its key"
+  | "authority missing"
+  | "wrong authority"
+  | "expired"
+  | "not yet valid"
+  | "wrong names"
+  | "wrong usage"
+  | "wrong server"
+  | "wrong user";
+
+/** What is wrong with something that was read: state and detail; undefined when nothing is. */
+export type Verdict = [State, string] | undefined;
+
+export function pairVerdict(cert: string | undefined, key: string | undefined): Verdict {
+  if (cert === undefined && key === undefined) return ["missing", "neither certificate nor key is there"];
+  if (cert === undefined && attempt(() => privateKeyOf(key!)) instanceof Fail)
+    return ["unreadable", "there is a key without a certificate, and it cannot be read"];
+  if (cert === undefined) return ["certificate missing", "the key is there without its certificate"];
+  const info = attempt(() => certInfo(cert));
+  if (info instanceof Fail) return ["unreadable", "the certificate cannot be read"];
+  if (key === undefined) return ["key missing", `the certificate is there (${nameIn(info.subject)}) without its key`];
+  const matches = attempt(() => keyMatches(cert, key));
+  if (matches instanceof Fail) return ["unreadable", "the key cannot be read"];
+  return matches ? undefined : ["does not match its key", "certificate and key do not belong together"];
+}
+
+export function authorityVerdict(cert: string, info: CertInfo, ca: string | undefined, caPath: string): Verdict {
+  if (ca === undefined) return ["authority missing", `${caPath} is not there, which would prove it (it names ${nameIn(info.issuer)})`];
+  return attempt(() => signedBy(cert, ca)) === true
+    ? undefined
+    : ["wrong authority", `${caPath} did not sign it (it names ${nameIn(info.issuer)})`];
+}
+
+export function timeVerdict(info: CertInfo, now: Date): Verdict {
+  if (info.notAfter < now) return ["expired", `it ended on ${day(info.notAfter)}`];
+  return info.notBefore > now ? ["not yet valid", `it begins at ${info.notBefore.toISOString()}; is the clock right?`] : undefined;
+}
+
+export function usageVerdict(row: Pick<Cert, "usages">, info: CertInfo): Verdict {
+  const lacking = row.usages.filter((usage) => !info.usages.includes(usage));
+  return lacking.length > 0 ? ["wrong usage", `it is not made for a ${lacking.join(" and ")}`] : undefined;
+}
+
+export function subjectVerdict(row: Pick<Cert, "cn" | "o" | "boundByName">, info: CertInfo, facts: ClusterFacts, state: State): Verdict {
+  const { cn, o } = subjectOf(row, facts);
+  if (info.cn !== cn) return [state, `its CN is "${info.cn}", not "${cn}"`];
+  const bound = row.boundByName && facts.kubeletClientBound && info.o.length === 0;
+  const entitled = !o || info.o.includes(o) || info.o.includes("system:masters") || bound;
+  return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
+}
+
+export function namesVerdict({ sans }: CertInfo, wanted: Names | undefined): Verdict {
+  const has = new Set([...sans.dns.map((name) => name.toLowerCase()), ...sans.ips]);
+  const lacking = [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !has.has(name));
+  return lacking.length > 0 ? ["wrong names", `it is not valid for ${lacking.join(", ")}`] : undefined;
+}
+
+export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
+  const servers = [clusterServer(facts), localServer(facts)];
+  return servers.includes(server) ? undefined : ["wrong server", `it points to ${server}, not to ${[...new Set(servers)].join(" or ")}`];
+}
+
+/** "2027-11-24" */
+export function day(date: Date): string {
+  return date.toISOString().slice(0, 10);
+}
+
+export function nameIn(subject: string): string {
+  return /CN=([^,]+)/.exec(subject)?.[1] ?? subject;
+}
+
+/** The value, or the Fail that reading it ended in: a finding, not an end. */
+export function attempt<T>(read: () => T): T | Fail {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+}

@@ -1,0 +1,35 @@
+/** What the pods of the cluster hold, and whether they are well. */
+import type { KubeApi } from "../api/kube-api.ts";
+import type { Master } from "../facts/master.ts";
+import type { Pod } from "../workloads/pod-owners.ts";
+import { trustSince } from "../workloads/retire-sa-key.ts";
+import { label } from "../workloads/rollout.ts";
+import { staleGroups } from "../workloads/stale-pods.ts";
+import type { Answer, Checks } from "./collect.ts";
+
+/** Names of one kind of trouble that are shown; the rest is counted. */
+const SHOWN = 10;
+
+export async function checkPods(checks: Checks, master: Master, caPem: string, api: KubeApi) {
+  await checks.check("pods", "Ready", async () => {
+    const late: string[] = [];
+    for await (const pod of api.items<Pod>("/api/v1/pods"))
+      if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(`${pod.metadata.namespace}/${pod.metadata.name}`);
+    return late.length === 0 ? "all" : { warning: `not Ready: ${shown(late)}` };
+  });
+  await checks.check("pods", "started after they could see today's CA", async (): Promise<Answer> => {
+    const owners = (await staleGroups(api, caPem, trustSince(master))).flatMap((group) => group.owners);
+    const restarts = owners.filter(({ kind }) => kind !== "report").map(label);
+    if (restarts.length > 0) throw new Error(`not ${shown(restarts)}: ./bunw scripts/04-sa-tokens.ts restarts them`);
+    return owners.length === 0 ? "all" : { warning: `not ${shown(owners.map(label))}: nothing here can restart them` };
+  });
+}
+
+function isReady({ status }: Pod): boolean {
+  return (status?.conditions ?? []).some(({ type, status: value }) => type === "Ready" && value === "True");
+}
+
+function shown(names: string[]): string {
+  const more = names.length - SHOWN;
+  return names.slice(0, SHOWN).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}

@@ -1,0 +1,151 @@
+/**
+ * Whose a name or an address is. A kubelet's certificate serves whoever goes to what it names, so a node gets only what is its own. What its
+ * Node's status says it writes itself: that may only name what nobody else has (trust/sources.ts), and nothing of the cluster's own.
+ */
+import { isIP } from "node:net";
+import type { EtcdData } from "../etcd-data/data.ts";
+import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import { apiEndpoint } from "../facts/issue-facts.ts";
+import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
+import { may, type SourceName } from "../trust/sources.ts";
+
+/** What is known of whom. */
+export interface Known {
+  nodes: readonly KnownNode[];
+  /** By node: addresses of control plane nodes that etcd's members and the API servers' mirror pods name. */
+  proved: ReadonlyMap<string, readonly string[]>;
+  /** The host of controlPlaneEndpoint. */
+  endpoint?: string | undefined;
+  certSANs: readonly string[];
+  serviceSubnets: readonly string[];
+  dnsDomain: string;
+  /** `name.namespace` */
+  services: readonly string[];
+  /** Ranges in which no node has an address of its own. */
+  nobodys: readonly string[];
+}
+
+interface Claim {
+  node: KnownNode;
+  source: SourceName;
+}
+
+/** The same, ready to be asked for thousands of nodes. */
+export interface Identities extends Known {
+  byName: ReadonlyMap<string, KnownNode>;
+  /** A name or an address in its plain form → who says that it is its own. */
+  claims: ReadonlyMap<string, readonly Claim[]>;
+  /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
+  serviceNames: ReadonlySet<string>;
+}
+
+/** This machine, whichever it is: loopback, link-local (cloud metadata), multicast, unspecified. */
+export const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
+
+export function identities(known: Known): Identities {
+  const claims = new Map<string, Claim[]>();
+  const claim = (node: KnownNode, source: SourceName, values: readonly string[]) => {
+    for (const value of new Set(values.flatMap((one) => asPlain(one) ?? []))) {
+      const before = claims.get(value) ?? [];
+      if (!before.some((one) => one.node === node)) claims.set(value, [...before, { node, source }]);
+    }
+  };
+  for (const node of known.nodes) {
+    claim(node, "kube-system in etcd", [node.name, ...(known.proved.get(node.name) ?? [])]);
+    claim(node, "a kubelet's status", [...node.names, ...node.ips]);
+  }
+  const serviceNames = new Set(known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]));
+  return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
+}
+
+export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdData }): Identities {
+  const { nodes, endpoint, configuration, serviceSubnets, dnsDomain, identity } = cluster;
+  const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
+    const member = identity.members.find((one) => one.name === name);
+    const urls = (member?.peerURLs ?? []).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
+    // A worker's kubelet may make mirror pods of its own, in every namespace: only a control plane node's tell an API server's address.
+    const api = controlPlane ? apiEndpoint(name, data)?.host : undefined;
+    return [name, [...urls, ...(api ? [api] : [])].filter((host) => isIP(host)).map(canonicalIp)];
+  });
+  const services = `${registryPrefix(data)}/services/specs/`;
+  return identities({
+    nodes: nodes.map((node) => ({ ...node, controlPlane: isControlPlane(node, cluster) })),
+    proved: new Map(proved),
+    endpoint: endpoint && endpointHost(endpoint),
+    certSANs: configuration.apiServer?.certSANs ?? [],
+    serviceSubnets,
+    dnsDomain,
+    services: data.keys(services).map((key) => key.slice(services.length).split("/").reverse().join(".")),
+    nobodys: NOBODYS,
+  });
+}
+
+/** By its label, which a kubelet cannot give itself or take off, or as a member of etcd. */
+export function isControlPlane(node: KnownNode, { identity }: Pick<Cluster, "identity">): boolean {
+  return node.controlPlane || identity.members.some(({ name }) => name === node.name);
+}
+
+/** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined where it is neither. */
+function plain({ type, value }: { type: string; value: string }): string | undefined {
+  if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
+  const name = value.toLowerCase().replace(/\.$/, "");
+  if (type !== "dns" || !isDnsName(name) || name.includes("*")) return undefined;
+  return URL.canParse(`http://${name}`) ? new URL(`http://${name}`).hostname : undefined;
+}
+
+const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
+
+/**
+ * Whose it is: of those by whom better sources than a kubelet know it, else of a control plane node that says so, as whoever writes its status has
+ * the control plane anyway, else of the workers that say so. More than one: nobody's.
+ */
+function owners(value: string, identities: Identities): readonly Claim[] {
+  const all = identities.claims.get(value) ?? [];
+  const ranks = [({ source }: Claim) => may(source, "facts"), ({ node }: Claim) => node.controlPlane, () => true];
+  return ranks.map((rank) => all.filter(rank)).find((those) => those.length > 0) ?? [];
+}
+
+interface Wanted {
+  value: string;
+  node: KnownNode;
+  owners: readonly Claim[];
+  identities: Identities;
+}
+
+const isService = ({ value, identities: { serviceSubnets, dnsDomain, serviceNames } }: Wanted) => {
+  if (isIP(value)) return serviceSubnets.some((range) => isWithin(value, range));
+  const name = value.endsWith(`.${dnsDomain}`) ? value.slice(0, -dnsDomain.length - 1) : value;
+  return serviceNames.has(name) || /(^|\.)(svc|pod)$/.test(name) || /^kubernetes(\.default)?$/.test(name);
+};
+
+/** The first that holds decides. `undefined`: it may have it. */
+// biome-ignore format: a table
+const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => string | undefined][] = [
+  [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "is this machine to every machine"],
+  [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value),                             () => "is this machine to every machine"],
+  [({ node, owners: [own] }) => own?.node === node && may(own.source, "facts"),               () => undefined],
+  [isService,                                                                                 () => "is of a Service"],
+  [({ owners: [own] }) => own !== undefined && may(own.source, "facts"),                      ({ owners }) => `is of ${owners[0]!.node.name}`],
+  [({ value, identities }) => asPlain(identities.endpoint ?? "") === value,                   () => "is the API's endpoint"],
+  [({ value, node, identities }) => !node.controlPlane && identities.certSANs.some((name) => covers(name, value)), () => "is one of the API server's names (certSANs)"],
+  [({ node, owners }) => !owners.some((own) => own.node === node),
+    ({ node, owners }) => owners.length > 0 ? `is of ${owners.map((own) => own.node.name).join(" and ")}` : `is not of ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],
+  [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is what ${owners.map((own) => own.node.name).join(" and ")} each say they have`],
+];
+
+/** Why this node must not have this name or address in a certificate; undefined where it may. */
+export function nameObjection(san: { type: string; value: string }, name: string, identities: Identities): string | undefined {
+  const value = plain(san);
+  const node = identities.byName.get(name);
+  const shown = `${san.type} "${san.value}"`;
+  if (value === undefined || !node) return `${shown} is not of ${name}`;
+  const wanted = { value, node, owners: owners(value, identities), identities };
+  const why = RULES.find(([holds]) => holds(wanted))?.[1](wanted);
+  return why && `${shown} ${why}`;
+}
+
+/** A name of the API server's certificate may begin with a wildcard. */
+function covers(name: string, value: string): boolean {
+  return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
+}

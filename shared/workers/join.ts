@@ -1,0 +1,103 @@
+/**
+ * A worker changes its trust: the new CA, a bootstrap kubeconfig, and the kubelet does the rest itself (TLS bootstrapping). Its
+ * configuration is not touched, unlike by `kubeadm join`, and if it fails, the files from before come back.
+ */
+import { dirname } from "node:path";
+import { KubeApi } from "../api/kube-api.ts";
+import { leaseRenewed } from "../api/leases.ts";
+import { newRescue } from "../facts/repair.ts";
+import { Fail } from "../fail.ts";
+import { copyTree, moveAside } from "../files/file-tree.ts";
+import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { workloadContainers } from "../node/containers.ts";
+import { dropClientPems, dropForeignServing, trusted } from "../node/kubelet-certs.ts";
+import { type Node, turnKubelet } from "../node/node.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { mode, say, tell, waitFor } from "../run.ts";
+import { APPROVER_LOG } from "./approver.ts";
+
+/** What was saved of a worker before its trust was changed. */
+export interface SavedTrust {
+  dir: string;
+  files: { path: string; existed: boolean }[];
+  /** Ids of running containers, to be the same afterwards. */
+  containers: string[];
+}
+
+/**
+ * The API server shows that it has the key of a certificate of this CA. What it answers does not matter: it may let nobody in who has no credentials.
+ * Errors: Fail where another one answers, or none.
+ */
+export async function proveServer(server: string, ca: string) {
+  try {
+    await new KubeApi({ server, ca }).reach("/version");
+  } catch (cause) {
+    throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
+      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the master that answers there",
+      cause,
+    });
+  }
+  say(`${server}: serves with the CA ${certInfo(ca).publicKeyHash}`);
+}
+
+/** Copies the kubelet's trust into a rescue folder, and writes down which containers run. */
+export async function saveTrust(node: Node): Promise<SavedTrust> {
+  const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = node.kubelet;
+  const { dir } = newRescue();
+  const paths = [kubeconfig, bootstrapKubeconfig, clientCaFile, dirname(clientPem)];
+  const files = paths.map((path) => ({ path, existed: exists(path) }));
+  for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
+  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
+  say(`${containers.length} containers run here, and go on`);
+  return { dir, files, containers };
+}
+
+/** Writes the new trust and lets the kubelet bootstrap with it. */
+export async function swapTrust(node: Node, trust: { server: string; ca: string; token: string }, saved: SavedTrust) {
+  const { kubelet } = node;
+  const aside = `${saved.dir}/aside`;
+  await turnKubelet("stop", " (containers run on without it)");
+  writeFile(kubelet.clientCaFile, trust.ca, { mode: 0o644 });
+  if (exists(kubelet.kubeconfig)) moveAside(kubelet.kubeconfig, aside);
+  dropClientPems(node, aside);
+  dropForeignServing(node, trust.ca, aside);
+  writeFile(kubelet.bootstrapKubeconfig, bootstrapKubeconfig(trust), { mode: 0o600, note: "used once, removed below" });
+  await turnKubelet("start");
+}
+
+/** The kubelet has a certificate of the CA, its Lease is renewed with it, and no container has ended. Removes the token's file. */
+export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
+  const { kubelet } = node;
+  const since = new Date();
+  const hint = `journalctl -u kubelet -n 50; on the first master: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
+  await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
+    seconds: 120,
+    hint,
+  });
+  if (mode.dryRun) return;
+  say(`${kubelet.clientPem}: ${certInfo(readText(kubelet.clientPem)!).subject}`);
+  const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!, server);
+  await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
+  say(`${node.name}: renewed its Lease with it`);
+  const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
+  const ended = saved.containers.filter((id) => !running.has(id));
+  say(
+    ended.length === 0
+      ? `all ${saved.containers.length} containers still run`
+      : `warning: ${ended.length} containers have ended meanwhile: ${ended.map((id) => id.slice(0, 13))}`,
+  );
+  if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
+}
+
+/** Puts the files from before back, as they were, and restarts the kubelet. */
+export async function rollBack(saved: SavedTrust) {
+  if (mode.dryRun) return;
+  tell("\n== Roll back: this worker's files from before come back");
+  await turnKubelet("stop");
+  for (const { path, existed } of saved.files) {
+    moveAside(path, `${saved.dir}/failed`);
+    if (existed) copyTree(`${saved.dir}/before${path}`, path);
+  }
+  await turnKubelet("start");
+}

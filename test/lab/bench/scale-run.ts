@@ -1,0 +1,55 @@
+#!/usr/bin/env bun
+/**
+ * What scale.ts measures, in a process of its own so that its memory is its own: scale-run.ts close|tokens JOB-FILE.
+ * Prints one line of JSON.
+ */
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { identities } from "../../../shared/workers/identities.ts";
+import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
+import { peakMemory, processorSeconds } from "../machine/program.ts";
+import { type LabFile, pretendNodes } from "./pretend-kubelets.ts";
+
+export type Job = LabFile & { nodes: number; saKey: string; saPub: string };
+
+export interface Measured {
+  seconds: number;
+  /** The same, of processor. */
+  processor: number;
+  /** The most memory it had, in MB. */
+  memory: number;
+  /** close */
+  back: number;
+  approved: number;
+  refused: number;
+  unreachable: number;
+  /** tokens */
+  renewed: number;
+}
+
+async function main() {
+  const [what, file = ""] = process.argv.slice(2);
+  const job = (await Bun.file(file).json()) as Job;
+  const api = new KubeApi(job);
+  const [begun, before] = [performance.now(), processorSeconds()];
+  const figures = what === "close" ? await close(api, job) : await tokens(api, job);
+  const [seconds, processor] = [(performance.now() - begun) / 1000, processorSeconds() - before];
+  console.log(JSON.stringify({ seconds, processor, memory: peakMemory(), ...figures }));
+}
+
+async function close(api: KubeApi, { nodes, ca }: Job) {
+  const known = pretendNodes(nodes);
+  // All of them are on this machine: loopback is theirs here.
+  const own = { proved: new Map(), certSANs: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const asked = identities({ nodes: known, ...own });
+  const returned = await nodesReturn({ api, expected: known, identities: asked, caPem: ca, serving: true, seconds: 600 });
+  const { back, approved, refused, unreachable } = returned;
+  return { back, approved, refused: refused.length, unreachable: unreachable.length };
+}
+
+async function tokens(api: KubeApi, { ca, saPub, saKey }: Job) {
+  const { renewed } = await renewTokens(api, { caPem: ca, saPub, saKey });
+  return { renewed: renewed.length };
+}
+
+if (import.meta.main) await main();

@@ -1,0 +1,69 @@
+/**
+ * etcd's data directory read offline says what etcd itself says, key by key: while etcd runs, and after everything on the node was
+ * killed. The API server is frozen meanwhile, so that nothing is written between question and comparison.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import { run } from "../../../shared/run.ts";
+import { Cluster } from "../machine/cluster.ts";
+import type { Node } from "../machine/node.ts";
+import { askEtcd, compareWithEtcd, type EtcdAnswers } from "./etcd-equal.ts";
+
+async function main() {
+  const [mode, pki, out] = process.argv.slice(2);
+  if (mode === "ask") return await ask(pki!, out!);
+  await using cluster = await Cluster.up({ masters: 1, workers: 1, onProgress: (line) => console.error(`  ${line}`) });
+  const [master] = cluster.masters as [Node];
+  await master.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
+  const answers = await answersOf(master);
+  // a lease that runs out meanwhile would be one more write
+  await master.must(["pkill", "-STOP", "-x", "etcd"]);
+  compare("while it runs", master, answers);
+  await master.kill();
+  compare("after SIGKILL", master, answers);
+}
+
+/** Asked from the node's network by a process that sees our files. */
+async function answersOf(master: Node): Promise<EtcdAnswers> {
+  const folder = mkdtempSync(join(tmpdir(), "etcd-answers-"));
+  const out = join(folder, "answers.json");
+  const inner = [
+    "ip",
+    "netns",
+    "exec",
+    `kpr-${master.name}`,
+    process.execPath,
+    import.meta.path,
+    "ask",
+    master.path("/etc/kubernetes/pki/etcd"),
+    out,
+  ];
+  try {
+    if ((await Bun.spawn(inner, { stdout: "inherit", stderr: "inherit" }).exited) !== 0)
+      throw new Fail("etcd could not be asked", { hint: "see the lines above" });
+    const answers = JSON.parse(readFileSync(out, "utf8")) as Omit<EtcdAnswers, "keys"> & { keys: [string, string][] };
+    return { ...answers, keys: new Map(answers.keys) };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function ask(pki: string, out: string) {
+  const read = (file: string) => readFileSync(`${pki}/${file}`, "utf8");
+  const answers = await askEtcd("https://127.0.0.1:2379", {
+    tls: { ca: read("ca.crt"), cert: read("server.crt"), key: read("server.key") },
+  });
+  writeFileSync(out, JSON.stringify({ ...answers, keys: [...answers.keys] }));
+}
+
+function compare(when: string, master: Node, answers: EtcdAnswers) {
+  const differences = compareWithEtcd(master.path("/var/lib/etcd"), answers);
+  for (const { what, etcd, offline } of differences.slice(0, 10)) console.error(`  ${what}: etcd says ${etcd}, its files say ${offline}`);
+  if (differences.length > 0)
+    throw new Fail(`${differences.length} differences ${when}`, { hint: "test/lab/checks/etcd-equal.ts compares" });
+  console.log(`etcd ${when}: ${answers.keys.size} keys at revision ${answers.revision}, all equal`);
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,202 @@
+#!/usr/bin/env bun
+/**
+ * The playbook on pretend nodes with real sshd's: the order of its plays, its batches, and that the first failure stops all that comes after.
+ * Whether it brings a cluster back is the rehearsal's question: npm run rehearse -- --scenario fleet
+ */
+import { isDeepStrictEqual } from "node:util";
+import { run } from "../../../shared/run.ts";
+import { FLEET_PACKAGES, type Host } from "../machine/operator.ts";
+import { installPackages } from "../machine/packages.ts";
+import { type Fleet, pretendFleet, TOKEN } from "./pretend-fleet.ts";
+
+const HOSTS: Host[] = [
+  { name: "cp1", group: "first_master", address: "127.1.0.11" },
+  { name: "cp2", group: "other_masters", address: "127.1.0.12" },
+  { name: "cp3", group: "other_masters", address: "127.1.0.13" },
+  ...[1, 2, 3, 4, 5].map((n) => ({ name: `w${n}`, group: "workers" as const, address: `127.1.0.2${n}` })),
+];
+const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w4", "w5"]];
+const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
+
+/** Who is asked for what, and in which order; one line is asked of all its nodes at the same time. */
+const PART_0: Line[] = [
+  [[...FIRST, ...OTHERS], "systemctl stop kubelet"],
+  [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"],
+  [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"],
+];
+const PART_1: Line[] = [
+  [FIRST, "scripts/01-etcd.ts --new-cas"],
+  [OTHERS, "scripts/hand-over.ts identity identity"],
+  [FIRST, "scripts/hand-over.ts pack --to age1cp2,age1cp3 --out shared-keys.age --force"],
+  [OTHERS, "scripts/hand-over.ts unpack shared-keys.age --identity identity --ca-hash sha256:7d"],
+  [OTHERS, "scripts/01-etcd.ts"],
+];
+const PART_2: Line = [[...FIRST, ...OTHERS], "scripts/02-control-plane.ts"];
+const OPEN: Line = [FIRST, "scripts/03-workers.ts open"];
+const CLOSE: Line = [[...FIRST, ...OTHERS], "scripts/03-workers.ts close"];
+const JOINS: Line[] = [["w1"], ["w2", "w3"], ["w4", "w5"]].map((batch) => [batch, JOIN]);
+
+const PART_1_ONLY = ["--tags", "part1", "-e", "new_cas=true"];
+
+type Line = [nodes: string[], call: string];
+
+let failures = 0;
+
+async function main() {
+  if (!process.argv.includes("--inside")) return process.exit(await inOwnNamespaces());
+  const fleet = await pretendFleet(HOSTS);
+  await checkLaidOut(fleet);
+  await checkWhole(fleet);
+  await checkGates(fleet);
+  await checkLoop(fleet);
+  await checkChoices(fleet);
+  process.exitCode = failures === 0 ? 0 : 1;
+}
+
+/** Everything that is mounted or started is gone when the process inside ends. */
+async function inOwnNamespaces(): Promise<number> {
+  await installPackages(FLEET_PACKAGES);
+  const own = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
+  const child = Bun.spawn(["unshare", ...own, process.execPath, import.meta.path, "--inside"], { stdio: ["ignore", "inherit", "inherit"] });
+  return await child.exited;
+}
+
+async function checkWhole(fleet: Fleet) {
+  const whole = [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS, CLOSE];
+  const { output } = await expectCalls(
+    fleet,
+    "parts 0 to 3 in order, workers in batches",
+    ["-e", "new_cas=true", "-e", "batch=2", "-vvv"],
+    whole,
+  );
+  check("the token is in no output, not even with -vvv", !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n`)));
+  const look = "ssh w1 ls -A /dev/shm /dev/shm/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
+  const folders = await fleet.shell(`(${look}) 2>/dev/null`);
+  check(
+    "nothing of Ansible's stays, and none of it was outside the kit's folder",
+    folders.output === "/dev/shm:\nkube-pki-repair\n\n/dev/shm/kube-pki-repair/tmp:\n",
+    folders.output,
+  );
+  check("what the scripts say is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
+}
+
+/** A stranger has been there before us; on a worker, so that some masters are through. The kubelets are stopped all the same. */
+async function checkLaidOut(fleet: Fleet) {
+  const kubelets = PART_0.slice(0, 1);
+  const layings: [what: string, laid: string][] = [
+    ["a stranger's folder", "mkdir $D && chown 12345 $D"],
+    ["a folder that is open to all", "mkdir -m 777 $D"],
+    ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
+  ];
+  for (const [what, laid] of layings) {
+    await fleet.shell(`ssh w2 'D=/dev/shm/kube-pki-repair; ${laid}'`);
+    const { output } = await expectCalls(
+      fleet,
+      `${what} in place of the kit's: nothing begins on any node`,
+      ["--tags", "part0"],
+      kubelets,
+      2,
+    );
+    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/dev\/shm\/kube-pki-repair/.test(output), output);
+    await fleet.shell("ssh w2 'rm -rf /dev/shm/kube-pki-repair*'");
+  }
+  await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
+}
+
+/** Each stands for a gate: what failed, and what was still asked for. */
+async function checkGates(fleet: Fleet) {
+  const args = ["-e", "new_cas=true", "-e", "batch=2"];
+  const gates: [failing: string, before: Line[]][] = [
+    ["cp1: scripts/01-etcd.ts --new-cas", [...PART_0, PART_1[0]!]],
+    ["cp3: scripts/01-etcd.ts", [...PART_0, ...PART_1]],
+    ["cp1: scripts/02-control-plane.ts", [...PART_0, ...PART_1, PART_2]],
+    [`w1: ${JOIN}`, [...PART_0, ...PART_1, PART_2, OPEN, JOINS[0]!]],
+    [`w3: ${JOIN}`, [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS.slice(0, 2)]],
+  ];
+  for (const [failing, before] of gates) {
+    fleet.fail([failing]);
+    const { output } = await expectCalls(fleet, `"${failing}" fails: nothing after it begins`, args, before, 2);
+    check(`"${failing}" fails: what it said is shown`, output.includes("error: it failed, as it was asked to"));
+  }
+  fleet.fail([]);
+  fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
+  await expectCalls(
+    fleet,
+    "a node that is not reached stops it before the first look",
+    ["-i", "dead.yaml", ...args],
+    PART_0.slice(0, 1),
+    2,
+  );
+}
+
+/** The shell's way of RUNBOOK.md, read from there; it is for two workers, one after the other. */
+async function checkLoop(fleet: Fleet) {
+  const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
+  const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
+  const kubelets = each([...FIRST, ...OTHERS], "systemctl stop kubelet");
+  const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], PART_0[1]![1]), ...each(PART_0[2]![0], PART_0[2]![1])];
+  const keys = OTHERS.flatMap((node) => PART_1.slice(3).map(([, call]): Line => [[node], call]));
+  const first = [...kubelets, ...looks, PART_1[0]!, ...each(OTHERS, PART_1[1]![1])];
+  const rest = [PART_1[2]!, ...keys, ...each([...FIRST, ...OTHERS], "scripts/02-control-plane.ts"), OPEN];
+  const end = [...each(["w1", "w2"], JOIN), ...each([...FIRST, ...OTHERS], "scripts/03-workers.ts close")];
+  await expectCalls(fleet, "the loop: the same, node by node", () => fleet.shell(loop), [...first, ...rest, ...end]);
+  fleet.fail(["cp2: scripts/hand-over.ts identity identity"]);
+  await expectCalls(fleet, "the loop stops at a failure, also inside $( )", () => fleet.shell(loop), first.slice(0, -1), 1);
+  fleet.fail([`w1: ${JOIN}`]);
+  await expectCalls(fleet, "the loop stops at a worker that fails", () => fleet.shell(loop), [...first, ...rest, end[0]!], 1);
+  fleet.fail([]);
+}
+
+function each(nodes: string[], call: string): Line[] {
+  return nodes.map((node) => [[node], call]);
+}
+
+async function checkChoices(fleet: Fleet) {
+  await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
+  const dry: Line[] = [PART_0[1]!, [PART_0[2]![0], `${PART_0[2]![1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
+  await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
+  const lost = ["--tags", "part2,part3", "--limit", "first_master,w5", "-e", "lost_masters=cp3", "-e", "lost_workers=w1,w2"];
+  const without: Line[] = [
+    [FIRST, "scripts/02-control-plane.ts --without cp3"],
+    [FIRST, "scripts/03-workers.ts open --without cp3,w1,w2"],
+    [["w5"], JOIN],
+    [FIRST, "scripts/03-workers.ts close --without cp3,w1,w2"],
+  ];
+  await expectCalls(fleet, "lost nodes are named, and --limit and --tags hold", lost, without);
+  const [, own, pack, ...keys] = PART_1.map(
+    ([nodes, call]): Line => [nodes.filter((node) => node !== "cp2"), call.replace("age1cp2,", "")],
+  );
+  const some = [PART_1[0]!, own!, pack!, ...keys];
+  await expectCalls(fleet, "keys are sealed for those that take part", [...PART_1_ONLY, "--limit", "first_master,cp3"], some);
+  await expectCalls(fleet, "one master alone packs nothing", [...PART_1_ONLY, "--limit", "first_master,workers"], [PART_1[0]!]);
+  await expectCalls(fleet, "--limit without the first master is refused", ["--limit", "w5"], [], 2);
+  fleet.keepCa();
+  await expectCalls(fleet, "with the old CA no worker joins", ["--tags", "part3"], [OPEN, CLOSE]);
+  await checkOldKey(fleet);
+}
+
+async function checkOldKey(fleet: Fleet) {
+  const key = fleet.etc("cp2", "kubernetes/pki/ca.key");
+  await Bun.write(key, "");
+  const { output } = await expectCalls(fleet, "no new CAs while another master has the old key", ["--tags", "part1"], [], 2);
+  check("it says which master has the key", output.includes("cp2 has a CA key and cp1 has none"));
+}
+
+/** Lines in their order; the nodes of a line in any. */
+async function expectCalls(fleet: Fleet, name: string, how: string[] | (() => ReturnType<Fleet["shell"]>), lines: Line[], exitCode = 0) {
+  const played = await (Array.isArray(how) ? fleet.play(how) : how());
+  const wanted = lines.map(([nodes, call]) => nodes.map((node) => `${node}: ${call}`));
+  const rest = [...played.calls];
+  const got = wanted.map((group) => rest.splice(0, group.length).sort());
+  const ok = isDeepStrictEqual(got, wanted) && rest.length === 0 && played.exitCode === exitCode;
+  check(name, ok, `exit code ${played.exitCode}\n${played.calls.join("\n")}\n${played.output}`);
+  return played;
+}
+
+function check(name: string, ok: boolean, detail = "") {
+  if (!ok) failures++;
+  console.log(`${ok ? "ok" : "not ok"}: ${name}`);
+  if (!ok && detail) console.error(detail);
+}
+
+if (import.meta.main) await run(main);

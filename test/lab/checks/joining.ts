@@ -1,0 +1,132 @@
+#!/usr/bin/env bun
+/**
+ * Part 3's token and its approvals on a real API server and controller-manager: what the token lets its holders ask for, that no rule of the
+ * cluster's approves it, that each worker gets one certificate, and that a hardened API (no anonymous requests) is no hindrance.
+ */
+import "reflect-metadata";
+import { closeJoining, kitTokens, openJoining } from "../../../shared/api/bootstrap-tokens.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { KnownNode } from "../../../shared/facts/cluster.ts";
+import { run, waitFor } from "../../../shared/run.ts";
+import { type Csr, isPending } from "../../../shared/workers/csr.ts";
+import { proveServer } from "../../../shared/workers/join.ts";
+import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { type Asked, CSRS, clientCsr, dns, privatePem } from "../../pretend/csrs.ts";
+import { type ApiLab, apiLab } from "../machine/api-lab.ts";
+
+const RBAC = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const NODECLIENT = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+const HINT = "see kube-apiserver.log and kube-controller-manager.log";
+
+const node = (name: string, controlPlane = false): KnownNode => ({ name, uid: name, controlPlane, names: [name], ips: [] });
+const NODES = [node("cp1", true), node("w1"), node("w2"), node("w3")];
+
+let failures = 0;
+
+function check(name: string, ok: boolean, detail: unknown = "") {
+  if (!ok) failures++;
+  console.log(ok ? `ok: ${name}` : `not ok: ${name}: ${JSON.stringify(detail)}`);
+}
+
+async function main() {
+  await using lab = await apiLab({ flags: ["--enable-bootstrap-token-auth=true"] });
+  await lab.controllerManager();
+  // As kubeadm leaves a cluster: its own tokens' requests are approved without anybody.
+  await bind(lab, "kubeadm:node-autoapprove-bootstrap", NODECLIENT, "system:bootstrappers:kubeadm:default-node-token");
+  const token = await openJoining(lab.operator);
+  const holder = new KubeApi({ server: lab.server, ca: lab.caPem, token });
+  await everybodyAsks(lab, holder);
+  await closed(lab, holder);
+  await hardened(lab);
+  await bind(lab, "approve-csrs-for-group", NODECLIENT, "system:bootstrappers");
+  const refused = await openJoining(lab.operator).catch((err: Error) => err.message);
+  check("no token is made where a rule approves every bootstrap token's requests", /A rule of this cluster/.test(refused), refused);
+  process.exitCode = failures === 0 ? 0 : 1;
+}
+
+/** The requests by their names, in the order in which they come. */
+const ASKED: [name: string, asked: Asked][] = [
+  ["a-cp1", { subject: "O=system:nodes, CN=system:node:cp1" }],
+  ["b-masters", { subject: "O=system:masters, CN=kubernetes-admin" }],
+  ["c-never", { subject: "O=system:nodes, CN=system:node:w9" }],
+  ["d-names", { sans: [dns("w1")] }],
+  ["e-w1", {}],
+  ["f-w1-again", { more: [] }],
+  ["g-left-out", { subject: "O=system:nodes, CN=system:node:w3" }],
+  ["h-w2", { subject: "O=system:nodes, CN=system:node:w2" }],
+];
+
+async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
+  for (const [name, asked] of ASKED) {
+    const { metadata, spec } = await clientCsr({ name, ...asked });
+    const { signerName, request, usages } = spec;
+    await waitFor(
+      "the token's holders to be let in",
+      () => holder.create(CSRS, { metadata: { name: metadata.name }, spec: { signerName, request, usages } }),
+      {
+        seconds: 20,
+        hint: HINT,
+      },
+    );
+  }
+  const tokens = await kitTokens(lab.operator);
+  const known = new Map(NODES.map((one) => [one.name, one]));
+  const joining = { tokens, known, without: ["w3"], heard: new Set<string>(), given: new Map<string, string>() };
+  const expected = NODES.filter(({ name }) => name === "w1" || name === "w2");
+  const returning = nodesReturn({
+    api: lab.operator,
+    expected,
+    caPem: lab.caPem,
+    serving: false,
+    joining,
+    seconds: 60,
+    whileTokenLasts: true,
+  });
+  const kubelets = Promise.all([kubelet(lab, "w1", "e-w1"), kubelet(lab, "w2", "h-w2")]);
+  const { away } = await returning;
+  await kubelets;
+  check("both workers have joined", away.length === 0, away);
+  const left = (await lab.admin.list<Csr>(CSRS)).filter(isPending).map(({ metadata }) => metadata.name);
+  const wanted = ["a-cp1", "b-masters", "c-never", "d-names", "f-w1-again", "g-left-out"];
+  check("nobody has decided on the six others, no controller of the cluster either", left.join() === wanted.join(), left);
+}
+
+/** Takes the certificate that it was given, and renews its Lease by it. */
+async function kubelet(lab: ApiLab, name: string, request: string) {
+  const issued = async () => (await lab.admin.get<Csr>(`${CSRS}/${request}`)).status?.certificate;
+  const cert = Buffer.from((await waitFor(`${request} to be issued`, issued, { seconds: 60, hint: HINT }))!, "base64").toString();
+  const own = new KubeApi({ server: lab.server, ca: lab.caPem, cert, key: await privatePem() });
+  const renewTime = new Date().toISOString().replace("Z", "000Z");
+  await own.create(LEASES, { metadata: { name }, spec: { holderIdentity: name, leaseDurationSeconds: 40, renewTime } });
+}
+
+async function closed(lab: ApiLab, holder: KubeApi) {
+  await closeJoining(lab.operator);
+  const { metadata, spec } = await clientCsr({ name: "too-late" });
+  const late = async () => {
+    const answer = await holder.create(CSRS, { metadata: { name: metadata.name }, spec }).catch((err: { status?: number }) => err.status);
+    return answer === 401;
+  };
+  const isOut = await waitFor("the token to be refused", late, { seconds: 20, hint: HINT });
+  check("after close the token lets nobody in", isOut === true);
+  const bindings = (await lab.admin.list(RBAC)).map(({ metadata: { name } }) => name);
+  check("after close nothing of the kit's is in the cluster", !bindings.some((name) => name.startsWith("kube-pki-repair")), bindings);
+}
+
+async function hardened(lab: ApiLab) {
+  await lab.restartApi((flags) => [...flags, "--anonymous-auth=false"]);
+  const stranger = new KubeApi({ server: lab.server, ca: lab.caPem });
+  const status = await stranger.get("/version").catch((err: { status?: number }) => err.status);
+  check("the API lets nobody in without credentials", status === 401, status);
+  const proved = await proveServer(lab.server, lab.caPem).then(() => true);
+  check("join proves the server nevertheless", proved);
+}
+
+async function bind(lab: ApiLab, name: string, role: string, group: string) {
+  const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
+  const subjects = [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: group }];
+  await lab.admin.create(RBAC, { metadata: { name }, roleRef, subjects });
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,133 @@
+/**
+ * Nodes for a playbook to be tried on, in seconds: real sshd's, each with its own host name and memory, on loopback addresses of a network
+ * of our own. All else of their disks is read-only. Their kit is a pretend one: it writes down what it was asked, and says what the real one
+ * says. Only for a process that is alone in namespaces of its own; see fleet.ts.
+ */
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { waitFor } from "../../../shared/run.ts";
+import { type Host, makeOperator, newKey, operatorEnv, sshdConfig } from "../machine/operator.ts";
+import { sh } from "../machine/shell.ts";
+
+/** In /run, which is in memory and seen by all the nodes. */
+const PLACE = "/run/fleet";
+const CALLS = join(PLACE, "calls");
+const FAILS = join(PLACE, "fails");
+const OLD_CA = join(PLACE, "old-ca");
+
+/** Of the right shape, and put together here, so that no tool takes it for a secret that has leaked. */
+export const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
+
+const BUNW = `#!/bin/sh
+call="$(hostname): $*"
+echo "$call" >> ${CALLS}
+if grep -qxF "$call" ${FAILS}; then echo "error: it failed, as it was asked to" >&2; exit 1; fi
+case "$1 $2" in
+  "scripts/00-assess.ts "*) echo "verdict: damaged"; exit 2 ;;
+  "scripts/hand-over.ts identity") echo "age1$(hostname)" ;;
+  "scripts/hand-over.ts pack") printf 'sealed \\377' > shared-keys.age; echo "./bunw scripts/hand-over.ts unpack shared-keys.age --identity FILE --ca-hash sha256:7d" ;;
+  "scripts/hand-over.ts unpack") printf 'sealed \\377' | cmp - shared-keys.age ;;
+  "scripts/03-workers.ts open") [ -e ${OLD_CA} ] || { (umask 077; echo ${TOKEN} > token); echo "./bunw scripts/03-workers.ts join --server https://api:6443 --token-file token"; } ;;
+  "scripts/03-workers.ts join") [ "$(stat -c %a token)-$(cat token)" = 600-${TOKEN} ] ;;
+  *) echo "== 1.1 A step" >&2 ;;
+esac
+`;
+
+const SYSTEMCTL = `#!/bin/sh
+echo "$(hostname): systemctl $*" >> ${CALLS}
+`;
+
+/** A node's memory and its /etc are its own; everything else is read-only from here on. */
+const NODE = `set -eu
+hostname "$1"
+mount -t tmpfs tmpfs /dev/shm
+mkdir ${PLACE}/$1.etc
+cp -a /etc/. ${PLACE}/$1.etc
+mount --bind ${PLACE}/$1.etc /etc
+mount --bind ${PLACE}/systemctl /usr/bin/systemctl
+for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point" 2>&1; mount -o remount,bind,ro "$point" "$point"; done
+exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;
+
+export interface Fleet {
+  /** Runs ansible-playbook as RUNBOOK.md does; what the nodes' kits were asked, in order, and what the operator saw. */
+  play(args: string[]): Promise<{ calls: string[]; output: string; exitCode: number }>;
+  /** Runs a shell script on the operator's machine, whose ssh and scp know the nodes by their names. */
+  shell(script: string): ReturnType<Fleet["play"]>;
+  /** From now on, these calls fail (`w2: scripts/03-workers.ts join …`). */
+  fail(calls: string[]): void;
+  /** From now on, no worker has to join. */
+  keepCa(): void;
+  /** Writes a file beside the operator's inventory. */
+  write(name: string, text: string): void;
+  /** A file on a node, where it can be changed from here. */
+  etc(node: string, path: string): string;
+}
+
+export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
+  await sh(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
+  for (const folder of ["/run/sshd", PLACE]) mkdirSync(folder);
+  await sh(["ip", "link", "set", "lo", "up"]);
+  for (const file of [CALLS, FAILS]) writeFileSync(file, "");
+  writeFileSync(join(PLACE, "systemctl"), SYSTEMCTL, { mode: 0o755 });
+  const operator = join(PLACE, "operator");
+  const { publicKey } = await makeOperator(operator, { hosts, kit: await packPretendKit() });
+  writeFileSync(join(PLACE, "authorized_keys"), publicKey);
+  const keys = await Promise.all(hosts.map((host) => startNode(host)));
+  writeFileSync(join(operator, "known_hosts"), hosts.map(({ address }, i) => `${address} ${keys[i]}\n`).join(""));
+  await sshByName(operator, hosts);
+  return {
+    play: (args) => runThere(operator, ["ansible-playbook", "-i", "inventory.yaml", "scripts/fleet.yaml", ...args]),
+    shell: (script) => runThere(operator, ["bash", "-c", script]),
+    fail: (calls) => writeFileSync(FAILS, calls.map((call) => `${call}\n`).join("")),
+    keepCa: () => writeFileSync(OLD_CA, ""),
+    write: (name, text) => writeFileSync(join(operator, name), text),
+    etc: (node, path) => join(PLACE, `${node}.etc`, path),
+  };
+}
+
+async function packPretendKit(): Promise<string> {
+  const kit = join(PLACE, "kit");
+  mkdirSync(kit, { mode: 0o700 });
+  writeFileSync(join(kit, "bunw"), BUNW);
+  chmodSync(join(kit, "bunw"), 0o755);
+  writeFileSync(join(kit, "SHA256SUMS"), await sh(["sha256sum", "bunw"], { cwd: kit }));
+  await sh(["tar", "-C", kit, "-czf", join(PLACE, "kit.tar.gz"), "."]);
+  return join(PLACE, "kit.tar.gz");
+}
+
+/** Returns its host key. It ends with this process, which is the first of its PID namespace. */
+async function startNode({ name, address }: Host): Promise<string> {
+  const hostKey = join(PLACE, `${name}.key`);
+  const publicKey = await newKey(hostKey);
+  writeFileSync(join(PLACE, `${name}.sshd`), sshdConfig({ hostKey, authorizedKeys: join(PLACE, "authorized_keys"), listen: address }));
+  const log = join(PLACE, `${name}.log`);
+  const command = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", NODE, "sh", name];
+  Bun.spawn(command, { stdin: "ignore", stdout: Bun.file(log), stderr: Bun.file(log) }).unref();
+  const listens = () => existsSync(log) && readFileSync(log, "utf8").includes("Server listening");
+  await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `what it said: ${readFileSync(log, "utf8")}` });
+  return publicKey;
+}
+
+/** What ~/.ssh/config is to a person; ssh asks the passwd file for the home, not the environment. */
+async function sshByName(operator: string, hosts: Host[]) {
+  const common = ["IdentityFile id_ed25519", "UserKnownHostsFile known_hosts", "GlobalKnownHostsFile none"];
+  const lines = hosts.flatMap(({ name, address }) => [`Host ${name}`, `HostName ${address}`, ...common]);
+  writeFileSync(join(operator, "ssh_config"), `${lines.join("\n")}\n`);
+  mkdirSync(join(operator, "bin"));
+  for (const name of ["ssh", "scp"])
+    writeFileSync(join(operator, "bin", name), `#!/bin/sh\nexec /usr/bin/${name} -F ${operator}/ssh_config "$@"\n`, { mode: 0o755 });
+}
+
+async function runThere(operator: string, command: string[]) {
+  writeFileSync(CALLS, "");
+  // One connection for each node; they end with us.
+  const own = operatorEnv(operator);
+  const env = { ...own, PATH: `${operator}/bin:${own.PATH}`, ANSIBLE_SSH_ARGS: "-o ControlMaster=auto -o ControlPersist=600" };
+  const child = Bun.spawn(command, { cwd: operator, env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  return { calls: readFileSync(CALLS, "utf8").split("\n").filter(Boolean), output: stdout + stderr, exitCode };
+}

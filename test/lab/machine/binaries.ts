@@ -1,0 +1,52 @@
+/** Where each of the lab's programs lies: in the folder the user names, or built from its Go module (the first time about 10 minutes). */
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import { buildGo, buildOwn, programName } from "./go-build.ts";
+import { imageNames } from "./images.ts";
+import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
+
+const OWN_SOURCES = join(import.meta.dir, "programs");
+const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
+
+/** Program name → path, for everything a cluster needs. */
+export async function binaries(): Promise<Map<string, string>> {
+  if (!/^v1\.\d+\.\d+$/.test(KUBERNETES)) throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "such as v1.37.2" });
+  const found = new Map<string, string>();
+  const build = async (pin: GoBuild) => await collect(found, pin.packages.map(programName), () => buildGo(pin));
+  await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
+  const images = await imageNames(found.get("kubeadm")!);
+  await build(etcdBuild(images.find((name) => name.includes("/etcd:"))!));
+  for (const pin of OTHERS) await build(pin);
+  await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
+  return found;
+}
+
+/** Programs of any Kubernetes version, such as the kubeadm of v1.29.15: a folder. */
+export async function buildKubernetes(version: string, programs: readonly string[]): Promise<string> {
+  return await buildGo(kubernetesBuild(version, programs));
+}
+
+async function collect(found: Map<string, string>, programs: string[], build: () => Promise<string>) {
+  const given = process.env.KUBE_PKI_REPAIR_BIN;
+  const missing: string[] = [];
+  for (const program of programs) {
+    if (given && existsSync(join(given, program))) found.set(program, join(given, program));
+    else missing.push(program);
+  }
+  if (missing.length === 0) return;
+  const folder = await build();
+  for (const program of missing) found.set(program, join(folder, program));
+}
+
+async function hashOfSources(folder: string) {
+  const hash = createHash("sha256");
+  for (const file of (await readdir(folder, { recursive: true })).sort()) {
+    if (/\.go$|go\.(mod|sum)$/.test(file)) hash.update(file).update(await readFile(join(folder, file)));
+  }
+  return hash.digest("hex").slice(0, 12);
+}
+
+if (import.meta.main) for (const [name, path] of await binaries()) console.log(`${name}\t${path}`);

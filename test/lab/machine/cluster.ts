@@ -1,0 +1,194 @@
+/** A real kubeadm cluster on this machine: from nothing to workloads that answer, and back to nothing. */
+import { mkdirSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { binaries } from "./binaries.ts";
+import { collectPrograms, giveOwnDisk } from "./disk.ts";
+import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
+import { approveServingCertificates, initFirstMaster, joinOthers } from "./kubeadm.ts";
+import { layout } from "./layout.ts";
+import { saveLogs } from "./logs.ts";
+import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
+import { Node, type NodeSpec } from "./node.ts";
+import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
+import { SERVING_BY_CA } from "./pins.ts";
+import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
+import { deployWorkloads, workloadsReady } from "./workloads.ts";
+
+/** `ownDisk`: the first master's /etc/kubernetes is a file system of its own. */
+export type ClusterOptions = {
+  ownDisk?: boolean;
+  masters: number;
+  workers: number;
+  packages?: Needed;
+  onProgress?: (line: string) => void;
+  waitSeconds?: number;
+};
+
+const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
+
+export class Cluster {
+  readonly nodes: Node[];
+  /** Seconds from the start to the end of each phase. */
+  readonly seconds: Record<string, number> = {};
+
+  private constructor(nodes: Node[]) {
+    this.nodes = nodes;
+  }
+
+  get masters() {
+    return this.nodes.filter((node) => node.name.startsWith("cp"));
+  }
+
+  get workers() {
+    return this.nodes.filter((node) => !node.name.startsWith("cp"));
+  }
+
+  node(name: string): Node {
+    const node = this.nodes.find((node) => node.name === name);
+    if (node) return node;
+    throw new Fail(`No node "${name}" in the lab`, {
+      hint: `it has ${this.nodes.map((node) => node.name).join(", ") || "none: test/lab/up.ts"}`,
+    });
+  }
+
+  /** The lab that an earlier process left up. */
+  static attach(): Cluster {
+    return new Cluster(readState().nodes.map(Node.attach));
+  }
+
+  /** As `attach`, but nobody else may build, use or remove the lab until this process ends or lets go. */
+  static async claim(options: { waitSeconds: number } = { waitSeconds: 600 }): Promise<Cluster> {
+    await lock(options);
+    return Cluster.attach();
+  }
+
+  /** Removes what an interrupted lab left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
+  static async up(options: ClusterOptions): Promise<Cluster> {
+    await lock({ waitSeconds: options.waitSeconds ?? 600 });
+    await removeLab();
+    await rm(join(LAB, "logs"), { recursive: true, force: true });
+    mkdirSync(join(LAB, "logs"), { recursive: true });
+    await installPackages([...NODE_PACKAGES, ...(options.packages ?? [])]);
+    const programs = await binaries();
+    const cluster = new Cluster([]);
+    try {
+      await cluster.build(programs, options);
+    } catch (err) {
+      await saveLogs(cluster);
+      throw err;
+    }
+    return cluster;
+  }
+
+  private async build(programs: Map<string, string>, options: ClusterOptions) {
+    const phase = this.stopwatch(options.onProgress ?? (() => {}));
+    await prepareMachine(programs);
+    const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
+    phase("images");
+    await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store, options);
+    await startBalancer(this.masters);
+    phase("booted");
+    await initFirstMaster(this);
+    phase("init");
+    await joinOthers(this);
+    phase("joined");
+    if (SERVING_BY_CA) await approveServingCertificates(this);
+    await this.nodesReady();
+    phase("ready");
+    await deployWorkloads(this);
+    await workloadsReady(this);
+    phase("workloads");
+  }
+
+  private stopwatch(onProgress: (line: string) => void) {
+    const begin = performance.now();
+    return (name: string) => {
+      this.seconds[name] = Math.round((performance.now() - begin) / 100) / 10;
+      onProgress(`${name} after ${this.seconds[name]} s`);
+    };
+  }
+
+  private async bootNodes(list: NodeSpec[], store: string, { ownDisk }: ClusterOptions) {
+    for (const spec of list) {
+      const node = await Node.create(spec);
+      this.nodes.push(node);
+      if (ownDisk && node === this.masters[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
+      await giveImages(store, node);
+      for (const other of list) if (other.name !== spec.name) await routeTo(`kpr-${spec.name}`, other.podSubnet, other.ip);
+      // The switch must find pods too, or its refusals do not reach them.
+      await routeTo(SWITCH, spec.podSubnet, spec.ip);
+    }
+    await Promise.all(this.nodes.map(async (node) => await node.boot()));
+    for (const node of this.nodes) {
+      await waitFor(`containerd on ${node.name}`, async () => (await node.run(["crictl", "info"])).exitCode === 0, {
+        seconds: 180,
+        hint: `test/lab/enter.ts ${node.name} journalctl -u containerd`,
+      });
+    }
+  }
+
+  async nodesReady(seconds = 120) {
+    await this.kubectl("wait", "--for=condition=Ready", "node", "--all", `--timeout=${seconds}s`);
+    for (const name of ["deployment/coredns", "daemonset/kube-proxy"]) {
+      await this.kubectl("-n", "kube-system", "rollout", "status", name, `--timeout=${seconds}s`);
+    }
+  }
+
+  /** kubectl on the first master, as its admin. */
+  async kubectl(...args: string[]): Promise<string> {
+    return await this.masters[0]!.must(["kubectl", ...args], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } });
+  }
+
+  async apply(yaml: string) {
+    await this.masters[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
+  }
+
+  async workloadsReady(seconds?: number) {
+    await workloadsReady(this, seconds);
+  }
+
+  async saveLogs() {
+    await saveLogs(this);
+  }
+
+  /** Stops every node and removes all that the lab made, but its logs. */
+  async down() {
+    await Promise.all(this.nodes.map(async (node) => await node.kill()));
+    await removeLab();
+    unlock();
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.down();
+  }
+}
+
+async function prepareMachine(programs: Map<string, string>) {
+  // Kubelets set these for the whole machine, and many of them need more watches than Debian allows.
+  for (const name of [
+    "kernel.panic",
+    "kernel.panic_on_oops",
+    "vm.overcommit_memory",
+    "vm.panic_on_oom",
+    "kernel.keys.root_maxkeys",
+    "kernel.keys.root_maxbytes",
+  ])
+    borrowSysctl(name);
+  borrowSysctl("fs.inotify.max_user_instances", "8192");
+  borrowSysctl("fs.inotify.max_user_watches", "524288");
+  await collectPrograms(programs, PROGRAMS);
+  await makeSwitch();
+}
+
+/** Lends a node to import the images with, the first time, and forgets it. */
+async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
+  const names = await imageNames(programs.get("kubeadm")!);
+  const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };
+  const node = await Node.start({ ...base, name: "scratch", ip: "10.250.0.250", hostName: "scratch", nodeName: "scratch" });
+  await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 180, hint: `read ${LAB}/logs` });
+  await use(node);
+  await node.remove();
+}

@@ -1,0 +1,104 @@
+/**
+ * Compiles Go programs out of published modules, once: they land in the cache, one folder per name and version.
+ *
+ * `go install module@version` refuses modules with replace directives (Kubernetes has thirty), so each build is a small module of its
+ * own that requires the wanted one. A folder is made beside its place and renamed, so an interrupted build leaves nothing half.
+ */
+import { existsSync } from "node:fs";
+import { cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import type { GoBuild } from "./pins.ts";
+
+export const CACHE = process.env.KUBE_PKI_REPAIR_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "kube-pki-repair");
+
+/** Builds what the pin says, unless the cache has it; returns the folder of programs. */
+export async function buildGo(pin: GoBuild): Promise<string> {
+  return await cached(`${pin.name}-${pin.version}`, async (folder) => {
+    await writeWrapperModule(folder, pin);
+    await go(["mod", "tidy", "-e"], folder);
+    const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
+    for (const path of pin.packages) {
+      await go(["build", "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", programName(path), path], folder);
+    }
+  });
+}
+
+/** Compiles one of our own programs, a module in a folder of sources; `key` changes when the sources do. */
+export async function buildOwn(sources: string, key: string): Promise<string> {
+  return await cached(`lab-programs-${key}`, async (folder) => {
+    const source = join(folder, "source");
+    await cp(sources, source, { recursive: true });
+    await go(["build", "-trimpath", "-ldflags", "-s -w", "-o", `${folder}/`, "./..."], source);
+  });
+}
+
+/** The folder `name` of the cache, filled by `make` if it is not there yet. */
+export async function cached(name: string, make: (folder: string) => Promise<void>): Promise<string> {
+  const place = join(CACHE, name);
+  if (existsSync(place)) return place;
+  await mkdir(CACHE, { recursive: true });
+  const folder = await mkdtemp(join(CACHE, `.${name}-`));
+  const begin = performance.now();
+  const clock = setInterval(() => console.error(`  ${name}: still at it, ${elapsed(begin)}`), 30_000);
+  console.error(`  ${name}: making it, once`);
+  try {
+    await make(folder);
+    await rename(folder, place);
+  } catch (err) {
+    // Another process may have been quicker with the very same thing.
+    if (!existsSync(place)) throw err;
+  } finally {
+    clearInterval(clock);
+    await rm(folder, { recursive: true, force: true });
+  }
+  console.error(`  ${name}: ready after ${elapsed(begin)}`);
+  return place;
+}
+
+async function writeWrapperModule(folder: string, pin: GoBuild) {
+  const dir = (await go(["mod", "download", "-json", `${pin.module}@${pin.version}`], folder)) as string;
+  const goMod = await readFile(join((JSON.parse(dir) as { Dir: string }).Dir, "go.mod"), "utf8");
+  const goVersion = /^go .*$/m.exec(goMod)?.[0] ?? "go 1.24.0";
+  const staging = pin.stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
+  const replaces = staging.map(([, name]) => `replace ${name} => ${name} ${pin.stagingVersion}`);
+  await Bun.write(join(folder, "go.mod"), ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaces, ""].join("\n"));
+  // `go mod tidy` keeps what some file imports; the build tag keeps the compiler away from it.
+  const imports = pin.packages.map((path) => `import _ "${path}"`);
+  await Bun.write(join(folder, "tools.go"), ["//go:build tools", "package tools", ...imports, ""].join("\n"));
+}
+
+async function go(args: string[], cwd: string): Promise<string> {
+  const proc = Bun.spawn([goProgram(), ...args], {
+    cwd,
+    env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod -buildvcs=false", GOWORK: "off" },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, code] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
+  if (code === 0) return stdout;
+  throw new Fail(`\`go ${args[0]} ${args.at(-1)}\` exited ${code}: ${stderr.trim().split("\n").slice(-5).join(" / ")}`, {
+    hint: "go needs its module proxy, or set KUBE_PKI_REPAIR_BIN to a folder that has the program",
+  });
+}
+
+function goProgram() {
+  const found = Bun.which("go") ?? Bun.which("go", { PATH: "/usr/local/go/bin" });
+  if (found) return found;
+  throw new Fail("Cannot build the lab's programs: go is missing", {
+    hint: "apt-get install golang-go (1.21 or newer: it fetches the newer Go that Kubernetes asks for), or set KUBE_PKI_REPAIR_BIN",
+  });
+}
+
+/** The last element of an import path that is not a major version. */
+export function programName(path: string) {
+  const name = basename(path);
+  if (!/^v\d+$/.test(name)) return name;
+  // go.etcd.io/etcd/server/v3 is the program everyone knows as etcd.
+  return path.startsWith("go.etcd.io/etcd/server") ? "etcd" : basename(path.slice(0, path.lastIndexOf("/")));
+}
+
+function elapsed(begin: number) {
+  return `${((performance.now() - begin) / 1000).toFixed(0)} s`;
+}

@@ -1,0 +1,176 @@
+/**
+ * What this cluster's operator once chose, all of it different from kubeadm's defaults, so that a repair which falls back on defaults
+ * is caught. Names and addresses are the lab's own.
+ */
+import { stringify } from "yaml";
+import { minorOf } from "../../../shared/pki/certs.ts";
+import { LAB_IMAGE } from "./images.ts";
+import type { Machine } from "./machine.ts";
+import { BALANCER } from "./network.ts";
+import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
+
+export const ENDPOINT = "lab-api:6443";
+/** v1beta4 came with 1.31; before, extraArgs were maps. */
+const V1BETA4 = minorOf(KUBERNETES) >= 31;
+const KUBEADM = { apiVersion: `kubeadm.k8s.io/${V1BETA4 ? "v1beta4" : "v1beta3"}` };
+const CRI = "unix:///run/containerd/containerd.sock";
+
+export const AUDIT_POLICY = stringify({
+  apiVersion: "audit.k8s.io/v1",
+  kind: "Policy",
+  omitStages: ["RequestReceived"],
+  rules: [{ level: "Metadata" }],
+});
+
+/**
+ * A flag and a variable that no kubeadm configuration of the cluster knows, as if somebody had edited the manifest by hand. Written with
+ * kubeadm's patches, which are stored nowhere, rather than afterwards: a restart of the API server would cost the lab a minute and a half.
+ */
+export const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
+export const PATCHES = "/root/kubeadm-patches";
+export const API_SERVER_PATCH = stringify([
+  { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
+  { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
+]);
+
+/**
+ * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first master mount
+ * super-admin.conf, and its container has arguments but no command.
+ */
+export const VIP = stringify({
+  apiVersion: "v1",
+  kind: "Pod",
+  metadata: { name: "kube-vip", namespace: "kube-system" },
+  spec: {
+    containers: [
+      {
+        name: "kube-vip",
+        image: LAB_IMAGE,
+        imagePullPolicy: "IfNotPresent",
+        args: ["vip", "/etc/kubernetes/admin.conf"],
+        readinessProbe: { httpGet: { path: "/", port: 2112, scheme: "HTTP" }, periodSeconds: 2, failureThreshold: 3, timeoutSeconds: 1 },
+        volumeMounts: [{ name: "kubeconfig", mountPath: "/etc/kubernetes/admin.conf" }],
+      },
+    ],
+    hostNetwork: true,
+    volumes: [{ name: "kubeconfig", hostPath: { path: "/etc/kubernetes/super-admin.conf" } }],
+  },
+});
+
+/** `controllers`: the controller-manager's --controllers, where it is not to be the default. */
+export function initConfig(node: Machine, options: { controllers?: string } = {}) {
+  return documents([
+    {
+      ...KUBEADM,
+      kind: "InitConfiguration",
+      localAPIEndpoint: apiOn(node),
+      nodeRegistration: registration(node),
+      patches: { directory: PATCHES },
+    },
+    clusterConfiguration(options),
+    kubeletConfiguration(),
+    kubeProxyConfiguration(),
+  ]);
+}
+
+export function joinConfig(node: Machine, join: { token: string; caCertHash: string; certificateKey?: string }) {
+  const discovery = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
+  const controlPlane = join.certificateKey && {
+    controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
+    patches: { directory: PATCHES },
+  };
+  // The first master's pods are where kubelets keep them by default, those of the masters beside it are elsewhere.
+  const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
+  return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
+}
+
+function apiOn(node: Machine) {
+  return { advertiseAddress: node.ip, bindPort: 6443 };
+}
+
+function registration(node: Machine, kubeletFlags: Record<string, string> = {}) {
+  return {
+    name: node.nodeName,
+    criSocket: CRI,
+    kubeletExtraArgs: args({ "node-ip": node.ip, ...kubeletFlags }),
+    ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
+  };
+}
+
+/** cgroup v1, which kubeadm refuses from 1.35 on whatever the kubelet is told; and in old releases a URL that today's Go does not parse. */
+function notHeeded(minor: number): string[] {
+  if (minor >= 35) return ["SystemVerification"];
+  return minor < 34 ? ["HTTPProxyCIDR"] : [];
+}
+
+function clusterConfiguration({ controllers }: { controllers?: string }) {
+  const policy = "/etc/kubernetes/audit-policy.yaml";
+  const volume = (name: string, path: string, pathType: string, readOnly: boolean) => ({
+    name,
+    hostPath: path,
+    mountPath: path,
+    pathType,
+    readOnly,
+  });
+  return {
+    ...KUBEADM,
+    kind: "ClusterConfiguration",
+    kubernetesVersion: KUBERNETES,
+    clusterName: "labcluster",
+    controlPlaneEndpoint: ENDPOINT,
+    networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
+    apiServer: {
+      certSANs: ["extra.lab.example", BALANCER],
+      extraArgs: args({
+        "audit-log-path": "/var/log/kubernetes/audit.log",
+        "audit-log-maxage": "7",
+        "audit-policy-file": policy,
+        profiling: "false",
+      }),
+      extraVolumes: [volume("audit-policy", policy, "File", true), volume("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
+    },
+    controllerManager: {
+      extraArgs: args({ "node-monitor-grace-period": "40s", "terminated-pod-gc-threshold": "50", ...(controllers ? { controllers } : {}) }),
+    },
+    scheduler: { extraArgs: args({ profiling: "false", v: "1" }) },
+    etcd: {
+      local: {
+        extraArgs: args({ "auto-compaction-mode": "periodic", "auto-compaction-retention": "8h", "quota-backend-bytes": "4294967296" }),
+      },
+    },
+  };
+}
+
+function kubeletConfiguration() {
+  return {
+    apiVersion: "kubelet.config.k8s.io/v1beta1",
+    kind: "KubeletConfiguration",
+    ...(SERVING_BY_CA ? { serverTLSBootstrap: true } : {}),
+    cgroupDriver: "cgroupfs",
+    failSwapOn: false,
+    // From 1.35 on a kubelet does not start on cgroup v1 unless it is told to; before 1.31 it knows no such field.
+    ...(minorOf(KUBERNETES) >= 31 ? { failCgroupV1: false } : {}),
+    // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
+    oomScoreAdj: 0,
+    evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+  };
+}
+
+function kubeProxyConfiguration() {
+  return {
+    apiVersion: "kubeproxy.config.k8s.io/v1alpha1",
+    kind: "KubeProxyConfiguration",
+    mode: "iptables",
+    oomScoreAdj: 0,
+    // These sysctls belong to the whole machine, not to a namespace: leave them alone.
+    conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
+  };
+}
+
+function args(values: Record<string, string>) {
+  return V1BETA4 ? Object.entries(values).map(([name, value]) => ({ name, value })) : values;
+}
+
+function documents(list: object[]) {
+  return list.map((document) => stringify(document)).join("---\n");
+}

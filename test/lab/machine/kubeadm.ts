@@ -1,0 +1,86 @@
+/** What an operator does with kubeadm: init, join, and signing the kubelets' serving certificates. */
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { waitFor } from "../../../shared/run.ts";
+import type { Cluster } from "./cluster.ts";
+import { API_SERVER_PATCH, AUDIT_POLICY, initConfig, joinConfig, PATCHES, VIP } from "./kubeadm-config.ts";
+import type { Node } from "./node.ts";
+
+const INIT = "/root/kubeadm-init.yaml";
+const JOIN = "/root/kubeadm-join.yaml";
+
+type Invitation = { token: string; caCertHash: string; certificateKey?: string };
+
+export async function initFirstMaster(cluster: Cluster) {
+  const first = cluster.masters[0]!;
+  for (const node of cluster.masters) await prepareMaster(node);
+  await writeFile(first.path(INIT), initConfig(first));
+  await first.must(["kubeadm", "init", "--config", INIT, "--upload-certs"]);
+  await writeFile(first.path("/etc/kubernetes/manifests/kube-vip.yaml"), VIP, { mode: 0o600 });
+  // One is enough here, and the second would only wait for a worker.
+  await cluster.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
+}
+
+/** What kubeadm expects to find on a master: the files that its flags name. */
+async function prepareMaster(node: Node) {
+  await mkdir(node.path("/etc/kubernetes"), { recursive: true });
+  await writeFile(node.path("/etc/kubernetes/audit-policy.yaml"), AUDIT_POLICY);
+  await mkdir(node.path(PATCHES));
+  await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), API_SERVER_PATCH);
+}
+
+export async function joinOthers(cluster: Cluster) {
+  const [first, ...others] = cluster.masters as [Node, ...Node[]];
+  const command = await first.must(["kubeadm", "token", "create", "--print-join-command"]);
+  const invitation = { token: wordAfter(command, "--token"), caCertHash: wordAfter(command, "--discovery-token-ca-cert-hash") };
+  await Promise.all(cluster.workers.map(async (node) => await joinNode(node, invitation)));
+  if (others.length > 0) {
+    const upload = await first.must(["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", INIT]);
+    const certificateKey = upload.trim().split("\n").at(-1)!;
+    // One after the other: etcd takes one new member at a time.
+    for (const node of others) await joinNode(node, { ...invitation, certificateKey });
+  }
+  await forgetConfigs(cluster);
+}
+
+/** An operator who needs the repair has none of these files any more. */
+async function forgetConfigs(cluster: Cluster) {
+  for (const node of cluster.nodes) {
+    for (const path of [INIT, JOIN, PATCHES]) await rm(node.path(path), { recursive: true, force: true });
+  }
+}
+
+async function joinNode(node: Node, invitation: Invitation) {
+  await writeFile(node.path(JOIN), joinConfig(node, invitation), { mode: 0o600 });
+  await node.must(["kubeadm", "join", "--config", JOIN]);
+}
+
+function wordAfter(text: string, flag: string) {
+  const words = text.trim().split(/\s+/);
+  return words[words.indexOf(flag) + 1]!;
+}
+
+type SigningRequest = {
+  metadata: { name: string };
+  spec: { signerName: string; username: string };
+  status: { conditions?: unknown[]; certificate?: string };
+};
+
+/** With serverTLSBootstrap nobody signs a kubelet's serving certificate until an operator says so. */
+export async function approveServingCertificates(cluster: Cluster) {
+  const wanted = new Set(cluster.nodes.map((node) => `system:node:${node.nodeName}`));
+  await waitFor("the serving certificates of all kubelets", async () => await approveNewRequests(cluster, wanted), {
+    seconds: 90,
+    hint: "./bunw test/lab/enter.ts cp1 kubectl get csr",
+  });
+}
+
+/** Approves what is new; true once every kubelet in `wanted` has its certificate. */
+async function approveNewRequests(cluster: Cluster, wanted: Set<string>) {
+  const list = JSON.parse(await cluster.kubectl("get", "csr", "-o", "json")) as { items: SigningRequest[] };
+  const serving = list.items.filter((csr) => csr.spec.signerName === "kubernetes.io/kubelet-serving");
+  const pending = serving.filter((csr) => !csr.status.conditions);
+  if (pending.length > 0) await cluster.kubectl("certificate", "approve", ...pending.map((csr) => csr.metadata.name));
+  for (const csr of serving) if (csr.status.certificate) wanted.delete(csr.spec.username);
+  return wanted.size === 0;
+}

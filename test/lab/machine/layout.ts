@@ -1,0 +1,23 @@
+/** Names and addresses of the nodes, all computed: cp1 is 10.250.0.11, w1 10.250.0.21. */
+import { Fail } from "../../../shared/fail.ts";
+import { BALANCER } from "./network.ts";
+import type { NodeSpec } from "./node.ts";
+
+export function layout({ masters, workers }: { masters: number; workers: number }, pauseImage: string): NodeSpec[] {
+  if (!(masters >= 1 && masters <= 9 && workers >= 0 && workers <= 200)) {
+    throw new Fail(`The lab cannot have ${masters} masters and ${workers} workers`, {
+      hint: "it can have 1 to 9 masters and 0 to 200 workers",
+    });
+  }
+  const all = [
+    ...numbered(masters, (n) => ({ name: `cp${n}`, ip: `10.250.0.${10 + n}`, hostName: `cp${n}` })),
+    // A worker's host name is not its node name: a repair that takes one for the other is caught.
+    ...numbered(workers, (n) => ({ name: `w${n}`, ip: `10.250.0.${20 + n}`, hostName: `lab-w${n}-host` })),
+  ];
+  const hosts = [`${BALANCER} lab-api`, ...all.map(({ ip, hostName }) => `${ip} ${hostName}`)];
+  return all.map((node, i) => ({ ...node, nodeName: node.name, hosts, podSubnet: `10.244.${i}.0/24`, pauseImage }));
+}
+
+function numbered<T>(count: number, make: (n: number) => T): T[] {
+  return Array.from({ length: count }, (_, i) => make(i + 1));
+}

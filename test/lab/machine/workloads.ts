@@ -1,0 +1,106 @@
+/** Puts the workloads into a cluster and knows when all of them work. */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseAllDocuments, stringify } from "yaml";
+import { waitFor } from "../../../shared/run.ts";
+import type { Cluster } from "./cluster.ts";
+import { SERVING_BY_CA } from "./pins.ts";
+
+export const NAMESPACES = ["shop", "bank"];
+const SOURCE = readFileSync(join(import.meta.dir, "workloads.yaml"), "utf8");
+const BY_CA = readFileSync(join(import.meta.dir, "aggregated.yaml"), "utf8");
+const AGGREGATED = SERVING_BY_CA ? BY_CA : BY_CA.replace(/--kubelet-certificate-authority=[^\],]*/, "--kubelet-insecure-tls");
+const HEARTBEATS = ["caller", "asker", "asker-cached"];
+
+export async function deployWorkloads(cluster: Cluster) {
+  const documents = NAMESPACES.flatMap((namespace) => [SOURCE.replaceAll("NAMESPACE", namespace), ...randomContents(namespace)]);
+  await cluster.apply([...documents, AGGREGATED].join("\n---\n"));
+}
+
+/** Secrets and ConfigMaps whose contents exist nowhere but in this cluster: what comes back can only have come from its etcd. */
+function randomContents(namespace: string) {
+  return ["db", "api", "tls"].flatMap((name) => [
+    stringify({ apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, data: { value: randomBytes(48).toString("base64") } }),
+    stringify({ apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace }, data: { value: randomBytes(48).toString("hex") } }),
+  ]);
+}
+
+/** That the metrics server answers through the API server: discovery, which asks for no metrics yet, but for the front-proxy's trust. */
+async function aggregatedAnswers(cluster: Cluster) {
+  const master = cluster.masters[0]!;
+  const command = ["kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"];
+  return (await master.run(command, { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } })).exitCode === 0;
+}
+
+export async function workloadsReady(cluster: Cluster, seconds = 120) {
+  await waitFor("the workloads to be available", async () => (await unavailable(cluster)) === "", {
+    seconds,
+    hint: "test/lab/enter.ts cp1 kubectl get pods -A",
+  });
+  await waitFor("the aggregated API to answer", () => aggregatedAnswers(cluster), {
+    seconds,
+    hint: "test/lab/enter.ts cp1 kubectl get apiservices",
+  });
+  await waitFor(
+    "a good heartbeat of every caller",
+    () => NAMESPACES.every((ns) => HEARTBEATS.every((name) => beatsNow(cluster, ns, name))),
+    {
+      seconds,
+      hint: "read /var/log/heartbeat of the worker",
+    },
+  );
+}
+
+/** Names of what is not there in full, or "". */
+async function unavailable(cluster: Cluster) {
+  const list = JSON.parse(await cluster.kubectl("get", "deploy,sts,ds,pod", "-A", "-o", "json")) as { items: KubeObject[] };
+  const expected = parseAllDocuments(SOURCE).length;
+  if (list.items.length < expected) return "not created yet";
+  return list.items
+    .filter((item) => !isAvailable(item))
+    .map((item) => item.metadata.name)
+    .join(" ");
+}
+
+type KubeObject = {
+  kind: string;
+  metadata: { name: string; generation?: number };
+  spec: { replicas?: number };
+  status: {
+    observedGeneration?: number;
+    availableReplicas?: number;
+    numberAvailable?: number;
+    desiredNumberScheduled?: number;
+    conditions?: { type: string; status: string }[];
+  };
+};
+
+function isAvailable({ kind, metadata, spec, status }: KubeObject) {
+  if (kind === "Pod") return status.conditions?.some((condition) => condition.type === "Ready" && condition.status === "True");
+  if (status.observedGeneration !== metadata.generation) return false;
+  if (kind === "DaemonSet") return (status.numberAvailable ?? 0) >= (status.desiredNumberScheduled ?? 1);
+  return (status.availableReplicas ?? 0) >= (spec.replicas ?? 1);
+}
+
+export type Beat = { t: number; ok: boolean; err?: string };
+
+/** All heartbeats of one workload, from the disk of whichever worker it runs on: readable while the API is down. */
+export function heartbeats(cluster: Cluster, namespace: string, name: string): Beat[] {
+  const logs = cluster.workers.flatMap((node) => {
+    const path = `/var/log/heartbeat/${namespace}-${name}.log`;
+    return node.exists(path) ? readFileSync(node.path(path), "utf8").split("\n") : [];
+  });
+  // The last line may be half written.
+  return logs.flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Beat] : [])).sort((a, b) => a.t - b.t);
+}
+
+export function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
+  return heartbeats(cluster, namespace, name).at(-1);
+}
+
+/** Whether the last heartbeat is good and young; on a node that lost power the last one stays good for ever. */
+function beatsNow(cluster: Cluster, namespace: string, name: string) {
+  const beat = lastBeat(cluster, namespace, name);
+  return beat?.ok && Date.now() - beat.t < 3000;
+}

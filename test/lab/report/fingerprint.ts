@@ -1,0 +1,177 @@
+/** The fingerprint of a cluster, taken before the wreck and after the repair, and what differs between the two. */
+import { createHash, X509Certificate } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { parse } from "yaml";
+import { Fail } from "../../../shared/fail.ts";
+import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
+
+export interface Facts {
+  kubernetes: string;
+  nodes: Record<string, NodeFacts>;
+  nodeUids: Record<string, string>;
+  configMaps: Record<string, string>;
+  secrets: Record<string, string>;
+}
+
+export interface NodeFacts {
+  /** Files below /etc/kubernetes. */
+  files: string[];
+  /** sha256 of those among them that no repair can make anew: neither certificates and keys, nor kubeconfigs, nor manifests. */
+  others: Record<string, string>;
+  /** sha256 of the kubelet's own configuration, which no repair should touch. */
+  kubelet: Record<string, string>;
+  /** Static pods, flattened to "path=value" lines. */
+  manifests: Record<string, string[]>;
+  apiServerNames: string[];
+}
+
+const KUBELET_FILES = ["/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"];
+
+/** These hold the old CA, or are signed with an old key: a repair has to change them. */
+const MUST_CHANGE = /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
+
+export async function takeFacts(lab: Lab): Promise<Facts> {
+  const [nodes, configMaps, secrets] = await Promise.all(["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)));
+  return {
+    ...factsOnDisk(lab),
+    kubernetes: nodes![0]!.status.nodeInfo.kubeletVersion,
+    nodeUids: byName(nodes!, (node) => node.metadata.uid),
+    configMaps: byName(unchanging(configMaps!), (map) => sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null]))),
+    secrets: byName(unchanging(secrets!), secretFact),
+  };
+}
+
+/** What can be said without an API. */
+export function factsOnDisk(lab: Lab): Facts {
+  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeFacts(node)]));
+  return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
+}
+
+export async function list(lab: Lab, kind: string): Promise<Item[]> {
+  const { stdout, stderr, exitCode } = await kubectl(lab, ["get", kind, "--all-namespaces", "-o", "json"]);
+  if (exitCode !== 0) throw new Fail(`Cannot list ${kind}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
+  return (JSON.parse(stdout) as { items: Item[] }).items;
+}
+
+export interface Item {
+  type?: string;
+  data?: Record<string, string>;
+  binaryData?: Record<string, string>;
+  metadata: { name: string; namespace?: string; uid: string; deletionTimestamp?: string; annotations?: Record<string, string> };
+  // biome-ignore lint/suspicious/noExplicitAny: status differs by kind
+  status?: any;
+  // biome-ignore lint/suspicious/noExplicitAny: spec differs by kind
+  spec?: any;
+}
+
+function unchanging(items: Item[]) {
+  return items.filter(({ metadata }) => !MUST_CHANGE.test(`/${metadata.name}`));
+}
+
+/** A token Secret gets a new token; that it is there, with the same keys and labels, is all that can be asked. */
+function secretFact({ type, data }: Item) {
+  if (type === "kubernetes.io/service-account-token") return `a token: ${Object.keys(data ?? {}).sort()}`;
+  return sha256(JSON.stringify([type, data ?? null]));
+}
+
+function byName(items: Item[], value: (item: Item) => string) {
+  const name = ({ metadata }: Item) => (metadata.namespace ? `${metadata.namespace}/${metadata.name}` : metadata.name);
+  return Object.fromEntries(items.map((item) => [name(item), value(item)]));
+}
+
+function nodeFacts(node: Machine): NodeFacts {
+  const home = node.path("/etc/kubernetes");
+  const all = existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }) : [];
+  const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
+  const manifests = files.filter((file) => /^manifests\/.+\.yaml$/.test(file));
+  const certificate = `${home}/pki/apiserver.crt`;
+  const others = files.filter((file) => !/^(pki|manifests)\/|^[^/]+\.conf$/.test(file));
+  return {
+    files,
+    others: Object.fromEntries(others.map((file) => [file, sha256OfFile(`${home}/${file}`)])),
+    kubelet: Object.fromEntries(KUBELET_FILES.map((file) => [file, sha256OfFile(node.path(file))])),
+    manifests: Object.fromEntries(manifests.map((file) => [file, flatten(parse(readFileSync(`${home}/${file}`, "utf8")))])),
+    apiServerNames: existsSync(certificate) ? namesOf(readFileSync(certificate, "utf8")) : [],
+  };
+}
+
+function namesOf(pem: string) {
+  return (new X509Certificate(pem).subjectAltName ?? "").split(", ").sort();
+}
+
+/**
+ * A manifest as sorted "path=value" lines, so that order does not count: a named item goes by its name, a flag by itself. Empty values
+ * and nulls, which kubeadm writes and an API server leaves out, do not count either.
+ */
+export function flatten(value: unknown, path = ""): string[] {
+  if (value === null || value === undefined) return [];
+  if (Array.isArray(value)) return value.flatMap((item) => flatten(item, `${path}[${key(item)}]`)).sort();
+  if (typeof value === "object")
+    return Object.entries(value)
+      .flatMap(([name, inner]) => flatten(inner, `${path}.${name}`))
+      .sort();
+  return [`${path}=${value}`];
+}
+
+function key(item: unknown): string {
+  if (typeof item === "string" && item.startsWith("--")) return item.split("=")[0]!;
+  if (item && typeof item === "object") {
+    if ("name" in item) return String(item.name);
+    if ("mountPath" in item) return String(item.mountPath);
+  }
+  return "";
+}
+
+export interface Changes {
+  secretsLost: string[];
+  configMapsChanged: string[];
+  filesNotRestored: string[];
+  kubeletFilesChanged: string[];
+  manifestsChanged: string[];
+  namesLost: string[];
+  uidsChanged: string[];
+}
+
+/** What of `before` is not so in `after`; a machine that was `replaced` by a new one is not held to what the old one was. */
+export function compare(before: Facts, after: Facts, replaced: string[] = []): Changes {
+  const changes: Changes = {
+    secretsLost: unlike(before.secrets, after.secrets),
+    configMapsChanged: unlike(before.configMaps, after.configMaps),
+    filesNotRestored: [],
+    kubeletFilesChanged: [],
+    manifestsChanged: [],
+    namesLost: [],
+    uidsChanged: unlike(before.nodeUids, after.nodeUids).filter((node) => !replaced.includes(node)),
+  };
+  for (const [node, was] of Object.entries(before.nodes).filter(([name]) => !replaced.includes(name))) {
+    const is = after.nodes[node]!;
+    const on = (items: string[]) => items.map((item) => `${node}: ${item}`);
+    changes.filesNotRestored.push(...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)));
+    const replaced = unlike(was.others, is.others).filter((file) => is.files.includes(file));
+    changes.filesNotRestored.push(...on(replaced.map((file) => `/etc/kubernetes/${file} (another in its place)`)));
+    changes.kubeletFilesChanged.push(...on(unlike(was.kubelet, is.kubelet)));
+    changes.namesLost.push(...on(was.apiServerNames.filter((name) => !is.apiServerNames.includes(name))));
+    for (const [file, lines] of Object.entries(was.manifests))
+      changes.manifestsChanged.push(...on(lineDiff(file, lines, is.manifests[file])));
+  }
+  return changes;
+}
+
+function unlike(before: Record<string, string>, after: Record<string, string>) {
+  return Object.keys(before).filter((name) => after[name] !== before[name]);
+}
+
+function lineDiff(file: string, was: string[], is: string[] | undefined): string[] {
+  if (!is) return [`${file} is gone`];
+  const lost = was.filter((line) => !is.includes(line)).map((line) => `${file} lost ${line}`);
+  const added = is.filter((line) => !was.includes(line)).map((line) => `${file} has a new ${line}`);
+  return [...lost, ...added];
+}
+
+function sha256(text: string | Uint8Array) {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+function sha256OfFile(path: string) {
+  return existsSync(path) ? sha256(readFileSync(path)) : "no such file";
+}

@@ -1,0 +1,40 @@
+/** Where the lab's workloads leave their heartbeats (workloads.yaml): a file NAMESPACE-CALLER.log for each, on the node it runs on. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { unlessLate, waitFor } from "../../../shared/run.ts";
+import type { Lab } from "../machine/machine.ts";
+import { type Beat, readBeats } from "./heartbeat.ts";
+
+const FOLDER = "/var/log/heartbeat";
+
+const CALLERS: Record<string, string> = {
+  caller: "a pod that calls a Service by its IP every 200 ms",
+  asker: "a pod that asks the API and reads its token anew each time",
+  "asker-cached": "a pod that asks the API with the token it read when it started",
+};
+
+/** The name of those that measure the data plane. */
+export const SERVICE_CALLER = "caller";
+
+export function readHeartbeats(lab: Lab): { name: string; what: string; beats: Beat[] }[] {
+  const beats = new Map<string, Beat[]>();
+  for (const node of lab.nodes) {
+    const folder = node.path(FOLDER);
+    for (const file of existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".log")) : [])
+      beats.set(file, [...(beats.get(file) ?? []), ...readBeats(readFileSync(`${folder}/${file}`, "utf8"))]);
+  }
+  const order = Object.keys(CALLERS);
+  return [...beats]
+    .map(([file, all]) => {
+      const [, namespace, caller] = file.match(/^(.+?)-(.+)\.log$/) ?? ["", "", file];
+      return { name: `${caller} in ${namespace}`, caller: caller!, what: CALLERS[caller!] ?? "", beats: all.sort((a, b) => a.t - b.t) };
+    })
+    .sort((a, b) => order.indexOf(a.caller) - order.indexOf(b.caller) || a.name.localeCompare(b.name))
+    .map(({ name, what, beats: all }) => ({ name, what, beats: all }));
+}
+
+/** A call that is just late is no damage: each heartbeat has the time to be heard once more. One that is not is told by what follows. */
+export async function waitForBeats(lab: Lab) {
+  const asked = Date.now();
+  const beat = () => readHeartbeats(lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
+  await unlessLate(waitFor("every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
+}

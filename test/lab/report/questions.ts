@@ -1,0 +1,172 @@
+/** The questions a rehearsal ends with. `recovered` is true only if each is answered with yes; none is assumed. */
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
+import { masterSamples, type Scene } from "../scene/scene.ts";
+import { type Changes, type Item, list } from "./fingerprint.ts";
+import type { Check, Heartbeat, Step } from "./rehearsal.ts";
+
+/** Seconds; a kubelet renews its Lease every 10. */
+const LEASE_PATIENCE = 40;
+
+/** What can only be asked while the cluster still stands. */
+export async function liveChecks(scene: Scene): Promise<Check[]> {
+  const { lab } = scene;
+  return [
+    await check("each node renews its Lease now", () => leasesAreFresh(scene)),
+    await check("every pod is Ready", () => podsAreReady(lab)),
+    await check("an aggregated API server answers, with numbers of every node", () => aggregatedAnswers(lab)),
+    ...(await Promise.all(
+      lab.nodes.flatMap((node) => [
+        check(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
+        check(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
+      ]),
+    )),
+  ];
+}
+
+/** An answer is a detail; a no is a Fail. */
+async function check(name: string, question: () => Promise<string>): Promise<Check> {
+  try {
+    return { name, ok: true, detail: await question() };
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return { name, ok: false, detail: err.message };
+  }
+}
+
+async function leasesAreFresh(scene: Scene) {
+  const since = Date.now();
+  const hint = "journalctl -u kubelet on the node, with --keep";
+  const fresh = () => {
+    const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
+    return nodes.length === scene.lab.nodes.length && nodes.every((node) => node.ready && node.renewed > since);
+  };
+  await waitFor("a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
+  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes, all Ready`;
+}
+
+async function podsAreReady(lab: Lab) {
+  const hint = "kubectl get pods -A, with --keep";
+  let pods: Item[] = [];
+  const ready = async () => {
+    pods = await list(lab, "pods");
+    const late = pods.filter((pod) => !isReady(pod));
+    if (late.length > 0) throw new Fail(`not Ready: ${late.map((pod) => pod.metadata.name).join(", ")}`, { hint });
+    return true;
+  };
+  await waitFor("every pod to be Ready", ready, { seconds: 180, hint });
+  return `${pods.length} pods`;
+}
+
+/** Both ways: the API server is believed by the metrics server (front-proxy CA), and that one by every kubelet (its token). */
+async function aggregatedAnswers(lab: Lab) {
+  let found = 0;
+  const answered = async () => {
+    const { stdout, stderr, exitCode } = await kubectl(lab, ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
+    if (exitCode !== 0)
+      throw new Fail(stderr.trim(), { hint: "kubectl get apiservices; kubectl -n kube-system logs deploy/metrics-server" });
+    found = (JSON.parse(stdout) as { items: unknown[] }).items.length;
+    return found >= lab.nodes.length;
+  };
+  const hint = "kubectl -n kube-system logs deploy/metrics-server";
+  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
+  return `${found} nodes`;
+}
+
+function isReady(pod: Item): boolean {
+  const conditions = (pod.status?.conditions ?? []) as { type: string; status: string }[];
+  return pod.status?.phase === "Succeeded" || conditions.some(({ type, status }) => type === "Ready" && status === "True");
+}
+
+async function podOn(lab: Lab, node: Machine) {
+  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === node.nodeName && isReady(pod));
+  const pod = pods.find(({ metadata }) => metadata.namespace !== "kube-system") ?? pods[0];
+  if (!pod) throw new Fail(`No Ready pod on ${node.nodeName}`, { hint: "kubectl get pods -A -o wide, with --keep" });
+  return pod;
+}
+
+async function logs(lab: Lab, node: Machine) {
+  const { metadata } = await podOn(lab, node);
+  const { exitCode, stderr } = await kubectl(lab, ["logs", "-n", metadata.namespace!, metadata.name, "--tail=1"]);
+  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "is the apiserver-kubelet-client certificate signed by the kubelet's CA?" });
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+/** The images hold little: that the program is missing *inside the container* is an answer from there, too. */
+async function exec(lab: Lab, node: Machine) {
+  const { metadata } = await podOn(lab, node);
+  const { exitCode, stderr } = await kubectl(lab, ["exec", "-n", metadata.namespace!, metadata.name, "--", "true"]);
+  if (exitCode !== 0 && !/executable file not found|no such file/.test(stderr)) throw new Fail(stderr.trim(), { hint: "see kubectl logs" });
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+/** What the old keys save, all of it outside the masters. */
+export function keptChecks(
+  scene: Scene,
+  { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
+): Check[] {
+  const tokens = `${oldTokensValid} of ${scene.oldTokens.length}`;
+  return [
+    { name: "the workers' trust and kubelets are those of before", ok: trustIs === scene.trustWas, detail: trustIs },
+    { name: "no workload container restarted at all", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
+    { name: "tokens from before are valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
+  ];
+}
+
+/** The cluster's CA, and since when each worker's kubelet runs, in one line. */
+export async function trustOfWorkers({ masters, workers }: Lab): Promise<string> {
+  const ca = await masters[0]!.run(["sha256sum", "/etc/kubernetes/pki/ca.crt"]);
+  const since = workers.map((node) => node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]));
+  const answers = (await Promise.all(since)).map(({ stdout }) => stdout.trim().replaceAll("\n", " "));
+  return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");
+}
+
+export interface Findings {
+  changes: Changes;
+  heartbeats: Heartbeat[];
+  dataPlaneFailures: number;
+  restarted: string[];
+  evicted: string[];
+  endpointsLost: { seconds: number; services: string[] };
+  /** The scenario follows our runbook, so our promises hold for it. */
+  byRunbook: boolean;
+  /** Machines failed: what that did to workloads says nothing about the repair. */
+  machinesFail: boolean;
+}
+
+/** What the record says. */
+export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: Findings): Check[] {
+  const { changes, heartbeats } = findings;
+  const none = (name: string, items: string[], good = "none") => ({ name, ok: items.length === 0, detail: items.join("; ") || good });
+  const failed = scene.steps.filter((step) => !step.ok).map((step) => `${step.node}# ${step.command}: exit ${step.exitCode}`);
+  const sick = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
+  return [
+    none("every command ended as expected", failed, `${scene.steps.length} commands`),
+    ...(findings.byRunbook ? [verified(scene.steps)] : []),
+    none("no secret in a transcript", scene.leaks),
+    none("ConfigMaps as before", changes.configMapsChanged, "all equal"),
+    none("Secrets as before", changes.secretsLost, "all equal"),
+    none("static pods as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
+    none("the API certificate has all its names", changes.namesLost, "all there"),
+    none("kubelet configuration byte-identical", changes.kubeletFilesChanged, "all equal"),
+    none("Nodes have the UIDs of before", changes.uidsChanged, "all equal"),
+    none("no pod evicted", findings.evicted),
+    ...(findings.machinesFail ? [] : undisturbed(findings)),
+    none("every heartbeat beats again", sick, heartbeats.map(({ name }) => name).join(", ")),
+  ];
+}
+
+function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlaneFailures }: Findings): Check[] {
+  const without = [`${seconds.toFixed(1)} s without`, ...services].join("; ");
+  return [
+    { name: "no workload container restarted before part 4", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
+    { name: "no Service lost its endpoints", ok: seconds === 0, detail: without },
+    { name: "no call from pod to Service failed before part 4", ok: dataPlaneFailures === 0, detail: `${dataPlaneFailures} failed` },
+  ];
+}
+
+function verified(steps: Step[]): Check {
+  const last = steps.findLast((step) => step.command.includes("05-verify"));
+  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "was never run" };
+}

@@ -1,0 +1,201 @@
+/** From a scene that is over to the record of it. */
+import { cpus, release } from "node:os";
+import { Fail } from "../../../shared/fail.ts";
+import { VERSION } from "../../../shared/run.ts";
+import { kubectl, type Lab } from "../machine/machine.ts";
+import { masterSamples, type Scenario, type Scene } from "../scene/scene.ts";
+import { compare, type Facts, factsOnDisk, takeFacts } from "./fingerprint.ts";
+import { measure, type Phase } from "./heartbeat.ts";
+import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
+import { keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
+import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
+import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
+
+/** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
+export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
+  const live = await liveChecks(scene);
+  const changes = compare(scene.before, await factsNow(scene.lab, live), scene.replaced);
+  const oldTokensValid = await countValid(scene.lab, scene.oldTokens);
+  const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
+  await Promise.all(scene.watchers.map(({ watcher }) => watcher.stop()));
+
+  await waitForBeats(scene.lab);
+  const times = timesOf(scene);
+  const seen = whatWasSeen(scene, times);
+  const restarted = [...seen.restarted, ...seen.restartedInPart4];
+  const checks = [
+    ...live,
+    ...scene.checks,
+    ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
+    ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),
+  ];
+  const seconds = secondsOf(scene.zero, times, seen.podsReady, seen.heartbeats);
+  return {
+    scenario: scenario.name,
+    title: scenario.title,
+    tool: VERSION,
+    date: new Date(scene.zero).toISOString(),
+    kubernetes: scene.before.kubernetes,
+    machine: `${cpus().length} cores, Linux ${release()}`,
+    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: isMaster(scene.lab, name) ? "control plane" : "worker" })),
+    recovered: checks.every((check) => check.ok),
+    checks,
+    seconds,
+    freshInitAndJoinSeconds: freshSeconds,
+    ratio: seconds.repairCommands === null ? null : seconds.repairCommands / freshSeconds,
+    workloadContainersRestarted: seen.restarted.length,
+    workloadContainersRestartedInPart4: seen.restartedInPart4.length,
+    podsEvicted: seen.evicted.length,
+    endpointsLostSeconds: seen.endpointsLost.seconds,
+    dataPlaneFailures: seen.dataPlaneFailures,
+    dataPlaneFailuresInPart4: seen.dataPlaneFailuresInPart4,
+    secretsLost: changes.secretsLost,
+    configMapsChanged: changes.configMapsChanged,
+    oldTokens: scene.oldTokens.length,
+    oldTokensValid,
+    filesNotRestored: changes.filesNotRestored,
+    differences: [...changes.manifestsChanged, ...changes.namesLost, ...changes.kubeletFilesChanged, ...changes.uidsChanged],
+    moments: scene.moments,
+    lanes: lanesOf(scene, times.api),
+    steps: scene.steps,
+    heartbeats: seen.heartbeats,
+  };
+}
+
+function whatWasSeen(scene: Scene, times: Times) {
+  const { zero, lab } = scene;
+  const end = Date.now();
+  const heartbeats = readHeartbeats(lab).map((file) => measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }));
+  const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
+  const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
+  const gone = (from: number, to: number) => scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to));
+  const master = masterSamples(scene)[0]!;
+  const restarted = gone(zero, times.part4);
+  return {
+    heartbeats,
+    restarted,
+    restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
+    evicted: podsEvicted(master, zero, times.part4),
+    endpointsLost: endpointsLost(master, zero, times.part4),
+    dataPlaneFailures: failures(REPAIR),
+    dataPlaneFailuresInPart4: failures(PART_4, AFTER),
+    podsReady: podsReadySince(master),
+  };
+}
+
+function secondsOf(zero: number, times: Times, podsReady: number | undefined, heartbeats: Rehearsal["heartbeats"]): Rehearsal["seconds"] {
+  const since = (at: number | undefined) => (at === undefined ? null : (at - zero) / 1000);
+  const well = workloadsOk(heartbeats, since(podsReady));
+  return {
+    wreckToEtcd: since(times.etcd),
+    wreckToApi: since(times.api),
+    wreckToNodesReady: since(times.nodesReady),
+    wreckToWorkloadsOk: well,
+    repairCommands: times.nodesReady && times.first ? (times.nodesReady - times.first) / 1000 : null,
+    commandsToWorkloadsOk: well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
+  };
+}
+
+/** With no API to ask, everything in it counts as lost, and a check says why. */
+async function factsNow(lab: Lab, checks: Check[]): Promise<Facts> {
+  try {
+    return await takeFacts(lab);
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    checks.unshift({ name: "the API answers", ok: false, detail: err.message });
+    return factsOnDisk(lab);
+  }
+}
+
+const REPAIR = "wreck and repair, until part 4";
+const PART_4 = "part 4";
+const AFTER = "after";
+
+/** Moments in milliseconds; undefined is "never". */
+interface Times {
+  first: number | undefined;
+  part4: number;
+  part4End: number;
+  etcd: number | undefined;
+  api: number | undefined;
+  nodesReady: number | undefined;
+}
+
+function timesOf(scene: Scene): Times {
+  const { zero, steps, lab } = scene;
+  const started = (step: Step | undefined) => step && zero + step.start * 1000;
+  const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
+  const ofPart4 = steps.filter((step) => step.part === 4);
+  const api = firstReturn(masterSamples(scene), "api", zero);
+  const renewed = renewals(masterSamples(scene).flat(), lastSilence(masterSamples(scene).flat(), api));
+  return {
+    first: started(steps[0]),
+    part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
+    part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
+    etcd: firstReturn(masterSamples(scene), "etcd", zero),
+    api,
+    nodesReady: renewed.size === lab.nodes.length ? Math.max(...renewed.values()) : undefined,
+  };
+}
+
+/** The last look at which no API answered before it was back: whatever is newer came through the new one. */
+function lastSilence(samples: Sample[], api: number | undefined): number {
+  if (api === undefined) return Number.POSITIVE_INFINITY;
+  return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
+}
+
+function firstReturn(masters: Sample[][], what: "etcd" | "api", zero: number): number | undefined {
+  const returns = masters.flatMap((samples) => away(samples, what, zero)[0]?.to ?? []);
+  return returns.length ? zero + Math.min(...returns) * 1000 : undefined;
+}
+
+function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
+  return [
+    { name: "before the wreck", from: 0, to: zero },
+    { name: REPAIR, from: zero, to: part4 },
+    { name: PART_4, from: part4, to: part4End },
+    { name: AFTER, from: part4End, to: Number.POSITIVE_INFINITY },
+  ];
+}
+
+/** The workloads are well when the last gap of the last heartbeat is over and every pod is Ready. */
+function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
+  const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
+  if (podsReady === null || ends.includes(null)) return null;
+  return Math.max(0, podsReady, ...(ends as number[]));
+}
+
+function lanesOf(scene: Scene, api: number | undefined): Lane[] {
+  const { zero, lab } = scene;
+  const masters = masterSamples(scene);
+  const called = (what: string, index: number) => (masters.length > 1 ? `${what} ${lab.masters[index]!.name}` : what);
+  const answering = (what: "etcd" | "api", name: string) =>
+    masters.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
+  const renewed = renewals(masters.flat(), lastSilence(masters.flat(), api));
+  const names = new Set(masters.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
+  const lost = away(masters[0]!, "api", zero)[0]?.from ?? 0;
+  const nodes = [...names].map((name) => {
+    const back = renewed.get(name);
+    return {
+      name: `node ${name}`,
+      away: [{ from: lost, to: back === undefined ? null : (back - zero) / 1000 }],
+      note: "until its Lease is renewed",
+    };
+  });
+  return [...answering("etcd", "etcd"), ...answering("api", "API"), ...nodes];
+}
+
+/** How many of these tokens the API accepts. */
+export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
+  const reviews = await Promise.all(
+    tokens.map((token) => {
+      const review = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", metadata: {}, spec: { token } };
+      return kubectl(lab, ["create", "-o", "jsonpath={.status.authenticated}", "-f", "-"], JSON.stringify(review));
+    }),
+  );
+  return reviews.filter(({ stdout }) => stdout.trim() === "true").length;
+}
+
+function isMaster(lab: Lab, name: string) {
+  return lab.masters.some((node) => node.name === name);
+}

@@ -1,0 +1,41 @@
+/** Makes the certificates of a node what they would be in a year and a day: all ended, the authorities not. */
+import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { expiredText } from "../../pretend/expired.ts";
+import type { Lab, Machine } from "../machine/machine.ts";
+
+const PKI = "/etc/kubernetes/pki";
+
+/** Which authority signs what, by the name of the file. */
+const AUTHORITIES: [pattern: RegExp, ca: string][] = [
+  [/^(etcd\/|apiserver-etcd-client)/, "etcd/ca"],
+  [/^front-proxy-client/, "front-proxy-ca"],
+  [/./, "ca"],
+];
+
+export async function expireAll(lab: Lab) {
+  for (const node of lab.nodes) {
+    await expireLeaves(lab, node);
+    await expireIn(lab, node, "/etc/kubernetes", "*.conf");
+    await expireKubelet(lab, node);
+  }
+}
+
+/** The certificates in a master's pki/. */
+export async function expireLeaves(lab: Lab, node: Machine) {
+  await expireIn(lab, node, PKI, "**/*.crt");
+}
+
+/** What a kubelet shows and serves. */
+export async function expireKubelet(lab: Lab, node: Machine) {
+  await expireIn(lab, node, "/var/lib/kubelet/pki", "kubelet-*-2*.pem");
+}
+
+async function expireIn({ masters }: Lab, node: Machine, folder: string, pattern: string) {
+  const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
+  for (const file of files) {
+    const ca = AUTHORITIES.find(([signed]) => signed.test(file))![1];
+    const path = node.path(`${folder}/${file}`);
+    const text = await expiredText(readFileSync(path, "utf8"), readFileSync(masters[0]!.path(`${PKI}/${ca}.key`), "utf8"));
+    if (text !== undefined) writeFileSync(path, text);
+  }
+}

@@ -1,0 +1,111 @@
+/** RUNBOOK.md followed in a scene: who types what, where, and what is carried from node to node. */
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import type { Machine } from "../machine/machine.ts";
+import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
+import { KIT, type Scene, type } from "./scene.ts";
+
+/** How the runbook is followed; by default from its first part to its last, as it is written. */
+export interface Following {
+  markdown?: string;
+  /** Only these parts; -1 is what stands in none. */
+  parts?: number[];
+  /** Seconds: each writing script is first killed in its middle and then run as if nothing had been. */
+  killAfter?: number;
+  /** Names of masters that are lost for good: nothing is typed there, and the scripts that ask for it get `--without`. */
+  without?: string[];
+  /** Called before each command. */
+  before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
+}
+
+/** Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure. */
+export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
+  const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text()));
+  const follow: Follow = { ...options, scene, printed: "" };
+  const meant = (block: Block) =>
+    (block.if?.some((tag) => tags.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
+  for (const block of blocks.filter(meant)) {
+    if (block.carry) await carry(follow, block.carry);
+    const nodes = block.on ? nodesAt(follow, block.on) : [];
+    if (block.sideBySide) {
+      const done = await Promise.all(nodes.map((node) => followBlock(follow, block, node)));
+      if (done.includes(false)) return;
+    } else for (const node of nodes) if (!(await followBlock(follow, block, node))) return;
+  }
+}
+
+interface Follow extends Following {
+  scene: Scene;
+  /** All that was printed on stdout so far. */
+  printed: string;
+}
+
+/** Types a block's commands on one node; false when one did not end as the runbook says. */
+async function followBlock(follow: Follow, block: Block, node: Machine): Promise<boolean> {
+  const { scene, killAfter } = follow;
+  for (const example of block.commands) {
+    const command = withoutLost(follow, block.printed ? whatWasPrinted(block, example, follow.printed) : example);
+    await follow.before?.(command, { scene, node });
+    if (killAfter && WRITES.test(command)) await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
+    const step = await type(scene, node, command, block);
+    follow.printed += step.raw;
+    if (!step.ok) return false;
+  }
+  return true;
+}
+
+const ASKS_WITHOUT = /^\.\/bunw scripts\/(02-control-plane\.ts|03-workers\.ts close|04-sa-tokens\.ts)/;
+
+function withoutLost({ without = [] }: Follow, command: string) {
+  return without.length > 0 && ASKS_WITHOUT.test(command) ? `${command} --without ${without.join(",")}` : command;
+}
+
+const WRITES = /^\.\/bunw scripts\/0[1-4]/;
+
+async function killInTheMiddle(
+  scene: Scene,
+  node: Machine,
+  command: string,
+  { part, seconds }: { part: number | undefined; seconds: number },
+) {
+  await type(scene, node, `timeout --signal=KILL ${seconds} ${command}`, { part, exit: [0, 137] });
+}
+
+function whatWasPrinted(block: Block, example: string, printed: string) {
+  const line = printedLine(example, printed);
+  if (!line)
+    throw new Fail(`RUNBOOK.md line ${block.line}: no command printed a line like "${example}"`, {
+      hint: "see what the command before it printed",
+    });
+  return line;
+}
+
+function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machine[] {
+  const nodes = {
+    "first-master": lab.masters.slice(0, 1),
+    "other-masters": lab.masters.slice(1),
+    "each-master": lab.masters,
+    "each-worker": lab.workers,
+    "each-node": lab.nodes,
+    operator: lab.operator ? [lab.operator] : [],
+  };
+  if (place === "operator" && !lab.operator) throw new Fail("Nobody is the operator here", { hint: "see scenarios/fleet.ts" });
+  return nodes[place].filter((node) => !without.includes(node.name));
+}
+
+/** Stands for the operator's scp: by way of the node's own cat, as the kit's folder is in memory and has no path outside. */
+export async function carryFile(from: Machine, to: Machine, file: string) {
+  const path = file.startsWith("/") ? file : `${KIT}/${file}`;
+  const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
+  if (exitCode !== 0)
+    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "see what the command before it wrote" });
+  await to.run(["bash", "-c", `umask 077; base64 -d > ${path}`], { input: stdout });
+}
+
+async function carry(follow: Follow, { file, from, to }: NonNullable<Block["carry"]>) {
+  const source = nodesAt(follow, from)[0]!;
+  for (const node of nodesAt(follow, to)) {
+    follow.scene.say(`carry ${file} from ${source.name} to ${node.name}`);
+    await carryFile(source, node, file);
+  }
+}

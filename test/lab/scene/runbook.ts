@@ -1,0 +1,127 @@
+/**
+ * RUNBOOK.md as data: parts, steps, and the commands with the place where each is typed.
+ *
+ * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
+ *
+ *     ```sh on=first-master            typed on the first control plane; also: each-master, other-masters, each-worker, each-node,
+ *                                      and operator: the machine that reaches all of them by ssh
+ *     ```sh on=first-master exit=0,2   these exit codes are as they should be (0 alone, when not said)
+ *     ```sh on=first-master if=new-cas only in scenarios that carry this tag, or one of several: if=new-cas,expired
+ *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
+ *     ```sh on=each-worker side-by-side typed on all of them at the same time, as with a window for each
+ *     ```sh carry=token from=first-master to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
+ *
+ * A `sh` fence with neither `on=` nor `carry=` is for the reader alone.
+ */
+import { Fail } from "../../../shared/fail.ts";
+
+export const PLACES = ["first-master", "other-masters", "each-master", "each-worker", "each-node", "operator"] as const;
+export type Place = (typeof PLACES)[number];
+
+export interface Block {
+  /** The number of the part it stands in; undefined before part 0. */
+  part: number | undefined;
+  line: number;
+  commands: string[];
+  on?: Place;
+  exit: number[];
+  /** Only in scenarios that carry one of these tags. */
+  if?: string[];
+  printed: boolean;
+  /** On all its nodes at the same time. */
+  sideBySide: boolean;
+  carry?: { file: string; from: Place; to: Place };
+}
+
+export interface Part {
+  number: number;
+  title: string;
+  steps: string[];
+  text: string;
+}
+
+export interface Runbook {
+  parts: Part[];
+  /** Every `sh` fence, also those for the reader alone. */
+  blocks: Block[];
+}
+
+export function readRunbook(markdown: string): Runbook {
+  const parts: Part[] = [];
+  const blocks: Block[] = [];
+  let part: Part | undefined;
+  let fence: { info: string; line: number; body: string[] } | undefined;
+
+  for (const [index, line] of markdown.split("\n").entries()) {
+    if (part) part.text += `${line}\n`;
+    if (fence) {
+      if (!line.startsWith("```")) fence.body.push(line);
+      else {
+        if (/^sh\b/.test(fence.info)) blocks.push(readBlock(fence, part));
+        fence = undefined;
+      }
+    } else if (line.startsWith("```")) fence = { info: line.slice(3).trim(), line: index + 1, body: [] };
+    else if (line.startsWith("## ")) {
+      const [, number, title] = line.match(/^## (\d+) (.+)$/) ?? [];
+      part = number ? { number: Number(number), title: title!.trim(), steps: [], text: "" } : undefined;
+      if (part) parts.push(part);
+    } else if (part && /^### \d+\.\d+ /.test(line)) part.steps.push(line.slice(4).trim());
+  }
+  if (fence) throw bad(fence.line, "the fence is never closed");
+  return { parts, blocks };
+}
+
+function readBlock(fence: { info: string; line: number; body: string[] }, part: Part | undefined): Block {
+  const block: Block = {
+    part: part?.number,
+    line: fence.line,
+    commands: commandsOf(fence.body),
+    exit: [0],
+    printed: false,
+    sideBySide: false,
+  };
+  const word: Record<string, string> = {};
+  for (const item of fence.info.split(/\s+/).slice(1)) {
+    const [key, value] = item.split("=", 2) as [string, string | undefined];
+    if (key === "printed") block.printed = true;
+    else if (key === "side-by-side") block.sideBySide = true;
+    else if (["on", "exit", "if", "carry", "from", "to"].includes(key) && value) word[key] = value;
+    else throw bad(fence.line, `"${item}" is not known`);
+  }
+  if (word.on) block.on = place(word.on, fence.line);
+  if (word.if) block.if = word.if.split(",");
+  if (word.exit) block.exit = word.exit.split(",").map(Number);
+  if (word.carry) block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
+  return block;
+}
+
+/** One command a line; a backslash at the end joins lines; comment lines are for the reader. */
+function commandsOf(body: string[]): string[] {
+  return body
+    .join("\n")
+    .replaceAll(/\s*\\\n\s*/g, " ")
+    .split("\n")
+    .map((line) => line.replace(/\s+#\s.*$/, "").trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+function place(name: string | undefined, line: number): Place {
+  const found = PLACES.find((known) => known === name);
+  if (!found) throw bad(line, `"${name}" is not a place`);
+  return found;
+}
+
+function bad(line: number, what: string) {
+  return new Fail(`Cannot read RUNBOOK.md line ${line}: ${what}`, {
+    hint: "see the head of test/lab/scene/runbook.ts for what a fence may say",
+  });
+}
+
+/** What the operator types in a `printed` block: the last printed line that begins like the example, up to its first option. */
+export function printedLine(example: string, stdout: string): string | undefined {
+  const start = example.split(/ (?=--|<|…)/)[0]!;
+  return stdout
+    .split("\n")
+    .map((line) => line.trim())
+    .findLast((line) => line.startsWith(start));
+}

@@ -1,0 +1,201 @@
+/** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
+import { UNPACK } from "../../../scripts/pack-kit.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
+import type { Needed } from "../machine/packages.ts";
+import { type Facts, list, takeFacts } from "../report/fingerprint.ts";
+import { trustOfWorkers } from "../report/questions.ts";
+import type { Check, Moment, Step } from "../report/rehearsal.ts";
+import { containersAt, type Sample, watch } from "../report/watch.ts";
+
+/** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
+export const KIT = "/dev/shm/kube-pki-repair";
+
+export interface Scenario {
+  name: string;
+  title: string;
+  masters: number;
+  workers: number;
+  /** The first master's /etc/kubernetes is a file system of its own. */
+  ownDisk?: boolean;
+  /** It follows our runbook, so our promises are held against it. */
+  byRunbook: boolean;
+  /** The old CA and service-account keys are back: no workload restarts at all, every old token stays valid, nothing is new to the workers. */
+  oldKeys?: boolean;
+  /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
+  machinesFail?: boolean;
+  /** Debian packages that only this scenario needs. */
+  packages?: Needed;
+  /** The incident, line by line. */
+  lines: { title: string; run(scene: Scene): Promise<unknown> }[];
+}
+
+export interface Scene {
+  lab: Lab;
+  /** The kit's tarball, for a node that lost what it had in memory. */
+  kit: string;
+  /** Milliseconds: the wreck. Everything is told from here. */
+  zero: number;
+  before: Facts;
+  /** trustOfWorkers() before the wreck. */
+  trustWas: string;
+  oldTokens: string[];
+  steps: Step[];
+  moments: Moment[];
+  leaks: string[];
+  /** Answers to a scenario's own questions, beside those that are always asked. */
+  checks: Check[];
+  /** Names of masters in whose place a new machine was put: they cannot be as before. */
+  replaced: string[];
+  watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
+  say(line: string): void;
+}
+
+/** Kit on every node, watchers on, fingerprint taken: the last quiet minute. */
+export async function openScene(lab: Lab, options: { kit: string; say: (line: string) => void }): Promise<Scene> {
+  for (const node of lab.nodes) await unpackKit(node, options.kit);
+  const scene: Scene = {
+    ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
+    watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
+    before: await takeFacts(lab),
+    trustWas: await trustOfWorkers(lab),
+    oldTokens: await tokensOf(lab),
+  };
+  const looked = () =>
+    scene.watchers.every(({ machine, watcher }) =>
+      watcher.samples().some((s) => s.containers && (s.pods || roleIn(lab, machine).role === "worker")),
+    );
+  await waitFor("the watchers' first look", looked, { seconds: 180, hint: "look at /var/log/rehearsal in the nodes with --keep" });
+  return scene;
+}
+
+function roleIn(lab: Lab, machine: Machine) {
+  return { role: lab.masters.includes(machine) ? ("master" as const) : ("worker" as const), bun: `${KIT}/bun` };
+}
+
+/** Pulls the plug of these nodes; nothing is written any more. */
+export async function cutPower(scene: Scene, nodes: Machine[]) {
+  await Promise.all(nodes.map((node) => node.kill()));
+  note(scene, `power cut on ${nodes.map((node) => node.name).join(", ")}`);
+}
+
+/** Switches nodes on again and gives them what they had in memory: the kit, and our watchers. */
+export async function powerOn(scene: Scene, nodes: Machine[]) {
+  await Promise.all(nodes.map((node) => node.boot()));
+  note(scene, `${nodes.map((node) => node.name).join(", ")} booted`);
+  await Promise.all(nodes.map((node) => unpackKit(node, scene.kit)));
+  for (const entry of scene.watchers.filter(({ machine }) => nodes.includes(machine)))
+    entry.watcher = watch(entry.machine, { ...roleIn(scene.lab, entry.machine), goOn: true });
+}
+
+async function unpackKit(node: Machine, kit: string) {
+  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", UNPACK], { input: await Bun.file(kit).bytes() });
+  if (exitCode !== 0)
+    throw new Fail(`Cannot unpack the kit on ${node.name}: ${(stdout + stderr).trim()}`, {
+      hint: "npm run pack, and look into its tarball",
+    });
+}
+
+/** Tokens signed with today's sa.key: those in Secrets, and a fresh one. */
+export async function tokensOf(lab: Lab): Promise<string[]> {
+  const secrets = (await list(lab, "secrets")).filter((secret) => secret.type === "kubernetes.io/service-account-token");
+  const fresh = await kubectl(lab, ["create", "token", "default", "--duration=24h"]);
+  return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
+}
+
+/** Does this damage, a line of shell, on these nodes, all at once; starts the clock. */
+export async function damage(scene: Scene, nodes: Machine[], line: string) {
+  scene.zero = Date.now();
+  await Promise.all(nodes.map((node) => sh(node, line)));
+  note(scene, `${line} on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
+}
+
+export function wreck(scene: Scene, nodes: Machine[]) {
+  return damage(scene, nodes, "rm -rf /etc/kubernetes");
+}
+
+/** Waits until neither the API nor etcd answers any more. */
+export async function controlPlaneGone(scene: Scene) {
+  const gone = () => masterSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
+  await waitFor("the control plane to go away", gone, { seconds: 120, hint: "is a kubelet running? it is what stops the static pods" });
+}
+
+/** Waits until the mirror pod of the first master's static pod says of a manifest that was changed what it should. */
+export async function mirrored({ lab }: Scene, name: string, isSo: (spec: string) => boolean) {
+  const told = async () => {
+    const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.masters[0]!.nodeName}`);
+    return pod !== undefined && isSo(JSON.stringify(pod.spec));
+  };
+  await waitFor(`the mirror pod of ${name} to follow its manifest`, told, {
+    seconds: 120,
+    hint: "journalctl -u kubelet on the master, with --keep",
+  });
+}
+
+export function masterSamples(scene: Scene): Sample[][] {
+  const masters = new Set(scene.lab.masters.map((node) => node.name));
+  return scene.watchers.filter(({ machine }) => masters.has(machine.name)).map(({ watcher }) => watcher.samples());
+}
+
+export function note(scene: Scene, what: string, detail = "", at = Date.now()) {
+  scene.moments.push({ at: (at - scene.zero) / 1000, what, detail });
+  scene.say(`${what}${detail ? `: ${detail}` : ""}`);
+}
+
+/** Types a command on a node as an operator would; ends it after `seconds`. */
+export async function type(
+  scene: Scene,
+  node: Machine,
+  command: string,
+  options: { part?: number | undefined; exit?: number[]; seconds?: number; cwd?: string; mayHoldToken?: boolean } = {},
+): Promise<Step & { raw: string }> {
+  const { part, exit = [0], seconds = 600, cwd = KIT } = options;
+  scene.say(`${node.name}# ${redact(command).text}`);
+  const start = Date.now();
+  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], { cwd });
+  const [stdout, stderr, typed] = [redact(output.stdout), redact(output.stderr), redact(command)];
+  const leak = stdout.what ?? stderr.what ?? typed.what;
+  if (leak && !options.mayHoldToken) scene.leaks.push(`${leak}: ${typed.text} on ${node.name}`);
+  const took = (Date.now() - start) / 1000;
+  const step: Step = {
+    ...{ part, node: node.name, command: typed.text, start: (start - scene.zero) / 1000, seconds: took, exitCode: output.exitCode },
+    ...{
+      ok: exit.includes(output.exitCode),
+      hung: !exit.includes(output.exitCode) && [124, 137].includes(output.exitCode),
+      stdout: stdout.text,
+      stderr: stderr.text,
+    },
+  };
+  scene.steps.push(step);
+  scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${lastLine(step)}`}`);
+  return { ...step, raw: output.stdout };
+}
+
+const SECRETS = [
+  { what: "a private key", pattern: /-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?/g },
+  { what: "a service account token", pattern: /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+/g },
+  { what: "a certificate key", pattern: /(?<=--certificate-key )[0-9a-f]{64}\b/g },
+  { what: "a bootstrap token", pattern: /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g },
+];
+
+/** The text without secrets, and what kind was in it. */
+export function redact(text: string): { text: string; what?: string } {
+  let what: string | undefined;
+  for (const secret of SECRETS) {
+    const clean = text.replaceAll(secret.pattern, `<${secret.what}>`);
+    if (clean !== text) what = secret.what;
+    text = clean;
+  }
+  return what ? { text, what } : { text };
+}
+
+export function lastLine({ stdout, stderr }: { stdout: string; stderr: string }) {
+  return (stderr.trim() || stdout.trim() || "no output").split("\n").at(-1)!;
+}
+
+/** "11 of 11 workload containers still run", as the watchers last saw it. */
+export function workloadsLeft(scene: Scene) {
+  const count = (at: number) => scene.watchers.reduce((sum, { watcher }) => sum + containersAt(watcher.samples(), at), 0);
+  return `${count(Date.now())} of ${count(scene.zero)} workload containers still run`;
+}

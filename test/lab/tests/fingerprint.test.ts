@@ -1,0 +1,55 @@
+import { expect, test } from "bun:test";
+import { compare, type Facts, flatten } from "../report/fingerprint.ts";
+
+const facts = (change: Partial<Facts["nodes"][string]> = {}, more: Partial<Facts> = {}): Facts => ({
+  nodes: {
+    cp1: {
+      files: ["admin.conf", "audit.yaml"],
+      others: { "audit.yaml": "cc" },
+      kubelet: { "config.yaml": "aa" },
+      manifests: {},
+      apiServerNames: ["DNS:x"],
+      ...change,
+    },
+  },
+  kubernetes: "v1",
+  nodeUids: { cp1: "1" },
+  configMaps: { "a/b": "1" },
+  secrets: { "a/s": "1", "a/t": "1" },
+  ...more,
+});
+
+test("compare() finds nothing between equals", () => {
+  expect(Object.values(compare(facts(), facts())).flat()).toEqual([]);
+});
+
+test("compare() names what was lost and what was changed", () => {
+  const manifests = { "manifests/etcd.yaml": ["--a=1", "--b=2"] };
+  const changed = { files: ["admin.conf"], kubelet: { "config.yaml": "bb" }, apiServerNames: [] };
+  const after = facts({ ...changed, manifests: { "manifests/etcd.yaml": ["--a=1"] } }, { secrets: { "a/s": "2" }, nodeUids: { cp1: "2" } });
+  expect(compare(facts({ manifests }), after)).toEqual({
+    secretsLost: ["a/s", "a/t"],
+    configMapsChanged: [],
+    filesNotRestored: ["cp1: /etc/kubernetes/audit.yaml"],
+    kubeletFilesChanged: ["cp1: config.yaml"],
+    manifestsChanged: ["cp1: manifests/etcd.yaml lost --b=2"],
+    namesLost: ["cp1: DNS:x"],
+    uidsChanged: ["cp1"],
+  });
+});
+
+test("compare() tells a file that was lost from one that has another in its place", () => {
+  const after = facts({ others: { "audit.yaml": "a stand-in" } });
+  expect(compare(facts(), after).filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit.yaml (another in its place)"]);
+});
+
+test("flatten() does not care for order, nulls and empty values", () => {
+  const one = {
+    metadata: { creationTimestamp: null },
+    spec: { containers: [{ name: "a", command: ["k", "--x=1", "--y=2"] }] },
+    status: {},
+  };
+  const two = { spec: { containers: [{ command: ["k", "--y=2", "--x=1"], name: "a" }] } };
+  expect(flatten(one)).toEqual(flatten(two as never));
+  expect(flatten(two)).toContain(".spec.containers[a].command[--x]=--x=1");
+});

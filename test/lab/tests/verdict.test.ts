@@ -1,0 +1,134 @@
+/** A rehearsal judged on a pretend cluster: what is well is seen as well, and one thing that is not makes it "not recovered". */
+import { afterAll, expect, test } from "bun:test";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Lab, Machine } from "../machine/machine.ts";
+import { takeFacts } from "../report/fingerprint.ts";
+import type { Step } from "../report/rehearsal.ts";
+import { judge } from "../report/verdict.ts";
+import type { Sample } from "../report/watch.ts";
+import { allLost } from "../scenarios/all-lost.ts";
+import type { Scene } from "../scene/scene.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "verdict-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const ready = { conditions: [{ type: "Ready", status: "True" }] };
+const OBJECTS: Record<string, unknown[]> = {
+  "--raw": [{}, {}], // metrics of both nodes
+  nodes: ["cp1", "w1"].map((name) => ({
+    metadata: { name, uid: `uid-${name}` },
+    status: { ...ready, nodeInfo: { kubeletVersion: "v1.34.4" } },
+  })),
+  pods: ["cp1", "w1"].map((nodeName) => ({
+    metadata: { name: `agent-${nodeName}`, namespace: "shop", uid: nodeName },
+    spec: { nodeName },
+    status: ready,
+  })),
+  configmaps: [{ metadata: { name: "db", namespace: "shop" }, data: { a: "1" } }],
+  secrets: [{ metadata: { name: "db", namespace: "shop" }, type: "Opaque", data: { a: "MQ==" } }],
+};
+
+function machine(name: string): Machine {
+  const root = join(folder, name);
+  for (const path of ["etc/kubernetes/manifests", "var/lib/kubelet", "var/log/heartbeat"]) mkdirSync(join(root, path), { recursive: true });
+  writeFileSync(
+    `${root}/etc/kubernetes/manifests/etcd.yaml`,
+    "spec: {containers: [{name: etcd, command: [etcd, --data-dir=/var/lib/etcd]}]}\n",
+  );
+  writeFileSync(`${root}/etc/kubernetes/audit-policy.yaml`, "rules: []\n");
+  writeFileSync(`${root}/var/lib/kubelet/config.yaml`, "kind: KubeletConfiguration\n");
+  const run = async (command: string[]) => {
+    const kind = command[command.indexOf("get") + 1]!;
+    const stdout = command.includes("get") ? JSON.stringify({ items: OBJECTS[kind] }) : "false";
+    return { stdout, stderr: "", exitCode: 0 };
+  };
+  return { name, nodeName: name, ip: "10.250.0.11", path: (path) => join(root, path), run, kill: async () => {}, boot: async () => {} };
+}
+
+const containers = { c1: "shop/agent-cp1/agent", c2: "kube-system/etcd-cp1/etcd" };
+const pods = [{ uid: "p", name: "shop/agent-cp1", ready: true, leaving: false, mirror: false }];
+
+/** The API and etcd go for some seconds; afterwards both nodes renew their Leases. */
+function samplesSince(zero: number): Sample[] {
+  const seen = (renewed: number) => ({
+    nodes: ["cp1", "w1"].map((name) => ({ name, ready: true, renewed })),
+    pods,
+    endpoints: { "shop/web": 2 },
+  });
+  return [
+    { t: zero - 500, etcd: true, api: true, containers, ...seen(zero - 600) },
+    { t: zero + 1000, etcd: true, api: false, containers },
+    { t: zero + 2000, etcd: false, api: false },
+    { t: zero + 3000, etcd: true, api: false, containers: { c1: containers.c1 } },
+    { t: zero + 4000, etcd: true, api: true, ...seen(zero + 4500) },
+    { t: zero + 5000, etcd: true, api: true, ...seen(Date.now() + 1000), containers: { c1: containers.c1 } },
+  ];
+}
+
+function step(part: number, command: string, start: number, seconds: number): Step {
+  return { part, node: "cp1", command, start, seconds, exitCode: 0, ok: true, hung: false, stdout: "", stderr: "" };
+}
+
+async function scene(): Promise<Scene> {
+  const [cp1, w1] = [machine("cp1"), machine("w1")];
+  const lab: Lab = { nodes: [cp1, w1], masters: [cp1], workers: [w1] };
+  const zero = Date.now() - 6000;
+  const beats = Array.from({ length: 331 }, (_, i) => `{"t":${zero - 200 + i * 200},"ok":true}\n`);
+  writeFileSync(w1.path("/var/log/heartbeat/shop-caller.log"), beats.join(""));
+  const steps = [
+    step(1, "./bunw scripts/01-etcd.ts", 2.5, 1),
+    step(4, "./bunw scripts/04-sa-tokens.ts", 4.6, 0.5),
+    step(5, "./bunw scripts/05-verify.ts", 5.1, 0.2),
+  ];
+  const watcher = { samples: () => samplesSince(zero), stop: async () => samplesSince(zero) };
+  return {
+    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
+    before: await takeFacts(lab),
+    watchers: [
+      { machine: cp1, watcher },
+      { machine: w1, watcher: { samples: () => [], stop: async () => [] } },
+    ],
+  };
+}
+
+test("judge() says recovered when everything it asks is well, with the times it saw", async () => {
+  const record = await judge(await scene(), allLost, 10);
+  expect(record.checks.filter((check) => !check.ok)).toEqual([]);
+  expect(record.recovered).toBe(true);
+  expect(record.seconds).toEqual({
+    wreckToEtcd: 3,
+    wreckToApi: 4,
+    wreckToNodesReady: 4.5,
+    wreckToWorkloadsOk: 0,
+    repairCommands: 2,
+    commandsToWorkloadsOk: 0,
+  });
+  expect(record).toMatchObject({
+    ratio: 0.2,
+    kubernetes: "v1.34.4",
+    oldTokens: 1,
+    oldTokensValid: 0,
+    workloadContainersRestarted: 0,
+    podsEvicted: 0,
+  });
+  expect(record.lanes.map((lane) => lane.name)).toEqual(["etcd", "API", "node cp1", "node w1"]);
+});
+
+test("judge() says not recovered, and why, when a file, a flag or a container is lost", async () => {
+  const lost = await scene();
+  const node = lost.lab.masters[0]!;
+  cpSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), node.path("/etc/kubernetes/etcd.yaml.old"));
+  rmSync(node.path("/etc/kubernetes/audit-policy.yaml"));
+  writeFileSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), "spec: {containers: [{name: etcd, command: [etcd]}]}\n");
+  const samples = samplesSince(lost.zero).map((sample) => (sample.etcd === false ? { ...sample, containers: {} } : sample));
+  lost.watchers[0]!.watcher = { samples: () => samples, stop: async () => samples };
+  const record = await judge(lost, allLost, 10);
+  expect(record.recovered).toBe(false);
+  expect(record.filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit-policy.yaml"]);
+  expect(record.checks.filter((check) => !check.ok).map(({ detail }) => detail)).toEqual([
+    "cp1: manifests/etcd.yaml lost .spec.containers[etcd].command[--data-dir]=--data-dir=/var/lib/etcd",
+    "shop/agent-cp1/agent",
+  ]);
+});

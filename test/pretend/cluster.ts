@@ -1,0 +1,142 @@
+/** A made-up cluster as its etcd holds it: one master, m1, two workers, and the PKI that it had. Every test may change what it holds. */
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { parse, stringify } from "yaml";
+import { setRoot } from "../../shared/files/files.ts";
+import { isElsewhere } from "../../shared/files/root.ts";
+import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import { CERTS, type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
+import { ensureMany } from "../../shared/pki/ensure.ts";
+import { issueCa, issueClient, type Pair } from "../../shared/pki/issue.ts";
+import { kubeconfigRows, kubeletKubeconfig, localServer } from "../../shared/pki/kubeconfigs.ts";
+import { testFacts } from "./facts.ts";
+import { quietly } from "./quietly.ts";
+
+/**
+ * A loopback address, so that a test can serve there as the node's etcd or API server; the pretend `ip` says that it is the node's. Test files
+ * run side by side, so each process has its own.
+ */
+export const ADDRESS = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}.11`;
+
+export const FACTS: ClusterFacts = testFacts({ advertiseAddress: ADDRESS, controlPlaneEndpoint: `${ADDRESS}:6443` });
+
+/** Key in etcd, below /registry/ → the object, or the bytes themselves. */
+export type Objects = Record<string, object | string>;
+
+const STATIC_PODS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+const FIXTURES = `${import.meta.dir}/../fixtures/mirror-pods`;
+
+/** A static pod's manifest as kubeadm 1.34 writes it for m1. */
+export function manifest(name: string, address = ADDRESS): Manifest {
+  const text = readFileSync(`${FIXTURES}/${name}.yaml`, "utf8").replaceAll("10.250.0.11", address).replaceAll("m1.example", "m1");
+  return parse(text) as Manifest;
+}
+
+/** A mirror pod, as etcd holds it. */
+export function mirrorPod(name: string): Manifest {
+  const { metadata, spec, ...rest } = manifest(name);
+  const annotations = { ...metadata.annotations, "kubernetes.io/config.mirror": "1", "kubernetes.io/config.source": "file" };
+  return { ...rest, metadata: { ...metadata, name: `${name}-m1`, uid: `uid-of-${name}`, annotations }, spec: { ...spec, nodeName: "m1" } };
+}
+
+function nodeObject(name: string, ip: string, labels: Record<string, string> = {}) {
+  const addresses = [
+    { type: "InternalIP", address: ip },
+    { type: "Hostname", address: name },
+  ];
+  return { apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-of-${name}`, labels }, status: { addresses } };
+}
+
+function configMap(name: string, data: Record<string, string>) {
+  return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: "kube-system" }, data };
+}
+
+/** What etcd held before the disaster. */
+export function clusterObjects(caPem: string): Objects {
+  const configuration = {
+    apiVersion: "kubeadm.k8s.io/v1beta4",
+    kind: "ClusterConfiguration",
+    clusterName: "kubernetes",
+    kubernetesVersion: FACTS.kubernetesVersion,
+    controlPlaneEndpoint: FACTS.controlPlaneEndpoint,
+    certificatesDir: FACTS.certificatesDir,
+    etcd: { local: { dataDir: "/var/lib/etcd" } },
+    networking: { dnsDomain: FACTS.dnsDomain, podSubnet: "10.244.0.0/16", serviceSubnet: FACTS.serviceSubnets[0] },
+  };
+  return {
+    "namespaces/default": { apiVersion: "v1", kind: "Namespace", metadata: { name: "default", uid: "uid-of-default" } },
+    "namespaces/kube-system": { apiVersion: "v1", kind: "Namespace", metadata: { name: "kube-system", uid: "uid-of-kube-system" } },
+    "configmaps/kube-system/kubeadm-config": configMap("kubeadm-config", { ClusterConfiguration: stringify(configuration) }),
+    "configmaps/kube-system/kubelet-config": configMap("kubelet-config", { kubelet: "serverTLSBootstrap: false\n" }),
+    "configmaps/kube-system/kube-root-ca.crt": configMap("kube-root-ca.crt", { "ca.crt": caPem }),
+    "minions/m1": nodeObject("m1", ADDRESS, { "node-role.kubernetes.io/control-plane": "" }),
+    "minions/w1": nodeObject("w1", "127.77.0.21"),
+    "minions/w2": nodeObject("w2", "127.77.0.22"),
+    ...Object.fromEntries(STATIC_PODS.map((name) => [`pods/kube-system/${name}-m1`, mirrorPod(name)])),
+  };
+}
+
+export const KUBELET_CONFIG = `apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  x509:
+    clientCAFile: /etc/kubernetes/pki/ca.crt
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+staticPodPath: /etc/kubernetes/manifests
+`;
+
+/** A whole /etc/kubernetes and /var/lib/kubelet of m1, made once a process; its folder, to be copied, and the cluster CA's pair. */
+let healthy: Promise<{ root: string; ca: Pair }> | undefined;
+
+export function healthyMaster() {
+  if (!healthy && isElsewhere())
+    throw new Error("call healthyMaster() before sandbox(): making it sets the root back to this machine's own");
+  healthy ??= makeMaster();
+  return healthy;
+}
+
+/** A master like that with keys of its own, made at another time, or with other facts: of another cluster. */
+export async function makeMaster({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
+  const facts = { ...FACTS, ...different };
+  const root = mkdtempSync(join(tmpdir(), "pretend-master-"));
+  process.on("exit", () => rmSync(root, { recursive: true, force: true }));
+  setRoot(root);
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  const wanted = { certs: CERTS, kubeconfigs, serviceAccountKey: true };
+  await quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now }));
+  setRoot("/");
+  const pki = `${root}/etc/kubernetes/pki`;
+  const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
+  for (const name of STATIC_PODS)
+    write(`${root}/etc/kubernetes/manifests/${name}.yaml`, stringify(manifest(name, facts.advertiseAddress), { lineWidth: 0 }));
+  write(`${root}/etc/kubernetes/audit/policy.yaml`, "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n");
+  await writeKubelet(root, facts.nodeName, { ca, server: localServer(facts) });
+  return { root, ca };
+}
+
+/** A kubelet's folder and its kubelet.conf, with a certificate of this CA. */
+export async function writeKubelet(root: string, name: string, { ca, server }: { ca: Pair; server: string }) {
+  const { cert, key } = await issueClient({ cn: `system:node:${name}`, o: "system:nodes" }, ca, FACTS);
+  const dated = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
+  write(`${root}${dated}`, cert + key);
+  symlinkSync(dated, `${root}/var/lib/kubelet/pki/kubelet-client-current.pem`);
+  write(`${root}/var/lib/kubelet/config.yaml`, KUBELET_CONFIG, 0o644);
+  write(
+    `${root}/var/lib/kubelet/kubeadm-flags.env`,
+    'KUBELET_KUBEADM_ARGS="--pod-infra-container-image=registry.k8s.io/pause:3.10"\n',
+    0o644,
+  );
+  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server, ca: ca.cert }));
+}
+
+export function write(path: string, content: string, mode = 0o600) {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, content, { mode });
+  chmodSync(path, mode);
+}
+
+/** A cluster CA that nobody knows. */
+export function otherCa(): Promise<Pair> {
+  return issueCa(certRow("ca"), FACTS);
+}

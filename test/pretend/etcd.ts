@@ -1,0 +1,62 @@
+/** A pretend etcd: the JSON gateway of its client port, as far as shared/etcd/client.ts asks it, over TLS with clients' certificates. */
+import { readFileSync } from "node:fs";
+import { ADDRESS } from "./cluster.ts";
+import { CLUSTER_ID, MEMBER } from "./node.ts";
+
+export interface EtcdState {
+  keys: Map<string, string>;
+  /** Hex. */
+  clusterId: string;
+  members: { id: string; name: string }[];
+  revision: number;
+  /** The keys at an earlier revision; default: those of today. */
+  earlier?: Map<string, string>;
+}
+
+/** The etcd from before: what the node's data held. */
+export function sameEtcd(stored: Map<string, string>): EtcdState {
+  return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
+}
+
+/** Serves on the pretend master's address, with the certificates that are on its disk; its peers' port only shows its own. */
+export function serveEtcd(root: string, state: EtcdState) {
+  const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
+    readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
+  );
+  const tls = { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true };
+  const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
+  const client = Bun.serve({ hostname: ADDRESS, port: 2379, tls, fetch: answer });
+  const peers = Bun.serve({ hostname: ADDRESS, port: 2380, tls, fetch: () => new Response() });
+  return {
+    [Symbol.dispose]() {
+      for (const server of [client, peers]) server.stop(true);
+    },
+  };
+}
+
+/** What the gateway answers: numbers as decimal text, keys and values as base64. */
+export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {
+  const { clusterId, members, revision } = state;
+  if (path === "/v3/maintenance/status") {
+    const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
+    return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
+  }
+  if (path === "/v3/cluster/member/list") return { members: members.map(({ id, name }) => ({ ID: decimal(id), name })) };
+  if (path === "/v3/cluster/member/remove") {
+    const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
+    return { members: members.splice(gone, 1) };
+  }
+  const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
+  const keys = asked ? (state.earlier ?? state.keys) : state.keys;
+  if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };
+  const value = keys.get(Buffer.from(key, "base64").toString());
+  return { kvs: value === undefined ? [] : [{ value: base64(value) }] };
+}
+
+function decimal(hex: string) {
+  return BigInt(`0x${hex}`).toString();
+}
+
+function base64(text: string) {
+  return Buffer.from(text).toString("base64");
+}

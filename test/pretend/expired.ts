@@ -1,0 +1,48 @@
+/** Certificates as they would be in a year and a day: of the same key, signed by the same authority, over since yesterday. */
+import "reflect-metadata";
+import * as x509 from "@peculiar/x509";
+import { parse, stringify } from "yaml";
+import { certificatesIn, privateKeyOf } from "../../shared/pki/certificate.ts";
+
+const YEAR_MS = 366 * 24 * 3600_000;
+
+/** A certificate, a bundle with its key, or a kubeconfig with an embedded certificate; undefined where the text holds none of these. */
+export async function expiredText(text: string, caKey: string): Promise<string | undefined> {
+  const [cert] = certificatesIn(text);
+  if (cert) return text.replace(cert.trim(), await ended(cert, caKey));
+  return text.includes("client-certificate-data") ? endedKubeconfig(text, caKey) : undefined;
+}
+
+async function endedKubeconfig(text: string, caKey: string): Promise<string> {
+  const kubeconfig = parse(text);
+  for (const { user } of kubeconfig.users) {
+    const pem = Buffer.from(user["client-certificate-data"], "base64").toString();
+    user["client-certificate-data"] = Buffer.from(`${await ended(pem, caKey)}\n`).toString("base64");
+  }
+  return stringify(kubeconfig);
+}
+
+async function ended(pem: string, caKey: string): Promise<string> {
+  const old = new x509.X509Certificate(pem);
+  const signingKey = await signingKeyOf(caKey);
+  const cert = await x509.X509CertificateGenerator.create({
+    serialNumber: old.serialNumber,
+    subject: old.subjectName,
+    issuer: old.issuerName,
+    notBefore: new Date(old.notBefore.getTime() - YEAR_MS),
+    notAfter: new Date(old.notAfter.getTime() - YEAR_MS),
+    publicKey: old.publicKey,
+    signingKey,
+    signingAlgorithm: { name: signingKey.algorithm.name, hash: "SHA-256" },
+    extensions: old.extensions,
+  });
+  return cert.toString("pem");
+}
+
+/** RSA or P-256: what kubeadm and the tests make. */
+async function signingKeyOf(pem: string): Promise<CryptoKey> {
+  const key = privateKeyOf(pem);
+  const rsa = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
+  const algorithm = key.asymmetricKeyType === "rsa" ? rsa : { name: "ECDSA", namedCurve: "P-256" };
+  return await crypto.subtle.importKey("pkcs8", key.export({ type: "pkcs8", format: "der" }), algorithm, false, ["sign"]);
+}

@@ -1,0 +1,66 @@
+/** A master's facts read out of made-up data, for tests of the shared files: nothing of this machine is asked. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
+import { readCluster } from "../../shared/facts/cluster.ts";
+import { factsFor } from "../../shared/facts/issue-facts.ts";
+import type { Master } from "../../shared/facts/master.ts";
+import { newRescue } from "../../shared/facts/repair.ts";
+import type { Node } from "../../shared/node/node.ts";
+import { ADDRESS, clusterObjects, healthyMaster, type Objects } from "./cluster.ts";
+import { CLUSTER_ID, MEMBER } from "./node.ts";
+import { writeEtcdData } from "./write-wal.ts";
+
+export const NODE: Node = {
+  name: "m1",
+  nameFrom: "a test",
+  hostName: "m1",
+  addresses: [ADDRESS],
+  kubelet: {
+    kubeconfig: "/etc/kubernetes/kubelet.conf",
+    bootstrapKubeconfig: "/etc/kubernetes/bootstrap-kubelet.conf",
+    clientCaFile: "/etc/kubernetes/pki/ca.crt",
+    staticPodPath: "/etc/kubernetes/manifests",
+    serverTlsBootstrap: false,
+    clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
+    serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
+    podsDir: "/var/lib/kubelet/pods",
+  },
+  runtimeEndpoint: "unix:///run/containerd/containerd.sock",
+};
+
+/** What etcd held, with whatever a test wants different. */
+export async function pretendData(change: (objects: Objects) => void = () => {}): Promise<EtcdData> {
+  const dir = mkdtempSync(join(tmpdir(), "etcd-"));
+  const objects = clusterObjects((await healthyMaster()).ca.cert);
+  change(objects);
+  writeData(dir, objects);
+  process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
+  return readEtcdData(dir);
+}
+
+/** Writes an etcd data directory with these objects; `more` puts after them, so that two copies differ in their revision. */
+export function writeData(dir: string, objects: Objects, more = 0) {
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+    `/registry/${key}`,
+    typeof object === "string" ? object : JSON.stringify(object),
+  ]);
+  const extra = Array.from({ length: more }, (_, i): [string, string] => ["/registry/extra", String(i)]);
+  writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: [...puts, ...extra] });
+}
+
+export function masterOf(data: EtcdData): Master {
+  const cluster = readCluster(data);
+  const rescue = newRescue();
+  return {
+    rescue,
+    data,
+    dataFrom: "/var/lib/etcd",
+    node: NODE,
+    dataDir: "/var/lib/etcd",
+    cluster,
+    facts: factsFor(NODE, cluster, data),
+    asideDir: `${rescue.dir}/aside`,
+  };
+}

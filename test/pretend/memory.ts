@@ -1,0 +1,89 @@
+/** Key material as it lies in the memory of programs, for tests, and processes that hold it: real ones of our own, and pretend ones. */
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+
+export function rsaKey(modulusLength = 2048): KeyObject {
+  return generateKeyPairSync("rsa", { modulusLength }).privateKey;
+}
+
+export function ecKey(namedCurve: "P-256" | "P-384" = "P-256"): KeyObject {
+  return generateKeyPairSync("ec", { namedCurve }).privateKey;
+}
+
+/** A number of a key (a field of its JWK) as limbs: the lowest byte first. */
+export function limbs(key: KeyObject, field: "n" | "p" | "q" | "d"): Buffer {
+  return Buffer.from((key.export({ format: "jwk" }) as Record<string, string>)[field]!, "base64url").reverse();
+}
+
+/** An ECDSA key as Go holds it: the scalar as a big.Int, with four words to spare. */
+export function bigInt(key: KeyObject): Buffer {
+  return Buffer.concat([limbs(key, "d"), Buffer.alloc(32)]);
+}
+
+/** A process of our own that holds these bytes, each from a page of its own on. */
+export async function holder(pieces: readonly Uint8Array[]) {
+  const child = Bun.spawn([process.execPath, `${import.meta.dir}/../fixtures/memory-holder.ts`], { stdin: "pipe", stdout: "pipe" });
+  child.stdin.write(`${JSON.stringify(pieces.map((piece) => Buffer.from(piece).toString("hex")))}\n`);
+  child.stdin.flush();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  return {
+    pid: child.pid,
+    name: "holder",
+    async [Symbol.asyncDispose]() {
+      child.stdin.end();
+      await child.exited;
+    },
+  };
+}
+
+/** Where a pretend process's only mapping begins. */
+const BASE = 0x10000;
+
+export interface PretendProcess {
+  pid: number;
+  comm: string;
+  holds?: readonly Uint8Array[];
+  /** Bytes that it has mapped in all; the rest is empty. */
+  mapped?: number;
+  /** Files that it still has mounted, by their paths. */
+  mounts?: Record<string, string>;
+  /** Its path among the cgroups. Default: what its name says, a container of kube-system's static pod, or the kubelet's unit. */
+  cgroup?: string;
+}
+
+/** UIDs of pods, as a kubelet gives them to static ones (MD5) and the API server to all others. */
+export const STATIC_UID = "0123456789abcdef0123456789abcdef";
+export const POD_UID = "5c3e2d1f-0a9b-4c8d-8e7f-1a2b3c4d5e6f";
+
+/** As the kubelet keeps a record of a pod: a folder for its logs. */
+export function podRecord(root: string, namespace: string, name: string, uid: string) {
+  mkdirSync(`${root}/var/log/pods/${namespace}_${name}_${uid}`, { recursive: true });
+}
+
+const PROGRAMS: Record<string, string> = { "kube-controller": "kube-controller-manager" };
+
+function cgroupOf(root: string, { pid, comm }: PretendProcess): string {
+  if (comm === "kubelet") return "/system.slice/kubelet.service";
+  const uid = `${String(pid).padStart(4, "0")}${STATIC_UID.slice(4)}`;
+  podRecord(root, "kube-system", `${PROGRAMS[comm] ?? comm}-m1`, uid);
+  return `/kubepods/burstable/pod${uid}/${"c".repeat(64)}`;
+}
+
+/** Writes /proc/PID of a process that is none, below a node's root. */
+export function pretendProcess(root: string, process: PretendProcess) {
+  const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
+  const folder = `${root}/proc/${pid}`;
+  mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
+  writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
+  writeFileSync(`${folder}/comm`, `${comm}\n`);
+  writeFileSync(
+    `${folder}/maps`,
+    `00001000-00002000 r-xp 00000000 00:00 0    /usr/local/bin/${comm}\n${BASE.toString(16)}-${(BASE + mapped).toString(16)} rw-p 00000000 00:00 0\n`,
+  );
+  const memory = openSync(`${folder}/mem`, "w", 0o600);
+  for (const [i, piece] of holds.entries()) writeSync(memory, piece, 0, piece.length, BASE + (i + 1) * 4096);
+  writeSync(memory, Buffer.alloc(1), 0, 1, BASE + mapped - 1);
+  closeSync(memory);
+  for (const [path, content] of Object.entries(mounts)) writeFileSync(`${folder}/root${path}`, content);
+}

@@ -1,0 +1,204 @@
+/** A pretend node: a folder as its root, pretend programs as its machine. Scripts run on it whole, in a process of their own. */
+import { expect } from "bun:test";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { waitFor } from "../../shared/run.ts";
+import { ADDRESS, clusterObjects, healthyMaster, type Objects, writeKubelet } from "./cluster.ts";
+import { type FakeCommand, fakePath } from "./programs.ts";
+import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
+
+/** What stands in transcripts in the place of this process's own `ADDRESS`. */
+export const SHOWN_ADDRESS = "127.77.0.11";
+
+/** In memory, where that is possible: scripts see to it that every file is on disk before they go on. */
+const MEMORY = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+
+const HOME = join(import.meta.dir, "../..");
+
+export interface NodeOptions {
+  /** Default: a master whose /etc/kubernetes was deleted. */
+  kind?: "wiped master" | "healthy master" | "worker" | "no node";
+  /** Changes what etcd holds. */
+  etcd?: (objects: Objects) => void;
+  members?: WrittenMember[];
+  /** Default: kube-proxy and coredns run. */
+  containers?: string[];
+  /** Put before the usual answers; a command that is listed here replaces the usual one. */
+  commands?: FakeCommand[];
+  /** Programs that this machine does not have. */
+  without?: string[];
+}
+
+export interface Transcript {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+export const CLUSTER_ID = "c1d2e3f4";
+export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
+
+const UNIT = `# /lib/systemd/system/kubelet.service.d/10-kubeadm.conf
+[Service]
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+`;
+
+export async function pretendNode(options: NodeOptions = {}) {
+  const { kind = "wiped master" } = options;
+  const root = mkdtempSync(join(MEMORY, "node-"));
+  const { root: healthy, ca } = await healthyMaster();
+  const stored = new Map<string, string>();
+  if (kind.endsWith("master")) {
+    cpSync(healthy, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+    if (kind === "wiped master") rmSync(`${root}/etc/kubernetes`, { recursive: true });
+    const objects = clusterObjects(ca.cert);
+    options.etcd?.(objects);
+    const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [
+      key.startsWith("/") ? key : `/registry/${key}`,
+      typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
+    ]);
+    writeEtcdData(`${root}/var/lib/etcd`, { clusterId: CLUSTER_ID, members: options.members ?? [MEMBER], puts });
+    for (const [key, value] of puts) stored.set(key, String(value));
+  }
+  if (kind === "worker") {
+    await writeKubelet(root, "w1", { ca, server: `https://${ADDRESS}:6443` });
+    mkdirSync(`${root}/etc/kubernetes/pki`, { recursive: true });
+    cpSync(`${healthy}/etc/kubernetes/pki/ca.crt`, `${root}/etc/kubernetes/pki/ca.crt`, { preserveTimestamps: true });
+  }
+  mkdirSync(`${root}/root`, { recursive: true });
+  const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
+  for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
+  const over = new AbortController();
+  /** Asks, rather than watching the folder: Bun's fs.watch now and then loses an event when many tests have watched before. */
+  const until = (what: string, isSo: () => boolean) =>
+    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 50, hint: "What the script said until then tells why." });
+
+  return {
+    /** The node's root, on this machine. */
+    root,
+    /** The cluster CA from before. */
+    ca,
+    /** What etcd held before: its keys and their values. */
+    stored,
+    calls: programs.calls,
+    /** Ends when a program has been called so. */
+    called: (call: string) => until(call, () => programs.calls().includes(call)),
+    /** Ends when a file is there. */
+    written: (path: string) => until(path, () => existsSync(root + path)),
+    read: (path: string) => readFileSync(root + path, "utf8"),
+    exists: (path: string) => existsSync(root + path),
+    /** Where its programs lie, for PATH. */
+    programs: `${programs.folder}/bin`,
+    /** Runs a script to its end. Waiting for something that never comes takes no time. */
+    run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
+    /** Everything that a script could change: path → mode, time, content. */
+    fingerprint: () => fingerprint(root),
+    [Symbol.dispose]() {
+      over.abort();
+      programs[Symbol.dispose]();
+      rmSync(root, { recursive: true, force: true });
+    },
+  };
+}
+
+export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
+
+/** What `crictl ps -a -o json` says of these containers, all running; those of the control plane are called by their names. */
+export function crictlPs(names: readonly string[]): string {
+  const containers = names.map((name) => ({
+    id: `${name}-id`,
+    metadata: { name },
+    labels: {
+      "io.kubernetes.pod.name": `${name}-m1`,
+      "io.kubernetes.pod.namespace": "kube-system",
+      "io.kubernetes.pod.uid": `${name}-uid`,
+    },
+    state: "CONTAINER_RUNNING",
+    createdAt: `${Date.now()}000000`,
+  }));
+  return JSON.stringify({ containers });
+}
+
+/** A kubelet that can be stopped and started, and a runtime with its containers. */
+function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], commands = [] }: NodeOptions): FakeCommand[] {
+  const addr_info = [
+    { scope: "global", local: name === "m1" ? ADDRESS : "127.77.0.21" },
+    { scope: "link", local: "fe80::1" },
+  ];
+  const usual: FakeCommand[] = [
+    { command: "uname -n", stdout: `${name}\n` },
+    { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]) },
+    { command: "systemctl cat kubelet", stdout: UNIT },
+    { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
+    { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },
+    { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },
+    { command: "systemctl restart kubelet", does: 'rm -f "$FAKE/stopped"' },
+    { command: "systemd-run *", does: 'echo > "$FAKE/approving"' },
+    { command: "systemctl is-active --quiet kube-pki-repair-approve", does: 'test -e "$FAKE/approving" || exit 3' },
+    { command: "systemctl stop kube-pki-repair-approve", does: 'rm -f "$FAKE/approving"' },
+    { command: "systemctl reset-failed kube-pki-repair-approve" },
+    { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
+    { command: `${CRICTL} stop --timeout 0 *` },
+    // In memory, so that nothing ever searches the machine's own disk.
+    { command: "findmnt *", stdout: JSON.stringify({ filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }] }) },
+  ];
+  const replaced = new Set(commands.map(({ command }) => command));
+  return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
+}
+
+async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
+  const [script, ...args] = line.split(" ");
+  const child = Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
+    cwd: HOME,
+    env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([
+    new Response(child.stdout).text(),
+    new Response(child.stderr).text(),
+    child.exited,
+  ]);
+  expect(stdout + stderr).not.toMatch(/PRIVATE KEY|\beyJ[\w-]{20,}\./);
+  return { exitCode, stdout: settled(stdout, root), stderr: settled(stderr, root) };
+}
+
+/** What differs from run to run, replaced. */
+function settled(text: string, root: string): string {
+  return text
+    .replaceAll(root, "ROOT")
+    .replaceAll(ADDRESS, SHOWN_ADDRESS)
+    .replace(/kube-pki-repair-\d{8}T\d{6}/g, "kube-pki-repair-TIME")
+    .replace(/kubelet-client-\d{4}(-\d\d){5}\.pem/g, "kubelet-client-TIME.pem")
+    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")
+    .replace(/\b20\d\d-\d\d-\d\d\b/g, "DATE")
+    .replace(/sha256:[0-9a-f]{12,64}/g, "sha256:HASH")
+    .replace(/^kube-pki-repair \d+\.\d+\.\d+/gm, "kube-pki-repair VERSION");
+}
+
+/** Compares a whole run with its file in test/transcripts, where a person can read it. UPDATE_TRANSCRIPTS=1 writes the file. */
+export async function expectTranscript(name: string, { exitCode, stdout, stderr }: Transcript) {
+  const text = [`exit code ${exitCode}`, "----- stdout", stdout.trimEnd(), "----- stderr", stderr.trimEnd(), ""].join("\n");
+  const file = Bun.file(`${import.meta.dir}/../transcripts/${name}.txt`);
+  if (process.env.UPDATE_TRANSCRIPTS) await Bun.write(file, text);
+  expect(text).toBe(await file.text());
+}
+
+function fingerprint(root: string): string[] {
+  return readdirSync(root, { recursive: true, encoding: "utf8" })
+    .sort()
+    .map((path) => {
+      const info = lstatSync(join(root, path));
+      const content = info.isFile()
+        ? createHash("sha256")
+            .update(readFileSync(join(root, path)))
+            .digest("hex")
+        : "";
+      const target = info.isSymbolicLink() ? readlinkSync(join(root, path)) : "";
+      return [path, info.mode.toString(8), info.uid, info.mtimeMs, content, target].join(" ");
+    });
+}

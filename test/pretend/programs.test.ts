@@ -1,0 +1,30 @@
+import { expect, test } from "bun:test";
+import { $ } from "bun";
+import { fakePath } from "./programs.ts";
+
+test("fakePath() answers in turn, takes a * for anything, and writes every call down", async () => {
+  using fake = fakePath([
+    { command: "systemctl is-active kubelet", stdout: "activating\n", exit: 3 },
+    { command: "systemctl is-active kubelet", stdout: 'it\'s $HOME "active"\n' },
+    { command: "crictl ps *", stdout: "{}" },
+  ]);
+  const run = (line: string) => $`sh -c ${line}`.env(fake.env).nothrow().quiet();
+  expect((await run("systemctl is-active kubelet")).exitCode).toBe(3);
+  expect((await run("systemctl is-active kubelet")).stdout.toString()).toBe('it\'s $HOME "active"\n');
+  expect((await run("systemctl is-active kubelet")).exitCode).toBe(0);
+  expect((await run("crictl ps -o json")).stdout.toString()).toBe("{}");
+  const unknown = await run("crictl rm --all");
+  expect([unknown.exitCode, unknown.stderr.toString()]).toEqual([99, "not listed in the test: crictl rm --all\n"]);
+  expect(fake.calls()).toEqual([...Array(3).fill("systemctl is-active kubelet"), "crictl ps -o json", "crictl rm --all"]);
+});
+
+test("fakePath() has no program of the machine that was not listed", async () => {
+  using fake = fakePath([]);
+  expect((await $`sh -c "kubectl version"`.env(fake.env).nothrow().quiet()).exitCode).toBe(127);
+});
+
+test("fakePath() lets a program do something first", async () => {
+  using fake = fakePath([{ command: "kubeadm init", does: 'echo made > "$FAKE/pki"' }]);
+  await $`sh -c "kubeadm init"`.env(fake.env).quiet();
+  expect(await Bun.file(`${fake.folder}/pki`).text()).toBe("made\n");
+});

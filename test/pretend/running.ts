@@ -1,0 +1,93 @@
+/** The pretend cluster once part 2 is through: what its API serves, and what its controllers and kubelets do when they are asked. */
+import { readFileSync } from "node:fs";
+import { type ApiOptions, type ApiRequest, pretendApi } from "./api.ts";
+import { ADDRESS, type Objects } from "./cluster.ts";
+
+const NODES = ["m1", "w1", "w2"];
+const POD = /^\/api\/v1\/namespaces\/([^/]+)\/pods\/([^/]+)/;
+
+export const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+export const MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+
+export const SCHEDULER_LEASE = MANAGER_LEASE.replace("controller-manager", "scheduler");
+
+/** Makes etcd's data of before name another CA than the one on disk: the repair has made a new one. */
+export function knewCa(caPem: string) {
+  return (objects: Objects) => {
+    Object.assign(objects["configmaps/kube-system/kube-root-ca.crt"] as object, { data: { "ca.crt": caPem } });
+  };
+}
+
+/** Serves at a healthy master's address, with its certificate; all nodes are heard. `objects` are put beside the usual ones, or in their place. */
+export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "objects" | "on"> = {}) {
+  const pki = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
+  return pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: { cert: pki("apiserver.crt"), key: pki("apiserver.key") },
+    objects: { ...usual(pki("ca.crt")), ...options.objects },
+    on: (request, api) => options.on?.(request, api) ?? controllers(request, api),
+  });
+}
+
+function usual(ca: string): Record<string, object> {
+  const namespaces = ["default", "kube-system", "shop"];
+  const clusterInfo = { kubeconfig: `certificate-authority-data: ${Buffer.from(ca).toString("base64")}` };
+  return {
+    ...Object.fromEntries(NODES.map((name) => [`/api/v1/nodes/${name}`, {}])),
+    ...Object.fromEntries(NODES.map((name) => [`${LEASES}/${name}`, lease(0)])),
+    ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}`, { status: { phase: "Active" } }])),
+    ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data: { "ca.crt": ca } }])),
+    "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: clusterInfo },
+    [SCHEDULER_LEASE]: { spec: { holderIdentity: "m1_scheduler", renewTime: new Date().toISOString() } },
+    [MANAGER_LEASE]: { spec: { holderIdentity: "m1_before", renewTime: new Date().toISOString() } },
+  };
+}
+
+/** Renewed so many seconds ago. */
+export function lease(secondsAgo: number) {
+  return { spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } };
+}
+
+/** A pod with a token mounted that has run since before the repair. */
+export function oldPod(name: string, owner: { kind: string; name: string }, labels: Record<string, string> = {}) {
+  const ownerReferences = [{ apiVersion: "apps/v1", uid: `uid-of-${owner.name}`, controller: true, ...owner }];
+  return {
+    metadata: { name, labels, ownerReferences, creationTimestamp: "2026-01-01T00:00:00Z" },
+    spec: { nodeName: "w1", volumes: [{ name: "kube-api-access", projected: { sources: [{ serviceAccountToken: {} }] } }] },
+    status: {
+      phase: "Running",
+      conditions: [{ type: "Ready", status: "True" }],
+      containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }],
+    },
+  };
+}
+
+type Api = Parameters<NonNullable<ApiOptions["on"]>>[1];
+
+/** Tokens are made and reviewed, evicted pods replaced, test pods run to their end, and who led before leads again after its Lease was dropped. */
+function controllers({ method, path, body }: ApiRequest, { objects }: Api): Response | undefined {
+  if (path.endsWith("/proxy/healthz")) return new Response("ok");
+  if (method === "DELETE" && path === MANAGER_LEASE) {
+    objects.set(path, { metadata: {}, spec: { holderIdentity: "m1_after", renewTime: new Date(Date.now() + 60_000).toISOString() } });
+    return Response.json({});
+  }
+  if (method !== "POST") return undefined;
+  if (path.endsWith("/serviceaccounts/default/token")) return Response.json({ status: { token: "a-new-token" } });
+  if (path.endsWith("/tokenreviews"))
+    return Response.json({ status: { authenticated: true, user: { username: "system:serviceaccount:kube-system:default" } } });
+  if (path.endsWith("/eviction")) return renewPod(objects, POD.exec(path)![0]);
+  if (!path.endsWith("/pods")) return undefined;
+  const pod = { ...body, status: { phase: "Succeeded" } };
+  objects.set(`${path}/${body.metadata.name}`, pod);
+  return Response.json(pod, { status: 201 });
+}
+
+/** In the place of a pod comes one that was made a moment later. */
+export function renewPod(objects: Api["objects"], path: string): Response {
+  const old = objects.get(path);
+  const later = new Date(Date.now() + 60_000).toISOString();
+  const metadata = { ...old.metadata, uid: `${old.metadata.uid}-renewed`, creationTimestamp: later };
+  objects.set(path, { ...old, metadata });
+  return Response.json({}, { status: 201 });
+}

@@ -1,0 +1,31 @@
+import { spyOn } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setRoot } from "../../shared/files/files.ts";
+import { mode } from "../../shared/run.ts";
+
+export interface Sandbox extends Disposable {
+  /** The root, on this machine. */
+  dir: string;
+  /** What was said so far, one line each. */
+  said: string[];
+}
+
+/** An empty root for one test, which also hears what is said: `using box = sandbox()`. */
+export function sandbox(): Sandbox {
+  const dir = mkdtempSync(join(tmpdir(), "sandbox-"));
+  const said: string[] = [];
+  const ear = spyOn(console, "error").mockImplementation((line: string) => void said.push(line.trim()));
+  setRoot(dir);
+  return {
+    dir,
+    said,
+    [Symbol.dispose]() {
+      ear.mockRestore();
+      mode.dryRun = false;
+      setRoot("/");
+      rmSync(dir, { recursive: true });
+    },
+  };
+}

@@ -1,0 +1,41 @@
+/** A scene of a rehearsal on pretend nodes. */
+import type { Machine, Output } from "../lab/machine/machine.ts";
+import type { Scene } from "../lab/scene/scene.ts";
+
+/** Nodes that answer from a table and write down what they were asked. */
+export function pretendScene(answers: Record<string, Partial<Output>>) {
+  const typed: string[] = [];
+  const machine = (name: string): Machine => ({
+    name,
+    nodeName: name,
+    ip: "10.250.0.11",
+    path: (path) => `/nowhere/${name}${path}`,
+    kill: async () => {},
+    boot: async () => {},
+    async run(command, options) {
+      const line = command.includes("-c") ? command.at(-1)! : command.join(" ");
+      typed.push(`${name}: ${line}${options?.input ? ` < ${options.input}` : ""}`);
+      return { stdout: "", stderr: "", exitCode: 0, ...answers[line] };
+    },
+  });
+  const masters = [machine("cp1"), machine("cp2")];
+  const workers = [machine("w1")];
+  const lab = { nodes: [...masters, ...workers], masters, workers };
+  const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
+  const scene: Scene = {
+    lab,
+    before,
+    zero: Date.now(),
+    oldTokens: [],
+    steps: [],
+    moments: [],
+    leaks: [],
+    checks: [],
+    kit: "/nowhere/kit.tar.gz",
+    trustWas: "",
+    replaced: [],
+    watchers: [],
+    say: () => {},
+  };
+  return { scene, typed };
+}

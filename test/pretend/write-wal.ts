@@ -1,0 +1,102 @@
+/**
+ * Writes an etcd data directory that is nothing but a log: a member that was killed before its first db. Our reader takes it (the log goes
+ * back to entry 1), so each test can say what the cluster was. Format: the head of shared/etcd-data/wal.ts.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { crc32c } from "../../shared/etcd-data/wal.ts";
+
+export interface WrittenMember {
+  /** Hex. */
+  id: string;
+  name: string;
+  peerURLs: string[];
+}
+
+export interface Written {
+  clusterId: string;
+  /** The first is the one whose directory this is. */
+  members: WrittenMember[];
+  /** Puts in their order, one revision each; a value of undefined deletes its key. */
+  puts: [key: string, value: string | Uint8Array | undefined][];
+}
+
+/** Fills `dir`/member. The log's last revision is the number of puts + 1. */
+export function writeEtcdData(dir: string, { clusterId, members, puts }: Written) {
+  const joins = members.map((member) => entry(1, conf(member)));
+  const names = members.map(({ id, name }) => entry(0, field(1301, attributes(id, name))));
+  const changes = puts.map(([key, value]) => entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))));
+  const entries = [...joins, ...names, ...changes];
+  const metadata = [int(1, BigInt(`0x${members[0]!.id}`)), int(2, BigInt(`0x${clusterId}`))];
+  const log = new Log();
+  log.add(METADATA, Buffer.concat(metadata));
+  for (const [i, make] of entries.entries()) log.add(ENTRY, make(i + 1));
+  log.add(STATE, Buffer.concat([int(1, 2n), int(3, BigInt(entries.length))]));
+  for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true, mode: 0o700 });
+  writeFileSync(`${dir}/member/wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`, log.bytes(), { mode: 0o600 });
+}
+
+const [METADATA, ENTRY, STATE, CRC] = [1n, 2n, 3n, 4n];
+
+/** Records in their frames, with the chain of checksums. */
+class Log {
+  readonly #frames: Uint8Array[] = [];
+  #crc = 0;
+
+  constructor() {
+    this.#frame(Buffer.concat([int(1, CRC), int(2, 0n)]));
+  }
+
+  add(type: bigint, data: Uint8Array) {
+    this.#crc = crc32c(data, this.#crc);
+    this.#frame(Buffer.concat([int(1, type), int(2, BigInt(this.#crc)), field(3, data)]));
+  }
+
+  bytes() {
+    return Buffer.concat([...this.#frames, Buffer.alloc(64)]);
+  }
+
+  #frame(record: Uint8Array) {
+    const padding = (8 - (record.length % 8)) % 8;
+    const header = Buffer.alloc(8);
+    header.writeUInt32LE(record.length, 0);
+    if (padding > 0) header[7] = 0x80 | padding;
+    this.#frames.push(header, record, Buffer.alloc(padding));
+  }
+}
+
+/** raftpb.Entry { 1 type, 2 term, 3 index, 4 data }. */
+function entry(type: number, data: Uint8Array): (index: number) => Uint8Array {
+  return (index) => Buffer.concat([int(1, BigInt(type)), int(2, 2n), int(3, BigInt(index)), field(4, data)]);
+}
+
+/** raftpb.ConfChange { 2 type (0: add), 3 node_id, 4 context }. */
+function conf({ id, peerURLs }: WrittenMember): Uint8Array {
+  const context = JSON.stringify({ peerURLs });
+  return Buffer.concat([int(2, 0n), int(3, BigInt(`0x${id}`)), field(4, context)]);
+}
+
+/** ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }. */
+function attributes(id: string, name: string): Uint8Array {
+  return Buffer.concat([int(1, BigInt(`0x${id}`)), field(2, Buffer.concat([field(1, name), field(2, "https://127.0.0.1:2379")]))]);
+}
+
+function put(key: string, value: string | Uint8Array): Uint8Array {
+  return Buffer.concat([field(1, key), field(2, value)]);
+}
+
+function field(number: number, content: string | Uint8Array): Uint8Array {
+  const bytes = Buffer.from(content);
+  return Buffer.concat([varint(BigInt((number << 3) | 2)), varint(BigInt(bytes.length)), bytes]);
+}
+
+function int(number: number, value: bigint): Uint8Array {
+  return Buffer.concat([varint(BigInt(number << 3)), varint(value)]);
+}
+
+function varint(value: bigint): Uint8Array {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>= 7n) {
+    if (rest < 128n) return Buffer.from([...bytes, Number(rest)]);
+    bytes.push(Number(rest & 127n) | 128);
+  }
+}

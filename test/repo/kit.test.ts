@@ -1,0 +1,38 @@
+/** The kit, unpacked where there is no other Bun, no npm and no HOME, is all that a node needs. */
+import { afterAll, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { $, Glob } from "bun";
+import { packFolder } from "../../scripts/pack-kit.ts";
+
+const home = join(import.meta.dir, "../..");
+const folder = mkdtempSync(join(tmpdir(), "kit-test-"));
+const kit = join(folder, "kit");
+const bare = { PATH: "/usr/bin:/bin" };
+await packFolder(kit);
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("the kit's sums are right, and START-HERE is three lines", async () => {
+  await $`sha256sum --quiet -c SHA256SUMS`.cwd(kit).env(bare).quiet();
+  expect(readFileSync(`${kit}/START-HERE.txt`, "utf8").trim().split("\n")).toHaveLength(3);
+});
+
+test("the kit has the packages that run and none that only develop", () => {
+  for (const name of ["zx", "age-encryption", "@noble/ciphers"]) expect(existsSync(`${kit}/node_modules/${name}`)).toBe(true);
+  expect(readdirSync(`${kit}/node_modules`)).not.toContain("typescript");
+  expect(readdirSync(`${kit}/node_modules`)).not.toContain("@biomejs");
+});
+
+test.each([...new Glob("scripts/*.ts").scanSync(home)].sort())("in the kit, ./bunw %s --help works", async (script) => {
+  const { stdout, stderr, exitCode } = await $`./bunw ${script} --help`.cwd(kit).env(bare).nothrow().quiet();
+  expect(stderr.toString()).toBe("");
+  expect(exitCode).toBe(0);
+  expect(stdout.toString()).toStartWith("Usage:");
+});
+
+test("packing twice gives the same sums", async () => {
+  const again = join(folder, "again");
+  await packFolder(again);
+  expect(readFileSync(`${again}/SHA256SUMS`, "utf8")).toBe(readFileSync(`${kit}/SHA256SUMS`, "utf8"));
+});

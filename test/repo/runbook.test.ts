@@ -1,0 +1,47 @@
+/** RUNBOOK.md says what the scripts do: renaming a step or misspelling a flag turns this red. */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { $, Glob } from "bun";
+import { readRunbook } from "../lab/scene/runbook.ts";
+
+const home = join(import.meta.dir, "../..");
+const text = await Bun.file(`${home}/RUNBOOK.md`).text();
+const { parts, blocks } = readRunbook(text);
+const scripts = [...new Glob("scripts/[0-9]*.ts").scanSync(home)].sort();
+const commands = blocks.flatMap((block) => block.commands);
+const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
+
+test("the runbook's numbered headings are the scripts' steps, in order", async () => {
+  const sources = await Promise.all(scripts.map((script) => Bun.file(`${home}/${script}`).text()));
+  const steps = sources.flatMap((source) => [...source.matchAll(/\bstep\(\s*"(\d+\.\d+ .+?)"/g)].map((match) => match[1]!));
+  expect([...new Set(steps)]).toEqual(parts.flatMap((part) => part.steps));
+});
+
+test("every numbered script is run somewhere by the rehearsal, unless its block is for the reader", () => {
+  expect(scripts.filter((script) => !commands.some((command) => command.startsWith(`./bunw ${script}`)))).toEqual([]);
+});
+
+test.each(ours)("the runbook's `%s` uses only words and flags that --help lists", async (command) => {
+  const [, script, ...args] = command.split(/\s+/) as [string, string, ...string[]];
+  const help = await $`./bunw ${script} --help`.cwd(home).text();
+  const known = new Set(help.match(/--[a-z-]+/g));
+  expect(args.filter((arg) => arg.startsWith("--") && !known.has(arg.split("=")[0]!))).toEqual([]);
+  if (args[0] && !args[0].startsWith("--")) expect(help).toContain(args[0]);
+});
+
+test.each(blocks.map((block) => [block.line, block.commands.join("\n")] as const))(
+  "bash -n reads the fence of line %d",
+  async (_, code) => {
+    const { stderr } = await $`bash -n < ${Buffer.from(code)}`.nothrow().quiet();
+    expect(stderr.toString()).toBe("");
+  },
+);
+
+test("no fence has a `$ ` prompt, which would break copy and paste", () => {
+  expect(commands.filter((command) => /^[\w@~:/-]*[$#] /.test(command))).toEqual([]);
+});
+
+test("each part says what to do if it does not work, and how to undo it", () => {
+  const silent = parts.filter((part) => !/\*\*If not/i.test(part.text) || !/\*\*Undo/i.test(part.text));
+  expect(silent.map((part) => `${part.number} ${part.title}`)).toEqual([]);
+});

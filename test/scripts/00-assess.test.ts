@@ -1,0 +1,232 @@
+/** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { UUID } from "../pretend/hostile-pods.ts";
+import { podRecord } from "../pretend/memory.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/** Runs 00-assess, compares its transcript, and holds every file against what it was. */
+async function assess(transcript: string, options: NodeOptions, change?: (root: string) => void) {
+  using node = await pretendNode(options);
+  change?.(node.root);
+  const before = node.fingerprint();
+  await expectTranscript(`00-assess-${transcript}`, await node.run("00-assess"));
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => !/^(uname|ip|systemctl (cat|is-active)|crictl .* ps) /.test(call))).toEqual([]);
+}
+
+test("00-assess on a wiped master says what is lost, where the keys may be, and what comes next", () => assess("wiped-master", {}));
+
+test("00-assess on a healthy master finds nothing damaged", () =>
+  assess("healthy-master", { kind: "healthy master", containers: [...CONTROL_PLANE, "kube-proxy"] }));
+
+test("00-assess on a healthy worker finds nothing damaged", () => assess("worker", { kind: "worker" }));
+
+test("00-assess on a machine that is no node says what it looked for", () => assess("no-node", { kind: "no node" }));
+
+test("00-assess on a wiped master whose processes still run says that memory is worth a try", () =>
+  assess("processes-left", { containers: CONTROL_PLANE }));
+
+test("00-assess does not say that no process is left where it cannot look at the containers", () =>
+  assess("no-crictl", { without: ["crictl"] }));
+
+test("00-assess says so when the data is encrypted, and still shows the files", () =>
+  assess("encrypted", {
+    etcd: (objects) => {
+      for (const key of Object.keys(objects)) if (!key.startsWith("minions")) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    },
+  }));
+
+test("00-assess says so when etcd's data is not of a Kubernetes cluster", () =>
+  assess("other-data", {
+    etcd: (objects) => {
+      for (const key of Object.keys(objects)) delete objects[key];
+      objects["/something/else"] = "1";
+    },
+  }));
+
+test("00-assess on a machine whose address has changed names both addresses", () =>
+  assess("other-address", {
+    commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }],
+  }));
+
+test("00-assess names files that cannot be read, and does not stop at them", () =>
+  assess("garbage", { kind: "healthy master" }, (root) => {
+    for (const file of ["pki/ca.crt", "manifests/kube-controller-manager.yaml", "admin.conf"])
+      writeFileSync(`${root}/etc/kubernetes/${file}`, "{ garbage\n\t: [");
+    writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage");
+  }));
+
+test("00-assess where only etcd's CA and the front-proxy CA are lost says that they alone can be made new", () =>
+  assess("internal-lost", { kind: "healthy master" }, (root) => {
+    for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
+  }));
+
+/** A master whose etcd runs on three other machines: no data, no manifest and no certificates of etcd here. */
+function external(root: string) {
+  for (const path of ["/var/lib/etcd", "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/pki/etcd"])
+    rmSync(root + path, { recursive: true });
+  const path = `${root}/etc/kubernetes/manifests/kube-apiserver.yaml`;
+  const servers = "--etcd-servers=https://10.0.0.31:2379,https://10.0.0.32:2379";
+  writeFileSync(path, readFileSync(path, "utf8").replace(/--etcd-servers=\S+/, servers));
+}
+
+/** What the kubelet keeps of a static pod while it does not run. */
+function podFolder(root: string, name: string) {
+  mkdirSync(`${root}/var/lib/kubelet/pods/uid-of-${name}/containers/${name}`, { recursive: true });
+}
+
+test("00-assess on a master with external etcd says so, and names the files by which the API server reaches it", () =>
+  assess("external-etcd", { kind: "healthy master" }, external));
+
+test("00-assess on a wiped master with external etcd knows it by what the kubelet keeps of its static pods", () =>
+  assess("external-etcd-wiped", { kind: "healthy master" }, (root) => {
+    for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
+    podFolder(root, "kube-apiserver");
+  }));
+
+test("00-assess on a worker does not take it for a master by what a tenant calls a container", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
+  podRecord(node.root, "a-team", "miner", UUID);
+  expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
+});
+
+test("00-assess on a master whose etcd data is lost does not take it for a worker", () =>
+  assess("etcd-data-lost", { kind: "healthy master" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));
+
+test("00-assess where only a key tells that this is a master says what it cannot tell", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeFileSync(`${node.root}/etc/kubernetes/pki/sa.key`, "");
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect(exitCode).toBe(2);
+  expect(stdout).toContain(
+    'This is a master (/etc/kubernetes/pki/sa.key), and there is no "/var/lib/etcd": its etcd data is lost, or its etcd is external\n',
+  );
+});
+
+test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-tokens"])(
+  "%s on a master with external etcd refuses, and changes nothing",
+  async (line) => {
+    using node = await pretendNode({ kind: "healthy master" });
+    external(node.root);
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run(line);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("error: This cluster's etcd is external: it is not on the masters, but at https://10.0.0.31:2379, ");
+    expect(stderr).toContain(
+      "hint: mend etcd where it runs, and put back what the API server reaches it by: /etc/kubernetes/pki/etcd/ca.crt, ",
+    );
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
+
+test("05-verify on a master without etcd data says that only its kubelet was looked at; it is damage where etcd was here", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  expect((await node.run("05-verify")).stdout).toContain("  failed   etcd: data on this master: This is a master (");
+  rmSync(`${node.root}/etc/kubernetes/manifests/etcd.yaml`);
+  writeFileSync(
+    `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
+    "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}",
+  );
+  expect((await node.run("05-verify")).stdout).toMatch(/ {2}warning {2}etcd: .* external: .*; only this node's kubelet was looked at\n/);
+});
+
+test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {
+  using node = await pretendNode();
+  const { exitCode, stdout } = await node.run("00-assess --json");
+  const { role, kubernetes, damaged, next } = JSON.parse(stdout) as Record<string, unknown>;
+  expect({ exitCode, role, kubernetes, damaged }).toEqual({
+    exitCode: 2,
+    role: "control plane",
+    kubernetes: "v1.34.4",
+    damaged: true,
+  });
+  expect(next).toContain("systemctl stop kubelet");
+});
+
+test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
+  "%s with a wrong flag exits 1 and names --help",
+  async (script) => {
+    using node = await pretendNode({ kind: "no node" });
+    const { exitCode, stdout, stderr } = await node.run(`${script} --newcas`);
+    expect([exitCode, stdout]).toEqual([1, ""]);
+    expect(stderr).toStartWith("\nerror: Unknown option '--newcas'");
+    expect(stderr).toEndWith(`hint: ./bunw scripts/${script}.ts --help\n`);
+    expect(node.calls()).toEqual([]);
+  },
+);
+
+/** kubeadm's external CA mode: no ca.key, and a controller-manager that has nothing to sign with. */
+async function externalCa() {
+  const node = await pretendNode({
+    kind: "healthy master",
+    etcd(objects) {
+      const key = "pods/kube-system/kube-controller-manager-m1";
+      objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
+    },
+  });
+  const path = `${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`;
+  writeFileSync(path, readFileSync(path, "utf8").replaceAll(/ +- --cluster-signing-(cert|key)-file=.*\n/g, ""));
+  rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
+  return node;
+}
+
+test("00-assess does not miss the key of an external CA", async () => {
+  using node = await externalCa();
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([
+    0,
+    expect.stringMatching(/ pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the masters\n/),
+  ]);
+});
+
+test("where an external CA has to sign something, 00-assess, 01-etcd and 02-control-plane say what, and no new CA is made", async () => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`);
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringContaining("\nverdict: the cluster's CA is external: ")]);
+  const before = node.fingerprint();
+  for (const line of ["01-etcd --new-cas", "02-control-plane"]) {
+    const { exitCode, stderr } = await node.run(line);
+    expect([exitCode, stderr]).toEqual([
+      1,
+      expect.stringContaining("its key never was on the masters, and it has to give /etc/kubernetes/pki/apiserver.crt\nhint: put ca.key "),
+    ]);
+  }
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test.each([
+  ["pki/ca.crt", "scp -p root@NODE:/etc/kubernetes/pki/ca.crt /etc/kubernetes/pki/ca.crt"],
+  ["../../var/lib/kubelet/pki/kubelet-client-current.pem", "put ca.key of the external CA"],
+])("01-etcd says how %s comes back where the CA is external, and stops nothing", async (file, hint) => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/${file}`);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`hint: ${hint}`)]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("with an external CA 00-salvage does not search for its key, and hand-over does not pack", async () => {
+  using node = await externalCa();
+  const { exitCode, stderr } = await node.run("00-salvage");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/etc/kubernetes/pki: nothing is lost\n")]);
+  expect((await node.run("hand-over pack --generate")).stderr).toContain(
+    "error: The cluster's CA is external: its key is not here to be packed\n",
+  );
+});
+
+test("what an external CA does not sign is repaired without it", async () => {
+  using node = await externalCa();
+  rmSync(`${node.root}/etc/kubernetes/pki/front-proxy-client.crt`);
+  const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("would write /etc/kubernetes/pki/front-proxy-client.crt ")]);
+});

@@ -1,0 +1,166 @@
+/** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the whole of it up to an etcd that answers. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { parse } from "yaml";
+import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
+import { type EtcdState, sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-proxy"];
+
+/** Runs 01-etcd where it has to stop: nothing was written, stopped or started. */
+async function refused(transcript: string, options: NodeOptions, line = "01-etcd --new-cas") {
+  using node = await pretendNode({ containers: CONTROL_PLANE, ...options });
+  const before = node.fingerprint();
+  const run = await node.run(line);
+  await expectTranscript(`01-etcd-${transcript}`, run);
+  expect(run.exitCode).toBe(1);
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => /stop|start/.test(call))).toEqual([]);
+}
+
+function edit(objects: Objects, key: string, from: string, to: string) {
+  objects[key] = JSON.stringify(objects[key]).replace(from, to);
+}
+
+test("01-etcd without --new-cas refuses to make lost keys anew, and touches nothing", () => refused("no-new-cas", {}, "01-etcd"));
+
+test("01-etcd --new-internal-cas makes no new cluster CA, and touches nothing where that is lost", () =>
+  refused("no-new-cluster-ca", {}, "01-etcd --new-internal-cas"));
+
+test("01-etcd refuses a cluster with external etcd", () =>
+  refused("external", {
+    etcd: (objects) => edit(objects, "configmaps/kube-system/kubeadm-config", "local:\\n    dataDir: /var/lib/etcd", "external: {}"),
+  }));
+
+test("01-etcd refuses the data of another machine's member", () =>
+  refused("other-member", { members: [{ ...MEMBER, name: "m9", peerURLs: ["https://10.0.0.9:2380"] }] }));
+
+test("01-etcd refuses a data directory without a member", async () => {
+  using node = await pretendNode();
+  rmSync(`${node.root}/var/lib/etcd/member`, { recursive: true });
+  const before = node.fingerprint();
+  await expectTranscript("01-etcd-no-member", await node.run("01-etcd --new-cas"));
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("01-etcd refuses data in which the ConfigMaps are encrypted", () =>
+  refused("encrypted", {
+    etcd: (objects) => {
+      objects["configmaps/kube-system/kube-root-ca.crt"] = "k8s:enc:secretbox:v1:key1:\u0001";
+    },
+  }));
+
+test("01-etcd refuses a machine that does not have the API server's address", () =>
+  refused("other-address", {
+    commands: [{ command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.9.9.9" }] }]) }],
+  }));
+
+test("01-etcd refuses where the mirror pods are gone", () =>
+  refused("no-mirror-pod", {
+    etcd: (objects) => {
+      delete objects["pods/kube-system/etcd-m1"];
+    },
+  }));
+
+test("01-etcd refuses where crictl is missing", () => refused("no-crictl", { without: ["crictl"] }));
+
+test("01-etcd refuses a machine that is no node", () => refused("no-node", { kind: "no node" }));
+
+test("01-etcd --dry-run --new-cas prints the whole plan and changes nothing", async () => {
+  using node = await pretendNode({ containers: CONTROL_PLANE });
+  const before = node.fingerprint();
+  await expectTranscript("01-etcd-dry-run", await node.run("01-etcd --dry-run --new-cas"));
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => /stop|start/.test(call))).toEqual([]);
+});
+
+test("01-etcd --new-cas brings etcd back, and run again changes no byte", async () => {
+  using node = await pretendNode({ containers: CONTROL_PLANE });
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  await expectTranscript("01-etcd", await running);
+  expect(node.read("/etc/kubernetes/manifests/etcd.yaml")).toContain(`--initial-advertise-peer-urls=https://${ADDRESS}:2380`);
+
+  const before = node.fingerprint();
+  await expectTranscript("01-etcd-again", await node.run("01-etcd"));
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certificate anew: later parts know the repair by it", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: CONTROL_PLANE });
+  const [ca, server] = ["ca.crt", "etcd/server.crt"].map((file) => () => node.read(`/etc/kubernetes/pki/${file}`));
+  const [oldCa, oldServer] = [ca!(), server!()];
+  rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect([ca!() === oldCa, server!() === oldServer]).toEqual([false, false]);
+  const before = node.fingerprint();
+  expect((await node.run("01-etcd")).exitCode).toBe(0);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
+  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver"] });
+  const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");
+  write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, whole.slice(0, 900));
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  kube-apiserver: stopped\n");
+  expect(parse(node.read("/etc/kubernetes/manifests/etcd.yaml"))).toEqual(parse(whole));
+});
+
+test("01-etcd puts other manifests right that were laid there in silence, before the kubelet starts", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const [path, whole] = ["/etc/kubernetes/manifests/kube-scheduler.yaml", node.read("/etc/kubernetes/manifests/kube-scheduler.yaml")];
+  write(node.root + path, whole.replace("--leader-elect=true", "--leader-elect=false"));
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(parse(node.read(path))).toEqual(parse(whole));
+});
+
+test("01-etcd does not take a healthy but empty etcd for the old one", async () => {
+  using node = await pretendNode();
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  const empty: EtcdState = { ...sameEtcd(node.stored), keys: new Map(), revision: 1 };
+  using _etcd = serveEtcd(node.root, empty);
+  const { exitCode, stderr } = await running;
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: etcd answers, but it is not the one from before: 0 keys, was 12; no Node object");
+});
+
+test("01-etcd says which command looks further when etcd does not come", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: Waited 120 s for etcd to show its new certificate to its peers: ");
+  expect(stderr).toContain("hint: crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50\n");
+});
+
+test("01-etcd names systemctl when it does not restart the kubelet, and where to look", async () => {
+  using node = await pretendNode({
+    commands: [{ command: "systemctl restart kubelet", exit: 1, stderr: "Job for kubelet.service failed.\n" }],
+  });
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("error: systemctl restart kubelet exited 1: Job for kubelet.service failed.\nhint: systemctl status kubelet; ");
+});
+
+test("01-etcd with both flags for new keys refuses: one of them is never the cluster's CA", async () => {
+  using node = await pretendNode();
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas --new-internal-cas");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("give one of them\nhint: ./bunw scripts/00-assess.ts says which keys are lost\n");
+  expect(node.fingerprint()).toEqual(before);
+});

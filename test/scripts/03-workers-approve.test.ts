@@ -1,0 +1,233 @@
+/**
+ * 03-workers approve and close as whole scripts, against whoever owns a worker: he has the token, writes what he likes into his Node's status, and
+ * asks for whatever he would like to be. Approved is what is his own, once.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { dirname } from "node:path";
+import { parse, stringify } from "yaml";
+import { KubeApi } from "../../shared/api/kube-api.ts";
+import { identities } from "../../shared/workers/identities.ts";
+import { nodesReturn } from "../../shared/workers/wait.ts";
+import { pretendApi } from "../pretend/api.ts";
+import { ADDRESS, healthyMaster, type Objects, otherCa } from "../pretend/cluster.ts";
+import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "../pretend/csrs.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { sandbox } from "../pretend/sandbox.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyMaster();
+const before = await otherCa();
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+const TOKEN = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
+const [AGO, SOON] = ["2026-01-01T00:00:00Z", new Date(Date.now() + 3_600_000).toISOString()];
+
+/** As `open` made it. */
+const token = (expiration = SOON) => ({
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back"), expiration: btoa(expiration) },
+});
+
+/** What etcd held: w1's kubelet had written into its Node's status whatever its owner would like to be. */
+function hostile(objects: Objects) {
+  knewCa(before.cert)(objects);
+  const named = (name: string) => objects[`minions/${name}`] as { status: { addresses: { type: string; address: string }[] } };
+  const names = ["lab-api", "kubernetes.default.svc", "localhost", "w2", "m1", "api.public.example", "w1.cloud.example"];
+  const ips = ["10.97.0.1", ADDRESS, "127.0.0.1", "10.0.0.22", "10.0.0.21"];
+  named("w1").status.addresses = [
+    ...names.map((address) => ({ type: "ExternalDNS", address })),
+    ...ips.map((address) => ({ type: "InternalIP", address })),
+  ];
+  named("w2").status.addresses = [{ type: "InternalIP", address: "10.0.0.22" }];
+  Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet: "serverTLSBootstrap: true\n" } });
+  const config = (objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }).data;
+  const own = { controlPlaneEndpoint: "lab-api:6443", apiServer: { certSANs: ["api.public.example"] } };
+  config.ClusterConfiguration = stringify({ ...parse(config.ClusterConfiguration), ...own });
+}
+
+/** A master between parts 2 and 3's end: it alone is heard. */
+async function scene(objects: Record<string, object>) {
+  const node = await pretendNode({ kind: "healthy master", etcd: hostile });
+  const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
+  const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
+  const approvals = () =>
+    api.changes().flatMap((change) => (change.endsWith("/approval") ? [change.slice(`PUT ${CSRS}/`.length, -9)] : []));
+  const hear = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
+  return Object.assign(node, { api, approvals, hear });
+}
+
+/** Whom the node's API has heard of a request: the request's name, once it is decided. */
+async function until(isSo: () => boolean) {
+  while (!isSo()) await new Promise(setImmediate);
+}
+
+const as = (name: string) => `O=system:nodes, CN=system:node:${name}`;
+
+test("03-workers approve gives each worker one certificate, and nobody else any", async () => {
+  const csrs = [
+    await clientCsr({ name: "a-cp", subject: as("m1") }),
+    await clientCsr({ name: "b-masters", subject: "O=system:masters, CN=system:node:w1" }),
+    await clientCsr({ name: "c-never", subject: as("w9") }),
+    await clientCsr({ name: "d-server", sans: [dns("w1")] }),
+    await clientCsr({ name: "e-other-token", spec: { username: "system:bootstrap:zzzzzz" } }),
+    await clientCsr({ name: "f-escape", subject: [{ O: ["system:nodes"] }, { CN: ["system:node:w1\u001b[2J\u009b31m\n  w1: back"] }] }),
+    await clientCsr({ name: "g-w1", subject: as("w1") }),
+    await clientCsr({ name: "h-w1-again", subject: as("w1") }),
+    await clientCsr({ name: "i-w2", subject: as("w2") }),
+  ];
+  using node = await scene(asObjects(...csrs));
+  using _api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => node.approvals().length >= 2);
+  node.hear("w1");
+  node.hear("w2");
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals: ["g-w1", "i-w2"] });
+  for (const obeyed of ["\u001b", "\u009b"]) expect(stderr).not.toContain(obeyed);
+  for (const line of [
+    'a-cp: left alone: "m1" is a control plane node: part 2 gives it its certificate',
+    'b-masters: left alone: organisation "system:masters"',
+    'c-never: left alone: "w9" is no node that etcd knew',
+    'd-server: left alone: it asks for the name "w1"',
+    'e-other-token: left alone: "system:bootstrap:zzzzzz" does not come with the token of open',
+    'f-escape: left alone: "w1\\u001b[2J\\u009b31m\\n  w1: back" is no node that etcd knew',
+    "g-w1: approved for w1",
+    'WARNING: h-w1-again: left alone: it asks for "w1" as g-w1 did, which was approved.',
+    "i-w2: approved for w2",
+  ])
+    expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
+});
+
+test("03-workers approve waits for a node that was heard a moment ago, and gives it nothing when it is heard again", async () => {
+  const csrs = [await clientCsr({ name: "a-w1", subject: as("w1") }), await clientCsr({ name: "b-w2", subject: as("w2") })];
+  using node = await scene({ ...asObjects(...csrs), [`${LEASES}/w1`]: lease(0) });
+  using _api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => node.approvals().length >= 1);
+  node.hear("w1");
+  node.hear("w2");
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: ["b-w2"] });
+  expect(stderr).toContain('a-w1: left alone: "w1" is heard: it has a certificate');
+});
+
+test("03-workers approve ends when the token is revoked, and names who has not joined", async () => {
+  using node = await scene({});
+  using api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
+  api.objects.delete(TOKEN);
+  api.objects.set(`${CSRS}/late`, await clientCsr({ name: "late", subject: as("w1") }));
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
+  expect(stderr).toContain("the token has ended, and there is no sign of: w1, w2. open makes a new one");
+});
+
+test("03-workers approve gives a node nothing that is left out, or has been given a certificate before it began", async () => {
+  const given = approved(await clientCsr({ name: "a-w1", subject: as("w1") }));
+  const csrs = [given, await clientCsr({ name: "b-w1-again", subject: as("w1") }), await clientCsr({ name: "c-w2", subject: as("w2") })];
+  using node = await scene(asObjects(...csrs));
+  using _api = node.api;
+  const running = node.run("03-workers approve --without w2", WAITS);
+  await until(() => node.api.requests.some(({ path }) => path.includes("watch=true") && path.includes("client-kubelet")));
+  node.hear("w1");
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
+  expect(stderr).toContain('WARNING: b-w1-again: left alone: it asks for "w1" as a-w1 did');
+  expect(stderr).toContain('c-w2: left alone: "w2" is one of --without');
+});
+
+test("03-workers approve ends well when systemd stops it", async () => {
+  using node = await scene({});
+  using api = node.api;
+  const env = { ...WAITS, PATH: node.programs, FAKE: dirname(node.programs), PWD: "/root", KUBE_PKI_REPAIR_ROOT: node.root };
+  const child = Bun.spawn([process.execPath, "scripts/03-workers.ts", "approve"], { cwd: `${import.meta.dir}/../..`, env, stderr: "pipe" });
+  await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: nothing is approved any more\n");
+});
+
+test("03-workers approve does not begin without a token that is valid", async () => {
+  using node = await scene({ ...asObjects(await clientCsr()), [TOKEN]: token(AGO) });
+  using _api = node.api;
+  const { exitCode, stderr } = await node.run("03-workers approve", WAITS);
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("\nerror: There is no token of this kit\nhint: ./bunw scripts/03-workers.ts open makes one\n");
+  expect(node.approvals()).toEqual([]);
+});
+
+test("03-workers approve --dry-run approves nothing", async () => {
+  using node = await scene(asObjects(await clientCsr()));
+  using _api = node.api;
+  const { exitCode, stderr } = await node.run("03-workers approve --dry-run", WAITS);
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain("  would approve the client certificates of: w1, w2; each once\n");
+  expect(node.api.changes()).toEqual([]);
+});
+
+test("03-workers open says what to do where systemd-run does not work, with the token made and the line for the workers printed", async () => {
+  using node = await pretendNode({
+    kind: "healthy master",
+    etcd: hostile,
+    commands: [{ command: "systemd-run *", stderr: "no bus", exit: 1 }],
+  });
+  using _api = serveRunning(node);
+  const { exitCode, stdout, stderr } = await node.run("03-workers open --without w2");
+  expect(exitCode).toBe(1);
+  expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server https://lab-api:6443 ");
+  expect(stderr).toContain("error: systemd-run exited 1: no bus\nhint: the token is made; only nobody approves what workers ask for yet.");
+  expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --etcd-data /var/lib/etcd --without w2\n");
+});
+
+test("03-workers close approves of a worker's serving certificate what is its own, whatever its Node's status says", async () => {
+  const wishes = {
+    endpoint: dns("lab-api"),
+    service: dns("kubernetes.default.svc"),
+    "service-ip": ip("10.97.0.1"),
+    localhost: dns("localhost"),
+    loopback: ip("127.0.0.1"),
+    "other-node": dns("w2"),
+    "other-ip": ip("10.0.0.22"),
+    "cp-name": dns("m1"),
+    "cp-ip": ip(ADDRESS),
+    "cert-san": dns("api.public.example"),
+  };
+  const csrs = await Promise.all(Object.entries(wishes).map(([name, san]) => servingCsr({ name, sans: [ip("10.0.0.21"), san] })));
+  const own = await servingCsr({ name: "own", sans: [dns("w1"), dns("w1.cloud.example"), ip("10.0.0.21")] });
+  const left = await servingCsr({ name: "left-out", subject: as("w2"), sans: [dns("w2")], spec: { username: "system:node:w2" } });
+  const client = await clientCsr({ name: "client-w1", subject: as("w1") });
+  using node = await scene(asObjects(...csrs, own, left, client));
+  using _api = node.api;
+  const running = node.run("03-workers close --without w2 --wait 0.2", WAITS);
+  await until(() => node.approvals().length >= 2);
+  const { stderr } = await running;
+  expect(node.approvals().sort()).toEqual(["client-w1", "own"]);
+  for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: left alone: ${wishes[name as keyof typeof wishes].type} "`);
+  expect(stderr).toContain('left-out: left alone: "w2" is one of --without');
+  expect(stderr).toContain("one that you know to be right: kubectl certificate approve CSR. Nodes that stay away: ");
+});
+
+test("a node whose address another one claims is not waited for without end: it counts as back, and a person is told what to look at", async () => {
+  const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
+  // nobody answers at these ports; the liar claims the honest one's address
+  const [honest, liar] = [node("w2", "127.66.0.22"), node("w1", "127.66.0.21", "127.66.0.22")];
+  const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const spec = { username: "system:node:w2" };
+  const csr = await servingCsr({ name: "csr-w2", subject: as("w2"), sans: [dns("w2"), ip("127.66.0.22")], spec });
+  using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
+  using box = sandbox();
+  const returned = await nodesReturn({
+    api: new KubeApi({ server: api.url, insecure: true }),
+    ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, leftAloneMs: 100 },
+    identities: identities({ ...known, nodes: [honest, liar] }),
+  });
+  expect({ returned, approvals: api.changes() }).toEqual({
+    returned: { back: 1, away: [], approved: 0, refused: ["csr-w2"], unreachable: [] },
+    approvals: [],
+  });
+  expect(box.said).toContain('w2: csr-w2: ip "127.66.0.22" is what w2 and w1 each say they have');
+  expect(box.said.at(-1)).toContain("kubectl certificate approve CSR");
+});

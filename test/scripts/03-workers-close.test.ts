@@ -1,0 +1,162 @@
+/** 03-workers open and close on a master, as operators run them: going through, and what keeps them from it. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, rmSync, statSync } from "node:fs";
+import { parse } from "yaml";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { certificatesIn } from "../../shared/pki/certificate.ts";
+import { FACTS, healthyMaster, manifest, otherCa, write } from "../pretend/cluster.ts";
+import { CRICTL, crictlPs, expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyMaster();
+const before = await otherCa();
+const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
+const SECRETS = "/api/v1/namespaces/kube-system/secrets";
+const BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
+const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+
+/** A master that has been through part 2 with a new CA: its controller-manager is reduced. */
+async function afterPart2(options: NodeOptions = {}) {
+  const node = await pretendNode({ kind: "healthy master", etcd: knewCa(before.cert), ...options });
+  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
+  return node;
+}
+
+/** What the runtime says while the kubelet starts the controller-manager again: another container from the second question on. */
+const RESTARTS = ["kube-controller-manager-id", "kube-controller-manager-id-2"].map((id) => ({
+  command: `${CRICTL} ps -a -o json`,
+  stdout: crictlPs(["kube-controller-manager"]).replace("kube-controller-manager-id", id),
+}));
+
+test("03-workers open writes a token that only root can read, and prints the line for the workers without it", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node);
+  const opened = await node.run("03-workers open");
+  await expectTranscript("03-workers-open", opened);
+  const token = node.read("/root/token").split("\n")[0]!;
+  expect(token).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
+  expect(statSync(`${node.root}/root/token`).mode & 0o777).toBe(0o600);
+  expect(opened.stdout + opened.stderr).not.toContain(token.split(".")[1]!);
+  expect(api.changes()).toEqual([`POST ${BINDINGS}`, `POST ${SECRETS}`]);
+  expect(certificatesIn(node.read("/root/token"))).toEqual([node.read("/etc/kubernetes/pki/ca.crt")]);
+  expect(node.calls().at(-1)).toMatch(
+    /^systemd-run .*--unit=kube-pki-repair-approve .*bunw scripts\/03-workers.ts approve --etcd-data \/var\/lib\/etcd$/,
+  );
+  const made = api.objects.get(`${SECRETS}/bootstrap-token-${token.split(".")[0]}`).stringData;
+  expect(`${made["token-id"]}.${made["token-secret"]}`).toBe(token);
+});
+
+test("03-workers open --dry-run writes no token and makes none", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node);
+  const untouched = node.fingerprint();
+  const { exitCode, stderr } = await node.run("03-workers open --dry-run");
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("would: make a bootstrap token, valid for 2 h, and write it with the CA to token\n"),
+  ]);
+  expect(node.fingerprint()).toEqual(untouched);
+  expect(api.changes()).toEqual([]);
+});
+
+test("03-workers open makes no token before the controller-manager has given every namespace the new CA", async () => {
+  using node = await afterPart2();
+  const old = { data: { "ca.crt": before.cert } };
+  using api = serveRunning(node, { objects: { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": old } });
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+  expect(stderr).toContain(
+    "error: Waited 120 s for the controller-manager to give every namespace the new CA: no answer yet\nhint: does it lead?",
+  );
+  expect(node.exists("/root/token")).toBe(false);
+  expect(api.changes()).toEqual([]);
+});
+
+test("03-workers close makes the controller-manager whole, revokes the kit's own token, and again changes no byte", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  const objects = {
+    [BINDING]: {},
+    [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS,
+    [`${SECRETS}/bootstrap-token-bbbbbb`]: { ...OURS, data: {} },
+  };
+  using api = serveRunning(node, { objects });
+  await expectTranscript("03-workers-close", await node.run("03-workers close", WAITS));
+  expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
+  expect(api.changes()).toEqual([`DELETE ${MANAGER_LEASE}`, `DELETE ${SECRETS}/bootstrap-token-aaaaaa`, `DELETE ${BINDING}`]);
+
+  const closed = node.fingerprint();
+  await expectTranscript("03-workers-close-again", await node.run("03-workers close", WAITS));
+  expect(node.fingerprint()).toEqual(closed);
+});
+
+test("03-workers close stops what open has started", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node);
+  await node.run("03-workers open");
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("\n  kube-pki-repair-approve: stopped\n  bootstrap-token-");
+  expect(node.calls()).toContain("systemctl stop kube-pki-repair-approve");
+});
+
+test("03-workers close --dry-run says what it would do, and changes nothing", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node, { objects: { [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
+  const untouched = node.fingerprint();
+  await expectTranscript("03-workers-close-dry-run", await node.run("03-workers close --dry-run"));
+  expect(node.fingerprint()).toEqual(untouched);
+  expect(api.changes()).toEqual([]);
+});
+
+test("03-workers close puts the new manifest in only when the kubelet is done with the old pod, and goes on where it was cut off", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node);
+  const pod = `${node.root}/var/lib/kubelet/pods/kube-controller-manager-uid`;
+  mkdirSync(pod, { recursive: true });
+  // Long enough for the pretend API to be asked again, and next to nothing of the 90 s.
+  const early = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
+  expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining("Waited 90 s for the old kube-controller-manager to end")]);
+  expect(node.exists(MANAGER)).toBe(false);
+  const part4 = await node.run("04-sa-tokens");
+  expect([part4.exitCode, part4.stderr]).toEqual([
+    1,
+    expect.stringContaining("error: The controller-manager is not there\nhint: close part 3"),
+  ]);
+
+  rmSync(pod, { recursive: true });
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
+  expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
+});
+
+test("03-workers close with a node that is not heard names it, and leaves controller-manager and token as they are", async () => {
+  using node = await afterPart2();
+  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
+  const untouched = node.fingerprint();
+  await expectTranscript("03-workers-close-away", await node.run("03-workers close --wait 0.05", WAITS));
+  expect(node.fingerprint()).toEqual(untouched);
+  expect(api.changes()).toEqual([]);
+});
+
+test("03-workers close --without goes on without the node, but not without one that etcd never knew", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const untouched = node.fingerprint();
+  const strange = await node.run("03-workers close --without w3");
+  expect([strange.exitCode, strange.stderr]).toEqual([
+    1,
+    expect.stringContaining('error: etcd knew no node "w3"\nhint: its nodes: m1, w1, w2\n'),
+  ]);
+  expect(node.fingerprint()).toEqual(untouched);
+
+  const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(parse(node.read(MANAGER)).metadata.annotations?.[REDUCED]).toBeUndefined();
+});

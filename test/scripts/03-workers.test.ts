@@ -1,0 +1,268 @@
+/** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a master. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, rmSync, statSync } from "node:fs";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
+import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
+import { type ApiOptions, pretendApi, status } from "../pretend/api.ts";
+import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "../pretend/cluster.ts";
+import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const SERVER = `https://${ADDRESS}:6443`;
+const LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1";
+const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
+const newCa = await otherCa();
+const newHash = certInfo(newCa.cert).publicKeyHash;
+
+/** An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no credentials. */
+async function serve(ca: Pair) {
+  return pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
+    objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
+    on: ({ path }) => (path === LEASE ? undefined : status(401, "Unauthorized")),
+  });
+}
+
+/** As `open` writes it. */
+function writeToken(root: string, ca = newCa.cert) {
+  write(`${root}/root/token`, `${TOKEN}\n${ca}`);
+}
+
+function join(hash = newHash) {
+  return `03-workers join --server ${SERVER} --ca-hash ${hash} --token-file token`;
+}
+
+/** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */
+function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
+  return node
+    .fingerprint()
+    .filter((line) => /^(etc|var)\//.test(line) && !/^\S+ 4/.test(line))
+    .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
+}
+
+test.each([
+  ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers jion", 'error: 03-workers needs one of open, join, close, approve, got "jion"', "./bunw scripts/03-workers.ts --help"],
+  ["03-workers join", "error: join needs --server and --ca-hash", "paste the line that ./bunw scripts/03-workers.ts open printed"],
+])("%s stops and says what is missing", async (line, error, hint) => {
+  using node = await pretendNode({ kind: "worker" });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line);
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith(`\n${error}\nhint: ${hint}\n`);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test.each([
+  [undefined, 'There is no token file "token"'],
+  ["not a token\n", '"token" holds no bootstrap token'],
+])("03-workers join with the token file %j refuses, and changes nothing", async (content, error) => {
+  using node = await pretendNode({ kind: "worker" });
+  if (content) write(`${node.root}/root/token`, content);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(join());
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`error: ${error}\nhint: copy it from the first master`);
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls()).not.toContain("systemctl stop kubelet");
+});
+
+test.each([
+  ["of another CA", "03-workers-join-wrong-ca", async () => (await otherCa()).cert],
+  ["without one", "03-workers-join-no-ca", async () => ""],
+])("03-workers join refuses a token file %s, asks no server, and changes nothing", async (_, transcript, ca) => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root, await ca());
+  using api = await serve(newCa);
+  const before = node.fingerprint();
+  await expectTranscript(transcript, await node.run(join()));
+  expect(node.fingerprint()).toEqual(before);
+  expect(api.requests).toEqual([]);
+});
+
+test("03-workers join refuses a server of another CA, and changes nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using api = await serve(await otherCa());
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(join());
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`error: Cannot reach "https://${SHOWN_ADDRESS}:6443" with that CA: `);
+  expect(node.fingerprint()).toEqual(before);
+  expect(api.requests).toEqual([]);
+});
+
+test("03-workers join lets no byte of a stranger's on the terminal", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/token`, `${TOKEN}\n${newCa.cert}`);
+  const attack = "\u001b[2J\u001b]0;pwned\u0007";
+  const { exitCode, stderr } = await node.run(join().replace("token-file token", `token-file ${attack}`));
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('There is no token file "\\u001b[2J\\u001b]0;pwned\\u0007"');
+  expect(stderr).not.toContain("\u001b");
+});
+
+test("03-workers join puts every file back when the kubelet never gets its certificate", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const before = kubeletFiles(node);
+  await expectTranscript("03-workers-join-rolled-back", await node.run(join()));
+  expect(kubeletFiles(node)).toEqual(before);
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.exists("/root/token")).toBe(true);
+  expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
+    Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
+  );
+});
+
+test("03-workers join brings a worker back, leaves no token behind, and run again does nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const config = statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs;
+  const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl start kubelet");
+  expect(node.read("/etc/kubernetes/bootstrap-kubelet.conf")).toContain(TOKEN);
+  await bootstrap(node.root);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  await expectTranscript("03-workers-join", await running);
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.exists("/root/token")).toBe(false);
+  expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
+  expect(statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs).toBe(config);
+
+  const before = node.fingerprint();
+  const again = await node.run(join());
+  expect(again.exitCode).toBe(0);
+  expect(again.stderr).toContain(
+    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the other workers, then on each master: ",
+  );
+  expect(node.fingerprint()).toEqual(before);
+  writeToken(node.root);
+  await node.run(join());
+  expect(node.exists("/root/token")).toBe(false);
+});
+
+test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
+  "03-workers join goes on where the certificate is of this CA, but %s is lost",
+  async (file) => {
+    using node = await pretendNode({ kind: "worker" });
+    writeToken(node.root);
+    rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
+    await bootstrap(node.root);
+    write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
+    using _api = await serve(newCa);
+    expect((await node.run(`${join()} --dry-run`)).stderr).toContain("has a certificate of this CA already, nothing to do");
+    rmSync(node.root + file);
+    const { stderr } = await node.run(`${join()} --dry-run`);
+    expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");
+  },
+);
+
+/** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
+async function bootstrap(root: string) {
+  const made = `${root}/tmp`;
+  await writeKubelet(made, "w1", { ca: newCa, server: SERVER });
+  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
+  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: newCa.cert }));
+  rmSync(made, { recursive: true });
+}
+
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/** The API server of a healthy master, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
+function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: string[]) {
+  const renewTime = (ms: number) => ({ spec: { renewTime: new Date(Date.now() + ms).toISOString() } });
+  const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
+  const ca = node.read("/etc/kubernetes/pki/ca.crt")!;
+  const objects = {
+    ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`${LEASES}/${name}`, renewTime(-3000)])),
+    "/api/v1/namespaces/default": { status: { phase: "Active" } },
+    "/api/v1/namespaces/default/configmaps/kube-root-ca.crt": { data: { "ca.crt": ca } },
+  };
+  let asked = 0;
+  const on: ApiOptions["on"] = ({ path }, { objects }) => {
+    asked++;
+    if (path.startsWith(LEASES)) for (const name of living) Object.assign(objects.get(`${LEASES}/${name}`), renewTime(asked));
+    return undefined;
+  };
+  return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
+}
+
+test("03-workers open on a master with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using api = serveLeases(node, ["m1", "w1", "w2"]);
+  const before = node.fingerprint();
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect(stderr).toContain("the cluster knows its CA, and every kubelet is heard: no worker has to join\n  Part 3 has nothing to do\n");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
+  expect(api.changes()).toEqual([]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("03-workers open on a master with its old CA names the nodes that are not heard any more, and lets them join", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using api = serveLeases(node, ["m1", "w2"]);
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain("not heard: w1: the cluster knows its CA");
+  expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
+  expect(api.changes()).toEqual([
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "POST /api/v1/namespaces/kube-system/secrets",
+  ]);
+});
+
+test("03-workers open on a master with its old CA sends a silent master to part 2, and makes no token for it", async () => {
+  using node = await pretendNode({
+    kind: "healthy master",
+    etcd: (objects) =>
+      Object.assign(objects["minions/w2"]!, {
+        metadata: { name: "w2", uid: "x", labels: { "node-role.kubernetes.io/control-plane": "" } },
+      }),
+  });
+  using api = serveLeases(node, ["m1", "w1"]);
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect(stderr).toContain("not heard: w2: the cluster knows its CA");
+  expect(stderr).toEndWith("\ndone.  next: part 2 there: ./bunw scripts/02-control-plane.ts\n");
+  expect(api.changes()).toEqual([]);
+});
+
+test("03-workers open on a master with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {
+  const kubelet = "serverTLSBootstrap: true\n";
+  using node = await pretendNode({
+    kind: "healthy master",
+    etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
+  });
+  using _api = serveLeases(node, ["m1", "w1", "w2"]);
+  const tls = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
+  const port = Bun.serve({ hostname: ADDRESS, port: 10250, tls, fetch: () => new Response("ok") });
+  const { exitCode, stderr } = await node.run("03-workers open");
+  await port.stop(true);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("without a serving certificate of the CA: m1: close approves what they ask for");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
+});
+
+test("03-workers open before part 2 names it", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("03-workers open");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+});
+
+test("03-workers close before part 2 names it", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("03-workers close");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("error: There is no /etc/kubernetes/admin.conf\nhint: part 2 first: ./bunw scripts/02-control-plane.ts\n");
+});

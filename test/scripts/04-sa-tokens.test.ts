@@ -1,0 +1,184 @@
+/** 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it leaves, and what it refuses. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { tokenVerifier } from "../../shared/pki/tokens.ts";
+import { clusterObjects, FACTS, healthyMaster, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { writeData } from "../pretend/master.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyMaster();
+const before = await otherCa();
+const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
+const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
+const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
+const WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+
+/** A master whose repair has come as far as part 4. */
+function afterPart3(options: NodeOptions = {}) {
+  return pretendNode({ kind: "healthy master", etcd: knewCa(before.cert), ...options });
+}
+
+const rolledOut = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, desiredNumberScheduled: 1 };
+
+function workload(spec: object = {}) {
+  return {
+    metadata: { generation: 1 },
+    spec: { replicas: 1, template: { spec: { containers: [{ image: "kube-proxy:v1" }] } }, ...spec },
+    status: rolledOut,
+  };
+}
+
+/** A token Secret, a DaemonSet, a Deployment and a bare pod, all of before the repair. */
+function stale(): Record<string, object> {
+  const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
+  return {
+    "/api/v1/namespaces/shop/serviceaccounts/cart": {},
+    [SECRET]: {
+      type: "kubernetes.io/service-account-token",
+      metadata: { annotations: { "kubernetes.io/service-account.name": "cart" } },
+      data: { token, "ca.crt": btoa(before.cert) },
+    },
+    [PROXY]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" }),
+    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": workload({ selector: { matchLabels: { "k8s-app": "kube-proxy" } } }),
+    [WEB_POD]: oldPod("web-1", { kind: "ReplicaSet", name: "web-5" }),
+    "/apis/apps/v1/namespaces/shop/replicasets/web-5": {
+      metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "web", uid: "uid-of-web", controller: true }] },
+    },
+    [WEB]: workload(),
+  };
+}
+
+/** The API with what is stale; a Deployment that is restarted gets a new pod. */
+function serveStale(node: { root: string }, objects: Record<string, object> = {}) {
+  return serveRunning(node, {
+    objects: { ...stale(), ...objects },
+    on: ({ method, path }, api) => {
+      if (method === "PATCH" && path === WEB) renewPod(api.objects, WEB_POD);
+      return undefined;
+    },
+  });
+}
+
+test("04-sa-tokens renews the token and restarts the pods of before, in order; again it finds nothing to do", async () => {
+  using node = await afterPart3();
+  using api = serveStale(node);
+  const untouched = node.fingerprint();
+  await expectTranscript("04-sa-tokens", await node.run("04-sa-tokens", WAITS));
+  const canary = (name: string) => [
+    "POST /api/v1/namespaces/kube-system/pods",
+    `DELETE /api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-${name}`,
+  ];
+  const changes = api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change));
+  expect(changes.slice(0, 2)).toEqual([`PUT ${SECRET}`, `POST ${PROXY}/eviction`]);
+  expect(changes.slice(2, -1).sort()).toEqual(["m1", "w1", "w2"].flatMap(canary).sort());
+  expect(changes.at(-1)).toBe(`PATCH ${WEB}`);
+  const { token, "ca.crt": ca } = api.objects.get(SECRET).data;
+  expect(tokenVerifier(node.read("/etc/kubernetes/pki/sa.pub"))(atob(token))).toBe(true);
+  expect(atob(ca)).toBe(node.read("/etc/kubernetes/pki/ca.crt"));
+
+  const first = api.changes().length;
+  await expectTranscript("04-sa-tokens-again", await node.run("04-sa-tokens", WAITS));
+  expect(api.changes().slice(first)).toEqual([
+    "POST /api/v1/namespaces/kube-system/serviceaccounts/default/token",
+    "POST /apis/authentication.k8s.io/v1/tokenreviews",
+  ]);
+  expect(node.fingerprint()).toEqual(untouched);
+});
+
+test("04-sa-tokens --dry-run says what it would restart, and changes nothing", async () => {
+  using node = await afterPart3();
+  using api = serveStale(node);
+  const untouched = node.fingerprint();
+  await expectTranscript("04-sa-tokens-dry-run", await node.run("04-sa-tokens --dry-run"));
+  expect(api.changes()).toEqual([]);
+  expect(node.fingerprint()).toEqual(untouched);
+});
+
+test("04-sa-tokens with the old CA and key has nothing to do", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using api = serveRunning(node);
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  all token Secrets verify: kept\n");
+  expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
+  expect(stderr).not.toContain("hand out new ones");
+  expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
+});
+
+test("04-sa-tokens, run again when its repair with a new CA is over, still says what is left for people", async () => {
+  const goneOn = (objects: Objects) => void Object.assign(objects, { "leases/shop/since": "{}" });
+  using node = await pretendNode({ kind: "healthy master", etcd: goneOn });
+  using _api = serveRunning(node);
+  const rescue = "/root/kube-pki-repair-20260101T000000";
+  writeData(`${node.root}${rescue}/etcd`, clusterObjects(before.cert));
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
+  expect(stderr).toContain("kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones");
+  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
+});
+
+/** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
+async function refused(line: string, objects: Record<string, object>, prepare: (root: string) => void = () => {}) {
+  using node = await afterPart3();
+  using api = serveStale(node, objects);
+  prepare(node.root);
+  const untouched = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(api.changes()).toEqual([]);
+  expect(node.fingerprint()).toEqual(untouched);
+  return stderr;
+}
+
+test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is not closed", async () => {
+  const text = manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion));
+  const stderr = await refused("04-sa-tokens", {}, (root) => write(`${root}/etc/kubernetes/manifests/kube-controller-manager.yaml`, text));
+  expect(stderr).toEndWith(
+    "error: The controller-manager is still reduced\nhint: close part 3 first: ./bunw scripts/03-workers.ts close\n",
+  );
+});
+
+test("04-sa-tokens refuses while a node is not heard, and names it", async () => {
+  const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
+  expect(stderr).toEndWith(
+    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",
+  );
+});
+
+test("04-sa-tokens --without a node whose Node is still there refuses: no DaemonSet rolls out past it", async () => {
+  const stderr = await refused("04-sa-tokens --without w2", { [`${LEASES}/w2`]: lease(4000) });
+  expect(stderr).toContain('error: The Node "w2" is still there, and no DaemonSet can roll out past it\n');
+  expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
+});
+
+test("04-sa-tokens and 02-control-plane --without a name that etcd never knew take it for mistyped", async () => {
+  const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
+  expect(await refused("04-sa-tokens --without w22", {})).toEndWith(hint);
+  expect(await refused("02-control-plane --without w22", {})).toEndWith(hint);
+});
+
+test("04-sa-tokens before part 1 and 2 names them", async () => {
+  using node = await pretendNode();
+  const { exitCode, stderr } = await node.run("04-sa-tokens");
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
+});
+
+test("04-sa-tokens goes no further when a namespace does not get the new CA", async () => {
+  using node = await afterPart3();
+  using api = serveStale(node, { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } });
+  const { exitCode, stderr } = await node.run("04-sa-tokens");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(
+    "error: Waited 120 s for kube-root-ca.crt to be today's CA in every namespace: no answer yet\nhint: the controller-manager",
+  );
+  expect(api.changes()).toEqual([]);
+});

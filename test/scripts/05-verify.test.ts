@@ -1,0 +1,127 @@
+/** 05-verify as operators run it: a cluster that is well, and what it says of one that is not. It never writes. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { type ApiRequest, status } from "../pretend/api.ts";
+import { FACTS, healthyMaster, manifest, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
+import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyMaster();
+const PKI = "/etc/kubernetes/pki";
+
+type Node = Awaited<ReturnType<typeof pretendNode>>;
+
+/** Runs 05-verify: whatever it finds, it changes no byte, and nothing at the API but asking for a token and reviewing it. */
+async function verify(node: Node, api: ReturnType<typeof serveRunning> | undefined, line = "05-verify"): Promise<Transcript> {
+  const untouched = node.fingerprint();
+  const run = await node.run(line);
+  expect(node.fingerprint()).toEqual(untouched);
+  expect(api?.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change)) ?? []).toEqual([]);
+  return run;
+}
+
+test("05-verify on a master of a cluster that is well says so, check by check with --all", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveRunning(node);
+  const run = await verify(node, api, "05-verify --all");
+  await expectTranscript("05-verify", { ...run, stdout: run.stdout.replace(/\b\d+ s ago/g, "SECONDS ago") });
+});
+
+test("05-verify names an expired certificate, and exits with 2", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const ca = { cert: node.read(`${PKI}/front-proxy-ca.crt`), key: node.read(`${PKI}/front-proxy-ca.key`) };
+  const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, { now: new Date(Date.now() - 400 * 86_400_000) });
+  write(`${node.root}${PKI}/front-proxy-client.crt`, cert, 0o644);
+  write(`${node.root}${PKI}/front-proxy-client.key`, key);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveRunning(node);
+  await expectTranscript("05-verify-expired", await verify(node, api));
+});
+
+test("05-verify where neither API nor etcd answers says so at once, and exits with 2", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const { exitCode, stdout, stderr } = await verify(node, undefined);
+  expect(exitCode).toBe(2);
+  expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
+  expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
+  expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
+  expect(stderr).toEndWith("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it\n");
+});
+
+test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  const { exitCode, stdout } = await verify(node, undefined);
+  expect(exitCode).toBe(2);
+  expect(stdout).toContain(
+    "  failed   API: admin.conf: There is no /etc/kubernetes/admin.conf; part 2 first: ./bunw scripts/02-control-plane.ts\n",
+  );
+});
+
+test.each([
+  ["once is asked again: its kubelet has just started anew", 1, 0],
+  ["every time is named", Number.POSITIVE_INFINITY, 2],
+])("05-verify: a node that the API server does not reach %s", async (_, times, code) => {
+  using node = await pretendNode({ kind: "healthy master" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const gone = "error trying to reach service: write tcp: use of closed network connection";
+  let asked = 0;
+  const on = ({ path }: ApiRequest) => (path === "/api/v1/nodes/w1/proxy/healthz" && asked++ < times ? status(503, gone) : undefined);
+  using api = serveRunning(node, { on });
+  const { exitCode, stdout } = await verify(node, api);
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: code });
+  expect(stdout.includes(`  failed   nodes: w1 answers kubectl logs and exec: ${gone}\n`)).toBe(code === 2);
+  expect(asked).toBe(2);
+});
+
+test("05-verify names what parts 3 and 4 have left: a reduced controller-manager, a silent node, an old token, an old pod", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const text = manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion));
+  write(`${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`, text);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
+  using api = serveRunning(node, {
+    objects: {
+      [`${LEASES}/w2`]: lease(4000),
+      [SCHEDULER_LEASE]: lease(4000),
+      "/api/v1/namespaces/shop/secrets/cart-token": { type: "kubernetes.io/service-account-token", data: { token } },
+      "/api/v1/namespaces/shop/pods/web-1": oldPod("web-1", { kind: "DaemonSet", name: "web" }),
+    },
+  });
+  const { exitCode, stdout } = await verify(node, api);
+  expect(exitCode).toBe(2);
+  const failed = stdout.split("\n").filter((line) => line.startsWith("  failed"));
+  expect(failed).toEqual([
+    "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
+    expect.stringContaining("  failed   API: a kube-scheduler leads: nobody: ./bunw scripts/02-control-plane.ts on each master "),
+    "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
+    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does it run\? .*03-workers.ts open$/),
+    "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
+  ]);
+});
+
+test("05-verify --json prints every check, and a worker's are its kubelet's", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stdout } = await verify(node, undefined, "05-verify --json");
+  expect(exitCode).toBe(2);
+  expect(JSON.parse(stdout)).toEqual([
+    {
+      area: "kubelet",
+      what: "/var/lib/kubelet/pki/kubelet-client-current.pem",
+      result: "ok",
+      detail: expect.stringContaining("system:node:w1, until "),
+    },
+    { area: "kubelet", what: "/etc/kubernetes/kubelet.conf", result: "failed", detail: expect.stringContaining("No answer from ") },
+    { area: "kubelet", what: "/etc/kubernetes/bootstrap-kubelet.conf", result: "ok", detail: "not there, as it should be" },
+  ]);
+});

@@ -1,0 +1,130 @@
+/**
+ * Random damages of a healthy master: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
+ * and 2, mends all of it or refuses, keeps every sound key, and throws nothing away. 30 of them; `DAMAGES=200 ./bunw test test/scripts/random-damages.test.ts`
+ * takes more, `SEED=N` the same ones again.
+ */
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { assess } from "../../shared/assess/assess.ts";
+import { isDamage } from "../../shared/assess/report.ts";
+import { ensureOptions, type Master, readMaster } from "../../shared/facts/master.ts";
+import { Fail } from "../../shared/fail.ts";
+import { setRoot } from "../../shared/files/files.ts";
+import { ensureMasterKubelet } from "../../shared/node/kubelet-certs.ts";
+
+import { CERTS } from "../../shared/pki/certs.ts";
+import { ensureMany, keysToMake, type NewCas } from "../../shared/pki/ensure.ts";
+import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
+import { restoreManifests } from "../../shared/static-pods/restore.ts";
+import { healthyMaster, makeMaster } from "../pretend/cluster.ts";
+import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";
+import { POD_UID, podRecord } from "../pretend/memory.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { tokenBy } from "../pretend/old-keys.ts";
+import { quietly } from "../pretend/quietly.ts";
+
+setDefaultTimeout(900_000);
+
+const COUNT = Number(process.env.DAMAGES || 30);
+const SEED = Number(process.env.SEED || 20261124);
+
+const { root: healthy } = await healthyMaster();
+const foreign = (
+  await makeMaster({ now: new Date(Date.now() - 2 * 8760 * 3600_000), facts: { nodeName: "m2", advertiseAddress: "10.1.1.1" } })
+).root;
+const node = await pretendNode({ kind: "healthy master" });
+const path = process.env.PATH;
+Object.assign(process.env, { PATH: node.programs, FAKE: dirname(node.programs) });
+afterAll(() => {
+  process.env.PATH = path;
+  setRoot("/");
+  node[Symbol.dispose]();
+});
+
+const at = (file: string) => node.root + file;
+const original = (file: string) => readFileSync(healthy + file, "utf8");
+const now = (file: string) => (existsSync(at(file)) ? readFileSync(at(file), "utf8") : undefined);
+
+const PLACE: Place = {
+  client: "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem",
+  original,
+  foreign: (file) => readFileSync(foreign + file, "utf8"),
+  namesFrontProxy: false,
+};
+
+function restore() {
+  for (const folder of ["etc", "var/lib/kubelet"]) {
+    rmSync(`${node.root}/${folder}`, { recursive: true, force: true });
+    cpSync(`${healthy}/${folder}`, `${node.root}/${folder}`, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  }
+  rmSync(`${node.root}/root`, { recursive: true, force: true });
+  mkdirSync(`${node.root}/root`);
+  const pair = { key: original("/etc/kubernetes/pki/sa.key"), pub: original("/etc/kubernetes/pki/sa.pub") };
+  podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+  const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api`;
+  mkdirSync(volume, { recursive: true });
+  writeFileSync(`${volume}/token`, tokenBy(pair, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }));
+}
+
+/** By the code of parts 1 and 2, in their order. */
+async function repair(newCas: NewCas | undefined): Promise<Master> {
+  const master = await readMaster("/var/lib/etcd");
+  const { facts, asideDir } = master;
+  keysToMake(facts, ensureOptions(master, newCas));
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
+  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(master, newCas));
+  await ensureMasterKubelet(master.node, facts, asideDir);
+  restoreManifests(master, ["etcd"]);
+  restoreManifests(master);
+  return master;
+}
+
+/** Every text below the node's root. */
+function texts(): Set<string> {
+  const files = readdirSync(node.root, { recursive: true, encoding: "utf8" }).map((name) => join(node.root, name));
+  return new Set(
+    files.filter((file) => !file.includes("/etcd/member") && lstatSync(file).isFile()).map((file) => readFileSync(file, "utf8")),
+  );
+}
+
+async function check(damage: Damage) {
+  const wanted = expectedOf(damage, PLACE);
+  expect(wrongIn(await assess("/var/lib/etcd"), wanted)).toEqual([]);
+  if (wanted.foreigners.includes("ca")) return;
+  const dear = wanted.lost.filter((name) => !isInternal(name));
+  const before = new Map(soundKeys(wanted).map((file) => [file, now(file)]));
+  const replaced = [...damage]
+    .filter(([file, { kind }]) => kind !== "gone" && kind !== "mode" && file !== "/etc/kubernetes/kubelet.conf")
+    .map(([file]) => now(file)!);
+  if (wanted.lost.length > 0) {
+    const refused = await repair(undefined).catch((err: unknown) => err);
+    expect(refused).toBeInstanceOf(Fail);
+    expect((refused as Fail).message).toContain("is needed and cannot be used");
+    expect(existsSync(at("/root")) && readdirSync(at("/root"))).toEqual([]);
+  }
+  await repair(dear.length > 0 ? "all" : wanted.lost.length > 0 ? "internal" : undefined);
+  for (const [file, text] of before) expect([file, now(file) === text]).toEqual([file, true]);
+  const kept = texts();
+  for (const text of replaced) expect(kept.has(text)).toBe(true);
+  const after = await assess("/var/lib/etcd");
+  expect(after.damage.filter(isDamage)).toEqual([]);
+}
+
+test(`${COUNT} random damages: each is told, and mended with what is sound kept, or refused (SEED=${SEED})`, async () => {
+  setRoot(node.root);
+  const pick = random(SEED);
+  const wrong: string[] = [];
+  for (let i = 0; i < COUNT; i++) {
+    restore();
+    const damage = await chooseDamage(PLACE, pick);
+    for (const [file, { act }] of damage) act(at(file));
+    try {
+      await quietly(() => check(damage));
+    } catch (err) {
+      wrong.push(`${i + 1} (SEED=${SEED}): ${listed(damage)}: ${(err as Error).message.replace(/\s+/g, " ").slice(0, 400)}`);
+    }
+  }
+  if (process.env.DAMAGES) console.log(`${COUNT - wrong.length} of ${COUNT} damages right`);
+  expect(wrong).toEqual([]);
+});

@@ -1,0 +1,148 @@
+/** Damages that people really meet, each on a whole pretend master: 00-assess names the smallest repair, and 01-etcd makes just that. */
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { setRoot } from "../../shared/files/files.ts";
+import { CERTS } from "../../shared/pki/certs.ts";
+import { issueClient, issueLeaf } from "../../shared/pki/issue.ts";
+import { FACTS, healthyMaster, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { pretendNode } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+afterAll(() => setRoot("/"));
+
+const { root: healthy, ca } = await healthyMaster();
+const E = "/etc/kubernetes";
+const LONG_AGO = new Date(Date.now() - 2 * 8760 * 3600_000);
+const CLIENT = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
+
+const read = (file: string) => readFileSync(`${healthy}${E}/pki/${file}`, "utf8");
+
+function remove(root: string, ...files: string[]) {
+  for (const file of files) rmSync(`${root}${E}/${file}`, { recursive: true });
+}
+
+/** Leaves that ended a year ago. */
+async function expire(root: string) {
+  for (const row of CERTS.filter((cert) => cert.ca)) {
+    const authority = CERTS.find(({ name }) => name === row.ca)!.file;
+    const pair = { cert: read(`${authority}.crt`), key: read(`${authority}.key`) };
+    const { cert, key } = await issueLeaf(row, pair, FACTS, { now: LONG_AGO });
+    writeFileSync(`${root}${E}/pki/${row.file}.crt`, cert);
+    writeFileSync(`${root}${E}/pki/${row.file}.key`, key);
+  }
+}
+
+async function expireKubelet(root: string, name: string) {
+  const { cert, key } = await issueClient({ cn: `system:node:${name}`, o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
+  writeFileSync(`${root}${CLIENT}`, cert + key);
+}
+
+interface Case {
+  damage: (root: string) => Promise<void> | void;
+  /** What 00-assess says of it, and the first command it gives. */
+  says: RegExp;
+  first: string;
+  /** What 01-etcd writes below /etc/kubernetes and /var/lib/kubelet; undefined: it refuses. */
+  writes?: RegExp;
+}
+
+const PLAIN = "./bunw scripts/01-etcd.ts";
+const INTERNAL = `${PLAIN} --new-internal-cas`;
+const LOST = "systemctl stop kubelet";
+
+const CASES: Record<string, Case> = {
+  "only pki/ is lost": {
+    damage: (root) => remove(root, "pki"),
+    says: /lost on this node: the keys of ca, front-proxy-ca, etcd-ca, sa/,
+    first: LOST,
+  },
+  "the leaves of one master have expired": {
+    damage: expire,
+    says: /rung 0: .*/,
+    first: PLAIN,
+    writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$/,
+  },
+  "the kubeconfigs are lost": {
+    damage: (root) => remove(root, "admin.conf", "controller-manager.conf", "scheduler.conf"),
+    ...{ says: /rung 0: /, first: PLAIN, writes: /^$/ },
+  },
+  "the manifests are lost": {
+    damage: (root) => remove(root, "manifests"),
+    says: /rung 0: /,
+    first: PLAIN,
+    writes: /^manifests\/etcd\.yaml$/,
+  },
+  "sa.key and sa.pub are lost": { damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"), says: /the keys of sa\./, first: LOST },
+  "etcd's whole PKI is lost": {
+    damage: (root) => remove(root, "pki/etcd"),
+    ...{ says: /the keys of etcd-ca, which only masters trust/, first: INTERNAL, writes: /^pki\/etcd\// },
+  },
+  "the front-proxy's are lost": {
+    damage: (root) =>
+      remove(root, "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/front-proxy-client.crt", "pki/front-proxy-client.key"),
+    ...{ says: /the keys of front-proxy-ca, which only masters trust/, first: INTERNAL, writes: /^pki\/front-proxy-ca\.(crt|key)$/ },
+  },
+  "kubelet.conf is lost and the kubelet's certificate has expired": {
+    async damage(root) {
+      remove(root, "kubelet.conf");
+      await expireKubelet(root, "m1");
+    },
+    ...{ says: /rung 0: /, first: PLAIN, writes: /^kubelet\.conf$|kubelet-client-/ },
+  },
+  "everything but the CAs has expired for a year": {
+    async damage(root) {
+      await expire(root);
+      await expireKubelet(root, "m1");
+    },
+    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$|kubelet-client-/ },
+  },
+  "ca.crt is cut off": {
+    damage: (root) => writeFileSync(`${root}${E}/pki/ca.crt`, ca.cert.slice(0, 200)),
+    ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/ca\.crt$/ },
+  },
+};
+
+test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }) => {
+  using node = await pretendNode({ kind: "healthy master" });
+  await damage(node.root);
+  const { stdout, exitCode } = await node.run("00-assess --json");
+  const { verdict, next } = JSON.parse(stdout) as { verdict: string; next: string[] };
+  expect([exitCode, verdict, next[0]]).toEqual([2, expect.stringMatching(says), first]);
+  const before = node.fingerprint();
+  if (!writes) {
+    expect((await node.run("01-etcd")).stderr).toContain("is needed and cannot be used");
+    expect(node.fingerprint()).toEqual(before);
+    return;
+  }
+  const part1 = node.run(first.replace("./bunw scripts/", "").replace(".ts", ""), { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.called("systemctl restart kubelet"), part1]);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode: code, stderr } = await part1;
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+  const was = new Set(before);
+  const changed = node.fingerprint().filter((line) => !was.has(line) && line.split(" ")[1]!.startsWith("100"));
+  const files = changed.map((line) => line.split(" ")[0]!).filter((file) => !file.startsWith("root/"));
+  expect(files.map((file) => file.replace("etc/kubernetes/", "")).filter((file) => !writes.test(file))).toEqual([]);
+  if (writes.source !== "^$") expect(files.length).toBeGreaterThan(0);
+});
+
+test("a worker whose kubelet's certificate has expired is told apart from one of another CA", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  await expireKubelet(node.root, "w1");
+  const { stdout, exitCode } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-client-current\.pem +!EXPIRED!/)]);
+  expect(stdout).toContain("this worker has to join again");
+});
+
+test("a master whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
+  using node = await pretendNode({ kind: "healthy master" });
+  const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+  const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
+  write(node.root + server, pem.cert + pem.key);
+  expect((await node.run("00-assess")).exitCode).toBe(0);
+  write(`${node.root}/var/lib/kubelet/config.yaml`, `${KUBELET_CONFIG}serverTLSBootstrap: true\n`);
+  const { stdout, exitCode } = await node.run("00-assess");
+  expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-server-current\.pem +!EXPIRED!/)]);
+});

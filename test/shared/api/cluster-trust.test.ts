@@ -1,0 +1,40 @@
+/** What the cluster keeps about its CA, written by several masters at the same moment. */
+import { expect, test } from "bun:test";
+import { publishClusterInfo } from "../../../shared/api/cluster-trust.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { setRoot } from "../../../shared/files/files.ts";
+import { type ApiOptions, pretendApi, status } from "../../pretend/api.ts";
+import { healthyMaster } from "../../pretend/cluster.ts";
+import { masterOf, pretendData } from "../../pretend/master.ts";
+
+const INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+
+/** Another master writes first: the first try to change a thing is refused, and by then the thing is there as that one wrote it. */
+function overtaken(wanted: Map<string, unknown>): NonNullable<ApiOptions["on"]> {
+  const refused = new Set<string>();
+  return ({ method, path, body }, { objects }) => {
+    const target = method === "POST" ? `${path}/${body.metadata.name}` : path;
+    if (method === "GET" || refused.has(target)) return undefined;
+    refused.add(target);
+    wanted.set(target, body);
+    objects.set(target, body);
+    return status(409, "the object has been modified");
+  };
+}
+
+test("masters side by side: what another one has just written is no stop, and is not written again", async () => {
+  const { root } = await healthyMaster();
+  setRoot(root);
+  try {
+    const master = masterOf(await pretendData());
+    const wanted = new Map<string, unknown>();
+    using api = pretendApi({ objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } }, on: overtaken(wanted) });
+    const client = new KubeApi({ server: api.url, insecure: true });
+    await publishClusterInfo(master, client);
+    expect(wanted.size).toBe(1);
+    expect(api.changes().length).toBe(1);
+    for (const [path, body] of wanted) expect(api.objects.get(path)).toEqual(body as never);
+  } finally {
+    setRoot("/");
+  }
+});

@@ -1,0 +1,36 @@
+/** Leases of kubelets: when one counts as heard. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { hearNodes } from "../../../shared/api/leases.ts";
+import { pretendApi } from "../../pretend/api.ts";
+
+const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
+
+test("hearNodes() gives a kubelet the time to find an API that was away, and looks once where all are heard", async () => {
+  let asked = 0;
+  using api = pretendApi({
+    objects: { [`${LEASES}/m1`]: renewed(3), [`${LEASES}/w1`]: renewed(90), [`${LEASES}/gone`]: renewed(4000) },
+    on: (_, { objects }) => {
+      if (++asked === 3) Object.assign(objects.get(`${LEASES}/w1`), renewed(0));
+      return undefined;
+    },
+  });
+  const client = new KubeApi({ server: api.url, insecure: true });
+  expect((await hearNodes(client, ["m1", "w1"])).silent).toEqual([]);
+  expect(asked).toBe(3);
+  await hearNodes(client, ["m1", "w1"]);
+  expect(asked).toBe(4);
+});
+
+test("a node whose clock is late is heard when its Lease is renewed while we look", async () => {
+  let asked = 0;
+  using api = pretendApi({
+    objects: { [`${LEASES}/late`]: renewed(600) },
+    on: (_, { objects }) => {
+      Object.assign(objects.get(`${LEASES}/late`), renewed(600 - ++asked));
+      return undefined;
+    },
+  });
+  expect((await hearNodes(new KubeApi({ server: api.url, insecure: true }), ["late"])).silent).toEqual([]);
+});

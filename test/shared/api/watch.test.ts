@@ -1,0 +1,100 @@
+/** shared/api/watch.ts against a pretend API: bookmarks, forgotten history, connections that break. */
+import { afterEach, expect, test } from "bun:test";
+import { KubeApi, type KubeObject } from "../../../shared/api/kube-api.ts";
+import { type Change, watch } from "../../../shared/api/watch.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+/** What the pretend API answers, in turn: to a list a version and names, to a watch lines and how it ends. */
+type Answer = List | { status: number } | Stream;
+type List = { list: string; names: string[]; next?: string };
+type Stream = { events: object[]; ends: "well" | "cut" | "never" };
+
+let server: Bun.Server<undefined> | undefined;
+afterEach(() => server?.stop(true));
+
+function pretendApi(answers: Answer[]) {
+  const asked: string[] = [];
+  server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request) {
+      const url = new URL(request.url);
+      if (url.pathname === "/readyz") return new Response("ok");
+      asked.push(url.search);
+      const answer = answers.shift() ?? { events: [], ends: "never" };
+      if ("status" in answer) return Response.json({ message: "no" }, { status: answer.status });
+      return "list" in answer ? listOf(answer) : new Response(streamOf(answer));
+    },
+  });
+  return { api: new KubeApi({ server: server.url.href, insecure: true }), asked };
+}
+
+function listOf({ list, names, next }: List) {
+  return Response.json({ metadata: { resourceVersion: list, continue: next }, items: names.map((name) => ({ metadata: { name } })) });
+}
+
+function streamOf({ events, ends }: Stream) {
+  return new ReadableStream({
+    start(controller) {
+      for (const event of events) controller.enqueue(Buffer.from(`${JSON.stringify(event)}\n`));
+      if (ends === "cut") controller.enqueue(Buffer.from('{"type":"ADDED","object":{"metadata":{"na'));
+      if (ends !== "never") controller.close();
+    },
+  });
+}
+
+function event(type: string, name: string, resourceVersion: string) {
+  return { type, object: { metadata: { name, resourceVersion } } };
+}
+
+/** The first `count` changes, as text. */
+async function first(api: KubeApi, count: number): Promise<string[]> {
+  using _ = sandbox();
+  const seen: string[] = [];
+  const ending = new AbortController();
+  for await (const { type, object } of watch(api, "/things?a=b", ending.signal) as AsyncGenerator<Change<KubeObject>>) {
+    seen.push(`${type} ${object.metadata.name}`);
+    if (seen.length === count) ending.abort();
+  }
+  return seen;
+}
+
+test("watch lists all pages, then follows from the list's version", async () => {
+  const { api, asked } = pretendApi([
+    { list: "7", names: ["a"], next: "more" },
+    { list: "7", names: ["b"] },
+    { events: [event("ADDED", "c", "8"), event("DELETED", "a", "9")], ends: "never" },
+  ]);
+  expect(await first(api, 4)).toEqual(["LISTED a", "LISTED b", "ADDED c", "DELETED a"]);
+  expect(asked.slice(0, 2)).toEqual(["?a=b&limit=500", "?a=b&limit=500&continue=more"]);
+  expect(asked[2]).toStartWith("?a=b&watch=true&allowWatchBookmarks=true&resourceVersion=7&");
+});
+
+test("watch goes on where it was when a connection ends, also in the middle of a line; bookmarks move the place", async () => {
+  const { api, asked } = pretendApi([
+    { list: "1", names: [] },
+    { events: [event("ADDED", "a", "2"), event("BOOKMARK", "", "50")], ends: "cut" },
+    { events: [event("ADDED", "b", "51")], ends: "well" },
+    { events: [event("ADDED", "c", "52")], ends: "never" },
+  ]);
+  expect(await first(api, 3)).toEqual(["ADDED a", "ADDED b", "ADDED c"]);
+  expect(asked.slice(2).map((search) => /resourceVersion=(\d+)/.exec(search)?.[1])).toEqual(["50", "51"]);
+});
+
+test.each([
+  ["as an answer", { status: 410 }],
+  ["as an event", { events: [{ type: "ERROR", object: { code: 410, message: "too old" } }], ends: "well" as const }],
+])("watch lists anew when its place in history is forgotten: %s", async (_, gone: Answer) => {
+  const { api } = pretendApi([
+    { list: "1", names: ["a"] },
+    gone,
+    { list: "90", names: ["a", "b"] },
+    { events: [event("MODIFIED", "b", "91")], ends: "never" },
+  ]);
+  expect(await first(api, 4)).toEqual(["LISTED a", "LISTED a", "LISTED b", "MODIFIED b"]);
+});
+
+test("watch outlives an API server that answers 500, and stops where it says no", async () => {
+  const { api } = pretendApi([{ status: 500 }, { list: "1", names: ["a"] }, { status: 403 }]);
+  await expect(first(api, 2)).rejects.toThrow("no");
+});

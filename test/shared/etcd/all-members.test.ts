@@ -1,0 +1,66 @@
+/** What the other members of etcd are held to, before a control plane is built on them. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { proveMembers } from "../../../shared/etcd/all-members.ts";
+import { etcdClient } from "../../../shared/etcd/identity.ts";
+import { setRoot } from "../../../shared/files/files.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { ADDRESS, FACTS, healthyMaster } from "../../pretend/cluster.ts";
+
+const OTHER = ADDRESS.replace(/11$/, "12");
+const SISTER = { name: "m2", host: OTHER, servedPem: undefined };
+let pki: string;
+
+beforeAll(async () => {
+  const { root } = await healthyMaster();
+  pki = `${root}/etc/kubernetes/pki/etcd`;
+  setRoot(root);
+});
+afterAll(() => setRoot("/"));
+
+interface Member {
+  /** Of each answer to the question how far it is: the last one stays. */
+  revisions: number[];
+  hash: number;
+  clusterId?: string;
+}
+
+/** A member at an address; of a revision that it has not come to it knows no hash, as etcd. */
+async function serveMember(address: string, { revisions, hash, clusterId = "1" }: Member) {
+  const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
+  const tls = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, advertiseAddress: address });
+  const answer = async (request: Request) => {
+    if (!request.url.endsWith("/hashkv")) {
+      const revision = revisions.length > 1 ? revisions.shift()! : revisions[0]!;
+      return Response.json({
+        header: { cluster_id: clusterId, member_id: "2", revision: String(revision) },
+        leader: "2",
+        version: "3.6.5",
+      });
+    }
+    const { revision } = (await request.json()) as { revision: number };
+    if (revision > revisions[0]!) return Response.json({ code: 11, message: "required revision is a future revision" }, { status: 400 });
+    return Response.json({ hash });
+  };
+  const server = Bun.serve({ hostname: address, port: 2379, tls: { cert: tls.cert, key: tls.key }, fetch: answer });
+  return { [Symbol.dispose]: () => void server.stop(true) };
+}
+
+async function prove(own: Member, other: Member) {
+  using _own = await serveMember(ADDRESS, own);
+  using _other = await serveMember(OTHER, other);
+  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { sisters: [SISTER as never], without: [] });
+}
+
+test("a member that has just come back is given the time to catch up", async () => {
+  const other = { revisions: [100, 100, 110, 120], hash: 7 };
+  await prove({ revisions: [120], hash: 7 }, other);
+  expect(other.revisions).toEqual([120]);
+});
+
+test("a member with other keys, or of another cluster, is refused", async () => {
+  const own = () => ({ revisions: [120], hash: 7 });
+  await expect(prove(own(), { revisions: [120], hash: 8 })).rejects.toThrow("etcd on m2 holds other keys at revision 120 than this one");
+  await expect(prove(own(), { revisions: [120], hash: 7, clusterId: "2" })).rejects.toThrow('etcd on m2 is another cluster: "2", here "1"');
+});

@@ -1,0 +1,47 @@
+/** Other masters: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
+import { expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { isHeard, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { writeFile } from "../../../shared/files/files.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import type { Finding } from "../../../shared/pki/examine.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { refuseWhereOthersLive } from "../../../shared/salvage/elsewhere.ts";
+import { FACTS, healthyMaster } from "../../pretend/cluster.ts";
+import { masterOf, pretendData } from "../../pretend/master.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+test("an etcd whose certificate has ended is of our CA, but no member hears it", async () => {
+  const { root } = await healthyMaster();
+  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
+  using _box = sandbox();
+  writeFile("/etc/kubernetes/pki/etcd/ca.crt", cert!);
+  const ours = { cert: cert!, key: key! };
+  const another = await issueCa(certRow("etcd-ca"), FACTS);
+  const served = async (ca: typeof ours, now: Date) => ({ servedPem: (await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert });
+  const cases = [
+    await served(ours, new Date()),
+    await served(ours, new Date("2024-01-01")),
+    await served(another, new Date()),
+    { servedPem: undefined },
+  ];
+  expect(cases.map((one) => [servesOurCa(one, FACTS), isHeard(one, FACTS)])).toEqual([
+    [true, true],
+    [true, false],
+    [false, false],
+    [false, false],
+  ]);
+});
+
+test("a shared key is not made anew beside a master whose etcd runs, unless it is said to be lost there, too", async () => {
+  const master = masterOf(await pretendData());
+  const identity = { ...master.cluster.identity, members: ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [] })) };
+  const cluster = { ...master.cluster, identity };
+  const alive = ["m2", "m3"].map((name) => ({ name, memberId: name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
+  const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
+  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...master, cluster });
+  expect(refuse([], [])).not.toThrow();
+  expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
+  expect(refuse(made, ["m2", "nobody"])).toThrow('"nobody"');
+  expect(refuse(made, ["m2", "m3"])).not.toThrow();
+});

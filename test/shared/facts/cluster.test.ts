@@ -1,0 +1,88 @@
+/** What the cluster was: nothing is made up where the data does not say it. */
+import { expect, test } from "bun:test";
+import { readCluster } from "../../../shared/facts/cluster.ts";
+import { factsFor } from "../../../shared/facts/issue-facts.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { ADDRESS, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/master.ts";
+
+const CONFIG = "configmaps/kube-system/kubeadm-config";
+
+function replaceIn(objects: Objects, key: string, from: string | RegExp, to: string) {
+  const text = JSON.stringify(objects[key]);
+  expect(text).toMatch(from);
+  objects[key] = text.replace(from, to);
+}
+
+test("readCluster() and factsFor() read all that certificates are made of", async () => {
+  const data = await pretendData();
+  const cluster = readCluster(data);
+  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, kubeletClientBound: false });
+  expect(cluster.nodes.map(({ name, controlPlane, ips }) => `${name} ${controlPlane} ${ips}`)).toEqual([
+    `m1 true ${ADDRESS}`,
+    "w1 false 127.77.0.21",
+    "w2 false 127.77.0.22",
+  ]);
+  expect(cluster.identity).toMatchObject({ keyCount: 12, revision: 13, kubeSystemUid: "uid-of-kube-system" });
+});
+
+test.each<[string, (objects: Objects) => void, string]>([
+  ["kubeadm-config", (o) => delete o[CONFIG], "Cannot find the ConfigMap kube-system/kubeadm-config"],
+  ["the version", (o) => replaceIn(o, CONFIG, /kubernetesVersion: [^\\]+\\n/, ""), "Cannot find kubernetesVersion"],
+  ["the DNS domain", (o) => replaceIn(o, CONFIG, /dnsDomain: [^\\]+/, "dnsDomain: ''"), "Cannot find networking.dnsDomain"],
+  ["the Service range", (o) => replaceIn(o, CONFIG, /serviceSubnet: [^\\]+\\n/, ""), "Cannot find networking.serviceSubnet"],
+  ["the old CA", (o) => delete o["configmaps/kube-system/kube-root-ca.crt"], "Cannot find ca.crt of the ConfigMap kube-root-ca.crt"],
+])("without %s it stops, and uses no default", async (_, change, message) => {
+  const data = await pretendData(change);
+  expect(() => readCluster(data)).toThrow(message);
+});
+
+test("data without the namespace kube-system is no Kubernetes cluster's", async () => {
+  const data = await pretendData((objects) => delete objects["namespaces/kube-system"]);
+  expect(() => readCluster(data)).toThrow("No Kubernetes cluster in this etcd data");
+});
+
+test("encrypted objects stop it, with the provider's name", async () => {
+  const data = await pretendData((objects) => {
+    objects[CONFIG] = "k8s:enc:kms:v2:vault:x";
+  });
+  expect(() => readCluster(data)).toThrow("it is encrypted at rest (kms:v2:vault)");
+});
+
+test("a cluster without a balancer has no endpoint, one with external etcd says so, and two Service ranges stay two", async () => {
+  const data = await pretendData((objects) => {
+    replaceIn(objects, CONFIG, /controlPlaneEndpoint: [^\\]+\\n/, "");
+  });
+  expect(readCluster(data).endpoint).toBeUndefined();
+  const other = await pretendData((objects) => {
+    replaceIn(objects, CONFIG, "local:\\n    dataDir: /var/lib/etcd", "external:\\n    endpoints: [x]");
+  });
+  expect(readCluster(other).externalEtcd).toBe(true);
+  const dual = await pretendData((objects) => {
+    replaceIn(objects, CONFIG, /serviceSubnet: [^\\]+/, "serviceSubnet: 10.97.0.0/16,fd00::/112");
+  });
+  expect(readCluster(dual).serviceSubnets).toEqual(["10.97.0.0/16", "fd00::/112"]);
+});
+
+test("validities and key algorithm come from the configuration and the old CA", async () => {
+  const data = await pretendData((objects) => {
+    replaceIn(objects, CONFIG, "kind: ClusterConfiguration", "kind: ClusterConfiguration\\ncertificateValidityPeriod: 2160h0m0s");
+  });
+  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ certificateValidityHours: 2160, keyAlgorithm: "ECDSA-P256" });
+});
+
+test("the API's address comes from the mirror pod's flags where its annotation is gone", async () => {
+  const data = await pretendData((objects) => {
+    const pod = objects["pods/kube-system/kube-apiserver-m1"] as ReturnType<typeof manifest>;
+    delete pod.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
+  });
+  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ advertiseAddress: ADDRESS, bindPort: 6443 });
+});
+
+test("a machine without the API's address, and a node without an API server, are refused with a hint", async () => {
+  const data = await pretendData();
+  const cluster = readCluster(data);
+  expect(() => factsFor({ ...NODE, addresses: ["10.1.1.1"] }, cluster, data)).toThrow(`was at "${ADDRESS}", but this machine has 10.1.1.1`);
+  const gone = await pretendData((objects) => delete objects["pods/kube-system/kube-apiserver-m1"]);
+  expect(() => factsFor(NODE, readCluster(gone), gone)).toThrow(Fail);
+});

@@ -1,0 +1,179 @@
+/** Which repair goes on: there is no progress file, the rescue folders and the certificates tell. */
+import { expect, test } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { findRepair } from "../../../shared/facts/repair.ts";
+import { writeFile } from "../../../shared/files/files.ts";
+import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
+import { REDUCED } from "../../../shared/manifests/reduced-controllers.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
+import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa } from "../../pretend/cluster.ts";
+import { fakeMirror } from "../../pretend/hostile-pods.ts";
+import { writeData } from "../../pretend/master.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const objects = clusterObjects((await healthyMaster()).ca.cert);
+/** A CA of before the cluster's. */
+const stale = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
+const DATA = "/var/lib/etcd";
+const OLD = "/root/kube-pki-repair-20260101T000000";
+const NEWER = "/root/kube-pki-repair-20260102T000000";
+
+test("without a rescue folder a repair begins: it is named after now, and not made yet", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  const { rescue, dataFrom, data } = findRepair(DATA);
+  expect([dataFrom, data.revision]).toEqual([DATA, 13]);
+  expect(rescue.dir).toMatch(/^\/root\/kube-pki-repair-\d{8}T\d{6}$/);
+  expect(Math.abs(rescue.made.getTime() - Date.now())).toBeLessThan(60_000);
+});
+
+test("a repair goes on while etcd has not written since its copy was made", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const { rescue, dataFrom } = findRepair(DATA);
+  expect(rescue.dir).toBe(OLD);
+  expect(dataFrom).toBe(`${OLD}/etcd`);
+  expect(rescue.made).toEqual(new Date("2026-01-01T00:00:00Z"));
+});
+
+test("a repair goes on when etcd's certificate was issued after its folder was made, whatever etcd has written since", async () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
+  expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+});
+
+test("a repair by the old CA is over once the cluster has gone on with all its static pods; its folder tells nothing any more", async () => {
+  using box = sandbox();
+  const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeData(box.dir + DATA, less, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  writeData(box.dir + DATA, objects, 5);
+  for (const ca of [undefined, (await healthyMaster()).ca.cert, stale.cert]) {
+    if (ca) writeFile("/etc/kubernetes/pki/ca.crt", ca);
+    const { rescue, dataFrom } = findRepair(DATA);
+    expect(dataFrom).toBe(DATA);
+    expect(rescue.dir).not.toBe(OLD);
+  }
+});
+
+test("a repair is over, too, where a master was lost for good and its Node deleted", async () => {
+  using box = sandbox();
+  const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
+  writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  writeData(box.dir + DATA, objects, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+});
+
+function control(name: string) {
+  return { ...(objects["minions/m1"] as object), metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
+}
+
+/** A pod with a token mounted, as a DaemonSet's or nobody's. */
+function pod(name: string, created: string, owner?: string) {
+  const ownerReferences = owner ? [{ kind: owner, name: "its-owner", controller: true }] : [];
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "default", creationTimestamp: created, ownerReferences },
+    spec: { nodeName: "w1", volumes: [{ name: "token", projected: { sources: [{ serviceAccountToken: {} }] } }] },
+    status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: created } } }] },
+  };
+}
+
+test("a repair with a new CA is over once nothing of the old one is left that parts 3 and 4 take away", async () => {
+  using box = sandbox();
+  const [before, after] = ["2025-12-01T00:00:00Z", new Date(Date.now() + 3_600_000).toISOString()];
+  const fresh = (await otherCa()).cert;
+  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, fresh);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const controllerManager = structuredClone(objects["pods/kube-system/kube-controller-manager-m1"]) as Manifest;
+  controllerManager.metadata.annotations = { ...controllerManager.metadata.annotations, [REDUCED]: "" };
+  const rootCa = (caPem: string) => clusterObjects(caPem)["configmaps/kube-system/kube-root-ca.crt"]!;
+  const done = { ...clusterObjects(fresh), "configmaps/default/kube-root-ca.crt": rootCa(fresh) };
+  const left: [string, Objects][] = [
+    ["a DaemonSet's pod of before", { "pods/kube-system/proxy": pod("proxy", before, "DaemonSet") }],
+    ["a reduced controller-manager", { "pods/kube-system/kube-controller-manager-m1": controllerManager }],
+    ["an encrypted pod", { "pods/kube-system/secret": "k8s:enc:aescbc:v1:key1:…" }],
+    ["a pod without a shape", { "pods/kube-system/odd": { apiVersion: "v1", kind: "Pod", metadata: {}, spec: { volumes: "all" } } }],
+  ];
+  for (const [what, objects] of left) {
+    writeData(box.dir + DATA, { ...done, ...objects }, 5);
+    expect([what, findRepair(DATA).dataFrom]).toEqual([what, `${OLD}/etcd`]);
+  }
+  const named = { "pods/kube-system/bare": pod("bare", before), "pods/kube-system/run": pod("run", before, "Job") };
+  writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+
+  const reduced = {
+    like: "kube-controller-manager",
+    change: ({ metadata }: Manifest) => Object.assign(metadata.annotations!, { [REDUCED]: "" }),
+  };
+  const strangers: [string, Objects][] = [
+    ["a tenant's pod that waits for ever", { "pods/a-team/proxy": pod("proxy", before, "DaemonSet") }],
+    ["a tenant's pod that says it is reduced", fakeMirror("a-team", "kube-controller-manager", reduced)],
+    ["a worker's mirror pod that says so", fakeMirror("kube-system", "kube-controller-manager", { ...reduced, node: "w1", suffix: "w1" })],
+    ["a tenant's old CA", { "configmaps/a-team/kube-root-ca.crt": rootCa((await healthyMaster()).ca.cert) }],
+    ["a tenant's encrypted pod", { "pods/a-team/secret": "k8s:enc:aescbc:v1:key1:…" }],
+    ["a tenant's pod without a shape", { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } }],
+  ];
+  for (const [what, more] of strangers) {
+    writeData(box.dir + DATA, { ...done, ...more }, 5);
+    expect([what, findRepair(DATA).dataFrom]).toEqual([what, DATA]);
+  }
+});
+
+test("what looked like static pods of a worker, and is gone, keeps no repair going; nor does one bound elsewhere stand for a master's", async () => {
+  using box = sandbox();
+  const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  const ofWorker = fakeMirror("kube-system", "kube-scheduler", { node: "w1", suffix: "w1" });
+  writeData(`${box.dir}${OLD}/etcd`, { ...objects, ...ofWorker });
+  writeData(box.dir + DATA, objects, 5);
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, 5);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+});
+
+test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  const { rescue, dataFrom, data } = findRepair(DATA);
+  expect([dataFrom, data.revision]).toEqual([DATA, 18]);
+  expect(rescue.dir).not.toBe(OLD);
+});
+
+test("a certificate of etcd that is cut off tells nothing, and stops nothing", async () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects, 5);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert.slice(0, 300));
+  expect(findRepair(DATA).dataFrom).toBe(DATA);
+});
+
+test("of several folders the newest counts; one whose copy was cut off does not", () => {
+  using box = sandbox();
+  writeData(box.dir + DATA, objects);
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeData(`${box.dir}${NEWER}/etcd.partial`, objects);
+  mkdirSync(`${box.dir}/root/kube-pki-repair-notes/etcd`, { recursive: true });
+  expect(findRepair(DATA).rescue.dir).toBe(OLD);
+  writeData(`${box.dir}${NEWER}/etcd`, objects);
+  expect(findRepair(DATA).rescue.dir).toBe(NEWER);
+});
+
+test("a lost data directory does not stop a repair that has its copy", async () => {
+  using box = sandbox();
+  writeData(`${box.dir}${OLD}/etcd`, objects);
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+});

@@ -1,0 +1,43 @@
+/** Manifests on disk as nobody writes them in their right mind: each is refused by its name or passed over, and none stops a script. */
+import { expect, test } from "bun:test";
+import { writeFile } from "../../../shared/files/files.ts";
+import { readManifest, secondManifests } from "../../../shared/manifests/on-disk.ts";
+import { NODE } from "../../pretend/master.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const BOMB = `a: &a [x, x, x, x, x, x, x, x, x]\n${["b a", "c b", "d c", "e d", "f e", "g f"]
+  .map((pair) => {
+    const [to, from] = pair.split(" ");
+    return `${to}: &${to} [${Array(9).fill(`*${from}`).join(", ")}]`;
+  })
+  .join("\n")}\n`;
+
+test.each([
+  ["volumes that are a map", "spec: {volumes: {a: b}}", "spec.volumes is no list"],
+  ["volumes without a name", "spec: {volumes: [{}]}", "spec.volumes[0].name is missing"],
+  ["a command that is text", "spec: {containers: [{command: kube-apiserver}]}", "spec.containers[0].command is no list"],
+  ["numbers among the arguments", "spec: {containers: [{command: [kube-apiserver, 5]}]}", "spec.containers[0].command[1] is no string"],
+  ["a list", "- a", "it is no map"],
+  ["one word", "garbage", "it is no map"],
+  ["annotations that are text", "metadata: {annotations: constructor}", "metadata.annotations is no map"],
+  ["aliases without end", BOMB, "Excessive alias count"],
+  ["lists in lists without end", "[".repeat(2_000_000), "it is nested too deeply"],
+  ["lists in lists on a line", `a: ${"- ".repeat(100_000)}`, "it is nested too deeply"],
+])("a manifest on disk stops nothing: %s", (_, text, why) => {
+  using _box = sandbox();
+  const path = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+  writeFile(path, text);
+  expect(() => readManifest(path)).toThrow(`"${path}" is no manifest: ${why}`);
+  expect(secondManifests({ node: NODE }, "kube-scheduler")).toEqual([]);
+});
+
+test("what is null in a manifest is not there, and __proto__ and constructor are names like others", () => {
+  using _box = sandbox();
+  const path = "/etc/kubernetes/manifests/kube-vip.yaml";
+  writeFile(path, "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: y}}\nspec: {containers: null, volumes: null}\n");
+  const read = readManifest(path)!;
+  expect([read.spec.containers, read.spec.volumes]).toEqual([[], undefined]);
+  expect(Object.keys(read.metadata.annotations!)).toEqual(["__proto__", "constructor"]);
+  writeFile(path, "status: {}\n");
+  expect(readManifest(path)).toMatchObject({ metadata: { name: "" }, spec: { containers: [] } });
+});

@@ -1,0 +1,16 @@
+/** Who may change a node. What a node is, is tested by whole scripts. */
+import { expect, spyOn, test } from "bun:test";
+import { setRoot } from "../../../shared/files/files.ts";
+import { needRoot } from "../../../shared/node/node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+test("scripts that change a node refuse whoever is not root, except below another root", () => {
+  setRoot("/");
+  using uid = spyOn(process, "getuid").mockReturnValue(1000);
+  expect(needRoot).toThrow("This script changes the node and needs root");
+  using _box = sandbox();
+  expect(needRoot).not.toThrow();
+  uid.mockReturnValue(0);
+  setRoot("/");
+  expect(needRoot).not.toThrow();
+});

@@ -1,0 +1,283 @@
+/** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
+import { beforeAll, describe, expect, test } from "bun:test";
+import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
+import { certInfo, publicPem, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
+import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type Wanted } from "../../../shared/pki/ensure.ts";
+import { examine, examineKubeconfig, examineServiceAccountKey } from "../../../shared/pki/examine.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
+import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { mode } from "../../../shared/run.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const PKI = "/etc/kubernetes/pki";
+const FACTS = testFacts();
+const OPTIONS = { asideDir: "/aside" };
+const EVERYTHING: Wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(FACTS, { superAdmin: true }), serviceAccountKey: true };
+const PEER = certRow("etcd-peer");
+const ADMIN = kubeconfigRow("admin");
+
+let ca: Pair;
+let otherCa: Pair;
+let key: KeyPair;
+
+beforeAll(async () => {
+  [ca, otherCa] = await Promise.all([issueCa(certRow("etcd-ca"), FACTS), issueCa(certRow("etcd-ca"), FACTS)]);
+  key = await keyPair("ECDSA-P256");
+});
+
+function put(file: string, pair: Partial<Pair>) {
+  if (pair.key) writeFile(`${PKI}/${file}.key`, pair.key);
+  if (pair.cert) writeFile(`${PKI}/${file}.crt`, pair.cert);
+}
+
+function peer(different: Partial<ClusterFacts> = {}, signer = ca, row: Cert = PEER, now?: Date): Promise<Pair> {
+  return issueLeaf(row, signer, testFacts(different), { key, now });
+}
+
+describe("examine tells", () => {
+  const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
+  const cases: [state: string, detail: RegExp, put: () => Promise<void> | void][] = [
+    ["ok", /^until \d{4}-\d\d-\d\d, signed by etcd-ca$/, async () => put("etcd/peer", await peer())],
+    ["missing", /neither certificate nor key/, () => {}],
+    ["certificate missing", /without its certificate/, () => put("etcd/peer", { key: key.key })],
+    ["key missing", /certificate is there \(m1\) without its key/, async () => put("etcd/peer", { cert: (await peer()).cert })],
+    ["unreadable", /the certificate cannot be read/, () => put("etcd/peer", { cert: "-----BEGIN CERT", key: key.key })],
+    [
+      "unreadable",
+      /the certificate cannot be read/,
+      async () => put("etcd/peer", { cert: (await peer()).cert.slice(0, 300), key: key.key }),
+    ],
+    ["unreadable", /the key cannot be read/, async () => put("etcd/peer", { cert: (await peer()).cert, key: "nonsense" })],
+    ["unreadable", /a key without a certificate/, () => put("etcd/peer", { key: "nonsense" })],
+    ["does not match its key", /do not belong together/, async () => put("etcd/peer", { ...(await peer()), key: otherCa.key })],
+    ["wrong authority", /etcd\/ca.crt did not sign it \(it names etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
+    ["expired", /^it ended on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
+    ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
+    ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
+    ["wrong names", /its CN is "m2", not "m1"/, async () => put("etcd/peer", await peer({ nodeName: "m2" }))],
+    ["wrong usage", /not made for a server$/, async () => put("etcd/peer", await peer({}, ca, { ...PEER, usages: ["client"] }))],
+  ];
+
+  test.each(cases)("%s, with the reason %p", async (state, detail, arrange) => {
+    using _box = sandbox();
+    put("etcd/ca", ca);
+    await arrange();
+    const finding = examine(PEER, FACTS);
+    expect(finding.state as string).toBe(state);
+    expect(finding.detail).toMatch(detail);
+    expect(finding.paths).toEqual([`${PKI}/etcd/peer.crt`, `${PKI}/etcd/peer.key`]);
+  });
+
+  test("an absent authority apart from a wrong one", async () => {
+    using _box = sandbox();
+    put("etcd/peer", await peer());
+    expect(examine(PEER, FACTS)).toMatchObject({ state: "authority missing", cert: { cn: "m1" } });
+  });
+
+  test("a leaf by any authority of a bundle, and by names only where there are facts", async () => {
+    using _box = sandbox();
+    put("etcd/ca", { cert: otherCa.cert + ca.cert, key: otherCa.key });
+    put("etcd/peer", await peer({ nodeName: "m2" }));
+    expect([examine(PEER, undefined).state, examine(PEER, testFacts({ nodeName: "m2" })).state, examine(PEER, FACTS).state]).toEqual([
+      "ok",
+      "ok",
+      "wrong names",
+    ]);
+  });
+
+  test("more names and groups than asked for are fine, fewer groups are not", async () => {
+    using _box = sandbox();
+    const row = certRow("apiserver-kubelet-client");
+    put("ca", ca);
+    const state = async (o: string | undefined, facts = FACTS) => {
+      put(row.file, await issueClient({ cn: "kube-apiserver-kubelet-client", ...(o ? { o } : {}) }, ca, facts));
+      return examine(row, facts).state;
+    };
+    expect(await state(undefined, { ...FACTS, kubeletClientBound: true })).toBe("ok");
+    expect([await state("kubeadm:cluster-admins"), await state("system:masters"), await state(undefined)]).toEqual([
+      "ok",
+      "ok",
+      "wrong names",
+    ]);
+    put("etcd/ca", ca);
+    put("etcd/peer", await peer({ etcdPeerCertSANs: ["extra.example"] }));
+    expect(examine(PEER, FACTS).state).toBe("ok");
+  });
+
+  test("an authority without its key from one that is no authority", async () => {
+    using _box = sandbox();
+    put("etcd/ca", { cert: ca.cert });
+    expect(examine(certRow("etcd-ca"), FACTS)).toMatchObject({
+      state: "key missing",
+      detail: "the certificate is there (etcd-ca) without its key",
+    });
+    put("etcd/ca", await peer());
+    expect(examine(certRow("etcd-ca"), FACTS).state).toBe("wrong usage");
+  });
+});
+
+test("examineServiceAccountKey tells each state, and accepts old public keys beside the own one", () => {
+  using _box = sandbox();
+  const state = () => examineServiceAccountKey(PKI).state as string;
+  const states = [state()];
+  writeFile(`${PKI}/sa.pub`, publicPem(otherCa.key));
+  states.push(state());
+  writeFile(`${PKI}/sa.key`, key.key);
+  states.push(state());
+  writeFile(`${PKI}/sa.pub`, publicPem(otherCa.key) + key.pub);
+  states.push(state());
+  removeFile(`${PKI}/sa.pub`);
+  states.push(state());
+  writeFile(`${PKI}/sa.key`, "");
+  states.push(state());
+  expect(states).toEqual(["missing", "key missing", "does not match its key", "ok", "public key missing", "unreadable"]);
+});
+
+test("examineKubeconfig tells each state", async () => {
+  using _box = sandbox();
+  put("ca", ca);
+  const user = await issueClient({ cn: "kubernetes-admin", o: "kubeadm:cluster-admins" }, ca, FACTS, { key });
+  const state = (text: string) => {
+    writeFile(ADMIN.path, text);
+    return examineKubeconfig(ADMIN, FACTS).state as string;
+  };
+  const write = (pair: Pair, facts = FACTS, trusted = ca) => state(kubeconfigText(ADMIN, facts, { ca: trusted.cert, user: pair }));
+  const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
+  expect(examineKubeconfig(ADMIN, FACTS).state).toBe("missing");
+  expect(write(user)).toBe("ok");
+  expect(write(user, testFacts({ controlPlaneEndpoint: undefined }))).toBe("ok");
+  expect(write(user, testFacts({ controlPlaneEndpoint: "old.example" }))).toBe("wrong server");
+  expect(write(user, FACTS, otherCa)).toBe("wrong authority");
+  expect(write(await issueClient({ cn: "kubernetes-admin" }, otherCa, FACTS))).toBe("wrong authority");
+  expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS))).toBe("wrong user");
+  expect(write(await issueClient({ cn: "someone" }, ca, FACTS))).toBe("wrong user");
+  expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS, { now: years(-2) }))).toBe("expired");
+  expect(write({ ...user, key: otherCa.key })).toBe("does not match its key");
+  expect(state(kubeletKubeconfig({ server: "https://api.example:6443", ca: ca.cert }))).toBe("certificate missing");
+  expect(state("")).toBe("unreadable");
+  expect(state("- a: [")).toBe("unreadable");
+});
+
+test("ensureMany makes everything, and a second run changes no byte", async () => {
+  using box = sandbox();
+  const first = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  expect([first.written.length, first.kept]).toEqual([16, []]);
+  const before = everything();
+  box.said.length = 0;
+  const second = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  expect([second.written, second.kept.length]).toEqual([[], 16]);
+  expect(everything()).toBe(before);
+  expect(box.said[0]).toMatch(/^\/etc\/kubernetes\/pki\/ca.crt: kept \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/);
+  expect(box.said.join()).not.toContain("PRIVATE KEY");
+});
+
+test("a dry run prints what the real run then prints, and writes nothing", async () => {
+  using box = sandbox();
+  mode.dryRun = true;
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const plan = box.said.splice(0).map((line) => line.replace(/^would write/, "wrote"));
+  mode.dryRun = false;
+  setRoot(box.dir);
+  expect(list("/")).toEqual([]);
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  expect(box.said).toEqual(plan);
+});
+
+test("a lost authority or sa.key stops the run before anything is written, unless new ones are asked for", async () => {
+  using box = sandbox();
+  put("ca", { cert: ca.cert });
+  const before = everything();
+  box.said.length = 0;
+  const wanted = { certs: CERTS };
+  await expect(ensureMany(wanted, FACTS, OPTIONS)).rejects.toThrow(`${PKI}/ca.crt is needed and cannot be used: key missing`);
+  await expect(ensureServiceAccountKey(FACTS, OPTIONS)).rejects.toThrow(`${PKI}/sa.key is needed and cannot be used: missing`);
+  await expect(ensureCert(certRow("apiserver"), FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
+  expect([everything(), box.said]).toEqual([before, []]);
+  await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: "all" });
+  expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
+});
+
+test("an authority's certificate comes back from its key, and what it signed is still good", async () => {
+  using box = sandbox();
+  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
+  const hash = certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash;
+  removeFile(`${PKI}/ca.crt`);
+  box.said.length = 0;
+  const { written } = await ensureMany({ certs: CERTS }, FACTS, OPTIONS);
+  expect([written, certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash, exists("/aside")]).toEqual([["ca"], hash, false]);
+  expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(/^wrote .*ca.crt \(until .*, made again from its key\)$/);
+});
+
+test("a wrong leaf is moved aside and issued anew; a new authority takes its leaves and kubeconfigs with it", async () => {
+  using _box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const old = readText(`${PKI}/apiserver.crt`);
+  const { written } = await ensureMany(EVERYTHING, testFacts({ certSANs: ["new.example"] }), OPTIONS);
+  expect([written, readText(`/aside${PKI}/apiserver.crt`), exists(`/aside${PKI}/apiserver.key`)]).toEqual([["apiserver"], old!, true]);
+  removeFile(`${PKI}/ca.key`);
+  const again = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  expect(again.written).toEqual([
+    "ca",
+    "apiserver",
+    "apiserver-kubelet-client",
+    "admin",
+    "super-admin",
+    "kubelet",
+    "controller-manager",
+    "scheduler",
+  ]);
+  for (const row of CERTS) expect([row.name, examine(row, FACTS).state]).toEqual([row.name, "ok"]);
+});
+
+test("a run cut off between a key and its certificate is mended by the same call", async () => {
+  using _box = sandbox();
+  await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
+  removeFile(`${PKI}/etcd/server.crt`);
+  const { written } = await ensureMany({ certs: CERTS }, FACTS, OPTIONS);
+  expect([written, examine(certRow("etcd-server"), FACTS).state, list(`/aside${PKI}/etcd`)]).toEqual([
+    ["etcd-server"],
+    "ok",
+    ["server.key"],
+  ]);
+});
+
+test("sa.pub comes back from sa.key; a foreign sa.pub is moved aside; sa.key stays", async () => {
+  using _box = sandbox();
+  writeFile(`${PKI}/sa.key`, key.key);
+  await ensureServiceAccountKey(FACTS, OPTIONS);
+  expect(readText(`${PKI}/sa.pub`)).toBe(key.pub);
+  writeFile(`${PKI}/sa.pub`, publicPem(otherCa.key));
+  await ensureServiceAccountKey(FACTS, OPTIONS);
+  expect([readText(`${PKI}/sa.pub`), readText(`/aside${PKI}/sa.pub`), readText(`${PKI}/sa.key`)]).toEqual([
+    key.pub,
+    publicPem(otherCa.key),
+    key.key,
+  ]);
+  expect(serviceAccountKeyId(key.pub)).toMatch(/^[\w-]{43}$/);
+});
+
+test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", async () => {
+  using _box = sandbox();
+  put("ca", ca);
+  writeFile("/etc/kubernetes/scheduler.conf", "");
+  const row = kubeconfigRow("scheduler");
+  expect((await ensureKubeconfig(row, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
+  expect([examineKubeconfig(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
+});
+
+/** All files below the root with their content, as text. */
+function everything(folder = "/"): string {
+  return list(folder)
+    .map(
+      (name) =>
+        `${folder}/${name}: ${list(`${folder}/${name}`).length > 0 ? everything(`${folder}/${name}`) : readFileText(`${folder}/${name}`)}`,
+    )
+    .join("\n");
+}
+
+function readFileText(path: string): string {
+  return readText(path) ?? "";
+}

@@ -1,0 +1,161 @@
+/** What we issue, judged by openssl. */
+import { describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { $ } from "zx";
+import { CERTS, certRow, type KeyAlgorithm } from "../../../shared/pki/certs.ts";
+import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { keyPair } from "../../../shared/pki/keys.ts";
+import { testFacts } from "../../pretend/facts.ts";
+
+const quiet = $({ quiet: true });
+
+async function openssl(input: string, ...args: string[]): Promise<string> {
+  return (await $({ quiet: true, input })`openssl ${args}`).stdout.trim();
+}
+
+function text(pem: string): Promise<string> {
+  return openssl(pem, "x509", "-noout", "-text", "-nameopt", "RFC2253");
+}
+
+/** `openssl verify` of a certificate against its authority, for a purpose. */
+async function verify(cert: string, ca: string, purpose: string): Promise<string> {
+  const dir = mkdtempSync(join(tmpdir(), "verify-"));
+  try {
+    writeFileSync(join(dir, "ca.crt"), ca);
+    writeFileSync(join(dir, "leaf.crt"), cert);
+    const run = await quiet`cd ${dir} && openssl verify -x509_strict -purpose ${purpose} -CAfile ca.crt leaf.crt`.nothrow();
+    return (run.stdout + run.stderr).trim();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+async function issueAll(keyAlgorithm: KeyAlgorithm): Promise<Map<string, Pair>> {
+  const facts = testFacts({ keyAlgorithm });
+  const pairs = new Map<string, Pair>();
+  for (const row of CERTS) pairs.set(row.name, await (row.ca ? issueLeaf(row, pairs.get(row.ca)!, facts) : issueCa(row, facts)));
+  return pairs;
+}
+
+describe.each([
+  ["RSA-2048", "sha256WithRSAEncryption", "RSA PRIVATE KEY"],
+  ["ECDSA-P256", "ecdsa-with-SHA256", "EC PRIVATE KEY"],
+  ["ECDSA-P384", "ecdsa-with-SHA384", "EC PRIVATE KEY"],
+] as const)("with %s", (algorithm, signature, label) => {
+  const issued = issueAll(algorithm);
+
+  test("every chain holds, for each use its row names", async () => {
+    const pairs = await issued;
+    for (const row of CERTS.filter(({ ca }) => ca)) {
+      const { cert } = pairs.get(row.name)!;
+      for (const usage of row.usages) expect(await verify(cert, pairs.get(row.ca!)!.cert, `ssl${usage}`)).toBe("leaf.crt: OK");
+    }
+  });
+
+  test("a client's certificate is no server's, and another authority's does not pass", async () => {
+    const pairs = await issued;
+    const client = pairs.get("apiserver-kubelet-client")!.cert;
+    expect(await verify(client, pairs.get("ca")!.cert, "sslserver")).toContain("unsuitable certificate purpose");
+    expect(await verify(client, pairs.get("etcd-ca")!.cert, "sslclient")).toContain("unable to get local issuer certificate");
+  });
+
+  test("keys are as kubeadm writes them and belong to their certificates", async () => {
+    for (const { cert, key } of (await issued).values()) {
+      expect(key).toStartWith(`-----BEGIN ${label}-----\n`);
+      expect(await openssl(key, "pkey", "-pubout")).toBe(await openssl(cert, "x509", "-noout", "-pubkey"));
+    }
+  });
+
+  test("a root carries its own key id and name, signs certificates and no revocation lists", async () => {
+    const root = await text((await issued).get("front-proxy-ca")!.cert);
+    expect(root).toContain(`Signature Algorithm: ${signature}`);
+    expect(root).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment, Certificate Sign\n/);
+    expect(root).toMatch(/Basic Constraints: critical\n +CA:TRUE\n/);
+    expect(root).toMatch(/Subject Key Identifier: \n +([0-9A-F]{2}:?){20}\n/);
+    expect(root).toMatch(/Subject Alternative Name: \n +DNS:front-proxy-ca\n/);
+    expect(root).not.toContain("Authority Key Identifier");
+  });
+
+  test("a leaf carries its authority's key id, both uses and all names", async () => {
+    const peer = await text((await issued).get("etcd-peer")!.cert);
+    expect(peer).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment\n/);
+    expect(peer).toMatch(/Extended Key Usage: \n +TLS Web Server Authentication, TLS Web Client Authentication\n/);
+    expect(peer).toMatch(/Basic Constraints: critical\n +CA:FALSE\n/);
+    expect(peer).toMatch(/Authority Key Identifier: \n +([0-9A-F]{2}:?){20}\n/);
+    expect(peer).toMatch(/DNS:localhost, DNS:m1, IP Address:10.250.99.1, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1\n/);
+    expect(peer).not.toContain("Subject Key Identifier");
+  });
+});
+
+test.each(["RSA-3072", "RSA-4096"] as const)(
+  "an authority of %s signs a leaf that openssl accepts",
+  async (keyAlgorithm) => {
+    const ca = await issueCa(certRow("ca"), testFacts({ keyAlgorithm }));
+    const leaf = await issueLeaf(certRow("apiserver"), ca, testFacts({ keyAlgorithm: "ECDSA-P256" }));
+    expect(await verify(leaf.cert, ca.cert, "sslserver")).toBe("leaf.crt: OK");
+    expect(await text(ca.cert)).toContain(`Public-Key: (${keyAlgorithm.slice(4)} bit)`);
+  },
+  60_000,
+);
+
+test("the issuer is the authority's subject byte for byte, in whatever string types an old tool wrote it", async () => {
+  const { key } = await keyPair("ECDSA-P256");
+  const dir = mkdtempSync(join(tmpdir(), "old-ca-"));
+  try {
+    writeFileSync(join(dir, "ca.key"), key);
+    const config =
+      "[req]\nprompt=no\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=MASK:0x2802\n[dn]\nC=DE\nO=Zoë & Söhne\nCN=kubernetes\n[v3]\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=none\n";
+    for (const mask of ["utf8only", "default", "MASK:0x0800", "MASK:0x4"]) {
+      writeFileSync(join(dir, "c"), config.replace("MASK:0x2802", mask));
+      const ca = (await quiet`cd ${dir} && openssl req -utf8 -x509 -key ca.key -config c -set_serial 0`).stdout;
+      const { cert } = await issueClient({ cn: "someone" }, { cert: ca, key }, testFacts());
+      const raw = async (pem: string, what: string) => openssl(pem, "x509", "-noout", `-${what}`, "-nameopt", "dump_all,dump_der");
+      expect((await raw(cert, "issuer")).replace("issuer", "subject")).toBe(await raw(ca, "subject"));
+      expect(await verify(cert, ca, "sslclient")).not.toContain("unable to get local issuer");
+      expect(await text(cert)).not.toContain("Authority Key Identifier");
+    }
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test("a subject is O then CN, in the string types Go picks", async () => {
+  const ca = await issueCa(certRow("ca"), testFacts());
+  const types = async (cn: string, o: string) =>
+    openssl(
+      (await issueClient({ cn, o }, ca, testFacts())).cert,
+      "x509",
+      "-noout",
+      "-subject",
+      "-nameopt",
+      "show_type,sname,utf8,sep_comma_plus",
+    );
+  expect(await types("system:node:m1", "system:nodes")).toBe("subject=O=PRINTABLESTRING:system:nodes,CN=PRINTABLESTRING:system:node:m1");
+  expect(await types("a_b", "Größe")).toBe("subject=O=UTF8STRING:Größe,CN=UTF8STRING:a_b");
+});
+
+test("validity counts from five minutes back, and a date after 2049 is written as RFC 5280 wants it", async () => {
+  const now = new Date("2026-03-01T12:00:00.999Z");
+  const ca = await issueCa(certRow("ca"), testFacts({ caValidityHours: 8760 * 25 }), { now });
+  const dates = await openssl(ca.cert, "x509", "-noout", "-dates", "-dateopt", "iso_8601");
+  expect(dates).toBe("notBefore=2026-03-01 11:55:00Z\nnotAfter=2051-02-23 12:00:00Z");
+  expect(await openssl(ca.cert, "asn1parse")).toMatch(/UTCTIME +:260301115500Z\n.*GENERALIZEDTIME +:20510223120000Z/);
+});
+
+test("serial numbers are positive, at most 63 bits and different", async () => {
+  const ca = await issueCa(certRow("ca"), testFacts());
+  const key = await keyPair("ECDSA-P256");
+  const certs = await Promise.all(Array.from({ length: 20 }, () => issueClient({ cn: "x" }, ca, testFacts(), { key })));
+  const serials = await Promise.all(certs.map(({ cert }) => openssl(cert, "x509", "-noout", "-serial")));
+  for (const serial of serials) expect(serial).toMatch(/^serial=(0?[1-9A-F]|[0-7])[0-9A-F]{0,15}$/);
+  expect(new Set(serials).size).toBe(20);
+});
+
+test("an authority with a key kubeadm cannot load is refused", async () => {
+  const both = (await quiet`openssl req -x509 -newkey ed25519 -noenc -subj /CN=kubernetes -keyout -`).stdout;
+  await expect(issueClient({ cn: "x" }, { cert: both, key: both }, testFacts())).rejects.toThrow(
+    'An authority\'s key is of the kind "ed25519"',
+  );
+});

@@ -1,0 +1,123 @@
+import { expect, test } from "bun:test";
+import { stat, writeFile } from "../../../shared/files/files.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueClient } from "../../../shared/pki/issue.ts";
+import {
+  bootstrapKubeconfig,
+  KUBECONFIGS,
+  KUBELET_CLIENT_PEM,
+  kubeconfigRow,
+  kubeconfigRows,
+  kubeconfigText,
+  kubeletKubeconfig,
+  parseKubeconfig,
+  readKubeconfig,
+  writeKubeconfig,
+} from "../../../shared/pki/kubeconfigs.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const base64 = (text: string) => Buffer.from(text).toString("base64");
+const CONTENT = { ca: "CA\n", user: { cert: "CERT\n", key: "KEY\n" } };
+
+test("super-admin.conf exists from 1.29 on, and only where it is asked for", () => {
+  const names = (kubernetesVersion: string, superAdmin: boolean) =>
+    kubeconfigRows(testFacts({ kubernetesVersion }), { superAdmin }).map(({ name }) => name);
+  expect(names("v1.34.4", true)).toEqual(["admin", "super-admin", "kubelet", "controller-manager", "scheduler"]);
+  expect(names("v1.34.4", false)).toEqual(["admin", "kubelet", "controller-manager", "scheduler"]);
+  expect(names("v1.28.0", true)).toEqual(["admin", "kubelet", "controller-manager", "scheduler"]);
+});
+
+test("a master's kubelet talks to its own API server from 1.33 on, to the endpoint before", () => {
+  const servers = (different: object) => KUBECONFIGS.map((row) => row.server(testFacts(different)));
+  const [endpoint, local] = ["https://api.example:6443", "https://10.250.99.1:6443"];
+  expect(servers({ kubernetesVersion: "v1.32.9" })).toEqual([endpoint, endpoint, endpoint, local, local]);
+  expect(servers({ kubernetesVersion: "v1.33.0" })).toEqual([endpoint, endpoint, local, local, local]);
+  expect(new Set(servers({ controlPlaneEndpoint: undefined }))).toEqual(new Set([local]));
+});
+
+test("the admin's group is system:masters before 1.29", () => {
+  const admin = kubeconfigRow("admin");
+  expect([admin.o?.(28), admin.o?.(29)]).toEqual(["system:masters", "kubeadm:cluster-admins"]);
+});
+
+test("a kubeconfig's text is kubeadm's", () => {
+  expect(kubeconfigText(kubeconfigRow("admin"), testFacts({ clusterName: "blue" }), CONTENT)).toBe(`apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority-data: ${base64("CA\n")}
+    server: https://api.example:6443
+  name: blue
+contexts:
+- context:
+    cluster: blue
+    user: kubernetes-admin
+  name: kubernetes-admin@blue
+current-context: kubernetes-admin@blue
+kind: Config
+users:
+- name: kubernetes-admin
+  user:
+    client-certificate-data: ${base64("CERT\n")}
+    client-key-data: ${base64("KEY\n")}
+`);
+});
+
+test("what is written is read back, 0600", async () => {
+  using box = sandbox();
+  const facts = testFacts();
+  const ca = await issueCa(certRow("ca"), facts);
+  const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts);
+  writeKubeconfig(kubeconfigRow("admin"), facts, { ca: ca.cert, user }, "kubernetes-admin");
+  expect(readKubeconfig("/etc/kubernetes/admin.conf")).toEqual({
+    server: "https://api.example:6443",
+    clusterName: "kubernetes",
+    user: "kubernetes-admin",
+    caPem: ca.cert,
+    clientCertPem: user.cert,
+    clientKeyPem: user.key,
+    token: undefined,
+  });
+  expect(stat("/etc/kubernetes/admin.conf")?.mode).toBe(0o600);
+  expect(box.said).toEqual(["wrote /etc/kubernetes/admin.conf (kubernetes-admin)"]);
+});
+
+test("the kubelet's own form is written as the kubelet does, and read with the certificate it points to", () => {
+  using _box = sandbox();
+  writeFile("/etc/kubernetes/kubelet.conf", kubeletKubeconfig({ server: "https://api.example:6443", ca: "CA\n" }));
+  const config = readKubeconfig("/etc/kubernetes/kubelet.conf");
+  expect(config).toMatchObject({ user: "default-auth", clusterName: "default-cluster", clientCertificatePath: KUBELET_CLIENT_PEM });
+  expect(config?.clientCertPem).toBeUndefined();
+  writeFile(KUBELET_CLIENT_PEM, "CERT\nKEY\n");
+  expect(readKubeconfig("/etc/kubernetes/kubelet.conf")?.clientCertPem).toBe("CERT\nKEY\n");
+});
+
+test("a bootstrap kubeconfig carries the token and nothing else", () => {
+  const config = parseKubeconfig(
+    bootstrapKubeconfig({ server: "https://api.example:6443", ca: "CA\n", token: "abcdef.0123456789abcdef" }),
+    "x",
+  );
+  expect(config).toMatchObject({
+    server: "https://api.example:6443",
+    caPem: "CA\n",
+    token: "abcdef.0123456789abcdef",
+    user: "tls-bootstrap-token-user",
+  });
+  expect(config.clientCertPem).toBeUndefined();
+});
+
+test("only the current context counts", () => {
+  const two = kubeconfigText(kubeconfigRow("scheduler"), testFacts(), CONTENT).replace(
+    "clusters:\n",
+    "clusters:\n- cluster: {server: 'https://other:6443'}\n  name: other\n",
+  );
+  expect(parseKubeconfig(two, "x").server).toBe("https://10.250.99.1:6443");
+});
+
+test("a missing kubeconfig is undefined; an empty or broken one is a failure that shows none of its text", () => {
+  using _box = sandbox();
+  expect(readKubeconfig("/etc/kubernetes/admin.conf")).toBeUndefined();
+  expect(() => parseKubeconfig("", "/f")).toThrow("Cannot use the kubeconfig /f: it is empty");
+  expect(() => parseKubeconfig("kind: Config\n", "/f")).toThrow("its current context names no server");
+  expect(() => parseKubeconfig("token: [s3cret", "/f")).toThrow("Cannot use the kubeconfig /f: it is not YAML");
+});

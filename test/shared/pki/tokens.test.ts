@@ -1,0 +1,32 @@
+/** Minted tokens. That they equal the controller-manager's own is checked in the lab (checks/tokens.ts). */
+import { expect, test } from "bun:test";
+import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { keyPair } from "../../../shared/pki/keys.ts";
+import { legacyTokenSigner, tokenVerifier } from "../../../shared/pki/tokens.ts";
+
+const CLAIMS = { namespace: "shop", secretName: "cart-token", serviceAccountName: "cart", serviceAccountUid: "1-2-3" };
+
+test.each(["RSA-2048", "ECDSA-P256", "ECDSA-P384"] as const)(
+  "a %s token has the controller's claims in its order, and verifies",
+  async (algorithm) => {
+    const { key, pub } = await keyPair(algorithm);
+    const token = await (await legacyTokenSigner(key))(CLAIMS);
+    const [header, payload] = token.split(".").map((part) => Buffer.from(part, "base64url").toString());
+    const alg = { "RSA-2048": "RS256", "ECDSA-P256": "ES256", "ECDSA-P384": "ES384" }[algorithm];
+    expect(header).toBe(`{"alg":"${alg}","kid":"${serviceAccountKeyId(pub)}"}`);
+    expect(payload).toBe(
+      '{"iss":"kubernetes/serviceaccount","kubernetes.io/serviceaccount/namespace":"shop",' +
+        '"kubernetes.io/serviceaccount/secret.name":"cart-token","kubernetes.io/serviceaccount/service-account.name":"cart",' +
+        '"kubernetes.io/serviceaccount/service-account.uid":"1-2-3","sub":"system:serviceaccount:shop:cart"}',
+    );
+    expect(tokenVerifier(pub)(token)).toBe(true);
+  },
+);
+
+test("a token of another key does not verify, nor does what is no token", async () => {
+  const [own, other] = [await keyPair("ECDSA-P256"), await keyPair("RSA-2048")];
+  const token = await (await legacyTokenSigner(own.key))(CLAIMS);
+  expect(tokenVerifier(other.pub)(token)).toBe(false);
+  expect(tokenVerifier(other.pub + own.pub)(token)).toBe(true);
+  for (const text of ["", "a.b.c", "e30.e30.e30"]) expect(tokenVerifier(own.pub)(text)).toBe(false);
+});

@@ -1,0 +1,371 @@
+/** Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a disk would have them. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { writeTar } from "../../../shared/hand-over/tar.ts";
+import { issueClient } from "../../../shared/pki/issue.ts";
+import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
+import { carve } from "../../../shared/salvage/disk/carve.ts";
+import { Disk } from "../../../shared/salvage/disk/disk.ts";
+import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../../../shared/salvage/disk/finds.ts";
+import { search } from "../../../shared/salvage/disk/needles.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import {
+  deletedImage,
+  type Files,
+  findsOn,
+  HAS_EXT4_TOOLS,
+  kubernetesFiles,
+  layOut,
+  lost,
+  MANIFESTS,
+  noise,
+} from "../../pretend/lost-disk.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "carve-"));
+const image = join(dir, "disk.img");
+let files: Files;
+
+if (!HAS_EXT4_TOOLS) console.error("carve.test.ts: mkfs.ext4 or debugfs is missing (Debian package e2fsprogs): images of ext4 are skipped");
+
+beforeAll(async () => {
+  files = await kubernetesFiles("RSA-2048");
+}, 60_000);
+
+afterAll(() => rmSync(dir, { recursive: true }));
+
+/** A disk of `size` bytes of noise, with these pieces at these places; each fills its last block with zeros. */
+async function findsIn(pieces: [offset: number, content: string | Buffer][], options: { size?: number; chunk?: number } = {}) {
+  writeFileSync(image, diskOf(pieces, options.size));
+  return await findsOn(image, options);
+}
+
+function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024, seed = 1): Buffer {
+  const disk = noise(size, seed);
+  for (const [offset, content] of pieces) {
+    const bytes = Buffer.from(content);
+    disk.fill(0, offset, Math.ceil((offset + bytes.length) / 1024) * 1024);
+    bytes.copy(disk, offset);
+  }
+  return disk;
+}
+
+const kinds = (finds: readonly Find[]) => finds.map(({ kind }) => kind).sort();
+const count = (finds: readonly Find[], kind: Find["kind"]) => finds.filter((find) => find.kind === kind).length;
+
+describe("all of a deleted /etc/kubernetes comes back, and the image stays as it was", () => {
+  for (const block of [1024, 4096]) {
+    test.skipIf(!HAS_EXT4_TOOLS)(`ext4 with blocks of ${block}`, async () => {
+      deletedImage(image, files, { block });
+      const before = [createHash("sha256").update(readFileSync(image)).digest("hex"), statSync(image).mtimeMs];
+      const finds = await findsOn(image);
+      expect(lost(files, finds)).toEqual([]);
+      expect(count(finds, "private key")).toBe(12); // eleven of pki, one of the kubelet
+      expect(finds.flatMap((find) => (find.kind === "manifest" && find.complete ? find.name : [])).sort()).toEqual(MANIFESTS);
+      expect(finds.flatMap((find) => (find.kind === "config" ? find.configKind : [])).sort()).toEqual([
+        "EncryptionConfiguration",
+        "Policy",
+      ]);
+      expect(count(finds, "kubeconfig")).toBe(5);
+      expect(count(finds, "cut")).toBe(0);
+      expect([createHash("sha256").update(readFileSync(image)).digest("hex"), statSync(image).mtimeMs]).toEqual(before);
+    });
+  }
+});
+
+test("whatever lies around them", async () => {
+  const some = Object.fromEntries(Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)));
+  const more = { ...some, "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n" };
+  for (let seed = 1; seed <= 150; seed++) {
+    writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
+    expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
+  }
+}, 60_000);
+
+test("wherever the disk is cut into chunks, the same is found", async () => {
+  const key = files["pki/ca.key"]!;
+  const disk = diskOf([[1024, key], [4096, files["admin.conf"]!], [10_240, files["manifests/etcd.yaml"]!]], 16 * 1024); // biome-ignore format: a disk
+  writeFileSync(image, disk);
+  const whole = await findsOn(image);
+  expect(kinds(whole)).toEqual(["kubeconfig", "manifest", "private key"]);
+  for (const chunk of [512, 700, 1023, 1024, 1025, 1030, 2000, 4096, 4100, 5000, 8191, 10_250, 12_000])
+    expect(Bun.deepEquals(await findsOn(image, { chunk }), whole)).toBe(true);
+});
+
+test("a word is met once, whatever border falls into it", async () => {
+  const words = ["-----BEGIN ", "-----END ", "apiVersion:"];
+  const disk = Buffer.alloc(1000, "-");
+  for (const [i, place] of [0, 100, 111, 500, 989].entries()) disk.write(words[i % 3]!, place);
+  writeFileSync(image, disk);
+  for (let chunk = 1; chunk <= 1000; chunk++)
+    expect(await hitsWith(chunk)).toEqual(["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 500", "END 989"]);
+
+  async function hitsWith(chunk: number) {
+    using source = new Disk(image, { chunk });
+    const searched = await Array.fromAsync(search(source, words));
+    return searched.flatMap(({ hits }) => hits.map(({ needle, offset }) => `${needle.replaceAll("-", "").trim()} ${offset}`));
+  }
+});
+
+test("bytes anywhere are the disk's, whether they are in memory or not", async () => {
+  const disk = noise(5000);
+  writeFileSync(image, disk);
+  using source = new Disk(image, { chunk: 1000 });
+  for await (const _ of source.parts(10))
+    for (let offset = 0; offset < 5000; offset += 333)
+      expect(source.read(offset, 700).equals(disk.subarray(offset, offset + 700))).toBe(true);
+  expect(source.read(4990, 700)).toEqual(disk.subarray(4990));
+});
+
+test("a file found many times is told once", async () => {
+  const finds = await findsIn([0, 4096, 8192].map((offset) => [offset, files["pki/sa.key"]!]));
+  expect(kinds(finds)).toEqual(["private key"]);
+  expect(finds[0]!.offset).toBe(0);
+});
+
+test("a file whose end was not seen in one place, and was in another, is whole", async () => {
+  const policy = `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n${"- {level: Metadata}\n".repeat(60)}`
+    .slice(0, 1023)
+    .padEnd(1023, "#");
+  const finds = await findsIn([
+    [4096, `${policy}\n`],
+    [8192, `${policy}\n${"\0".repeat(1024)}`],
+    [16_384, `${policy}\n---\n`],
+  ]);
+  expect(finds.map((find) => [find.kind, "complete" in find && find.complete, find.offset])).toEqual([
+    ["config", false, 4096],
+    ["config", true, 16_384],
+  ]);
+});
+
+test("files that do not begin with what they are known by: marks, comments, other fields first, Windows' line ends", async () => {
+  const long = `${"# a long comment that an auditor wrote\n".repeat(60)}apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n`;
+  const finds = await findsIn([
+    [1024, `\ufeff${files["encryption.yaml"]}`],
+    [2048, `---\n# by hand\n${files["manifests/kube-scheduler.yaml"]}`],
+    [8192, long],
+    [16_384, files["pki/ca.key"]!.replaceAll("\n", "\r\n")],
+    [20_480, `a note of mine: the key of the CA\n\n${files["pki/sa.key"]}`],
+    [24_576, `kind: Policy\napiVersion: audit.k8s.io/v1\nrules:\n- {level: Metadata}\n`],
+    [28_672, `rules:\n- level: None\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n`],
+    [32_768, `apiVersion: v1\nkind: ConfigMap\n---\n# the second\napiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Request}]\n`],
+  ]);
+  expect(kinds(finds)).toEqual([...Array(5).fill("config"), "manifest", "private key", "private key"]);
+  expect(finds.map((find) => find.offset)).toEqual([1027, 2048, 8192, 16_384, 20_480 + 35, 24_576, 28_672, 32_768 + 31]);
+  expect(finds.filter((find) => find.kind === "config" || find.kind === "manifest").every(({ complete }) => complete)).toBe(true);
+  expect(lost({ ca: files["pki/ca.key"]!, sa: files["pki/sa.key"]! }, finds)).toEqual([]);
+});
+
+test("a file whose last block is full, before nothing, noise and another file", async () => {
+  const padded = (text: string) => `${text}${"#".repeat(4095 - text.length)}\n`;
+  const config = padded(files["manifests/etcd.yaml"]!);
+  const zeros = Buffer.alloc(1024);
+  const finds = await findsIn([
+    [4096, config],
+    [8192, zeros],
+    [12_288, padded(files["manifests/kube-scheduler.yaml"]!)],
+    [32_768, padded(files["manifests/kube-controller-manager.yaml"]!)],
+    [36_864, files["admin.conf"]!],
+  ]);
+  const manifests = finds.filter((find) => find.kind === "manifest");
+  expect(manifests.map(({ name, complete, text }) => [name, complete, text.length])).toEqual([
+    ["etcd", true, 4096],
+    ["kube-scheduler", true, 4096],
+    ["kube-controller-manager", true, 4096],
+  ]);
+  expect(count(finds, "kubeconfig")).toBe(1);
+});
+
+test("text of other files right before and after does not get into a file", async () => {
+  const log = `${"2026-11-03T04:05:06Z apiserver[17]: etcd did not answer\n".repeat(80)}`.slice(0, 4096);
+  const finds = await findsIn([
+    [4096, log],
+    [8192, files["encryption.yaml"]!],
+    [16_384, log],
+    [20_480, files["manifests/kube-apiserver.yaml"]!],
+  ]);
+  expect(finds.map((find) => ("text" in find ? find.text : ""))).toEqual([
+    files["encryption.yaml"]!,
+    files["manifests/kube-apiserver.yaml"]!,
+  ]);
+});
+
+test("an archive that was deleted gives its files as well", async () => {
+  const names = ["pki/ca.key", "pki/sa.key", "admin.conf", "manifests/etcd.yaml"];
+  const tar = writeTar(
+    names.map((name) => ({ name, mode: 0o600, bytes: Buffer.from(files[name]!) })),
+    new Date(),
+  );
+  expect(kinds(await findsIn([[4096, Buffer.from(tar)]]))).toEqual(["kubeconfig", "manifest", "private key", "private key"]);
+});
+
+describe("what is damaged is told, and never given as whole", () => {
+  test("a key that is cut or half overwritten", async () => {
+    const key = files["pki/ca.key"]!;
+    const other = files["pki/apiserver.key"]!;
+    const cut = await findsIn([[1024, key.slice(0, 1024)]], { size: 2048 });
+    expect(cut).toEqual([{ kind: "cut", what: "RSA PRIVATE KEY", offset: 1024 }]);
+    const mixed = await findsIn([[4096, key.slice(0, 1024) + other.slice(1024, 1675)]]);
+    expect(mixed).toEqual([{ kind: "cut", what: "RSA PRIVATE KEY", offset: 4096 }]);
+  });
+
+  test("a kubeconfig, a manifest and a configuration whose second half is gone", async () => {
+    for (const border of [1024, 2048, 3072, 4096, 5120]) {
+      const finds = await findsIn([[4096, files["admin.conf"]!.slice(0, border)]], { size: 4096 + border });
+      expect(finds).toEqual([{ kind: "cut", what: "Config", offset: 4096 }]);
+    }
+    for (const border of [1024, 2048, 3072, 4096]) {
+      const finds = await findsIn([[4096, files["manifests/kube-apiserver.yaml"]!.slice(0, border)]]);
+      expect(finds.filter((find) => find.kind !== "cut" && !(find as ManifestFind).joined && (find as ManifestFind).complete)).toEqual([]);
+      expect(finds.filter(({ kind }) => kind === "cut")).toEqual([{ kind: "cut", what: "Pod", offset: 4096 }]);
+    }
+    const rules = `${"- {level: Metadata, verbs: [get]}\n".repeat(40)}`;
+    const policy = `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n${rules}`.slice(0, 1024);
+    const half = await findsIn([[4096, policy]]);
+    expect(half.every((find) => find.kind !== "config" || !find.complete)).toBe(true);
+  });
+
+  test("every half of every key: nothing is given but what is whole", async () => {
+    const disk = layOut(files, 1024);
+    writeFileSync(image, disk);
+    const keys = (await findsOn(image)).filter(({ kind }) => kind === "private key");
+    for (const { offset } of keys) noise(512, offset).copy(disk, offset + 1024);
+    writeFileSync(image, disk);
+    const after = await findsOn(image);
+    expect(count(after, "private key")).toBe(0);
+    expect(count(after, "cut")).toBeGreaterThanOrEqual(keys.length);
+    expect(count(after, "certificate")).toBe(11);
+  });
+});
+
+describe("a file in two pieces is put together, wherever it is cut and whichever lies first", () => {
+  for (const [first, second] of [[8192, 20_480], [20_480, 8192]] as const) // biome-ignore format: places
+    test(`the second piece ${first < second ? "after" : "before"} the first`, async () => {
+      const whole = ["pki/ca.key", "pki/etcd/server.crt", "scheduler.conf", "manifests/kube-apiserver.yaml"];
+      for (const name of whole) {
+        const content = files[name]!;
+        for (let border = 1024; border < content.length; border += 1024) {
+          const head = content.slice(0, border);
+          const finds = await findsIn([[first, head], [second, content.slice(border)], [32_768, files["super-admin.conf"]!], [49_152, files["pki/etcd/ca.crt"]!]]); // biome-ignore format: places
+          const found = finds.find((find) => "joined" in find && (find as ManifestFind).complete !== false);
+          const text = found && ("pem" in found ? found.pem : (found as KubeconfigFind).text);
+          expect([name, border, text === content]).toEqual([name, border, true]);
+          expect(found).toMatchObject({ offset: first, joined: second });
+          expect(count(finds, "cut")).toBe(0);
+        }
+      }
+    }, 60_000);
+
+  test("all of pki/, its blocks scattered over a disk that is full of other files", async () => {
+    const ofPki = Object.fromEntries(Object.entries(files).filter(([name]) => name.startsWith("pki/")));
+    const blocks = Object.values(ofPki).flatMap((text) =>
+      Array.from({ length: Math.ceil(text.length / 1024) }, (_, i) => text.slice(i * 1024, (i + 1) * 1024)),
+    );
+    const count = 1024;
+    const disk = Buffer.alloc(count * 1024, "text of a log that was here before\n");
+    // 389 and 1024 have no common factor: each block has a place of its own
+    for (const [i, block] of blocks.entries())
+      disk.fill(0, ((i * 389) % count) * 1024, ((i * 389) % count) * 1024 + 1024).write(block, ((i * 389) % count) * 1024);
+    writeFileSync(image, disk);
+    const finds = await findsOn(image);
+    expect(lost(ofPki, finds)).toEqual([]);
+    expect(finds.filter((find) => "joined" in find).length).toBeGreaterThan(20);
+    expect(finds.filter(({ kind }) => kind === "certificate").length).toBe(
+      Object.keys(ofPki).filter((name) => name.endsWith(".crt")).length,
+    );
+    expect(finds.filter(({ kind }) => kind === "private key").length).toBe(11);
+    expect(finds.filter(({ kind }) => kind === "cut")).toEqual([]);
+  });
+
+  test("the pieces of two keys are not mixed up", async () => {
+    const [one, two] = [files["pki/ca.key"]!, files["pki/sa.key"]!];
+    const pieces: [number, string][] = [
+      [4096, one.slice(0, 1024)],
+      [12_288, two.slice(0, 1024)],
+      [20_480, two.slice(1024)],
+      [28_672, one.slice(1024)],
+    ];
+    const finds = await findsIn(pieces);
+    expect(finds.map((find) => [one, two].indexOf("pem" in find ? find.pem : ""))).toEqual([0, 1]);
+  });
+});
+
+test("64 MB of noise and decoys give what is there, and nothing else", async () => {
+  const size = 64 * 1024 * 1024;
+  const key = files["pki/ca.key"]!;
+  const decoys = [
+    "see -----BEGIN RSA PRIVATE KEY----- and -----END RSA PRIVATE KEY----- in the manual; apiVersion: v1\nkind: Config\n",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA...\n-----END RSA PRIVATE KEY-----\n",
+    "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n",
+    key.replace(/[A-Za-z0-9+/]{12}(?=[A-Za-z0-9+/]{4}={0,2}\n-----END)/, "AAAAAAAAAAAA"),
+    "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n",
+    "apiVersion: v1\nkind: Pod\n",
+    "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\n",
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: [}\n",
+    "kind: EncryptionConfiguration is what apiVersion: tells\n",
+  ];
+  const pieces = Array.from({ length: 900 }, (_, i) => [4096 * (17 * i + 5), decoys[i % decoys.length]!] as [number, string]);
+  const finds = await findsIn([...pieces, [4096 * 16_000, key], [4096 * 16_002, files["admin.conf"]!]], { size });
+  expect(finds.filter(({ kind }) => kind !== "cut").map(({ kind, offset }) => [kind, offset / 4096])).toEqual([
+    ["private key", 16_000],
+    ["kubeconfig", 16_002],
+  ]);
+  const cut = finds.filter((find): find is CutFind => find.kind === "cut").map(({ what }) => what);
+  expect(cut.length).toBeLessThanOrEqual(3);
+});
+
+test("how far it is, is told up to the end", async () => {
+  writeFileSync(image, diskOf([[0, files["pki/ca.key"]!]]));
+  using disk = new Disk(image, { chunk: 10_000 });
+  const told: string[] = [];
+  const finds = await Array.fromAsync(
+    carve(disk, { onProgress: ({ pass, done, total, found }) => told.push(`${pass} ${done}/${total} ${found}`) }),
+  );
+  expect(finds.length).toBe(1);
+  expect(told).toHaveLength(7);
+  expect([told[0], told[6]]).toEqual(["search 10000/65536 1", "search 65536/65536 1"]);
+});
+
+test("who has what he wants may stop", async () => {
+  writeFileSync(image, diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])));
+  using disk = new Disk(image, { chunk: 6000 });
+  for await (const { offset } of carve(disk)) {
+    expect(offset).toBe(4096);
+    break;
+  }
+  expect(count(await Array.fromAsync(carve(disk)), "private key")).toBe(2);
+});
+
+test("every form of a key in PEM, and what is made of RSA-4096", async () => {
+  const pem = (type: "pkcs1" | "sec1" | "pkcs8" | "spki", key: KeyObject) => String(key.export({ type: type as never, format: "pem" }));
+  const [rsa, ec, ed] = [generateKeyPairSync("rsa", { modulusLength: 4096 }), generateKeyPairSync("ec", { namedCurve: "P-521" }), generateKeyPairSync("ed25519")]; // biome-ignore format: a list
+  const forms = [
+    pem("pkcs1", rsa.privateKey),
+    pem("sec1", ec.privateKey),
+    pem("pkcs8", ed.privateKey),
+    pem("pkcs1", rsa.publicKey),
+    pem("spki", ec.publicKey),
+  ];
+  const ca = { cert: files["pki/ca.crt"]!, key: files["pki/ca.key"]! };
+  const facts = testFacts({ keyAlgorithm: "RSA-4096" });
+  const user = await issueClient({ cn: "kubernetes-admin" }, ca, facts, { key: { key: forms[0]!, pub: pem("spki", rsa.publicKey) } });
+  const config = kubeconfigText(kubeconfigRow("admin"), facts, { ca: ca.cert, user });
+  expect(config.length).toBeGreaterThan(7000);
+  const texts = [...forms, config];
+  const finds = await findsIn(
+    texts.map((text, i) => [i * 12_288, text]),
+    { size: 128 * 1024 },
+  );
+  expect(kinds(finds)).toEqual(["kubeconfig", "private key", "private key", "private key", "public key", "public key"]);
+  expect(lost(Object.fromEntries(texts.map((text, i) => [i, text])), finds)).toEqual([]);
+  expect(finds[0]).toHaveProperty("publicKeyHash", (finds[3] as { publicKeyHash: string }).publicKeyHash);
+  const pkcs8 = await findsIn([[4096, pem("pkcs8", rsa.privateKey)], [16_384, pem("spki", rsa.publicKey)]]); // biome-ignore format: places
+  expect(kinds(pkcs8)).toEqual(["private key", "public key"]);
+}, 60_000);
+
+test("what is no disk is refused with a next move", () => {
+  expect(() => new Disk("/nowhere")).toThrow('Cannot read "/nowhere": ENOENT');
+  expect(() => new Disk(dir)).toThrow("is neither a block device nor an image");
+});

@@ -1,0 +1,117 @@
+/** Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several, or none. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { createPublicKey } from "node:crypto";
+import { readKnown } from "../../../shared/facts/evidence.ts";
+import { certInfo, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
+import { healthyMaster, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/master.ts";
+import { ecKey, POD_UID, podRecord, rsaKey } from "../../pretend/memory.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+setDefaultTimeout(60_000);
+
+const { ca } = await healthyMaster();
+const DIR = "/etc/kubernetes/pki";
+
+function configMap(name: string, data: Record<string, string>) {
+  return { apiVersion: "v1", kind: "ConfigMap", metadata: { name }, data };
+}
+
+/** What is wanted on a wiped master: of each key its generations, by who names them. */
+async function wanted(change: (objects: Objects) => void) {
+  const known = readKnown({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
+  const generations = Object.fromEntries(wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]));
+  return { known, generations };
+}
+
+function hashOf(pem: string): string {
+  return certInfo(pem).publicKeyHash;
+}
+
+/** In form only: which key signed it is not looked at before one is found. */
+function token(kid: string, alg: string, claims: object): string {
+  const parts = [
+    { alg, kid },
+    { sub: "system:serviceaccount:kube-system:a", ...claims },
+  ];
+  return [...parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")), "c2ln"].join(".");
+}
+
+function tokenSecret(data: Record<string, string>) {
+  const base64 = Object.fromEntries(Object.entries(data).map(([key, value]) => [key, Buffer.from(value).toString("base64")]));
+  return { apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", metadata: { name: "t" }, data: base64 };
+}
+
+test("each place that names a certificate is a proof, and where they differ, the cluster's own word counts", async () => {
+  using box = sandbox();
+  const [older, frontProxy] = [await otherCa(), await otherCa()];
+  podRecord(box.dir, "kube-system", "kube-proxy-x", POD_UID);
+  write(`${box.dir}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/api/ca.crt`, ca.cert);
+  write(`${box.dir}${DIR}/ca.crt`, older.cert);
+  const { generations } = await wanted((objects) => {
+    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("extension-apiserver-authentication", {
+      "client-ca-file": ca.cert,
+      "requestheader-client-ca-file": frontProxy.cert,
+    });
+    objects["secrets/kube-system/t"] = tokenSecret({ "ca.crt": older.cert });
+  });
+  expect(generations.ca!.map(({ hash, from }) => [hash, from])).toEqual([
+    [hashOf(ca.cert), ["kube-root-ca.crt", "extension-apiserver-authentication", "kube-system's pods on this node"]],
+    [hashOf(older.cert), ["kube-system's token Secrets", "the kubelet's client CA", "pki/ca.crt"]],
+  ]);
+  expect(generations["front-proxy-ca"]!.map(({ hash }) => hash)).toEqual([hashOf(frontProxy.cert)]);
+  expect(generations["etcd/ca"]).toEqual([]);
+});
+
+test("of a bundle with two CAs the one that more places name comes first, though it is the second", async () => {
+  using _ = sandbox();
+  const next = await otherCa();
+  const { generations } = await wanted((objects) => {
+    objects["configmaps/kube-system/kube-root-ca.crt"] = configMap("kube-root-ca.crt", { "ca.crt": next.cert + ca.cert });
+    objects["configmaps/kube-system/extension-apiserver-authentication"] = configMap("e", { "client-ca-file": ca.cert });
+  });
+  expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert), hashOf(next.cert)]);
+});
+
+test("the service-account key is the one that signed last what pods hold; a Secret comes after, and no other algorithm", async () => {
+  using box = sandbox();
+  const kids = [ecKey(), ecKey("P-384"), rsaKey(), ecKey()].map((key) =>
+    serviceAccountKeyId(String(createPublicKey(key).export({ type: "spki", format: "pem" }))),
+  );
+  const pods = `${box.dir}/var/lib/kubelet/pods`;
+  const uids = ["a", "b", "c"].map((letter) => POD_UID.replace(/^./, letter));
+  for (const uid of uids) podRecord(box.dir, "kube-system", "coredns-x", uid);
+  write(`${pods}/${uids[0]}/volumes/kubernetes.io~projected/api/token`, token(kids[0]!, "ES256", { iat: 100 }));
+  write(`${pods}/${uids[1]}/volumes/kubernetes.io~projected/api/token`, token(kids[1]!, "ES384", { iat: 200 }));
+  write(`${pods}/${uids[2]}/volumes/kubernetes.io~projected/api/token`, "no token at all");
+  const { generations } = await wanted((objects) => {
+    objects["secrets/kube-system/t"] = tokenSecret({ token: token(kids[2]!, "RS256", { iat: 300 }) });
+    objects["secrets/kube-system/u"] = tokenSecret({ token: token(kids[3]!, "PS256", {}) });
+  });
+  const hash = (kid: string) => `sha256:${Buffer.from(kid, "base64url").toString("hex")}`;
+  expect(generations.sa!.map(({ hash, kind, from }) => [hash, kind, from.join()])).toEqual([
+    [hash(kids[1]!), "P-384", "kube-system's pods on this node"],
+    [hash(kids[0]!), "P-256", "kube-system's pods on this node"],
+    [hash(kids[2]!), "RSA", "kube-system's token Secrets"],
+  ]);
+});
+
+test("Secrets that are encrypted at rest are said to be unread, and the rest is known nevertheless", async () => {
+  using _ = sandbox();
+  const { known, generations } = await wanted((objects) => {
+    objects["secrets/kube-system/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+  });
+  expect(known.unread.map((line) => line.split(":")[0])).toEqual(["kube-system's token Secrets", "kube-system's token Secrets"]);
+  expect(generations.ca!.map(({ hash }) => hash)).toEqual([hashOf(ca.cert)]);
+});
+
+test("a certificate whose key alone is lost proves that key, and a key that is there is not looked for", () => {
+  using box = sandbox();
+  write(`${box.dir}${DIR}/ca.crt`, ca.cert);
+  const known = readKnown({ data: undefined, node: undefined, certificatesDir: DIR });
+  const names = () => wantedKeys(known, { certificatesDir: DIR }).map(({ name, generations }) => `${name} ${generations.length}`);
+  expect(names()).toEqual(["ca 1", "front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
+  write(`${box.dir}${DIR}/ca.key`, ca.key);
+  expect(names()).toEqual(["front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
+});

@@ -1,0 +1,196 @@
+/** Manifests come back as they were; the controller-manager runs reduced as long as the repair goes on. */
+import { expect, test } from "bun:test";
+import { cpSync, rmSync, utimesSync } from "node:fs";
+import { stringify } from "yaml";
+import { readText, removeFile, writeFile } from "../../../shared/files/files.ts";
+import { flags } from "../../../shared/manifests/from-mirror-pod.ts";
+import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
+import { full, REDUCED, reduced } from "../../../shared/manifests/reduced-controllers.ts";
+import { issueClient } from "../../../shared/pki/issue.ts";
+import { keyPair } from "../../../shared/pki/keys.ts";
+import { restoreManifests, STAND_IN_MARK } from "../../../shared/static-pods/restore.ts";
+import { FACTS, healthyMaster, manifest, otherCa } from "../../pretend/cluster.ts";
+import { masterOf, pretendData } from "../../pretend/master.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const KCM = manifest("kube-controller-manager");
+const controllers = (of: typeof KCM) => flags(of.spec.containers[0]!.command!).get("controllers");
+const written = (said: string[]) =>
+  said.filter((line) => line.startsWith("wrote")).map((line) => /(\S+?)(\.yaml)? /.exec(line.slice(6))![1]!.split("/").at(-1));
+
+test.each([
+  ["v1.27.16", "-nodelifecycle,-podgc,-endpoint,-endpointslice,-endpointslicemirroring"],
+  [
+    "v1.28.15",
+    "-node-lifecycle-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+  [
+    "v1.29.0",
+    "-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+  [
+    "v1.34.4",
+    "-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+  ],
+])("the controller-manager of %s is reduced by the names that it knows", (version, off) => {
+  expect(controllers(reduced(KCM, version))).toBe(`*,bootstrapsigner,tokencleaner,${off}`);
+});
+
+test("full() gives back what reduced() was given, and reducing twice is reducing once", () => {
+  const once = reduced(KCM, "v1.34.4");
+  expect(reduced(once, "v1.34.4")).toEqual(once);
+  expect(manifestText(full(once))).toBe(manifestText(KCM));
+  expect(full(KCM)).toBe(KCM);
+});
+
+test("the operator's own --controllers comes back, and so do other annotations", () => {
+  const own = structuredClone(KCM);
+  own.metadata.annotations = { "example/own": "1" };
+  flags(own.spec.containers[0]!.command!).set("controllers", "*,-ttl-after-finished-controller");
+  const less = reduced(own, "v1.34.4");
+  expect(controllers(less)).toStartWith("*,-ttl-after-finished-controller,-node-lifecycle-controller");
+  expect(less.metadata.annotations?.[REDUCED]).toBe("*,-ttl-after-finished-controller");
+  expect(full(less)).toEqual(own);
+});
+
+test("the limits on requests are lifted meanwhile; higher ones and none at all stay as they are", () => {
+  const own = structuredClone(KCM);
+  const command = flags(own.spec.containers[0]!.command!);
+  command.set("kube-api-qps", "50");
+  command.set("kube-api-burst", "-1");
+  const now = flags(reduced(own, "v1.34.4").spec.containers[0]!.command!);
+  expect([now.get("kube-api-qps"), now.get("kube-api-burst")]).toEqual(["1000", "-1"]);
+  expect(full(reduced(own, "v1.34.4"))).toEqual(own);
+});
+
+test("a controller-manager without the flag is reduced from kubeadm's own list", () => {
+  const bare = structuredClone(KCM);
+  flags(bare.spec.containers[0]!.command!).remove("controllers");
+  expect(controllers(reduced(bare, "v1.34.4"))).toStartWith("*,bootstrapsigner,tokencleaner,-node-lifecycle-controller");
+});
+
+/** A box that has been through 2.2: certificates and kubeconfigs are there, manifests and the audit policy are not. */
+async function issued() {
+  const { root } = await healthyMaster();
+  const box = sandbox();
+  cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
+  for (const lost of ["manifests", "audit"]) rmSync(`${box.dir}/etc/kubernetes/${lost}`, { recursive: true });
+  return box;
+}
+
+test("restoreManifests() writes kube-apiserver last, puts a stand-in for the audit policy first, and keeps all of it next time", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  expect(restoreManifests(master)).toBe(true);
+  expect(written(box.said)).toEqual(["policy", "kube-controller-manager", "kube-scheduler", "kube-apiserver"]);
+  expect(readText("/etc/kubernetes/audit/policy.yaml")).toStartWith(STAND_IN_MARK);
+  expect(readManifest(manifestPath(master, "kube-scheduler"))).toEqual(manifest("kube-scheduler"));
+  expect(restoreManifests(master)).toBe(false);
+});
+
+test("restoreManifests() starts nothing when one pod's file is lost, and names it with its flag", async () => {
+  using box = await issued();
+  const data = await pretendData((objects) => {
+    const pod = objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM;
+    pod.spec.containers[0]!.command!.push("--oidc-ca-file=/etc/kubernetes/pki/oidc.pem");
+  });
+  expect(() => restoreManifests(masterOf(data))).toThrow('Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)');
+  expect(written(box.said)).toEqual([]);
+});
+
+test("the API server checks tokens by sa-old.pub as well for as long as it is there, whatever its mirror pod says", async () => {
+  using _ = await issued();
+  const fromMirror = masterOf(await pretendData());
+  const path = manifestPath(fromMirror, "kube-apiserver");
+  const keyFiles = () => readManifest(path)!.spec.containers[0]!.command!.filter((word) => word.startsWith("--service-account-key-file"));
+  const [today, old] = ["sa.pub", "sa-old.pub"].map((file) => `--service-account-key-file=/etc/kubernetes/pki/${file}`);
+  restoreManifests(fromMirror);
+  expect(keyFiles()).toEqual([today!]);
+
+  writeFile("/etc/kubernetes/pki/sa-old.pub", (await keyPair("ECDSA-P256")).pub);
+  expect(restoreManifests(fromMirror)).toBe(true);
+  expect(keyFiles()).toEqual([today!, old!]);
+  expect(restoreManifests(fromMirror)).toBe(false);
+
+  const withFlag = await pretendData((objects) => {
+    const command = (objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM).spec.containers[0]!.command!;
+    command.push(old!);
+  });
+  removeFile("/etc/kubernetes/pki/sa-old.pub");
+  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(keyFiles()).toEqual([today!]);
+  removeFile(path);
+  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(keyFiles()).toEqual([today!]);
+});
+
+test("sa-old.pub that is today's key changes nothing, and one that holds no key is refused", async () => {
+  using _ = await issued();
+  const master = masterOf(await pretendData());
+  restoreManifests(master);
+  writeFile("/etc/kubernetes/pki/sa-old.pub", readText("/etc/kubernetes/pki/sa.pub")!);
+  expect(restoreManifests(master)).toBe(false);
+  writeFile("/etc/kubernetes/pki/sa-old.pub", "");
+  expect(() => restoreManifests(master)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
+});
+
+test("a manifest that is empty, cut off or no YAML is written anew and kept aside, and a hand edit is kept and told", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  restoreManifests(master);
+  const path = manifestPath(master, "kube-scheduler");
+  writeFile(path, "");
+  expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
+  const whole = readText(path)!;
+  for (const broken of ["{ x\n\t: [", whole.slice(0, whole.indexOf("hostNetwork"))]) {
+    writeFile(path, broken);
+    expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
+    expect([readText(path), readText(`${master.asideDir}${path}`)]).toEqual([whole, broken]);
+    rmSync(`${box.dir}${master.asideDir}`, { recursive: true });
+  }
+
+  const edited = manifest("kube-scheduler");
+  flags(edited.spec.containers[0]!.command!).set("v", "4");
+  writeFile(path, manifestText(edited));
+  expect(restoreManifests(master, ["kube-scheduler"])).toBe(false);
+  expect(box.said.at(-1)).toBe(`${path}: kept; other than before the repair: +--v=4`);
+});
+
+test("under a new CA a whole controller-manager from before the repair is reduced; one that part 3 left is not", async () => {
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  writeFile("/etc/kubernetes/pki/ca.crt", (await otherCa()).cert);
+  const path = manifestPath(master, "kube-controller-manager");
+  writeFile(path, stringify(KCM));
+  utimesSync(box.dir + path, new Date(0), new Date(0));
+  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(true);
+  expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
+
+  writeFile(path, stringify(KCM));
+  utimesSync(box.dir + path, new Date(Date.now() + 5000), new Date(Date.now() + 5000));
+  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(false);
+});
+
+test("the same under the old CA where this kubelet's own certificate had ended: the workers' may have, too", async () => {
+  const { ca } = await healthyMaster();
+  using box = await issued();
+  const master = masterOf(await pretendData());
+  const path = manifestPath(master, "kube-controller-manager");
+  const restored = (written: number) => {
+    writeFile(path, stringify(KCM));
+    utimesSync(box.dir + path, new Date(written), new Date(written));
+    return restoreManifests(master, ["kube-controller-manager"]);
+  };
+  const client = async (now: Date) => (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
+  const stamp = new Date(Date.now() - 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "");
+  const aside = `/root/kube-pki-repair-${stamp}/aside/var/lib/kubelet/pki/kubelet-client-2024-01-01-00-00-00.pem`;
+  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date()));
+  writeFile(aside, await client(new Date(Date.now() - 3_600_000)));
+  expect(restored(0)).toBe(false);
+  writeFile(aside, await client(new Date("2024-01-01")));
+  expect(restored(0)).toBe(true);
+  expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
+  expect(restored(Date.now() + 5000)).toBe(false);
+  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date(Date.now() + 200 * 86_400_000)));
+  expect(restored(0)).toBe(false);
+});

@@ -1,0 +1,165 @@
+/** The table of who may decide what (shared/trust/sources.ts), walked row by row: each writer lays out what he can, and gets what the table says. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { stringify } from "yaml";
+import { packFolder } from "../../../scripts/pack-kit.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { readKnown } from "../../../shared/facts/evidence.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
+import { holders } from "../../../shared/salvage/memory/processes.ts";
+import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
+import { knownHere } from "../../../shared/trust/process-owner.ts";
+import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
+import { clientObjection } from "../../../shared/workers/client-csrs.ts";
+import { identities, nameObjection } from "../../../shared/workers/identities.ts";
+import { healthyMaster, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { clientCsr } from "../../pretend/csrs.ts";
+import { fakeMirror } from "../../pretend/hostile-pods.ts";
+import { NODE, pretendData } from "../../pretend/master.ts";
+import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
+import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+setDefaultTimeout(60_000);
+
+const { ca } = await healthyMaster();
+const [his, hisSa] = [await otherCa(), newKeyOf("ECDSA-P256")];
+const DIR = "/etc/kubernetes/pki";
+const PODS = "/var/lib/kubelet/pods";
+
+/** Which CAs and service-account keys are looked for, where this is laid out: whether his are among them. */
+async function keysAre(lay: (root: string) => void, etcd: (objects: Objects) => void = () => {}): Promise<boolean> {
+  const data = await pretendData(etcd);
+  using box = sandbox();
+  lay(box.dir);
+  const wanted = wantedKeys(readKnown({ data, node: NODE, certificatesDir: DIR }), { certificatesDir: DIR });
+  const hashes = wanted.flatMap(({ generations }) => generations.map(({ hash }) => hash));
+  expect(hashes).toContain(certInfo(ca.cert).publicKeyHash);
+  return hashes.includes(certInfo(his.cert).publicKeyHash) && hashes.length > 1;
+}
+
+const volume = (uid: string) => (root: string) => write(`${root}${PODS}/${uid}/volumes/kubernetes.io~projected/a/ca.crt`, his.cert);
+const tokenSecret = (namespace: string) => (objects: Objects) => {
+  const data = Object.entries({
+    "ca.crt": his.cert,
+    token: tokenBy(hisSa, { alg: "ES256", of: "kube-system:a", issuedAt: 9_999_999_999 }),
+  });
+  objects[`secrets/${namespace}/t`] = {
+    ...{ apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", metadata: { name: "t", namespace } },
+    data: Object.fromEntries(data.map(([key, value]) => [key, Buffer.from(value).toString("base64")])),
+  };
+};
+
+async function staticPodOf(namespace: string): Promise<boolean> {
+  const data = await pretendData((objects) => Object.assign(objects, fakeMirror(namespace, "his")));
+  using _ = sandbox();
+  return findStaticPods(data, "m1").proved.some(({ name }) => name === "his");
+}
+
+function isRead(cgroup: string): boolean {
+  using box = sandbox();
+  podRecord(box.dir, "kube-system", "kube-apiserver-m1", "a".repeat(32));
+  pretendProcess(box.dir, { pid: 7, comm: "kube-apiserver", cgroup });
+  return holders(knownHere([])).own.length > 0;
+}
+
+const node = (name: string, ip: string, more: string[] = []) => ({
+  name,
+  uid: name,
+  controlPlane: false,
+  names: [name, ...more],
+  ips: [ip],
+});
+const OF = identities({
+  nodes: [node("w1", "10.0.0.21", ["lab-api", "kubernetes.default.svc", "w2"]), node("w2", "10.0.0.22")],
+  ...{
+    proved: new Map(),
+    endpoint: "lab-api",
+    certSANs: [],
+    serviceSubnets: ["10.96.0.0/12"],
+    dnsDomain: "cluster.local",
+    services: [],
+    nobodys: [],
+  },
+});
+
+/** What each writer tries, by what it would decide, and whether he gets it. */
+const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> | boolean>>> = {
+  "this node": { keys: () => keysAre((root) => write(`${root}${DIR}/ca.crt`, his.cert)) },
+  "kube-system in etcd": { keys: () => keysAre(() => {}, tokenSecret("kube-system")), "static pods": () => staticPodOf("kube-system") },
+  "another namespace in etcd": { keys: () => keysAre(() => {}, tokenSecret("a-team")), "static pods": () => staticPodOf("a-team") },
+  "a pod of kube-system": {
+    keys: () =>
+      keysAre((root) => {
+        podRecord(root, "kube-system", "kube-proxy-x", POD_UID);
+        volume(POD_UID)(root);
+      }),
+  },
+  "a pod": {
+    keys: () =>
+      keysAre((root) => {
+        podRecord(root, "a-team", "kube-proxy-x", POD_UID);
+        volume(POD_UID)(root);
+      }),
+  },
+  "a kubelet's status": {
+    facts: () => ["lab-api", "kubernetes.default.svc", "w2"].some((value) => nameObjection({ type: "dns", value }, "w1", OF) === undefined),
+  },
+  "a signing request": {
+    facts: async () => {
+      const csr = await clientCsr({ subject: "O=system:nodes, CN=system:node:m1" });
+      const known = new Map([["m1", { ...node("m1", "10.0.0.11"), controlPlane: true }]]);
+      const tokens = [{ id: "abcdef", user: "system:bootstrap:abcdef" }];
+      return clientObjection(csr, { tokens, known, without: [], heard: new Set(), given: new Map() }) === undefined;
+    },
+  },
+  "a control plane process": { files: () => isRead(`/kubepods/burstable/pod${"a".repeat(32)}/${"b".repeat(64)}`) },
+  "another process": { files: () => isRead(`/kubepods/besteffort/pod${POD_UID}/${"b".repeat(64)}`) },
+  "a disk's blocks": {
+    files: () => {
+      const text = stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthenticationConfiguration" });
+      const find = { kind: "config", text, apiVersion: "", configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
+      const lost = { path: "/a", flag: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
+      return chooseConfig(lost, [find], undefined).proved !== undefined;
+    },
+  },
+  "an unverified server": {
+    facts: () => {
+      try {
+        return new KubeApi({ server: "https://127.0.0.1:1", ca: "" }) !== undefined;
+      } catch (err) {
+        if (err instanceof Fail) return false;
+        throw err;
+      }
+    },
+  },
+  "a folder that was there": {
+    code: async () => {
+      using box = sandbox();
+      await packFolder(`${box.dir}/kit`);
+      mkdirSync(`${box.dir}/kit/scripts/more`);
+      writeFileSync(`${box.dir}/kit/bunfig.toml`, 'preload = ["./scripts/more/his.ts"]\n');
+      writeFileSync(`${box.dir}/kit/scripts/more/his.ts`, `await Bun.write("${box.dir}/owned", "");`);
+      Bun.spawnSync(["sh", "./bunw", "scripts/00-assess.ts", "--help"], { cwd: `${box.dir}/kit` });
+      return await Bun.file(`${box.dir}/owned`).exists();
+    },
+  },
+};
+
+const plays = Object.entries(PLAYS).flatMap(([source, tries]) =>
+  Object.entries(tries).map(([decision, play]) => ({ source: source as SourceName, decision: decision as Decision, play })),
+);
+
+test.each(plays)("$source, for $decision: the writer gets what the table says, and nothing else", async ({ source, decision, play }) => {
+  expect(await play()).toBe(may(source, decision));
+});
+
+test("every row is played, and what decides anything is written by root or by cluster administrators", () => {
+  expect(Object.keys(PLAYS).sort()).toEqual(Object.keys(SOURCES).sort());
+  expect(Object.values(PLAYS).every((tries) => Object.keys(tries).length > 0)).toBe(true);
+  const writers = Object.values(SOURCES as Record<string, Source>).flatMap(({ writer, decides }) => (decides.length > 0 ? [writer] : []));
+  expect([...new Set(writers)].sort()).toEqual(["cluster administrators", "root on this node", "the control plane itself"]);
+});

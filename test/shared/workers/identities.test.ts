@@ -1,0 +1,60 @@
+/** Whose a name or an address is, out of etcd's data: by whom what is known there can have been written. */
+import { expect, test } from "bun:test";
+import { readCluster } from "../../../shared/facts/cluster.ts";
+import { identitiesOf, nameObjection } from "../../../shared/workers/identities.ts";
+import { ADDRESS, mirrorPod, type Objects } from "../../pretend/cluster.ts";
+import { dns, ip } from "../../pretend/csrs.ts";
+import { pretendData } from "../../pretend/master.ts";
+
+async function read(change: (objects: Objects) => void = () => {}) {
+  const data = await pretendData(change);
+  return identitiesOf({ cluster: readCluster(data), data });
+}
+
+/** An API server's mirror pod on w1, which w1's kubelet may make, also in kube-system. */
+function pretender(objects: Objects) {
+  const pod = mirrorPod("kube-apiserver");
+  const annotations = { ...pod.metadata.annotations, "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint": "10.0.0.21:6443" };
+  const metadata = { ...pod.metadata, name: "kube-apiserver-w1", annotations };
+  objects["pods/kube-system/kube-apiserver-w1"] = { ...pod, metadata, spec: { ...pod.spec, nodeName: "w1" } };
+}
+
+test("a control plane node's addresses are those of etcd's members and of its API server; a worker proves none", async () => {
+  const { proved } = await read(pretender);
+  expect(proved.get("m1")).toEqual([ADDRESS, ADDRESS]);
+  expect(proved.get("w1")).toEqual([]);
+});
+
+test("a member of etcd is a control plane node, whatever its labels say", async () => {
+  const { nodes } = await read((objects) => {
+    (objects["minions/m1"] as { metadata: { labels?: object } }).metadata.labels = {};
+  });
+  expect(nodes.map(({ name, controlPlane }) => [name, controlPlane])).toEqual([
+    ["m1", true],
+    ["w1", false],
+    ["w2", false],
+  ]);
+});
+
+test("a Service's names are nobody's, and what looks like one is", async () => {
+  const identities = await read((objects) => {
+    objects["services/specs/shop/web"] = { apiVersion: "v1", kind: "Service", metadata: { name: "web", namespace: "shop" } };
+    const status = { addresses: ["web", "web.shop", "web.example"].map((address) => ({ type: "ExternalDNS", address })) };
+    Object.assign(objects["minions/w1"]!, { status });
+  });
+  expect(nameObjection(dns("web"), "w1", identities)).toBe('dns "web" is of a Service');
+  expect(nameObjection(dns("web.shop"), "w1", identities)).toBe('dns "web.shop" is of a Service');
+  expect(nameObjection(dns("web.example"), "w1", identities)).toBeUndefined();
+});
+
+test("two workers that say the same prove nothing, and take nothing from a third", async () => {
+  const says = (objects: Objects, name: string, address: string) =>
+    Object.assign(objects[`minions/${name}`]!, { status: { addresses: [{ type: "InternalIP", address }] } });
+  const identities = await read((objects) => {
+    says(objects, "w1", "10.0.0.99");
+    says(objects, "w2", "10.0.0.99");
+  });
+  for (const name of ["w1", "w2"])
+    expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is what w1 and w2 each say they have');
+  expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
+});

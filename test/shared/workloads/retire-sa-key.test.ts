@@ -1,0 +1,91 @@
+/** What the old key of tokens changes for part 4: since when a pod must run, and what the API publishes. */
+import { expect, test } from "bun:test";
+import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { hostPath, writeFile } from "../../../shared/files/files.ts";
+import { madeAt, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { ensureServiceAccountKey } from "../../../shared/pki/ensure.ts";
+import { keyPair } from "../../../shared/pki/keys.ts";
+import { markNewSaKey } from "../../../shared/pki/sa-keys.ts";
+import { proveOldSaKeys, saKeyIsNew, trustSince } from "../../../shared/workloads/retire-sa-key.ts";
+import { pretendApi } from "../../pretend/api.ts";
+import { healthyMaster, otherCa } from "../../pretend/cluster.ts";
+import { masterOf, pretendData } from "../../pretend/master.ts";
+import { POD_UID, podRecord } from "../../pretend/memory.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const PKI = "/etc/kubernetes/pki";
+
+test("pods have to run since the new CA, or since the new sa.pub as long as old tokens are accepted, whichever is later", async () => {
+  const master = masterOf(await pretendData());
+  const { root } = await healthyMaster();
+  using box = sandbox();
+  cpSync(root + PKI, box.dir + PKI, { recursive: true });
+  const caMade = madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8"));
+  const saMade = new Date(caMade.getTime() + 3_600_000);
+  utimesSync(`${box.dir}${PKI}/sa.pub`, saMade, saMade);
+  expect(trustSince(master)).toEqual(caMade);
+  writeFile(`${PKI}/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
+  expect(trustSince(master)).toEqual(saMade);
+
+  const { cert } = await otherCa();
+  writeFile(`${PKI}/ca.crt`, cert);
+  const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [Date, Date];
+  utimesSync(`${box.dir}${PKI}/sa.pub`, earlier, earlier);
+  expect(trustSince(master)).toEqual(madeAt(cert));
+  utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
+  expect(trustSince(master)).toEqual(later);
+});
+
+/** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
+function mountToken(letter: string, kid: string, issued: Date) {
+  const claims = { sub: "system:serviceaccount:kube-system:x", iat: issued.getTime() / 1000 };
+  const parts = [{ alg: "ES256", kid }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+  const pod = POD_UID.replace(/^./, letter);
+  podRecord(hostPath("/"), "kube-system", `pod-${letter}`, pod);
+  writeFile(`/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~projected/api/token`, `${parts.join(".")}.c2ln`);
+}
+
+test("sa.key is new where this node's pods hold older tokens and none of them is its own; one that came back to its place is not", async () => {
+  const master = masterOf(await pretendData());
+  const { root } = await healthyMaster();
+  using box = sandbox();
+  cpSync(root + PKI, box.dir + PKI, { recursive: true });
+  const [long, since] = [new Date("2026-01-01"), new Date("2026-06-01")];
+  utimesSync(`${box.dir}${PKI}/sa.pub`, since, since);
+  expect(saKeyIsNew(master)).toBe(false);
+  mountToken("a", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
+  mountToken("b", "another", long);
+  expect(saKeyIsNew(master)).toBe(true);
+  expect(trustSince(master)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
+  mountToken("c", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
+  expect(saKeyIsNew(master)).toBe(false);
+});
+
+test("a key that part 1 made stays new, also where this node's pods have tokens of it already; another one in its place is not", async () => {
+  const master = masterOf(await pretendData());
+  using box = sandbox();
+  cpSync((await healthyMaster()).root + PKI, box.dir + PKI, { recursive: true });
+  const old = readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8");
+  for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
+  const began = new Date();
+  await ensureServiceAccountKey(master.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
+  mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
+  expect(saKeyIsNew(master)).toBe(true);
+  expect(trustSince(master).getTime()).toBeGreaterThanOrEqual(began.getTime());
+  writeFile(`${PKI}/sa.pub`, old);
+  expect(saKeyIsNew(master)).toBe(false);
+});
+
+test("the API server's published keys prove the old key; one that publishes none is said not to be proved", async () => {
+  using box = sandbox();
+  const { pub } = await keyPair("ECDSA-P256");
+  writeFile(`${PKI}/sa-old.pub`, pub);
+  using publishing = pretendApi({ on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }) });
+  await proveOldSaKeys(new KubeApi({ server: publishing.url, insecure: true }), PKI);
+  expect(box.said.slice(1)).toEqual(["old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out"]);
+
+  using silent = pretendApi({ on: () => Response.json({ message: "not found" }, { status: 404 }) });
+  await proveOldSaKeys(new KubeApi({ server: silent.url, insecure: true }), PKI);
+  expect(box.said.slice(2)).toEqual(["the API server does not publish its keys (/openid/v1/jwks), so what it checks by is not proved"]);
+});

@@ -1,0 +1,161 @@
+/** Which pods hold on to the old CA, in which order they are restarted, and by what. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { label } from "../../../shared/workloads/rollout.ts";
+import { staleGroups } from "../../../shared/workloads/stale-pods.ts";
+import { pretendApi } from "../../pretend/api.ts";
+import { sharedFiles } from "../../pretend/bundles.ts";
+
+/** The CA was made at 00:00:00, the namespaces had it at 00:01:00. */
+const CA = new TextDecoder().decode((await sharedFiles(new Date("2026-06-01T00:00:00Z"))).get("ca.crt"));
+const PUBLISHED = "2026-06-01T00:01:00Z";
+const [BEFORE, AFTER] = ["2026-05-31T23:00:00Z", "2026-06-01T00:05:00Z"];
+const AT_ONCE = "2026-06-01T00:00:59Z";
+const TOKEN = {
+  name: "kube-api-access",
+  projected: { sources: [{ serviceAccountToken: {} }, { configMap: { name: "kube-root-ca.crt" } }] },
+};
+
+interface Different {
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  owner?: [kind: string, name: string];
+  spec?: object;
+  created?: string;
+  started?: string;
+  phase?: string;
+}
+
+function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE, started = BEFORE, phase = "Running" }: Different = {}) {
+  return {
+    metadata: {
+      labels,
+      annotations,
+      creationTimestamp: created,
+      ...(owner ? { ownerReferences: [{ kind: owner[0], name: owner[1], controller: true }] } : {}),
+    },
+    spec: { nodeName: "w1", volumes: [TOKEN], ...spec },
+    status: { phase, containerStatuses: [{ state: { running: { startedAt: started } } }] },
+  };
+}
+
+const data = { managedFields: [{ time: PUBLISHED, fieldsV1: { "f:data": {} } }] };
+const ROOT_CAS = Object.fromEntries(
+  ["a", "shop", "kube-system", "flannel", "policy"].map((namespace) => [
+    `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`,
+    { metadata: data, data: { "ca.crt": CA } },
+  ]),
+);
+
+/** "group: owner" of each that is stale, and for those that nothing restarts, why. */
+async function groups(objects: Record<string, object>): Promise<string[]> {
+  using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
+  const found = await staleGroups(new KubeApi({ server: server.url, insecure: true }), CA, new Date("2026-06-01T00:00:00Z"));
+  expect(server.changes()).toEqual([]);
+  return found.flatMap(({ name, owners }) =>
+    owners.map(
+      (owner) =>
+        `${name}: ${label(owner)}${["evict", "replace"].includes(owner.kind) ? ` ${owner.kind}` : ""}${owner.reason ? `, ${owner.reason}` : ""}`,
+    ),
+  );
+}
+
+const pods = (namespace: string) => `/api/v1/namespaces/${namespace}/pods`;
+const apps = (namespace: string) => `/apis/apps/v1/namespaces/${namespace}`;
+
+test("pods are grouped so that each group can start new pods with what came before it", async () => {
+  const cni = { hostNetwork: true, volumes: [TOKEN, { name: "cni", hostPath: { path: "/etc/cni/net.d" } }] };
+  const set = { kind: "DaemonSet", spec: {} };
+  expect(
+    await groups({
+      [`${pods("shop")}/web-1`]: pod({ owner: ["StatefulSet", "web"] }),
+      [`${pods("kube-system")}/coredns-1`]: pod({ labels: { "k8s-app": "kube-dns" }, owner: ["ReplicaSet", "coredns-5"] }),
+      [`${pods("kube-system")}/metrics-1`]: pod({ owner: ["ReplicaSet", "metrics-7"] }),
+      [`${pods("flannel")}/flannel-1`]: pod({ spec: cni, owner: ["DaemonSet", "flannel"] }),
+      [`${pods("kube-system")}/kube-proxy-1`]: pod({ labels: { "k8s-app": "kube-proxy" }, owner: ["DaemonSet", "kube-proxy"] }),
+      [`${pods("policy")}/hook-1`]: pod({ labels: { app: "hook" }, owner: ["DaemonSet", "hook"] }),
+      [`${apps("kube-system")}/replicasets/coredns-5`]: {
+        metadata: { ownerReferences: [{ kind: "Deployment", name: "coredns", controller: true }] },
+      },
+      [`${apps("kube-system")}/replicasets/metrics-7`]: {
+        metadata: { ownerReferences: [{ kind: "Deployment", name: "metrics", controller: true }] },
+      },
+      [`${apps("kube-system")}/daemonsets/kube-proxy`]: set,
+      [`${apps("flannel")}/daemonsets/flannel`]: set,
+      [`${apps("policy")}/daemonsets/hook`]: set,
+      [`${apps("shop")}/statefulsets/web`]: set,
+      "/api/v1/namespaces/policy/services/hook": { spec: { selector: { app: "hook" } } },
+      "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/hook": {
+        webhooks: [{ clientConfig: { service: { namespace: "policy", name: "hook" } } }, { clientConfig: { url: "https://elsewhere" } }],
+      },
+    }),
+  ).toEqual([
+    "kube-proxy: kube-system/kube-proxy (DaemonSet) replace",
+    "network plugins: flannel/flannel (DaemonSet)",
+    "DNS, webhooks and the rest of kube-system: kube-system/coredns (Deployment)",
+    "DNS, webhooks and the rest of kube-system: kube-system/metrics (Deployment)",
+    "DNS, webhooks and the rest of kube-system: policy/hook (DaemonSet)",
+    "all others: shop/web (StatefulSet)",
+  ]);
+});
+
+test("pods of one owner are one restart; what nothing brings back is only told", async () => {
+  expect(
+    await groups({
+      [`${pods("a")}/d-1`]: pod({ owner: ["ReplicaSet", "d-1"] }),
+      [`${pods("a")}/d-2`]: pod({ owner: ["ReplicaSet", "d-1"] }),
+      [`${apps("a")}/replicasets/d-1`]: { metadata: { ownerReferences: [{ kind: "Deployment", name: "d", controller: true }] } },
+      [`${pods("a")}/bare`]: pod(),
+      [`${pods("a")}/job-1`]: pod({ owner: ["Job", "job"] }),
+      [`${pods("a")}/lone-1`]: pod({ owner: ["ReplicaSet", "lone"] }),
+      [`${apps("a")}/replicasets/lone`]: {},
+      [`${pods("a")}/by-hand-1`]: pod({ owner: ["DaemonSet", "by-hand"] }),
+      [`${apps("a")}/daemonsets/by-hand`]: { spec: { updateStrategy: { type: "OnDelete" } } },
+      [`${pods("a")}/vm-1`]: pod({ owner: ["VirtualMachine", "vm"] }),
+    }),
+  ).toEqual([
+    "all others: a/d (Deployment)",
+    "all others: a/bare, a bare pod: nothing would bring it back",
+    "all others: a/job-1, of the Job job: it runs to its end",
+    "all others: a/lone-1 evict",
+    "all others: a/by-hand-1 evict",
+    "all others: a/vm-1 evict",
+  ]);
+});
+
+test("only pods that run, started before they could see the new CA, and mount it or a token, are stale", async () => {
+  const secretVolume = (secretName: string) => ({ volumes: [{ name: "s", secret: { secretName } }] });
+  expect(
+    await groups({
+      [`${pods("a")}/started-later`]: pod({ started: AFTER }),
+      [`${pods("a")}/made-later`]: pod({ created: "2026-06-01T00:01:01Z", started: "2026-06-01T00:01:02Z" }),
+      [`${pods("a")}/started-again-before-the-kubelet-caught-up`]: pod({ started: "2026-06-01T00:01:02Z" }),
+      [`${pods("nowhere")}/without-the-new-ca`]: pod({ created: AFTER, started: AFTER }),
+      [`${pods("a")}/of-a-deleted-node`]: pod({ spec: { nodeName: "gone" } }),
+      [`${pods("a")}/leaving`]: { ...pod(), metadata: { ...pod().metadata, deletionTimestamp: AFTER } },
+      [`${pods("a")}/done`]: pod({ phase: "Succeeded" }),
+      [`${pods("a")}/mirror`]: pod({ annotations: { "kubernetes.io/config.mirror": "1" } }),
+      [`${pods("a")}/no-token`]: pod({ spec: { volumes: [{ name: "tmp" }] } }),
+      [`${pods("a")}/no-volumes`]: pod({ spec: { volumes: undefined } }),
+      [`${pods("a")}/other-secret`]: pod({ spec: secretVolume("password") }),
+      [`${pods("a")}/ca-only`]: pod({ spec: { volumes: [{ name: "ca", configMap: { name: "kube-root-ca.crt" } }] } }),
+      [`${pods("a")}/token-secret`]: pod({ spec: secretVolume("token") }),
+      "/api/v1/namespaces/a/secrets/token": { type: "kubernetes.io/service-account-token", metadata: data },
+      "/api/v1/namespaces/a/secrets/password": { type: "Opaque" },
+    }),
+  ).toEqual(
+    ["a/started-again-before-the-kubelet-caught-up", "nowhere/without-the-new-ca", "a/ca-only", "a/token-secret"].map(
+      (name) => `all others: ${name}, a bare pod: nothing would bring it back`,
+    ),
+  );
+});
+
+test("a CA that has been the same since its namespace was made was never anything else to a pod", async () => {
+  const same = { metadata: { ...data, creationTimestamp: PUBLISHED }, data: { "ca.crt": CA } };
+  expect(
+    await groups({
+      "/api/v1/namespaces/a/configmaps/kube-root-ca.crt": same,
+      [`${pods("a")}/first`]: pod({ created: AT_ONCE, started: AT_ONCE }),
+    }),
+  ).toEqual([]);
+});
