@@ -4,7 +4,7 @@
  * Run on each master, before anything there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
-import { readKnown } from "../shared/facts/evidence.ts";
+import { readEvidence } from "../shared/facts/evidence.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { hasExternalEtcd, issueStep } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
@@ -19,7 +19,7 @@ import { lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
 import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { endedAuthorities, isDear, type Wanted, wantedKeys } from "../shared/salvage/wanted-keys.ts";
+import { endedAuthorities, isDear, type WantedKey, wantedKeys } from "../shared/salvage/wanted-keys.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--minutes MINUTES] [--certificate-key-file FILE]
@@ -128,7 +128,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
       hint: "run it on each master, before anything there is restarted; workers have none of these keys",
     });
-  const known = readKnown({ data, node, certificatesDir });
+  const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
@@ -222,7 +222,7 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
-function names(wanted: readonly Wanted[]): string {
+function names(wanted: readonly WantedKey[]): string {
   return wanted.map(({ keyFile }) => keyFile).join(", ");
 }
 

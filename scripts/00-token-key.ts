@@ -6,11 +6,11 @@
 import { parseArgs } from "node:util";
 import { readMaster } from "../shared/facts/master.ts";
 import { writeFile } from "../shared/files/files.ts";
-import { oldSaPub } from "../shared/manifests/sa-old-flag.ts";
 import { needRoot } from "../shared/node/node.ts";
 import { keyCopies, todaysSaPub } from "../shared/old-sa-key/key-copies.ts";
 import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
+import { oldSaPub } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";

@@ -5,27 +5,26 @@
  */
 import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
-import { isHeard, ownEtcdRuns, quorumOf, sistersOf } from "../shared/etcd/peers.ts";
+import { isHeard, lookAtSisters, ownEtcdRuns, quorumOf, refuseWhereOthersLive, sistersOf } from "../shared/etcd/peers.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/facts/master.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
-import { rescuedEtcd } from "../shared/facts/repair.ts";
-import { Fail } from "../shared/fail.ts";
+import { attempt, Fail } from "../shared/fail.ts";
 import { copyTree, moveAside } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { manifestPath } from "../shared/manifests/on-disk.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
 import { ensureMasterKubelet } from "../shared/node/kubelet-certs.ts";
 import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/node/node.ts";
+import { rescuedEtcd } from "../shared/node/rescue-folder.ts";
 import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
-import { ensureMany, keysToMake, type NewCas } from "../shared/pki/ensure.ts";
+import { ensureMany } from "../shared/pki/ensure.ts";
 import { examine } from "../shared/pki/examine.ts";
-import { attempt } from "../shared/pki/judge.ts";
-import { foreignAuthority } from "../shared/pki/lost-keys.ts";
+import { foreignAuthority, keysToMake, type NewCas } from "../shared/pki/lost-keys.ts";
 import { markNewSaKey } from "../shared/pki/sa-keys.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { lookAtSisters, refuseWhereMemoryHasThem, refuseWhereOthersLive } from "../shared/salvage/elsewhere.ts";
+import { refuseWhereMemoryHasThem } from "../shared/salvage/memory-search.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "../shared/static-pods/restore.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 

@@ -15,6 +15,7 @@ import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { ensureOptions, type Master, readMaster } from "../shared/facts/master.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
+import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { manifestPath } from "../shared/manifests/on-disk.ts";
@@ -32,7 +33,7 @@ import { staleReaders } from "../shared/static-pods/stale-readers.ts";
 import { mountsSuperAdmin, onlyOnSisters, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
 import { withoutServing } from "../shared/workers/wait.ts";
 import { listed } from "../shared/workers/waiting-state.ts";
-import { proveOldSaKeys, saKeyIsNew, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
+import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run] [--etcd-data DIR]

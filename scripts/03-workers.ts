@@ -10,13 +10,13 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { silentNodes } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type Master, readMaster } from "../shared/facts/master.ts";
-import { Fail } from "../shared/fail.ts";
+import { saKeyIsNew } from "../shared/facts/sa-key.ts";
+import { attempt, Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { trusted } from "../shared/node/kubelet-certs.ts";
 import { kubeletActive, type Node, needRoot, readNode } from "../shared/node/node.ts";
 import { certInfo, certificatesIn } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
-import { attempt } from "../shared/pki/judge.ts";
 import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { answer, done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
@@ -27,7 +27,6 @@ import { proveKubelet, proveServer, rollBack, saveTrust, swapTrust } from "../sh
 import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn, withoutServing } from "../shared/workers/wait.ts";
 import { listed } from "../shared/workers/waiting-state.ts";
-import { saKeyIsNew } from "../shared/workloads/retire-sa-key.ts";
 import { namespacesWithOldCa } from "../shared/workloads/token-secrets.ts";
 
 const USAGE = `Usage:

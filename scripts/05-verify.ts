@@ -7,13 +7,15 @@ import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
 import { readMaster } from "../shared/facts/master.ts";
 import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/facts/no-etcd-data.ts";
-import { Fail } from "../shared/fail.ts";
+import { attempt, Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { readNode } from "../shared/node/node.ts";
-import { attempt } from "../shared/pki/judge.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
+import { checkCluster } from "../shared/verify/check-cluster.ts";
+import { checkFiles } from "../shared/verify/check-files.ts";
+import { checkKubelet } from "../shared/verify/check-kubelet.ts";
 import { checkMasters } from "../shared/verify/check-masters.ts";
-import { checkCluster, checkFiles, checkKubelet, checkServers } from "../shared/verify/checks.ts";
+import { checkServers } from "../shared/verify/check-servers.ts";
 import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
 
 const USAGE = `Usage:

@@ -10,19 +10,10 @@ import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn, typed } from "../shared/files/operator-files.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
-import {
-  type Bundle,
-  caOf,
-  describe,
-  MAX_BYTES,
-  packTar,
-  readBundle,
-  SHARED_FILES,
-  sha256Of,
-  unpackTar,
-} from "../shared/hand-over/bundle.ts";
+import { type Bundle, caOf, describe, MAX_BYTES, packTar, readBundle, sha256Of, unpackTar } from "../shared/hand-over/bundle.ts";
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import { SHARED_FILES } from "../shared/pki/certs.ts";
 import { day } from "../shared/pki/judge.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/prompt.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";

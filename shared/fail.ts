@@ -10,3 +10,23 @@ export class Fail extends Error {
     this.hint = options.hint;
   }
 }
+
+/** The value, or the Fail that reading it ended in: a finding, not an end. */
+export function attempt<T>(read: () => T): T | Fail {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+}
+
+/** What a server was asked for, the head or the body of its answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
+export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
+  try {
+    return await asked;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
+  }
+}

@@ -2,9 +2,7 @@
  * What the cluster itself keeps about its CAs, and the rules that let an administrator in. Nobody else rewrites these objects when a CA changes
  * (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo).
  */
-
 import { stringify } from "yaml";
-import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
@@ -16,6 +14,11 @@ import { say } from "../run.ts";
 import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
+
+/** The master whose files are published. */
+interface Place {
+  facts: ClusterFacts;
+}
 
 interface Binding {
   name: string;
@@ -38,7 +41,7 @@ const KUBELET_CLIENT: Binding =
  * Sees to it that admin.conf may do what it must. Its group gets its power from a binding since 1.29; where that is gone, it is made with
  * a certificate of system:masters that lives in memory and for an hour.
  */
-export async function ensureAdmins({ facts }: Master, api: KubeApi) {
+export async function ensureAdmins({ facts }: Place, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
   const rows = [
     ...ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion)),
@@ -55,7 +58,7 @@ export async function ensureAdmins({ facts }: Master, api: KubeApi) {
 }
 
 /** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
-export async function publishClusterInfo(master: Master, api: KubeApi): Promise<void> {
+export async function publishClusterInfo(master: Place, api: KubeApi): Promise<void> {
   const { facts } = master;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
@@ -76,7 +79,7 @@ export async function publishClusterInfo(master: Master, api: KubeApi): Promise<
  * kube-system/extension-apiserver-authentication: aggregated API servers trust what it holds. The API server only ever adds to it, so a
  * lost CA would be trusted until it expires.
  */
-export async function cleanFrontProxy({ facts }: Master, api: KubeApi) {
+export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");

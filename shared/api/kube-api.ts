@@ -1,6 +1,5 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
-import { answered } from "../answered.ts";
-import { Fail } from "../fail.ts";
+import { answered, Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { strangers } from "../plain.ts";
 import { firstOf, parsed, statusMessage } from "./bodies.ts";

@@ -1,21 +1,19 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
-
 import type { Cluster } from "../facts/cluster.ts";
 import { masterWithoutData } from "../facts/no-etcd-data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../pki/examine.ts";
-import { attempt } from "../pki/judge.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { evidenceOf, type Known, readKnown } from "./partial-facts.ts";
+import { evidenceOf, type PartialFacts, readPartialFacts } from "./partial-facts.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
 import { authorityRow, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
@@ -39,7 +37,7 @@ interface Look {
 }
 
 async function assessMaster({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
-  const known = readKnown(found, dataDir);
+  const known = readPartialFacts(found, dataDir);
   const node = known.master?.node ?? found;
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
@@ -75,7 +73,7 @@ async function assessMaster({ node: found, dataDir, running, deep: options }: Lo
   };
 }
 
-function kubeconfigFindings({ facts, master }: Known) {
+function kubeconfigFindings({ facts, master }: PartialFacts) {
   if (!facts) return [];
   const rows = kubeconfigRows(facts, { superAdmin: master !== undefined && mountsSuperAdmin(master) }).filter(
     (row) => row.name !== "kubelet",

@@ -2,24 +2,22 @@
  * `00-assess --deep`: for each lost key, where it can still be had, and the rung of the ladder that comes of it. The engines are those of
  * 00-salvage; here nothing is written, and nothing that is found is kept.
  */
-
-import type { Known as Evidence } from "../facts/evidence.ts";
-import { Fail } from "../fail.ts";
+import type { ClusterEvidence } from "../facts/evidence.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { hashIn } from "../hand-over/bundle.ts";
 import type { Node } from "../node/node.ts";
 import { tokensOfLastKey } from "../old-sa-key/old-sa-pub.ts";
 import { collectTokens } from "../old-sa-key/old-tokens.ts";
+import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
-import { attempt } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { Haul, STASH } from "../salvage/haul.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
-import { isDear, type Wanted, wantedKeys } from "../salvage/wanted-keys.ts";
-import type { Known } from "./partial-facts.ts";
-import type { Deep, LostKey, Place, Verdict } from "./report.ts";
+import { isDear, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
+import type { PartialFacts } from "./partial-facts.ts";
+import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./report.ts";
 
 export interface DeepOptions {
   /** A device or image; "own": the one that /etc/kubernetes lies on; unset: no disk. */
@@ -28,15 +26,15 @@ export interface DeepOptions {
   diskOption: string;
 }
 
-export interface Looked {
+export interface LostKeysHere {
   node: Node;
-  known: Known;
-  evidence: Evidence;
+  known: PartialFacts;
+  evidence: ClusterEvidence;
   lostKeys: Finding[];
 }
 
 /** Searches memory first, the disk only for what is not found there. Reads only. */
-export async function searchDeep({ node, known, evidence, lostKeys }: Looked, options: DeepOptions): Promise<Deep> {
+export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHere, options: DeepOptions): Promise<Deep> {
   const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
   const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
@@ -55,7 +53,7 @@ export async function searchDeep({ node, known, evidence, lostKeys }: Looked, op
 }
 
 /** Whether a file that is not the lost key's, or cannot be read, lies where it or its public half belongs. */
-function isInTheWay({ keyFile, publicFile, generations }: Wanted, certificatesDir: string): boolean {
+function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
   if (exists(`${certificatesDir}/${keyFile}`)) return true;
   const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
   if (text instanceof Fail) return true;
@@ -76,7 +74,7 @@ async function readDisk(disk: string, haul: Haul): Promise<boolean> {
 }
 
 /** Places that this node cannot look into: the Secret without its key, the other masters. */
-function placesElsewhere(node: Node, { cluster, data }: Known): (file: string) => Place[] {
+function placesElsewhere(node: Node, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
   const others = cluster?.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name).map(({ name }) => name) ?? [];
   return (file) => [
@@ -87,7 +85,7 @@ function placesElsewhere(node: Node, { cluster, data }: Known): (file: string) =
   ];
 }
 
-function lostKey({ name, keyFile, generations }: Wanted, from: string | undefined, elsewhere: Place[]): LostKey {
+function lostKey({ name, keyFile, generations }: WantedKey, from: string | undefined, elsewhere: KeyPlace[]): LostKey {
   const inUse = generations[0];
   const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here tells which key it was";
   const detail = from
@@ -103,18 +101,18 @@ function keyName(name: string): string {
   return name === "etcd-ca" ? "etcd/ca" : name;
 }
 
-function foundPlace(from: string): Place {
+function foundPlace(from: string): KeyPlace {
   if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
   return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
 }
 
-function hasOldTokens({ data }: Known, { kubelet }: Node): boolean {
+function hasOldTokens({ data }: PartialFacts, { kubelet }: Node): boolean {
   const old = data && attempt(() => tokensOfLastKey(collectTokens(data, kubelet.podsDir).found));
   return old !== undefined && !(old instanceof Fail) && old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1);
 }
 
 /** The rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster }: Known): Verdict {
+export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
   const dear = deep.keys.filter(isDear);
   const nowhere = dear.filter(({ places }) => places.length === 0);
   const rung = rungOf(deep, dear, nowhere);

@@ -1,14 +1,13 @@
 /** The rows of the damage table that are about the kubelet: whether it runs, and the credentials that it goes by. */
-
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { attempt, timeVerdict } from "../pki/judge.ts";
+import { timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import type { Known } from "./partial-facts.ts";
+import type { PartialFacts } from "./partial-facts.ts";
 import { isDamage, type Row, shown } from "./report.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */
@@ -55,7 +54,7 @@ export function clientPemRow({ kubelet }: Node): Row {
 }
 
 /** What the kubelet goes by, where it is not as it should be. Without a CA here nothing can be said. */
-export function kubeletTrustRows(node: Node, { facts }: Known): Row[] {
+export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
   const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;

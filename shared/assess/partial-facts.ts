@@ -1,8 +1,7 @@
 /** What etcd's data tells about this master and its cluster, as far as it can be read. */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type Cluster, readCluster } from "../facts/cluster.ts";
-import { type Known as Evidence, readKnown as readEvidence } from "../facts/evidence.ts";
+import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { factsFor, ownNode } from "../facts/issue-facts.ts";
 import type { Master } from "../facts/master.ts";
 import { findRepair } from "../facts/repair.ts";
@@ -12,7 +11,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import type { Row } from "./report.ts";
 
 /** Each is set if all before it could be read; `obstacle` is what the first that could not stopped at. */
-export interface Known {
+export interface PartialFacts {
   data?: EtcdData;
   cluster?: Cluster;
   facts?: ClusterFacts;
@@ -21,8 +20,8 @@ export interface Known {
   rows: Row[];
 }
 
-export function readKnown(node: Node, dataDir: string): Known {
-  const known: Known = { rows: [] };
+export function readPartialFacts(node: Node, dataDir: string): PartialFacts {
+  const known: PartialFacts = { rows: [] };
   try {
     const repair = findRepair(dataDir);
     known.data = repair.data;
@@ -54,6 +53,6 @@ function dataRows({ data, dataFrom }: { data: EtcdData; dataFrom: string }): Row
 }
 
 /** What the cluster's public keys are known by, in etcd's data and on this node. */
-export function evidenceOf(node: Node, { data, cluster }: Known): Evidence {
+export function evidenceOf(node: Node, { data, cluster }: PartialFacts): ClusterEvidence {
   return readEvidence({ data, node, certificatesDir: cluster?.certificatesDir ?? "/etc/kubernetes/pki" });
 }

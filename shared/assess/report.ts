@@ -1,6 +1,6 @@
 /** What 00-assess says of a node: the shape of `--json`, which the terminal shows as tables. */
 
-export interface Assessment extends Verdict {
+export interface Assessment extends NodeVerdict {
   node: string;
   role: "control plane" | "worker";
   kubernetes: string | undefined;
@@ -43,7 +43,7 @@ export interface Deep {
 }
 
 /** Where a key can be had: `found` has been seen and proved, the others are places to go to. */
-export interface Place {
+export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
   /** The word of 00-salvage that brings it back; unset: another master's hand-over. */
@@ -56,12 +56,12 @@ export interface LostKey {
   /** Below pki/. */
   file: string;
   /** What has been found first; none: nowhere. */
-  places: Place[];
+  places: KeyPlace[];
   detail: string;
 }
 
 /** What it all comes to, and the commands that come next. */
-export interface Verdict {
+export interface NodeVerdict {
   /** Of the ladder (RUNBOOK part 0), where damage was found and is it known: 0 all keys are here … 5 everything new. */
   rung?: number | undefined;
   verdict: string;

@@ -1,9 +1,9 @@
 /** The rows of the damage table, each from what was found. */
-
 import type { Master } from "../facts/master.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
-import { hostFiles, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest, secondManifests } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
@@ -12,13 +12,12 @@ import type { Node } from "../node/node.ts";
 import { publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { attempt } from "../pki/judge.ts";
 import { type Evidence, foreignAuthority } from "../pki/lost-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
-import type { Known } from "./partial-facts.ts";
+import type { PartialFacts } from "./partial-facts.ts";
 import { type Row, shown } from "./report.ts";
 
 export function authorityRow(finding: Finding): Row {
@@ -36,7 +35,7 @@ export function findingRow(finding: Finding, lost = "signs every service-account
 export const FOREIGN = "!FOREIGN!";
 
 /** Pairs that are sound, and not those that the cluster goes by. */
-export function foreignRows({ cluster, facts }: Known, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
+export function foreignRows({ cluster, facts }: PartialFacts, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
   const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const pem = attempt(() => readText(path));
   const foreign = cluster && ca.state === "ok" && !(pem instanceof Fail) ? foreignAuthority(pem, cluster.oldCaPem) : undefined;
@@ -66,7 +65,7 @@ function soonest(findings: Finding[]): string {
 }
 
 /** The four manifests, and the files their pods name that no step makes. */
-export function manifestRows(node: Node, { data, master }: Known): Row[] {
+export function manifestRows(node: Node, { data, master }: PartialFacts): Row[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = master && attempt(() => [...wantedManifests(master, ["etcd"]), ...wantedManifests(master)]);
@@ -145,7 +144,7 @@ export function modeRows(paths: readonly string[]): Row[] {
 }
 
 /** States that a repair passes through. */
-export function repairRows({ master }: Known): Row[] {
+export function repairRows({ master }: PartialFacts): Row[] {
   if (!master) return [];
   const manifest = attempt(() => readManifest(manifestPath(master, "kube-controller-manager")));
   const reduced = !(manifest instanceof Fail) && manifest !== undefined && isReduced(manifest);

@@ -1,12 +1,11 @@
 /** Where lost keys may still be. */
-import { Fail } from "../fail.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { attempt, Fail } from "../fail.ts";
+import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";
-import { attempt } from "../pki/judge.ts";
-import type { Known } from "./partial-facts.ts";
+import type { PartialFacts } from "./partial-facts.ts";
 import type { Survivor } from "./report.ts";
 
-export function survivors(known: Known, running: Container[] | Fail): Survivor[] {
+export function survivors(known: PartialFacts, running: Container[] | Fail): Survivor[] {
   return [
     otherMasters(known),
     { where: "a backup", hope: "worth a try", detail: "of /etc/kubernetes/pki, at any age, as long as the CA was the same" },
@@ -15,7 +14,7 @@ export function survivors(known: Known, running: Container[] | Fail): Survivor[]
   ];
 }
 
-function otherMasters({ cluster }: Known): Survivor {
+function otherMasters({ cluster }: PartialFacts): Survivor {
   const where = "another master";
   if (!cluster) return { where, hope: "unknown", detail: "if there is one: the same keys lie on every master, in /etc/kubernetes/pki" };
   const others = cluster.nodes.filter((node) => node.controlPlane).length - 1;
@@ -37,7 +36,7 @@ function memory(running: Container[] | Fail): Survivor {
   };
 }
 
-function kubeadmCerts({ data }: Known): Survivor {
+function kubeadmCerts({ data }: PartialFacts): Survivor {
   const where = "kubeadm-certs Secret";
   const found = attempt(() => data?.get(`${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`));
   return found && !(found instanceof Fail)

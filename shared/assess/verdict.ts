@@ -1,15 +1,14 @@
 /** What it all comes to for a master: one sentence, and the commands that come next. */
-
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep.ts";
-import type { Known } from "./partial-facts.ts";
-import type { Deep, Verdict } from "./report.ts";
+import type { PartialFacts } from "./partial-facts.ts";
+import type { Deep, NodeVerdict } from "./report.ts";
 
-export interface Looked {
-  known: Known;
+export interface SeenHere {
+  known: PartialFacts;
   lostKeys: Finding[];
   damaged: boolean;
   /** The CA here is another cluster's. */
@@ -17,7 +16,7 @@ export interface Looked {
   deep: Deep | undefined;
 }
 
-export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: Looked): Verdict {
+export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: SeenHere): NodeVerdict {
   const { master, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   const lacking = master && lackingOfExternalCa(master);

@@ -2,13 +2,12 @@
  * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
  * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
  */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Identity } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { registryPrefix } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { EtcdClient } from "./client.ts";

@@ -1,9 +1,14 @@
 /** The other masters: whether their etcd runs, and under which CA. They may still have what is lost here. */
-import { connect } from "node:tls";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
+import { refuseStrangers } from "../facts/cluster.ts";
+import type { Master } from "../facts/master.ts";
+import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { examine, type Finding } from "../pki/examine.ts";
+import { servedPem } from "../pki/served.ts";
+import { say } from "../run.ts";
 
 export interface Sister {
   /** The member's name, which kubeadm makes the node's. */
@@ -18,9 +23,6 @@ export interface Sister {
    */
   servedPem: string | undefined;
 }
-
-/** A sister that is only slow must not be taken for one that has no keys any more. */
-const HANDSHAKE_MS = 10_000;
 
 /** All members but those at this machine's addresses, each asked at once. Reads only. */
 export async function sistersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Sister[]> {
@@ -52,24 +54,6 @@ export function quorumOf(members: number): number {
   return Math.floor(members / 2) + 1;
 }
 
-/** The certificate that a server shows, whatever it then thinks of us. Errors: the connection's own. */
-export function servedPem(host: string, port: number): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, rejectUnauthorized: false, timeout: HANDSHAKE_MS }, () => {
-      const { raw } = socket.getPeerCertificate();
-      socket.destroy();
-      resolve(
-        `-----BEGIN CERTIFICATE-----\n${raw
-          .toString("base64")
-          .replace(/(.{64})/g, "$1\n")
-          .trimEnd()}\n-----END CERTIFICATE-----\n`,
-      );
-    });
-    socket.on("error", reject);
-    socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
-  });
-}
-
 /** No answer is an answer here: that etcd does not run. */
 async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
@@ -79,4 +63,47 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
 function placeOf(member: Member): Omit<Sister, "servedPem"> {
   const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
   return { name: member.name, memberId: member.id, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 2380) };
+}
+
+/** Looks which other masters' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this master. */
+export async function lookAtSisters({ data, node, facts }: Master): Promise<Sister[]> {
+  const sisters = await sistersOf(data, node.addresses);
+  for (const sister of sisters) say(`${sister.name}, ${sister.host}: ${sister.servedPem ? "etcd runs there" : "no etcd answers"}`);
+  const alive = sisters.filter((sister) => sister.servedPem);
+  if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
+    throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: a new one would shut it out`, {
+      hint:
+        `bring the shared keys from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        "If they are lost there as well: systemctl stop kubelet there, stop its etcd with crictl, and run this again",
+    });
+  }
+  const foreign = alive.filter((sister) => !servesOurCa(sister, facts));
+  if (foreign.length > 0) {
+    throw new Fail(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
+      hint:
+        "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: systemctl stop kubelet, " +
+        "stop its etcd with crictl, and take the right one with ./bunw scripts/hand-over.ts unpack --move-aside FILE",
+    });
+  }
+  return alive;
+}
+
+/**
+ * A master whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced, unless the operator says that they are
+ * lost there, too (`lostOn`). Errors: Fail that names these masters.
+ */
+export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Sister[], lostOn: readonly string[], { cluster }: Master) {
+  refuseStrangers(lostOn, cluster);
+  const open = alive.filter(({ name }) => !lostOn.includes(name));
+  if (made.length === 0 || open.length === 0) return;
+  const keys = made.map(({ name }) => name).join(", ");
+  throw new Fail(`etcd runs on ${names(open)}, which may still have ${keys}: with keys of their own, masters refuse each other`, {
+    hint:
+      `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+      `Lost on all of them as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
+  });
+}
+
+function names(sisters: readonly Sister[]): string {
+  return sisters.map(({ name }) => name).join(", ");
 }

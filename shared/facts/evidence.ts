@@ -4,16 +4,15 @@
  * the others are asked.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
-import type { ConfigMap, Secret } from "../k8s/storage.ts";
+import type { ConfigMap, Secret } from "../k8s/objects.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { type Node, PODS_DIR } from "../node/node.ts";
 import { certificatesIn } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
-import { type Jwt, readJwt } from "../pki/jwt.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type AuthorityText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
+import { type Jwt, readJwt } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
 import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
 
@@ -22,7 +21,7 @@ export interface KnownToken extends Jwt {
   from: string;
 }
 
-export interface Known extends Evidence {
+export interface ClusterEvidence extends Evidence {
   texts: AuthorityText[];
   tokens: KnownToken[];
   /** Places that could not be read, a sentence each. */
@@ -75,8 +74,8 @@ const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (places: Pl
 ];
 
 /** Asks every place that may decide which keys are the cluster's. Reads only. */
-export function readKnown(places: Places): Known {
-  const known: Known = { texts: [], tokens: [], unread: [] };
+export function readEvidence(places: Places): ClusterEvidence {
+  const known: ClusterEvidence = { texts: [], tokens: [], unread: [] };
   const read = <T>(from: string, action: () => T): T | undefined => {
     const value = attempt(action);
     if (!(value instanceof Fail)) return value;

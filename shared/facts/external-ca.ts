@@ -3,15 +3,14 @@
  * app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { flags } from "../manifests/from-mirror-pod.ts";
+import { flags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { hasOwnClient } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, examine, examineKubeconfig } from "../pki/examine.ts";
-import { attempt } from "../pki/judge.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 
 interface Place {

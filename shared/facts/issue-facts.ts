@@ -4,10 +4,10 @@
  * Source of the address: the mirror pod's annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's
  * cmd/…/config/cluster.go reads the same one).
  */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { flags, registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
 import { algorithmOf } from "../pki/certificate.ts";

@@ -1,12 +1,11 @@
 /** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
-
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import type { EnsureOptions, NewCas } from "../pki/ensure.ts";
-import { attempt } from "../pki/judge.ts";
+import type { EnsureOptions } from "../pki/ensure.ts";
+import type { NewCas } from "../pki/lost-keys.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
-import { readKnown } from "./evidence.ts";
+import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { masterWithoutData, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
@@ -42,5 +41,5 @@ function repairOf(node: Node, dataDir: string): Repair {
 
 /** How shared keys are to be treated on this master: what they are known by is asked for where one is not sound. */
 export function ensureOptions({ data, node, facts, asideDir }: Master, newCas?: NewCas): EnsureOptions {
-  return { asideDir, newCas, evidence: () => readKnown({ data, node, certificatesDir: facts.certificatesDir }) };
+  return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

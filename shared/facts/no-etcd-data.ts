@@ -2,13 +2,12 @@
  * A master on which there is no etcd data: etcd is external, or its data is lost. Told by what else only a master has, some of which a
  * deletion of /etc/kubernetes leaves alone. Read only.
  */
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
-import { flags } from "../manifests/from-mirror-pod.ts";
+import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { attempt } from "../pki/judge.ts";
 import { podRecords } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 

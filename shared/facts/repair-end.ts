@@ -2,24 +2,19 @@
  * Whether a repair is over, as etcd's data tells today. The facts in its rescue folder are those of that day; what was changed since, a
  * manifest, a node, a release, is in today's data only.
  */
-
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { asPod } from "../k8s/pod-shape.ts";
-import { readObjects } from "../k8s/stored.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { readObjects, registryPrefix } from "../k8s/stored.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { type CertInfo, certInfo, madeAt } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
 import { foreignAuthority } from "../pki/lost-keys.ts";
-import type { Pod } from "../workloads/pod-owners.ts";
-import { waitsForRestart } from "../workloads/stale-pods.ts";
-import type { TrustTimes } from "../workloads/trust-times.ts";
 import { readCluster } from "./cluster.ts";
+import { type RunningPod, type TrustTimes, waitsForRestart } from "./pod-trust.ts";
 
 /**
  * The cluster has gone on with all the static pods that its nodes had `before`, the copy that the repair began with at `began`; and where its CA is
@@ -68,6 +63,6 @@ function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean
       object,
       (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as going on" }),
     );
-    return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as Pod, times);
+    return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as RunningPod, times);
   });
 }

@@ -1,23 +1,11 @@
-/**
- * The rescue folder of a repair: /root/kube-pki-repair-TIME on each master that is changed. It holds the copy of etcd's data from which all
- * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
- */
-
+/** The repair that goes on, and etcd's data as it was before it. Its rescue folder and the certificates on disk tell which it is. */
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
-import { exists, hostPath, list, readText } from "../files/files.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, hostPath, readText } from "../files/files.ts";
+import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
 import { readCluster } from "./cluster.ts";
 import { hasEnded } from "./repair-end.ts";
-
-const PARENT = "/root";
-const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
-
-export interface Rescue {
-  dir: string;
-  made: Date;
-}
 
 /** A repair that is going on, or that begins now: its rescue folder, and etcd's data as it was before it. */
 export interface Repair {
@@ -55,35 +43,8 @@ function takesUpAnothers({ rescue, data }: Repair): boolean {
   return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
 }
 
-/** The name of a new rescue folder; it is made when something is put into it. */
-export function newRescue(): Rescue {
-  const made = new Date();
-  const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
-  return { dir: `${PARENT}/kube-pki-repair-${stamp}`, made };
-}
-
-/** Where the copy of etcd's data lies in a rescue folder. */
-export function rescuedEtcd(rescue: Rescue): string {
-  return `${rescue.dir}/etcd`;
-}
-
 function fromRescue(rescue: Rescue): Repair {
   return { rescue, data: readEtcdData(hostPath(rescuedEtcd(rescue))), dataFrom: rescuedEtcd(rescue) };
-}
-
-/** All that are here, newest first. */
-export function rescueFolders(): Rescue[] {
-  return list(PARENT)
-    .flatMap((name) => {
-      const made = stampOf(name);
-      return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
-    })
-    .sort((a, b) => b.made.getTime() - a.made.getTime());
-}
-
-function stampOf(name: string): Date | undefined {
-  const match = NAME.exec(name);
-  return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
 }
 
 /** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */

@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
-import { attempt, exists, makeFolder, syncFolder } from "./files.ts";
+import { exists, makeFolder, syncFolder, tryFile } from "./files.ts";
 import { lookUp, note } from "./overlay.ts";
 import { contentPath, hostEntry } from "./root.ts";
 
@@ -25,7 +25,7 @@ export function copyTree(from: string, to: string): boolean {
   }
   if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
   if (run.dryRun) noteCopy(from, to);
-  else attempt("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true);
+  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true);
   say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
   return true;
 }
@@ -40,7 +40,7 @@ export function moveAside(path: string, folder: string): string | undefined {
   if (run.dryRun) {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });
-  } else attempt("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true);
+  } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true);
   say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}`);
   return to;
 }
@@ -66,7 +66,7 @@ function freeName(path: string): string {
 }
 
 function isLink(path: string): boolean {
-  return attempt("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
+  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
 }
 
 function copyWhole(from: string, to: string) {

@@ -41,7 +41,7 @@ export function exists(path: string): boolean {
 export function stat(path: string): FileInfo | undefined {
   const place = lookUp(contentPath(path));
   if (place.kind === "file") return { ...place, size: place.bytes.length, kind: "file", uid: 0, gid: 0, modified: new Date() };
-  const info = place.kind === "disk" ? attempt("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
+  const info = place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(hostPath(place.path))) : undefined;
   if (info) return fileInfo(info);
   if (![...namesBelow(contentPath(path)).values()].includes(true)) return undefined;
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, modified: new Date() };
@@ -51,7 +51,7 @@ export function stat(path: string): FileInfo | undefined {
 export function readBytes(path: string): Uint8Array | undefined {
   const place = lookUp(contentPath(path));
   if (place.kind === "file") return place.bytes;
-  return place.kind === "gone" ? undefined : attempt("read", path, () => fs.readFileSync(hostPath(place.path)));
+  return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(hostPath(place.path)));
 }
 
 /** The text, or undefined where there is no such file. Fails where it may not read. */
@@ -63,7 +63,7 @@ export function readText(path: string): string | undefined {
 /** The names in a folder, sorted; none where there is no such folder. */
 export function list(folder: string): string[] {
   const place = lookUp(contentPath(folder));
-  const onDisk = place.kind === "disk" ? attempt("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
+  const onDisk = place.kind === "disk" ? tryFile("list", folder, () => fs.readdirSync(hostPath(place.path))) : undefined;
   const names = new Set(onDisk);
   for (const [name, there] of namesBelow(contentPath(folder))) there ? names.add(name) : names.delete(name);
   return [...names].sort();
@@ -132,10 +132,10 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     return { path, commit, discard: () => undefined };
   }
   const host = hostPath(target);
-  const beside = attempt("write", path, () => writeBeside(host, bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true)!;
+  const beside = tryFile("write", path, () => writeBeside(host, bytes, { mode, old, folderMode: options.folderMode ?? 0o755 }), true)!;
   const discard = () => fs.rmSync(beside, { force: true });
   const commit = () => {
-    attempt("write", path, () => renameInto(beside, host), true);
+    tryFile("write", path, () => renameInto(beside, host), true);
     say(`wrote ${said}`);
   };
   return { path, commit, discard };
@@ -145,10 +145,10 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
   const place = lookUp(resolve("/", path));
-  const there = place.kind === "file" || (place.kind === "disk" && attempt("look at", path, () => fs.lstatSync(host)) !== undefined);
+  const there = place.kind === "file" || (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
   if (!there) return false;
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
-  else attempt("remove", path, () => removeEntry(host), true);
+  else tryFile("remove", path, () => removeEntry(host), true);
   say(`${run.dryRun ? "would remove" : "removed"} ${path}`);
   return true;
 }
@@ -161,7 +161,7 @@ export function renameFile(from: string, to: string) {
   if (run.dryRun) {
     note(resolve("/", from), { kind: "gone" });
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
-  } else attempt("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
+  } else tryFile("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
   say(`${run.dryRun ? "would rename" : "renamed"} ${from} to ${basename(to)}`);
 }
 
@@ -185,7 +185,7 @@ export function makeFolder(hostFolder: string, mode: number) {
 }
 
 /** `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's reason otherwise. */
-export function attempt<T>(verb: string, path: string, action: () => T, must = false): T | undefined {
+export function tryFile<T>(verb: string, path: string, action: () => T, must = false): T | undefined {
   try {
     return action();
   } catch (err) {

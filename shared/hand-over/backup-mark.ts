@@ -1,9 +1,10 @@
 /** What pack and unpack leave on a node, and 05-verify looks for: there is a bundle with these keys. It holds no secret. */
-
 import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { hashIn } from "../pki/certificate.ts";
+import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
-import { type Bundle, fingerprints, hashIn, SHARED_KEYS } from "./bundle.ts";
+import { type Bundle, fingerprints } from "./bundle.ts";
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 

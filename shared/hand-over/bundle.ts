@@ -6,27 +6,12 @@ import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
-import { certInfo, certificatesIn, keyMatches, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
-import { CERTS, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
+import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { authorityPairVerdict, serviceAccountVerdict } from "../pki/examine.ts";
 import { day, type Verdict } from "../pki/judge.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
-
-/** A key with its public half: an authority's certificate, or sa.pub. Names are file names below the certificates folder. */
-export interface SharedKey {
-  name: string;
-  publicFile: string;
-  keyFile: string;
-}
-
-export const SHARED_KEYS: readonly SharedKey[] = [
-  ...CERTS.filter((row) => row.shared).map(({ file }) => ({ name: file, publicFile: `${file}.crt`, keyFile: `${file}.key` })),
-  { name: SERVICE_ACCOUNT_KEYS.name, publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub`, keyFile: `${SERVICE_ACCOUNT_KEYS.file}.key` },
-];
-
-/** In the order in which they are written: a key before its certificate, as kubeadm does. */
-export const SHARED_FILES: readonly string[] = SHARED_KEYS.flatMap(({ keyFile, publicFile }) => [keyFile, publicFile]);
 
 const MANIFEST = "MANIFEST.json";
 
@@ -39,7 +24,7 @@ export interface Origin {
   kubeSystemUid: string;
 }
 
-export interface Manifest {
+export interface BundleManifest {
   tool: string;
   /** ISO time. */
   made: string;
@@ -56,7 +41,7 @@ export interface Bundle {
   /** All of SHARED_FILES. */
   files: Map<string, Uint8Array>;
   /** Unset where somebody packed it by hand, with tar and age. */
-  manifest: Manifest | undefined;
+  manifest: BundleManifest | undefined;
 }
 
 /** The shared keys of this node. Errors: Fail that names all that is incomplete, does not match or has expired. */
@@ -98,7 +83,7 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
     if (files.has(known)) throw refused(`it holds ${known} twice`);
     files.set(known, bytes);
   }
-  const manifest = readManifest(files.get(MANIFEST));
+  const manifest = readBundleManifest(files.get(MANIFEST));
   files.delete(MANIFEST);
   for (const [name, hash] of Object.entries(manifest?.sha256 ?? {}))
     if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} is not the one that its ${MANIFEST} names`);
@@ -112,27 +97,22 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
   return SHARED_KEYS.map((key) => {
-    const pem = textOf(files, key.publicFile)!;
+    const pem = textIn(files, key.publicFile)!;
     const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
     return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
   });
 }
 
-/** "sha256:…" of the first public key in a certificate or in sa.pub, as kubeadm's --discovery-token-ca-cert-hash. */
-export function hashIn(publicText: string): string {
-  return `sha256:${Buffer.from(serviceAccountKeyId(publicText), "base64url").toString("hex")}`;
-}
-
 export function caOf(files: Bundle["files"]): string {
-  return hashIn(textOf(files, "ca.crt")!);
+  return hashIn(textIn(files, "ca.crt")!);
 }
 
 /** The fingerprint of each shared key, by its name. */
 export function fingerprints(files: Bundle["files"]): Record<string, string> {
-  return Object.fromEntries(SHARED_KEYS.map(({ name, publicFile }) => [name, hashIn(textOf(files, publicFile)!)]));
+  return Object.fromEntries(SHARED_KEYS.map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
 }
 
-export function textOf(files: Bundle["files"], name: string): string | undefined {
+export function textIn(files: Bundle["files"], name: string): string | undefined {
   const bytes = files.get(name);
   return bytes && Buffer.from(bytes).toString("utf8");
 }
@@ -148,15 +128,15 @@ export function modeOf(name: string): number {
 
 /** Whether a file that is there already stands for the same key, written another way perhaps (PKCS#8, CRLF, old keys beside it). */
 export function sameKey(key: SharedKey, file: string, files: Bundle["files"], there: string): boolean {
-  if (file === key.keyFile) return keyMatches(textOf(files, key.publicFile)!, there);
+  if (file === key.keyFile) return keyMatches(textIn(files, key.publicFile)!, there);
   const keys = key.publicFile.endsWith(".pub") ? publicKeysIn(there) : [there];
-  return keys.some((one) => keyMatches(one, textOf(files, key.keyFile)!));
+  return keys.some((one) => keyMatches(one, textIn(files, key.keyFile)!));
 }
 
 /** What is wrong with the keys, a sentence for each pair. */
 function wrongIn(files: Bundle["files"]): string[] {
   return SHARED_KEYS.flatMap((key) => {
-    const [publicText, keyText] = [textOf(files, key.publicFile), textOf(files, key.keyFile)];
+    const [publicText, keyText] = [textIn(files, key.publicFile), textIn(files, key.keyFile)];
     const verdict = key.name === SERVICE_ACCOUNT_KEYS.name ? serviceAccountVerdict(keyText, publicText) : authority(publicText, keyText);
     return verdict ? [`${key.name}: ${verdict[0]} (${verdict[1]})`] : [];
   });
@@ -168,10 +148,10 @@ function authority(cert: string | undefined, key: string | undefined): Verdict {
   return authorityPairVerdict(cert, key);
 }
 
-function readManifest(bytes: Uint8Array | undefined): Manifest | undefined {
+function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | undefined {
   if (!bytes) return undefined;
   try {
-    const manifest = JSON.parse(Buffer.from(bytes).toString("utf8")) as Manifest;
+    const manifest = JSON.parse(Buffer.from(bytes).toString("utf8")) as BundleManifest;
     const { tool, made, node, ca, cluster, sha256 } = manifest;
     const shown = [tool, made, node, ca, ...(cluster ? [cluster.name, cluster.kubeSystemUid] : [])];
     // what is shown on the terminal must not steer it

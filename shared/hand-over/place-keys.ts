@@ -1,15 +1,16 @@
 /** A bundle held against the node it is to be unpacked on: whose it is, what is there already, and what is to be written. */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type Cluster, readCluster } from "../facts/cluster.ts";
-import { findRepair, newRescue } from "../facts/repair.ts";
-import { Fail } from "../fail.ts";
+import { findRepair } from "../facts/repair.ts";
+import { attempt, Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
-import { certInfo, madeAt } from "../pki/certificate.ts";
-import { attempt, day } from "../pki/judge.ts";
+import { newRescue } from "../node/rescue-folder.ts";
+import { certInfo, hashIn, madeAt } from "../pki/certificate.ts";
+import { SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
+import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
-import { type Bundle, caOf, hashIn, modeOf, type Origin, SHARED_KEYS, type SharedKey, sameKey, textOf } from "./bundle.ts";
+import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
 
 /** What this node knows of the cluster. */
 export interface Here {
@@ -61,7 +62,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
   }
   const known = certInfo(oldCaPem).publicKeyHash;
   if (ca === known) return say("its CA is the one that etcd's data names");
-  const [made, knownMade] = [madeAt(textOf(files, "ca.crt")!), madeAt(oldCaPem)];
+  const [made, knownMade] = [madeAt(textIn(files, "ca.crt")!), madeAt(oldCaPem)];
   if (made < knownMade) {
     throw new Fail(
       `The bundle is stale: its CA ${ca} was made on ${day(made)}, and since ${day(knownMade)} the cluster has another, ${known}`,
@@ -125,7 +126,7 @@ function standingOf(
 ): "missing" | "equal" | "the same key" | Pick<Conflict, "here" | "there"> {
   if (!there) return "missing";
   if (Buffer.from(there).equals(files.get(file)!)) return "equal";
-  const wanted = hashIn(textOf(files, key.publicFile)!);
+  const wanted = hashIn(textIn(files, key.publicFile)!);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
   const here = same === false && file !== key.keyFile ? attempt(() => hashIn(text)) : "the key of another";

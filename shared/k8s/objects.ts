@@ -1,14 +1,42 @@
-/** A pod's parts that the scripts look at. */
-import type { KubeObject } from "./storage.ts";
+/** Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through. */
+
+/** An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's modRevision. */
+export interface StoredObject {
+  apiVersion: string;
+  kind: string;
+  metadata: Metadata;
+  // biome-ignore lint/suspicious/noExplicitAny: what follows depends on the kind; narrow it with Pod, ConfigMap, Secret, or your own type
+  [field: string]: any;
+}
+
+export interface Metadata {
+  name: string;
+  namespace?: string;
+  uid?: string;
+  creationTimestamp?: string;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  [field: string]: unknown;
+}
+
+export interface ConfigMap extends StoredObject {
+  data?: Record<string, string>;
+}
+
+/** `data` is base64, as in the JSON API. */
+export interface Secret extends StoredObject {
+  type?: string;
+  data?: Record<string, string>;
+}
 
 /** As much of a pod as is looked at here; the rest is passed through. */
-export interface Pod extends KubeObject {
+export interface Pod extends StoredObject {
   spec: PodSpec;
 }
 
 export interface PodSpec {
-  containers: Container[];
-  initContainers?: Container[];
+  containers: ContainerSpec[];
+  initContainers?: ContainerSpec[];
   volumes?: Volume[];
   hostNetwork?: boolean;
   nodeName?: string;
@@ -16,7 +44,7 @@ export interface PodSpec {
   [field: string]: unknown;
 }
 
-export interface Container {
+export interface ContainerSpec {
   name: string;
   image?: string;
   command?: string[];

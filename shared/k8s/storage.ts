@@ -7,41 +7,13 @@
 import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
 import { Fail } from "../fail.ts";
 import { FIELDS } from "./fields.ts";
-
-/** An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's modRevision. */
-export interface KubeObject {
-  apiVersion: string;
-  kind: string;
-  metadata: Metadata;
-  // biome-ignore lint/suspicious/noExplicitAny: what follows depends on the kind; narrow it with Pod, ConfigMap, Secret, or your own type
-  [field: string]: any;
-}
-
-export interface Metadata {
-  name: string;
-  namespace?: string;
-  uid?: string;
-  creationTimestamp?: string;
-  labels?: Record<string, string>;
-  annotations?: Record<string, string>;
-  [field: string]: unknown;
-}
-
-export interface ConfigMap extends KubeObject {
-  data?: Record<string, string>;
-}
-
-/** `data` is base64, as in the JSON API. */
-export interface Secret extends KubeObject {
-  type?: string;
-  data?: Record<string, string>;
-}
+import type { StoredObject } from "./objects.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
  * not hold, such as "apps/v1 Deployment", or "" where the bytes are of none of the three formats.
  */
-export type Decoded = KubeObject | { encrypted: string } | { undecoded: string };
+export type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
 /** The kinds that can be decoded, by apiVersion. */
 const KINDS: Record<string, string[]> = {
@@ -56,7 +28,7 @@ const KINDS: Record<string, string[]> = {
 export function decodeObject(value: Uint8Array): Decoded {
   try {
     const head = Buffer.from(value.subarray(0, 256)).toString("latin1");
-    if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as KubeObject;
+    if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as StoredObject;
     if (head.startsWith("k8s:enc:")) return { encrypted: head.split(":").slice(2, 5).join(":") };
     if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
     return { undecoded: "" };
@@ -70,7 +42,7 @@ export function decodeObject(value: Uint8Array): Decoded {
 }
 
 /** Whether it was decoded: not encrypted, and of a kind the table holds. */
-export function isObject(decoded: Decoded): decoded is KubeObject {
+export function isObject(decoded: Decoded): decoded is StoredObject {
   return "kind" in decoded;
 }
 
@@ -78,11 +50,11 @@ export function isObject(decoded: Decoded): decoded is KubeObject {
  * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as "spec.containers.99".
  * Only of an object that came from `decodeObject`.
  */
-export function unknownFields(object: KubeObject): string[] {
+export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
 }
 
-const UNKNOWN_FIELDS = new WeakMap<KubeObject, string[]>();
+const UNKNOWN_FIELDS = new WeakMap<StoredObject, string[]>();
 
 function decodeUnknown(message: Uint8Array): Decoded {
   const type = { apiVersion: "", kind: "" };
@@ -97,7 +69,7 @@ function decodeUnknown(message: Uint8Array): Decoded {
   if (!Object.hasOwn(KINDS, type.apiVersion) || !KINDS[type.apiVersion]!.includes(type.kind))
     return { undecoded: `${type.apiVersion} ${type.kind}` };
   const place: Place = { path: "", unknown: [] };
-  const object: KubeObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
+  const object: StoredObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
   UNKNOWN_FIELDS.set(object, place.unknown);
   return object;
 }

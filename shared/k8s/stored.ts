@@ -1,7 +1,6 @@
 /** Objects out of etcd's data by where the API server keeps them: `configmaps/kube-system/kubeadm-config`, `minions/`. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
 import { decodeObject } from "./storage.ts";
 
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
@@ -23,4 +22,19 @@ function decode(key: string, value: Uint8Array): unknown {
     });
   }
   return object;
+}
+
+/** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */
+export function registryPrefix(data: EtcdData): string {
+  const suffix = "/namespaces/kube-system";
+  if (data.get(`/registry${suffix}`)) return "/registry";
+  // a namespace may be called "namespaces", and an object in it kube-system: such a key is longer
+  const [key] = data
+    .keys("")
+    .filter((key) => key.endsWith(suffix))
+    .sort((a, b) => a.length - b.length);
+  if (key) return key.slice(0, -suffix.length);
+  throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
+    hint: "look for another data directory with `find / -xdev -path '*/member/snap/db'`, or restore a snapshot",
+  });
 }

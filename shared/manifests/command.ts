@@ -1,5 +1,5 @@
 /** What a static pod's command line says: its flags, and the files of the host it needs. */
-import type { Container, PodSpec, Volume } from "../k8s/objects.ts";
+import type { ContainerSpec, PodSpec, Volume } from "../k8s/objects.ts";
 
 /**
  * Something of the host a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG"; `type` as in hostPath:
@@ -30,7 +30,7 @@ export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
 }
 
 /** Paths in the arguments (`--flag=/path`, `-f /path`, lists with commas) and in the variables. */
-function namedPaths(container: Container): { path: string; namedBy: string }[] {
+function namedPaths(container: ContainerSpec): { path: string; namedBy: string }[] {
   const words = [...(container.command ?? []), ...(container.args ?? [])];
   const inWords = words.flatMap((word, i) => {
     const [, flag, value] = /^(--?[\w-]+)=(.*)$/s.exec(word) ?? [];
@@ -48,7 +48,7 @@ function paths(value: string): string[] {
 }
 
 /** A path in the container as one of the host; undefined if it lies in no hostPath volume. */
-function toHostPath(path: string, container: Container, volumes: Volume[]): string | undefined {
+function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): string | undefined {
   const isBelow = (mountPath: string) => path === mountPath || path.startsWith(`${mountPath.replace(/\/$/, "")}/`);
   const mounts = (container.volumeMounts ?? []).filter((mount) => isBelow(mount.mountPath));
   const mount = mounts.sort((a, b) => b.mountPath.length - a.mountPath.length)[0];

@@ -4,13 +4,9 @@
  * A mirror pod is the manifest plus what the kubelet adds (pkg/kubelet/config/common.go, pkg/kubelet/pod/mirror_client.go) and what the
  * API server defaults (pkg/apis/core/v1/defaults.go). The first is taken off again, the second where it is exactly the default.
  */
-import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import type { Container, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
-import { type Metadata, unknownFields } from "../k8s/storage.ts";
-
-export { flags, type HostFile, hostFiles } from "./command.ts";
-export type { Container, Pod };
+import type { ContainerSpec, Metadata, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
+import { unknownFields } from "../k8s/storage.ts";
 
 /** Ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them, and `status: {}` ends it. */
 export interface Manifest {
@@ -19,21 +15,6 @@ export interface Manifest {
   metadata: Metadata;
   spec: PodSpec;
   status: Record<string, never>;
-}
-
-/** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */
-export function registryPrefix(data: EtcdData): string {
-  const suffix = "/namespaces/kube-system";
-  if (data.get(`/registry${suffix}`)) return "/registry";
-  // a namespace may be called "namespaces", and an object in it kube-system: such a key is longer
-  const [key] = data
-    .keys("")
-    .filter((key) => key.endsWith(suffix))
-    .sort((a, b) => a.length - b.length);
-  if (key) return key.slice(0, -suffix.length);
-  throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
-    hint: "look for another data directory with `find / -xdev -path '*/member/snap/db'`, or restore a snapshot",
-  });
 }
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
@@ -122,8 +103,8 @@ const CONTAINER_DEFAULTS = { resources: {}, terminationMessagePath: "/dev/termin
 const PROBE_DEFAULTS = { successThreshold: 1 };
 const PROBES = ["livenessProbe", "readinessProbe", "startupProbe"];
 
-function ownContainer(container: Container, spec: PodSpec): Container {
-  const own = withoutDefaults(container, CONTAINER_DEFAULTS) as Container;
+function ownContainer(container: ContainerSpec, spec: PodSpec): ContainerSpec {
+  const own = withoutDefaults(container, CONTAINER_DEFAULTS) as ContainerSpec;
   for (const probe of PROBES) if (own[probe]) own[probe] = withoutDefaults(own[probe] as object, PROBE_DEFAULTS);
   // on the host's network the API server sets hostPort to containerPort
   if (own.ports && spec.hostNetwork) own.ports = own.ports.map((port) => withoutDefaults(port, { hostPort: port.containerPort }));
@@ -131,7 +112,7 @@ function ownContainer(container: Container, spec: PodSpec): Container {
   return own;
 }
 
-function ownEnv(env: NonNullable<Container["env"]>[number]) {
+function ownEnv(env: NonNullable<ContainerSpec["env"]>[number]) {
   const fieldRef = env.valueFrom?.fieldRef;
   return fieldRef ? { ...env, valueFrom: { ...env.valueFrom, fieldRef: withoutDefaults(fieldRef, { apiVersion: "v1" }) } } : env;
 }

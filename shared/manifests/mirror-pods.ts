@@ -4,14 +4,14 @@
  * contradict. A kubelet may create mirror pods in every namespace, but only bound to its own node (kubernetes plugin/pkg/admission/noderestriction).
  */
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import type { Pod } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { decodeObject } from "../k8s/storage.ts";
-import { attempt } from "../pki/judge.ts";
+import { registryPrefix } from "../k8s/stored.ts";
 import { isStaticUid, podRecords } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
-import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix, registryPrefix } from "./from-mirror-pod.ts";
+import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";
 
 /** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd since, but not yet compacted away. */

@@ -1,12 +1,11 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
 import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
+import type { Metadata } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
-import type { Metadata } from "../k8s/storage.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { attempt } from "../pki/judge.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */

@@ -3,7 +3,8 @@
  * so that any run on any day can put it back.
  */
 import { minorOf } from "../pki/certs.ts";
-import { flags, type Manifest } from "./from-mirror-pod.ts";
+import { flags } from "./command.ts";
+import type { Manifest } from "./from-mirror-pod.ts";
 
 /** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
 export const REDUCED = "kube-pki-repair/controllers-before";

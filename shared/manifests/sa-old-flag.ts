@@ -2,29 +2,11 @@
  * A second key by which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens, so that those stay valid
  * beside the new ones until part 4 is done. The flag may be given several times; what signs stays the one sa.key.
  */
-import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
-import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+
+import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 const FLAG = "--service-account-key-file";
-
-/** Beside sa.pub, so that the API server's own volume mounts it. */
-export function oldSaPub(certificatesDir: string): string {
-  return `${certificatesDir}/sa-old.pub`;
-}
-
-/** The old keys on this node, in PEM; none where they are not there or are sa.pub's own. Errors: Fail where the file holds no key. */
-export function oldSaKeys(certificatesDir: string): string[] {
-  const path = oldSaPub(certificatesDir);
-  const text = readText(path);
-  if (text === undefined) return [];
-  const keys = publicKeysIn(text);
-  if (keys.length === 0)
-    throw new Fail(`There is no public key in "${path}"`, { hint: `the API server would not start with it: rm ${path}` });
-  const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
-  return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
-}
 
 /** The API server's manifest with the old key's file where there is one, without it where there is none; the same object where it fits. */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {

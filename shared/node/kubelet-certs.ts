@@ -7,17 +7,17 @@
  */
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
-import { rescueFolders } from "../facts/repair.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
 import { certInfo, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
-import { attempt, day } from "../pki/judge.ts";
+import { day } from "../pki/judge.ts";
 import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import type { Node } from "./node.ts";
+import { rescueFolders } from "./rescue-folder.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {

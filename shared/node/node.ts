@@ -6,11 +6,10 @@
  */
 import { parse } from "yaml";
 import { $ } from "zx";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { certInfo } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
 import { act } from "../run.ts";
 
 export interface Node {

@@ -3,7 +3,7 @@
  * Both verify that token, so only the kid or another token tells which. (x = r + n is possible, too, once in 2^128 signatures.)
  */
 import { createECDH, createHash, createPublicKey, ECDH } from "node:crypto";
-import { base64url, type Jwt, numberOf } from "../pki/jwt.ts";
+import { base64url, type Jwt, numberOf } from "../pki/tokens.ts";
 
 interface Curve {
   /** As node:crypto and as JWKs call it, and bytes of a number. */

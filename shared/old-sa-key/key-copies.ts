@@ -2,9 +2,9 @@
 import { createPublicKey } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
-import { oldSaPub } from "../manifests/sa-old-flag.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { examineServiceAccountKey } from "../pki/examine.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
 
 export interface KeyCopy {
   path: string;

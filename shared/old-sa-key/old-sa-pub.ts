@@ -7,8 +7,7 @@
  */
 import { Fail } from "../fail.ts";
 import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
-import type { Jwt } from "../pki/jwt.ts";
-import { tokenVerifier } from "../pki/tokens.ts";
+import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
 import { ecKeys } from "./ec-key.ts";
 import { type RsaOptions, rsaKey } from "./rsa-key.ts";
 

@@ -5,9 +5,10 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
-import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
-import { readJwt } from "../pki/jwt.ts";
+import type { Secret } from "../k8s/objects.ts";
+import { decodeObject, isObject } from "../k8s/storage.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { readJwt } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import type { FoundToken } from "./old-sa-pub.ts";

@@ -4,7 +4,7 @@
  * have 134 million bits each. No shorter way is known: e times the key's length is about the smallest multiple of N that can be written down.
  */
 import { createHash, createPublicKey } from "node:crypto";
-import { base64url, type Jwt, numberOf } from "../pki/jwt.ts";
+import { base64url, type Jwt, numberOf } from "../pki/tokens.ts";
 import { bitLength, type Gone, gcd } from "./half-gcd.ts";
 
 /** Go's and openssl's default, and kubeadm's. */

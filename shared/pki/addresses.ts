@@ -20,7 +20,7 @@ export function names(entries: string[]): Names {
 
 /** An address in one form: "0:0:0:0:0:0:0:1" → "::1", "::ffff:10.0.0.1" → "10.0.0.1" (as Go, which stores that as IPv4). */
 export function canonicalIp(ip: string): string {
-  return textOf(ipBytes(ip));
+  return ipText(ipBytes(ip));
 }
 
 /** The 4 or 16 bytes of an address, as in a certificate's iPAddress (RFC 5280 §4.2.1.6). */
@@ -37,7 +37,7 @@ export function ipBytes(ip: string): Uint8Array {
 }
 
 /** The text of 4 or 16 address bytes. */
-export function textOf(bytes: Uint8Array): string {
+export function ipText(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join(".");
   const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1);
@@ -52,7 +52,7 @@ export function firstAddress(cidr: string): string {
   }
   const bytes = ipBytes(ip).map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, Number(bits) - 8 * i))));
   bytes[bytes.length - 1]! |= 1;
-  return textOf(bytes);
+  return ipText(bytes);
 }
 
 /** Whether an address, in canonical form, is in a range: "10.96.0.1" in "10.96.0.0/12". */

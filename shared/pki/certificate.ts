@@ -178,3 +178,8 @@ function parse<T>(what: string, read: () => T): T {
     throw new Fail(`Not a readable ${what} in PEM`, { hint: "see what it is with: openssl asn1parse -in FILE", cause: err });
   }
 }
+
+/** "sha256:…" of the first public key in a certificate or in sa.pub, as kubeadm's --discovery-token-ca-cert-hash. */
+export function hashIn(publicText: string): string {
+  return `sha256:${Buffer.from(serviceAccountKeyId(publicText), "base64url").toString("hex")}`;
+}

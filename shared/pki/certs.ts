@@ -150,3 +150,18 @@ function etcdServerNames(facts: ClusterFacts): Names {
 function etcdPeerNames(facts: ClusterFacts): Names {
   return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdPeerCertSANs]);
 }
+
+/** A key with its public half: an authority's certificate, or sa.pub. Names are file names below the certificates folder. */
+export interface SharedKey {
+  name: string;
+  publicFile: string;
+  keyFile: string;
+}
+
+export const SHARED_KEYS: readonly SharedKey[] = [
+  ...CERTS.filter((row) => row.shared).map(({ file }) => ({ name: file, publicFile: `${file}.crt`, keyFile: `${file}.key` })),
+  { name: SERVICE_ACCOUNT_KEYS.name, publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub`, keyFile: `${SERVICE_ACCOUNT_KEYS.file}.key` },
+];
+
+/** In the order in which they are written: a key before its certificate, as kubeadm does. */
+export const SHARED_FILES: readonly string[] = SHARED_KEYS.flatMap(({ keyFile, publicFile }) => [keyFile, publicFile]);

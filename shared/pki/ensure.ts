@@ -5,7 +5,6 @@
  * Authorities and sa.key are different: they are the same on every master and everything hangs on them, so new ones are made only with
  * `newCas`. Without it a lost one stops the run.
  */
-
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
@@ -17,9 +16,7 @@ import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, writeKubeconfig } from "./kubeconfigs.ts";
-import { type NewKeyOptions, needsNewKey, remedyFor } from "./new-keys.ts";
-
-export { keysToMake, type NewCas } from "./new-keys.ts";
+import { type NewKeyOptions, needsNewKey, remedyFor } from "./lost-keys.ts";
 
 export interface EnsureOptions extends NewKeyOptions {
   /** Where wrong files go, under their whole old path. */
@@ -30,7 +27,7 @@ export interface EnsureOptions extends NewKeyOptions {
   now?: Date | undefined;
 }
 
-export interface Wanted {
+export interface WantedPki {
   certs?: readonly Cert[];
   kubeconfigs?: readonly KubeconfigRow[];
   serviceAccountKey?: boolean;
@@ -69,7 +66,7 @@ export function ensureServiceAccountKey(facts: ClusterFacts, options: EnsureOpti
  * All of it at once: every key that will be needed is being made (on all cores) while the first certificates are signed and written.
  * Fails before it has written anything where an authority is lost and no new ones are asked for.
  */
-export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: EnsureOptions): Promise<Ensured> {
+export async function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: EnsureOptions): Promise<Ensured> {
   const { certs = [], kubeconfigs = [], serviceAccountKey = false } = wanted;
   const takeKey = keyStock(facts.keyAlgorithm, keysNeeded(wanted, facts, options));
   const job: Job = { facts, options, takeKey, authorities: new Map() };
@@ -83,7 +80,7 @@ export async function ensureMany(wanted: Wanted, facts: ClusterFacts, options: E
 }
 
 /** How many keys to begin with; also the look that stops the run before it changes anything. */
-function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: Wanted, facts: ClusterFacts, options: EnsureOptions): number {
+function keysNeeded({ certs = [], kubeconfigs = [], serviceAccountKey }: WantedPki, facts: ClusterFacts, options: EnsureOptions): number {
   const cas = certs.filter((row) => !row.ca && needsNewKey(examine(row, facts), options));
   const fresh = new Set<string | undefined>(cas.map((row) => row.name));
   const leaves = certs.filter((row) => row.ca && (fresh.has(row.ca) || examine(row, facts).state !== "ok"));

@@ -2,13 +2,11 @@
  * Looking at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints it, the issuing steps go by it, verify ends
  * with it, so that the three never disagree. Nothing here writes, and nothing that is wrong with a file makes it throw.
  */
-
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, shareCertificate } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
 import {
-  attempt,
   authorityVerdict,
   day,
   nameIn,

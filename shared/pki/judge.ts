@@ -1,6 +1,5 @@
 /** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by examine.ts. */
-
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import type { Names } from "./addresses.ts";
 import { type CertInfo, certInfo, keyMatches, privateKeyOf, signedBy } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
@@ -82,14 +81,4 @@ export function day(date: Date): string {
 
 export function nameIn(subject: string): string {
   return /CN=([^,]+)/.exec(subject)?.[1] ?? subject;
-}
-
-/** The value, or the Fail that reading it ended in: a finding, not an end. */
-export function attempt<T>(read: () => T): T | Fail {
-  try {
-    return read();
-  } catch (err) {
-    if (err instanceof Fail) return err;
-    throw err;
-  }
 }

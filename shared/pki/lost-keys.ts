@@ -1,9 +1,10 @@
 /**
  * A shared key that is here, though its public half is not, or is another's: whether it is the cluster's, and what brings the public half back.
- * A stale ca.crt, or one that cannot be read, is no reason for a new authority; nor is a key of unknown origin one to sign with.
+ * A stale ca.crt, or one that cannot be read, is no reason for a new authority; nor is a key of unknown origin one to sign with. A key is made
+ * anew only where it is lost and that was asked for.
  */
 import { X509Certificate } from "node:crypto";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import {
   type CertInfo,
@@ -17,9 +18,8 @@ import {
   publicPem,
   serviceAccountKeyId,
 } from "./certificate.ts";
-import { CERTS, type Cert } from "./certs.ts";
-import type { Finding } from "./examine.ts";
-import { attempt } from "./judge.ts";
+import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
+import { examine, examineServiceAccountKey, type Finding } from "./examine.ts";
 
 /** A text with certificates of an authority, and where it stands. */
 export interface AuthorityText {
@@ -133,4 +133,49 @@ export function foreignAuthority(certPem: string | undefined, clustersPem: strin
   });
   if (own instanceof Fail || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
+}
+
+/** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
+export type NewCas = "all" | "internal";
+
+export interface NewKeyOptions {
+  /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
+  newCas?: NewCas | undefined;
+  /** What the cluster's public keys are known by; asked only where one of them is not here. */
+  evidence?: (() => Evidence) | undefined;
+}
+
+/**
+ * What `ensureMany` will make anew, for a script that has other things to do before it: an authority, or sa.key. Errors: Fail where one is lost
+ * and a new one was not asked for.
+ */
+export function keysToMake(facts: ClusterFacts, options: NewKeyOptions): Finding[] {
+  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
+  return [...shared, examineServiceAccountKey(facts.certificatesDir)].filter((finding) => needsNewKey(finding, options));
+}
+
+/** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */
+export function needsNewKey(finding: Finding, options: NewKeyOptions): boolean {
+  if (finding.state === "ok") return false;
+  const remedy = remedyFor(finding, options);
+  if (remedy.do !== "lost") return false;
+  const internal = CERTS.some((row) => row.internal && row.name === finding.name);
+  if (isAskedFor(finding, options)) return true;
+  throw new Fail(
+    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
+    {
+      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
+    },
+  );
+}
+
+/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
+export function remedyFor(finding: Finding, options: NewKeyOptions): Remedy {
+  const remedy = remedyOf(finding, options.evidence?.() ?? { texts: [], tokens: [] });
+  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
+  return remedy.do === "lost" && remedy.why && isHalf && isAskedFor(finding, options) ? { do: "again" } : remedy;
+}
+
+function isAskedFor({ name }: Finding, { newCas }: NewKeyOptions): boolean {
+  return newCas === "all" || (newCas === "internal" && CERTS.some((row) => row.internal && row.name === name));
 }

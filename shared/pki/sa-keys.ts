@@ -1,7 +1,10 @@
 /**
- * What part 1 leaves where it makes a new service-account key: which one, and when. The tokens of this node's pods tell it, too, but only until
- * their kubelet has renewed them, and pods on other nodes hold theirs for longer.
+ * The service-account keys on this node: a new one, by the mark that part 1 leaves where it makes it (the tokens of this node's pods tell it, too,
+ * but only until their kubelet has renewed them, and pods on other nodes hold theirs for longer), and an old one's public half beside it.
  */
+
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { publicKeysIn, serviceAccountKeyId } from "./certificate.ts";
 
@@ -21,4 +24,21 @@ export function markNewSaKey(publicPem: string) {
 export function newSaKeySince(saPub: string): Date | undefined {
   const mark = readMark<NewSaKey>(MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
+}
+
+/** Beside sa.pub, so that the API server's own volume mounts it. */
+export function oldSaPub(certificatesDir: string): string {
+  return `${certificatesDir}/sa-old.pub`;
+}
+
+/** The old keys on this node, in PEM; none where they are not there or are sa.pub's own. Errors: Fail where the file holds no key. */
+export function oldSaKeys(certificatesDir: string): string[] {
+  const path = oldSaPub(certificatesDir);
+  const text = readText(path);
+  if (text === undefined) return [];
+  const keys = publicKeysIn(text);
+  if (keys.length === 0)
+    throw new Fail(`There is no public key in "${path}"`, { hint: `the API server would not start with it: rm ${path}` });
+  const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
+  return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
 }

@@ -2,10 +2,10 @@
 import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import type { FoundKey, Haul } from "./haul.ts";
-import { kidOf, labelOf, type Wanted } from "./wanted-keys.ts";
+import { kidOf, labelOf, type WantedKey } from "./wanted-keys.ts";
 
 /** A line for the key in use, and for each other one that is known. */
-export function sayLost({ keyFile, generations, candidates }: Wanted) {
+export function sayLost({ keyFile, generations, candidates }: WantedKey) {
   const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, by ${from.join(", ")}`);
   say(`${keyFile}: lost; ${lines[0] ?? "nothing here tells which key it was"}`);
   for (const [i, line] of lines.slice(1).entries()) say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);

@@ -30,7 +30,7 @@ export interface DiskFound {
   left: number;
 }
 
-export interface DiskOptions {
+export interface DiskSearchOptions {
   minutes?: number | undefined;
   stop?: AbortSignal | undefined;
 }
@@ -47,7 +47,7 @@ const MOST_PEMS = 10_000;
  * Reads the disk once, and gives the haul each key as it is met, so that none is lost, whatever ends the search. What is left fills `found` as it
  * comes. Errors: Fail where the disk cannot be read, or the search was ended.
  */
-export async function searchDisk(path: string, haul: Haul, found: DiskFound, { minutes = DISK_MINUTES, stop }: DiskOptions = {}) {
+export async function searchDisk(path: string, haul: Haul, found: DiskFound, { minutes = DISK_MINUTES, stop }: DiskSearchOptions = {}) {
   using disk = new Disk(path);
   found.path = path;
   const hint = "--minutes gives it more; a disk is read faster from an image on another machine: --image FILE";

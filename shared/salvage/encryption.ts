@@ -6,9 +6,8 @@
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
-import { attempt } from "../pki/judge.ts";
-import { isObject, listOf } from "./disk/yaml-document.ts";
+import { attempt, Fail } from "../fail.ts";
+import { isMapping, listOf } from "./disk/yaml-document.ts";
 
 interface Sealed {
   etcdKey: string;
@@ -55,7 +54,7 @@ function isOpened(config: unknown, sealed: Sealed): boolean {
 }
 
 function field(value: unknown, name: string): unknown {
-  return isObject(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+  return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
 }
 
 /** What comes out is an object as the API server stores it: protobuf with its magic, or whole JSON. AES-CBC itself proves nothing. */
@@ -66,7 +65,7 @@ function opens(open: Open, key: Buffer, sealed: Sealed): boolean {
 
 function isJson(plain: Buffer): boolean {
   try {
-    return isObject(JSON.parse(plain.toString("utf8")));
+    return isMapping(JSON.parse(plain.toString("utf8")));
   } catch (err) {
     if (err instanceof SyntaxError) return false;
     throw err;

@@ -5,14 +5,13 @@
  */
 import { type KeyObject, sign, verify } from "node:crypto";
 import { lstatSync, rmSync, statfsSync } from "node:fs";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { say } from "../run.ts";
 import type { Target } from "./memory/memory.ts";
-import { type Generation, generation, keyInPlace, type Wanted } from "./wanted-keys.ts";
+import { type Generation, generation, keyInPlace, type WantedKey } from "./wanted-keys.ts";
 
 /** Keys on their way; 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";
@@ -24,7 +23,7 @@ const TMPFS = 0x01021994;
 
 /** A generation whose private key was found. */
 export interface FoundKey {
-  wanted: Wanted;
+  wanted: WantedKey;
   generation: Generation;
   key: KeyObject;
   from: string;
@@ -33,22 +32,22 @@ export interface FoundKey {
 export class Haul {
   readonly #found = new Map<string, FoundKey>();
 
-  readonly wanted: readonly Wanted[];
+  readonly wanted: readonly WantedKey[];
   readonly #stashes: boolean;
 
   /** `stash: false`: nothing is written anywhere; whoever only looks loses nothing that is not found again. */
-  constructor(wanted: readonly Wanted[], options: { stash?: boolean } = {}) {
+  constructor(wanted: readonly WantedKey[], options: { stash?: boolean } = {}) {
     this.wanted = wanted;
     this.#stashes = options.stash ?? true;
   }
 
   /** All that was found of a key, those that can be the one in use first. */
-  foundOf({ generations }: Wanted): FoundKey[] {
+  foundOf({ generations }: WantedKey): FoundKey[] {
     return generations.flatMap(({ hash }) => this.#found.get(hash) ?? []);
   }
 
   /** Where the key in use was found; undefined as long as it is missing. */
-  placeOf(wanted: Wanted): string | undefined {
+  placeOf(wanted: WantedKey): string | undefined {
     return this.#candidatesOf(wanted)[0]?.from;
   }
 
@@ -58,7 +57,7 @@ export class Haul {
   }
 
   /** Keys of which the one in use is not found. */
-  missing(): Wanted[] {
+  missing(): WantedKey[] {
     return this.wanted.filter((wanted) => this.#candidatesOf(wanted).length === 0);
   }
 
@@ -67,7 +66,7 @@ export class Haul {
     return this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length > 1);
   }
 
-  #candidatesOf(wanted: Wanted): FoundKey[] {
+  #candidatesOf(wanted: WantedKey): FoundKey[] {
     return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
   }
 

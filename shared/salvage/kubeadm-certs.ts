@@ -5,9 +5,10 @@
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
-import { SHARED_FILES } from "../hand-over/bundle.ts";
-import { decodeObject, isObject, type Secret } from "../k8s/storage.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import type { Secret } from "../k8s/objects.ts";
+import { decodeObject, isObject } from "../k8s/storage.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { SHARED_FILES } from "../pki/certs.ts";
 
 const NONCE = 12;
 const TAG = 16;

@@ -2,7 +2,8 @@
 import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
-import { hostFiles, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { TextFind } from "./disk-search.ts";

@@ -1,16 +1,19 @@
 /** Rung 2: what the memory of the control plane's processes brings to a haul. */
 import type { KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { leaderIn } from "../facts/evidence.ts";
+import { leaderIn, readEvidence } from "../facts/evidence.ts";
+import type { Master } from "../facts/master.ts";
 import { Fail } from "../fail.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { knownHere } from "../trust/process-owner.ts";
 import { Budget } from "./budget.ts";
-import type { Haul } from "./haul.ts";
+import { Haul } from "./haul.ts";
 import { searchProcess } from "./memory/memory.ts";
 import { type Holders, holders, type Process } from "./memory/processes.ts";
+import { isDear, wantedKeys } from "./wanted-keys.ts";
 
 /** For each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
@@ -65,4 +68,28 @@ async function searchOne(haul: Haul, process: Process, stop: AbortSignal | undef
     if (!(err instanceof Fail)) throw err;
     say(`${where}: not read${found > 0 ? " to its end" : ""}: ${err.message}; ${err.hint}`);
   }
+}
+
+/**
+ * Part 1 stops what still runs of the old control plane, and its memory is gone then. Errors: Fail where it holds one of these keys. Only where
+ * ca.key is gone for good, sa.key alone does not stop it: an API server that is ending holds that for a minute, and pods restart anyway.
+ */
+export async function refuseWhereMemoryHasThem(made: readonly Finding[], master: Master) {
+  // One that has ended is of no use, wherever it is.
+  const lost = made.filter(({ name, state }) => isDear({ name }) && state !== "expired").map(({ name }) => name);
+  if (lost.length === 0) return;
+  const known = readEvidence({ data: master.data, node: master.node, certificatesDir: master.facts.certificatesDir });
+  const wanted = wantedKeys(known, { certificatesDir: master.facts.certificatesDir }).filter(({ name }) => lost.includes(name));
+  const haul = new Haul(wanted, { stash: false });
+  await searchMemory(haul, { data: master.data, processes: await processesHere(master.node) });
+  // any generation: which one is in use is for 00-salvage to say, not for whoever ends the process
+  const found = wanted.flatMap((one) => haul.foundOf(one).slice(0, 1));
+  if (found.length === 0) return;
+  if (lost.includes("ca") && !found.some(({ wanted: { name } }) => name === "ca"))
+    return say(
+      "ca.key is lost, so that all goes on by a new CA (to keep old tokens valid, too: ./bunw scripts/00-salvage.ts memory before this)",
+    );
+  throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
+    hint: "./bunw scripts/00-salvage.ts memory puts back what is found; then ./bunw scripts/00-assess.ts says how to go on",
+  });
 }

@@ -1,9 +1,8 @@
 /** Rung 1: what the Secret kubeadm-certs brings to a haul. */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
-import { attempt } from "../pki/judge.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
 import type { Haul } from "./haul.ts";

@@ -7,14 +7,13 @@
  * evidence of equal weight names several, each is a candidate, and if more than one is found a person decides.
  */
 import type { KeyObject } from "node:crypto";
-import { IN_PODS, type Known, type KnownToken } from "../facts/evidence.ts";
-import { Fail } from "../fail.ts";
+import { type ClusterEvidence, IN_PODS, type KnownToken } from "../facts/evidence.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { SHARED_KEYS, type SharedKey } from "../hand-over/bundle.ts";
 import { certificatesIn, keyKind, madeAt, privateKeyOf, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
-import { CERTS } from "../pki/certs.ts";
+import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { examine, examineServiceAccountKey, type Finding } from "../pki/examine.ts";
-import { attempt, day } from "../pki/judge.ts";
+import { day } from "../pki/judge.ts";
 import { CLUSTERS_WORD, remedyOf } from "../pki/lost-keys.ts";
 import type { Target } from "./memory/memory.ts";
 
@@ -28,7 +27,7 @@ export interface Generation extends Target {
 }
 
 /** A lost private key; `generations` begin with the candidates for the one in use. None: nothing tells which key it was. */
-export interface Wanted extends SharedKey {
+export interface WantedKey extends SharedKey {
   /** It is the same on every control plane node. */
   shared: boolean;
   generations: Generation[];
@@ -47,11 +46,11 @@ export interface WantedOptions {
 }
 
 /** The keys that are not in their places: first those that all masters share, then those of certificates that are here without their key. */
-export function wantedKeys(known: Known, options: WantedOptions): Wanted[] {
+export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, options)), ...wantedLeaves(options.certificatesDir)];
 }
 
-function wantedShared(key: SharedKey, known: Known, options: WantedOptions): Wanted[] {
+function wantedShared(key: SharedKey, known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   const { certificatesDir, others } = options;
   const row = CERTS.find(({ file }) => file === key.name);
   const finding = row ? examine(row, undefined, { certificatesDir }) : examineServiceAccountKey(certificatesDir);
@@ -69,7 +68,7 @@ function wantedShared(key: SharedKey, known: Known, options: WantedOptions): Wan
   return [{ ...key, shared: true, generations, candidates }];
 }
 
-type Generations = Pick<Wanted, "generations" | "candidates">;
+type Generations = Pick<WantedKey, "generations" | "candidates">;
 
 /** By the operator's word, where there is one. Errors: Fail where it is none of the known ones. */
 function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
@@ -109,7 +108,7 @@ export function endedAuthorities(certificatesDir: string): Finding[] {
 }
 
 /** A leaf's key is worth finding only where its certificate is still here; else both are issued anew. */
-function wantedLeaves(certificatesDir: string): Wanted[] {
+function wantedLeaves(certificatesDir: string): WantedKey[] {
   return CERTS.filter((row) => !row.shared).flatMap((row) => {
     const finding = examine(row, undefined, { certificatesDir });
     const text = finding.cert?.pem;
@@ -119,7 +118,7 @@ function wantedLeaves(certificatesDir: string): Wanted[] {
   });
 }
 
-function authorityGenerations(authority: string, { texts }: Known): Generations {
+function authorityGenerations(authority: string, { texts }: ClusterEvidence): Generations {
   const found = new Map<string, Generation>();
   for (const { from, text } of texts.filter((known) => known.authority === authority))
     for (const pem of certificatesIn(text))
@@ -142,7 +141,7 @@ function isEqual(one: Generation, first: Generation): boolean {
   return weight === weightOf(first) && (weight === 0 || one.from.length === first.from.length);
 }
 
-function saGenerations({ tokens }: Known, certificatesDir: string): Generations {
+function saGenerations({ tokens }: ClusterEvidence, certificatesDir: string): Generations {
   const found = new Map<string, Generation>();
   const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
   for (const { kid, alg, from, text } of sorted) add(found, { hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
@@ -196,6 +195,6 @@ export function keyInPlace({ keyFile }: SharedKey, certificatesDir: string): Key
 }
 
 /** The others are made new without anybody outside the control plane noticing. */
-export function isDear({ name }: Pick<Wanted, "name">): boolean {
+export function isDear({ name }: Pick<WantedKey, "name">): boolean {
   return name === "ca" || name === "sa";
 }

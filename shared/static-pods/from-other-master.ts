@@ -2,9 +2,9 @@
  * A master's manifest made from another master's: they differ in the node's name and address, and in etcd's list of first members
  * (kubeadm's controlplane/manifests.go and etcd/local.go). For a master whose kubelet could still delete its own mirror pods.
  */
-
 import type { Master } from "../facts/master.ts";
-import { flags, type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { flags } from "../manifests/command.ts";
+import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
 /** The manifest of a static pod, from the first sister that has one, and a sentence that says so; undefined where none has. */

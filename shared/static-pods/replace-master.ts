@@ -1,8 +1,8 @@
 /** A new machine in the place of a master that is lost for good. */
 import type { Master } from "../facts/master.ts";
-import { type HostFile, hostFiles } from "../manifests/from-mirror-pod.ts";
+import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { oldSaPub } from "../manifests/sa-old-flag.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
 import { isMade } from "./restore.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 

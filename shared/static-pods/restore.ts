@@ -2,22 +2,21 @@
  * The static pods of this master: their manifests come back from the mirror pods in etcd's data, hand edits and all. A pod whose files are
  * not there is not started blind: the missing files are named, with the flag that names them.
  */
-
 import type { Master } from "../facts/master.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, readText, stat, writeFile } from "../files/files.ts";
-import { type HostFile, hostFiles, type Manifest } from "../manifests/from-mirror-pod.ts";
+import { type HostFile, hostFiles } from "../manifests/command.ts";
+import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterEnd } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
-import { attempt } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
-import { FROM_MIRROR_POD, type Wanted, wantedManifests } from "./wanted-manifests.ts";
+import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 /** Written in the place of a lost audit policy, so that the API server starts and something is recorded. */
 const STAND_IN_AUDIT_POLICY = `# A stand-in made by kube-pki-repair: the policy that was here is lost, and the API server does not start without one.
@@ -51,7 +50,7 @@ export function restoreManifests(master: Master, names?: readonly string[]): boo
 }
 
 /** A balancer whose configuration is lost is no reason to leave the API away: it waits alone, its manifest in the rescue folder. */
-function isStartable(wanted: Wanted, master: Master): boolean {
+function isStartable(wanted: WantedManifest, master: Master): boolean {
   const lost = hostFiles(wanted.manifest).filter(
     // what is not configuration is made by the program itself, or by the runtime
     ({ type, path }) => path.startsWith("/etc/") && type !== "DirectoryOrCreate" && !isMade(path) && !exists(path),
@@ -87,11 +86,11 @@ export function managerIsReduced(master: Pick<Master, "node">): boolean {
 }
 
 /** Where the kubelet reads it, or is to read it. */
-function fileOf({ name, manifest }: Wanted, master: Pick<Master, "node">): string {
+function fileOf({ name, manifest }: WantedManifest, master: Pick<Master, "node">): string {
   return manifestPath(master, name, manifest.metadata.namespace);
 }
 
-function restore(one: Wanted, master: Master): boolean {
+function restore(one: WantedManifest, master: Master): boolean {
   const { name, source, remark, manifest } = one;
   const path = fileOf(one, master);
   for (const second of secondManifests(master, name, manifest.metadata.namespace)) moveAside(second, master.asideDir);
@@ -135,7 +134,7 @@ function isWrittenInSilence(path: string, source: string, { rescue }: Master): b
 }
 
 /** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble(one: Wanted, master: Master): "missing or cut off" | string[] | undefined {
+export function manifestTrouble(one: WantedManifest, master: Master): "missing or cut off" | string[] | undefined {
   const { source, manifest } = one;
   const path = fileOf(one, master);
   const now = usableManifest(path, manifest);

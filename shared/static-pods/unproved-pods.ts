@@ -1,11 +1,10 @@
 /** Mirror pods that nothing proves, and what becomes of them: they are named, and kept in the rescue folder for a person to look at. */
 import { stringify } from "yaml";
 import type { Master } from "../facts/master.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestText, podsOnDisk } from "../manifests/on-disk.ts";
-import { attempt } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { ofNamespace } from "../trust/sources.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";

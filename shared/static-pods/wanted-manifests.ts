@@ -2,21 +2,20 @@
  * Which static pods this master had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
  * such as kube-vip, keepalived or haproxy, without which nobody reaches the API.
  */
-
 import type { Master } from "../facts/master.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
-import { hostFiles, type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { attempt } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromSister } from "./from-other-master.ts";
 
-export interface Wanted {
+export interface WantedManifest {
   name: string;
   /** Where it comes from, for the operator. */
   source: string;
@@ -42,12 +41,12 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
  * on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail where there is neither, nor a
  * manifest, so that a script can refuse before it changes anything.
  */
-export function wantedManifests(master: Master, names?: readonly string[]): Wanted[] {
+export function wantedManifests(master: Master, names?: readonly string[]): WantedManifest[] {
   const onDisk = podsOnDisk(master);
   const own = mirrorPods(master).filter(
     ({ name, namespace }) => isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
-  const manifests: Wanted[] = own.map(({ name, pod, from, remark }) => ({
+  const manifests: WantedManifest[] = own.map(({ name, pod, from, remark }) => ({
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     remark,

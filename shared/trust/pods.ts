@@ -4,10 +4,9 @@
  * (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have an underscore.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
-import { attempt } from "../pki/judge.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** One pod that ran on this node, as its kubelet wrote it down. Of a static pod `name` ends in the node's, and `uid` is its config.hash. */

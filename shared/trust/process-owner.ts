@@ -8,24 +8,24 @@ import { type PodRecord, podRecords } from "./pods.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */
-export interface Owner {
+export interface ProcessOwner {
   source: SourceName;
   is: string;
 }
 
 /** What tells pods apart: the runtime's containers, and the kubelet's own records, which are there also where no runtime answers. */
-export interface Known {
+export interface KnownPods {
   containers: readonly Container[];
   records: readonly PodRecord[];
 }
 
 /** The kubelet's records, and these containers. */
-export function knownHere(containers: readonly Container[]): Known {
+export function knownHere(containers: readonly Container[]): KnownPods {
   return { containers, records: podRecords() };
 }
 
 /** Who owns a process that calls itself `name`: "kube-apiserver", "kubelet". A process that has ended is another's. */
-export function ownerOf(pid: number, name: string, known: Known): Owner {
+export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
   const path = pathBelow(cgroupOf(1), cgroupOf(pid));
   if (path === undefined) return { source: "another process", is: "of no cgroup" };
   if (isUnit(path, name)) return { source: "a control plane process", is: `the unit ${name}.service of this node` };
@@ -46,7 +46,7 @@ function isUnit(path: string, name: string): boolean {
  * The pod of a cgroup's path. Only the first UID and the first id count: what lies below them a container may have made itself, and called as it
  * likes.
  */
-function podIn(path: string, { containers, records }: Known): { namespace: string; name: string; container: string } | undefined {
+function podIn(path: string, { containers, records }: KnownPods): { namespace: string; name: string; container: string } | undefined {
   const uid = /[/-]pod([0-9a-f][0-9a-f_-]{31,35})(?=[./])/.exec(path)?.[1]?.replaceAll("_", "-");
   const id = /[0-9a-f]{64}/.exec(path)?.[0];
   const container = containers.find((one) => one.id === id);

@@ -1,8 +1,8 @@
 /** What the pods of the cluster hold, and whether they are well. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { Master } from "../facts/master.ts";
-import type { Pod } from "../workloads/pod-owners.ts";
-import { trustSince } from "../workloads/retire-sa-key.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
+import { trustSince } from "../facts/sa-key.ts";
 import { label } from "../workloads/rollout.ts";
 import { staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, Checks } from "./collect.ts";
@@ -13,7 +13,7 @@ const SHOWN = 10;
 export async function checkPods(checks: Checks, master: Master, caPem: string, api: KubeApi) {
   await checks.check("pods", "Ready", async () => {
     const late: string[] = [];
-    for await (const pod of api.items<Pod>("/api/v1/pods"))
+    for await (const pod of api.items<RunningPod>("/api/v1/pods"))
       if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(`${pod.metadata.namespace}/${pod.metadata.name}`);
     return late.length === 0 ? "all" : { warning: `not Ready: ${shown(late)}` };
   });
@@ -25,7 +25,7 @@ export async function checkPods(checks: Checks, master: Master, caPem: string, a
   });
 }
 
-function isReady({ status }: Pod): boolean {
+function isReady({ status }: RunningPod): boolean {
   return (status?.conditions ?? []).some(({ type, status: value }) => type === "Ready" && value === "True");
 }
 

@@ -23,3 +23,12 @@ export class Checks {
     }
   }
 }
+
+export function ok(finding: { state: string; detail: string }): string {
+  if (finding.state !== "ok") throw new Error(`${finding.state}: ${finding.detail}`);
+  return finding.detail;
+}
+
+export function failed(detail: string): never {
+  throw new Error(detail);
+}

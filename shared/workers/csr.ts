@@ -5,8 +5,8 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import { insist } from "../api/insist.ts";
 import { ApiError, type KubeApi, type KubeObject, withQuery } from "../api/kube-api.ts";
+import { insist } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
 
 export interface Csr extends KubeObject {

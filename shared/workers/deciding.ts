@@ -1,8 +1,7 @@
 /** Decides on signing requests while nodes come back: thousands at once, each refusal named, and none of them an end of the whole. */
-
 import { kitTokens } from "../api/bootstrap-tokens.ts";
-import { insist } from "../api/insist.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
+import { insist } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { strangers } from "../plain.ts";
 import { FEW } from "../progress.ts";

@@ -6,12 +6,12 @@ import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
-import { registryPrefix } from "../manifests/from-mirror-pod.ts";
+import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** What is known of whom. */
-export interface Known {
+export interface KnownNames {
   nodes: readonly KnownNode[];
   /** By node: addresses of control plane nodes that etcd's members and the API servers' mirror pods name. */
   proved: ReadonlyMap<string, readonly string[]>;
@@ -32,7 +32,7 @@ interface Claim {
 }
 
 /** The same, ready to be asked for thousands of nodes. */
-export interface Identities extends Known {
+export interface Identities extends KnownNames {
   byName: ReadonlyMap<string, KnownNode>;
   /** A name or an address in its plain form → who says that it is its own. */
   claims: ReadonlyMap<string, readonly Claim[]>;
@@ -43,7 +43,7 @@ export interface Identities extends Known {
 /** This machine, whichever it is: loopback, link-local (cloud metadata), multicast, unspecified. */
 export const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
 
-export function identities(known: Known): Identities {
+export function identities(known: KnownNames): Identities {
   const claims = new Map<string, Claim[]>();
   const claim = (node: KnownNode, source: SourceName, values: readonly string[]) => {
     for (const value of new Set(values.flatMap((one) => asPlain(one) ?? []))) {

@@ -5,13 +5,13 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
-import { newRescue } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
 import { workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted } from "../node/kubelet-certs.ts";
 import { type Node, turnKubelet } from "../node/node.ts";
+import { newRescue } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";

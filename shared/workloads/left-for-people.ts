@@ -1,15 +1,14 @@
 /** What no script can finish: things outside of the cluster that hold old keys, and files that did not come back. */
-
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { readCluster } from "../facts/cluster.ts";
 import type { Master } from "../facts/master.ts";
-import { rescueFolders } from "../facts/repair.ts";
 import { readText } from "../files/files.ts";
-import { hostFiles } from "../manifests/from-mirror-pod.ts";
+import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { STAND_IN_MARK } from "../static-pods/restore.ts";
-import type { Owner } from "./pod-owners.ts";
+import type { PodOwner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
 
 interface Left {
@@ -18,7 +17,7 @@ interface Left {
   /** Token Secrets that got a new token, `namespace/name`. */
   renewed: readonly string[];
   /** Pods with stale trust that were not restarted. */
-  reported: readonly Owner[];
+  reported: readonly PodOwner[];
   caPem: string;
 }
 

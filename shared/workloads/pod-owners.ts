@@ -1,29 +1,9 @@
 /** Who restarts a pod: the one that owns it, or nobody here. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-
-export interface Pod extends KubeObject {
-  spec: {
-    nodeName?: string;
-    hostNetwork?: boolean;
-    volumes?: Volume[];
-  };
-  status?: {
-    phase?: string;
-    conditions?: { type: string; status: string }[];
-    containerStatuses?: { state?: { running?: { startedAt: string } } }[];
-  };
-}
-
-interface Volume {
-  name: string;
-  projected?: { sources?: { serviceAccountToken?: unknown; configMap?: { name?: string } }[] };
-  configMap?: { name?: string };
-  secret?: { secretName?: string };
-  hostPath?: { path: string };
-}
+import { controllerOf, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 
 /** What restarts a pod, or why nothing here does. */
-export interface Owner {
+export interface PodOwner {
   kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
   namespace: string;
   name: string;
@@ -31,7 +11,7 @@ export interface Owner {
   reason?: string;
   /** When what its pods mount became today's. */
   since: Date;
-  pods: Pod[];
+  pods: RunningPod[];
 }
 
 type Find = <T = KubeObject>(path: string) => Promise<T | undefined>;
@@ -45,22 +25,11 @@ export function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find
   };
 }
 
-function controllerOf({ metadata }: Pod) {
-  return metadata.ownerReferences?.find((owner) => owner.controller);
-}
-
-/** Why nothing restarts this pod; undefined: its owner does. */
-export function reasonToLeave(pod: Pod): string | undefined {
-  const reference = controllerOf(pod);
-  if (!reference) return "a bare pod: nothing would bring it back";
-  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs to its end` : undefined;
-}
-
 /** Asks for what owns its owner. Errors: as KubeApi. */
-export async function ownerOf(find: Find, pod: Pod, since: Date): Promise<Owner> {
+export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
   const namespace = pod.metadata.namespace!;
   const reference = controllerOf(pod);
-  const owner = (kind: Owner["kind"], name: string, reason?: string): Owner => ({
+  const owner = (kind: PodOwner["kind"], name: string, reason?: string): PodOwner => ({
     kind,
     namespace,
     name,

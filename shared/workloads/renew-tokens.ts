@@ -2,7 +2,6 @@
  * Renews Secrets of the type kubernetes.io/service-account-token: with sa.key by itself, as fast as the API server writes; without it by
  * the controller-manager, which does about ten a second.
  */
-
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
@@ -10,9 +9,20 @@ import { Fail } from "../fail.ts";
 import { legacyTokenSigner, tokenVerifier } from "../pki/tokens.ts";
 import { count, Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import { ACCOUNT_NAME, accountUids } from "./token-accounts.ts";
-import { holdsCa, isCurrent, nameOf, review, TOKEN_SECRETS, type TokenSecret, type TokenTrust, tokenOf } from "./token-secrets.ts";
-import { encoded, writeTokenSecret } from "./write-token-secret.ts";
+import {
+  ACCOUNT_NAME,
+  accountUids,
+  encoded,
+  holdsCa,
+  isCurrent,
+  nameOf,
+  review,
+  TOKEN_SECRETS,
+  type TokenSecret,
+  type TokenTrust,
+  tokenOf,
+  writeTokenSecret,
+} from "./token-secrets.ts";
 
 /** Names of Secrets, `namespace/name`, by what became of them. */
 export interface Renewed {

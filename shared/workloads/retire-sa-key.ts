@@ -1,23 +1,21 @@
 /** The old key of service-account tokens at the API: is it in use, who still holds a token of it, and taking it out. */
-
 import type { KubeApi } from "../api/kube-api.ts";
-import { readKnown } from "../facts/evidence.ts";
 import type { Master } from "../facts/master.ts";
+import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
-import { readText, stat } from "../files/files.ts";
+import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { oldSaKeys, oldSaPub, withoutOldSaKey } from "../manifests/sa-old-flag.ts";
+import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
-import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { newSaKeySince } from "../pki/sa-keys.ts";
+import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
 import { staleGroups } from "./stale-pods.ts";
-import { liveAccounts } from "./token-accounts.ts";
-import { sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
+import { liveAccounts, sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
 
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 
@@ -29,30 +27,6 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
     kids.every((kid) => published.includes(kid)),
   );
   if (proved) say("old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out");
-}
-
-/**
- * Whether sa.key was made anew, as far as this node can tell: part 1 says so, or of the tokens in its pods, those that are older than sa.pub are
- * of another key, or that one's public half is kept. A key that came back to its place is not new.
- */
-export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boolean {
-  const pki = facts.certificatesDir;
-  if (oldSaKeys(pki).length > 0) return true;
-  const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
-  if (!pub || !since) return false;
-  if (newSaKeySince(pub)) return true;
-  const own = new Set(publicKeysIn(pub).map(serviceAccountKeyId));
-  const { tokens } = readKnown({ data: undefined, node, certificatesDir: pki });
-  const older = tokens.filter(({ issuedAt }) => issuedAt > 0 && issuedAt * 1000 < since.getTime());
-  return older.length > 0 && older.every(({ kid }) => !own.has(kid));
-}
-
-/** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
-export function trustSince(master: Master): Date {
-  const pki = master.facts.certificatesDir;
-  const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
-  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
-  return new Date(Math.max(...moments.map(Number)));
 }
 
 /**

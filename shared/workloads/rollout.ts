@@ -1,11 +1,11 @@
 /** Restarts what owns pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new ones are available. */
-
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import type { Owner, Pod } from "./pod-owners.ts";
+import type { PodOwner } from "./pod-owners.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 /** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */
@@ -38,7 +38,7 @@ type Counter =
   | "numberAvailable";
 
 /** Restarts one owner and waits for it. Errors: Fail where its new pods do not become available. */
-export async function restart(api: KubeApi, owner: Owner) {
+export async function restart(api: KubeApi, owner: PodOwner) {
   if (owner.kind === "replace") return replace(api, owner);
   if (owner.kind === "evict") {
     await evict(api, owner);
@@ -58,12 +58,12 @@ export async function restart(api: KubeApi, owner: Owner) {
   say(`${label(owner)}: restarted, ${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"}`);
 }
 
-function workloadPath({ namespace, name }: Owner, kind: string): string {
+function workloadPath({ namespace, name }: PodOwner, kind: string): string {
   return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`;
 }
 
 /** All pods of a DaemonSet at once, each by the eviction API; through when every node has a new one that is Ready. */
-async function replace(api: KubeApi, owner: Owner) {
+async function replace(api: KubeApi, owner: PodOwner) {
   const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
   await inParallel(owner.pods, REPLACED_AT_ONCE, (pod) => evict(api, { ...owner, name: pod.metadata.name, pods: [pod] }));
   const path = workloadPath(owner, "DaemonSet");
@@ -71,7 +71,7 @@ async function replace(api: KubeApi, owner: Owner) {
   const labels = Object.entries(spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
   const pods = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
   const renewed = async () => {
-    const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<Pod>(pods)]);
+    const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<RunningPod>(pods)]);
     return all.length === status.desiredNumberScheduled && all.every((pod) => isReady(pod) && !old.has(pod.metadata.uid));
   };
   await waitFor(`${label(owner)} to be back on every node`, renewed, {
@@ -81,18 +81,18 @@ async function replace(api: KubeApi, owner: Owner) {
   say(`${label(owner)}: replaced on ${owner.pods.length} node${owner.pods.length === 1 ? "" : "s"} at once`);
 }
 
-function isReady({ metadata, status }: Pod): boolean {
+function isReady({ metadata, status }: RunningPod): boolean {
   const ready = status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
   return ready && !metadata.deletionTimestamp;
 }
 
-const KINDLESS: Owner["kind"][] = ["evict", "report"];
+const KINDLESS: PodOwner["kind"][] = ["evict", "report"];
 
-export function label(owner: Owner): string {
+export function label(owner: PodOwner): string {
   return `${owner.namespace}/${owner.name}${KINDLESS.includes(owner.kind) ? "" : ` (${owner.kind === "replace" ? "DaemonSet" : owner.kind})`}`;
 }
 
-function isRolledOut({ metadata, spec, status }: Workload, kind: Owner["kind"]): boolean {
+function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"]): boolean {
   if ((status.observedGeneration ?? 0) < metadata.generation) return false;
   if (kind === "DaemonSet") {
     const wanted = status.desiredNumberScheduled ?? 0;
@@ -104,7 +104,7 @@ function isRolledOut({ metadata, spec, status }: Workload, kind: Owner["kind"]):
 }
 
 /** The eviction API keeps to PodDisruptionBudgets: it answers 429 as long as one would be broken. */
-async function evict(api: KubeApi, { namespace, name, pods }: Owner) {
+async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
   const uid = pods[0]?.metadata.uid;

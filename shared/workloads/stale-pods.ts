@@ -3,14 +3,9 @@
  * CA once (before its 1.36 libraries), so they have to be restarted; the order matters, as new sandboxes need kube-proxy and the CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { type Owner, once, ownerOf, type Pod, reasonToLeave } from "./pod-owners.ts";
-import { type TrustTimes, trustTimes } from "./trust-times.ts";
-
-/**
- * A container that starts again in an old pod may still see the old file for so long: the kubelet writes mounted files anew when it next
- * looks at the pod, once a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
- */
-const MOUNT_LAG_MS = 120_000;
+import { type RunningPod, staleBefore } from "../facts/pod-trust.ts";
+import { once, type PodOwner, podOwner } from "./pod-owners.ts";
+import { trustTimes } from "./trust-times.ts";
 
 /** Groups in the order in which they are restarted. */
 export const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
@@ -19,16 +14,16 @@ const KUBE_PROXY = 0;
 
 export interface Group {
   name: (typeof GROUPS)[number];
-  owners: Owner[];
+  owners: PodOwner[];
 }
 
 /** The pods with stale trust by group and owner: of before `since`, or of before this CA reached what they mount. */
 export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
   const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const stale: Pod[] = [];
-  const trustedSinceOf = new Map<Pod, Date>();
-  for await (const pod of api.items<Pod>("/api/v1/pods")) {
+  const stale: RunningPod[] = [];
+  const trustedSinceOf = new Map<RunningPod, Date>();
+  for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
     // What is left of a Node that was deleted goes by itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = staleBefore(pod, times);
@@ -38,10 +33,10 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   }
   const hooks = await webhookPods(api, stale);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, Owner>()];
+  const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, PodOwner>()];
   for (const pod of stale) {
     const group = groupOf(pod, hooks);
-    const owner = await ownerOf(once(api, answers), pod, trustedSinceOf.get(pod)!);
+    const owner = await podOwner(once(api, answers), pod, trustedSinceOf.get(pod)!);
     // Its rules stay in the kernel while it is away, so there is no need to go from node to node, which takes hours with thousands of them.
     if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
@@ -56,44 +51,14 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
 }
 
 /** Of a pod only what is read here: there may be hundreds of thousands, with whole specifications. */
-function remember({ metadata, spec }: Pod): Pod {
+function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
   const { nodeName, hostNetwork, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
-  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: { nodeName, hostNetwork, volumes: paths } } as Pod;
+  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: { nodeName, hostNetwork, volumes: paths } } as RunningPod;
 }
 
-/** Of a pod that holds on to what it mounted before that became today's: when that was. */
-function staleBefore(pod: Pod, times: TrustTimes): Date | undefined {
-  const trusted = trustedSince(pod, times);
-  return trusted && isStale(pod, trusted) ? trusted : undefined;
-}
-
-/** Whether this pod is stale and part 4 restarts it: one that it only names may stay for ever. */
-export function waitsForRestart(pod: Pod, times: TrustTimes): boolean {
-  return staleBefore(pod, times) !== undefined && reasonToLeave(pod) === undefined;
-}
-
-/** When what this pod mounts became today's; undefined where it mounts neither a CA nor a token, or is the mirror of a static pod. */
-function trustedSince({ metadata, spec }: Pod, times: TrustTimes): Date | undefined {
-  if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
-  const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
-    const ofToken = secret && times.tokenSecret(`${metadata.namespace}/${secret.secretName}`);
-    const ofCa = projected?.sources?.some((source) => source.serviceAccountToken || source.configMap?.name === "kube-root-ca.crt");
-    if (ofCa || configMap?.name === "kube-root-ca.crt") return [times.rootCa(metadata.namespace ?? "")];
-    return ofToken ? [ofToken] : [];
-  });
-  return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
-}
-
-/** A pod that was made afterwards mounted today's; a container that only started again in an older one needs the kubelet to have caught up. */
-function isStale({ metadata, status }: Pod, trusted: Date): boolean {
-  if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
-  const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
-  return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
-}
-
-function groupOf(pod: Pod, hooks: Set<string>): number {
+function groupOf(pod: RunningPod, hooks: Set<string>): number {
   const { namespace, labels } = pod.metadata;
   if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return KUBE_PROXY;
   if (pod.spec.hostNetwork && pod.spec.volumes?.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`))) return 1;
@@ -101,7 +66,7 @@ function groupOf(pod: Pod, hooks: Set<string>): number {
 }
 
 /** UIDs of pods behind admission webhooks and aggregated APIs: while they are stale, others may not be created. */
-async function webhookPods(api: KubeApi, pods: Pod[]): Promise<Set<string>> {
+async function webhookPods(api: KubeApi, pods: RunningPod[]): Promise<Set<string>> {
   type Hooks = KubeObject & { webhooks?: { clientConfig?: { service?: Service } }[]; spec?: { service?: Service } };
   type Service = { namespace: string; name: string };
   const paths = [

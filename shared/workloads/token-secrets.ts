@@ -1,4 +1,9 @@
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+/**
+ * Token Secrets: which of them are of today's keys, whose they are (the API refuses a token whose ServiceAccount is gone, whatever key signed it),
+ * and how one of thousands is written so that nobody else's change is lost.
+ */
+import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { say } from "../run.ts";
 
@@ -77,4 +82,79 @@ export function sayNames(what: string, names: readonly string[]) {
 
 export function nameOf({ metadata }: KubeObject) {
   return `${metadata.namespace}/${metadata.name}`;
+}
+
+export const ACCOUNT_NAME = "kubernetes.io/service-account.name";
+export const ACCOUNT_UID = "kubernetes.io/service-account.uid";
+
+/**
+ * Tells the UID of the ServiceAccount that a Secret is for; undefined where that is gone, or is another of the same name now. They are read
+ * as a whole when the first is asked for, so never before the Secrets: a new pair of both is not taken for one that lacks its account.
+ */
+export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<string | undefined> {
+  let reading: Promise<Map<string, string>> | undefined;
+  return async ({ metadata: { namespace, annotations } }) => {
+    reading ??= readUids(api);
+    const uid = (await reading).get(`${namespace}/${annotations?.[ACCOUNT_NAME]}`);
+    return (annotations?.[ACCOUNT_UID] ?? uid) === uid ? uid : undefined;
+  };
+}
+
+/** Names of those whose ServiceAccount is there. */
+export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]): Promise<string[]> {
+  const uidFor = accountUids(api);
+  const live: string[] = [];
+  for (const secret of secrets) if ((await uidFor(secret)) !== undefined) live.push(nameOf(secret));
+  return live;
+}
+
+/** `namespace/name` → UID of every ServiceAccount. */
+async function readUids(api: KubeApi): Promise<Map<string, string>> {
+  const uids = new Map<string, string>();
+  for await (const account of api.items("/api/v1/serviceaccounts")) uids.set(nameOf(account), account.metadata.uid ?? "");
+  return uids;
+}
+
+/** Parts of a Secret, in base64; undefined takes one out. */
+type Data = Record<string, string | undefined>;
+
+/** How often a Secret is read again because somebody else has written to it meanwhile. */
+const CONFLICTS = 5;
+
+/**
+ * Puts exactly this Secret back as it was read, with new data; a PUT is less work for an API server than any PATCH. Where somebody else has
+ * written to it meanwhile, once more from what there is then. Undefined where it is gone, or is another of the same name.
+ */
+export async function writeTokenSecret(
+  api: KubeApi,
+  { secret, accountUid }: { secret: TokenSecret; accountUid: string },
+  data: Data,
+): Promise<TokenSecret | undefined> {
+  const { namespace, name, uid } = secret.metadata;
+  const path = `/api/v1/namespaces/${namespace}/secrets/${name}`;
+  let now: TokenSecret | undefined = secret;
+  for (let conflicts = 0; now && now.metadata.uid === uid; now = await api.find<TokenSecret>(path)) {
+    const body = withData(now, data, accountUid);
+    try {
+      return await insist(`${nameOf(secret)} to be written`, () => api.replace<TokenSecret>(path, body));
+    } catch (err) {
+      const again = err instanceof ApiError && (err.status === 404 || (err.status === 409 && conflicts++ < CONFLICTS));
+      if (!again) throw err;
+    }
+  }
+  return undefined;
+}
+
+/** Annotation and namespace as the controller-manager's. Who owns which field stays as it is, as it does for whoever does not say it. */
+function withData({ metadata, data, ...rest }: TokenSecret, changes: Data, accountUid: string) {
+  const annotations = { ...metadata.annotations, [ACCOUNT_UID]: accountUid };
+  return {
+    ...rest,
+    metadata: { ...metadata, annotations, managedFields: undefined },
+    data: { namespace: encoded(metadata.namespace ?? ""), ...data, ...changes },
+  };
+}
+
+export function encoded(text: string): string {
+  return Buffer.from(text).toString("base64");
 }

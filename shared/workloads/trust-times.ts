@@ -1,5 +1,6 @@
 /** Since when what pods mount is today's: kube-root-ca.crt of each namespace, and token Secrets. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { TrustTimes } from "../facts/pod-trust.ts";
 
 /** What has not become today's yet is newer than every pod. */
 const NOT_YET = new Date(8.64e15);
@@ -7,13 +8,6 @@ const NOT_YET = new Date(8.64e15);
 interface Holder extends KubeObject {
   metadata: KubeObject["metadata"] & { managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[] };
   data?: Record<string, string>;
-}
-
-export interface TrustTimes {
-  /** By namespace. */
-  rootCa(namespace: string): Date;
-  /** By `namespace/name`; undefined: no token Secret. */
-  tokenSecret(name: string): Date | undefined;
 }
 
 /** Asks the API for both; nothing is said to be today's since before `made`. Errors: as KubeApi. */

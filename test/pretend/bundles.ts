@@ -1,8 +1,7 @@
 /** Keys, bundles and tars for tests of the hand-over; made anew in each run. */
-
 import { writeFile } from "../../shared/files/files.ts";
-import { type Bundle, fingerprints, type Manifest, modeOf, SHARED_FILES, sha256Of } from "../../shared/hand-over/bundle.ts";
-import { certRow } from "../../shared/pki/certs.ts";
+import { type Bundle, type BundleManifest, fingerprints, modeOf, sha256Of } from "../../shared/hand-over/bundle.ts";
+import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { testFacts } from "./facts.ts";
@@ -21,7 +20,7 @@ export async function sharedFiles(now?: Date): Promise<Map<string, Uint8Array>> 
   return files.set("sa.key", Buffer.from(sa.key)).set("sa.pub", Buffer.from(sa.pub));
 }
 
-export function bundleOf(files: Map<string, Uint8Array>, different: Partial<Manifest> = {}): Bundle {
+export function bundleOf(files: Map<string, Uint8Array>, different: Partial<BundleManifest> = {}): Bundle {
   const sha256 = Object.fromEntries([...files].map(([name, bytes]) => [name, sha256Of(bytes)]));
   const manifest = { tool: "kube-pki-repair 0", made: "2026-05-01T10:00:00.000Z", node: "m1", ca: fingerprints(files).ca!, sha256 };
   return { files, manifest: { ...manifest, ...different } };

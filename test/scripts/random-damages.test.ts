@@ -12,10 +12,10 @@ import { ensureOptions, type Master, readMaster } from "../../shared/facts/maste
 import { Fail } from "../../shared/fail.ts";
 import { setRoot } from "../../shared/files/files.ts";
 import { ensureMasterKubelet } from "../../shared/node/kubelet-certs.ts";
-
 import { CERTS } from "../../shared/pki/certs.ts";
-import { ensureMany, keysToMake, type NewCas } from "../../shared/pki/ensure.ts";
+import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
+import { keysToMake, type NewCas } from "../../shared/pki/lost-keys.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
 import { healthyMaster, makeMaster } from "../pretend/cluster.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";

@@ -1,7 +1,8 @@
 /** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
-import type { Container, Manifest } from "../../manifests/from-mirror-pod.ts";
+import type { ContainerSpec } from "../../k8s/objects.ts";
+import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import type { YamlFind } from "./finds.ts";
 import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 
@@ -53,7 +54,7 @@ export function kindIn(text: string): string | undefined {
 export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
   const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
-  if (!isObject(document) || typeof document.apiVersion !== "string") return undefined;
+  if (!isMapping(document) || typeof document.apiVersion !== "string") return undefined;
   const kind = Object.hasOwn(KINDS, String(document.kind)) ? KINDS[String(document.kind)] : undefined;
   if (!kind?.apiVersion.test(document.apiVersion)) return undefined;
   if (kind.keys && Object.keys(document).some((key) => !kind.keys!.includes(key))) return undefined;
@@ -73,10 +74,10 @@ export function embeddedIsWhole(text: string): boolean {
 
 function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgement {
   const context = named(config.contexts, config["current-context"])?.context;
-  const cluster = isObject(context) ? named(config.clusters, context.cluster)?.cluster : undefined;
-  const user = isObject(context) ? named(config.users, context.user)?.user : undefined;
-  if (!isObject(context) || !isObject(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
-  if (!isObject(user) || Object.keys(user).length === 0) return "cut";
+  const cluster = isMapping(context) ? named(config.clusters, context.cluster)?.cluster : undefined;
+  const user = isMapping(context) ? named(config.users, context.user)?.user : undefined;
+  if (!isMapping(context) || !isMapping(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
+  if (!isMapping(user) || Object.keys(user).length === 0) return "cut";
   const [caPem, certPem, keyPem] = [
     decoded(cluster["certificate-authority-data"]),
     decoded(user["client-certificate-data"]),
@@ -92,13 +93,13 @@ function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgem
 function judgePod(document: Document, _: string, ended: boolean): Judgement {
   const manifest = document as unknown as Manifest;
   const { spec, metadata } = document as { spec?: unknown; metadata?: unknown };
-  const name = isObject(metadata) ? metadata.name : undefined;
+  const name = isMapping(metadata) ? metadata.name : undefined;
   if (typeof name !== "string" || name === "") return undefined;
-  if (!isObject(spec) || listOf(spec.containers).length === 0) return "cut";
+  if (!isMapping(spec) || listOf(spec.containers).length === 0) return "cut";
   const all = [...listOf(spec.containers), ...listOf(spec.initContainers)];
-  if (!all.every((container) => isObject(container) && typeof container.name === "string")) return "cut";
+  if (!all.every((container) => isMapping(container) && typeof container.name === "string")) return "cut";
   const volumes = new Set(listOf(spec.volumes).map(nameOf));
-  const mounted = new Set(all.flatMap((container) => listOf((container as Container).volumeMounts).map(nameOf)));
+  const mounted = new Set(all.flatMap((container) => listOf((container as ContainerSpec).volumeMounts).map(nameOf)));
   const complete = ended && [...mounted].every((mount) => volumes.has(mount));
   return { kind: "manifest", name, manifest, complete };
 }
@@ -126,17 +127,17 @@ export function listOf(value: unknown): unknown[] {
 }
 
 function nameOf(value: unknown): unknown {
-  return isObject(value) ? value.name : undefined;
+  return isMapping(value) ? value.name : undefined;
 }
 
 function named(list: unknown, name: unknown): Record<string, unknown> | undefined {
-  return Array.isArray(list) ? list.find((entry) => isObject(entry) && entry.name === name) : undefined;
+  return Array.isArray(list) ? list.find((entry) => isMapping(entry) && entry.name === name) : undefined;
 }
 
 function decoded(data: unknown): string | undefined {
   return typeof data === "string" && data ? Buffer.from(data, "base64").toString("latin1") : undefined;
 }
 
-export function isObject(value: unknown): value is Record<string, unknown> {
+export function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

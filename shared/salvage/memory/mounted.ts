@@ -2,11 +2,10 @@
  * Kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf each as a file, which
  * stays readable below /proc/PID/root after it was deleted.
  */
-import { Fail } from "../../fail.ts";
+import { attempt, Fail } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
 import { textBelow } from "../../files/host-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
-import { attempt } from "../../pki/judge.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import type { Process } from "./processes.ts";
 

@@ -8,7 +8,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/host-file.ts";
-import { type Known, type Owner, ownerOf } from "../../trust/process-owner.ts";
+import { type KnownPods, type ProcessOwner, processOwner } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 
 export interface Process {
@@ -29,11 +29,11 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
 export interface Holders {
   /** In the order in which they are worth a look. */
   own: Process[];
-  others: (Process & { owner: Owner })[];
+  others: (Process & { owner: ProcessOwner })[];
 }
 
 /** Processes in this node's own PID namespace that are called as one of the control plane's, by whose they are (trust/process-owner.ts). */
-export function holders(known: Known): Holders {
+export function holders(known: KnownPods): Holders {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
   const named = pids.flatMap((pid) => {
@@ -42,7 +42,7 @@ export function holders(known: Known): Holders {
     return rank < 0 ? [] : [{ pid: Number(pid), name: HOLDERS[rank]!.name, rank }];
   });
   const sorted = named.sort((a, b) => a.rank - b.rank || a.pid - b.pid).map(({ pid, name }) => ({ pid, name }));
-  const owned = sorted.map((process) => ({ process, owner: ownerOf(process.pid, process.name, known) }));
+  const owned = sorted.map((process) => ({ process, owner: processOwner(process.pid, process.name, known) }));
   return {
     own: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [process] : [])),
     others: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [] : [{ ...process, owner }])),

@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { Fail } from "../../../shared/fail.ts";
-import { type Bundle, packTar, SHARED_FILES, unpackTar } from "../../../shared/hand-over/bundle.ts";
+import { type Bundle, packTar, unpackTar } from "../../../shared/hand-over/bundle.ts";
 import { open, seal } from "../../../shared/hand-over/sealed.ts";
+import { SHARED_FILES } from "../../../shared/pki/certs.ts";
 
 export const PASSPHRASE = "nine trees by the river";
 

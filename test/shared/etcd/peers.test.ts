@@ -1,12 +1,11 @@
 /** Other masters: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { isHeard, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { isHeard, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
-import { refuseWhereOthersLive } from "../../../shared/salvage/elsewhere.ts";
 import { FACTS, healthyMaster } from "../../pretend/cluster.ts";
 import { masterOf, pretendData } from "../../pretend/master.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

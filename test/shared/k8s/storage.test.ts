@@ -2,12 +2,13 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { FIELDS } from "../../../shared/k8s/fields.ts";
-import { type ConfigMap, decodeObject, isObject, type KubeObject, type Secret, unknownFields } from "../../../shared/k8s/storage.ts";
+import type { ConfigMap, Secret, StoredObject } from "../../../shared/k8s/objects.ts";
+import { decodeObject, isObject, unknownFields } from "../../../shared/k8s/storage.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures`;
 
 /** Bodies that kubectl 1.32 posted, and mirror pods that Kubernetes 1.34 encoded: Go's own bytes. */
-function decodeFixture(name: string): KubeObject {
+function decodeFixture(name: string): StoredObject {
   const decoded = decodeObject(readFileSync(`${FIXTURES}/${name}.bin`));
   if (!isObject(decoded)) throw new Error(`${name} was not decoded: ${JSON.stringify(decoded)}`);
   expect(unknownFields(decoded)).toEqual([]);
@@ -79,7 +80,7 @@ describe("decodeObject()", () => {
       { manager: "kubelet", operation: "Update", apiVersion: "v1", fieldsType: "FieldsV1", fieldsV1: { "f:metadata": {} } },
     ]);
     const renewTime = Buffer.concat([varint(8), varint(1767323045), varint(16), varint(678901000)]);
-    const lease = decodeObject(stored("Lease", field(2, field(4, renewTime)), "coordination.k8s.io/v1")) as KubeObject;
+    const lease = decodeObject(stored("Lease", field(2, field(4, renewTime)), "coordination.k8s.io/v1")) as StoredObject;
     expect(lease.spec.renewTime).toBe("2026-01-02T03:04:05.678901Z");
   });
 
@@ -115,7 +116,7 @@ describe("decodeObject()", () => {
 });
 
 describe("unknownFields()", () => {
-  const pod = (spec: Uint8Array) => decodeObject(stored("Pod", field(2, spec))) as KubeObject;
+  const pod = (spec: Uint8Array) => decodeObject(stored("Pod", field(2, spec))) as StoredObject;
 
   test("names what a newer release stored, with its place", () => {
     expect(unknownFields(pod(field(2, Buffer.concat([field(1, "c"), field(999, "new")]))))).toEqual(["spec.containers.999"]);

@@ -4,8 +4,11 @@ import { tmpdir } from "node:os";
 import { gunzipSync } from "node:zlib";
 import { stringify } from "yaml";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import type { Pod } from "../../../shared/k8s/objects.ts";
 import { decodeObject } from "../../../shared/k8s/storage.ts";
-import { flags, hostFiles, manifestFromMirrorPod, type Pod, registryPrefix } from "../../../shared/manifests/from-mirror-pod.ts";
+import { registryPrefix } from "../../../shared/k8s/stored.ts";
+import { flags, hostFiles } from "../../../shared/manifests/command.ts";
+import { manifestFromMirrorPod } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../../../shared/manifests/mirror-pods.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures`;

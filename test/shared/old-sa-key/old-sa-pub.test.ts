@@ -3,8 +3,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { ecKeys } from "../../../shared/old-sa-key/ec-key.ts";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
 import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
-import { readJwt } from "../../../shared/pki/jwt.ts";
 import type { KeyPair } from "../../../shared/pki/keys.ts";
+import { readJwt } from "../../../shared/pki/tokens.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "../../pretend/old-keys.ts";
 
 /** Milliseconds. It takes a second, on a machine that has nothing else to do. */

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
 import { certInfo, publicPem, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
-import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type Wanted } from "../../../shared/pki/ensure.ts";
+import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type WantedPki } from "../../../shared/pki/ensure.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
@@ -15,7 +15,7 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const PKI = "/etc/kubernetes/pki";
 const FACTS = testFacts();
 const OPTIONS = { asideDir: "/aside" };
-const EVERYTHING: Wanted = { certs: CERTS, kubeconfigs: kubeconfigRows(FACTS, { superAdmin: true }), serviceAccountKey: true };
+const EVERYTHING: WantedPki = { certs: CERTS, kubeconfigs: kubeconfigRows(FACTS, { superAdmin: true }), serviceAccountKey: true };
 const PEER = certRow("etcd-peer");
 const ADMIN = kubeconfigRow("admin");
 

@@ -1,13 +1,14 @@
 /** A stale, cut or missing ca.crt beside the right ca.key comes back; a key that is not the cluster's is none to sign with. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { readKnown } from "../../../shared/facts/evidence.ts";
+import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
-import { ensureMany, keysToMake } from "../../../shared/pki/ensure.ts";
+import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
+import { keysToMake } from "../../../shared/pki/lost-keys.ts";
 import { FACTS, healthyMaster } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/master.ts";
 import { pretendNode } from "../../pretend/node.ts";
@@ -20,7 +21,7 @@ const data = await pretendData();
 const row = (name: string) => CERTS.find((cert) => cert.name === name)!;
 const early = { now: new Date(Date.now() - 2 * 8760 * 3600_000) };
 const [older, olderEtcd] = [await issueCa(row("ca"), FACTS, early), await issueCa(row("etcd-ca"), FACTS, early)];
-const evidence = () => readKnown({ data, node: NODE, certificatesDir: FACTS.certificatesDir });
+const evidence = () => readEvidence({ data, node: NODE, certificatesDir: FACTS.certificatesDir });
 
 /** A healthy master whose pki/ is changed. */
 function damaged(change: (pki: string) => void) {

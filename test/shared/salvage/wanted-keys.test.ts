@@ -1,7 +1,7 @@
 /** Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several, or none. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
-import { readKnown } from "../../../shared/facts/evidence.ts";
+import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { certInfo, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
 import { healthyMaster, type Objects, otherCa, write } from "../../pretend/cluster.ts";
@@ -20,7 +20,7 @@ function configMap(name: string, data: Record<string, string>) {
 
 /** What is wanted on a wiped master: of each key its generations, by who names them. */
 async function wanted(change: (objects: Objects) => void) {
-  const known = readKnown({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
+  const known = readEvidence({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
   const generations = Object.fromEntries(wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]));
   return { known, generations };
 }
@@ -109,7 +109,7 @@ test("Secrets that are encrypted at rest are said to be unread, and the rest is 
 test("a certificate whose key alone is lost proves that key, and a key that is there is not looked for", () => {
   using box = sandbox();
   write(`${box.dir}${DIR}/ca.crt`, ca.cert);
-  const known = readKnown({ data: undefined, node: undefined, certificatesDir: DIR });
+  const known = readEvidence({ data: undefined, node: undefined, certificatesDir: DIR });
   const names = () => wantedKeys(known, { certificatesDir: DIR }).map(({ name, generations }) => `${name} ${generations.length}`);
   expect(names()).toEqual(["ca 1", "front-proxy-ca 0", "etcd/ca 0", "sa 0"]);
   write(`${box.dir}${DIR}/ca.key`, ca.key);

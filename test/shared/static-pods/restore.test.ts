@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { readText, removeFile, writeFile } from "../../../shared/files/files.ts";
-import { flags } from "../../../shared/manifests/from-mirror-pod.ts";
+import { flags } from "../../../shared/manifests/command.ts";
 import { manifestPath, manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
 import { full, REDUCED, reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { readKnown } from "../../../shared/facts/evidence.ts";
+import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
@@ -35,7 +35,7 @@ async function keysAre(lay: (root: string) => void, etcd: (objects: Objects) => 
   const data = await pretendData(etcd);
   using box = sandbox();
   lay(box.dir);
-  const wanted = wantedKeys(readKnown({ data, node: NODE, certificatesDir: DIR }), { certificatesDir: DIR });
+  const wanted = wantedKeys(readEvidence({ data, node: NODE, certificatesDir: DIR }), { certificatesDir: DIR });
   const hashes = wanted.flatMap(({ generations }) => generations.map(({ hash }) => hash));
   expect(hashes).toContain(certInfo(ca.cert).publicKeyHash);
   return hashes.includes(certInfo(his.cert).publicKeyHash) && hashes.length > 1;

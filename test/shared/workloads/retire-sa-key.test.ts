@@ -2,12 +2,13 @@
 import { expect, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { saKeyIsNew, trustSince } from "../../../shared/facts/sa-key.ts";
 import { hostPath, writeFile } from "../../../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { ensureServiceAccountKey } from "../../../shared/pki/ensure.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { markNewSaKey } from "../../../shared/pki/sa-keys.ts";
-import { proveOldSaKeys, saKeyIsNew, trustSince } from "../../../shared/workloads/retire-sa-key.ts";
+import { proveOldSaKeys } from "../../../shared/workloads/retire-sa-key.ts";
 import { pretendApi } from "../../pretend/api.ts";
 import { healthyMaster, otherCa } from "../../pretend/cluster.ts";
 import { masterOf, pretendData } from "../../pretend/master.ts";

@@ -1,7 +1,7 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { Owner } from "../../../shared/workloads/pod-owners.ts";
+import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { canaries, restart } from "../../../shared/workloads/rollout.ts";
 import { pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -11,7 +11,7 @@ const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 const DEPLOYMENT = "/apis/apps/v1/namespaces/shop/deployments/web";
 const POD = "/api/v1/namespaces/shop/pods/web-1";
 
-function owner(kind: Owner["kind"], name = "web"): Owner {
+function owner(kind: PodOwner["kind"], name = "web"): PodOwner {
   return { kind, namespace: "shop", name, since: SINCE, pods: [{ metadata: { name: "web-1", uid: "old" }, spec: {} }] };
 }
 

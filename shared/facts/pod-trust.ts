@@ -1,0 +1,80 @@
+/**
+ * Whether a pod holds on to the old CA: started before the new one reached what it mounts, a CA or a token. client-go reads the CA once (before its
+ * 1.36 libraries), so such a pod has to be restarted.
+ */
+import type { KubeObject } from "../api/kube-api.ts";
+
+export interface RunningPod extends KubeObject {
+  spec: {
+    nodeName?: string;
+    hostNetwork?: boolean;
+    volumes?: Volume[];
+  };
+  status?: {
+    phase?: string;
+    conditions?: { type: string; status: string }[];
+    containerStatuses?: { state?: { running?: { startedAt: string } } }[];
+  };
+}
+
+interface Volume {
+  name: string;
+  projected?: { sources?: { serviceAccountToken?: unknown; configMap?: { name?: string } }[] };
+  configMap?: { name?: string };
+  secret?: { secretName?: string };
+  hostPath?: { path: string };
+}
+
+export interface TrustTimes {
+  /** By namespace. */
+  rootCa(namespace: string): Date;
+  /** By `namespace/name`; undefined: no token Secret. */
+  tokenSecret(name: string): Date | undefined;
+}
+
+/**
+ * A container that starts again in an old pod may still see the old file for so long: the kubelet writes mounted files anew when it next
+ * looks at the pod, once a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
+ */
+const MOUNT_LAG_MS = 120_000;
+
+/** Whether this pod is stale and part 4 restarts it: one that it only names may stay for ever. */
+export function waitsForRestart(pod: RunningPod, times: TrustTimes): boolean {
+  return staleBefore(pod, times) !== undefined && reasonToLeave(pod) === undefined;
+}
+
+/** Of a pod that holds on to what it mounted before that became today's: when that was. */
+export function staleBefore(pod: RunningPod, times: TrustTimes): Date | undefined {
+  const trusted = trustedSince(pod, times);
+  return trusted && isStale(pod, trusted) ? trusted : undefined;
+}
+
+/** When what this pod mounts became today's; undefined where it mounts neither a CA nor a token, or is the mirror of a static pod. */
+function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date | undefined {
+  if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
+  const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
+    const ofToken = secret && times.tokenSecret(`${metadata.namespace}/${secret.secretName}`);
+    const ofCa = projected?.sources?.some((source) => source.serviceAccountToken || source.configMap?.name === "kube-root-ca.crt");
+    if (ofCa || configMap?.name === "kube-root-ca.crt") return [times.rootCa(metadata.namespace ?? "")];
+    return ofToken ? [ofToken] : [];
+  });
+  return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
+}
+
+/** A pod that was made afterwards mounted today's; a container that only started again in an older one needs the kubelet to have caught up. */
+function isStale({ metadata, status }: RunningPod, trusted: Date): boolean {
+  if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
+  const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
+  return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
+}
+
+/** Why nothing restarts this pod; undefined: its owner does. */
+export function reasonToLeave(pod: RunningPod): string | undefined {
+  const reference = controllerOf(pod);
+  if (!reference) return "a bare pod: nothing would bring it back";
+  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs to its end` : undefined;
+}
+
+export function controllerOf({ metadata }: RunningPod) {
+  return metadata.ownerReferences?.find((owner) => owner.controller);
+}

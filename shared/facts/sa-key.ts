@@ -1,0 +1,32 @@
+/** Whether the service-account key is a new one, and since when a pod must run to have nothing of before it. */
+
+import { readText, stat } from "../files/files.ts";
+import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { newSaKeySince, oldSaKeys } from "../pki/sa-keys.ts";
+import { readEvidence } from "./evidence.ts";
+import type { Master } from "./master.ts";
+
+/**
+ * Whether sa.key was made anew, as far as this node can tell: part 1 says so, or of the tokens in its pods, those that are older than sa.pub are
+ * of another key, or that one's public half is kept. A key that came back to its place is not new.
+ */
+export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boolean {
+  const pki = facts.certificatesDir;
+  if (oldSaKeys(pki).length > 0) return true;
+  const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
+  if (!pub || !since) return false;
+  if (newSaKeySince(pub)) return true;
+  const own = new Set(publicKeysIn(pub).map(serviceAccountKeyId));
+  const { tokens } = readEvidence({ data: undefined, node, certificatesDir: pki });
+  const older = tokens.filter(({ issuedAt }) => issuedAt > 0 && issuedAt * 1000 < since.getTime());
+  return older.length > 0 && older.every(({ kid }) => !own.has(kid));
+}
+
+/** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
+export function trustSince(master: Master): Date {
+  const pki = master.facts.certificatesDir;
+  const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
+  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
+  return new Date(Math.max(...moments.map(Number)));
+}

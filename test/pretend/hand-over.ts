@@ -1,0 +1,74 @@
+/** A node and keys to try the hand-over on: what its tests have in common. */
+import { expect, spyOn } from "bun:test";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { main } from "../../scripts/hand-over.ts";
+import { Fail } from "../../shared/fail.ts";
+import { exists, writeFile } from "../../shared/files/files.ts";
+import { type Lock, seal } from "../../shared/hand-over/sealed.ts";
+import { type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
+import { SHARED_FILES } from "../../shared/pki/certs.ts";
+import { PKI, sharedFiles } from "./bundles.ts";
+import { sandbox } from "./sandbox.ts";
+
+export const PASSPHRASE = "nine trees by the river";
+export const FILE = "/bundle.age";
+/** Milliseconds: a passphrase costs a second of work by design, and many on a busy machine. */
+export const SLOW = 60_000;
+const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
+
+export const [keys, others, old] = await Promise.all([sharedFiles(), sharedFiles(), sharedFiles(years(-11))]);
+export const identity = await generateX25519Identity();
+export const recipient = await identityToRecipient(identity);
+
+/** A node to try things on, which also hears what goes to stdout. */
+export function node() {
+  const box = sandbox();
+  const answers: string[] = [];
+  const ear = spyOn(console, "log").mockImplementation((line: string) => void answers.push(line));
+  writeFile("/id", `# created for a test\n${identity}\n`);
+  writeFile("/passphrase", `${PASSPHRASE}\n`);
+  box.said.length = 0;
+  return {
+    ...box,
+    answers,
+    [Symbol.dispose]() {
+      const heard = [...box.said, ...answers].join("\n");
+      ear.mockRestore();
+      box[Symbol.dispose]();
+      expect(heard).not.toMatch(/PRIVATE KEY|AGE-SECRET-KEY|nine trees/);
+    },
+  };
+}
+
+export const pack = (...args: string[]) => main(["pack", "--to", recipient, "--out", FILE, ...args]);
+export const unpack = (...args: string[]) => main(["unpack", FILE, "--identity", "/id", ...args]);
+
+export async function failOf(action: () => unknown): Promise<Fail> {
+  try {
+    await action();
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+  throw new Error("it did not fail");
+}
+
+/** Path, mode, time and content of everything below a folder of this machine. */
+export function fingerprint(dir: string): string[] {
+  const paths = readdirSync(dir, { recursive: true, encoding: "utf8" }).sort();
+  return paths.map((path) => {
+    const info = lstatSync(join(dir, path));
+    return `${path} ${info.mode} ${info.isFile() ? `${info.mtimeMs} ${Bun.hash(readFileSync(join(dir, path)))}` : ""}`;
+  });
+}
+
+/** A file as pack writes it, of anything. */
+export async function putSealed(content: Uint8Array, lock: Lock = { recipients: [recipient] }) {
+  writeFile(FILE, await seal(content, lock, { scryptLogN: 10 }));
+}
+
+export const present = () => SHARED_FILES.filter((name) => exists(`${PKI}/${name}`));
+export const tarOf = (files: readonly TarFile[]) => writeTar(files, new Date(0));
+export const plain = (files: Map<string, Uint8Array>): TarFile[] => [...files].map(([name, bytes]) => ({ name, mode: 0o600, bytes }));

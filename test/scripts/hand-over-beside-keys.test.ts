@@ -1,0 +1,119 @@
+/** What `unpack` does where keys are already: it keeps what is the same, and refuses what is another's. */
+import { describe, expect, test } from "bun:test";
+import { chmodSync, mkdirSync, readdirSync } from "node:fs";
+import { $ } from "bun";
+import { list, readBytes, readText, removeFile, stat, writeFile } from "../../shared/files/files.ts";
+import { type Bundle, fingerprints, packTar } from "../../shared/hand-over/bundle.ts";
+import { checkOrigin, type Here, unpackHere } from "../../shared/hand-over/place-keys.ts";
+import { privateKeyOf } from "../../shared/pki/certificate.ts";
+import { SHARED_FILES } from "../../shared/pki/certs.ts";
+import { bundleOf, PKI, put } from "../pretend/bundles.ts";
+import { failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../pretend/hand-over.ts";
+
+describe("unpack on a node that has keys", () => {
+  const here = (ca?: Uint8Array, uid = "uid-here"): Here => ({
+    certificatesDir: PKI,
+    cluster: ca && {
+      name: "kubernetes",
+      oldCaPem: Buffer.from(ca).toString(),
+      nodes: [],
+      identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
+    },
+    why: "there is none",
+    asideDir: "/root/rescue/aside",
+  });
+
+  test("writes what is missing and keeps what stands for the same key", async () => {
+    using box = node();
+    put(keys, ["ca.crt", "etcd/ca.crt", "sa.key"]);
+    const pkcs8 = privateKeyOf(Buffer.from(keys.get("ca.key")!).toString()).export({ type: "pkcs8", format: "pem" });
+    writeFile(`${PKI}/ca.key`, String(pkcs8));
+    writeFile(`${PKI}/sa.pub`, Buffer.concat([others.get("sa.pub")!, keys.get("sa.pub")!]));
+    chmodSync(`${box.dir}${PKI}/sa.key`, 0o644);
+    await putSealed(packTar(bundleOf(keys)));
+    await unpack();
+    expect(present()).toHaveLength(8);
+    expect(readText(`${PKI}/ca.key`)).toBe(String(pkcs8));
+    expect(stat(`${PKI}/sa.key`)!.mode).toBe(0o600);
+    expect(box.said).toContain(`${PKI}/ca.key: kept (the same key, written another way)`);
+    expect(box.said).toContain(`${PKI}/sa.pub: kept (the same key, written another way)`);
+    expect(box.said).toContain(`${PKI}/ca.crt: kept`);
+  });
+
+  test("refuses other keys by name, both fingerprints beside each other; --move-aside keeps them in the rescue folder", async () => {
+    using box = node();
+    put(others, ["ca.crt", "ca.key", "sa.pub"]);
+    await putSealed(packTar(bundleOf(keys)));
+    const before = fingerprint(box.dir);
+    const { message, hint } = await failOf(() => unpack());
+    expect(message).toStartWith("This node has other keys than the bundle: ca.key, ca.crt, sa.pub; the CA here is ");
+    expect(message).toContain(
+      `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data tells nothing`,
+    );
+    expect(hint).toContain("--move-aside");
+    expect(fingerprint(box.dir)).toEqual(before);
+
+    await unpack("--move-aside");
+    for (const name of SHARED_FILES) expect(readBytes(`${PKI}/${name}`)!).toEqual(Buffer.from(keys.get(name)!));
+    const [rescue] = list("/root");
+    expect(readBytes(`/root/${rescue}/aside${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
+    expect(stat(`/root/${rescue}`)!.mode).toBe(0o700);
+  });
+
+  test("says which of the two is the cluster's, by etcd's data", async () => {
+    using _box = node();
+    put(others, ["ca.crt"]);
+    const refused = async (ca: Uint8Array) => (await failOf(() => unpackHere(bundleOf(keys), here(ca)))).message;
+    expect(await refused(others.get("ca.crt")!)).toEndWith("the cluster's CA, by etcd's data, is the one here");
+    expect(await refused(keys.get("ca.crt")!)).toEndWith("the cluster's CA, by etcd's data, is the bundle's");
+    expect(await refused(old.get("ca.crt")!)).toEndWith(`is ${fingerprints(old).ca}`);
+  });
+
+  test("refuses a foreign bundle and a stale one, also where no key is", async () => {
+    using box = node();
+    const from = (kubeSystemUid: string, files = keys) => bundleOf(files, { cluster: { name: "shop", kubeSystemUid } });
+    const refused = async (bundle: Bundle, ca: Uint8Array) => (await failOf(() => checkOrigin(bundle, here(ca), undefined))).message;
+    expect(await refused(from("uid-there"), keys.get("ca.crt")!)).toMatch(/^The bundle is foreign: .*"shop".*uid-there.*uid-here/);
+    expect(await refused(from("uid-here", old), keys.get("ca.crt")!)).toMatch(
+      /^The bundle is stale: its CA sha256:.*the cluster has another/,
+    );
+    expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith("Nothing tells that the bundle is");
+
+    checkOrigin(from("uid-here"), here(keys.get("ca.crt")), undefined);
+    expect(box.said.pop()).toBe("its CA is the one that etcd's data names");
+    checkOrigin(from("uid-here"), here(old.get("ca.crt")), undefined);
+    expect(box.said.pop()).toStartWith("its CA is newer than the one etcd's data names");
+    checkOrigin({ ...bundleOf(keys), manifest: undefined }, here(old.get("ca.crt")), fingerprints(keys).ca);
+    checkOrigin(bundleOf(keys), here(), undefined);
+    expect(box.said.pop()).toBe("warning: not held against etcd's data: there is none");
+  });
+
+  test("writes nothing where one file cannot be written; the same command goes on when that is mended", async () => {
+    using box = node();
+    writeFile(`${PKI}/etcd`, "in the way of a folder");
+    put(others, ["ca.crt", "ca.key"]);
+    await putSealed(packTar(bundleOf(keys)));
+    expect((await failOf(() => unpack("--move-aside"))).message).toStartWith(`Cannot write ${PKI}/etcd/ca.key`);
+    expect(readdirSync(`${box.dir}${PKI}`).sort()).toEqual(["ca.crt", "ca.key", "etcd"]);
+    expect(readBytes(`${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
+    removeFile(`${PKI}/etcd`);
+    await unpack("--move-aside");
+    expect(present()).toHaveLength(8);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("writes nothing on a full disk", async () => {
+    using box = node();
+    mkdirSync(`${box.dir}/etc/kubernetes`, { recursive: true });
+    await putSealed(packTar(bundleOf(keys)));
+    await $`mount -t tmpfs -o size=20k full ${box.dir}/etc/kubernetes`;
+    try {
+      expect((await failOf(() => unpack())).message).toMatch(/no space left/i);
+      expect(readdirSync(`${box.dir}/etc/kubernetes`, { recursive: true }).sort()).toEqual(["pki", "pki/etcd"]);
+      await $`mount -o remount,size=1m ${box.dir}/etc/kubernetes`;
+      await unpack();
+      expect(present()).toHaveLength(8);
+    } finally {
+      await $`umount ${box.dir}/etc/kubernetes`;
+    }
+  });
+});
