@@ -1,8 +1,8 @@
 /** The rules of the house that a machine can check. */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { $, Glob } from "bun";
-import { callsOf, matches, type Source } from "./sources.ts";
+import { callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const paths = ["scripts", "shared", "test"].flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(home)]).sort();
@@ -69,6 +69,73 @@ test("no shared file imports a script, and nothing shipped imports a test", () =
     ({ path, text }) => /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),
   );
   expect(wrong.map(({ path }) => path)).toEqual([]);
+});
+
+/** The rooms of shared/, from the ground up; "" is shared/ itself. A room imports lower floors only. shared/README.md says what each is for. */
+const FLOORS: readonly (readonly string[])[] = [
+  [""],
+  ["files"],
+  ["pki", "etcd-data"],
+  ["k8s", "api", "node"],
+  ["trust"],
+  ["manifests"],
+  ["facts"],
+  ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
+  ["salvage", "workloads"],
+  ["assess", "verify"],
+];
+
+const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";
+const floorOf = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(roomOf(path)));
+
+/** Imports of another room that does not stand lower. */
+function wrongArrows(files: readonly Source[]): string[] {
+  return files.flatMap((source) =>
+    importsOf(source)
+      .filter((to) => to.startsWith("shared/") && roomOf(to) !== roomOf(source.path) && floorOf(to) >= floorOf(source.path))
+      .map((to) => `${source.path} imports ${to}`),
+  );
+}
+
+/** Names that several files have, each with those files. */
+function twins(files: readonly Source[], namesOf: (source: Source) => string[]): string[] {
+  const holders = Map.groupBy(
+    files.flatMap((source) => namesOf(source).map((name) => ({ name, path: source.path }))),
+    ({ name }) => name,
+  );
+  return [...holders].filter(([, all]) => all.length > 1).map(([name, all]) => `${name}: ${all.map(({ path }) => path).join(", ")}`);
+}
+
+const shared = sources.filter(({ path }) => path.startsWith("shared/"));
+
+test("an arrow that runs up, one between rooms of a floor, and a twin are seen", () => {
+  const up = { path: "shared/pki/a.ts", text: 'import type {\n  Master,\n} from "../facts/master.ts";\nexport const a = 1;\n' };
+  const across = { path: "shared/k8s/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
+  const late = { path: "shared/run.ts", text: 'const files = await import("./files/files.ts");\n' };
+  const down = {
+    path: "shared/assess/b.ts",
+    text: 'import { a } from "../pki/a.ts";\nimport { run } from "../run.ts";\nimport "./report.ts";\n',
+  };
+  expect(wrongArrows([up, across, late, down])).toEqual([
+    "shared/pki/a.ts imports shared/facts/master.ts",
+    "shared/k8s/a.ts imports shared/api/kube-api.ts",
+    "shared/run.ts imports shared/files/files.ts",
+  ]);
+  expect(twins([up, across, down], ({ path }) => [basename(path)])).toEqual(["a.ts: shared/pki/a.ts, shared/k8s/a.ts"]);
+  expect(twins([up, across, down], exportsOf)).toEqual(["a: shared/pki/a.ts, shared/k8s/a.ts"]);
+});
+
+test("rooms import only lower floors, and every room has its floor and its sentence", async () => {
+  expect([...new Set(shared.map(({ path }) => roomOf(path)))].sort()).toEqual(FLOORS.flat().sort());
+  expect(wrongArrows(shared)).toEqual([]);
+  const rows = (await Bun.file(`${home}/shared/README.md`).text()).matchAll(/^\| (\d+) \| (?:`([\w-]+)\/`|\(no folder\)) \| .{20,} \|$/gm);
+  const told = [...rows].map(([, floor, room = ""]) => `${floor} ${room}`);
+  expect(told.sort()).toEqual(FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort());
+});
+
+test("no two files of shared/ have one name, and no exported word has two meanings", () => {
+  expect(twins(shared, ({ path }) => [basename(path)])).toEqual([]);
+  expect(twins(shared, exportsOf)).toEqual([]);
 });
 
 test("there is no key and no token in the repository", async () => {

@@ -1,4 +1,5 @@
 /** Reading TypeScript just well enough for house-style.test.ts: comments and strings are told from code. */
+import { dirname, join } from "node:path";
 
 export interface Source {
   path: string;
@@ -56,4 +57,18 @@ export function lineOf(text: string, index: number) {
 /** "path:line" of each match in the code, comments and strings aside. */
 export function matches({ path, text }: Source, pattern: RegExp): string[] {
   return [...blank(text, { strings: true }).matchAll(pattern)].map((match) => `${path}:${lineOf(text, match.index)}`);
+}
+
+/** What a file imports, as paths from the checkout's top; packages aside. */
+export function importsOf({ path, text }: Source): string[] {
+  const found = blank(text, { strings: false }).matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm);
+  return [...found].map((match) => join(dirname(path), (match[1] ?? match[2])!));
+}
+
+/** The names that a file exports from its own declarations. */
+export function exportsOf({ text }: Source): string[] {
+  const found = blank(text, { strings: true }).matchAll(
+    /^export (?:async )?(?:abstract )?(?:class|const|enum|function\*?|interface|let|type) (\w+)/gm,
+  );
+  return [...found].map((match) => match[1]!);
 }
