@@ -4,12 +4,13 @@
  * them from there.
  */
 import { type KeyObject, sign, verify } from "node:crypto";
-import { lstatSync, rmSync, statfsSync } from "node:fs";
+import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt, Fail } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
+import { gone } from "../files/host-file.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
-import { say } from "../run.ts";
+import { mode, say } from "../run.ts";
 import type { Target } from "./memory/memory.ts";
 import { type Generation, generation, keyInPlace, type WantedKey } from "./wanted-keys.ts";
 
@@ -171,6 +172,8 @@ function isOurs(): boolean {
 /** Not where /dev/shm is on a disk. */
 function stash(name: string, key: KeyObject) {
   if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
+  // made in one step, so that nobody comes between the look and the making; what is there already has to be ours
+  if (!mode.dryRun) gone(() => mkdirSync(hostEntry(STASH), { mode: 0o700 }), ["EEXIST"]);
   if (!isOurs()) return say(`${STASH} is somebody else's: not used`);
   writeFile(`${STASH}/${name}`, keyPem(key), {
     mode: 0o600,

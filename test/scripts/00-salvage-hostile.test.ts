@@ -343,6 +343,14 @@ test.each(STASHES)("a folder for found keys that is %s is neither read, nor used
   expect(readdirSync(folder)).toEqual(["ca.key"]);
 });
 
+test("a link to nowhere in the place of that folder does not stop the salvage", async () => {
+  using node = await wiped([MANAGER]);
+  symlinkSync("/nowhere", `${node.root}/dev/shm/kube-pki-repair-salvage`);
+  const run = await node.run("00-salvage memory");
+  expectOwn(node, run, SHARED);
+  expect(run.stderr).toContain("/dev/shm/kube-pki-repair-salvage is somebody else's: not used");
+});
+
 // ---- the disk ----
 
 const AUTHENTICATION = stringify({
