@@ -148,13 +148,12 @@ export function intruderAsked({ lab }: Scene): { taken: string[]; refused: strin
   };
 }
 
-/** The worker is taken away from him; its kubelet puts its status right. */
-export async function intruderShutOut({ lab }: Scene) {
+/** The worker is taken away from him; its kubelet puts its status right, and started `anew` asks for its certificate under its own names. */
+export async function intruderShutOut({ lab }: Scene, { anew = false } = {}) {
   const node = compromised(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
   await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
-  // it asks for its certificate anew, under its own names
-  await node.run(["systemctl", "restart", "kubelet"]);
+  if (anew) await node.run(["systemctl", "restart", "kubelet"]);
 }
 
 async function must(node: Machine, command: string[]) {

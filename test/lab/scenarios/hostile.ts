@@ -83,7 +83,7 @@ const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$
 async function operatorLooks(scene: Scene) {
   if (!played("worker")) return;
   const { lab } = scene;
-  await intruderShutOut(scene);
+  await intruderShutOut(scene, { anew: true });
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromised(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
