@@ -35,11 +35,17 @@ export interface Places {
   certificatesDir: string;
 }
 
+/** The same while it is asked: what several rows go by is looked up once. */
+interface Asked extends Places {
+  /** Projected volumes of kube-system's pods on this node. */
+  volumes: () => readonly string[];
+}
+
 interface Row {
   authority: AuthorityText["authority"];
   from: string;
   source: SourceName;
-  read: (places: Places) => string | undefined;
+  read: (asked: Asked) => string | undefined;
 }
 
 /** What kube-system's pods on this node have mounted: what the cluster goes by now. */
@@ -57,7 +63,7 @@ const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 const ROWS: readonly Row[] = [
   { authority: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
   { authority: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
-  { authority: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (places) => projected("ca.crt", places).join("\n") },
+  { authority: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
   { authority: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
   { authority: "ca",             from: "kubelet.conf",                       source: "this node",            read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
   { authority: "ca",             from: KUBELETS_CA,                          source: "this node",            read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
@@ -68,14 +74,16 @@ const ROWS: readonly Row[] = [
 ];
 
 // biome-ignore format: a table
-const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (places: Places) => string[] }[] = [
-  { from: IN_PODS,    source: "a pod of kube-system", read: (places) => projected("token", places) },
+const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (asked: Asked) => string[] }[] = [
+  { from: IN_PODS,    source: "a pod of kube-system", read: (asked) => projected("token", asked) },
   { from: IN_SECRETS, source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "token")) },
 ];
 
 /** Asks every place that may decide which keys are the cluster's. Reads only. */
 export function readEvidence(places: Places): ClusterEvidence {
   const known: ClusterEvidence = { texts: [], tokens: [], unread: [] };
+  let volumes: readonly string[] | undefined;
+  const asked: Asked = { ...places, volumes: () => (volumes ??= ownVolumes(places)) };
   const read = <T>(from: string, action: () => T): T | undefined => {
     const value = attempt(action);
     if (!(value instanceof Fail)) return value;
@@ -83,11 +91,11 @@ export function readEvidence(places: Places): ClusterEvidence {
     return undefined;
   };
   for (const { authority, from, source, read: text } of ROWS) {
-    const found = may(source, "keys") ? read(from, () => text(places)) : undefined;
+    const found = may(source, "keys") ? read(from, () => text(asked)) : undefined;
     if (found && certificatesIn(found).length > 0) known.texts.push({ authority, from, text: found });
   }
   for (const { from, source, read: texts } of TOKEN_ROWS) {
-    const found = may(source, "keys") ? (read(from, () => texts(places)) ?? []) : [];
+    const found = may(source, "keys") ? (read(from, () => texts(asked)) ?? []) : [];
     for (const jwt of found.flatMap((text) => readJwt(text) ?? [])) known.tokens.push({ ...jwt, from });
   }
   return known;
@@ -114,15 +122,18 @@ function inSecret({ data }: Secret, key: string): string {
 }
 
 /** Each file of this name in the projected volumes of kube-system's pods on this node, each content once. */
-function projected(name: string, { data, node }: Places): string[] {
+function projected(name: string, { volumes }: Asked): string[] {
+  return [...new Set(volumes().flatMap((volume) => small(`${volume}/${name}`) ?? []))];
+}
+
+function ownVolumes({ data, node }: Places): string[] {
   const pods = node?.kubelet.podsDir ?? PODS_DIR;
   const uids = kubeSystemUids(data);
   const own = list(pods).filter((uid) => may(ofPodFolder(uid, uids), "keys"));
-  const volumes = own.flatMap((uid) => {
+  return own.flatMap((uid) => {
     const folder = `${pods}/${uid}/volumes/kubernetes.io~projected`;
-    return list(folder).map((volume) => `${folder}/${volume}/${name}`);
+    return list(folder).map((volume) => `${folder}/${volume}`);
   });
-  return [...new Set(volumes.flatMap((path) => small(path) ?? []))];
 }
 
 function small(path: string): string | undefined {

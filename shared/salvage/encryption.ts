@@ -23,12 +23,13 @@ type Open = (key: Buffer, sealed: Sealed) => Buffer;
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
 /**
- * Whether a configuration opens a value of each key that etcd's data is encrypted with. Who laid it out does not matter then: nobody else has these
- * keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). `config` may be of any shape.
+ * Tells whether a configuration opens a value of each key that etcd's data is encrypted with. Who laid it out does not matter then: nobody else has
+ * these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). A configuration may be of any shape. The
+ * data is gone through once, however many there are to be tried.
  */
-export function opensEtcd(config: unknown, data: EtcdData): boolean {
+export function encryptionProver(data: EtcdData): (config: unknown) => boolean {
   const samples = sealedIn(data);
-  return samples.length > 0 && samples.every((sealed) => isOpened(config, sealed));
+  return (config) => samples.length > 0 && samples.every((sealed) => isOpened(config, sealed));
 }
 
 /** One value of each provider and key. */

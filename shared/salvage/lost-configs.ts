@@ -7,7 +7,7 @@ import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { TextFind } from "./disk-search.ts";
-import { opensEtcd } from "./encryption.ts";
+import { encryptionProver } from "./encryption.ts";
 
 /** What each flag's file holds. */
 const KINDS: Record<string, readonly string[]> = {
@@ -47,7 +47,9 @@ export interface Choice {
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
-  const opens = data && kinds.includes("EncryptionConfiguration") ? versions.find(({ text }) => opensEtcd(parsed(text), data)) : undefined;
+  const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
+  const opensEtcd = isProvable ? encryptionProver(data) : undefined;
+  const opens = opensEtcd && versions.find(({ text }) => opensEtcd(parsed(text)));
   return opens ? { proved: { text: opens.text, proof: "it opens what is encrypted in etcd" }, unproved: [] } : { unproved: versions };
 }
 

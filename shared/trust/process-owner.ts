@@ -17,16 +17,18 @@ export interface ProcessOwner {
 export interface KnownPods {
   containers: readonly Container[];
   records: readonly PodRecord[];
+  /** The cgroup of this node's first process: a node may itself be a container. */
+  first: string | undefined;
 }
 
-/** The kubelet's records, and these containers. */
+/** The kubelet's records, this node's first process, and these containers. */
 export function knownHere(containers: readonly Container[]): KnownPods {
-  return { containers, records: podRecords() };
+  return { containers, records: podRecords(), first: cgroupOf(1) };
 }
 
 /** Who owns a process that calls itself `name`: "kube-apiserver", "kubelet". A process that has ended is another's. */
 export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
-  const path = pathBelow(cgroupOf(1), cgroupOf(pid));
+  const path = pathBelow(known.first, cgroupOf(pid));
   if (path === undefined) return { source: "another process", is: "of no cgroup" };
   if (isUnit(path, name)) return { source: "a control plane process", is: `the unit ${name}.service of this node` };
   const pod = podIn(path, known);

@@ -24,18 +24,18 @@ export interface Unproved {
 }
 
 /** Where it lies in the folder of a repair. */
-export function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
+function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
   return `${rescueDir}/unproved/${file}`;
 }
 
 /** The command that would take it; undefined where it has no place. */
-export function takeCommand(one: Unproved, rescueDir: string): string | undefined {
+function takeCommand(one: Unproved, rescueDir: string): string | undefined {
   const mode = (one.mode ?? 0o600).toString(8);
   return one.place && `install -D -m ${mode} ${unprovedPath(one, rescueDir)} ${one.place}`;
 }
 
 /** Names what is not proved, with the command that would take it. */
-export function sayUnproved(found: readonly Unproved[], rescueDir: string) {
+function sayUnproved(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
     const take = takeCommand(one, rescueDir);
     say(
