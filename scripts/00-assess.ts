@@ -17,7 +17,7 @@ Says what is damaged on this node, where the old keys may still be, and which co
 
 Options:
     --deep           Search for each lost key, in memory, in the Secret kubeadm-certs and in free blocks of the disk, say where it can still be
-                     had, and which rung of the ladder that is: 0 all is here, 1 another master or the Secret, 2 memory, 3 the disk,
+                     had, and which rung of the ladder that is: 0 all is here, 1 another control plane node or the Secret, 2 memory, 3 the disk,
                      4 a new CA with old tokens kept valid, 5 everything new. Reads only: what is found is not kept anywhere.
     --no-disk        Leave the disk out: it is read whole, at its own speed.
     --device DEVICE, --image FILE
@@ -44,7 +44,9 @@ type Values = ReturnType<typeof parse>["values"];
 async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
-  const assessment = await step("0.1 Look at this node", () => assess(values["etcd-data"], deepOptions(values)));
+  const assessment = await step("0.1 Look at this node", () =>
+    assess(values["etcd-data"], deepOptions(values)),
+  );
   if (values.json) answer(JSON.stringify(assessment, null, 2));
   else print(assessment);
   if (assessment.damaged) process.exitCode = 2;
@@ -57,11 +59,25 @@ function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOp
       diskOption: image ? `--image ${image}` : device ? `--device ${device}` : "",
     };
   if (!noDisk && !device && !image) return undefined;
-  throw new Fail("--no-disk, --device and --image say where --deep is to search", { hint: "./bunw scripts/00-assess.ts --help" });
+  throw new Fail("--no-disk, --device and --image say where --deep is to search", {
+    hint: "./bunw scripts/00-assess.ts --help",
+  });
 }
 
-function print({ node, role, kubernetes, cluster, damage, survivors, deep, verdict, next }: Assessment) {
-  answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${role})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}\n`);
+function print({
+  node,
+  role,
+  kubernetes,
+  cluster,
+  damage,
+  survivors,
+  deep,
+  verdict,
+  next,
+}: Assessment) {
+  answer(
+    `kube-pki-repair ${VERSION}   reads only   node ${node} (${role})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}\n`,
+  );
   table(
     ["what", "state", "detail"],
     damage.map((row) => [row.what, row.state === "known" ? "note" : row.state, row.detail]),
@@ -88,7 +104,10 @@ function print({ node, role, kubernetes, cluster, damage, survivors, deep, verdi
 function table(head: string[] | undefined, rows: string[][]) {
   const all = head ? [head, ...rows] : rows;
   const widths = [0, 1].map((column) => Math.max(...all.map((row) => row[column]!.length)));
-  for (const row of all) answer(`  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd());
+  for (const row of all)
+    answer(
+      `  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(),
+    );
 }
 
 function parse() {

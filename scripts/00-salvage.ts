@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 0: looks for the old keys before new ones are made, and puts them back. Each key is proved by a public key that the cluster is known by.
- * Run on each master, before anything there is restarted. Safe to run again.
+ * Run on each control plane node, before anything there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
 import { readEvidence } from "../shared/facts/evidence.ts";
@@ -13,13 +13,23 @@ import { lookHere } from "../shared/hand-over/place-keys.ts";
 import { type Node, needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { refuseRivals, sayLost } from "../shared/salvage/candidates.ts";
-import { DISK_MINUTES, nothingFound, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
-import { Haul } from "../shared/salvage/haul.ts";
+import {
+  DISK_MINUTES,
+  nothingFound,
+  ownDevice,
+  searchDisk,
+} from "../shared/salvage/disk-search.ts";
+import { FoundKeys } from "../shared/salvage/found-keys.ts";
 import { lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
 import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { endedAuthorities, isDear, type WantedKey, wantedKeys } from "../shared/salvage/wanted-keys.ts";
+import {
+  endedAuthorities,
+  isDear,
+  type WantedKey,
+  wantedKeys,
+} from "../shared/salvage/wanted-keys.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE] [--minutes MINUTES] [--certificate-key-file FILE]
@@ -90,7 +100,11 @@ const PLACES = ["memory", "secret", "disk"] as const;
 
 type Place = (typeof PLACES)[number];
 
-const NAMES: Record<Place, string> = { memory: "memory", secret: "the Secret kubeadm-certs", disk: "the disk" };
+const NAMES: Record<Place, string> = {
+  memory: "memory",
+  secret: "the Secret kubeadm-certs",
+  disk: "the disk",
+};
 
 async function main() {
   const { values, positionals } = parse();
@@ -98,24 +112,36 @@ async function main() {
   const [only, ...more] = positionals;
   const places = PLACES.filter((place) => place === (only ?? place));
   if (places.length === 0 || more.length > 0)
-    throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, { hint: "./bunw scripts/00-salvage.ts --help" });
+    throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, {
+      hint: "./bunw scripts/00-salvage.ts --help",
+    });
   start("00-salvage", { dryRun: values["dry-run"] });
   needRoot();
   for (const signal of SIGNALS) process.on(signal, stopSearch);
 
-  const job = await step("0.2 Look at which keys are lost, and by what they will be known", () => look(values, only));
+  const job = await step("0.2 Look at which keys are lost, and by what they will be known", () =>
+    look(values, only),
+  );
   const search: Record<Place, () => Promise<boolean>> = {
-    memory: () => step("0.3 Search the memory of the processes that still run", () => searchProcesses(job)),
+    memory: () =>
+      step("0.3 Search the memory of the processes that still run", () => searchProcesses(job)),
     secret: () =>
       step("0.4 Open the Secret kubeadm-certs", () =>
-        openSecret(job.haul, job.here.data, { keyFile: values["certificate-key-file"], mayAsk: only !== undefined }),
+        openSecret(job.foundKeys, job.here.data, {
+          keyFile: values["certificate-key-file"],
+          mayAsk: only !== undefined,
+        }),
       ),
     disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
-  for (const place of places) if (isLost(job, place) && !stop.signal.aborted) await searchIn(job, place, search[place]);
-  await step("0.6 Put what was found into its place", () => putBack(job, { moveAside: values["move-aside"] }));
+  for (const place of places)
+    if (isLost(job, place) && !stop.signal.aborted) await searchIn(job, place, search[place]);
+  await step("0.6 Put what was found into its place", () =>
+    putBack(job, { moveAside: values["move-aside"] }),
+  );
   if (stop.signal.aborted) return stopped();
-  if (job.trouble !== undefined && (only !== undefined || !(job.trouble instanceof Fail))) throw job.trouble;
+  if (job.trouble !== undefined && (only !== undefined || !(job.trouble instanceof Fail)))
+    throw job.trouble;
   next(job);
 }
 
@@ -125,35 +151,62 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   const node = await thisNode();
   const processes = vouchedFor(await processesHere(node), values.pid);
   if (!exists(values["etcd-data"]) && processes.own.every(({ name }) => name === "kubelet"))
-    throw new Fail(`This is no master: there is no "${values["etcd-data"]}", and no process of a control plane runs here`, {
-      hint: "run it on each master, before anything there is restarted; workers have none of these keys",
-    });
+    throw new Fail(
+      `This is no control plane node: there is no "${values["etcd-data"]}", and no process of a control plane runs here`,
+      {
+        hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
+      },
+    );
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
   const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
-  const wanted = wantedKeys(known, { certificatesDir, others: values["move-aside"], kid: values.kid, from: values.from });
+  const wanted = wantedKeys(known, {
+    certificatesDir,
+    others: values["move-aside"],
+    kid: values.kid,
+    from: values.from,
+  });
   // what never was here is not lost
   const elsewhere = [
     ...(externalEtcd ? ["etcd/ca"] : []),
-    ...(data && here.cluster && isExternalCa(data, { ...here.cluster, certificatesDir }) ? ["ca"] : []),
+    ...(data && here.cluster && isExternalCa(data, { ...here.cluster, certificatesDir })
+      ? ["ca"]
+      : []),
   ];
-  const haul = new Haul(wanted.filter(({ name }) => !elsewhere.includes(name)));
+  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !elsewhere.includes(name)));
   const ended = endedAuthorities(certificatesDir);
   for (const { paths, detail } of ended) say(`${paths[0]}: ${detail}: no search brings that back`);
-  if (haul.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
-  for (const one of haul.wanted) sayLost(one);
-  haul.takeWhatIsHere(certificatesDir);
+  if (foundKeys.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
+  for (const one of foundKeys.wanted) sayLost(one);
+  foundKeys.takeWhatIsHere(certificatesDir);
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { values, only, here, haul, processes, externalEtcd, ended, configs, disk: nothingFound(), searched: [] };
+  return {
+    values,
+    only,
+    here,
+    foundKeys,
+    processes,
+    externalEtcd,
+    ended,
+    configs,
+    disk: nothingFound(),
+    searched: [],
+  };
 }
 
 /** A process that the operator knows is read as one of the control plane's. Errors: Fail where none has that number and such a name. */
-function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
+function vouchedFor(
+  { own, others }: Brought["processes"],
+  pid: string | undefined,
+): Brought["processes"] {
   if (pid === undefined) return { own, others };
   const one = others.find((process) => String(process.pid) === pid);
-  if (!one) throw new Fail(`No process ${pid} here is called as one of the control plane's`, { hint: "pgrep -l 'kube|etcd'" });
+  if (!one)
+    throw new Fail(`No process ${pid} here is called as one of the control plane's`, {
+      hint: "pgrep -l 'kube|etcd'",
+    });
   return { own: [...own, one], others: others.filter((other) => other !== one) };
 }
 
@@ -169,11 +222,12 @@ async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) 
 }
 
 /** Whether something is missing that this place may have. A disk is long: without being asked for, only for what cannot be made new or stood in for. */
-function isLost({ haul, configs, only }: Job, place: Place): boolean {
-  if (place !== "disk") return haul.missing().length > 0;
+function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
+  if (place !== "disk") return foundKeys.missing().length > 0;
   return only === "disk"
-    ? haul.missing().length + configs.length > 0
-    : haul.missing().some(isDear) || configs.some(({ flag }) => flag !== "--audit-policy-file");
+    ? foundKeys.missing().length + configs.length > 0
+    : foundKeys.missing().some(isDear) ||
+        configs.some(({ flag }) => flag !== "--audit-policy-file");
 }
 
 /** The node, as far as it tells: a kubelet's folder that is gone is no reason not to search. */
@@ -187,28 +241,35 @@ async function thisNode(): Promise<Node | undefined> {
   }
 }
 
-async function searchProcesses({ haul, here, processes }: Job): Promise<boolean> {
-  await searchMemory(haul, { data: here.data, processes, stop: stop.signal });
+async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boolean> {
+  await searchMemory(foundKeys, { data: here.data, processes, stop: stop.signal });
   return true;
 }
 
-async function searchFreeBlocks({ values, haul, disk }: Job): Promise<boolean> {
+async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boolean> {
   const minutes = Number(values.minutes);
-  if (!(minutes > 0)) throw new Fail(`--minutes takes a number, got "${values.minutes}"`, { hint: "for instance --minutes 600" });
-  await searchDisk(values.image ?? values.device ?? (await ownDevice()), haul, disk, { minutes, stop: stop.signal });
+  if (!(minutes > 0))
+    throw new Fail(`--minutes takes a number, got "${values.minutes}"`, {
+      hint: "for instance --minutes 600",
+    });
+  await searchDisk(values.image ?? values.device ?? (await ownDevice()), foundKeys, disk, {
+    minutes,
+    stop: stop.signal,
+  });
   return true;
 }
 
 /** What is still lost, where it was looked for, and the command for that. */
-function next({ haul, searched, externalEtcd, ended }: Job) {
-  refuseRivals(haul);
-  const lost = haul.missing().filter(({ shared }) => shared);
+function next({ foundKeys, searched, externalEtcd, ended }: Job) {
+  refuseRivals(foundKeys);
+  const lost = foundKeys.missing().filter(({ shared }) => shared);
   const dear = lost.filter(isDear);
-  const where = searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
+  const where =
+    searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
   if (dear.length > 0) {
     process.exitCode = 2;
     const elsewhere =
-      "look on the other masters (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
+      "look on the other control plane nodes (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
     const anew = issueStep(externalEtcd, " --new-cas");
     tell(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
@@ -216,9 +277,14 @@ function next({ haul, searched, externalEtcd, ended }: Job) {
   if (ended.length > 0) {
     process.exitCode = 2;
     const flag = ended.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
-    return tell(`\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`);
+    return tell(
+      `\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`,
+    );
   }
-  if (lost.length > 0) tell(`\nstill lost: ${names(lost)}: ${where}only masters trust them; what comes next makes them new`);
+  if (lost.length > 0)
+    tell(
+      `\nstill lost: ${names(lost)}: ${where}only control plane nodes trust them; what comes next makes them new`,
+    );
   done(issueStep(externalEtcd, lost.length > 0 ? " --new-internal-cas" : ""));
 }
 
@@ -234,7 +300,9 @@ const stop = new AbortController();
 function stopSearch() {
   if (stop.signal.aborted) process.exit(130);
   stop.abort();
-  tell("\nstopping: what was proved until now is put into its place (once more: at once, what was found stays in /dev/shm)");
+  tell(
+    "\nstopping: what was proved until now is put into its place (once more: at once, what was found stays in /dev/shm)",
+  );
 }
 
 function stopped() {

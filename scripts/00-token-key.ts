@@ -1,14 +1,20 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed from them, so that the API server can go on
- * accepting them until part 4 is done. Run once, on any master; safe to run again. It reads tokens and writes one public key.
+ * accepting them until part 4 is done. Run once, on any control plane node; safe to run again. It reads tokens and writes one public key.
  */
 import { parseArgs } from "node:util";
-import { readMaster } from "../shared/facts/master.ts";
+import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { needRoot } from "../shared/node/node.ts";
 import { keyCopies, todaysSaPub } from "../shared/old-sa-key/key-copies.ts";
-import { computeKey, copyOfKey, type OldKey, type OldTokens, tokensOfLastKey } from "../shared/old-sa-key/old-sa-pub.ts";
+import {
+  computeKey,
+  copyOfKey,
+  type OldKey,
+  type OldTokens,
+  tokensOfLastKey,
+} from "../shared/old-sa-key/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
 import { oldSaPub } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
@@ -50,7 +56,7 @@ async function main() {
   start("00-token-key", { dryRun: values["dry-run"] });
   needRoot();
 
-  const { facts, data, node, cluster } = await readMaster(values["etcd-data"]);
+  const { facts, data, node, cluster } = await readControlPlaneNode(values["etcd-data"]);
   const pki = facts.certificatesDir;
   const collected = () => collectTokens(data, node.kubelet.podsDir, values["token-file"]);
   const old = await step("0.7 Collect old tokens", () => collect(pki, collected, values.kid));
@@ -58,23 +64,40 @@ async function main() {
   await step("0.8 Find the key that signed them", () => {
     const key = keptKey(old, pki, values.from) ?? computed(old);
     say(`key ${key.kid}: ${key.proof}`);
-    writeFile(oldSaPub(pki), key.pem, { mode: 0o644, note: "public; the API server checks old tokens by it, nothing signs with it" });
+    writeFile(oldSaPub(pki), key.pem, {
+      mode: 0o644,
+      note: "public; the API server checks old tokens by it, nothing signs with it",
+    });
   });
   const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
-  for (const { name, ips } of others) answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
-  done(others.length > 0 ? "part 1, then the lines above; part 2 takes it up on each master" : "part 1; part 2 takes it up");
+  for (const { name, ips } of others)
+    answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
+  done(
+    others.length > 0
+      ? "part 1, then the lines above; part 2 takes it up on each control plane node"
+      : "part 1; part 2 takes it up",
+  );
 }
 
 /** Undefined where no token is older than today's key. */
-function collect(pki: string, collected: () => ReturnType<typeof collectTokens>, kid: string | undefined): OldTokens | undefined {
+function collect(
+  pki: string,
+  collected: () => ReturnType<typeof collectTokens>,
+  kid: string | undefined,
+): OldTokens | undefined {
   const { found, counts } = collected();
   const { secrets, encrypted, volumes, file } = counts;
-  say(`token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`);
-  say(`tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`);
+  say(
+    `token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`,
+  );
+  say(
+    `tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`,
+  );
   const today = todaysSaPub(pki);
   const verifies = today ? tokenVerifier(today) : () => false;
   const old = found.filter(({ jwt }) => !verifies(jwt.text));
-  if (found.length > 0 && old.length === 0) return void say("all of them verify with today's sa.pub: there is no old key to look for");
+  if (found.length > 0 && old.length === 0)
+    return void say("all of them verify with today's sa.pub: there is no old key to look for");
   const tokens = tokensOfLastKey(old, kid);
   say(`the key in use last: ${tokens.kid || "(its tokens do not name it)"}, ${tokens.alg}`);
   return tokens;

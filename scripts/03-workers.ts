@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the controller-manager is whole again.
- * `open` on the first master, then `join` on each worker, then `close` on each master. Safe to run again. `approve` is what `open` starts.
+ * `open` on the first control plane node, then `join` on each worker, then `close` on each control plane node. Safe to run again. `approve` is what `open` starts.
  */
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
@@ -9,7 +9,7 @@ import { closeJoining, openJoining } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { silentNodes } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
-import { type Master, readMaster } from "../shared/facts/master.ts";
+import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
@@ -23,7 +23,13 @@ import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
 import { wholeControllerManager } from "../shared/static-pods/whole-manager.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import { isControlPlane } from "../shared/workers/identities.ts";
-import { proveKubelet, proveServer, rollBack, saveTrust, swapTrust } from "../shared/workers/join.ts";
+import {
+  proveKubelet,
+  proveServer,
+  rollBack,
+  saveTrust,
+  swapTrust,
+} from "../shared/workers/join.ts";
 import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn, withoutServing } from "../shared/workers/wait.ts";
 import { listed } from "../shared/workers/waiting-state.ts";
@@ -35,11 +41,11 @@ const USAGE = `Usage:
     ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--dry-run]
 
-open, on the first master:  makes a bootstrap token (valid for 2 hours), writes it with the CA to a file and prints the line for the workers.
+open, on the first control plane node:  makes a bootstrap token (valid for 2 hours), writes it with the CA to a file and prints the line for the workers.
                             Has systemd run approve until they are through. Run again: the former token is revoked.
 join, on each worker:       trusts the new CA, asks for a new client certificate; the kubelet's configuration and all containers stay.
                             If it fails, the files from before come back; if not, the token file is removed.
-close, on each master:      waits until all nodes have come back, approves serving certificates of nodes that etcd knew, makes the
+close, on each control plane node:      waits until all nodes have come back, approves serving certificates of nodes that etcd knew, makes the
                             controller-manager whole again, and takes away all that open has made.
 approve, where open was:    approves client certificates: of workers that etcd knew, once each, only while they are not heard. By hand only
                             where systemd-run does not work. It ends with the last worker, or with the token.
@@ -76,9 +82,12 @@ async function main() {
   const [command] = positionals;
   if (values.help) return console.log(USAGE);
   if (command !== "open" && command !== "join" && command !== "close" && command !== "approve") {
-    throw new Fail(`03-workers needs one of open, join, close, approve, got "${positionals.join(" ")}"`, {
-      hint: "./bunw scripts/03-workers.ts --help",
-    });
+    throw new Fail(
+      `03-workers needs one of open, join, close, approve, got "${positionals.join(" ")}"`,
+      {
+        hint: "./bunw scripts/03-workers.ts --help",
+      },
+    );
   }
   start(`03-workers ${command}`, { dryRun: values["dry-run"] });
   needRoot();
@@ -89,67 +98,94 @@ async function main() {
 }
 
 async function open(values: Options["values"]) {
-  const { master, api, without } = await onMaster(values);
-  refuseStrangers(without, master.cluster);
-  if (!caIsNew(master) && !(await someoneJoins(master, api, without))) return;
+  const { cp, api, without } = await onControlPlane(values);
+  refuseStrangers(without, cp.cluster);
+  if (!caIsNew(cp) && !(await someoneJoins(cp, api, without))) return;
   await step(
     "3.1 Make a bootstrap token for the workers",
-    () => makeToken(master, api, values["token-file"]),
+    () => makeToken(cp, api, values["token-file"]),
     "kubeadm token create --ttl 2h --groups system:bootstrappers:kube-pki-repair; kubectl certificate approve CSR",
   );
-  printJoinLine(master, values["token-file"]);
+  printJoinLine(cp, values["token-file"]);
   tell("");
-  await startApprover(["--etcd-data", values["etcd-data"], ...(without.length > 0 ? ["--without", without.join(",")] : [])]);
-  tell("\nthen, on each master: ./bunw scripts/03-workers.ts close");
+  await startApprover([
+    "--etcd-data",
+    values["etcd-data"],
+    ...(without.length > 0 ? ["--without", without.join(",")] : []),
+  ]);
+  tell("\nthen, on each control plane node: ./bunw scripts/03-workers.ts close");
 }
 
-/** With the old CA, only workers that are not heard have to. A master's kubelet gets its certificate in part 2. */
-async function someoneJoins(master: Master, api: KubeApi, without: readonly string[]): Promise<boolean> {
-  const nodes = master.cluster.nodes.filter(({ name }) => !without.includes(name));
+/** With the old CA, only workers that are not heard have to. A control plane node's kubelet gets its certificate in part 2. */
+async function someoneJoins(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  without: readonly string[],
+): Promise<boolean> {
+  const nodes = cp.cluster.nodes.filter(({ name }) => !without.includes(name));
   const names = nodes.map(({ name }) => name);
   const silent = await silentNodes(api, names);
-  const masters = nodes.filter((node) => silent.includes(node.name) && isControlPlane(node, master.cluster)).map(({ name }) => name);
-  const workers = silent.filter((name) => !masters.includes(name));
+  const controlPlanes = nodes
+    .filter((node) => silent.includes(node.name) && isControlPlane(node, cp.cluster))
+    .map(({ name }) => name);
+  const workers = silent.filter((name) => !controlPlanes.includes(name));
   const why = "the cluster knows its CA, so their own certificates have ended or are lost";
-  if (masters.length > 0) say(`not heard: ${masters.join(", ")}: ${why}. Part 2 there: ./bunw scripts/02-control-plane.ts`);
-  if (workers.length > 0) say(`not heard: ${workers.join(", ")}: ${why}. They join anew, the others do not`);
-  else if (masters.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");
-  else await sayNobodyJoins(master);
+  if (controlPlanes.length > 0)
+    say(
+      `not heard: ${controlPlanes.join(", ")}: ${why}. Part 2 there: ./bunw scripts/02-control-plane.ts`,
+    );
+  if (workers.length > 0)
+    say(`not heard: ${workers.join(", ")}: ${why}. They join anew, the others do not`);
+  else if (controlPlanes.length > 0) done("part 2 there: ./bunw scripts/02-control-plane.ts");
+  else await sayNobodyJoins(cp);
   return workers.length > 0;
 }
 
 /** With the old CA, what may still be wanting is approval: a kubelet whose serving certificate had ended asks for a new one. */
-async function sayNobodyJoins(master: Master) {
+async function sayNobodyJoins(cp: ControlPlaneNode) {
   say("the cluster knows its CA, and every kubelet is heard: no worker has to join");
-  const asking = await withoutServing(master);
-  const isHalf = managerIsReduced(master);
-  if (asking.length > 0) say(`without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`);
+  const asking = await withoutServing(cp);
+  const isHalf = managerIsReduced(cp);
+  if (asking.length > 0)
+    say(
+      `without a serving certificate of the CA: ${listed(asking)}: close approves what they ask for`,
+    );
   if (isHalf) say("the controller-manager is still reduced: close makes it whole");
   if (asking.length === 0 && !isHalf) say("Part 3 has nothing to do");
-  done(`./bunw scripts/${asking.length > 0 || isHalf ? "03-workers.ts close" : nextPart(master)}`);
+  done(`./bunw scripts/${asking.length > 0 || isHalf ? "03-workers.ts close" : nextPart(cp)}`);
 }
 
-const AFTER_JOIN = "the other workers, then on each master: ./bunw scripts/03-workers.ts close";
+const AFTER_JOIN =
+  "the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close";
 
 async function join(values: Options["values"]) {
   const node = await readNode();
   const { server, "ca-hash": hash, "token-file": file } = values;
   if (!server || !hash)
-    throw new Fail("join needs --server and --ca-hash", { hint: "paste the line that ./bunw scripts/03-workers.ts open printed" });
+    throw new Fail("join needs --server and --ca-hash", {
+      hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
+    });
   if (await hasJoined(node, hash)) {
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
     dropTokenFile(file);
     return done(AFTER_JOIN);
   }
-  const { token, ca } = await step("3.2 Hold the new CA against its fingerprint, and the server against the CA", async () => {
-    const carried = readTokenFile(file, hash);
-    await proveServer(server, carried.ca);
-    return carried;
-  });
+  const { token, ca } = await step(
+    "3.2 Hold the new CA against its fingerprint, and the server against the CA",
+    async () => {
+      const carried = readTokenFile(file, hash);
+      await proveServer(server, carried.ca);
+      return carried;
+    },
+  );
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
   try {
-    await step("3.4 Swap the trust and restart the kubelet", () => swapTrust(node, { server, ca, token }, saved));
-    await step("3.5 Prove that this worker's kubelet is heard", () => proveKubelet(node, { server, ca, saved }));
+    await step("3.4 Swap the trust and restart the kubelet", () =>
+      swapTrust(node, { server, ca, token }, saved),
+    );
+    await step("3.5 Prove that this worker's kubelet is heard", () =>
+      proveKubelet(node, { server, ca, saved }),
+    );
   } catch (err) {
     await rollBack(saved);
     throw err;
@@ -160,21 +196,29 @@ async function join(values: Options["values"]) {
 
 /** All that a kubelet goes by is of this CA, and it runs: one whose client CA is lost cannot start. */
 async function hasJoined({ kubelet }: Node, hash: string): Promise<boolean> {
-  const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
-  const cas = trusts.map((read) => attempt(() => certificatesIn(read() ?? "").find((pem) => certInfo(pem).publicKeyHash === hash)));
-  return cas.every((ca) => typeof ca === "string" && trusted(kubelet.clientPem, ca)) && (await kubeletActive());
+  const trusts = [
+    () => readText(kubelet.clientCaFile),
+    () => readKubeconfig(kubelet.kubeconfig)?.caPem,
+  ];
+  const cas = trusts.map((read) =>
+    attempt(() => certificatesIn(read() ?? "").find((pem) => certInfo(pem).publicKeyHash === hash)),
+  );
+  return (
+    cas.every((ca) => typeof ca === "string" && trusted(kubelet.clientPem, ca)) &&
+    (await kubeletActive())
+  );
 }
 
 /** In the background of `open`, or in a window of its own. */
 async function approve(values: Options["values"]) {
-  const { master, api, without } = await onMaster(values);
+  const { cp, api, without } = await onControlPlane(values);
   for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, stopped);
   await step(
     "Approve the certificates that workers ask for with the token",
-    () => approveJoining(master, api, without),
+    () => approveJoining(cp, api, without),
     "kubectl get csr; kubectl certificate approve CSR",
   );
-  done("on each master: ./bunw scripts/03-workers.ts close");
+  done("on each control plane node: ./bunw scripts/03-workers.ts close");
 }
 
 function stopped() {
@@ -183,15 +227,15 @@ function stopped() {
 }
 
 async function close(values: Options["values"]) {
-  const { master, api, without } = await onMaster(values);
+  const { cp, api, without } = await onControlPlane(values);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
-    () => watchNodesReturn(master, api, { without, minutes: Number(values.wait) }),
+    () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
     "kubectl get nodes; kubectl get csr; kubectl certificate approve CSR",
   );
   await step(
     "3.7 Make the controller-manager whole again",
-    () => wholeControllerManager(master, api),
+    () => wholeControllerManager(cp, api),
     "kubeadm init phase control-plane controller-manager",
   );
   await step(
@@ -199,16 +243,16 @@ async function close(values: Options["values"]) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(closeNext(master));
+  done(closeNext(cp));
 }
 
-async function onMaster(values: Options["values"]) {
-  const master = await readMaster(values["etcd-data"]);
-  return { master, api: await adminApi(master), without: values.without.split(",").filter(Boolean) };
+async function onControlPlane(values: Options["values"]) {
+  const cp = await readControlPlaneNode(values["etcd-data"]);
+  return { cp, api: await adminApi(cp), without: values.without.split(",").filter(Boolean) };
 }
 
-async function makeToken(master: Master, api: KubeApi, file: string) {
-  const caPem = clusterCa(master.facts.certificatesDir);
+async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
+  const caPem = clusterCa(cp.facts.certificatesDir);
   // A kubelet that starts after that gives its pods the new CA at once; one that starts before, within a minute.
   await waitFor(
     "the controller-manager to give every namespace the new CA",
@@ -218,26 +262,32 @@ async function makeToken(master: Master, api: KubeApi, file: string) {
       hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
     },
   );
-  if (mode.dryRun) return say(`would: make a bootstrap token, valid for 2 h, and write it with the CA to ${file}`);
+  if (mode.dryRun)
+    return say(`would: make a bootstrap token, valid for 2 h, and write it with the CA to ${file}`);
   say("the controller-manager is at work: every namespace has the new CA");
   writeTokenFile(file, { token: await openJoining(api), ca: caPem });
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
-function printJoinLine({ facts }: Master, file: string) {
+function printJoinLine({ facts }: ControlPlaneNode, file: string) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   tell("\nOn each worker, as root, in the kit's folder, with the token file beside it:");
-  answer(`./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`);
+  answer(
+    `./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`,
+  );
 }
 
-function closeNext(master: Master): string {
-  const others = master.cluster.nodes.filter((node) => node.controlPlane && node.name !== master.node.name).map((node) => node.name);
-  const hint = others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
-  return `${hint}./bunw scripts/${nextPart(master)}`;
+function closeNext(cp: ControlPlaneNode): string {
+  const others = cp.cluster.nodes
+    .filter((node) => node.controlPlane && node.name !== cp.node.name)
+    .map((node) => node.name);
+  const hint =
+    others.length > 0 ? `the same on ${others.join(", ")} where it has not been, then ` : "";
+  return `${hint}./bunw scripts/${nextPart(cp)}`;
 }
 
-function nextPart(master: Master): string {
-  return caIsNew(master) || saKeyIsNew(master) ? "04-sa-tokens.ts" : "05-verify.ts";
+function nextPart(cp: ControlPlaneNode): string {
+  return caIsNew(cp) || saKeyIsNew(cp) ? "04-sa-tokens.ts" : "05-verify.ts";
 }
 
 function options() {

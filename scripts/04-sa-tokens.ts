@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 4: pods and tokens. What holds trust in the old CA or the old service-account key is renewed, in order.
- * Run once, on the first master, after part 3 is closed. Safe to run again: what is current is not touched.
+ * Run once, on the first control plane node, after part 3 is closed. Safe to run again: what is current is not touched.
  */
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
@@ -9,7 +9,7 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { hearNodes } from "../shared/api/leases.ts";
 import { inParallel } from "../shared/api/many.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
-import { type Master, readMaster } from "../shared/facts/master.ts";
+import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { trustSince } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
@@ -45,7 +45,7 @@ const USAGE = `Usage:
 Renews the tokens that no longer verify and restarts the pods that still trust the old CA: kube-proxy first, on all nodes at once, then the
 network plugin, DNS and webhooks, the rest; those by their own rolling updates, and never more than a PodDisruptionBudget allows.
 
-retire, on each master, afterwards:  takes the old key (sa-old.pub, if 00-token-key made one) out of the API server, unless a Secret or a
+retire, on each control plane node, afterwards:  takes the old key (sa-old.pub, if 00-token-key made one) out of the API server, unless a Secret or a
                                      running pod still holds a token of it.
 
 Options:
@@ -75,7 +75,7 @@ const OPTIONS = {
 const WIDTH = 20;
 
 interface Scene {
-  master: Master;
+  cp: ControlPlaneNode;
   api: KubeApi;
   trust: TokenTrust;
   nodes: string[];
@@ -88,7 +88,9 @@ async function main() {
   const command = positionals.join(" ");
   if (values.help) return console.log(USAGE);
   if (command !== "" && command !== "retire")
-    throw new Fail(`04-sa-tokens knows only retire, got "${command}"`, { hint: "./bunw scripts/04-sa-tokens.ts --help" });
+    throw new Fail(`04-sa-tokens knows only retire, got "${command}"`, {
+      hint: "./bunw scripts/04-sa-tokens.ts --help",
+    });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   needRoot();
   if (command === "retire") return await retire(values["etcd-data"], values.force ?? false);
@@ -101,54 +103,84 @@ async function main() {
     () => waitForRootCa(scene),
     "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
   );
-  await step("4.3 Renew the tokens that no longer verify", () => renew(scene), `kubectl patch secret NAME -p '{"data":{"token":null}}'`);
+  await step(
+    "4.3 Renew the tokens that no longer verify",
+    () => renew(scene),
+    `kubectl patch secret NAME -p '{"data":{"token":null}}'`,
+  );
   await step("4.4 Find the pods that hold on to the old CA", () => findStale(scene));
   await step("4.5 Restart them in order", () => restartInOrder(scene), "kubectl rollout restart");
-  await step("4.6 Prove that tokens are signed and accepted", () => proveTokens(scene), "kubectl create token default");
+  await step(
+    "4.6 Prove that tokens are signed and accepted",
+    () => proveTokens(scene),
+    "kubectl create token default",
+  );
   await step("4.7 Say what is left for people", () => sayLeft(scene));
-  const retireFirst = oldSaKeys(scene.master.facts.certificatesDir).length > 0;
-  done(`${retireFirst ? "./bunw scripts/04-sa-tokens.ts retire, on each master; then " : ""}./bunw scripts/05-verify.ts`);
+  const retireFirst = oldSaKeys(scene.cp.facts.certificatesDir).length > 0;
+  done(
+    `${retireFirst ? "./bunw scripts/04-sa-tokens.ts retire, on each control plane node; then " : ""}./bunw scripts/05-verify.ts`,
+  );
 }
 
 async function retire(dataDir: string, force: boolean) {
-  const master = await readMaster(dataDir);
-  finishExchange(master, "kube-apiserver");
-  const api = await adminApi(master);
+  const cp = await readControlPlaneNode(dataDir);
+  finishExchange(cp, "kube-apiserver");
+  const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {
-    await retireOldSaKey(master, api, { force });
+    await retireOldSaKey(cp, api, { force });
     // The keys are published a moment before everything else is ready.
     await apiReady(api, { seconds: 120 });
-    await endpointReady(master.facts);
+    await endpointReady(cp.facts);
   });
-  const others = master.cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== master.node.name);
-  const first = others.length > 0 ? `the same on ${others.map(({ name }) => name).join(", ")} where it has not been, then ` : "";
+  const others = cp.cluster.nodes.filter(
+    ({ controlPlane, name }) => controlPlane && name !== cp.node.name,
+  );
+  const first =
+    others.length > 0
+      ? `the same on ${others.map(({ name }) => name).join(", ")} where it has not been, then `
+      : "";
   done(`${first}./bunw scripts/05-verify.ts`);
 }
 
 async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
-  const master = await readMaster(dataDir);
-  const { facts, cluster } = master;
+  const cp = await readControlPlaneNode(dataDir);
+  const { facts, cluster } = cp;
   refuseStrangers(without, cluster);
   const pki = facts.certificatesDir;
-  const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
-  if (!caPem || !saPub) throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
-  const controllerManager = readManifest(manifestPath(master, "kube-controller-manager"));
-  if (!controllerManager || isReduced(controllerManager)) {
-    throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
-      hint: "close part 3 first: ./bunw scripts/03-workers.ts close",
+  const [caPem, saPub, saKey] = [
+    certPath(certRow("ca"), pki),
+    `${pki}/sa.pub`,
+    `${pki}/sa.key`,
+  ].map((path) => readText(path));
+  if (!caPem || !saPub)
+    throw new Fail("The shared keys are not there", {
+      hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
     });
+  const controllerManager = readManifest(manifestPath(cp, "kube-controller-manager"));
+  if (!controllerManager || isReduced(controllerManager)) {
+    throw new Fail(
+      `The controller-manager is ${controllerManager ? "still reduced" : "not there"}`,
+      {
+        hint: "close part 3 first: ./bunw scripts/03-workers.ts close",
+      },
+    );
   }
-  const api = await adminApi(master);
+  const api = await adminApi(cp);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
   const { silent: away } = await hearNodes(api, nodes);
   if (away.length > 0) {
-    throw new Fail(`${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`, {
-      hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
-    });
+    throw new Fail(
+      `${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`,
+      {
+        hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
+      },
+    );
   }
   await refuseDeadNodes(api, without);
-  say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager is whole`);
-  return { master, api, trust: { caPem, saPub, saKey }, nodes, renewed: [], groups: [] };
+  say(
+    `${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager is whole`,
+  );
+  return { cp, api, trust: { caPem, saPub, saKey }, nodes, renewed: [], groups: [] };
 }
 
 /** A DaemonSet does not roll out past a node that is dead: its pod there counts as the one that may be missing. */
@@ -162,7 +194,8 @@ async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
 }
 
 async function waitForRootCa({ api, trust }: Scene) {
-  if (mode.dryRun) return sayNames("namespaces with another CA", await namespacesWithOldCa(api, trust.caPem));
+  if (mode.dryRun)
+    return sayNames("namespaces with another CA", await namespacesWithOldCa(api, trust.caPem));
   await waitFor(
     "kube-root-ca.crt to be today's CA in every namespace",
     async () => (await namespacesWithOldCa(api, trust.caPem)).length === 0,
@@ -177,32 +210,45 @@ async function waitForRootCa({ api, trust }: Scene) {
 async function renew(scene: Scene) {
   if (mode.dryRun) {
     const verifies = tokenVerifier(scene.trust.saPub);
-    const stale = (await tokenSecrets(scene.api)).filter((secret) => !isCurrent(secret, scene.trust, verifies));
-    return stale.length > 0 ? sayNames("would renew", stale.map(nameOf)) : say("all token Secrets verify: kept");
+    const stale = (await tokenSecrets(scene.api)).filter(
+      (secret) => !isCurrent(secret, scene.trust, verifies),
+    );
+    return stale.length > 0
+      ? sayNames("would renew", stale.map(nameOf))
+      : say("all token Secrets verify: kept");
   }
   const { renewed, caOnly, stuck, orphans } = await renewTokens(scene.api, scene.trust);
   scene.renewed = renewed;
-  say(renewed.length === 0 ? "all token Secrets verify: kept" : `${count(renewed.length)} token Secrets have a new token`);
+  say(
+    renewed.length === 0
+      ? "all token Secrets verify: kept"
+      : `${count(renewed.length)} token Secrets have a new token`,
+  );
   if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
   sayNames("immutable, to be deleted and made anew by hand", stuck);
   sayNames("left alone, their ServiceAccount is gone or another now", orphans);
 }
 
 async function findStale(scene: Scene) {
-  const { master, api, trust } = scene;
-  scene.groups = await staleGroups(api, trust.caPem, trustSince(master));
+  const { cp, api, trust } = scene;
+  scene.groups = await staleGroups(api, trust.caPem, trustSince(cp));
   const owners = scene.groups.flatMap((group) => group.owners);
-  if (owners.length === 0) return say(caIsNew(master) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
+  if (owners.length === 0)
+    return say(
+      caIsNew(cp) ? "none" : "none: the cluster knew its CA before, no pod has to restart",
+    );
   for (const { name, owners } of scene.groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report").map(label);
     if (restarts.length > 0) say(`${name}: ${restarts.join(", ")}`);
   }
-  for (const owner of owners.filter((candidate) => candidate.kind === "report")) say(`not restarted: ${label(owner)}: ${owner.reason}`);
+  for (const owner of owners.filter((candidate) => candidate.kind === "report"))
+    say(`not restarted: ${label(owner)}: ${owner.reason}`);
 }
 
 /** A group is through when its new pods are available; after those that new sandboxes need, every node proves it with a pod. */
 async function restartInOrder({ api, groups, nodes }: Scene) {
-  if (groups.every(({ owners }) => owners.every((owner) => owner.kind === "report"))) return say("nothing to restart");
+  if (groups.every(({ owners }) => owners.every((owner) => owner.kind === "report")))
+    return say("nothing to restart");
   for (const { name, owners } of groups) {
     const restarts = owners.filter((owner) => owner.kind !== "report");
     if (restarts.length === 0) continue;
@@ -220,14 +266,17 @@ async function proveTokens({ api }: Scene) {
   const user = await reviewNewToken(api);
   if (!user)
     throw new Fail("The API does not accept the token that it has just signed", {
-      hint: "sa.key differs between masters: compare their sa.pub with sha256sum",
+      hint: "sa.key differs between control plane nodes: compare their sa.pub with sha256sum",
     });
   say(`a new token: accepted as ${user}`);
 }
 
-async function sayLeft({ master, api, renewed, groups, trust }: Scene) {
-  const reported = groups.flatMap(({ owners }) => owners.filter((owner) => owner.kind === "report"));
-  for (const line of await leftForPeople({ master, api, renewed, reported, caPem: trust.caPem })) say(`- ${line}`);
+async function sayLeft({ cp, api, renewed, groups, trust }: Scene) {
+  const reported = groups.flatMap(({ owners }) =>
+    owners.filter((owner) => owner.kind === "report"),
+  );
+  for (const line of await leftForPeople({ cp, api, renewed, reported, caPem: trust.caPem }))
+    say(`- ${line}`);
 }
 
 if (import.meta.main) await run(main);

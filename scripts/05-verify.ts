@@ -1,27 +1,31 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a master it looks at the whole cluster, on a
+ * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a control plane node it looks at the whole cluster, on a
  * worker at its kubelet. Run it whenever you like.
  */
 import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
-import { readMaster } from "../shared/facts/master.ts";
-import { masterWithoutData, type WithoutData, whyWithoutData } from "../shared/facts/no-etcd-data.ts";
+import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import {
+  controlPlaneWithoutData,
+  type WithoutData,
+  whyWithoutData,
+} from "../shared/facts/no-etcd-data.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { checkCluster } from "../shared/verify/check-cluster.ts";
+import { checkControlPlanes } from "../shared/verify/check-control-planes.ts";
 import { checkFiles } from "../shared/verify/check-files.ts";
 import { checkKubelet } from "../shared/verify/check-kubelet.ts";
-import { checkMasters } from "../shared/verify/check-masters.ts";
 import { checkServers } from "../shared/verify/check-servers.ts";
 import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]
 
-Checks certificates, servers, nodes and tokens, from both ends: on a master the whole cluster, on a worker its kubelet. Reads only.
+Checks certificates, servers, nodes and tokens, from both ends: on a control plane node the whole cluster, on a worker its kubelet. Reads only.
 
 Options:
     --all            Print every check, not only those that failed.
@@ -47,24 +51,30 @@ async function main() {
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
-  const withoutData = masterWithoutData(node, values["etcd-data"]);
-  if (exists(values["etcd-data"])) await verifyMaster(checks, values["etcd-data"]);
-  else if (withoutData) await checks.check("etcd", "data on this master", () => noData(withoutData, values["etcd-data"]));
+  const withoutData = controlPlaneWithoutData(node, values["etcd-data"]);
+  if (exists(values["etcd-data"])) await verifyControlPlane(checks, values["etcd-data"]);
+  else if (withoutData)
+    await checks.check("etcd", "data on this control plane node", () =>
+      noData(withoutData, values["etcd-data"]),
+    );
   report(checks.all, values);
 }
 
-async function verifyMaster(checks: Checks, dataDir: string) {
-  const master = await readMaster(dataDir);
-  const admin = attempt(() => adminClient(master.facts));
-  await step("5.2 Check this master's files and servers", async () => {
-    await checkFiles(checks, master);
+async function verifyControlPlane(checks: Checks, dataDir: string) {
+  const cp = await readControlPlaneNode(dataDir);
+  const admin = attempt(() => adminClient(cp.facts));
+  await step("5.2 Check this control plane node's files and servers", async () => {
+    await checkFiles(checks, cp);
     if (admin instanceof Fail)
-      return await checks.check("API", "admin.conf", () => Promise.reject(new Error(`${admin.message}; ${admin.hint}`)));
-    await checkServers(checks, master, admin);
-    await checkMasters(checks, master, admin);
+      return await checks.check("API", "admin.conf", () =>
+        Promise.reject(new Error(`${admin.message}; ${admin.hint}`)),
+      );
+    await checkServers(checks, cp, admin);
+    await checkControlPlanes(checks, cp, admin);
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
-    if (!(admin instanceof Fail)) await checks.check("cluster", "can be looked at", () => checkCluster(checks, master, admin));
+    if (!(admin instanceof Fail))
+      await checks.check("cluster", "can be looked at", () => checkCluster(checks, cp, admin));
   });
 }
 
@@ -75,17 +85,24 @@ function noData(found: WithoutData, dataDir: string): Answer {
   return { warning: `${why}; only this node's kubelet was looked at` };
 }
 
-function report(checks: Check[], { all, json }: { all?: boolean | undefined; json?: boolean | undefined }) {
-  const count = (result: Check["result"]) => checks.filter((check) => check.result === result).length;
+function report(
+  checks: Check[],
+  { all, json }: { all?: boolean | undefined; json?: boolean | undefined },
+) {
+  const count = (result: Check["result"]) =>
+    checks.filter((check) => check.result === result).length;
   if (json) answer(JSON.stringify(checks, null, 2));
   else
     for (const check of checks)
-      if (all || check.result !== "ok") answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
+      if (all || check.result !== "ok")
+        answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
   const [warnings, failures] = [count("warning"), count("failed")];
   const verdict = failures > 0 ? `${failures} failed` : "all good";
   tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
   if (failures > 0) {
-    tell("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it");
+    tell(
+      "hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it",
+    );
     process.exitCode = 2;
   }
 }

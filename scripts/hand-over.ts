@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * The keys that all masters share, in one encrypted file: carried from master to master (RUNBOOK part 1), and kept as the backup
+ * The keys that all control plane nodes share, in one encrypted file: carried from control plane node to control plane node (RUNBOOK part 1), and kept as the backup
  * (RUNBOOK, "Before it happens"). The file is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { basename } from "node:path";
@@ -10,9 +10,27 @@ import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn, typed } from "../shared/files/operator-files.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
-import { type Bundle, caOf, describe, MAX_BYTES, packTar, readBundle, sha256Of, unpackTar } from "../shared/hand-over/bundle.ts";
+import {
+  type Bundle,
+  caOf,
+  describe,
+  MAX_BYTES,
+  packTar,
+  readBundle,
+  sha256Of,
+  unpackTar,
+} from "../shared/hand-over/bundle.ts";
 import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
-import { type Key, type Lock, lockOf, newIdentity, open, recipientsIn, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import {
+  type Key,
+  type Lock,
+  lockOf,
+  newIdentity,
+  open,
+  recipientsIn,
+  recipientsOf,
+  seal,
+} from "../shared/hand-over/sealed.ts";
 import { SHARED_FILES } from "../shared/pki/certs.ts";
 import { day } from "../shared/pki/judge.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../shared/prompt.ts";
@@ -25,7 +43,7 @@ const USAGE = `Usage:
     ./bunw scripts/hand-over.ts identity FILE [--dry-run]
     ./bunw scripts/hand-over.ts files
 
-pack:    locks the keys that all masters share (three CAs and sa) into one file in the age format, for the other masters or as a backup.
+pack:    locks the keys that all control plane nodes share (three CAs and sa) into one file in the age format, for the other control plane nodes or as a backup.
          Refuses if one of them is missing, has expired or does not fit.
 unpack:  checks every key and puts those that are missing here in their places, all or nothing. Keys that are here already are kept;
          if they are other keys, nothing is done. A bundle of another cluster, or one older than the cluster's CA, is refused.
@@ -81,16 +99,23 @@ export async function main(args: string[] = process.argv.slice(2)) {
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
-  throw new Fail(`hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${positionals.join(" ")}"`, {
-    hint: "./bunw scripts/hand-over.ts --help",
-  });
+  throw new Fail(
+    `hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${positionals.join(" ")}"`,
+    {
+      hint: "./bunw scripts/hand-over.ts --help",
+    },
+  );
 }
 
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   const makeLock = howToLock(values);
   const here = lookHere(values["etcd-data"]);
-  if (here.data && here.cluster && isExternalCa(here.data, { ...here.cluster, certificatesDir: here.certificatesDir }))
+  if (
+    here.data &&
+    here.cluster &&
+    isExternalCa(here.data, { ...here.cluster, certificatesDir: here.certificatesDir })
+  )
     throw new Fail("The cluster's CA is external: its key is not here to be packed", {
       hint: "copy what there is with scp -p: ca.crt, front-proxy-ca.*, etcd/ca.* and sa.*, all below the certificates folder",
     });
@@ -99,14 +124,17 @@ async function pack(values: Values) {
   for (const line of describe(bundle.files)) say(line);
 
   const ca = caOf(bundle.files);
-  const out = values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
+  const out =
+    values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
   if (exists(typed(out)) && !values.force)
-    throw new Fail(`"${out}" is there already`, { hint: "--out names another file, --force overwrites it" });
+    throw new Fail(`"${out}" is there already`, {
+      hint: "--out names another file, --force overwrites it",
+    });
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(packTar(bundle), await makeLock());
   writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   markBackup(bundle.files, { name: basename(out), sha256: sha256Of(sealed) }, { newest: true });
-  tell("\ndone.  next: on the other masters, with this file beside the kit:");
+  tell("\ndone.  next: on the other control plane nodes, with this file beside the kit:");
   answer(`./bunw scripts/hand-over.ts unpack ${out}${keyOption(values)} --ca-hash ${ca}`);
 }
 
@@ -141,20 +169,33 @@ function files(values: Values): string[] {
 }
 
 function about({ files, manifest }: Bundle): string[] {
-  if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
+  if (!manifest)
+    return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
   const { made, node, tool, cluster } = manifest;
-  return [`packed ${made} on ${node}, ${tool}; ${cluster ? `cluster "${cluster.name}"` : "cluster not known"}`, ...describe(files)];
+  return [
+    `packed ${made} on ${node}, ${tool}; ${cluster ? `cluster "${cluster.name}"` : "cluster not known"}`,
+    ...describe(files),
+  ];
 }
 
 /** All of it is in memory and judged before anything is done with it. */
-async function openBundle(file: string, values: Values, certificatesDir: string): Promise<{ bundle: Bundle; sha256: string }> {
+async function openBundle(
+  file: string,
+  values: Values,
+  certificatesDir: string,
+): Promise<{ bundle: Bundle; sha256: string }> {
   const info = stat(typed(file));
   if (!info)
-    throw new Fail(`There is no file "${file}"`, { hint: "pack writes it, on a master that has the keys; carry it here with scp" });
-  if (info.kind !== "file" || info.size > MAX_BYTES)
-    throw new Fail(`"${file}" is no bundle: ${info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file"}`, {
-      hint: "a bundle that pack wrote is about 20,000 bytes long",
+    throw new Fail(`There is no file "${file}"`, {
+      hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
     });
+  if (info.kind !== "file" || info.size > MAX_BYTES)
+    throw new Fail(
+      `"${file}" is no bundle: ${info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file"}`,
+      {
+        hint: "a bundle that pack wrote is about 20,000 bytes long",
+      },
+    );
   const sealed = readBytes(typed(file))!;
   const content = await open(sealed, keyFor(lockOf(sealed), values));
   return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed) };
@@ -164,10 +205,13 @@ async function openBundle(file: string, values: Values, certificatesDir: string)
 function howToLock(values: Values): () => Promise<Lock> {
   const { to, generate, "passphrase-file": file } = values;
   if ([to, generate, file].filter(Boolean).length > 1 || values.identity)
-    throw new Fail("pack takes one of --to, --passphrase-file and --generate", { hint: "./bunw scripts/hand-over.ts --help" });
+    throw new Fail("pack takes one of --to, --passphrase-file and --generate", {
+      hint: "./bunw scripts/hand-over.ts --help",
+    });
   if (to) {
     const recipients = recipientsIn(to);
-    if (recipients.length === 0) throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
+    if (recipients.length === 0)
+      throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
     return async () => ({ recipients });
   }
   const given = file === undefined ? undefined : strong(passphraseIn(file));
@@ -178,11 +222,18 @@ function keyFor(lock: "passphrase" | "recipients", values: Values): Key {
   const { identity, "passphrase-file": file } = values;
   if (lock === "recipients") {
     if (!identity)
-      throw new Fail("This bundle was packed for recipients, not with a passphrase", { hint: "--identity FILE, as age-keygen wrote it" });
+      throw new Fail("This bundle was packed for recipients, not with a passphrase", {
+        hint: "--identity FILE, as age-keygen wrote it",
+      });
     return { identityFile: secretIn(identity) };
   }
-  if (identity) throw new Fail("This bundle was packed with a passphrase, not for an identity", { hint: "run it without --identity" });
-  return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
+  if (identity)
+    throw new Fail("This bundle was packed with a passphrase, not for an identity", {
+      hint: "run it without --identity",
+    });
+  return {
+    passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file),
+  };
 }
 
 function generated(): string {

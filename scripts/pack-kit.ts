@@ -4,7 +4,18 @@
  * Needs no network. Same sources, same Bun: same bytes.
  */
 import { createHash } from "node:crypto";
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -29,7 +40,10 @@ const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
 To a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed · 1 stopped, see hint`;
 
-const OPTIONS = { out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` }, help: { type: "boolean" } } as const;
+const OPTIONS = {
+  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  help: { type: "boolean" },
+} as const;
 
 const HOME = resolve(import.meta.dir, "..");
 
@@ -62,7 +76,9 @@ export async function packTarball(out: string) {
   try {
     await packFolder(folder);
     const same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
-    await $({ quiet: true })`set -o pipefail; tar -C ${folder} ${same} -cf - . | gzip -n -6 > ${out}`;
+    await $({
+      quiet: true,
+    })`set -o pipefail; tar -C ${folder} ${same} -cf - . | gzip -n -6 > ${out}`;
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -70,14 +86,20 @@ export async function packTarball(out: string) {
 
 export async function packFolder(out: string) {
   mkdirSync(out, { recursive: true });
-  if (readdirSync(out).length > 0) throw new Fail(`The folder ${out} is not empty`, { hint: "name another with --out, or empty it" });
+  if (readdirSync(out).length > 0)
+    throw new Fail(`The folder ${out} is not empty`, {
+      hint: "name another with --out, or empty it",
+    });
   for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
     cpSync(join(HOME, item), join(out, item), { recursive: true });
   for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
   cpSync(process.execPath, join(out, "bun"));
   writeFileSync(join(out, "START-HERE.txt"), START_HERE);
   for (const path of pathsBelow(out))
-    chmodSync(join(out, path), isFile(join(out, path)) && !["bun", "bunw"].includes(path) ? 0o644 : 0o755);
+    chmodSync(
+      join(out, path),
+      isFile(join(out, path)) && !["bun", "bunw"].includes(path) ? 0o644 : 0o755,
+    );
   chmodSync(out, 0o700);
   const sums = filesBelow(out).map((file) => `${sha256(join(out, file))}  ${file}\n`);
   writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
@@ -87,9 +109,14 @@ export async function packFolder(out: string) {
 function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(HOME, "node_modules", name, "package.json");
-    if (!existsSync(file)) throw new Fail(`The package ${name} is not installed`, { hint: "./bunw install --frozen-lockfile" });
+    if (!existsSync(file))
+      throw new Fail(`The package ${name} is not installed`, {
+        hint: "./bunw install --frozen-lockfile",
+      });
     seen.add(name);
-    const manifest = JSON.parse(readFileSync(file, "utf8")) as { dependencies?: Record<string, string> };
+    const manifest = JSON.parse(readFileSync(file, "utf8")) as {
+      dependencies?: Record<string, string>;
+    };
     runtimePackages(Object.keys(manifest.dependencies ?? {}), seen);
   }
   return seen;
@@ -100,7 +127,11 @@ function copyPackage(name: string, out: string) {
   const from = join(HOME, "node_modules", name);
   const to = join(out, "node_modules", name);
   mkdirSync(dirname(to), { recursive: true });
-  cpSync(from, to, { recursive: true, dereference: true, filter: (path) => !/\.(d\.[cm]?ts|map)$/.test(path) });
+  cpSync(from, to, {
+    recursive: true,
+    dereference: true,
+    filter: (path) => !/\.(d\.[cm]?ts|map)$/.test(path),
+  });
 }
 
 function pathsBelow(folder: string): string[] {

@@ -1,4 +1,4 @@
-/** The API as this master's admin: at its own API server, and at the cluster's endpoint, by way of which everybody else comes. */
+/** The API as this control plane node's admin: at its own API server, and at the cluster's endpoint, by way of which everybody else comes. */
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -9,7 +9,7 @@ const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
 /**
- * Its client, whether the API answers or not; `server`: another one than this master's own. Reads only. Errors: Fail where part 2 has not
+ * Its client, whether the API answers or not; `server`: another one than this control plane node's own. Reads only. Errors: Fail where part 2 has not
  * been here, or admin.conf cannot be read.
  */
 export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
@@ -18,14 +18,14 @@ export function adminClient(facts: ClusterFacts, server = localServer(facts)): K
   return KubeApi.from(admin, server);
 }
 
-/** Its client once this master's API is ready: a machine that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
+/** Its client once this control plane node's API is ready: a machine that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
 export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
   const api = adminClient(facts);
   await apiReady(api, { seconds: 90, hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts` });
   return api;
 }
 
-/** Waits until an API server is ready: this master's own, which the kubelet has just started. Errors: Fail where it does not come. */
+/** Waits until an API server is ready: this control plane node's own, which the kubelet has just started. Errors: Fail where it does not come. */
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds, hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50` });
 }

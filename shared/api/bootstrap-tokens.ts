@@ -96,7 +96,7 @@ async function refuseAutoApproval(api: KubeApi, user: string) {
   });
 }
 
-/** Another master may close part 3 in the same moment. */
+/** Another control plane node may close part 3 in the same moment. */
 async function remove(api: KubeApi, path: string) {
   try {
     await api.delete(path);

@@ -15,7 +15,7 @@ import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 
-/** The master whose files are published. */
+/** The control plane node whose files are published. */
 interface Place {
   facts: ClusterFacts;
 }
@@ -58,8 +58,8 @@ export async function ensureAdmins({ facts }: Place, api: KubeApi) {
 }
 
 /** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
-export async function publishClusterInfo(master: Place, api: KubeApi): Promise<void> {
-  const { facts } = master;
+export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void> {
+  const { facts } = cp;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
@@ -71,7 +71,7 @@ export async function publishClusterInfo(master: Place, api: KubeApi): Promise<v
       ? api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } })
       : api.create("/api/v1/namespaces/kube-public/configmaps", body),
   );
-  if (!written) return await publishClusterInfo(master, api);
+  if (!written) return await publishClusterInfo(cp, api);
   say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
 }
 
@@ -111,11 +111,11 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
     const binding = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", metadata: { name }, roleRef, subjects };
     const made = await unlessOvertaken(() => api.create(`${RBAC}/clusterrolebindings`, binding));
-    say(`ClusterRoleBinding ${name}: was missing, ${made ? "made" : "another master has made it"}`);
+    say(`ClusterRoleBinding ${name}: was missing, ${made ? "made" : "another control plane node has made it"}`);
   }
 }
 
-/** Masters may be repaired side by side: false where another one has written the same object in this moment. */
+/** Control plane nodes may be repaired side by side: false where another one has written the same object in this moment. */
 async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> {
   try {
     await write();

@@ -1,6 +1,6 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
 import type { Cluster } from "../facts/cluster.ts";
-import { masterWithoutData } from "../facts/no-etcd-data.ts";
+import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
@@ -17,15 +17,15 @@ import { evidenceOf, type PartialFacts, readPartialFacts } from "./partial-facts
 import { type Assessment, isDamage, type Row } from "./report.ts";
 import { authorityRow, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
-import { masterVerdict } from "./verdict.ts";
+import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; whatever else cannot be read is a row. */
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const running = await runningContainers(node);
-  if (exists(dataDir)) return await assessMaster({ node, dataDir, running, deep });
-  const withoutData = masterWithoutData(node, dataDir, running instanceof Fail ? [] : running);
+  if (exists(dataDir)) return await assessControlPlane({ node, dataDir, running, deep });
+  const withoutData = controlPlaneWithoutData(node, dataDir, running instanceof Fail ? [] : running);
   return withoutData ? await assessWithoutData({ node, dataDir, running }, withoutData) : await assessWorker(node, running);
 }
 
@@ -36,9 +36,9 @@ interface Look {
   deep: DeepOptions | undefined;
 }
 
-async function assessMaster({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
+async function assessControlPlane({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
   const known = readPartialFacts(found, dataDir);
-  const node = known.master?.node ?? found;
+  const node = known.cp?.node ?? found;
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
@@ -69,15 +69,13 @@ async function assessMaster({ node: found, dataDir, running, deep: options }: Lo
     survivors: lostKeys.length > 0 ? survivors(known, running) : [],
     deep,
     damaged,
-    ...masterVerdict({ known, lostKeys, damaged, foreign: damage.some(({ state }) => state === FOREIGN), deep }),
+    ...controlPlaneVerdict({ known, lostKeys, damaged, foreign: damage.some(({ state }) => state === FOREIGN), deep }),
   };
 }
 
-function kubeconfigFindings({ facts, master }: PartialFacts) {
+function kubeconfigFindings({ facts, cp }: PartialFacts) {
   if (!facts) return [];
-  const rows = kubeconfigRows(facts, { superAdmin: master !== undefined && mountsSuperAdmin(master) }).filter(
-    (row) => row.name !== "kubelet",
-  );
+  const rows = kubeconfigRows(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) }).filter((row) => row.name !== "kubelet");
   return rows.map((row) => examineKubeconfig(row, facts));
 }
 
@@ -101,21 +99,21 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     damaged,
     verdict: damaged
       ? "this worker has to join again; its containers run on meanwhile"
-      : "nothing is damaged here; if the masters have got a new CA, it has to join again nevertheless",
-    next: damaged ? ["parts 1 and 2 on the masters, then the line that ./bunw scripts/03-workers.ts open prints there"] : [],
+      : "nothing is damaged here; if the control plane nodes have got a new CA, it has to join again nevertheless",
+    next: damaged ? ["parts 1 and 2 on the control plane nodes, then the line that ./bunw scripts/03-workers.ts open prints there"] : [],
   };
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
-  const masters = cluster.nodes.filter((node) => node.controlPlane).length;
+  const controlPlanes = cluster.nodes.filter((node) => node.controlPlane).length;
   const ca = attempt(() => certInfo(readText(certPath(certRow("ca"), cluster.certificatesDir)) ?? ""));
   return [
     cluster.name,
     `API ${cluster.endpoint ?? facts?.advertiseAddress ?? "?"}`,
     `Services ${cluster.serviceSubnets}`,
     `Pods ${cluster.podSubnet ?? "?"}`,
-    `${masters} control plane`,
-    `${cluster.nodes.length - masters} workers`,
+    `${controlPlanes} control plane`,
+    `${cluster.nodes.length - controlPlanes} workers`,
     ...(facts ? [facts.keyAlgorithm] : []),
     ...(ca instanceof Fail ? [] : [`CA ${ca.publicKeyHash.slice(0, 19)}…`]),
   ].join(", ");

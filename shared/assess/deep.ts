@@ -12,7 +12,7 @@ import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
-import { Haul, STASH } from "../salvage/haul.ts";
+import { FoundKeys, STASH } from "../salvage/found-keys.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { isDear, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
@@ -38,15 +38,15 @@ export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHe
   const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
   const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
-  const haul = new Haul(wanted, { stash: false });
-  haul.takeWhatIsHere(certificatesDir);
-  await searchMemory(haul, { data: known.data, processes: await processesHere(node) });
-  const diskSearched = haul.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, haul));
+  const foundKeys = new FoundKeys(wanted, { stash: false });
+  foundKeys.takeWhatIsHere(certificatesDir);
+  await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
+  const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
   const ended = lostKeys.filter(({ state }) => state === "expired").filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
   const keys = [
-    ...wanted.map((one) => lostKey(one, haul.placeOf(one), elsewhere(one.keyFile))),
+    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
     ...ended.map(({ name, detail }) => ({ name: keyName(name), file: `${keyName(name)}.key`, places: [], detail: `here, but ${detail}` })),
   ];
   return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
@@ -62,9 +62,9 @@ function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificate
 }
 
 /** A disk that cannot be read is no reason to give up what was found elsewhere. */
-async function readDisk(disk: string, haul: Haul): Promise<boolean> {
+async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
   try {
-    await searchDisk(disk === "own" ? await ownDevice() : disk, haul, nothingFound());
+    await searchDisk(disk === "own" ? await ownDevice() : disk, foundKeys, nothingFound());
     return true;
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
@@ -73,7 +73,7 @@ async function readDisk(disk: string, haul: Haul): Promise<boolean> {
   }
 }
 
-/** Places that this node cannot look into: the Secret without its key, the other masters. */
+/** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
 function placesElsewhere(node: Node, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
   const others = cluster?.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name).map(({ name }) => name) ?? [];
@@ -92,7 +92,7 @@ function lostKey({ name, keyFile, generations }: WantedKey, from: string | undef
     ? `proved by ${inUse!.from.join(", ")}`
     : elsewhere.length > 0
       ? known
-      : `${known}${isDear({ name }) ? "" : "; only masters trust it"}`;
+      : `${known}${isDear({ name }) ? "" : "; only control plane nodes trust it"}`;
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
@@ -144,8 +144,8 @@ function withoutCertificateKey({ keys, oldTokens }: Deep): string[] {
 }
 
 const WHY: Record<number, string> = {
-  0: "the cluster's CA key and sa.key are here; what else is lost only masters trust",
-  1: "the lost keys may be on another master, or are in the Secret kubeadm-certs: bring them here, then only this master is repaired",
+  0: "the cluster's CA key and sa.key are here; what else is lost only control plane nodes trust",
+  1: "the lost keys may be on another control plane node, or are in the Secret kubeadm-certs: bring them here, then only this control plane node is repaired",
   2: "a process still holds the lost keys: read them back, restart nothing before",
   3: "the lost keys lie in free blocks of the disk: write nothing to it before they are read back",
   4: "a key is nowhere to be found: a new one, with which old service-account tokens stay valid until part 4",

@@ -1,9 +1,9 @@
-/** What etcd's data tells about this master and its cluster, as far as it can be read. */
+/** What etcd's data tells about this control plane node and its cluster, as far as it can be read. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type Cluster, readCluster } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { factsFor, ownNode } from "../facts/issue-facts.ts";
-import type { Master } from "../facts/master.ts";
 import { findRepair } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";
 import type { Node } from "../node/node.ts";
@@ -15,7 +15,7 @@ export interface PartialFacts {
   data?: EtcdData;
   cluster?: Cluster;
   facts?: ClusterFacts;
-  master?: Master;
+  cp?: ControlPlaneNode;
   obstacle?: Fail;
   rows: Row[];
 }
@@ -29,7 +29,7 @@ export function readPartialFacts(node: Node, dataDir: string): PartialFacts {
     known.cluster = readCluster(repair.data);
     const own = ownNode(node, known.cluster);
     known.facts = factsFor(own, known.cluster, repair.data);
-    known.master = { ...repair, node: own, dataDir, cluster: known.cluster, facts: known.facts, asideDir: "" };
+    known.cp = { ...repair, node: own, dataDir, cluster: known.cluster, facts: known.facts, asideDir: "" };
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     known.obstacle = err;

@@ -46,7 +46,7 @@ export interface Deep {
 export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
-  /** The word of 00-salvage that brings it back; unset: another master's hand-over. */
+  /** The word of 00-salvage that brings it back; unset: another control plane node's hand-over. */
   word?: "memory" | "secret" | "disk";
   found: boolean;
 }

@@ -1,5 +1,5 @@
 /** The rows of the damage table, each from what was found. */
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
@@ -65,11 +65,11 @@ function soonest(findings: Finding[]): string {
 }
 
 /** The four manifests, and the files their pods name that no step makes. */
-export function manifestRows(node: Node, { data, master }: PartialFacts): Row[] {
+export function manifestRows(node: Node, { data, cp }: PartialFacts): Row[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
-  const before = master && attempt(() => [...wantedManifests(master, ["etcd"]), ...wantedManifests(master)]);
-  const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, master!)]));
+  const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
+  const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]));
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...others];
   return [
@@ -97,7 +97,7 @@ function manifestRow(
 }
 
 /** What `restoreManifests` will lay aside; no damage, as whoever may create a pod can make them. */
-function unprovedRows(place: Pick<Master, "data" | "node">): Row[] {
+function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
   const rows = [...etcds.pods, ...pods].map(({ namespace, name, why }) => ({
@@ -144,11 +144,11 @@ export function modeRows(paths: readonly string[]): Row[] {
 }
 
 /** States that a repair passes through. */
-export function repairRows({ master }: PartialFacts): Row[] {
-  if (!master) return [];
-  const manifest = attempt(() => readManifest(manifestPath(master, "kube-controller-manager")));
+export function repairRows({ cp }: PartialFacts): Row[] {
+  if (!cp) return [];
+  const manifest = attempt(() => readManifest(manifestPath(cp, "kube-controller-manager")));
   const reduced = !(manifest instanceof Fail) && manifest !== undefined && isReduced(manifest);
-  const policies = attempt(() => standIns(master));
+  const policies = attempt(() => standIns(cp));
   return [
     ...(reduced ? [{ what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }] : []),
     ...(policies instanceof Fail ? [] : policies).map((path) => ({

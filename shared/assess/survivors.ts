@@ -7,19 +7,20 @@ import type { Survivor } from "./report.ts";
 
 export function survivors(known: PartialFacts, running: Container[] | Fail): Survivor[] {
   return [
-    otherMasters(known),
+    otherControlPlanes(known),
     { where: "a backup", hope: "worth a try", detail: "of /etc/kubernetes/pki, at any age, as long as the CA was the same" },
     memory(running),
     kubeadmCerts(known),
   ];
 }
 
-function otherMasters({ cluster }: PartialFacts): Survivor {
-  const where = "another master";
-  if (!cluster) return { where, hope: "unknown", detail: "if there is one: the same keys lie on every master, in /etc/kubernetes/pki" };
+function otherControlPlanes({ cluster }: PartialFacts): Survivor {
+  const where = "another control plane node";
+  if (!cluster)
+    return { where, hope: "unknown", detail: "if there is one: the same keys lie on every control plane node, in /etc/kubernetes/pki" };
   const others = cluster.nodes.filter((node) => node.controlPlane).length - 1;
   return others > 0
-    ? { where, hope: "worth a try", detail: "look there first: the same keys lie on every master, in /etc/kubernetes/pki" }
+    ? { where, hope: "worth a try", detail: "look there first: the same keys lie on every control plane node, in /etc/kubernetes/pki" }
     : { where, hope: "none", detail: "this cluster has one" };
 }
 

@@ -1,4 +1,4 @@
-/** What it all comes to for a master: one sentence, and the commands that come next. */
+/** What it all comes to for a control plane node: one sentence, and the commands that come next. */
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
@@ -16,13 +16,13 @@ export interface SeenHere {
   deep: Deep | undefined;
 }
 
-export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: SeenHere): NodeVerdict {
-  const { master, obstacle } = known;
+export function controlPlaneVerdict({ known, lostKeys, damaged, foreign, deep }: SeenHere): NodeVerdict {
+  const { cp, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
-  const lacking = master && lackingOfExternalCa(master);
+  const lacking = cp && lackingOfExternalCa(cp);
   if (lacking)
     return {
-      verdict: `the cluster's CA is external: its key never was on the masters, and it has to give ${lacking.files.join(", ")}`,
+      verdict: `the cluster's CA is external: its key never was on the control plane nodes, and it has to give ${lacking.files.join(", ")}`,
       next: lacking.steps,
     };
   if (deep) return deepVerdict(deep, known);
@@ -38,7 +38,7 @@ export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: SeenH
     if (lostKeys.every(({ name }) => isInternal(name)))
       return {
         rung: 0,
-        verdict: `lost on this node: the keys of ${names}, which only masters trust. If no other master has them, new ones cost nobody else anything`,
+        verdict: `lost on this node: the keys of ${names}, which only control plane nodes trust. If no other control plane node has them, new ones cost nobody else anything`,
         next: ["./bunw scripts/01-etcd.ts --new-internal-cas", "./bunw scripts/02-control-plane.ts"],
       };
     return {
@@ -57,9 +57,9 @@ export function masterVerdict({ known, lostKeys, damaged, foreign, deep }: SeenH
       verdict: "rung 0: the keys are here: what is missing can be issued under them",
       next: ["./bunw scripts/01-etcd.ts", "./bunw scripts/02-control-plane.ts"],
     };
-  if (master && caIsNew(master))
+  if (cp && caIsNew(cp))
     return {
-      verdict: "this master is repaired, with a new CA",
+      verdict: "this control plane node is repaired, with a new CA",
       next: ["./bunw scripts/03-workers.ts open", "./bunw scripts/04-sa-tokens.ts", "./bunw scripts/05-verify.ts"],
     };
   return { verdict: "nothing is damaged on this node", next: ["./bunw scripts/05-verify.ts             # looks at the whole cluster"] };

@@ -1,4 +1,4 @@
-/** What can be said of a master on which there is no etcd data: its files, by themselves, and why the parts of the runbook do not begin. */
+/** What can be said of a control plane node on which there is no etcd data: its files, by themselves, and why the parts of the runbook do not begin. */
 
 import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
@@ -43,7 +43,7 @@ function etcdRow({ etcd, servers, from }: WithoutData, dataDir: string): Row {
   return { what: "etcd", state: "known", detail: `external: ${detail}` };
 }
 
-/** Of etcd's own files those that such a master has. */
+/** Of etcd's own files those that such a control plane node has. */
 function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
   const rows = etcd === "external" ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
   const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined) }));

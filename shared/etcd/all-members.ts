@@ -1,24 +1,20 @@
-/** Every member of etcd, not only this master's: in stacked clusters each API server serves what its own member holds. */
+/** Every member of etcd, not only this control plane node's: in stacked clusters each API server serves what its own member holds. */
 
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, waitFor } from "../run.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient } from "./identity.ts";
-import type { Sister } from "./peers.ts";
+import type { Peer } from "./peers.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by
  * etcd's own hash at a common revision). Members in `without` are left out.
  * Errors: Fail that names the first one that does not.
  */
-export async function proveMembers(
-  own: EtcdClient,
-  facts: ClusterFacts,
-  options: { sisters: readonly Sister[]; without: readonly string[] },
-) {
+export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options: { peers: readonly Peer[]; without: readonly string[] }) {
   const { clusterId } = await own.status();
-  for (const { name, host } of options.sisters.filter((sister) => !options.without.includes(sister.name))) {
+  for (const { name, host } of options.peers.filter((peer) => !options.without.includes(peer.name))) {
     const theirs = etcdClient(facts, host)!;
     const status = await answerOf(name, () => theirs.status());
     if (status.clusterId !== clusterId) {

@@ -88,7 +88,7 @@ export class EtcdClient {
     return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)).hash.toString();
   }
 
-  /** Takes a member out for good. One that is out already, as another master has just done it, is no error. */
+  /** Takes a member out for good. One that is out already, as another control plane node has just done it, is no error. */
   async removeMember(id: string) {
     try {
       await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });

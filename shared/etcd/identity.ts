@@ -12,7 +12,7 @@ import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { EtcdClient } from "./client.ts";
 
-/** A client of the etcd on this master, with the health check's certificate from disk; undefined where that is not there. */
+/** A client of the etcd on this control plane node, with the health check's certificate from disk; undefined where that is not there. */
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));

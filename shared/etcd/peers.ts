@@ -1,7 +1,7 @@
-/** The other masters: whether their etcd runs, and under which CA. They may still have what is lost here. */
+/** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
@@ -10,7 +10,7 @@ import { examine, type Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 
-export interface Sister {
+export interface Peer {
   /** The member's name, which kubeadm makes the node's. */
   name: string;
   memberId: string;
@@ -25,7 +25,7 @@ export interface Sister {
 }
 
 /** All members but those at this machine's addresses, each asked at once. Reads only. */
-export async function sistersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Sister[]> {
+export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
   const members = await Promise.all(
     data.members.map(async (member) => ({ ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
   );
@@ -38,15 +38,15 @@ export async function ownEtcdRuns(data: EtcdData, ownAddresses: readonly string[
   return own !== undefined && servesOurCa({ servedPem: await servedPemOrNone(own) }, facts);
 }
 
-/** Whether a sister's etcd shows a certificate of the etcd CA on this node's disk. */
-export function servesOurCa(sister: Pick<Sister, "servedPem">, facts: ClusterFacts): boolean {
+/** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
+export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   const ca = readText(certPath(certRow("etcd-ca"), facts.certificatesDir));
-  return ca !== undefined && sister.servedPem !== undefined && signedBy(sister.servedPem, ca);
+  return ca !== undefined && peer.servedPem !== undefined && signedBy(peer.servedPem, ca);
 }
 
-/** Whether other members can talk to a sister's etcd: its certificate is of our CA, and is valid now. */
-export function isHeard(sister: Pick<Sister, "servedPem">, facts: ClusterFacts): boolean {
-  return servesOurCa(sister, facts) && isValidNow(certInfo(sister.servedPem!));
+/** Whether other members can talk to a peer's etcd: its certificate is of our CA, and is valid now. */
+export function isHeard(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
+  return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
 /** How many members have to run for etcd to answer. */
@@ -60,16 +60,16 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
   return answer.status === "fulfilled" ? answer.value : undefined;
 }
 
-function placeOf(member: Member): Omit<Sister, "servedPem"> {
+function placeOf(member: Member): Omit<Peer, "servedPem"> {
   const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
   return { name: member.name, memberId: member.id, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 2380) };
 }
 
-/** Looks which other masters' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this master. */
-export async function lookAtSisters({ data, node, facts }: Master): Promise<Sister[]> {
-  const sisters = await sistersOf(data, node.addresses);
-  for (const sister of sisters) say(`${sister.name}, ${sister.host}: ${sister.servedPem ? "etcd runs there" : "no etcd answers"}`);
-  const alive = sisters.filter((sister) => sister.servedPem);
+/** Looks which other control plane nodes' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this control plane node. */
+export async function lookAtPeers({ data, node, facts }: ControlPlaneNode): Promise<Peer[]> {
+  const peers = await peersOf(data, node.addresses);
+  for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
+  const alive = peers.filter((peer) => peer.servedPem);
   if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
     throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: a new one would shut it out`, {
       hint:
@@ -77,7 +77,7 @@ export async function lookAtSisters({ data, node, facts }: Master): Promise<Sist
         "If they are lost there as well: systemctl stop kubelet there, stop its etcd with crictl, and run this again",
     });
   }
-  const foreign = alive.filter((sister) => !servesOurCa(sister, facts));
+  const foreign = alive.filter((peer) => !servesOurCa(peer, facts));
   if (foreign.length > 0) {
     throw new Fail(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
       hint:
@@ -89,21 +89,29 @@ export async function lookAtSisters({ data, node, facts }: Master): Promise<Sist
 }
 
 /**
- * A master whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced, unless the operator says that they are
- * lost there, too (`lostOn`). Errors: Fail that names these masters.
+ * A control plane node whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced, unless the operator says that they are
+ * lost there, too (`lostOn`). Errors: Fail that names these control plane nodes.
  */
-export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Sister[], lostOn: readonly string[], { cluster }: Master) {
+export function refuseWhereOthersLive(
+  made: readonly Finding[],
+  alive: readonly Peer[],
+  lostOn: readonly string[],
+  { cluster }: ControlPlaneNode,
+) {
   refuseStrangers(lostOn, cluster);
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");
-  throw new Fail(`etcd runs on ${names(open)}, which may still have ${keys}: with keys of their own, masters refuse each other`, {
-    hint:
-      `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-      `Lost on all of them as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
-  });
+  throw new Fail(
+    `etcd runs on ${names(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
+    {
+      hint:
+        `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        `Lost on all of them as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
+    },
+  );
 }
 
-function names(sisters: readonly Sister[]): string {
-  return sisters.map(({ name }) => name).join(", ");
+function names(peers: readonly Peer[]): string {
+  return peers.map(({ name }) => name).join(", ");
 }

@@ -21,7 +21,7 @@ export interface KnownNode {
 export interface Cluster {
   name: string;
   kubernetesVersion: string;
-  /** `host:port` of the balancer or of the only master, as kubeadm was told; undefined where it was told none. */
+  /** `host:port` of the balancer or of the only control plane node, as kubeadm was told; undefined where it was told none. */
   endpoint: string | undefined;
   dnsDomain: string;
   serviceSubnets: string[];

@@ -1,5 +1,5 @@
 /**
- * kubeadm's external CA mode: the cluster CA's key never lay on the masters, and the controller-manager got no key to sign with (kubeadm's
+ * kubeadm's external CA mode: the cluster CA's key never lay on the control plane nodes, and the controller-manager got no key to sign with (kubeadm's
  * app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -18,23 +18,23 @@ interface Place {
   node: Node;
 }
 
-/** What `cluster.ts` says of the masters. */
-interface Masters {
+/** What `cluster.ts` says of the control plane nodes. */
+interface ControlPlanes {
   nodes: readonly { name: string; controlPlane: boolean }[];
   certificatesDir: string;
 }
 
-/** Whether no controller-manager on these masters had a key to sign with, by the mirror pods in etcd's data. */
-function nobodySigns(data: EtcdData, masters: readonly string[]): boolean {
-  const pods = attempt(() => masters.flatMap((name) => findMirrorPods(data, name)));
+/** Whether no controller-manager on these control plane nodes had a key to sign with, by the mirror pods in etcd's data. */
+function nobodySigns(data: EtcdData, controlPlanes: readonly string[]): boolean {
+  const pods = attempt(() => controlPlanes.flatMap((name) => findMirrorPods(data, name)));
   const managers = pods instanceof Fail ? [] : pods.filter(({ name }) => name === "kube-controller-manager");
   return managers.length > 0 && !managers.some(signs);
 }
 
 /** The same of a cluster, where the key is not here either. */
-export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: Masters): boolean {
-  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, masters);
+export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: ControlPlanes): boolean {
+  const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, controlPlanes);
 }
 
 /** By `--cluster-signing-key-file`, or by a signer's own, such as `--cluster-signing-kubelet-client-key-file`. */
@@ -68,10 +68,13 @@ const SIGN = [
 ];
 
 /** Errors: Fail where something is missing that only the external CA has. */
-export function refuseExternalCa(master: Place) {
-  const lacking = lackingOfExternalCa(master);
+export function refuseExternalCa(cp: Place) {
+  const lacking = lackingOfExternalCa(cp);
   if (lacking)
-    throw new Fail(`The cluster's CA is external, its key never was on the masters, and it has to give ${lacking.files.join(", ")}`, {
-      hint: lacking.steps.join("; "),
-    });
+    throw new Fail(
+      `The cluster's CA is external, its key never was on the control plane nodes, and it has to give ${lacking.files.join(", ")}`,
+      {
+        hint: lacking.steps.join("; "),
+      },
+    );
 }

@@ -1,5 +1,5 @@
 /**
- * What certificates and kubeconfigs are issued by on one master: the cluster as it was, and this node's own name and address.
+ * What certificates and kubeconfigs are issued by on one control plane node: the cluster as it was, and this node's own name and address.
  *
  * Source of the address: the mirror pod's annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's
  * cmd/…/config/cluster.go reads the same one).
@@ -26,7 +26,7 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
 }
 
-/** What the tables of certificates and kubeconfigs need to know for one master. Errors: Fail where its address is not to be found. */
+/** What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where its address is not to be found. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
@@ -51,16 +51,16 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
   };
 }
 
-/** The API server's address on this master: from its mirror pod, else from its Node; held against the machine's own addresses. */
+/** The API server's address on this control plane node: from its mirror pod, else from its Node; held against the machine's own addresses. */
 function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
   const [own, ...others] = [node.name, ...cluster.nodes.filter((known) => known.controlPlane).map((known) => known.name)].map((name) =>
     apiEndpoint(name, data),
   );
-  const sister = others.find((endpoint) => endpoint !== undefined);
-  const found = own ?? (sister && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: sister.port });
+  const peer = others.find((endpoint) => endpoint !== undefined);
+  const found = own ?? (peer && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: peer.port });
   if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
-      hint: 'take its manifest from another master: RUNBOOK 1, "If a mirror pod is gone"',
+      hint: 'take its manifest from another control plane node: RUNBOOK 1, "If a mirror pod is gone"',
     });
   }
   if (!node.addresses.includes(found.host)) {

@@ -1,5 +1,5 @@
 /**
- * A master on which there is no etcd data: etcd is external, or its data is lost. Told by what else only a master has, some of which a
+ * A control plane node on which there is no etcd data: etcd is external, or its data is lost. Told by what else only a control plane node has, some of which a
  * deletion of /etc/kubernetes leaves alone. Read only.
  */
 import { attempt, Fail } from "../fail.ts";
@@ -14,7 +14,7 @@ import { may, ofNamespace } from "../trust/sources.ts";
 export interface WithoutData {
   /** `unknown`: nothing tells whether etcd ever was here. */
   etcd: "external" | "lost" | "unknown";
-  /** What tells that this is a master. */
+  /** What tells that this is a control plane node. */
   from: string[];
   /** URLs in the API server's --etcd-servers, where its manifest can be read. */
   servers: string[];
@@ -23,10 +23,10 @@ export interface WithoutData {
 }
 
 /** Undefined where the data directory is there, and on a worker. `running`: the containers, where they have been looked at. */
-export function masterWithoutData(node: Node, dataDir: string, running: readonly Container[] = []): WithoutData | undefined {
+export function controlPlaneWithoutData(node: Node, dataDir: string, running: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
   const [apiServer, etcd] = [tracesOf("kube-apiserver", node, running), tracesOf("etcd", node, running)];
-  const from = [...apiServer, ...etcd, ...MASTER_FILES.filter((path) => exists(path))];
+  const from = [...apiServer, ...etcd, ...CONTROL_PLANE_FILES.filter((path) => exists(path))];
   if (from.length === 0) return undefined;
   const { servers, files } = etcdOptions(node);
   const isLocal = servers.some((url) => isOwn(url, node.addresses)) || etcd.length > 0;
@@ -41,51 +41,53 @@ export function withoutDataFail(found: WithoutData, node: Node, dataDir: string)
   return new Fail(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
 }
 
-/** The same where etcd's data itself says that it is not the masters' (somebody has brought a copy here). */
+/** The same where etcd's data itself says that it is not the control plane nodes' (somebody has brought a copy here). */
 export function refuseExternalEtcd({ node, dataDir, cluster }: { node: Node; dataDir: string; cluster: { externalEtcd: boolean } }) {
   if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, dataDir);
 }
 
 export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: string): string {
   if (etcd === "external")
-    return `This cluster's etcd is external: it is not on the masters${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
+    return `This cluster's etcd is external: it is not on the control plane nodes${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
   const reason = etcd === "lost" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
-  return `This is a master (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
+  return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
-/** Whether the API server of this master goes to an etcd that is elsewhere; false also where nothing tells. */
+/** Whether the API server of this control plane node goes to an etcd that is elsewhere; false also where nothing tells. */
 export async function hasExternalEtcd(dataDir: string): Promise<boolean> {
   try {
-    return masterWithoutData(await readNode(), dataDir)?.etcd === "external";
+    return controlPlaneWithoutData(await readNode(), dataDir)?.etcd === "external";
   } catch (err) {
     if (err instanceof Fail) return false;
     throw err;
   }
 }
 
-/** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the masters. */
+/** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the control plane nodes. */
 export function issueStep(externalEtcd: boolean, option = ""): string {
   return externalEtcd ? KUBEADM_CERTS : `./bunw scripts/01-etcd.ts${option}`;
 }
 
 const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
 
-/** Parts 1 to 4 go by etcd on the masters. Where it is external, it is mended there, and kubeadm's own phases do the rest. */
+/** Parts 1 to 4 go by etcd on the control plane nodes. Where it is external, it is mended there, and kubeadm's own phases do the rest. */
 export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {
   if (etcd === "external")
     return [
       `mend etcd where it runs, and put back what the API server reaches it by: ${files.join(", ")}`,
-      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or from another master, by scp -p: ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki",
+      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or from another control plane node, by scp -p: ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki",
       KUBEADM_CERTS,
     ];
   return [
     "find / -xdev -path '*/member/snap/db'   # in another folder: --etcd-data DIR; on a disk that is not mounted: mount it",
-    `./bunw scripts/02-control-plane.ts --without ${node.name}   # on another master, if it is gone: RUNBOOK 1, "If a member has no data"`,
+    `./bunw scripts/02-control-plane.ts --without ${node.name}   # on another control plane node, if it is gone: RUNBOOK 1, "If a member has no data"`,
   ];
 }
 
-/** Files that kubeadm makes on masters only; a copy of admin.conf is found on workers, too. */
-const MASTER_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map((file) => `/etc/kubernetes/${file}`);
+/** Files that kubeadm makes on control plane nodes only; a copy of admin.conf is found on workers, too. */
+const CONTROL_PLANE_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map(
+  (file) => `/etc/kubernetes/${file}`,
+);
 
 const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `/etc/kubernetes/pki/${file}`);
 

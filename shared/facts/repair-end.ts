@@ -27,28 +27,27 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
   const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
   if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
-  // A master that was lost for good has no Node any more.
+  // A control plane node that was lost for good has no Node any more.
   const { nodes } = clusters[1]!;
-  const masters = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  if (masters.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
+  const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  if (controlPlanes.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
   if (old.publicKeyHash === now.publicKeyHash) return true;
   const since = new Date(Math.max(began.getTime(), madeAt(now.pem).getTime()));
-  const isThrough = () => !masters.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
+  const isThrough = () =>
+    !controlPlanes.some((name) => runsReduced(live, name)) && !waits(live, new Set(nodes.map(({ name }) => name)), since);
   return attempt(isThrough) === true;
 }
 
-/** Which of kubeadm's static pods this master has; by their keys alone where pods are encrypted. */
-function staticPods(data: EtcdData, master: string): string[] {
-  const pods = attempt(() => findMirrorPods(data, master));
+/** Which of kubeadm's static pods this control plane node has; by their keys alone where pods are encrypted. */
+function staticPods(data: EtcdData, cp: string): string[] {
+  const pods = attempt(() => findMirrorPods(data, cp));
   if (!(pods instanceof Fail)) return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
-  const key = (name: string) => `${registryPrefix(data)}/pods/kube-system/${name}-${master.toLowerCase()}`;
+  const key = (name: string) => `${registryPrefix(data)}/pods/kube-system/${name}-${cp.toLowerCase()}`;
   return CONTROL_PLANE.filter((name) => data.get(key(name)));
 }
 
-function runsReduced(data: EtcdData, master: string): boolean {
-  return findMirrorPods(data, master).some(
-    ({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod),
-  );
+function runsReduced(data: EtcdData, cp: string): boolean {
+  return findMirrorPods(data, cp).some(({ name, from, pod }) => name === "kube-controller-manager" && from === "live" && isReduced(pod));
 }
 
 /**

@@ -4,14 +4,14 @@ import { readText, stat } from "../files/files.ts";
 import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys } from "../pki/sa-keys.ts";
+import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
-import type { Master } from "./master.ts";
 
 /**
  * Whether sa.key was made anew, as far as this node can tell: part 1 says so, or of the tokens in its pods, those that are older than sa.pub are
  * of another key, or that one's public half is kept. A key that came back to its place is not new.
  */
-export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boolean {
+export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "node">): boolean {
   const pki = facts.certificatesDir;
   if (oldSaKeys(pki).length > 0) return true;
   const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
@@ -24,9 +24,9 @@ export function saKeyIsNew({ facts, node }: Pick<Master, "facts" | "node">): boo
 }
 
 /** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
-export function trustSince(master: Master): Date {
-  const pki = master.facts.certificatesDir;
+export function trustSince(cp: ControlPlaneNode): Date {
+  const pki = cp.facts.certificatesDir;
   const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");
-  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(master) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
+  const moments = [madeAt(clusterCa(pki)), ...(saKeyIsNew(cp) ? [marked ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [])];
   return new Date(Math.max(...moments.map(Number)));
 }

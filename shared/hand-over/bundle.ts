@@ -1,5 +1,5 @@
 /**
- * The bundle that travels between masters: the keys that are the same on all of them, as a plain tar (names as below the certificates
+ * The bundle that travels between control plane nodes: the keys that are the same on all of them, as a plain tar (names as below the certificates
  * folder) with a MANIFEST.json before them. sealed.ts locks it. Everything here is in memory; what is read is judged before it is used.
  */
 import { createHash } from "node:crypto";
@@ -28,7 +28,7 @@ export interface BundleManifest {
   tool: string;
   /** ISO time. */
   made: string;
-  /** Host name of the master it was packed on. */
+  /** Host name of the control plane node it was packed on. */
   node: string;
   /** Unset where etcd's data could not be read. */
   cluster?: Origin | undefined;
@@ -175,7 +175,7 @@ function whyForeign(name: string): string {
 
 function refused(reason: string, cause?: unknown): Fail {
   return new Fail(`Cannot use this bundle: ${reason}`, {
-    hint: "pack a new one on a master whose keys are whole: ./bunw scripts/hand-over.ts pack",
+    hint: "pack a new one on a control plane node whose keys are whole: ./bunw scripts/hand-over.ts pack",
     cause,
   });
 }

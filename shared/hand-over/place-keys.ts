@@ -47,7 +47,7 @@ export function originOf({ cluster }: Here): Origin | undefined {
  * named the CA's fingerprint, which pack printed.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: string | undefined) {
-  const hint = "pack one on a master of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
+  const hint = "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   if (!here.cluster) return say(`warning: not held against etcd's data: ${here.why}`);
@@ -143,6 +143,6 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const which =
     ca && `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data tells nothing: ${here.why}`}`;
   return new Fail(`This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
-    hint: `if those here are right, pack them on this node for the other masters; if ${source} is right: --move-aside, which keeps those here in the rescue folder`,
+    hint: `if those here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, which keeps those here in the rescue folder`,
   });
 }

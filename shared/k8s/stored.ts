@@ -18,7 +18,7 @@ function decode(key: string, value: Uint8Array): unknown {
   const object = decodeObject(value);
   if ("encrypted" in object) {
     throw new Fail(`Cannot read "${key}": it is encrypted at rest (${object.encrypted})`, {
-      hint: "bring the EncryptionConfiguration back first, from a backup or another master: scp root@MASTER:FILE FILE",
+      hint: "bring the EncryptionConfiguration back first, from a backup or another control plane node: scp root@NODE:FILE FILE",
     });
   }
   return object;

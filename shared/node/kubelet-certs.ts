@@ -28,11 +28,11 @@ export function trusted(path: string, caPem: string): boolean {
 }
 
 /**
- * Sees to it that a master's kubelet can run and talk to the API: a client certificate of the CA on disk, in the place where the kubelet
+ * Sees to it that a control plane node's kubelet can run and talk to the API: a client certificate of the CA on disk, in the place where the kubelet
  * rotates it, and a kubelet.conf that points there (what `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize` come to).
  * Returns whether anything was changed, so that the kubelet has to be restarted.
  */
-export async function ensureMasterKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
+export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
   const row = certRow("ca");
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [

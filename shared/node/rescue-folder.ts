@@ -1,5 +1,5 @@
 /**
- * The rescue folder of a repair: /root/kube-pki-repair-TIME on each master that is changed. It holds the copy of etcd's data from which all
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds the copy of etcd's data from which all
  * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
  */
 import { list } from "../files/files.ts";

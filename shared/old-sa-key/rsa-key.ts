@@ -16,7 +16,7 @@ const SHA256_INFO = "3031300d060960864801650304020105000420";
 /** Two such numbers share a small factor now and then, above all 2; below this they are taken out (a larger one: once in a million). */
 const SMALL = 1_000_000n;
 
-/** Bytes of a signature: a SHA-256 hash needs 62, and beyond RSA-4096 the numbers no longer fit a master's memory. */
+/** Bytes of a signature: a SHA-256 hash needs 62, and beyond RSA-4096 the numbers no longer fit a control plane node's memory. */
 const [SHORTEST, LONGEST] = [64, 512];
 
 export interface RsaOptions {

@@ -54,9 +54,9 @@ export interface Cert {
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
-  /** It is the same on every master, so it travels between them with its key. */
+  /** It is the same on every control plane node, so it travels between them with its key. */
   shared?: true;
-  /** An authority that only masters trust: a new one costs nobody else anything. */
+  /** An authority that only control plane nodes trust: a new one costs nobody else anything. */
   internal?: true;
 }
 
@@ -67,10 +67,10 @@ const nodeName = (facts: ClusterFacts) => facts.nodeName;
 // #138960, #138964; of 1.34 the patch is that of the same month).
 export const KUBELET_CLIENT_BINDING = "kubeadm:apiserver-kubelet-client";
 const UNGROUPED: Record<number, number> = { 33: 12, 34: 8, 35: 5, 36: 1 };
-const mastersBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
+const groupBefore29 = (minor: number) => (minor < 29 ? "system:masters" : undefined);
 const isUngrouped = (minor: number, patch: number) => minor >= 37 || patch >= (UNGROUPED[minor] ?? Number.POSITIVE_INFINITY);
 const kubeletClientGroup = (minor: number, patch: number) =>
-  mastersBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : "kubeadm:cluster-admins");
+  groupBefore29(minor) ?? (isUngrouped(minor, patch) ? undefined : "kubeadm:cluster-admins");
 
 // etcd's server also dials itself, so its certificate is a client's too: github.com/etcd-io/etcd/issues/9785
 // biome-ignore format: a table
@@ -83,8 +83,8 @@ const TABLE = [
   { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true, internal: true },
   { name: "etcd-server",              file: "etcd/server",              cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdServerNames },
   { name: "etcd-peer",                file: "etcd/peer",                cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdPeerNames },
-  { name: "etcd-healthcheck-client",  file: "etcd/healthcheck-client",  cn: "kube-etcd-healthcheck-client",  usages: ["client"],           ca: "etcd-ca", o: mastersBefore29 },
-  { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: mastersBefore29 },
+  { name: "etcd-healthcheck-client",  file: "etcd/healthcheck-client",  cn: "kube-etcd-healthcheck-client",  usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
+  { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
 ] as const satisfies readonly Cert[];
 
 export type CertName = (typeof TABLE)[number]["name"];
@@ -92,7 +92,7 @@ export type CertName = (typeof TABLE)[number]["name"];
 /** Every certificate; an authority stands above what it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
-/** The key pair that signs service-account tokens: no certificate, the same on every master. Files `sa.key` and `sa.pub`. */
+/** The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files `sa.key` and `sa.pub`. */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
 export function certRow(name: string): Cert {

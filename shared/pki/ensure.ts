@@ -2,7 +2,7 @@
  * Look, then do what is missing: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
  * overwritten). Keys are written before certificates, as kubeadm does, so a run that was cut off is mended by the same call.
  *
- * Authorities and sa.key are different: they are the same on every master and everything hangs on them, so new ones are made only with
+ * Authorities and sa.key are different: they are the same on every control plane node and everything hangs on them, so new ones are made only with
  * `newCas`. Without it a lost one stops the run.
  */
 import { Fail } from "../fail.ts";

@@ -60,7 +60,7 @@ export function examine(row: Cert, facts: ClusterFacts | undefined, options: Exa
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir, options.now ?? new Date());
   const found = finding(row.name, paths, cert, verdict);
-  return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the masters` } : found;
+  return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
 }
 
 /** Looks at the key pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */

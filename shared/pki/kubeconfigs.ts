@@ -24,7 +24,7 @@ export interface KubeconfigRow {
   /** The first minor version that has it. */
   since?: number;
   /** kubeadm makes it in `init` only, never in `join`: nothing else needs it. */
-  firstMasterOnly?: true;
+  firstControlPlaneOnly?: true;
 }
 
 export interface Kubeconfig {
@@ -43,23 +43,23 @@ export interface Kubeconfig {
 const group = (name: string) => () => name;
 const admins = (minor: number) => (minor < 29 ? "system:masters" : "kubeadm:cluster-admins");
 
-// A master's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode: kubernetes/kubernetes#129956).
+// A control plane node's kubelet talks to its own API server since 1.33 (gate ControlPlaneKubeletLocalMode: kubernetes/kubernetes#129956).
 const kubeletServer = (facts: ClusterFacts) => (minorOf(facts.kubernetesVersion) < 33 ? clusterServer(facts) : localServer(facts));
 const nodeUser = (facts: ClusterFacts) => `system:node:${facts.nodeName}`;
 
 // biome-ignore format: a table
 export const KUBECONFIGS: readonly KubeconfigRow[] = [
   { name: "admin",              path: "/etc/kubernetes/admin.conf",              cn: "kubernetes-admin",               o: admins,                  server: clusterServer },
-  { name: "super-admin",        path: "/etc/kubernetes/super-admin.conf",        cn: "kubernetes-super-admin",         o: group("system:masters"), server: clusterServer, since: 29, firstMasterOnly: true },
+  { name: "super-admin",        path: "/etc/kubernetes/super-admin.conf",        cn: "kubernetes-super-admin",         o: group("system:masters"), server: clusterServer, since: 29, firstControlPlaneOnly: true },
   { name: "kubelet",            path: "/etc/kubernetes/kubelet.conf",            cn: nodeUser,                         o: group("system:nodes"),   server: kubeletServer },
   { name: "controller-manager", path: "/etc/kubernetes/controller-manager.conf", cn: "system:kube-controller-manager",                             server: localServer },
   { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          cn: "system:kube-scheduler",                                      server: localServer },
 ];
 
-/** The rows a master of this version has; super-admin.conf only where asked for. */
+/** The rows a control plane node of this version has; super-admin.conf only where asked for. */
 export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
   const minor = minorOf(facts.kubernetesVersion);
-  return KUBECONFIGS.filter((row) => (row.since ?? 0) <= minor && (options.superAdmin || !row.firstMasterOnly));
+  return KUBECONFIGS.filter((row) => (row.since ?? 0) <= minor && (options.superAdmin || !row.firstControlPlaneOnly));
 }
 
 export function kubeconfigRow(name: string): KubeconfigRow {

@@ -135,11 +135,11 @@ export function foreignAuthority(certPem: string | undefined, clustersPem: strin
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
 }
 
-/** `internal`: only authorities that nobody but masters trusts, those of etcd and of the front proxy. */
+/** `internal`: only authorities that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
 export type NewCas = "all" | "internal";
 
 export interface NewKeyOptions {
-  /** Which shared keys to make anew where they are missing or wrong. The first master of a cluster that lost them, nobody else. */
+  /** Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else. */
   newCas?: NewCas | undefined;
   /** What the cluster's public keys are known by; asked only where one of them is not here. */
   evidence?: (() => Evidence) | undefined;
@@ -154,7 +154,7 @@ export function keysToMake(facts: ClusterFacts, options: NewKeyOptions): Finding
   return [...shared, examineServiceAccountKey(facts.certificatesDir)].filter((finding) => needsNewKey(finding, options));
 }
 
-/** Whether something shared by all masters has to be made anew; a Fail where that was not asked for. */
+/** Whether something shared by all control plane nodes has to be made anew; a Fail where that was not asked for. */
 export function needsNewKey(finding: Finding, options: NewKeyOptions): boolean {
   if (finding.state === "ok") return false;
   const remedy = remedyFor(finding, options);
@@ -164,7 +164,7 @@ export function needsNewKey(finding: Finding, options: NewKeyOptions): boolean {
   throw new Fail(
     `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
     {
-      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another master with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
+      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
     },
   );
 }

@@ -1,7 +1,7 @@
 /** The certificate that a server shows: nothing of it is believed before it is verified. */
 import { connect } from "node:tls";
 
-/** Another master that is only slow must not be taken for one that has no keys any more. */
+/** Another control plane node that is only slow must not be taken for one that has no keys any more. */
 const HANDSHAKE_MS = 10_000;
 
 /** The certificate that a server shows, whatever it then thinks of us. Errors: the connection's own. */

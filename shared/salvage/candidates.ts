@@ -1,7 +1,7 @@
 /** What an operator is told of the keys that are lost: by what each will be known, and which of several he has to choose from. */
 import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
-import type { FoundKey, Haul } from "./haul.ts";
+import type { FoundKey, FoundKeys } from "./found-keys.ts";
 import { kidOf, labelOf, type WantedKey } from "./wanted-keys.ts";
 
 /** A line for the key in use, and for each other one that is known. */
@@ -12,9 +12,9 @@ export function sayLost({ keyFile, generations, candidates }: WantedKey) {
 }
 
 /** Two keys with evidence of the same weight, or an earlier one alone: a person says which one is in use. */
-export function refuseRivals(haul: Haul) {
-  const [rivals = []] = haul.rivals();
-  const earlier = haul.missing().flatMap((wanted) => haul.foundOf(wanted));
+export function refuseRivals(foundKeys: FoundKeys) {
+  const [rivals = []] = foundKeys.rivals();
+  const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));
   for (const one of earlier) say(`only an earlier ${one.wanted.keyFile} was found; if it is the one in use: ${howToTake(one)}`);
   if (rivals.length > 0)
     throw new Fail(`${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`, {

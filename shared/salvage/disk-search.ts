@@ -8,7 +8,7 @@ import { carve, diskProgress } from "./disk/carve.ts";
 import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
 import type { CertificateFind, ConfigFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./disk/finds.ts";
-import type { Haul } from "./haul.ts";
+import type { FoundKeys } from "./found-keys.ts";
 
 /** The device that /etc/kubernetes lay on; what makes it less likely that anything is found is said. Errors: Fail where there is none to read. */
 export async function ownDevice(): Promise<string> {
@@ -47,17 +47,22 @@ const MOST_PEMS = 10_000;
  * Reads the disk once, and gives the haul each key as it is met, so that none is lost, whatever ends the search. What is left fills `found` as it
  * comes. Errors: Fail where the disk cannot be read, or the search was ended.
  */
-export async function searchDisk(path: string, haul: Haul, found: DiskFound, { minutes = DISK_MINUTES, stop }: DiskSearchOptions = {}) {
+export async function searchDisk(
+  path: string,
+  foundKeys: FoundKeys,
+  found: DiskFound,
+  { minutes = DISK_MINUTES, stop }: DiskSearchOptions = {},
+) {
   using disk = new Disk(path);
   found.path = path;
   const hint = "--minutes gives it more; a disk is read faster from an image on another machine: --image FILE";
   const budget = new Budget({ what: path, seconds: minutes * 60, bytes: MOST_BYTES, stop, hint });
-  const keep = new Keep(found, haul);
+  const keep = new Keep(found, foundKeys);
   const began = performance.now();
   say(`${path}: ${Math.round(disk.size / 1e6)} MB to read, in ${minutes} min at most`);
   try {
     for await (const find of carve(disk, { onProgress: diskProgress(disk), budget })) {
-      if (find.kind === "private key") haul.accept(privateKeyOf(find.pem), `blocks of ${path}`);
+      if (find.kind === "private key") foundKeys.accept(privateKeyOf(find.pem), `blocks of ${path}`);
       keep.add(find);
     }
   } finally {
@@ -82,9 +87,9 @@ class Keep {
   readonly #unknown: { name: string; cn: string }[];
   #text = 0;
 
-  constructor(found: DiskFound, haul: Haul) {
+  constructor(found: DiskFound, foundKeys: FoundKeys) {
     this.#found = found;
-    const names = new Set(haul.wanted.flatMap(({ name, generations }) => (generations.length === 0 ? [name] : [])));
+    const names = new Set(foundKeys.wanted.flatMap(({ name, generations }) => (generations.length === 0 ? [name] : [])));
     this.#unknown = CERTS.flatMap(({ file, shared, cn }) => (shared && names.has(file) ? [{ name: file, cn: String(cn) }] : []));
   }
 

@@ -4,7 +4,7 @@ import { type Here, placeKeys } from "../hand-over/place-keys.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
 import type { DiskFound } from "./disk-search.ts";
-import { dropStash, type Haul } from "./haul.ts";
+import { dropStash, type FoundKeys } from "./found-keys.ts";
 import { chooseConfig, type LostConfig } from "./lost-configs.ts";
 import { mountedKubeconfigs } from "./memory/mounted.ts";
 import type { Holders } from "./memory/processes.ts";
@@ -13,7 +13,7 @@ import { looseTexts, unchosenKeys, unprovedConfigs, unprovedPairs } from "./unpr
 /** What the searches have brought. */
 export interface Brought {
   here: Here;
-  haul: Haul;
+  foundKeys: FoundKeys;
   processes: Holders;
   /** Files that the API server's flags name, and that are lost. */
   configs: LostConfig[];
@@ -25,11 +25,11 @@ export interface Brought {
  * may have laid out is told when they are in their places. Errors: as `placeKeys`, with nothing written.
  */
 export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }) {
-  const { haul, here } = brought;
-  const files = haul.files();
-  const keys = haul.wanted.filter(({ keyFile }) => files.has(keyFile));
+  const { foundKeys, here } = brought;
+  const files = foundKeys.files();
+  const keys = foundKeys.wanted.filter(({ keyFile }) => files.has(keyFile));
   const found = foundBeside(brought, files.get("ca.crt"));
-  const unproved = [...unchosenKeys(haul.unchosen(), here.certificatesDir), ...found.unproved];
+  const unproved = [...unchosenKeys(foundKeys.unchosen(), here.certificatesDir), ...found.unproved];
   if (keys.length + found.proved.length === 0) say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
   else placeKeys(keys, files, here, { moveAside, source: "the salvage", more: found.proved });
   layAside(unproved, dirname(here.asideDir));

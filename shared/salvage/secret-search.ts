@@ -5,14 +5,18 @@ import { secretIn } from "../files/operator-files.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
-import type { Haul } from "./haul.ts";
+import type { FoundKeys } from "./found-keys.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 
 /**
  * A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it.
  * Returns whether it was opened. Errors: Fail where the certificate key does not open it, or is none.
  */
-export function openSecret(haul: Haul, data: EtcdData | undefined, options: { keyFile: string | undefined; mayAsk: boolean }): boolean {
+export function openSecret(
+  foundKeys: FoundKeys,
+  data: EtcdData | undefined,
+  options: { keyFile: string | undefined; mayAsk: boolean },
+): boolean {
   const secret = data && findKubeadmCerts(data);
   const certificateKey = secret && certificateKeyOf(options);
   if (!secret || certificateKey === undefined) {
@@ -25,10 +29,10 @@ export function openSecret(haul: Haul, data: EtcdData | undefined, options: { ke
   }
   const from = "the Secret kubeadm-certs";
   const files = openKubeadmCerts(secret, certificateKey);
-  const taken = haul.missing().filter(({ name, keyFile, publicFile }) => {
+  const taken = foundKeys.missing().filter(({ name, keyFile, publicFile }) => {
     const [key, publicText] = [files.get(keyFile), files.get(publicFile)];
-    if (key && publicText && keyMatches(publicText, key)) haul.learn(name, publicText, "the certificate beside it");
-    return key !== undefined && haul.accept(privateKeyOf(key), from);
+    if (key && publicText && keyMatches(publicText, key)) foundKeys.learn(name, publicText, "the certificate beside it");
+    return key !== undefined && foundKeys.accept(privateKeyOf(key), from);
   });
   if (taken.length === 0) say("it opens, and holds none of the lost keys");
   return true;

@@ -2,7 +2,7 @@
 import { day } from "../pki/judge.ts";
 import type { Unproved } from "../trust/unproved.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
-import { type FoundKey, pairOf } from "./haul.ts";
+import { type FoundKey, pairOf } from "./found-keys.ts";
 import type { LostConfig } from "./lost-configs.ts";
 import { labelOf } from "./wanted-keys.ts";
 

@@ -45,7 +45,7 @@ export interface WantedOptions {
   from?: string | undefined;
 }
 
-/** The keys that are not in their places: first those that all masters share, then those of certificates that are here without their key. */
+/** The keys that are not in their places: first those that all control plane nodes share, then those of certificates that are here without their key. */
 export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, options)), ...wantedLeaves(options.certificatesDir)];
 }

@@ -4,7 +4,7 @@
  * first, and the new one waits beside it under a name with a dot, which the kubelet passes over (pkg/kubelet/config/file.go).
  */
 import { basename, dirname, join } from "node:path";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
@@ -25,14 +25,14 @@ export function manifestBeforeOrAfter(path: string): Manifest | undefined {
  * Exchanges the manifest of a static pod of the control plane; the kubelet starts the new pod within a second or two, which is not waited for.
  * Errors: Fail where the old pod does not end; the manifest then waits, and the next call goes on from there.
  */
-export async function exchangeManifest(master: Pick<Master, "node">, name: string, next: { manifest: Manifest; note: string }) {
-  const path = manifestPath(master, name);
+export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name: string, next: { manifest: Manifest; note: string }) {
+  const path = manifestPath(cp, name);
   const waiting = waitingPath(path);
-  const old = (await controlPlaneContainers(master.node.runtimeEndpoint)).filter((container) => container.name === name);
+  const old = (await controlPlaneContainers(cp.node.runtimeEndpoint)).filter((container) => container.name === name);
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
   removeFile(path);
   if (old.length > 0)
-    await waitFor(`the old ${name} to end`, isForgotten(old, master.node), {
+    await waitFor(`the old ${name} to end`, isForgotten(old, cp.node), {
       seconds: 90,
       hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
     });
@@ -40,8 +40,8 @@ export async function exchangeManifest(master: Pick<Master, "node">, name: strin
 }
 
 /** Ends an exchange that was cut off: the manifest that waits gets its place. For a pod without which nothing more can be asked. */
-export function finishExchange(master: Pick<Master, "node">, name: string) {
-  const path = manifestPath(master, name);
+export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
+  const path = manifestPath(cp, name);
   if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);
 }
 
@@ -52,7 +52,7 @@ export function finishExchange(master: Pick<Master, "node">, name: string) {
 const TICK = 1_400;
 
 /** Whether the kubelet is done with these pods. */
-function isForgotten(pods: readonly Container[], { kubelet }: Master["node"]): () => boolean {
+function isForgotten(pods: readonly Container[], { kubelet }: ControlPlaneNode["node"]): () => boolean {
   let gone: number | undefined;
   return () => {
     if (pods.some(({ podUid }) => exists(`${kubelet.podsDir}/${podUid}`))) return false;

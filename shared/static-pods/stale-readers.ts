@@ -1,6 +1,6 @@
 /** Static pods read their certificates and kubeconfigs once, when they start: which of them have to start again. */
 
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
@@ -8,16 +8,16 @@ import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { mountedOf, SERVERS } from "./wanted-manifests.ts";
 
 /** Static pods that run since before what they go by was issued, by this run or one that was cut off: they read it once. */
-export function staleReaders(master: Master, running: readonly Container[]): Container[] {
-  const { certificatesDir } = master.facts;
+export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): Container[] {
+  const { certificatesDir } = cp.facts;
   const certs = CERTS.map((row) => certPath(row, certificatesDir));
   const readers = [
     ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, certificatesDir) })),
-    ...mountedOf(master, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
+    ...mountedOf(cp, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
   ];
   return readers.flatMap(({ name, namespace, files }) => {
     const written = files.flatMap((file) => stat(file)?.modified ?? []);
-    const isIts = (one: Container) => one.namespace === namespace && one.pod === `${name}-${master.node.name}`;
+    const isIts = (one: Container) => one.namespace === namespace && one.pod === `${name}-${cp.node.name}`;
     return running.filter((one) => isIts(one) && written.some((time) => time > one.created));
   });
 }

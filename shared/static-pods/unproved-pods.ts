@@ -1,6 +1,6 @@
 /** Mirror pods that nothing proves, and what becomes of them: they are named, and kept in the rescue folder for a person to look at. */
 import { stringify } from "yaml";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
@@ -14,7 +14,10 @@ import { isMeant } from "./wanted-manifests.ts";
 const LIMIT = 20;
 
 /** Those that are meant, kube-system's first, and how many more there are. What is on disk is root's own, so it needs no mirror pod. */
-export function unprovedPods(place: Pick<Master, "data" | "node">, names?: readonly string[]): { pods: UnprovedPod[]; more: number } {
+export function unprovedPods(
+  place: Pick<ControlPlaneNode, "data" | "node">,
+  names?: readonly string[],
+): { pods: UnprovedPod[]; more: number } {
   const onDisk = podsOnDisk(place);
   const found = findStaticPods(place.data, place.node.name).unproved.filter(
     ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !onDisk.has(`${namespace}/${name}`)),
@@ -23,16 +26,16 @@ export function unprovedPods(place: Pick<Master, "data" | "node">, names?: reado
 }
 
 /** Keeps them in the rescue folder, each with the command that would take it. */
-export function layAsideUnproved(master: Master, names?: readonly string[]) {
-  const { pods, more } = unprovedPods(master, names);
+export function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]) {
+  const { pods, more } = unprovedPods(cp, names);
   layAside(
-    pods.map((pod) => asUnproved(pod, master)),
-    master.rescue.dir,
+    pods.map((pod) => asUnproved(pod, cp)),
+    cp.rescue.dir,
   );
   if (more > 0) say(`${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A, once the API answers`);
 }
 
-function asUnproved(one: UnprovedPod, { node }: Master): Unproved {
+function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {
   const { namespace, name, pod, why, alike } = one;
   const manifest = attempt(() => manifestText(manifestFromMirrorPod(pod, node.name)));
   const isUsable = !(manifest instanceof Fail) && !isKubeadms(name);

@@ -1,8 +1,8 @@
 /**
- * Which static pods this master had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
+ * Which static pods this control plane node had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
  * such as kube-vip, keepalived or haproxy, without which nobody reaches the API.
  */
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
@@ -13,7 +13,7 @@ import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "../manifests
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { manifestFromSister } from "./from-other-master.ts";
+import { manifestFromPeer } from "./from-other-control-plane.ts";
 
 export interface WantedManifest {
   name: string;
@@ -29,7 +29,7 @@ export const FROM_MIRROR_POD = "from its mirror pod in etcd";
 /** kubeadm's static pods but etcd. */
 export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
 
-type Place = Pick<Master, "data" | "node">;
+type Place = Pick<ControlPlaneNode, "data" | "node">;
 
 /** Whether `names` means this static pod: pod names without the node's; undefined means all but etcd. */
 export function isMeant(name: string, names: readonly string[] | undefined): boolean {
@@ -37,28 +37,28 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
 }
 
 /**
- * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another master's. A manifest
+ * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another control plane node's. A manifest
  * on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail where there is neither, nor a
  * manifest, so that a script can refuse before it changes anything.
  */
-export function wantedManifests(master: Master, names?: readonly string[]): WantedManifest[] {
-  const onDisk = podsOnDisk(master);
-  const own = mirrorPods(master).filter(
+export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
+  const onDisk = podsOnDisk(cp);
+  const own = mirrorPods(cp).filter(
     ({ name, namespace }) => isMeant(name, names) && (isTrusted({ namespace }) || !onDisk.has(`${namespace}/${name}`)),
   );
   const manifests: WantedManifest[] = own.map(({ name, pod, from, remark }) => ({
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     remark,
-    manifest: manifestFromMirrorPod(pod, master.node.name),
+    manifest: manifestFromMirrorPod(pod, cp.node.name),
   }));
   for (const name of names ?? SERVERS) {
-    if (manifests.some((wanted) => wanted.name === name) || readManifest(manifestPath(master, name))) continue;
-    const derived = manifestFromSister(name, master);
-    if (!derived) throw noMirrorPod(name, master);
+    if (manifests.some((wanted) => wanted.name === name) || readManifest(manifestPath(cp, name))) continue;
+    const derived = manifestFromPeer(name, cp);
+    if (!derived) throw noMirrorPod(name, cp);
     manifests.push({ name, remark: "", ...derived });
   }
-  const pki = master.facts.certificatesDir;
+  const pki = cp.facts.certificatesDir;
   return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
 }
 
@@ -67,19 +67,19 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
   return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
 }
 
-/** Where this master's mirror pods are gone: such pods of other masters, of which nothing tells whether it had them, too. */
-export function onlyOnSisters({ data, node, cluster }: Master): { name: string; sister: string }[] {
+/** Where this control plane node's mirror pods are gone: such pods of other control plane nodes, of which nothing tells whether it had them, too. */
+export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
-  const sisters = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
-  const found = sisters.flatMap(({ name: sister }) => findMirrorPods(data, sister).map((pod) => ({ ...pod, sister })));
+  const peers = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
+  const found = peers.flatMap(({ name: peer }) => findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })));
   const own = new Set(otherStaticPods({ data, node }).map(({ name }) => name));
   const missing = found.filter(
     (pod) => pod.from === "live" && !isKubeadms(pod.name) && !own.has(pod.name) && !exists(manifestPath({ node }, pod.name)),
   );
-  return [...new Map(missing.map(({ name, sister }) => [name, { name, sister }])).values()];
+  return [...new Map(missing.map(({ name, peer }) => [name, { name, peer }])).values()];
 }
 
-/** kubeadm makes super-admin.conf for nobody's use; since 1.29 kube-vip is told to mount it on the first master (kube-vip/kube-vip#684). */
+/** kubeadm makes super-admin.conf for nobody's use; since 1.29 kube-vip is told to mount it on the first control plane node (kube-vip/kube-vip#684). */
 export function mountsSuperAdmin(place: Place): boolean {
   return readable(place).some(({ pod }) => hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path));
 }
@@ -116,8 +116,8 @@ function mirrorPods({ data, node }: Place): ProvedPod[] {
   return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));
 }
 
-function noMirrorPod(name: string, { node }: Master): Fail {
+function noMirrorPod(name: string, { node }: ControlPlaneNode): Fail {
   return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
-    hint: `take ${name}.yaml from another master, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
+    hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK 1, "If a mirror pod is gone"`,
   });
 }

@@ -1,7 +1,7 @@
-/** The reduced controller-manager made whole again on one master: the end of part 3. */
+/** The reduced controller-manager made whole again on one control plane node: the end of part 3. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderSince } from "../api/leases.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -10,24 +10,24 @@ import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
-/** All that was reduced comes back: the flag stands in the manifest, so any master can tell. */
-export async function wholeControllerManager(master: Master, api: KubeApi) {
+/** All that was reduced comes back: the flag stands in the manifest, so any control plane node can tell. */
+export async function wholeControllerManager(cp: ControlPlaneNode, api: KubeApi) {
   const name = "kube-controller-manager";
-  const path = manifestPath(master, name);
+  const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
   const leader = await leaderSince(api, name, new Date(0));
-  await exchangeManifest(master, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
+  await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
   const since = new Date();
-  if (leader?.startsWith(`${master.node.hostName}_`)) await dropLease(api, name, leader);
+  if (leader?.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, leader);
   const hint = `crictl ps -a --name ${name}; crictl logs ID`;
-  await waitFor("the kubelet to start it again", () => runs(master, name), { seconds: 60, hint });
+  await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
   say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
 }
 
-async function runs({ node }: Master, name: string): Promise<boolean> {
+async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {
   return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
 }

@@ -1,7 +1,7 @@
 /** What the cluster holds about trust, and its nodes. */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { hearNodes } from "../api/leases.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { nodeServes, servingByCa } from "../workers/wait.ts";
@@ -10,8 +10,8 @@ import { checkPods } from "./check-pods.ts";
 import { type Answer, type Checks, failed } from "./collect.ts";
 
 /** What the cluster holds about trust, and its nodes. */
-export async function checkCluster(checks: Checks, master: Master, api: KubeApi): Promise<Answer> {
-  const pki = master.facts.certificatesDir;
+export async function checkCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {
+  const pki = cp.facts.certificatesDir;
   const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
   await checks.check("cluster", "kube-root-ca.crt in every namespace", async () => {
     const old = await namespacesWithOldCa(api, trust.caPem);
@@ -31,10 +31,10 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
       isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it"),
     );
   }
-  const serving = servingByCa(master);
+  const serving = servingByCa(cp);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const { renewals, silent } = await hearNodes(api, [...there]);
-  for (const node of master.cluster.nodes) {
+  for (const node of cp.cluster.nodes) {
     if (!there.has(node.name)) {
       await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));
       continue;
@@ -52,8 +52,8 @@ export async function checkCluster(checks: Checks, master: Master, api: KubeApi)
     }
     await checks.check("nodes", `${node.name} answers kubectl logs and exec`, () => reachedByApi(node.name, api));
   }
-  await checkPods(checks, master, trust.caPem, api);
-  return `${master.cluster.nodes.length} nodes`;
+  await checkPods(checks, cp, trust.caPem, api);
+  return `${cp.cluster.nodes.length} nodes`;
 }
 
 /** The connection that an API server has kept to a kubelet which has started anew since is dead; what it is asked next goes over another one. */

@@ -1,6 +1,6 @@
 /** What the pods of the cluster hold, and whether they are well. */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { label } from "../workloads/rollout.ts";
@@ -10,7 +10,7 @@ import type { Answer, Checks } from "./collect.ts";
 /** Names of one kind of trouble that are shown; the rest is counted. */
 const SHOWN = 10;
 
-export async function checkPods(checks: Checks, master: Master, caPem: string, api: KubeApi) {
+export async function checkPods(checks: Checks, cp: ControlPlaneNode, caPem: string, api: KubeApi) {
   await checks.check("pods", "Ready", async () => {
     const late: string[] = [];
     for await (const pod of api.items<RunningPod>("/api/v1/pods"))
@@ -18,7 +18,7 @@ export async function checkPods(checks: Checks, master: Master, caPem: string, a
     return late.length === 0 ? "all" : { warning: `not Ready: ${shown(late)}` };
   });
   await checks.check("pods", "started after they could see today's CA", async (): Promise<Answer> => {
-    const owners = (await staleGroups(api, caPem, trustSince(master))).flatMap((group) => group.owners);
+    const owners = (await staleGroups(api, caPem, trustSince(cp))).flatMap((group) => group.owners);
     const restarts = owners.filter(({ kind }) => kind !== "report").map(label);
     if (restarts.length > 0) throw new Error(`not ${shown(restarts)}: ./bunw scripts/04-sa-tokens.ts restarts them`);
     return owners.length === 0 ? "all" : { warning: `not ${shown(owners.map(label))}: nothing here can restart them` };

@@ -1,4 +1,4 @@
-/** `03-workers approve` in the background of the first master, as a unit of systemd that is gone with the next boot, and when it has done its work. */
+/** `03-workers approve` in the background of the first control plane node, as a unit of systemd that is gone with the next boot, and when it has done its work. */
 import { join } from "node:path";
 import { $ } from "zx";
 import { Fail } from "../fail.ts";

@@ -29,7 +29,7 @@ export function givenKey(csr: Csr): string | undefined {
   return asked && `${csr.spec.username} ${asked.cn}`;
 }
 
-/** What was approved before we began, for users of these tokens. By whomever: another master's close, an operator. */
+/** What was approved before we began, for users of these tokens. By whomever: another control plane node's close, an operator. */
 export async function givenBefore(api: KubeApi, tokens: readonly KitToken[]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
   for await (const csr of api.items<Csr>(requestsTo(CLIENT_SIGNER))) {

@@ -58,7 +58,7 @@ export function nodeAsking(csr: Csr): string {
 
 /**
  * Approves one request, as `kubectl certificate approve` does; `message` is kept with it. Returns false where somebody else has just decided on it or
- * removed it: a second master that runs the same script, an operator. Errors: as `insist`.
+ * removed it: a second control plane node that runs the same script, an operator. Errors: as `insist`.
  */
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };

@@ -34,7 +34,7 @@ export async function proveServer(server: string, ca: string) {
     await new KubeApi({ server, ca }).reach("/version");
   } catch (cause) {
     throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
-      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the master that answers there",
+      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the control plane node that answers there",
       cause,
     });
   }
@@ -70,7 +70,7 @@ export async function swapTrust(node: Node, trust: { server: string; ca: string;
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const since = new Date();
-  const hint = `journalctl -u kubelet -n 50; on the first master: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
+  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
   await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
     seconds: 120,
     hint,

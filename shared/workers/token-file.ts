@@ -20,7 +20,7 @@ export function writeTokenFile(file: string, { token, ca }: { token: string; ca:
 /** The token and, of the CAs there, the one with this fingerprint. Errors: Fail where the file is not there, or of another `open`. */
 export function readTokenFile(file: string, hash: string): { token: string; ca: string } {
   const text = readText(tokenFile(file));
-  const hint = `copy it from the first master, into this folder: scp MASTER:$PWD/${file} .`;
+  const hint = `copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${file} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
   const token = text.split("\n")[0]!.trim();
   if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token)) throw new Fail(`"${file}" holds no bootstrap token`, { hint });

@@ -8,7 +8,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readObject } from "../k8s/stored.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -50,36 +50,36 @@ const LEFT_ALONE_MS = 15_000;
 const TOKEN_EVERY = 5000;
 
 /** Errors: Fail that names the nodes that did not come back in time. */
-export async function watchNodesReturn(master: Master, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
+export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
   const { without } = options;
-  const expected = expectedOf(master, without);
+  const expected = expectedOf(cp, without);
   if (mode.dryRun) return say(`would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`);
-  const caPem = clusterCa(master.facts.certificatesDir);
-  const joining = await joiningOf(master, api, without);
-  const serving = servingByCa(master);
-  await nodesReturn({ api, expected, caPem, serving, joining, identities: identitiesOf(master), seconds: options.minutes * 60 });
+  const caPem = clusterCa(cp.facts.certificatesDir);
+  const joining = await joiningOf(cp, api, without);
+  const serving = servingByCa(cp);
+  await nodesReturn({ api, expected, caPem, serving, joining, identities: identitiesOf(cp), seconds: options.minutes * 60 });
 }
 
 /** For as long as workers join: approves what they ask for with the kit's token. Ends with them, or with the token. */
-export async function approveJoining(master: Master, api: KubeApi, without: readonly string[]) {
-  const expected = expectedOf(master, without).filter((node) => !isControlPlane(node, master.cluster));
+export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
+  const expected = expectedOf(cp, without).filter((node) => !isControlPlane(node, cp.cluster));
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
-  const caPem = clusterCa(master.facts.certificatesDir);
-  const joining = await joiningOf(master, api, without);
+  const caPem = clusterCa(cp.facts.certificatesDir);
+  const joining = await joiningOf(cp, api, without);
   if (!joining) throw new Fail("There is no token of this kit", { hint: "./bunw scripts/03-workers.ts open makes one" });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
   if (away.length > 0) say(`the token has ended, and there is no sign of: ${listed(away)}. open makes a new one`);
 }
 
-function expectedOf({ cluster: { nodes } }: Master, without: readonly string[]): KnownNode[] {
+function expectedOf({ cluster: { nodes } }: ControlPlaneNode, without: readonly string[]): KnownNode[] {
   const strangers = without.filter((name) => !nodes.some((node) => node.name === name));
   if (strangers.length > 0)
     throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${listed(nodes.map((node) => node.name))}` });
   return nodes.filter((node) => !without.includes(node.name));
 }
 
-async function joiningOf({ cluster }: Master, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
+async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
   const tokens = await kitTokens(api);
   if (tokens.length === 0) return undefined;
   const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, cluster) }]));
@@ -196,9 +196,9 @@ export async function nodeServes(node: KnownNode, ca: string): Promise<boolean> 
 }
 
 /** Nodes whose kubelet answers without a certificate of the CA, though it should have one. Those that cannot be reached are not among them. */
-export async function withoutServing(master: Master, nodes: readonly KnownNode[] = master.cluster.nodes): Promise<string[]> {
-  if (!servingByCa(master)) return [];
-  const caPem = clusterCa(master.facts.certificatesDir);
+export async function withoutServing(cp: ControlPlaneNode, nodes: readonly KnownNode[] = cp.cluster.nodes): Promise<string[]> {
+  if (!servingByCa(cp)) return [];
+  const caPem = clusterCa(cp.facts.certificatesDir);
   const names: string[] = [];
   await inParallel(nodes, PROBES, async (node) => {
     if ((await askKubeletPort(node, caPem)) === "other") names.push(node.name);
@@ -207,7 +207,7 @@ export async function withoutServing(master: Master, nodes: readonly KnownNode[]
 }
 
 /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
-export function servingByCa({ data }: Master): boolean {
+export function servingByCa({ data }: ControlPlaneNode): boolean {
   const config = readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet ?? "";
   return /^serverTLSBootstrap: true$/m.test(config);
 }

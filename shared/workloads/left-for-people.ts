@@ -1,7 +1,7 @@
 /** What no script can finish: things outside of the cluster that hold old keys, and files that did not come back. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { readCluster } from "../facts/cluster.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readText } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -12,7 +12,7 @@ import type { PodOwner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
 
 interface Left {
-  master: Master;
+  cp: ControlPlaneNode;
   api: KubeApi;
   /** Token Secrets that got a new token, `namespace/name`. */
   renewed: readonly string[];
@@ -22,11 +22,11 @@ interface Left {
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftForPeople({ master, api, renewed, reported, caPem }: Left): Promise<string[]> {
-  const lines = standIns(master).map((path) => `${path} is a stand-in: put your own audit policy back, then restart kube-apiserver`);
+export async function leftForPeople({ cp, api, renewed, reported, caPem }: Left): Promise<string[]> {
+  const lines = standIns(cp).map((path) => `${path} is a stand-in: put your own audit policy back, then restart kube-apiserver`);
   for (const owner of reported)
     lines.push(`pod ${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
-  const oldCa = replacedCa(master, caPem);
+  const oldCa = replacedCa(cp, caPem);
   if (oldCa) {
     lines.push(
       "kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones (kubeadm kubeconfig user, or copies of admin.conf)",
@@ -46,14 +46,14 @@ export async function leftForPeople({ master, api, renewed, reported, caPem }: L
 }
 
 /** The public key's hash of the CA that was replaced, by this repair or by the last one, as long as its folder is here. */
-function replacedCa({ cluster, earlier }: Master, caPem: string): string | undefined {
+function replacedCa({ cluster, earlier }: ControlPlaneNode, caPem: string): string | undefined {
   const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
   return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
 }
 
 /** Audit policies that this kit wrote in the place of lost ones. */
-export function standIns(master: Pick<Master, "node">): string[] {
-  const manifest = readManifest(manifestPath(master, "kube-apiserver"));
+export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
   const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
   return policies.map((file) => file.path).filter((path) => readText(path)?.startsWith(STAND_IN_MARK));
 }

@@ -173,7 +173,7 @@ function caFor({ caIsCurrent }: Stale, { caPem }: TokenTrust): Record<string, st
 async function reviewAll(api: KubeApi, tokens: string[]) {
   const patience = {
     seconds: 20,
-    hint: "sa.key differs between masters, or an API server has not read sa.pub yet: compare them with sha256sum, then run this script again",
+    hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare them with sha256sum, then run this script again",
   };
   await inParallel(tokens, WIDTH, (token) => waitFor("the API to accept a new token", () => review(api, token), patience));
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);

@@ -1,6 +1,6 @@
 /** The old key of service-account tokens at the API: is it in use, who still holds a token of it, and taking it out. */
 import type { KubeApi } from "../api/kube-api.ts";
-import type { Master } from "../facts/master.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
@@ -19,7 +19,7 @@ import { liveAccounts, sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from
 
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 
-/** Waits until the API server on this master checks tokens by the old keys as well: it publishes them. */
+/** Waits until the API server on this control plane node checks tokens by the old keys as well: it publishes them. */
 export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
   const kids = oldSaKeys(certificatesDir).map(serviceAccountKeyId);
   if (kids.length === 0) return;
@@ -33,7 +33,7 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
  * Servers read sa.key and sa.pub once: those that run since before the key on disk was made start again. Returns when, or undefined where none
  * had to.
  */
-export async function takeUpSaKey({ facts, node }: Master, api: KubeApi): Promise<Date | undefined> {
+export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeApi): Promise<Date | undefined> {
   const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
   const published = await publishedKeys(api);
   if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
@@ -48,20 +48,20 @@ export async function takeUpSaKey({ facts, node }: Master, api: KubeApi): Promis
 /** Which servers hold the service-account key. */
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
-/** Takes the old key out of this master's API server. Errors: Fail, before anything is changed, where somebody still holds a token of it. */
-export async function retireOldSaKey(master: Master, api: KubeApi, { force }: { force: boolean }) {
-  const pki = master.facts.certificatesDir;
+/** Takes the old key out of this control plane node's API server. Errors: Fail, before anything is changed, where somebody still holds a token of it. */
+export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force }: { force: boolean }) {
+  const pki = cp.facts.certificatesDir;
   const kids = oldSaKeys(pki).map(serviceAccountKeyId);
-  if (kids.length > 0 && !force) refuseHolders(await holders(master, api));
-  const path = manifestPath(master, "kube-apiserver");
+  if (kids.length > 0 && !force) refuseHolders(await holders(cp, api));
+  const path = manifestPath(cp, "kube-apiserver");
   const manifest = readManifest(path);
   if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
-  if (bare !== manifest) await exchangeManifest(master, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  if (bare !== manifest) await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
-  const moved = moveAside(oldSaPub(pki), master.asideDir);
-  if (!moved) say("there is no sa-old.pub on this master: nothing to take out");
+  const moved = moveAside(oldSaPub(pki), cp.asideDir);
+  if (!moved) say("there is no sa-old.pub on this control plane node: nothing to take out");
   else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
 }
 
@@ -89,11 +89,11 @@ interface Holders {
   pods: string[];
 }
 
-async function holders(master: Master, api: KubeApi): Promise<Holders> {
-  const byOldKey = tokenVerifier(oldSaKeys(master.facts.certificatesDir).join(""));
+async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
+  const byOldKey = tokenVerifier(oldSaKeys(cp.facts.certificatesDir).join(""));
   const secrets: TokenSecret[] = [];
   for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) if (byOldKey(tokenOf(secret))) secrets.push(secret);
-  const groups = await staleGroups(api, clusterCa(master.facts.certificatesDir), trustSince(master));
+  const groups = await staleGroups(api, clusterCa(cp.facts.certificatesDir), trustSince(cp));
   const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
   return {
     secrets: await liveAccounts(api, secrets),

@@ -16,6 +16,7 @@ import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
+import { controlPlaneDestroyed } from "./scenarios/control-plane-destroyed.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { expired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
@@ -23,14 +24,13 @@ import { fleet } from "./scenarios/fleet.ts";
 import { halfFinished } from "./scenarios/half-finished.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
-import { masterDestroyed } from "./scenarios/master-destroyed.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
-import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-masters.ts";
+import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
 import { openScene, type Scenario, type Scene } from "./scene/scene.ts";
@@ -72,7 +72,7 @@ const SCENARIOS: Scenario[] = [
   oneWiped,
   mirrorPodsGone,
   fleet,
-  masterDestroyed,
+  controlPlaneDestroyed,
   byKubeadm,
   cutPoints,
   pkiLostAlive,
@@ -140,7 +140,7 @@ function find(name: string): Scenario {
 async function rehearse(scenario: Scenario, options: { kit: string; keep: boolean }): Promise<Rehearsal> {
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
-  say(`scenario ${scenario.name}: ${scenario.masters} control plane(s) and ${scenario.workers} worker(s) are built`);
+  say(`scenario ${scenario.name}: ${scenario.controlPlanes} control plane(s) and ${scenario.workers} worker(s) are built`);
   const lab = await Cluster.up({ ...scenario, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });

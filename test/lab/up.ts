@@ -4,7 +4,7 @@ import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { unlock } from "./machine/state.ts";
 
-const USAGE = `usage: ./bunw test/lab/up.ts [--masters 1] [--workers 1]
+const USAGE = `usage: ./bunw test/lab/up.ts [--control-planes 1] [--workers 1]
 
 Builds a real kubeadm cluster out of namespaces on this machine and leaves it up. Needs root; the first time it compiles Kubernetes
 (about 10 minutes on two cores). A lab that is up already is removed first.
@@ -15,11 +15,11 @@ Builds a real kubeadm cluster out of namespaces on this machine and leaves it up
 
 async function main() {
   const { values } = parseArgs({
-    options: { masters: { type: "string", default: "1" }, workers: { type: "string", default: "1" }, help: { type: "boolean" } },
+    options: { controlPlanes: { type: "string", default: "1" }, workers: { type: "string", default: "1" }, help: { type: "boolean" } },
   });
   if (values.help) return console.log(USAGE);
   const onProgress = (line: string) => console.error(`  ${line}`);
-  const cluster = await Cluster.up({ masters: Number(values.masters), workers: Number(values.workers), onProgress });
+  const cluster = await Cluster.up({ controlPlanes: Number(values.controlPlanes), workers: Number(values.workers), onProgress });
   unlock();
   console.log(await cluster.kubectl("get", "nodes", "-o", "wide"));
   console.log(`./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts`);

@@ -26,7 +26,7 @@ export function bundleOf(files: Map<string, Uint8Array>, different: Partial<Bund
   return { files, manifest: { ...manifest, ...different } };
 }
 
-/** Puts keys where a master has them; all, or those named. */
+/** Puts keys where a control plane node has them; all, or those named. */
 export function put(files: Map<string, Uint8Array>, names: readonly string[] = SHARED_FILES) {
   for (const name of names) writeFile(`${PKI}/${name}`, files.get(name)!, { mode: modeOf(name) });
 }

@@ -1,4 +1,4 @@
-/** A made-up cluster as its etcd holds it: one master, m1, two workers, and the PKI that it had. Every test may change what it holds. */
+/** A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and the PKI that it had. Every test may change what it holds. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -89,17 +89,17 @@ staticPodPath: /etc/kubernetes/manifests
 /** A whole /etc/kubernetes and /var/lib/kubelet of m1, made once a process; its folder, to be copied, and the cluster CA's pair. */
 let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 
-export function healthyMaster() {
+export function healthyCp() {
   if (!healthy && isElsewhere())
     throw new Error("call healthyMaster() before sandbox(): making it sets the root back to this machine's own");
-  healthy ??= makeMaster();
+  healthy ??= makeControlPlane();
   return healthy;
 }
 
-/** A master like that with keys of its own, made at another time, or with other facts: of another cluster. */
-export async function makeMaster({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
+/** A control plane node like that with keys of its own, made at another time, or with other facts: of another cluster. */
+export async function makeControlPlane({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
   const facts = { ...FACTS, ...different };
-  const root = mkdtempSync(join(tmpdir(), "pretend-master-"));
+  const root = mkdtempSync(join(tmpdir(), "pretend-control-plane-"));
   process.on("exit", () => rmSync(root, { recursive: true, force: true }));
   setRoot(root);
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");

@@ -1,6 +1,6 @@
 /**
- * Damages of a master, file by file, and what 00-assess has to say of each: worked out from what was done, not from what is on disk. The
- * pretend masters of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) go by this one table.
+ * Damages of a control plane node, file by file, and what 00-assess has to say of each: worked out from what was done, not from what is on disk. The
+ * pretend control plane nodes of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) go by this one table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { type Assessment, isDamage } from "../../shared/assess/report.ts";
@@ -19,7 +19,7 @@ const LEAVES = CERTS.filter((row) => row.ca);
 export interface Place {
   /** The kubelet's client certificate itself, not the link to it. */
   client: string;
-  /** A file's text before the damage, and that of another cluster's master. */
+  /** A file's text before the damage, and that of another cluster's control plane node. */
   original(file: string): string;
   foreign(file: string): string;
   /** etcd's data has a ConfigMap extension-apiserver-authentication, which names the front proxy's CA. */

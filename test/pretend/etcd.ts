@@ -18,7 +18,7 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
   return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
 }
 
-/** Serves on the pretend master's address, with the certificates that are on its disk; its peers' port only shows its own. */
+/** Serves on the pretend control plane node's address, with the certificates that are on its disk; its peers' port only shows its own. */
 export function serveEtcd(root: string, state: EtcdState) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),

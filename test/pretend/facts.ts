@@ -1,6 +1,6 @@
 import type { ClusterFacts } from "../../shared/pki/certs.ts";
 
-/** A master of a made-up cluster, with whatever a test wants different. */
+/** A control plane node of a made-up cluster, with whatever a test wants different. */
 export function testFacts(different: Partial<ClusterFacts> = {}): ClusterFacts {
   return {
     nodeName: "m1",

@@ -1,4 +1,4 @@
-/** Images of a master's disk from which /etc/kubernetes was deleted. Made with e2fsprogs' own tools: no mount, no root. */
+/** Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with e2fsprogs' own tools: no mount, no root. */
 import { spyOn } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

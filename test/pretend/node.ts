@@ -5,7 +5,7 @@ import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rea
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../shared/run.ts";
-import { ADDRESS, clusterObjects, healthyMaster, type Objects, writeKubelet } from "./cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "./cluster.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
@@ -18,8 +18,8 @@ const MEMORY = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 const HOME = join(import.meta.dir, "../..");
 
 export interface NodeOptions {
-  /** Default: a master whose /etc/kubernetes was deleted. */
-  kind?: "wiped master" | "healthy master" | "worker" | "no node";
+  /** Default: a control plane node whose /etc/kubernetes was deleted. */
+  kind?: "wiped control plane node" | "healthy control plane node" | "worker" | "no node";
   /** Changes what etcd holds. */
   etcd?: (objects: Objects) => void;
   members?: WrittenMember[];
@@ -48,13 +48,13 @@ EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
 `;
 
 export async function pretendNode(options: NodeOptions = {}) {
-  const { kind = "wiped master" } = options;
+  const { kind = "wiped control plane node" } = options;
   const root = mkdtempSync(join(MEMORY, "node-"));
-  const { root: healthy, ca } = await healthyMaster();
+  const { root: healthy, ca } = await healthyCp();
   const stored = new Map<string, string>();
-  if (kind.endsWith("master")) {
+  if (kind.endsWith("control plane node")) {
     cpSync(healthy, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
-    if (kind === "wiped master") rmSync(`${root}/etc/kubernetes`, { recursive: true });
+    if (kind === "wiped control plane node") rmSync(`${root}/etc/kubernetes`, { recursive: true });
     const objects = clusterObjects(ca.cert);
     options.etcd?.(objects);
     const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [

@@ -18,7 +18,7 @@ export function knewCa(caPem: string) {
   };
 }
 
-/** Serves at a healthy master's address, with its certificate; all nodes are heard. `objects` are put beside the usual ones, or in their place. */
+/** Serves at a healthy control plane node's address, with its certificate; all nodes are heard. `objects` are put beside the usual ones, or in their place. */
 export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "objects" | "on"> = {}) {
   const pki = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
   return pretendApi({

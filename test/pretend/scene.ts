@@ -18,9 +18,9 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
       return { stdout: "", stderr: "", exitCode: 0, ...answers[line] };
     },
   });
-  const masters = [machine("cp1"), machine("cp2")];
+  const controlPlanes = [machine("cp1"), machine("cp2")];
   const workers = [machine("w1")];
-  const lab = { nodes: [...masters, ...workers], masters, workers };
+  const lab = { nodes: [...controlPlanes, ...workers], controlPlanes, workers };
   const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
   const scene: Scene = {
     lab,

@@ -36,10 +36,10 @@ const PRINTED: [taken: string, line: string][] = [
   ["{{ hostvars[first].join_line", "./bunw scripts/03-workers.ts join"],
 ];
 const HOSTS: Record<string, string> = {
-  "first_master:other_masters": "each-master",
-  "first_master:other_masters:workers": "each-node",
-  first_master: "first-master",
-  other_masters: "other-masters",
+  "first_control_plane:other_control_planes": "each-control-plane",
+  "first_control_plane:other_control_planes:workers": "each-node",
+  first_control_plane: "first-control-plane",
+  other_control_planes: "other-control-planes",
   workers: "each-worker",
 };
 
@@ -71,7 +71,7 @@ const commands = plays.flatMap(({ hosts, tasks }) =>
 );
 
 test("the playbook types what parts 0 to 3 of the runbook type, on the same nodes, in the same order", () => {
-  const tags = [undefined, "new-cas", "several-masters"];
+  const tags = [undefined, "new-cas", "several-control-planes"];
   const meant = blocks.filter(
     ({ part, on, if: tag }) => part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
   );
@@ -79,7 +79,7 @@ test("the playbook types what parts 0 to 3 of the runbook type, on the same node
   // On many nodes only memory is searched; a disk takes its own time.
   const own = commands.filter(({ command }) => !/hand-over.ts identity|00-salvage.ts memory/.test(command));
   // The playbook looks at the workers, too.
-  const wanted = lines.map((line) => line.replace("each-master: ./bunw scripts/00", "each-node: ./bunw scripts/00"));
+  const wanted = lines.map((line) => line.replace("each-control-plane: ./bunw scripts/00", "each-node: ./bunw scripts/00"));
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
 });
 
@@ -139,6 +139,6 @@ test("workers join in batches, the first one alone", () => {
 
 test("the inventory's groups are those of the playbook, and it does not switch the check of host keys off", async () => {
   const inventory = await read("scripts/inventory.example.yaml");
-  expect(Object.keys(parse(inventory).all.children).sort()).toEqual(["first_master", "other_masters", "workers"]);
+  expect(Object.keys(parse(inventory).all.children).sort()).toEqual(["first_control_plane", "other_control_planes", "workers"]);
   expect(inventory + (await read("scripts/ansible.cfg")) + text).not.toMatch(/StrictHostKeyChecking|host_key_checking|HOST_KEY_CHECKING/);
 });

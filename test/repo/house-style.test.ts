@@ -109,7 +109,10 @@ function twins(files: readonly Source[], namesOf: (source: Source) => string[]):
 const shared = sources.filter(({ path }) => path.startsWith("shared/"));
 
 test("an arrow that runs up, one between rooms of a floor, and a twin are seen", () => {
-  const up = { path: "shared/pki/a.ts", text: 'import type {\n  Master,\n} from "../facts/master.ts";\nexport const a = 1;\n' };
+  const up = {
+    path: "shared/pki/a.ts",
+    text: 'import type {\n  Control plane node,\n} from "../facts/control-plane-node.ts";\nexport const a = 1;\n',
+  };
   const across = { path: "shared/k8s/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
   const late = { path: "shared/run.ts", text: 'const files = await import("./files/files.ts");\n' };
   const down = {
@@ -117,7 +120,7 @@ test("an arrow that runs up, one between rooms of a floor, and a twin are seen",
     text: 'import { a } from "../pki/a.ts";\nimport { run } from "../run.ts";\nimport "./report.ts";\n',
   };
   expect(wrongArrows([up, across, late, down])).toEqual([
-    "shared/pki/a.ts imports shared/facts/master.ts",
+    "shared/pki/a.ts imports shared/facts/control-plane-node.ts",
     "shared/k8s/a.ts imports shared/api/kube-api.ts",
     "shared/run.ts imports shared/files/files.ts",
   ]);

@@ -4,7 +4,7 @@ import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { ADDRESS, healthyMaster, type Objects, write } from "../pretend/cluster.ts";
+import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -13,7 +13,7 @@ import { tokenBy } from "../pretend/old-keys.ts";
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-const { root: healthy } = await healthyMaster();
+const { root: healthy } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
 const MANAGER: PretendProcess = { pid: 31, comm: "kube-controller", holds: [scalar("ca.key"), scalar("sa.key")] };
@@ -93,7 +93,7 @@ test("--deep with the Secret kubeadm-certs is rung 1, without its certificate ke
   expect(next.at(-1)).toBe("if nobody has that key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas");
 });
 
-test("--deep on one of several masters is rung 1: the others are named, and the hand-over", async () => {
+test("--deep on one of several control plane nodes is rung 1: the others are named, and the hand-over", async () => {
   const etcd = (objects: Objects) => {
     const m1 = objects["minions/m1"] as { metadata: object };
     objects["minions/m2"] = JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll(ADDRESS, "127.77.0.12"));
@@ -129,7 +129,7 @@ test("--deep with old tokens of kube-system is rung 4", async () => {
 
 test("--deep where another's ca.key lies in the place of the lost one brings the own one back with --move-aside", async () => {
   const change = (root: string) => writeFileSync(`${root}/etc/kubernetes/pki/ca.key`, pki("etcd/ca.key"));
-  const { rung, next } = await json("--no-disk", { kind: "healthy master", processes: [MANAGER], change });
+  const { rung, next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
   expect([rung, next[1], next[2]]).toEqual([2, "./bunw scripts/00-salvage.ts memory --move-aside", "./bunw scripts/01-etcd.ts"]);
 });
 
@@ -138,7 +138,7 @@ test("--deep sees another key's public half in the way of the lost key's", async
     rmSync(`${root}/etc/kubernetes/pki/ca.key`);
     writeFileSync(`${root}/etc/kubernetes/pki/ca.crt`, pki("etcd/ca.crt"));
   };
-  const { next } = await json("--no-disk", { kind: "healthy master", processes: [MANAGER], change });
+  const { next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
   expect(next[1]).toBe("./bunw scripts/00-salvage.ts memory --move-aside");
 });
 

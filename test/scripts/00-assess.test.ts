@@ -20,16 +20,17 @@ async function assess(transcript: string, options: NodeOptions, change?: (root: 
   expect(node.calls().filter((call) => !/^(uname|ip|systemctl (cat|is-active)|crictl .* ps) /.test(call))).toEqual([]);
 }
 
-test("00-assess on a wiped master says what is lost, where the keys may be, and what comes next", () => assess("wiped-master", {}));
+test("00-assess on a wiped control plane node says what is lost, where the keys may be, and what comes next", () =>
+  assess("wiped-control-plane", {}));
 
-test("00-assess on a healthy master finds nothing damaged", () =>
-  assess("healthy-master", { kind: "healthy master", containers: [...CONTROL_PLANE, "kube-proxy"] }));
+test("00-assess on a healthy control plane node finds nothing damaged", () =>
+  assess("healthy-control-plane", { kind: "healthy control plane node", containers: [...CONTROL_PLANE, "kube-proxy"] }));
 
 test("00-assess on a healthy worker finds nothing damaged", () => assess("worker", { kind: "worker" }));
 
 test("00-assess on a machine that is no node says what it looked for", () => assess("no-node", { kind: "no node" }));
 
-test("00-assess on a wiped master whose processes still run says that memory is worth a try", () =>
+test("00-assess on a wiped control plane node whose processes still run says that memory is worth a try", () =>
   assess("processes-left", { containers: CONTROL_PLANE }));
 
 test("00-assess does not say that no process is left where it cannot look at the containers", () =>
@@ -56,18 +57,18 @@ test("00-assess on a machine whose address has changed names both addresses", ()
   }));
 
 test("00-assess names files that cannot be read, and does not stop at them", () =>
-  assess("garbage", { kind: "healthy master" }, (root) => {
+  assess("garbage", { kind: "healthy control plane node" }, (root) => {
     for (const file of ["pki/ca.crt", "manifests/kube-controller-manager.yaml", "admin.conf"])
       writeFileSync(`${root}/etc/kubernetes/${file}`, "{ garbage\n\t: [");
     writeFileSync(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`, "garbage");
   }));
 
 test("00-assess where only etcd's CA and the front-proxy CA are lost says that they alone can be made new", () =>
-  assess("internal-lost", { kind: "healthy master" }, (root) => {
+  assess("internal-lost", { kind: "healthy control plane node" }, (root) => {
     for (const file of ["etcd/ca.key", "front-proxy-ca.key"]) rmSync(`${root}/etc/kubernetes/pki/${file}`);
   }));
 
-/** A master whose etcd runs on three other machines: no data, no manifest and no certificates of etcd here. */
+/** A control plane node whose etcd runs on three other machines: no data, no manifest and no certificates of etcd here. */
 function external(root: string) {
   for (const path of ["/var/lib/etcd", "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/pki/etcd"])
     rmSync(root + path, { recursive: true });
@@ -81,44 +82,46 @@ function podFolder(root: string, name: string) {
   mkdirSync(`${root}/var/lib/kubelet/pods/uid-of-${name}/containers/${name}`, { recursive: true });
 }
 
-test("00-assess on a master with external etcd says so, and names the files by which the API server reaches it", () =>
-  assess("external-etcd", { kind: "healthy master" }, external));
+test("00-assess on a control plane node with external etcd says so, and names the files by which the API server reaches it", () =>
+  assess("external-etcd", { kind: "healthy control plane node" }, external));
 
-test("00-assess on a wiped master with external etcd knows it by what the kubelet keeps of its static pods", () =>
-  assess("external-etcd-wiped", { kind: "healthy master" }, (root) => {
+test("00-assess on a wiped control plane node with external etcd knows it by what the kubelet keeps of its static pods", () =>
+  assess("external-etcd-wiped", { kind: "healthy control plane node" }, (root) => {
     for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
     podFolder(root, "kube-apiserver");
   }));
 
-test("00-assess on a worker does not take it for a master by what a tenant calls a container", async () => {
+test("00-assess on a worker does not take it for a control plane node by what a tenant calls a container", async () => {
   using node = await pretendNode({ kind: "worker" });
   mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
   podRecord(node.root, "a-team", "miner", UUID);
   expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
 });
 
-test("00-assess on a master whose etcd data is lost does not take it for a worker", () =>
-  assess("etcd-data-lost", { kind: "healthy master" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));
+test("00-assess on a control plane node whose etcd data is lost does not take it for a worker", () =>
+  assess("etcd-data-lost", { kind: "healthy control plane node" }, (root) => rmSync(`${root}/var/lib/etcd`, { recursive: true })));
 
-test("00-assess where only a key tells that this is a master says what it cannot tell", async () => {
+test("00-assess where only a key tells that this is a control plane node says what it cannot tell", async () => {
   using node = await pretendNode({ kind: "worker" });
   writeFileSync(`${node.root}/etc/kubernetes/pki/sa.key`, "");
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toContain(
-    'This is a master (/etc/kubernetes/pki/sa.key), and there is no "/var/lib/etcd": its etcd data is lost, or its etcd is external\n',
+    'This is a control plane node (/etc/kubernetes/pki/sa.key), and there is no "/var/lib/etcd": its etcd data is lost, or its etcd is external\n',
   );
 });
 
 test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-tokens"])(
-  "%s on a master with external etcd refuses, and changes nothing",
+  "%s on a control plane node with external etcd refuses, and changes nothing",
   async (line) => {
-    using node = await pretendNode({ kind: "healthy master" });
+    using node = await pretendNode({ kind: "healthy control plane node" });
     external(node.root);
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run(line);
     expect(exitCode).toBe(1);
-    expect(stderr).toContain("error: This cluster's etcd is external: it is not on the masters, but at https://10.0.0.31:2379, ");
+    expect(stderr).toContain(
+      "error: This cluster's etcd is external: it is not on the control plane nodes, but at https://10.0.0.31:2379, ",
+    );
     expect(stderr).toContain(
       "hint: mend etcd where it runs, and put back what the API server reaches it by: /etc/kubernetes/pki/etcd/ca.crt, ",
     );
@@ -126,10 +129,12 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
   },
 );
 
-test("05-verify on a master without etcd data says that only its kubelet was looked at; it is damage where etcd was here", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("05-verify on a control plane node without etcd data says that only its kubelet was looked at; it is damage where etcd was here", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
-  expect((await node.run("05-verify")).stdout).toContain("  failed   etcd: data on this master: This is a master (");
+  expect((await node.run("05-verify")).stdout).toContain(
+    "  failed   etcd: data on this control plane node: This is a control plane node (",
+  );
   rmSync(`${node.root}/etc/kubernetes/manifests/etcd.yaml`);
   writeFileSync(
     `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
@@ -166,7 +171,7 @@ test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers
 /** kubeadm's external CA mode: no ca.key, and a controller-manager that has nothing to sign with. */
 async function externalCa() {
   const node = await pretendNode({
-    kind: "healthy master",
+    kind: "healthy control plane node",
     etcd(objects) {
       const key = "pods/kube-system/kube-controller-manager-m1";
       objects[key] = JSON.parse(JSON.stringify(objects[key]).replaceAll(/"--cluster-signing-(cert|key)-file=[^"]*",/g, ""));
@@ -183,7 +188,7 @@ test("00-assess does not miss the key of an external CA", async () => {
   const { exitCode, stdout } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([
     0,
-    expect.stringMatching(/ pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the masters\n/),
+    expect.stringMatching(/ pki\/ca\.crt, pki\/ca\.key +ok .*; an external CA: its key is not on the control plane nodes\n/),
   ]);
 });
 
@@ -197,7 +202,9 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
     const { exitCode, stderr } = await node.run(line);
     expect([exitCode, stderr]).toEqual([
       1,
-      expect.stringContaining("its key never was on the masters, and it has to give /etc/kubernetes/pki/apiserver.crt\nhint: put ca.key "),
+      expect.stringContaining(
+        "its key never was on the control plane nodes, and it has to give /etc/kubernetes/pki/apiserver.crt\nhint: put ca.key ",
+      ),
     ]);
   }
   expect(node.fingerprint()).toEqual(before);

@@ -7,7 +7,7 @@ import { serviceAccountKeyId } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
-import { FACTS, healthyMaster, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { FACTS, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess, STATIC_UID } from "../pretend/memory.ts";
 import { CRICTL, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
@@ -16,7 +16,7 @@ import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-const { root: healthy } = await healthyMaster();
+const { root: healthy } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const scalar = (pem: string) => bigInt(createPrivateKey(pem));
 const OWN = { key: pki("sa.key"), pub: pki("sa.pub") };
@@ -37,7 +37,7 @@ const IMPOSTOR: PretendProcess = {
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
-/** A master whose /etc/kubernetes is gone, with a pod of kube-system that has a token, and a tenant's pod. */
+/** A control plane node whose /etc/kubernetes is gone, with a pod of kube-system that has a token, and a tenant's pod. */
 async function wiped(processes: PretendProcess[], options: NodeOptions = {}): Promise<Node> {
   const node = await pretendNode(options);
   for (const process of processes) pretendProcess(node.root, process);

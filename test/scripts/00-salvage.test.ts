@@ -6,7 +6,7 @@ import { publicPem } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import type { KeyPair } from "../../shared/pki/keys.ts";
-import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { clusterObjects, FACTS, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -15,7 +15,7 @@ import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-const { root: healthy, ca } = await healthyMaster();
+const { root: healthy, ca } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
 const scalar = (file: string) => bigInt(createPrivateKey(pki(file)));
 
@@ -24,7 +24,7 @@ const APISERVER: PretendProcess = { pid: 32, comm: "kube-apiserver", holds: [sca
 const SHARED = ["ca.crt", "ca.key", "sa.key", "sa.pub"];
 const INTERNAL = ["front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"];
 
-/** A master whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a token. */
+/** A control plane node whose /etc/kubernetes is gone; these processes still run, and a pod of it holds a token. */
 async function wiped(processes: PretendProcess[], options: NodeOptions = {}) {
   const node = await pretendNode(options);
   for (const process of processes) pretendProcess(node.root, process);
@@ -81,7 +81,10 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
 test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage name new ones", async () => {
   const row = certRow("ca");
   const ended = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
-  using node = await pretendNode({ kind: "healthy master", etcd: (objects) => Object.assign(objects, clusterObjects(ended.cert)) });
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => Object.assign(objects, clusterObjects(ended.cert)),
+  });
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   write(`${node.root}/etc/kubernetes/pki/ca.crt`, ended.cert);
   const deep = await node.run("00-assess --deep --json");
@@ -107,7 +110,7 @@ test("01-etcd --new-cas refuses where a process that it would stop still holds a
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("00-salvage on a master with external etcd misses no CA of etcd, and names kubeadm's phases as what comes next", async () => {
+test("00-salvage on a control plane node with external etcd misses no CA of etcd, and names kubeadm's phases as what comes next", async () => {
   using node = await wiped([MANAGER, APISERVER]);
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   write(`${node.root}/etc/kubernetes/pki/ca.crt`, pki("ca.crt"));
@@ -121,7 +124,7 @@ test("00-salvage on a master with external etcd misses no CA of etcd, and names 
 
 const API_SERVER_OF_EXTERNAL_ETCD = "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}";
 
-test("00-salvage on a master where nothing is left says so, and on which master to look, and writes nothing", async () => {
+test("00-salvage on a control plane node where nothing is left says so, and on which control plane node to look, and writes nothing", async () => {
   const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a" };
   const etcd = (objects: Objects) => {
     objects["leases/kube-system/kube-controller-manager"] = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec };
@@ -141,8 +144,8 @@ test("00-salvage --dry-run says what it would write, and writes nothing", async 
   await expectTranscript("00-salvage-dry-run", timeless(run));
 });
 
-test("00-salvage on a healthy master finds nothing lost, and changes no byte", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("00-salvage on a healthy control plane node finds nothing lost, and changes no byte", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   pretendProcess(node.root, MANAGER);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
@@ -156,7 +159,7 @@ test("00-salvage says where it has looked in vain: a disk that was read is among
   const { exitCode, stderr } = await node.run(`00-salvage --image ${node.root}/root/image`);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(
-    "\nstill lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key: not found in memory, the disk; look on the other masters",
+    "\nstill lost: ca.key, front-proxy-ca.key, etcd/ca.key, sa.key: not found in memory, the disk; look on the other control plane nodes",
   );
 });
 
@@ -247,7 +250,7 @@ test("of two service-account keys 00-salvage takes the one that signed what pods
 });
 
 test("00-salvage puts back keys of certificates that are still here, so that nothing has to be issued anew", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const old = node.fingerprint().filter((line) => /^etc\/kubernetes\//.test(line)).length;
   for (const file of ["ca.key", "apiserver.key", "sa.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
   pretendProcess(node.root, MANAGER);
@@ -292,7 +295,7 @@ test("00-salvage on a worker says that it is none of its nodes", async () => {
   using node = await pretendNode({ kind: "worker" });
   pretendProcess(node.root, { pid: 35, comm: "kubelet" });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: This is no master: there is no "/var/lib/etcd"')]);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"')]);
 });
 
 test("00-salvage does not know other places", async () => {

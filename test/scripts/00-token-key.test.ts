@@ -32,7 +32,7 @@ function withTokens(objects: Objects) {
   objects["pods/kube-system/kube-proxy-x"] = { apiVersion: "v1", kind: "Pod", metadata: { name: "kube-proxy-x", uid: "uid-of-proxy" } };
 }
 
-/** A master with an old token in etcd's data, and a newer one in a volume of kube-proxy. */
+/** A control plane node with an old token in etcd's data, and a newer one in a volume of kube-proxy. */
 async function nodeWithTokens({ rootDir = "/var/lib/kubelet", ...options }: NodeOptions & { rootDir?: string } = {}) {
   const node = await pretendNode({ etcd: withTokens, ...options });
   const volume = `${node.root}${rootDir}/pods/uid-of-proxy/volumes/kubernetes.io~projected/kube-api-access-1`;
@@ -106,7 +106,7 @@ test("00-token-key takes more tokens from a file, but which key it looks for sta
 });
 
 test("00-token-key where today's sa.key signed all tokens has nothing to do", async () => {
-  using node = await nodeWithTokens({ kind: "healthy master" });
+  using node = await nodeWithTokens({ kind: "healthy control plane node" });
   write(`${node.root}/etc/kubernetes/pki/sa.key`, old.key);
   write(`${node.root}/etc/kubernetes/pki/sa.pub`, old.pub);
   const { exitCode, stderr } = await node.run("00-token-key");
@@ -115,7 +115,7 @@ test("00-token-key where today's sa.key signed all tokens has nothing to do", as
   expect(node.exists(OLD)).toBe(false);
 });
 
-/** The API of a healthy master. Its published keys follow its manifest, as after the kubelet's restart of it. */
+/** The API of a healthy control plane node. Its published keys follow its manifest, as after the kubelet's restart of it. */
 function serveApi(node: Awaited<ReturnType<typeof pretendNode>>, objects: Record<string, object> = {}) {
   const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
   return pretendApi({
@@ -131,8 +131,8 @@ function serveApi(node: Awaited<ReturnType<typeof pretendNode>>, objects: Record
   });
 }
 
-async function masterWithOldKey() {
-  const node = await nodeWithTokens({ kind: "healthy master" });
+async function controlPlaneWithOldKey() {
+  const node = await nodeWithTokens({ kind: "healthy control plane node" });
   write(node.root + OLD, old.pub, 0o644);
   const text = node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${FLAG}`);
   write(node.root + API_SERVER, text);
@@ -140,7 +140,7 @@ async function masterWithOldKey() {
 }
 
 test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the old key, and changes nothing", async () => {
-  using node = await masterWithOldKey();
+  using node = await controlPlaneWithOldKey();
   const mount = { name: "t", projected: { sources: [{ serviceAccountToken: {} }] } };
   using api = serveApi(node, {
     "/api/v1/namespaces/kube-system/secrets/old": tokenSecret("kube-system", "old", tokenBy(old, PROXY)),
@@ -165,7 +165,7 @@ test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the o
 });
 
 test("04-sa-tokens retire takes the old key out of the API server and moves its file aside; again it changes no byte", async () => {
-  using node = await masterWithOldKey();
+  using node = await controlPlaneWithOldKey();
   using _api = serveApi(node);
   await expectTranscript("04-sa-tokens-retire", settled(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })));
   expect(node.exists(OLD)).toBe(false);
@@ -175,12 +175,12 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   const after = node.fingerprint();
   const { exitCode, stderr } = await node.run("04-sa-tokens retire");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("there is no sa-old.pub on this master: nothing to take out\n");
+  expect(stderr).toContain("there is no sa-old.pub on this control plane node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {
-  using node = await masterWithOldKey();
+  using node = await controlPlaneWithOldKey();
   renameSync(node.root + API_SERVER, node.root + API_SERVER.replace("kube-apiserver.yaml", ".kube-apiserver.yaml"));
   using _api = serveApi(node);
   const { exitCode, stderr } = await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -200,7 +200,7 @@ test("04-sa-tokens refuses a word that it does not know", async () => {
 });
 
 test("05-verify warns of an old key that is still there", async () => {
-  using node = await masterWithOldKey();
+  using node = await controlPlaneWithOldKey();
   using _api = serveApi(node);
   const { stdout } = await node.run("05-verify");
   expect(stdout).toContain(`warning  files: ${OLD}: old tokens are still accepted: ./bunw scripts/04-sa-tokens.ts retire\n`);

@@ -92,7 +92,7 @@ test("01-etcd --new-cas brings etcd back, and run again changes no byte", async 
 });
 
 test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certificate anew: later parts know the repair by it", async () => {
-  using node = await pretendNode({ kind: "healthy master", containers: CONTROL_PLANE });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
   const [ca, server] = ["ca.crt", "etcd/server.crt"].map((file) => () => node.read(`/etc/kubernetes/pki/${file}`));
   const [oldCa, oldServer] = [ca!(), server!()];
   rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
@@ -108,7 +108,7 @@ test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certific
 });
 
 test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
-  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver"] });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
   const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");
   write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, whole.slice(0, 900));
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -119,7 +119,7 @@ test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet wou
 });
 
 test("01-etcd puts other manifests right that were laid there in silence, before the kubelet starts", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const [path, whole] = ["/etc/kubernetes/manifests/kube-scheduler.yaml", node.read("/etc/kubernetes/manifests/kube-scheduler.yaml")];
   write(node.root + path, whole.replace("--leader-elect=true", "--leader-elect=false"));
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));

@@ -14,7 +14,7 @@ setDefaultTimeout(60_000);
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
-/** A master that has been through part 1: run here for real, against a pretend etcd that stays. */
+/** A control plane node that has been through part 1: run here for real, against a pretend etcd that stays. */
 async function afterPart1(options: NodeOptions = {}) {
   const node = await pretendNode(options);
   const part1 = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -58,7 +58,7 @@ test("02-control-plane without etcd's certificates names part 1, and changes not
 });
 
 test("02-control-plane where etcd does not answer names part 1, and changes nothing", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect(exitCode).toBe(1);
@@ -67,7 +67,7 @@ test("02-control-plane where etcd does not answer names part 1, and changes noth
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("02-control-plane --dry-run on a wiped master prints the plan and changes nothing", async () => {
+test("02-control-plane --dry-run on a wiped control plane node prints the plan and changes nothing", async () => {
   using node = await pretendNode();
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
@@ -104,7 +104,7 @@ test("02-control-plane brings the API back, and run again changes no byte", asyn
 });
 
 test("02-control-plane tells of Nodes that are gone or other ones now, and stops at an API that has none of them", async () => {
-  using node = await pretendNode({ kind: "healthy master", containers: ["etcd"] });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd"] });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveApi(node);
   api.objects.delete("/api/v1/nodes/w1");
@@ -120,7 +120,7 @@ test("02-control-plane tells of Nodes that are gone or other ones now, and stops
 
 test("02-control-plane starts again what a run that was cut off gave a new kubeconfig, and nothing else", async () => {
   using node = await pretendNode({
-    kind: "healthy master",
+    kind: "healthy control plane node",
     containers: ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
   });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -158,7 +158,7 @@ test("02-control-plane brings kube-vip back, with the super-admin.conf that it m
 test("02-control-plane starts kube-vip again when its admin.conf is issued anew, and finds its manifest by the pod in it", async () => {
   const file = "/etc/kubernetes/manifests/10-vip.yml";
   const etcd = withVip(mirrorPod("kube-vip"));
-  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-vip"], etcd });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-vip"], etcd });
   write(`${node.root}${file}`, text(manifest("kube-vip")));
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -172,7 +172,7 @@ test("02-control-plane starts kube-vip again when its admin.conf is issued anew,
 
 test("02-control-plane brings the API back without a static pod of others whose files are lost, and says which", async () => {
   const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/haproxy/haproxy.cfg"));
-  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirror) });
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirror) });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveApi(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -183,7 +183,7 @@ test("02-control-plane brings the API back without a static pod of others whose 
 });
 
 test("a second manifest of a pod is told, and part 2 moves it to the rescue folder", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const second = "/etc/kubernetes/manifests/kube-scheduler.yaml.bak";
   write(node.root + second, node.read("/etc/kubernetes/manifests/kube-scheduler.yaml"));
   const { exitCode, stdout } = await node.run("00-assess");
@@ -197,21 +197,21 @@ test("a second manifest of a pod is told, and part 2 moves it to the rescue fold
 
 test("super-admin.conf is not missed where a pod mounts the whole folder", async () => {
   const mirror = JSON.parse(JSON.stringify(mirrorPod("kube-vip")).replaceAll("/etc/kubernetes/admin.conf", "/etc/kubernetes"));
-  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirror) });
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirror) });
   write(`${node.root}/etc/kubernetes/manifests/kube-vip.yaml`, text({ ...manifest("kube-vip"), spec: mirror.spec }));
   expect(await node.run("00-assess")).toMatchObject({ exitCode: 0 });
 });
 
 test("00-assess names a lost static pod that kubeadm did not make", async () => {
-  using node = await pretendNode({ kind: "healthy master", etcd: withVip(mirrorPod("kube-vip")) });
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: withVip(mirrorPod("kube-vip")) });
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(/ manifests\/kube-vip\.yaml +!MISSING! +can be rebuilt from its mirror pod in etcd\n/);
 });
 
-test("02-control-plane --without takes a lost master out of etcd, and says how a new one comes in without a secret in a command line", async () => {
+test("02-control-plane --without takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
   const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-  using node = await pretendNode({ kind: "healthy master", members: [MEMBER, lost], etcd: withVip(mirrorPod("kube-vip")) });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost], etcd: withVip(mirrorPod("kube-vip")) });
   const state = { ...sameEtcd(node.stored), members: [MEMBER, lost] };
   using _etcd = serveEtcd(node.root, state);
   using _api = serveApi(node);
@@ -236,7 +236,7 @@ test("02-control-plane gives the API server the old key of tokens beside the new
 });
 
 test("02-control-plane starts an API server and a controller-manager again that hold another sa.key than the one on disk", async () => {
-  using node = await pretendNode({ kind: "healthy master", containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const stopped = () => node.calls().filter((call) => call.includes(" stop "));
   const own = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
@@ -248,7 +248,7 @@ test("02-control-plane starts an API server and a controller-manager again that 
 });
 
 test("02-control-plane does not go on under an API server that does not check by the old key", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   write(`${node.root}/etc/kubernetes/pki/sa-old.pub`, (await keyPair("ECDSA-P256")).pub, 0o644);
   using _api = serveApi(node, ["another"]);

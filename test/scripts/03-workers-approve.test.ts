@@ -9,7 +9,7 @@ import { KubeApi } from "../../shared/api/kube-api.ts";
 import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
 import { pretendApi } from "../pretend/api.ts";
-import { ADDRESS, healthyMaster, type Objects, otherCa } from "../pretend/cluster.ts";
+import { ADDRESS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "../pretend/csrs.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
@@ -18,7 +18,7 @@ import { sandbox } from "../pretend/sandbox.ts";
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-await healthyMaster();
+await healthyCp();
 const before = await otherCa();
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const TOKEN = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
@@ -47,9 +47,9 @@ function hostile(objects: Objects) {
   config.ClusterConfiguration = stringify({ ...parse(config.ClusterConfiguration), ...own });
 }
 
-/** A master between parts 2 and 3's end: it alone is heard. */
+/** A control plane node between parts 2 and 3's end: it alone is heard. */
 async function scene(objects: Record<string, object>) {
-  const node = await pretendNode({ kind: "healthy master", etcd: hostile });
+  const node = await pretendNode({ kind: "healthy control plane node", etcd: hostile });
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
@@ -170,7 +170,7 @@ test("03-workers approve --dry-run approves nothing", async () => {
 
 test("03-workers open says what to do where systemd-run does not work, with the token made and the line for the workers printed", async () => {
   using node = await pretendNode({
-    kind: "healthy master",
+    kind: "healthy control plane node",
     etcd: hostile,
     commands: [{ command: "systemd-run *", stderr: "no bus", exit: 1 }],
   });

@@ -1,18 +1,18 @@
-/** 03-workers open and close on a master, as operators run them: going through, and what keeps them from it. */
+/** 03-workers open and close on a control plane node, as operators run them: going through, and what keeps them from it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
-import { FACTS, healthyMaster, manifest, otherCa, write } from "../pretend/cluster.ts";
+import { FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
 import { CRICTL, crictlPs, expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-await healthyMaster();
+await healthyCp();
 const before = await otherCa();
 const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
@@ -21,9 +21,9 @@ const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
 const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
-/** A master that has been through part 2 with a new CA: its controller-manager is reduced. */
+/** A control plane node that has been through part 2 with a new CA: its controller-manager is reduced. */
 async function afterPart2(options: NodeOptions = {}) {
-  const node = await pretendNode({ kind: "healthy master", etcd: knewCa(before.cert), ...options });
+  const node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
   write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
   return node;
 }

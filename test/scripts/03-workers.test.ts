@@ -1,4 +1,4 @@
-/** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a master. */
+/** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a control plane node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, rmSync, statSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
@@ -68,7 +68,7 @@ test.each([
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(join());
   expect(exitCode).toBe(1);
-  expect(stderr).toContain(`error: ${error}\nhint: copy it from the first master`);
+  expect(stderr).toContain(`error: ${error}\nhint: copy it from the first control plane node`);
   expect(node.fingerprint()).toEqual(before);
   expect(node.calls()).not.toContain("systemctl stop kubelet");
 });
@@ -142,7 +142,7 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   const again = await node.run(join());
   expect(again.exitCode).toBe(0);
   expect(again.stderr).toContain(
-    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the other workers, then on each master: ",
+    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the other workers, then on each control plane node: ",
   );
   expect(node.fingerprint()).toEqual(before);
   writeToken(node.root);
@@ -177,7 +177,7 @@ async function bootstrap(root: string) {
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
-/** The API server of a healthy master, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
+/** The API server of a healthy control plane node, all of whose nodes renewed their Leases a moment ago; those that live do it again and again. */
 function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: string[]) {
   const renewTime = (ms: number) => ({ spec: { renewTime: new Date(Date.now() + ms).toISOString() } });
   const [cert, key] = ["apiserver.crt", "apiserver.key"].map((file) => node.read(`/etc/kubernetes/pki/${file}`)!) as [string, string];
@@ -196,8 +196,8 @@ function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: stri
   return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
 }
 
-test("03-workers open on a master with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w1", "w2"]);
   const before = node.fingerprint();
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
@@ -208,8 +208,8 @@ test("03-workers open on a master with its old CA has nothing to do where every 
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("03-workers open on a master with its old CA names the nodes that are not heard any more, and lets them join", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("03-workers open on a control plane node with its old CA names the nodes that are not heard any more, and lets them join", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(0);
@@ -221,9 +221,9 @@ test("03-workers open on a master with its old CA names the nodes that are not h
   ]);
 });
 
-test("03-workers open on a master with its old CA sends a silent master to part 2, and makes no token for it", async () => {
+test("03-workers open on a control plane node with its old CA sends a silent control plane node to part 2, and makes no token for it", async () => {
   using node = await pretendNode({
-    kind: "healthy master",
+    kind: "healthy control plane node",
     etcd: (objects) =>
       Object.assign(objects["minions/w2"]!, {
         metadata: { name: "w2", uid: "x", labels: { "node-role.kubernetes.io/control-plane": "" } },
@@ -237,10 +237,10 @@ test("03-workers open on a master with its old CA sends a silent master to part 
   expect(api.changes()).toEqual([]);
 });
 
-test("03-workers open on a master with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {
+test("03-workers open on a control plane node with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {
   const kubelet = "serverTLSBootstrap: true\n";
   using node = await pretendNode({
-    kind: "healthy master",
+    kind: "healthy control plane node",
     etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
   });
   using _api = serveLeases(node, ["m1", "w1", "w2"]);

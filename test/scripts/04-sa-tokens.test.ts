@@ -3,8 +3,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
-import { clusterObjects, FACTS, healthyMaster, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
-import { writeData } from "../pretend/master.ts";
+import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { writeData } from "../pretend/control-plane-node.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
@@ -12,7 +12,7 @@ import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../preten
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-await healthyMaster();
+await healthyCp();
 const before = await otherCa();
 const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
 const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
@@ -20,9 +20,9 @@ const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
 const WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
-/** A master whose repair has come as far as part 4. */
+/** A control plane node whose repair has come as far as part 4. */
 function afterPart3(options: NodeOptions = {}) {
-  return pretendNode({ kind: "healthy master", etcd: knewCa(before.cert), ...options });
+  return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
 }
 
 const rolledOut = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, desiredNumberScheduled: 1 };
@@ -102,7 +102,7 @@ test("04-sa-tokens --dry-run says what it would restart, and changes nothing", a
 });
 
 test("04-sa-tokens with the old CA and key has nothing to do", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveRunning(node);
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -114,7 +114,7 @@ test("04-sa-tokens with the old CA and key has nothing to do", async () => {
 
 test("04-sa-tokens, run again when its repair with a new CA is over, still says what is left for people", async () => {
   const goneOn = (objects: Objects) => void Object.assign(objects, { "leases/shop/since": "{}" });
-  using node = await pretendNode({ kind: "healthy master", etcd: goneOn });
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: goneOn });
   using _api = serveRunning(node);
   const rescue = "/root/kube-pki-repair-20260101T000000";
   writeData(`${node.root}${rescue}/etcd`, clusterObjects(before.cert));

@@ -6,7 +6,7 @@ import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, status } from "../pretend/api.ts";
-import { FACTS, healthyMaster, manifest, write } from "../pretend/cluster.ts";
+import { FACTS, healthyCp, manifest, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -15,7 +15,7 @@ import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
-await healthyMaster();
+await healthyCp();
 const PKI = "/etc/kubernetes/pki";
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
@@ -29,8 +29,8 @@ async function verify(node: Node, api: ReturnType<typeof serveRunning> | undefin
   return run;
 }
 
-test("05-verify on a master of a cluster that is well says so, check by check with --all", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("05-verify on a control plane node of a cluster that is well says so, check by check with --all", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
   const run = await verify(node, api, "05-verify --all");
@@ -38,7 +38,7 @@ test("05-verify on a master of a cluster that is well says so, check by check wi
 });
 
 test("05-verify names an expired certificate, and exits with 2", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const ca = { cert: node.read(`${PKI}/front-proxy-ca.crt`), key: node.read(`${PKI}/front-proxy-ca.key`) };
   const { cert, key } = await issueLeaf(certRow("front-proxy-client"), ca, FACTS, { now: new Date(Date.now() - 400 * 86_400_000) });
   write(`${node.root}${PKI}/front-proxy-client.crt`, cert, 0o644);
@@ -49,7 +49,7 @@ test("05-verify names an expired certificate, and exits with 2", async () => {
 });
 
 test("05-verify where neither API nor etcd answers says so at once, and exits with 2", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const { exitCode, stdout, stderr } = await verify(node, undefined);
   expect(exitCode).toBe(2);
   expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
@@ -59,7 +59,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
 });
 
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
   const { exitCode, stdout } = await verify(node, undefined);
   expect(exitCode).toBe(2);
@@ -72,7 +72,7 @@ test.each([
   ["once is asked again: its kubelet has just started anew", 1, 0],
   ["every time is named", Number.POSITIVE_INFINITY, 2],
 ])("05-verify: a node that the API server does not reach %s", async (_, times, code) => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const gone = "error trying to reach service: write tcp: use of closed network connection";
   let asked = 0;
@@ -85,7 +85,7 @@ test.each([
 });
 
 test("05-verify names what parts 3 and 4 have left: a reduced controller-manager, a silent node, an old token, an old pod", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const text = manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion));
   write(`${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`, text);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -103,7 +103,9 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
   const failed = stdout.split("\n").filter((line) => line.startsWith("  failed"));
   expect(failed).toEqual([
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
-    expect.stringContaining("  failed   API: a kube-scheduler leads: nobody: ./bunw scripts/02-control-plane.ts on each master "),
+    expect.stringContaining(
+      "  failed   API: a kube-scheduler leads: nobody: ./bunw scripts/02-control-plane.ts on each control plane node ",
+    ),
     "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
     expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does it run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",

@@ -1,4 +1,4 @@
-/** Whole scripts on a master whose etcd is full of mirror pods that tenants and a worker's kubelet have made. */
+/** Whole scripts on a control plane node whose etcd is full of mirror pods that tenants and a worker's kubelet have made. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
@@ -61,8 +61,8 @@ const NAMED = [
   ["kube-system/contradicted", `what ran here by its name was another one, by the kubelet's records: ${HASH}`],
 ] as const;
 
-async function hostileMaster() {
-  const node = await pretendNode({ kind: "healthy master", etcd: (objects) => Object.assign(objects, HOSTILE) });
+async function hostileControlPlane() {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd: (objects) => Object.assign(objects, HOSTILE) });
   rmSync(`${node.root}/etc/kubernetes/manifests`, { recursive: true });
   for (const [namespace, name, uid] of [
     ["default", "proxy", HASH],
@@ -84,7 +84,7 @@ function planted(root: string): string[] {
 }
 
 test("00-assess names the mirror pods that nothing proves, and changes nothing; they are no damage", async () => {
-  using node = await hostileMaster();
+  using node = await hostileControlPlane();
   const before = node.fingerprint();
   const { stdout } = await node.run("00-assess --json");
   const { damage } = JSON.parse(stdout) as { damage: { what: string; state: string; detail: string }[] };
@@ -98,8 +98,11 @@ test("00-assess names the mirror pods that nothing proves, and changes nothing; 
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("a healthy master is none the worse for them", async () => {
-  using node = await pretendNode({ kind: "healthy master", etcd: (objects) => Object.assign(objects, fakeMirror("a-team", "miner")) });
+test("a healthy control plane node is none the worse for them", async () => {
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => Object.assign(objects, fakeMirror("a-team", "miner")),
+  });
   const { exitCode, stdout } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([
     0,
@@ -108,7 +111,7 @@ test("a healthy master is none the worse for them", async () => {
 });
 
 test("02-control-plane puts back what is real, keeps the rest from its place, and says so in a dry run as well", async () => {
-  using node = await hostileMaster();
+  using node = await hostileControlPlane();
   const before = node.fingerprint();
   const dry = await node.run("02-control-plane --dry-run");
   expect(node.fingerprint()).toEqual(before);
@@ -137,7 +140,7 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
 });
 
 test("01-etcd puts kube-system's etcd back, and lays a tenant's aside", async () => {
-  using node = await hostileMaster();
+  using node = await hostileControlPlane();
   const running = node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.called("systemctl restart kubelet"), running]);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
@@ -156,7 +159,7 @@ test("01-etcd names a static pod of kube-system that cannot be read, and touches
       objects,
       fakeMirror("kube-system", "etcd", { like: "etcd", change: ({ spec }) => Object.assign(spec, { volumes: "all" }) }),
     );
-  using node = await pretendNode({ kind: "healthy master", etcd });
+  using node = await pretendNode({ kind: "healthy control plane node", etcd });
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd");
   expect([exitCode, stderr]).toEqual([
@@ -167,7 +170,7 @@ test("01-etcd names a static pod of kube-system that cannot be read, and touches
 });
 
 test("00-assess goes on beside pipes and nonsense in the manifests folder", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const folder = `${node.root}/etc/kubernetes/manifests`;
   rmSync(`${folder}/kube-scheduler.yaml`);
   spawnSync("mkfifo", [`${folder}/kube-scheduler.yaml`, `${folder}/pipe.yaml`]);

@@ -1,5 +1,5 @@
 /**
- * Random damages of a healthy master: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
+ * Random damages of a healthy control plane node: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
  * and 2, mends all of it or refuses, keeps every sound key, and throws nothing away. 30 of them; `DAMAGES=200 ./bunw test test/scripts/random-damages.test.ts`
  * takes more, `SEED=N` the same ones again.
  */
@@ -8,16 +8,16 @@ import { cpSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rm
 import { dirname, join } from "node:path";
 import { assess } from "../../shared/assess/assess.ts";
 import { isDamage } from "../../shared/assess/report.ts";
-import { ensureOptions, type Master, readMaster } from "../../shared/facts/master.ts";
+import { type ControlPlaneNode, ensureOptions, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../shared/fail.ts";
 import { setRoot } from "../../shared/files/files.ts";
-import { ensureMasterKubelet } from "../../shared/node/kubelet-certs.ts";
+import { ensureControlPlaneKubelet } from "../../shared/node/kubelet-certs.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { keysToMake, type NewCas } from "../../shared/pki/lost-keys.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
-import { healthyMaster, makeMaster } from "../pretend/cluster.ts";
+import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
 import { pretendNode } from "../pretend/node.ts";
@@ -29,11 +29,11 @@ setDefaultTimeout(900_000);
 const COUNT = Number(process.env.DAMAGES || 30);
 const SEED = Number(process.env.SEED || 20261124);
 
-const { root: healthy } = await healthyMaster();
+const { root: healthy } = await healthyCp();
 const foreign = (
-  await makeMaster({ now: new Date(Date.now() - 2 * 8760 * 3600_000), facts: { nodeName: "m2", advertiseAddress: "10.1.1.1" } })
+  await makeControlPlane({ now: new Date(Date.now() - 2 * 8760 * 3600_000), facts: { nodeName: "m2", advertiseAddress: "10.1.1.1" } })
 ).root;
-const node = await pretendNode({ kind: "healthy master" });
+const node = await pretendNode({ kind: "healthy control plane node" });
 const path = process.env.PATH;
 Object.assign(process.env, { PATH: node.programs, FAKE: dirname(node.programs) });
 afterAll(() => {
@@ -68,16 +68,16 @@ function restore() {
 }
 
 /** By the code of parts 1 and 2, in their order. */
-async function repair(newCas: NewCas | undefined): Promise<Master> {
-  const master = await readMaster("/var/lib/etcd");
-  const { facts, asideDir } = master;
-  keysToMake(facts, ensureOptions(master, newCas));
+async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
+  const cp = await readControlPlaneNode("/var/lib/etcd");
+  const { facts, asideDir } = cp;
+  keysToMake(facts, ensureOptions(cp, newCas));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(master, newCas));
-  await ensureMasterKubelet(master.node, facts, asideDir);
-  restoreManifests(master, ["etcd"]);
-  restoreManifests(master);
-  return master;
+  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(cp, newCas));
+  await ensureControlPlaneKubelet(cp.node, facts, asideDir);
+  restoreManifests(cp, ["etcd"]);
+  restoreManifests(cp);
+  return cp;
 }
 
 /** Every text below the node's root. */

@@ -1,10 +1,10 @@
-/** Damages that people really meet, each on a whole pretend master: 00-assess names the smallest repair, and 01-etcd makes just that. */
+/** Damages that people really meet, each on a whole pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setRoot } from "../../shared/files/files.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { issueClient, issueLeaf } from "../../shared/pki/issue.ts";
-import { FACTS, healthyMaster, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
+import { FACTS, healthyCp, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
 
@@ -12,7 +12,7 @@ import { pretendNode } from "../pretend/node.ts";
 setDefaultTimeout(60_000);
 afterAll(() => setRoot("/"));
 
-const { root: healthy, ca } = await healthyMaster();
+const { root: healthy, ca } = await healthyCp();
 const E = "/etc/kubernetes";
 const LONG_AGO = new Date(Date.now() - 2 * 8760 * 3600_000);
 const CLIENT = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
@@ -58,7 +58,7 @@ const CASES: Record<string, Case> = {
     says: /lost on this node: the keys of ca, front-proxy-ca, etcd-ca, sa/,
     first: LOST,
   },
-  "the leaves of one master have expired": {
+  "the leaves of one control plane node have expired": {
     damage: expire,
     says: /rung 0: .*/,
     first: PLAIN,
@@ -77,12 +77,16 @@ const CASES: Record<string, Case> = {
   "sa.key and sa.pub are lost": { damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"), says: /the keys of sa\./, first: LOST },
   "etcd's whole PKI is lost": {
     damage: (root) => remove(root, "pki/etcd"),
-    ...{ says: /the keys of etcd-ca, which only masters trust/, first: INTERNAL, writes: /^pki\/etcd\// },
+    ...{ says: /the keys of etcd-ca, which only control plane nodes trust/, first: INTERNAL, writes: /^pki\/etcd\// },
   },
   "the front-proxy's are lost": {
     damage: (root) =>
       remove(root, "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/front-proxy-client.crt", "pki/front-proxy-client.key"),
-    ...{ says: /the keys of front-proxy-ca, which only masters trust/, first: INTERNAL, writes: /^pki\/front-proxy-ca\.(crt|key)$/ },
+    ...{
+      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
+      first: INTERNAL,
+      writes: /^pki\/front-proxy-ca\.(crt|key)$/,
+    },
   },
   "kubelet.conf is lost and the kubelet's certificate has expired": {
     async damage(root) {
@@ -105,7 +109,7 @@ const CASES: Record<string, Case> = {
 };
 
 test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }) => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   await damage(node.root);
   const { stdout, exitCode } = await node.run("00-assess --json");
   const { verdict, next } = JSON.parse(stdout) as { verdict: string; next: string[] };
@@ -136,8 +140,8 @@ test("a worker whose kubelet's certificate has expired is told apart from one of
   expect(stdout).toContain("this worker has to join again");
 });
 
-test("a master whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+test("a control plane node whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
   const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });
   write(node.root + server, pem.cert + pem.key);

@@ -7,13 +7,13 @@ import { compromised } from "./intruder.ts";
 import { mirrorPods, played } from "./objects.ts";
 
 export function attackIsInEtcd({ lab, checks }: Scene) {
-  using data = readEtcdData(lab.masters[0]!.path("/var/lib/etcd"));
+  using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
   const { nodeName } = compromised(lab);
   const node = readObject<{ status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
   const lies = node?.status.addresses.some(({ address }) => address === "lab-api");
   // what was deleted counts as well, as long as etcd remembers it
   const keys = [...data.keys(`/registry/pods/${TEAM}/`), ...data.deletedKeys(`/registry/pods/${TEAM}/`)];
-  const missing = mirrorPods(lab.masters).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
+  const missing = mirrorPods(lab.controlPlanes).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
   checks.push({
     name: "the attack is in etcd's data after the wreck",
     ok: (lies || !played("worker")) && (missing.length === 0 || !played("mirrors")),

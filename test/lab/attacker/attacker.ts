@@ -88,7 +88,7 @@ function encoded(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
-/** Files as a master's: by these names they lie in a ConfigMap, in volumes, and in the memory of a process. */
+/** Files as a control plane node's: by these names they lie in a ConfigMap, in volumes, and in the memory of a process. */
 export function loot({ sa, ca, etcdCa, frontProxyCa, admin }: Attacker): Record<string, string> {
   return {
     "sa.key": sa.key,

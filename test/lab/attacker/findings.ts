@@ -16,13 +16,15 @@ import { PREFIX } from "./requests.ts";
 
 const HOME = "/etc/kubernetes";
 
-/** Public keys of the shared ones, by master and file. */
+/** Public keys of the shared ones, by control plane node and file. */
 export type Fingerprints = Record<string, Record<string, string>>;
 
 const SHARED = ["ca.crt", "front-proxy-ca.crt", "etcd/ca.crt", "sa.pub"];
 
-export function fingerprints({ masters }: Lab): Fingerprints {
-  return Object.fromEntries(masters.map((node) => [node.name, Object.fromEntries(SHARED.map((file) => [file, publicHash(node, file)]))]));
+export function fingerprints({ controlPlanes }: Lab): Fingerprints {
+  return Object.fromEntries(
+    controlPlanes.map((node) => [node.name, Object.fromEntries(SHARED.map((file) => [file, publicHash(node, file)]))]),
+  );
 }
 
 function publicHash(node: Machine, file: string): string {
@@ -77,7 +79,7 @@ function none(found: string[], good = "none"): Answer {
   return [found.length === 0, found.slice(0, 6).join("; ") || good];
 }
 
-/** The cluster's own: of before where they could be saved, else new ones and the same on every master; never his. */
+/** The cluster's own: of before where they could be saved, else new ones and the same on every control plane node; never his. */
 function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer {
   const his = publicHashesOf(attacker);
   const now = fingerprints(lab);
@@ -87,8 +89,8 @@ function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer
       if (his.has(hash)) return `${node}: ${file} is the attacker's`;
       if (hash === "no such file") return `${node}: there is no ${file}`;
       if (oldKeys && dear(file) && hash !== keys[node]![file]) return `${node}: ${file} is not the one of before`;
-      if (hash !== Object.values(now)[0]![file]) return `${node}: ${file} is not the one of the first master`;
-      return pairFits(lab.masters.find(({ name }) => name === node)!, file) ? [] : `${node}: ${file} is not of its key`;
+      if (hash !== Object.values(now)[0]![file]) return `${node}: ${file} is not the one of the first control plane node`;
+      return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file) ? [] : `${node}: ${file} is not of its key`;
     }),
   );
   return none(wrong, `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa those of before" : "none of them his"}`);

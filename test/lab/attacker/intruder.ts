@@ -36,8 +36,8 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   write("serving.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(servingWishes(lab)) }));
   write("run.sh", script(node, joins));
   const own = await identityOf(scene, node);
-  const master = lab.masters[0]!.nodeName;
-  write("mirror.json", JSON.stringify(kubeletsMirror(`keepalived-${master}`, own, await squattersUid(lab, master))));
+  const cp = lab.controlPlanes[0]!.nodeName;
+  write("mirror.json", JSON.stringify(kubeletsMirror(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
   await tryMirrors(scene, node, own);
   await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${HOME}/run.sh`]);
   await poisoned(scene);
@@ -102,13 +102,13 @@ async function squattersUid(lab: Lab, nodeName: string): Promise<string> {
   return (await list(lab, "pods")).find(({ metadata }) => metadata.name === squatterOn(nodeName))!.metadata.uid;
 }
 
-/** As itself it may make mirror pods bound to itself; what the API server says to the name of a master's, and to another node. */
+/** As itself it may make mirror pods bound to itself; what the API server says to the name of a control plane node's, and to another node. */
 async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; uid: string }) {
-  const master = scene.lab.masters[0]!.nodeName;
+  const cp = scene.lab.controlPlanes[0]!.nodeName;
   const tries = [
-    { what: `kube-apiserver-${master} bound to itself`, pod: kubeletsMirror(`kube-apiserver-${master}`, own) },
-    { what: `evil-${master} bound to itself`, pod: kubeletsMirror(`evil-${master}`, own) },
-    { what: `evil-${master} bound to ${master}`, pod: kubeletsMirror(`evil-${master}`, { ...own, nodeName: master }) },
+    { what: `kube-apiserver-${cp} bound to itself`, pod: kubeletsMirror(`kube-apiserver-${cp}`, own) },
+    { what: `evil-${cp} bound to itself`, pod: kubeletsMirror(`evil-${cp}`, own) },
+    { what: `evil-${cp} bound to ${cp}`, pod: kubeletsMirror(`evil-${cp}`, { ...own, nodeName: cp }) },
   ];
   for (const { what, pod } of tries) {
     const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/kubelet.conf", "create", "-f", "-"];

@@ -36,7 +36,7 @@ export function givenByAdministrators(): object[] {
   ];
 }
 
-export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, string>, masters: readonly Machine[]): object[] {
+export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, string>, controlPlanes: readonly Machine[]): object[] {
   const configMap = (name: string, data: Record<string, string>) => ({
     apiVersion: "v1",
     kind: "ConfigMap",
@@ -47,7 +47,10 @@ export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, 
     configMap("tokens", tokens),
     configMap("loot", loot(attacker)),
     configMap("litter", { litter: bundled(litter(attacker)) }),
-    configMap("mirrors", Object.fromEntries(mirrorPods(masters).map((mirror) => [`${mirror.metadata.name}.json`, JSON.stringify(mirror)]))),
+    configMap(
+      "mirrors",
+      Object.fromEntries(mirrorPods(controlPlanes).map((mirror) => [`${mirror.metadata.name}.json`, JSON.stringify(mirror)])),
+    ),
     ...(played("secrets") ? tokenSecrets(attacker, tokens) : []),
   ];
 }
@@ -143,8 +146,8 @@ export function mirrorMaker(nodeName: string) {
 const STATIC_PODS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kube-vip", "evil"];
 
 /** As a kubelet makes them of its static pods: by name, node and annotations, and in his namespace. */
-export function mirrorPods(masters: readonly Pick<Machine, "nodeName">[]) {
-  return masters.flatMap(({ nodeName }) =>
+export function mirrorPods(controlPlanes: readonly Pick<Machine, "nodeName">[]) {
+  return controlPlanes.flatMap(({ nodeName }) =>
     STATIC_PODS.map((name) => {
       const hash = createHash("md5").update(`${TEAM} ${name}`).digest("hex");
       const annotations = {

@@ -18,13 +18,13 @@ const NODE_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING = "kubernetes.io/kubelet-serving";
 
 /** With the bootstrap token that the runbook brought to it. */
-export function clientWishes({ masters, workers }: Lab): Wanted[] {
-  const others = [...masters, ...workers.slice(0, -1)].map(({ nodeName }) => nodeName);
+export function clientWishes({ controlPlanes, workers }: Lab): Wanted[] {
+  const others = [...controlPlanes, ...workers.slice(0, -1)].map(({ nodeName }) => nodeName);
   const node = (name: string) => ({ name, subject: `O=system:nodes, CN=system:node:${name}`, signer: NODE_CLIENT });
   return [
     ...others.map(node),
     node("stranger"),
-    { name: "masters", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
+    { name: "control plane nodes", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
     { name: "escape", subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J", signer: NODE_CLIENT },
     { name: "admin", subject: `O=kubeadm:cluster-admins, CN=${TEAM}`, signer: "kubernetes.io/kube-apiserver-client" },
   ];
@@ -33,11 +33,11 @@ export function clientWishes({ masters, workers }: Lab): Wanted[] {
 const dns = (value: string) => ({ type: "dns" as const, value });
 const ip = (value: string) => ({ type: "ip" as const, value });
 
-/** What it claims to be called: the names and addresses of the API, of a master and of another worker. */
-export function stolenNames({ masters, workers }: Lab) {
+/** What it claims to be called: the names and addresses of the API, of a control plane node and of another worker. */
+export function stolenNames({ controlPlanes, workers }: Lab) {
   return {
-    dns: ["lab-api", "kubernetes.default.svc", "kubernetes", masters[0]!.nodeName],
-    ips: ["10.97.0.1", masters[0]!.ip, workers[0]!.ip],
+    dns: ["lab-api", "kubernetes.default.svc", "kubernetes", controlPlanes[0]!.nodeName],
+    ips: ["10.97.0.1", controlPlanes[0]!.ip, workers[0]!.ip],
   };
 }
 

@@ -12,7 +12,7 @@ export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<R
   const { lab } = scene;
   await must(lab, ["apply", "-f", "-"], ...givenByAdministrators());
   const tokens = forgedTokens(attacker, readToken((await must(lab, ["-n", TEAM, "create", "token", ACCOUNT, "--duration=24h"])).trim()));
-  await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.masters));
+  await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.controlPlanes));
   await createAsTenant(lab, ...lab.nodes.map(({ nodeName }) => squatter(nodeName, tokens)));
   if (played("mirrors")) await makeMirrors(scene);
   await waitFor(`the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
@@ -26,7 +26,7 @@ export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<R
 /** The API server lets him; the kubelets delete what is no mirror of theirs every two seconds, and he makes it again. */
 async function makeMirrors(scene: Scene) {
   const { lab } = scene;
-  const [example] = mirrorPods(lab.masters);
+  const [example] = mirrorPods(lab.controlPlanes);
   const { exitCode, stderr } = await asTenant(lab, [example!]);
   note(
     scene,
@@ -39,7 +39,7 @@ async function makeMirrors(scene: Scene) {
 
 /** All of his mirror pods at once: waited for once more just before the wreck. */
 export async function mirrorsThere(lab: Lab) {
-  const names = mirrorPods(lab.masters).map(({ metadata }) => metadata.name);
+  const names = mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name);
   const there = async () => {
     const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
     return names.every((name) => found.includes(name));
@@ -57,7 +57,7 @@ export async function tenantShutOut({ lab }: Scene) {
     "pod",
     "--ignore-not-found",
     "--force",
-    ...mirrorPods(lab.masters).map(({ metadata }) => metadata.name),
+    ...mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name),
   ]);
 }
 

@@ -14,30 +14,30 @@ import { askEtcd, compareWithEtcd, type EtcdAnswers } from "./etcd-equal.ts";
 async function main() {
   const [mode, pki, out] = process.argv.slice(2);
   if (mode === "ask") return await ask(pki!, out!);
-  await using cluster = await Cluster.up({ masters: 1, workers: 1, onProgress: (line) => console.error(`  ${line}`) });
-  const [master] = cluster.masters as [Node];
-  await master.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
-  const answers = await answersOf(master);
+  await using cluster = await Cluster.up({ controlPlanes: 1, workers: 1, onProgress: (line) => console.error(`  ${line}`) });
+  const [cp] = cluster.controlPlanes as [Node];
+  await cp.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
+  const answers = await answersOf(cp);
   // a lease that runs out meanwhile would be one more write
-  await master.must(["pkill", "-STOP", "-x", "etcd"]);
-  compare("while it runs", master, answers);
-  await master.kill();
-  compare("after SIGKILL", master, answers);
+  await cp.must(["pkill", "-STOP", "-x", "etcd"]);
+  compare("while it runs", cp, answers);
+  await cp.kill();
+  compare("after SIGKILL", cp, answers);
 }
 
 /** Asked from the node's network by a process that sees our files. */
-async function answersOf(master: Node): Promise<EtcdAnswers> {
+async function answersOf(cp: Node): Promise<EtcdAnswers> {
   const folder = mkdtempSync(join(tmpdir(), "etcd-answers-"));
   const out = join(folder, "answers.json");
   const inner = [
     "ip",
     "netns",
     "exec",
-    `kpr-${master.name}`,
+    `kpr-${cp.name}`,
     process.execPath,
     import.meta.path,
     "ask",
-    master.path("/etc/kubernetes/pki/etcd"),
+    cp.path("/etc/kubernetes/pki/etcd"),
     out,
   ];
   try {
@@ -58,8 +58,8 @@ async function ask(pki: string, out: string) {
   writeFileSync(out, JSON.stringify({ ...answers, keys: [...answers.keys] }));
 }
 
-function compare(when: string, master: Node, answers: EtcdAnswers) {
-  const differences = compareWithEtcd(master.path("/var/lib/etcd"), answers);
+function compare(when: string, cp: Node, answers: EtcdAnswers) {
+  const differences = compareWithEtcd(cp.path("/var/lib/etcd"), answers);
   for (const { what, etcd, offline } of differences.slice(0, 10)) console.error(`  ${what}: etcd says ${etcd}, its files say ${offline}`);
   if (differences.length > 0)
     throw new Fail(`${differences.length} differences ${when}`, { hint: "test/lab/checks/etcd-equal.ts compares" });

@@ -10,9 +10,9 @@ import { installPackages } from "../machine/packages.ts";
 import { type Fleet, pretendFleet, TOKEN } from "./pretend-fleet.ts";
 
 const HOSTS: Host[] = [
-  { name: "cp1", group: "first_master", address: "127.1.0.11" },
-  { name: "cp2", group: "other_masters", address: "127.1.0.12" },
-  { name: "cp3", group: "other_masters", address: "127.1.0.13" },
+  { name: "cp1", group: "first_control_plane", address: "127.1.0.11" },
+  { name: "cp2", group: "other_control_planes", address: "127.1.0.12" },
+  { name: "cp3", group: "other_control_planes", address: "127.1.0.13" },
   ...[1, 2, 3, 4, 5].map((n) => ({ name: `w${n}`, group: "workers" as const, address: `127.1.0.2${n}` })),
 ];
 const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w4", "w5"]];
@@ -80,7 +80,7 @@ async function checkWhole(fleet: Fleet) {
   check("what the scripts say is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
 }
 
-/** A stranger has been there before us; on a worker, so that some masters are through. The kubelets are stopped all the same. */
+/** A stranger has been there before us; on a worker, so that some control plane nodes are through. The kubelets are stopped all the same. */
 async function checkLaidOut(fleet: Fleet) {
   const kubelets = PART_0.slice(0, 1);
   const layings: [what: string, laid: string][] = [
@@ -155,7 +155,7 @@ async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
   const dry: Line[] = [PART_0[1]!, [PART_0[2]![0], `${PART_0[2]![1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
-  const lost = ["--tags", "part2,part3", "--limit", "first_master,w5", "-e", "lost_masters=cp3", "-e", "lost_workers=w1,w2"];
+  const lost = ["--tags", "part2,part3", "--limit", "first_control_plane,w5", "-e", "lost_control_planes=cp3", "-e", "lost_workers=w1,w2"];
   const without: Line[] = [
     [FIRST, "scripts/02-control-plane.ts --without cp3"],
     [FIRST, "scripts/03-workers.ts open --without cp3,w1,w2"],
@@ -167,9 +167,14 @@ async function checkChoices(fleet: Fleet) {
     ([nodes, call]): Line => [nodes.filter((node) => node !== "cp2"), call.replace("age1cp2,", "")],
   );
   const some = [PART_1[0]!, own!, pack!, ...keys];
-  await expectCalls(fleet, "keys are sealed for those that take part", [...PART_1_ONLY, "--limit", "first_master,cp3"], some);
-  await expectCalls(fleet, "one master alone packs nothing", [...PART_1_ONLY, "--limit", "first_master,workers"], [PART_1[0]!]);
-  await expectCalls(fleet, "--limit without the first master is refused", ["--limit", "w5"], [], 2);
+  await expectCalls(fleet, "keys are sealed for those that take part", [...PART_1_ONLY, "--limit", "first_control_plane,cp3"], some);
+  await expectCalls(
+    fleet,
+    "one control plane node alone packs nothing",
+    [...PART_1_ONLY, "--limit", "first_control_plane,workers"],
+    [PART_1[0]!],
+  );
+  await expectCalls(fleet, "--limit without the first control plane node is refused", ["--limit", "w5"], [], 2);
   fleet.keepCa();
   await expectCalls(fleet, "with the old CA no worker joins", ["--tags", "part3"], [OPEN, CLOSE]);
   await checkOldKey(fleet);
@@ -178,8 +183,8 @@ async function checkChoices(fleet: Fleet) {
 async function checkOldKey(fleet: Fleet) {
   const key = fleet.etc("cp2", "kubernetes/pki/ca.key");
   await Bun.write(key, "");
-  const { output } = await expectCalls(fleet, "no new CAs while another master has the old key", ["--tags", "part1"], [], 2);
-  check("it says which master has the key", output.includes("cp2 has a CA key and cp1 has none"));
+  const { output } = await expectCalls(fleet, "no new CAs while another control plane node has the old key", ["--tags", "part1"], [], 2);
+  check("it says which control plane node has the key", output.includes("cp2 has a CA key and cp1 has none"));
 }
 
 /** Lines in their order; the nodes of a line in any. */

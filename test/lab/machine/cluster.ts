@@ -7,7 +7,7 @@ import { waitFor } from "../../../shared/run.ts";
 import { binaries } from "./binaries.ts";
 import { collectPrograms, giveOwnDisk } from "./disk.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
-import { approveServingCertificates, initFirstMaster, joinOthers } from "./kubeadm.ts";
+import { approveServingCertificates, initFirstControlPlane, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
 import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
@@ -17,10 +17,10 @@ import { SERVING_BY_CA } from "./pins.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
-/** `ownDisk`: the first master's /etc/kubernetes is a file system of its own. */
+/** `ownDisk`: the first control plane node's /etc/kubernetes is a file system of its own. */
 export type ClusterOptions = {
   ownDisk?: boolean;
-  masters: number;
+  controlPlanes: number;
   workers: number;
   packages?: Needed;
   onProgress?: (line: string) => void;
@@ -38,7 +38,7 @@ export class Cluster {
     this.nodes = nodes;
   }
 
-  get masters() {
+  get controlPlanes() {
     return this.nodes.filter((node) => node.name.startsWith("cp"));
   }
 
@@ -89,9 +89,9 @@ export class Cluster {
     const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
     phase("images");
     await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store, options);
-    await startBalancer(this.masters);
+    await startBalancer(this.controlPlanes);
     phase("booted");
-    await initFirstMaster(this);
+    await initFirstControlPlane(this);
     phase("init");
     await joinOthers(this);
     phase("joined");
@@ -115,7 +115,7 @@ export class Cluster {
     for (const spec of list) {
       const node = await Node.create(spec);
       this.nodes.push(node);
-      if (ownDisk && node === this.masters[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
+      if (ownDisk && node === this.controlPlanes[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
       await giveImages(store, node);
       for (const other of list) if (other.name !== spec.name) await routeTo(`kpr-${spec.name}`, other.podSubnet, other.ip);
       // The switch must find pods too, or its refusals do not reach them.
@@ -137,13 +137,13 @@ export class Cluster {
     }
   }
 
-  /** kubectl on the first master, as its admin. */
+  /** kubectl on the first control plane node, as its admin. */
   async kubectl(...args: string[]): Promise<string> {
-    return await this.masters[0]!.must(["kubectl", ...args], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } });
+    return await this.controlPlanes[0]!.must(["kubectl", ...args], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } });
   }
 
   async apply(yaml: string) {
-    await this.masters[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
+    await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
   }
 
   async workloadsReady(seconds?: number) {

@@ -34,7 +34,7 @@ export const API_SERVER_PATCH = stringify([
 ]);
 
 /**
- * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first master mount
+ * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first control plane node mount
  * super-admin.conf, and its container has arguments but no command.
  */
 export const VIP = stringify({
@@ -79,7 +79,7 @@ export function joinConfig(node: Machine, join: { token: string; caCertHash: str
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
-  // The first master's pods are where kubelets keep them by default, those of the masters beside it are elsewhere.
+  // The first control plane node's pods are where kubelets keep them by default, those of the control plane nodes beside it are elsewhere.
   const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
   return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
 }

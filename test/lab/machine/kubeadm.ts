@@ -11,9 +11,9 @@ const JOIN = "/root/kubeadm-join.yaml";
 
 type Invitation = { token: string; caCertHash: string; certificateKey?: string };
 
-export async function initFirstMaster(cluster: Cluster) {
-  const first = cluster.masters[0]!;
-  for (const node of cluster.masters) await prepareMaster(node);
+export async function initFirstControlPlane(cluster: Cluster) {
+  const first = cluster.controlPlanes[0]!;
+  for (const node of cluster.controlPlanes) await prepareControlPlane(node);
   await writeFile(first.path(INIT), initConfig(first));
   await first.must(["kubeadm", "init", "--config", INIT, "--upload-certs"]);
   await writeFile(first.path("/etc/kubernetes/manifests/kube-vip.yaml"), VIP, { mode: 0o600 });
@@ -21,8 +21,8 @@ export async function initFirstMaster(cluster: Cluster) {
   await cluster.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
 }
 
-/** What kubeadm expects to find on a master: the files that its flags name. */
-async function prepareMaster(node: Node) {
+/** What kubeadm expects to find on a control plane node: the files that its flags name. */
+async function prepareControlPlane(node: Node) {
   await mkdir(node.path("/etc/kubernetes"), { recursive: true });
   await writeFile(node.path("/etc/kubernetes/audit-policy.yaml"), AUDIT_POLICY);
   await mkdir(node.path(PATCHES));
@@ -30,7 +30,7 @@ async function prepareMaster(node: Node) {
 }
 
 export async function joinOthers(cluster: Cluster) {
-  const [first, ...others] = cluster.masters as [Node, ...Node[]];
+  const [first, ...others] = cluster.controlPlanes as [Node, ...Node[]];
   const command = await first.must(["kubeadm", "token", "create", "--print-join-command"]);
   const invitation = { token: wordAfter(command, "--token"), caCertHash: wordAfter(command, "--discovery-token-ca-cert-hash") };
   await Promise.all(cluster.workers.map(async (node) => await joinNode(node, invitation)));

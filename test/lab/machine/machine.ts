@@ -24,16 +24,16 @@ export interface Output {
 
 export interface Lab {
   nodes: Machine[];
-  masters: Machine[];
+  controlPlanes: Machine[];
   workers: Machine[];
   /** Where an operator sits who reaches the nodes by ssh; only in scenarios that make one. */
   operator?: Machine;
 }
 
-/** Asks as an operator on the first master would; a refusal is an answer. */
+/** Asks as an operator on the first control plane node would; a refusal is an answer. */
 export function kubectl(lab: Lab, args: string[], input?: string): Promise<Output> {
   const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=20s", ...args];
-  return lab.masters[0]!.run(command, input === undefined ? {} : { input });
+  return lab.controlPlanes[0]!.run(command, input === undefined ? {} : { input });
 }
 
 /** Runs a line of shell on a node. Errors: Fail where it does not end well. */

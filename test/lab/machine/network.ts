@@ -28,7 +28,7 @@ export async function plugIn(namespace: string, address: string) {
   await makeNamespace(namespace);
   const port = `v${address.replaceAll(".", "").slice(-12)}`;
   await sh(["ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
-  await ip(SWITCH, `link set ${port} master br0 up`);
+  await ip(SWITCH, `link set ${port} control plane node br0 up`);
   await ip(namespace, `addr add ${address}/24 dev eth0`);
   await ip(namespace, "link set eth0 up");
   await ip(namespace, `route add default via ${GATEWAY}`);
@@ -55,12 +55,12 @@ async function ip(namespace: string, args: string) {
 }
 
 /** haproxy in the switch, as kubeadm's own guide puts it before the API servers; only what says /readyz gets connections. */
-export async function startBalancer(masters: readonly { name: string; ip: string }[]) {
+export async function startBalancer(controlPlanes: readonly { name: string; ip: string }[]) {
   const cgroups = cgroupsOf("balancer");
   record((state) => state.cgroups.push(...cgroups));
   makeCgroups(cgroups);
   const config = join(LAB, "logs", "haproxy.cfg");
-  writeFileSync(config, haproxyConfig(masters));
+  writeFileSync(config, haproxyConfig(controlPlanes));
   const command = ["setsid", "ip", "netns", "exec", SWITCH, "haproxy", "-db", "-f", config];
   const log = openSync(join(LAB, "logs", "balancer.log"), "w");
   const proc = Bun.spawn(["sh", "-c", JOIN, "sh", ...command], {
@@ -74,7 +74,7 @@ export async function startBalancer(masters: readonly { name: string; ip: string
   if (mark) record((state) => state.processes.push({ ...mark, what: "balancer" }));
 }
 
-function haproxyConfig(masters: readonly { name: string; ip: string }[]) {
+function haproxyConfig(controlPlanes: readonly { name: string; ip: string }[]) {
   return `global
   maxconn 4000
 defaults
@@ -84,13 +84,13 @@ defaults
   timeout server 1h
 frontend api
   bind ${BALANCER}:6443
-  default_backend masters
-backend masters
+  default_backend control plane nodes
+backend control plane nodes
   balance roundrobin
   option httpchk GET /readyz
   http-check expect status 200
   timeout check 10s
   default-server check check-ssl verify none inter 1s fastinter 250ms downinter 250ms rise 1 fall 2 on-marked-down shutdown-sessions
-${masters.map(({ name, ip }) => `  server ${name} ${ip}:6443`).join("\n")}
+${controlPlanes.map(({ name, ip }) => `  server ${name} ${ip}:6443`).join("\n")}
 `;
 }

@@ -10,7 +10,7 @@ export const FLEET_PACKAGES = [
   ["/usr/sbin/sshd", "openssh-server"],
 ] as const;
 
-export type Group = "first_master" | "other_masters" | "workers";
+export type Group = "first_control_plane" | "other_control_planes" | "workers";
 
 export interface Host {
   name: string;

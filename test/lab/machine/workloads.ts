@@ -28,9 +28,9 @@ function randomContents(namespace: string) {
 
 /** That the metrics server answers through the API server: discovery, which asks for no metrics yet, but for the front-proxy's trust. */
 async function aggregatedAnswers(cluster: Cluster) {
-  const master = cluster.masters[0]!;
+  const cp = cluster.controlPlanes[0]!;
   const command = ["kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"];
-  return (await master.run(command, { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } })).exitCode === 0;
+  return (await cp.run(command, { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } })).exitCode === 0;
 }
 
 export async function workloadsReady(cluster: Cluster, seconds = 120) {

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { masterSamples, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
 import { containersGone } from "./watch.ts";
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -47,7 +47,7 @@ export function endedContainers({ watchers }: Scene, since: number): string[] {
 export async function quiet(scene: Scene) {
   const since = Date.now();
   const isQuiet = () => {
-    const look = masterSamples(scene)[0]!.findLast((sample) => sample.pods && sample.nodes);
+    const look = controlPlaneSamples(scene)[0]!.findLast((sample) => sample.pods && sample.nodes);
     if (!look || look.t < since) return false;
     return look.nodes!.every(({ ready }) => ready) && look.pods!.every(({ ready, leaving }) => ready && !leaving);
   };

@@ -2,7 +2,7 @@
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
-import { masterSamples, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
 import { type Changes, type Item, list } from "./fingerprint.ts";
 import type { Check, Heartbeat, Step } from "./rehearsal.ts";
 
@@ -39,7 +39,7 @@ async function leasesAreFresh(scene: Scene) {
   const since = Date.now();
   const hint = "journalctl -u kubelet on the node, with --keep";
   const fresh = () => {
-    const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
+    const nodes = controlPlaneSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
     return nodes.length === scene.lab.nodes.length && nodes.every((node) => node.ready && node.renewed > since);
   };
   await waitFor("a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
@@ -101,7 +101,7 @@ async function exec(lab: Lab, node: Machine) {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** What the old keys save, all of it outside the masters. */
+/** What the old keys save, all of it outside the control plane nodes. */
 export function keptChecks(
   scene: Scene,
   { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
@@ -115,8 +115,8 @@ export function keptChecks(
 }
 
 /** The cluster's CA, and since when each worker's kubelet runs, in one line. */
-export async function trustOfWorkers({ masters, workers }: Lab): Promise<string> {
-  const ca = await masters[0]!.run(["sha256sum", "/etc/kubernetes/pki/ca.crt"]);
+export async function trustOfWorkers({ controlPlanes, workers }: Lab): Promise<string> {
+  const ca = await controlPlanes[0]!.run(["sha256sum", "/etc/kubernetes/pki/ca.crt"]);
   const since = workers.map((node) => node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]));
   const answers = (await Promise.all(since)).map(({ stdout }) => stdout.trim().replaceAll("\n", " "));
   return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");

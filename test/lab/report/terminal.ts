@@ -120,9 +120,9 @@ function failing(record: Rehearsal) {
 }
 
 export function nodeCount({ nodes }: Rehearsal) {
-  const masters = nodes.filter((node) => node.role === "control plane").length;
-  const workers = nodes.length - masters;
-  return `${masters} control ${masters === 1 ? "plane" : "planes"} + ${workers} ${workers === 1 ? "worker" : "workers"}`;
+  const controlPlanes = nodes.filter((node) => node.role === "control plane").length;
+  const workers = nodes.length - controlPlanes;
+  return `${controlPlanes} control ${controlPlanes === 1 ? "plane" : "planes"} + ${workers} ${workers === 1 ? "worker" : "workers"}`;
 }
 
 export function seconds(value: number) {

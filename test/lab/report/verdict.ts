@@ -3,7 +3,7 @@ import { cpus, release } from "node:os";
 import { Fail } from "../../../shared/fail.ts";
 import { VERSION } from "../../../shared/run.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
-import { masterSamples, type Scenario, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
 import { compare, type Facts, factsOnDisk, takeFacts } from "./fingerprint.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
@@ -37,7 +37,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     date: new Date(scene.zero).toISOString(),
     kubernetes: scene.before.kubernetes,
     machine: `${cpus().length} cores, Linux ${release()}`,
-    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: isMaster(scene.lab, name) ? "control plane" : "worker" })),
+    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: isControlPlaneNode(scene.lab, name) ? "control plane" : "worker" })),
     recovered: checks.every((check) => check.ok),
     checks,
     seconds,
@@ -69,17 +69,17 @@ function whatWasSeen(scene: Scene, times: Times) {
   const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
   const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
   const gone = (from: number, to: number) => scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to));
-  const master = masterSamples(scene)[0]!;
+  const cp = controlPlaneSamples(scene)[0]!;
   const restarted = gone(zero, times.part4);
   return {
     heartbeats,
     restarted,
     restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
-    evicted: podsEvicted(master, zero, times.part4),
-    endpointsLost: endpointsLost(master, zero, times.part4),
+    evicted: podsEvicted(cp, zero, times.part4),
+    endpointsLost: endpointsLost(cp, zero, times.part4),
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
-    podsReady: podsReadySince(master),
+    podsReady: podsReadySince(cp),
   };
 }
 
@@ -126,13 +126,13 @@ function timesOf(scene: Scene): Times {
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);
-  const api = firstReturn(masterSamples(scene), "api", zero);
-  const renewed = renewals(masterSamples(scene).flat(), lastSilence(masterSamples(scene).flat(), api));
+  const api = firstReturn(controlPlaneSamples(scene), "api", zero);
+  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilence(controlPlaneSamples(scene).flat(), api));
   return {
     first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
     part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
-    etcd: firstReturn(masterSamples(scene), "etcd", zero),
+    etcd: firstReturn(controlPlaneSamples(scene), "etcd", zero),
     api,
     nodesReady: renewed.size === lab.nodes.length ? Math.max(...renewed.values()) : undefined,
   };
@@ -144,8 +144,8 @@ function lastSilence(samples: Sample[], api: number | undefined): number {
   return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
 }
 
-function firstReturn(masters: Sample[][], what: "etcd" | "api", zero: number): number | undefined {
-  const returns = masters.flatMap((samples) => away(samples, what, zero)[0]?.to ?? []);
+function firstReturn(controlPlanes: Sample[][], what: "etcd" | "api", zero: number): number | undefined {
+  const returns = controlPlanes.flatMap((samples) => away(samples, what, zero)[0]?.to ?? []);
   return returns.length ? zero + Math.min(...returns) * 1000 : undefined;
 }
 
@@ -167,13 +167,13 @@ function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | nu
 
 function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   const { zero, lab } = scene;
-  const masters = masterSamples(scene);
-  const called = (what: string, index: number) => (masters.length > 1 ? `${what} ${lab.masters[index]!.name}` : what);
+  const controlPlanes = controlPlaneSamples(scene);
+  const called = (what: string, index: number) => (controlPlanes.length > 1 ? `${what} ${lab.controlPlanes[index]!.name}` : what);
   const answering = (what: "etcd" | "api", name: string) =>
-    masters.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
-  const renewed = renewals(masters.flat(), lastSilence(masters.flat(), api));
-  const names = new Set(masters.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
-  const lost = away(masters[0]!, "api", zero)[0]?.from ?? 0;
+    controlPlanes.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
+  const renewed = renewals(controlPlanes.flat(), lastSilence(controlPlanes.flat(), api));
+  const names = new Set(controlPlanes.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
+  const lost = away(controlPlanes[0]!, "api", zero)[0]?.from ?? 0;
   const nodes = [...names].map((name) => {
     const back = renewed.get(name);
     return {
@@ -196,6 +196,6 @@ export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;
 }
 
-function isMaster(lab: Lab, name: string) {
-  return lab.masters.some((node) => node.name === name);
+function isControlPlaneNode(lab: Lab, name: string) {
+  return lab.controlPlanes.some((node) => node.name === name);
 }

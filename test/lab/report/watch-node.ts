@@ -1,6 +1,6 @@
 /**
  * Runs inside a node during a rehearsal and writes what it sees, one JSON line a look. It is copied there, so it imports nothing of
- * ours. Arguments: the folder to write to, and "master" or "worker". It ends when a file `stop` appears in that folder.
+ * ours. Arguments: the folder to write to, and "control plane node" or "worker". It ends when a file `stop` appears in that folder.
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
@@ -14,7 +14,7 @@ async function main() {
   for (let look = 0; !existsSync(`${folder}/stop`); look++) {
     const next = Date.now() + INTERVAL;
     const sample: Record<string, unknown> = { t: Date.now() };
-    if (role === "master") {
+    if (role === "control plane node") {
       const [etcd, api] = await Promise.all([ready("http://127.0.0.1:2381/readyz"), ready("https://127.0.0.1:6443/readyz")]);
       Object.assign(sample, { etcd, api });
     }

@@ -21,7 +21,7 @@ const FOLDER = "/var/log/rehearsal";
  * Starts a watcher in a node; `stop()` ends it and returns its samples, `samples()` those so far. With `goOn`, it adds to what an earlier
  * one saw that died with its node.
  */
-export function watch(machine: Machine, options: { role: "master" | "worker"; bun: string; goOn?: boolean }) {
+export function watch(machine: Machine, options: { role: "control plane node" | "worker"; bun: string; goOn?: boolean }) {
   const folder = machine.path(FOLDER);
   if (!options.goOn) {
     rmSync(folder, { recursive: true, force: true });

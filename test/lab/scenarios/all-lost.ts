@@ -19,7 +19,7 @@ export const incident: Scenario["lines"] = [
 export const allLost: Scenario = {
   name: "all-lost",
   title: "rm -rf /etc/kubernetes on every node, kubelets running; then RUNBOOK.md",
-  masters: 1,
+  controlPlanes: 1,
   workers: 1,
   byRunbook: true,
   lines: [...incident, { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],

@@ -6,12 +6,12 @@
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { controlPlaneGone, masterSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene/scene.ts";
+import { controlPlaneGone, controlPlaneSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene/scene.ts";
 
 export const article: Scenario = {
   name: "article",
   title: "the same wreck, repaired by the article to the letter",
-  masters: 1,
+  controlPlanes: 1,
   workers: 1,
   byRunbook: false,
   lines: [
@@ -19,7 +19,7 @@ export const article: Scenario = {
     { title: "The control plane dies", run: controlPlaneDies },
     { title: "Repair etcd", run: repairEtcd },
     { title: "Repair the control plane", run: repairControlPlane },
-    { title: "Rejoin the master's kubelet", run: rejoinMaster },
+    { title: "Rejoin the control plane node's kubelet", run: rejoinControlPlane },
     { title: "Rejoin the worker", run: rejoinWorker },
     { title: "Stop the controller-manager for a while, and bring it back", run: toggleControllerManager },
     { title: "Approve what is asked", run: approve },
@@ -42,26 +42,26 @@ async function controlPlaneDies(scene: Scene) {
 }
 
 export async function repairEtcd(scene: Scene) {
-  const run = onMaster(scene, ETCD);
+  const run = onControlPlane(scene, ETCD);
   await run("crictl rm `crictl ps -aq`");
   await run("kubeadm init phase certs etcd-ca");
   for (const phase of ["certs etcd-healthcheck-client", "certs etcd-peer", "certs etcd-server", "etcd local"])
     await run(`kubeadm init phase ${phase}`);
-  await until(scene, "etcd", "etcd runs", () => masterSamples(scene)[0]?.at(-1)?.etcd === true);
+  await until(scene, "etcd", "etcd runs", () => controlPlaneSamples(scene)[0]?.at(-1)?.etcd === true);
   await run("crictl ps");
 }
 
 export async function repairControlPlane(scene: Scene) {
-  const run = onMaster(scene, CONTROL_PLANE);
+  const run = onControlPlane(scene, CONTROL_PLANE);
   for (const phase of ["certs all", "kubeconfig all", "control-plane all"]) await run(`kubeadm init phase ${phase}`);
   await run("mkdir -p ~/.kube; cp -f /etc/kubernetes/admin.conf ~/.kube/config");
-  await until(scene, "API", "the API is ready", () => masterSamples(scene)[0]?.at(-1)?.api === true);
+  await until(scene, "API", "the API is ready", () => controlPlaneSamples(scene)[0]?.at(-1)?.api === true);
   await run("kubeadm init phase bootstrap-token");
   await run("kubectl get nodes");
 }
 
-async function rejoinMaster(scene: Scene) {
-  const run = onMaster(scene, WORKERS);
+async function rejoinControlPlane(scene: Scene) {
+  const run = onControlPlane(scene, WORKERS);
   await run("systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/kubelet.conf");
   await run("kubeadm init phase kubeconfig kubelet");
   await run("kubeadm init phase kubelet-start");
@@ -69,7 +69,7 @@ async function rejoinMaster(scene: Scene) {
 
 async function rejoinWorker(scene: Scene) {
   const worker = scene.lab.workers[0]!;
-  const { raw } = await onMaster(scene, WORKERS)("kubeadm token create --print-join-command", true);
+  const { raw } = await onControlPlane(scene, WORKERS)("kubeadm token create --print-join-command", true);
   const line = raw.split("\n").find((text) => text.startsWith("kubeadm join "));
   if (!line) return note(scene, "no join command was printed", "the worker stays away");
   const run = (command: string) => type(scene, worker, command, { part: WORKERS, seconds: PATIENCE, cwd: "/root", mayHoldToken: true });
@@ -81,18 +81,18 @@ async function rejoinWorker(scene: Scene) {
 }
 
 function notReady(scene: Scene, worker: Machine) {
-  const nodes = masterSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes;
+  const nodes = controlPlaneSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes;
   return nodes?.some((node) => node.name === worker.nodeName && !node.ready) ?? false;
 }
 
 async function toggleControllerManager(scene: Scene) {
-  const run = onMaster(scene, WORKERS);
+  const run = onControlPlane(scene, WORKERS);
   await run("rm /etc/kubernetes/manifests/kube-controller-manager.yaml; crictl rmp `crictl ps --name kube-controller-manager -q`");
   await run("kubeadm init phase control-plane controller-manager");
 }
 
 async function approve(scene: Scene) {
-  const run = onMaster(scene, WORKERS);
+  const run = onControlPlane(scene, WORKERS);
   await run("kubectl get csr");
   await run("kubectl certificate approve $(kubectl get csr -o name | cut -d/ -f2)");
 }
@@ -103,15 +103,15 @@ const MENDED = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes
 const DELETE_PODS = `kubectl get pod --field-selector 'spec.serviceAccountName!=default' --no-headers --all-namespaces | awk '$1 == "kube-system" {print "kubectl delete pod -n " $1 " " $2 " --wait=false --grace-period=0"}' | sh -x`;
 
 async function repairServiceAccounts(scene: Scene) {
-  const run = onMaster(scene, SERVICE_ACCOUNTS);
+  const run = onControlPlane(scene, SERVICE_ACCOUNTS);
   if (!(await run(`set -o pipefail; ${ONE_LINER}`)).ok) await run(`set -o pipefail; ${MENDED}`);
   await run(DELETE_PODS);
   note(scene, "the article ends here", workloadsLeft(scene));
 }
 
-function onMaster(scene: Scene, part: number) {
+function onControlPlane(scene: Scene, part: number) {
   return (command: string, mayHoldToken = false) =>
-    type(scene, scene.lab.masters[0]!, command, { part, seconds: PATIENCE, cwd: "/root", mayHoldToken });
+    type(scene, scene.lab.controlPlanes[0]!, command, { part, seconds: PATIENCE, cwd: "/root", mayHoldToken });
 }
 
 /** Waits as a patient person would; that it never came is a result, not an error. */

@@ -7,9 +7,9 @@ import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { masterSamples, note, type Scenario, type Scene, type } from "../scene/scene.ts";
+import { controlPlaneSamples, note, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
-import { haAllLost } from "./several-masters.ts";
+import { haAllLost } from "./several-control-planes.ts";
 
 const RECOVER = "/root/kubeadm-recover.yaml";
 const NORMAL = "/root/kubeadm-normal.yaml";
@@ -19,13 +19,13 @@ const SHARED = ["ca", "front-proxy-ca", "etcd/ca"].flatMap((ca) => [`${ca}.crt`,
 export const byKubeadm: Scenario = {
   ...haAllLost,
   name: "by-kubeadm",
-  title: "the same wreck on three masters and two workers, repaired with kubeadm and all we know by hand",
+  title: "the same wreck on three control plane nodes and two workers, repaired with kubeadm and all we know by hand",
   byRunbook: false,
   lines: [
     ...incident,
     { title: "No container of the old control plane is left", run: oldContainersGone },
     { title: "The operator has kubeadm's configuration at hand", run: putConfigs },
-    { title: "Certificates, etcd and control planes", run: controlPlanes },
+    { title: "Certificates, etcd and control planes", run: bringUp },
     { title: "The API and the cluster's CA", run: publish },
     { title: "Workers", run: workers },
     { title: "Tokens and pods", run: tokensAndPods },
@@ -35,8 +35,8 @@ export const byKubeadm: Scenario = {
 
 /** A kubelet that is restarted earlier waits for the old API server's slow end (lab.md §5, the trap): not held against this way. */
 async function oldContainersGone(scene: Scene) {
-  const gone = async () => (await Promise.all(scene.lab.masters.map(staticPods))).flat().length === 0;
-  await waitFor("the old static pods to be gone", gone, { seconds: 120, hint: "crictl ps on the masters" });
+  const gone = async () => (await Promise.all(scene.lab.controlPlanes.map(staticPods))).flat().length === 0;
+  await waitFor("the old static pods to be gone", gone, { seconds: 120, hint: "crictl ps on the control plane nodes" });
 }
 
 async function staticPods(node: Machine) {
@@ -46,24 +46,24 @@ async function staticPods(node: Machine) {
 }
 
 async function putConfigs({ lab }: Scene) {
-  for (const node of lab.masters) {
+  for (const node of lab.controlPlanes) {
     writeFileSync(node.path(RECOVER), initConfig(node, { controllers: REDUCED }));
     writeFileSync(node.path(NORMAL), initConfig(node));
     writeFileSync(node.path("/root/audit-policy.yaml"), AUDIT_POLICY);
-    if (node === lab.masters[0]) writeFileSync(node.path("/root/kube-vip.yaml"), VIP);
+    if (node === lab.controlPlanes[0]) writeFileSync(node.path("/root/kube-vip.yaml"), VIP);
     mkdirSync(node.path(PATCHES));
     writeFileSync(node.path(`${PATCHES}/kube-apiserver+json.yaml`), API_SERVER_PATCH);
   }
 }
 
-async function controlPlanes(scene: Scene) {
-  const [first, ...others] = scene.lab.masters as [Machine, ...Machine[]];
+async function bringUp(scene: Scene) {
+  const [first, ...others] = scene.lab.controlPlanes as [Machine, ...Machine[]];
   const run = (node: Machine, command: string) => type(scene, node, command, { part: 1, cwd: "/root" });
   const phases = (list: string[]) => list.map((phase) => `kubeadm init phase ${phase} --config ${RECOVER}`).join(" && ");
   await run(first, phases(["certs all"]));
   for (const node of others) await copyShared(first, node);
   const rest = phases(["certs all", "kubeconfig all", "etcd local", "control-plane all"]);
-  for (const node of scene.lab.masters)
+  for (const node of scene.lab.controlPlanes)
     await run(
       node,
       `cp audit-policy.yaml /etc/kubernetes/ && ${rest} ${node === first ? "&& cp kube-vip.yaml /etc/kubernetes/manifests/ " : ""}&& rm -f /var/lib/kubelet/pki/kubelet-client-* && systemctl restart kubelet`,
@@ -76,10 +76,10 @@ async function copyShared(from: Machine, to: Machine) {
 }
 
 async function publish(scene: Scene) {
-  const first = scene.lab.masters[0]!;
-  const ready = () => masterSamples(scene).every((samples) => samples.at(-1)?.api);
-  await waitFor("the API on every master", ready, { seconds: 180, hint: "crictl ps -a on the masters" });
-  note(scene, "the API is ready on every master");
+  const first = scene.lab.controlPlanes[0]!;
+  const ready = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api);
+  await waitFor("the API on every control plane node", ready, { seconds: 180, hint: "crictl ps -a on the control plane nodes" });
+  note(scene, "the API is ready on every control plane node");
   const admin = "--kubeconfig /etc/kubernetes/admin.conf";
   await type(
     scene,
@@ -96,7 +96,7 @@ async function publish(scene: Scene) {
 }
 
 async function workers(scene: Scene) {
-  const first = scene.lab.masters[0]!;
+  const first = scene.lab.controlPlanes[0]!;
   const { raw } = await type(scene, first, "kubeadm token create --ttl 1h", { part: 3, mayHoldToken: true, cwd: "/root" });
   const token = raw.trim().split("\n").at(-1);
   const ca = (await first.run(["cat", "/etc/kubernetes/pki/ca.crt"])).stdout;
@@ -122,7 +122,7 @@ function bootstrapKubeconfig(ca: string, token: string) {
 
 async function tokensAndPods(scene: Scene) {
   const admin = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
-  const run = (command: string) => type(scene, scene.lab.masters[0]!, command, { part: 4 });
+  const run = (command: string) => type(scene, scene.lab.controlPlanes[0]!, command, { part: 4 });
   const secrets = `${admin} get secrets -A --field-selector type=kubernetes.io/service-account-token --no-headers`;
   await run(`${secrets} | while read ns name rest; do ${admin} -n $ns patch secret $name -p '{"data":{"token":null}}'; done`);
   await run(`${admin} -n kube-system delete pod -l 'k8s-app in (kube-proxy,kube-dns)' --wait=false`);
@@ -136,6 +136,6 @@ async function tokensAndPods(scene: Scene) {
 }
 
 async function wholeAgain(scene: Scene) {
-  for (const node of scene.lab.masters)
+  for (const node of scene.lab.controlPlanes)
     await type(scene, node, `kubeadm init phase control-plane controller-manager --config ${NORMAL}`, { part: 4, cwd: "/root" });
 }

@@ -1,5 +1,5 @@
 /**
- * A soak: three masters are wiped and repaired again and again, and in the middle of it one of them loses power at a random moment, whether
+ * A soak: three control plane nodes are wiped and repaired again and again, and in the middle of it one of them loses power at a random moment, whether
  * it was doing something or not. Whoever goes on first is left to chance. At the end nothing of the cluster's data may be missing.
  */
 import { randomInt } from "node:crypto";
@@ -8,7 +8,7 @@ import { kubectl, type Machine } from "../machine/machine.ts";
 import { compare, takeFacts } from "../report/fingerprint.ts";
 import { printedLine } from "../scene/runbook.ts";
 import { controlPlaneGone, cutPower, KIT, powerOn, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
-import { haAllLost } from "./several-masters.ts";
+import { haAllLost } from "./several-control-planes.ts";
 
 const CUTS = Number(process.env.CUTS ?? 100);
 
@@ -21,7 +21,7 @@ const PATIENCE = 4;
 export const cutPoints: Scenario = {
   ...haAllLost,
   name: "cut-points",
-  title: `three masters wiped and repaired over and over; ${CUTS} times one of them loses power in the middle`,
+  title: `three control plane nodes wiped and repaired over and over; ${CUTS} times one of them loses power in the middle`,
   byRunbook: false,
   machinesFail: true,
   lines: [{ title: "Wreck, repair, cut, go on", run: soak }],
@@ -40,7 +40,7 @@ interface Soak {
   took: Map<string, number>;
 }
 
-/** One command on one master; `after` are the ones, on any masters, that have to be through before it. */
+/** One command on one control plane node; `after` are the ones, on any control plane nodes, that have to be through before it. */
 interface Task {
   name: string;
   node: Machine;
@@ -98,7 +98,7 @@ const UNPACK = "./bunw scripts/hand-over.ts unpack";
 const JOIN = "./bunw scripts/03-workers.ts join";
 
 function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] {
-  const [first, ...others] = lab.masters as [Machine, ...Machine[]];
+  const [first, ...others] = lab.controlPlanes as [Machine, ...Machine[]];
   const tasks: Task[] = [];
   const task = (node: Machine, name: string, command: string, after: Task[], files: Partial<Task> = {}) => {
     tasks.push({ name, node, command, after, done: false, failures: 0, ...files });
@@ -112,7 +112,7 @@ function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] 
     const unpacked = task(node, "unpack", UNPACK, [packed], { needs: bundle, printed: true });
     return task(node, "01", "./bunw scripts/01-etcd.ts", [unpacked]);
   });
-  const planes = lab.masters.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
+  const planes = lab.controlPlanes.map((node) => task(node, "02", "./bunw scripts/02-control-plane.ts", [etcd, ...etcds]));
   const open = task(first, "03 open", "./bunw scripts/03-workers.ts open", planes, { leaves: ["token"] });
   const joined = lab.workers.map((node) => task(node, "join", JOIN, [open], { needs: ["token"], printed: true, again: open }));
   const firstClose = task(first, "03 close", "./bunw scripts/03-workers.ts close", joined);
@@ -121,7 +121,7 @@ function tasksOf({ lab }: Scene, { workloads }: { workloads: boolean }): Task[] 
   return tasks;
 }
 
-/** In each batch, up to one command for every node, and up to one power cut on some master. */
+/** In each batch, up to one command for every node, and up to one power cut on some control plane node. */
 async function repair(soak: Soak, tasks: Task[]) {
   while (tasks.some((task) => !task.done)) {
     const batch = pick(tasks);
@@ -139,7 +139,7 @@ function pick(tasks: Task[]): Task[] {
 
 function planCut(soak: Soak, batch: Task[]) {
   const { scene } = soak;
-  const victim = scene.lab.masters[randomInt(scene.lab.masters.length)]!;
+  const victim = scene.lab.controlPlanes[randomInt(scene.lab.controlPlanes.length)]!;
   const running = batch.find((task) => task.node === victim);
   const longest = Math.max(...batch.map((task) => soak.took.get(task.name) ?? 3));
   const milliseconds = randomInt(50, Math.ceil(1000 * (running ? (soak.took.get(running.name) ?? 3) : longest)));
@@ -168,7 +168,7 @@ async function run(soak: Soak, task: Task) {
     if (cuts === soak.cuts) took.set(task.name, step.seconds);
     task.done = true;
   } catch (err) {
-    // With the first master's power what approves went away, too.
+    // With the first control plane node's power what approves went away, too.
     if (task.again) task.again.done = false;
     // A node that goes off under a command is what is tried here; without a cut it may be the others that are not there yet.
     if (!(err instanceof Fail) || (cuts === soak.cuts && ++task.failures >= PATIENCE)) throw err;

@@ -12,15 +12,16 @@ const ELSEWHERE = "/root/ca.key";
 const LOSS = `rm ${PKI}/apiserver.* ${PKI}/apiserver-kubelet-client.* /etc/kubernetes/*.conf`;
 const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 
-/** What only the cluster's CA can give is lost on the master of a cluster whose CA key is kept elsewhere. */
+/** What only the cluster's CA can give is lost on the control plane node of a cluster whose CA key is kept elsewhere. */
 export const externalCa: Scenario = {
   ...allLost,
   name: "external-ca",
-  title: "ca.key is kept elsewhere (kubeadm's external CA); all that it signed is lost on the master; then what the scripts print",
+  title:
+    "ca.key is kept elsewhere (kubeadm's external CA); all that it signed is lost on the control plane node; then what the scripts print",
   oldKeys: true,
   lines: [
     { title: "Take ca.key away, as kubeadm's external CA mode has it", run: takeKeyAway },
-    { title: "Delete what the CA signed, on the master", run: (scene) => damage(scene, scene.lab.masters, LOSS) },
+    { title: "Delete what the CA signed, on the control plane node", run: (scene) => damage(scene, scene.lab.controlPlanes, LOSS) },
     { title: "Nothing is made anew under another CA", run: refused },
     { title: "Put ca.key there for the time of the repair", run: repair },
   ],
@@ -28,28 +29,28 @@ export const externalCa: Scenario = {
 
 /** Without its key kubeadm gives the controller-manager nothing to sign with (app/phases/controlplane/manifests.go). */
 async function takeKeyAway(scene: Scene) {
-  const master = scene.lab.masters[0]!;
-  await sh(master, `mv ${KEY} ${ELSEWHERE}`);
-  await sh(master, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
+  const cp = scene.lab.controlPlanes[0]!;
+  await sh(cp, `mv ${KEY} ${ELSEWHERE}`);
+  await sh(cp, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
   await mirrored(scene, "kube-controller-manager", (spec) => !spec.includes("--cluster-signing-"));
   await quiet(scene);
   scene.before = await takeFacts(scene.lab);
 }
 
 async function refused(scene: Scene) {
-  const master = scene.lab.masters[0]!;
-  const said = await assessed(scene, master);
-  const step = await type(scene, master, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1] });
+  const cp = scene.lab.controlPlanes[0]!;
+  const said = await assessed(scene, cp);
+  const step = await type(scene, cp, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1] });
   const ok = said.next[0]?.includes("put ca.key of the external CA into") && step.stderr.includes("The cluster's CA is external");
   scene.checks.push({ name: "00-assess and 01 --new-cas say that the CA is external", ok: ok ?? false, detail: said.verdict });
 }
 
 async function repair(scene: Scene) {
-  const master = scene.lab.masters[0]!;
-  await sh(master, `cp -p ${ELSEWHERE} ${KEY}`);
+  const cp = scene.lab.controlPlanes[0]!;
+  await sh(cp, `cp -p ${ELSEWHERE} ${KEY}`);
   await repairByPrinted(scene);
-  await sh(master, `rm ${KEY}`);
-  const { damaged, verdict } = await assessed(scene, master);
+  await sh(cp, `rm ${KEY}`);
+  const { damaged, verdict } = await assessed(scene, cp);
   scene.checks.push({ name: "with the key elsewhere again nothing is damaged", ok: !damaged, detail: verdict });
-  await type(scene, master, "./bunw scripts/05-verify.ts");
+  await type(scene, cp, "./bunw scripts/05-verify.ts");
 }

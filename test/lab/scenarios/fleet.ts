@@ -8,7 +8,7 @@ import { LAB } from "../machine/state.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
-import { haAllLost } from "./several-masters.ts";
+import { haAllLost } from "./several-control-planes.ts";
 
 const OPERATOR = join(LAB, "operator");
 const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
@@ -16,7 +16,7 @@ const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
 export const fleet: Scenario = {
   ...haAllLost,
   name: "fleet",
-  title: "rm -rf /etc/kubernetes on three masters and two workers; then the playbook of RUNBOOK.md, and its parts 4 and 5",
+  title: "rm -rf /etc/kubernetes on three control plane nodes and two workers; then the playbook of RUNBOOK.md, and its parts 4 and 5",
   packages: FLEET_PACKAGES,
   lines: [
     { title: "An operator's machine that reaches all nodes by ssh", run: makeReachable },
@@ -74,15 +74,15 @@ function operatorMachine(): Machine {
   };
 }
 
-/** Part 1 refuses to make new CAs unasked, on the first master; what would come next is an identity on each other master. */
+/** Part 1 refuses to make new CAs unasked, on the first control plane node; what would come next is an identity on each other control plane node. */
 async function stopAtGate(scene: Scene) {
   const { lab } = scene;
   const step = await type(scene, lab.operator!, "ansible-playbook -i inventory.yaml scripts/fleet.yaml", { exit: [2] });
   const refused = step.stdout.includes("is needed and cannot be used");
   // an API server that is just ending may have given its sa.key to the salvage of part 0: that is no later play
   const untouched = ["test", "!", "-e", `${KIT}/identity`, "-a", "!", "-e", "/etc/kubernetes/pki/ca.key"];
-  const answers = await Promise.all(lab.masters.map((node) => node.run(untouched)));
-  const touched = lab.masters.filter((_, i) => answers[i]!.exitCode !== 0).map(({ name }) => name);
+  const answers = await Promise.all(lab.controlPlanes.map((node) => node.run(untouched)));
+  const touched = lab.controlPlanes.filter((_, i) => answers[i]!.exitCode !== 0).map(({ name }) => name);
   scene.checks.push({
     name: "a gate that fails stops the playbook, and no later play begins",
     ok: step.ok && refused && touched.length === 0,
@@ -91,6 +91,6 @@ async function stopAtGate(scene: Scene) {
 }
 
 function groupOf(lab: Lab, name: string): Group {
-  if (lab.masters[0]!.name === name) return "first_master";
-  return lab.masters.some((node) => node.name === name) ? "other_masters" : "workers";
+  if (lab.controlPlanes[0]!.name === name) return "first_control_plane";
+  return lab.controlPlanes.some((node) => node.name === name) ? "other_control_planes" : "workers";
 }

@@ -2,7 +2,7 @@
 
 import { attackIsInEtcd } from "../attacker/at-the-wreck.ts";
 import { makeAttacker } from "../attacker/attacker.ts";
-import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-master.ts";
+import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-control-plane.ts";
 import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
 import { compromised, INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
@@ -92,10 +92,9 @@ async function operatorLooks(scene: Scene) {
     ok: requests.length > 0,
     detail: requests.join(", ") || "nothing is named",
   });
-  const master = lab.masters[0]!;
-  for (const request of requests)
-    await type(scene, master, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
-  await type(scene, master, "./bunw scripts/03-workers.ts close", { part: 3 });
+  const cp = lab.controlPlanes[0]!;
+  for (const request of requests) await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
+  await type(scene, cp, "./bunw scripts/03-workers.ts close", { part: 3 });
 }
 
 /** Part 4 comes when part 3 is well. */
@@ -121,9 +120,9 @@ export const hostileAllLost = hostile(allLost, "hostile", {
 });
 
 async function salvageFirst(scene: Scene, { attacker }: Played) {
-  const master = scene.lab.masters[0]!;
-  await type(scene, master, "systemctl stop kubelet", { part: 0, cwd: "/root" });
-  const { exitCode } = await type(scene, master, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
+  const cp = scene.lab.controlPlanes[0]!;
+  await type(scene, cp, "systemctl stop kubelet", { part: 0, cwd: "/root" });
+  const { exitCode } = await type(scene, cp, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
   const his = filesOfHis(scene.lab, attacker);
   scene.checks.push({
     name: "the salvage ends with the cluster's CA lost, and puts nothing of his into its place",
@@ -147,7 +146,7 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   joins: false,
   quiet: [undelete.lines[0]!, { title: "The API server reads who may sign in from a file", run: authenticationFromFile }],
   disaster: (attack) => [
-    { title: "He has had files on the master's disk", run: (scene) => deletedLitter(scene, attack().attacker) },
+    { title: "He has had files on the control plane node's disk", run: (scene) => deletedLitter(scene, attack().attacker) },
     undelete.lines[1]!,
     HELD,
     {
@@ -164,7 +163,7 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   ],
 });
 
-/** By the playbook, on three masters. */
+/** By the playbook, on three control plane nodes. */
 export const hostileFleet = hostile(fleet, "hostile-fleet", {
   joins: true,
   quiet: fleet.lines.slice(0, 1),

@@ -4,23 +4,23 @@ import { waitFor } from "../../../shared/run.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { note, type Scenario, type Scene } from "../scene/scene.ts";
-import { oneWiped } from "./several-masters.ts";
+import { oneWiped } from "./several-control-planes.ts";
 
 /** etcd's manifest stays: so this member learns, too, that the mirror pods of the others are no more. */
 const DELETED = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /**
- * One master of three loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets that there were any.
+ * One control plane node of three loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets that there were any.
  * Then the rest of /etc/kubernetes goes.
  */
 export const mirrorPodsGone: Scenario = {
   ...oneWiped,
   name: "mirror-pods-gone",
-  title: "one master of three loses its manifests, its kubelet deletes their mirror pods, etcd forgets them; then as one-wiped",
+  title: "one control plane node of three loses its manifests, its kubelet deletes their mirror pods, etcd forgets them; then as one-wiped",
   packages: [["/usr/bin/curl", "curl"]],
   lines: [
-    { title: "The third master's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
-    { title: "Delete three manifests on the third master", run: deleteManifests },
+    { title: "The third control plane node's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
+    { title: "Delete three manifests on the third control plane node", run: deleteManifests },
     { title: "etcd forgets their mirror pods", run: forget },
     ...oneWiped.lines,
   ],
@@ -28,27 +28,30 @@ export const mirrorPodsGone: Scenario = {
 
 /** A kubelet that asks its own API server can delete nothing once that is gone (kubeadm's ControlPlaneKubeletLocalMode). */
 async function askBalancer(scene: Scene) {
-  const node = scene.lab.masters[2]!;
+  const node = scene.lab.controlPlanes[2]!;
   const path = node.path("/etc/kubernetes/kubelet.conf");
   writeFileSync(path, readFileSync(path, "utf8").replace(/server: .*/, `server: https://${ENDPOINT}`));
   await node.run(["systemctl", "restart", "kubelet"]);
 }
 
 async function deleteManifests(scene: Scene) {
-  const node = scene.lab.masters[2]!;
+  const node = scene.lab.controlPlanes[2]!;
   for (const name of DELETED) rmSync(node.path(`/etc/kubernetes/manifests/${name}.yaml`));
   const names = DELETED.map((name) => `${name}-${node.nodeName}`);
   const gone = async () => {
     const { stdout, exitCode } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-o", "name"]);
     return exitCode === 0 && names.every((name) => !stdout.includes(`pod/${name}\n`));
   };
-  await waitFor("the kubelet to delete its mirror pods", gone, { seconds: 120, hint: "journalctl -u kubelet on the third master" });
+  await waitFor("the kubelet to delete its mirror pods", gone, {
+    seconds: 120,
+    hint: "journalctl -u kubelet on the third control plane node",
+  });
   note(scene, `the mirror pods ${names.join(", ")} are gone`);
 }
 
 /** What the API server does every five minutes: a compaction up to today's revision. */
 async function forget(scene: Scene) {
-  const node = scene.lab.masters[2]!;
+  const node = scene.lab.controlPlanes[2]!;
   const { header } = (await etcd(node, "kv/range", { key: "AA==", limit: "1" })) as { header: { revision: string } };
   await etcd(node, "kv/compaction", { revision: header.revision, physical: true });
   note(scene, `etcd is compacted up to revision ${header.revision}`);

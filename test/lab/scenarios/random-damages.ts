@@ -1,5 +1,5 @@
 /**
- * A soak: random damages of the master of a running cluster, one after the other. Of each, 00-assess is held to what was done; what the
+ * A soak: random damages of the control plane node of a running cluster, one after the other. Of each, 00-assess is held to what was done; what the
  * scripts print is typed until 05-verify is green, or until a script refuses with a reason: then the files from before are put back.
  * `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
  */
@@ -33,7 +33,7 @@ const SEED = Number(process.env.SEED || 20261124);
 export const randomDamages: Scenario = {
   ...allLost,
   name: "random-damages",
-  title: `${DAMAGES} random damages of the master's files, one after the other; each told rightly, repaired or refused`,
+  title: `${DAMAGES} random damages of the control plane node's files, one after the other; each told rightly, repaired or refused`,
   byRunbook: false,
   machinesFail: true,
   lines: [{ title: "Damage, assess, repair", run: soak }],
@@ -74,13 +74,13 @@ interface Turn {
 async function one(scene: Scene, turn: Turn) {
   const { number, tally } = turn;
   const struck = await strike(scene, turn);
-  const said = await assessed(scene, scene.lab.masters[0]!);
+  const said = await assessed(scene, scene.lab.controlPlanes[0]!);
   const told = wrongIn(said, struck.wanted);
   if (told.length === 0) tally.right++;
   const { typed, refused } = await followPrinted(scene, said.next);
   if (refused) await putBack(scene, turn.saved);
   const wrong = [...told, ...(refused ? (mayRefuse(struck.wanted) ? [] : [refused]) : await whatIsWrong(scene, struck, typed))];
-  if (!refused && number % 2 === 0) await scene.lab.masters[0]!.run(["bash", "-c", CLEAN_UP]);
+  if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
   if (wrong.length > 0) tally.wrong.push(`${struck.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
   const outcome = refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`;
@@ -98,23 +98,23 @@ interface Struck {
 }
 
 async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Struck> {
-  const master = scene.lab.masters[0]!;
+  const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
   await writeMark(scene, number);
-  save(master, saved);
-  const place = await placeOf(master, saved);
+  save(cp, saved);
+  const place = await placeOf(cp, saved);
   const damage = await chooseDamage(place, pick);
   const wanted = expectedOf(damage, place);
   const [facts, since, label] = [await takeFacts(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
   scene.say(label);
-  await inflict(master, damage);
-  return { label, wanted, facts, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(master, file)])) };
+  await inflict(cp, damage);
+  return { label, wanted, facts, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
 }
 
 /** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
 async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed: string[]): Promise<string[]> {
-  const master = scene.lab.masters[0]!;
-  const others = [...sound].filter(([file, text]) => textOf(master, file) !== text).map(([file]) => `${file} was sound and is another`);
+  const cp = scene.lab.controlPlanes[0]!;
+  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was sound and is another`);
   const changes = Object.values(compare(facts, await takeFacts(scene.lab))).flat();
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
@@ -137,15 +137,15 @@ async function writeMark(scene: Scene, number: number) {
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
 const COPY = { recursive: true, preserveTimestamps: true, verbatimSymlinks: true } as const;
 
-function save(master: Machine, saved: string) {
+function save(cp: Machine, saved: string) {
   for (const folder of FOLDERS) {
     rmSync(saved + folder, { recursive: true, force: true });
-    cpSync(master.path(folder), saved + folder, COPY);
+    cpSync(cp.path(folder), saved + folder, COPY);
   }
 }
 
-async function placeOf(master: Machine, saved: string): Promise<Place> {
-  const client = readlinkSync(master.path("/var/lib/kubelet/pki/kubelet-client-current.pem"));
+async function placeOf(cp: Machine, saved: string): Promise<Place> {
+  const client = readlinkSync(cp.path("/var/lib/kubelet/pki/kubelet-client-current.pem"));
   const stranger = await makeStranger();
   return {
     client,
@@ -156,26 +156,26 @@ async function placeOf(master: Machine, saved: string): Promise<Place> {
 }
 
 /** A kubelet that hears the API makes a foreign manifest the cluster's own within a second, mirror pod and all: such a damage is done in its absence. */
-async function inflict(master: Machine, damage: Damage) {
+async function inflict(cp: Machine, damage: Damage) {
   if ([...damage].some(([file, { kind }]) => kind === "foreign" && file.includes("/manifests/")))
-    await master.run(["systemctl", "stop", "kubelet"]);
-  for (const [file, { act }] of damage) act(master.path(file));
+    await cp.run(["systemctl", "stop", "kubelet"]);
+  for (const [file, { act }] of damage) act(cp.path(file));
 }
 
-function textOf(master: Machine, file: string): string | undefined {
-  return existsSync(master.path(file)) ? readFileSync(master.path(file), "utf8") : undefined;
+function textOf(cp: Machine, file: string): string | undefined {
+  return existsSync(cp.path(file)) ? readFileSync(cp.path(file), "utf8") : undefined;
 }
 
 async function putBack(scene: Scene, saved: string) {
-  const master = scene.lab.masters[0]!;
-  await master.run(["systemctl", "stop", "kubelet"]);
+  const cp = scene.lab.controlPlanes[0]!;
+  await cp.run(["systemctl", "stop", "kubelet"]);
   for (const folder of FOLDERS) {
-    rmSync(master.path(folder), { recursive: true, force: true });
-    cpSync(saved + folder, master.path(folder), COPY);
+    rmSync(cp.path(folder), { recursive: true, force: true });
+    cpSync(saved + folder, cp.path(folder), COPY);
   }
   const pods = "^(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)$";
   const restart = `crictl ps -q --label io.kubernetes.pod.namespace=kube-system --name '${pods}' | xargs -r crictl stop --timeout 0`;
-  await master.run(["bash", "-c", `${CLEAN_UP}; ${restart}; systemctl start kubelet`]);
+  await cp.run(["bash", "-c", `${CLEAN_UP}; ${restart}; systemctl start kubelet`]);
   await quiet(scene);
   const { refused } = await followPrinted(scene, []);
   if (refused) throw new Fail(`With the saved files the cluster is not whole: ${refused}`, { hint: "look at it with --keep" });

@@ -1,8 +1,8 @@
-/** Disasters in which the old keys can still be had: afterwards nobody outside the masters may notice anything. */
+/** Disasters in which the old keys can still be had: afterwards nobody outside the control plane nodes may notice anything. */
 import { waitFor } from "../../../shared/run.ts";
 import { away } from "../report/watch.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { damage, masterSamples, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
+import { controlPlaneSamples, damage, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const TAGS = ["salvage"];
@@ -11,10 +11,13 @@ const TAGS = ["salvage"];
 export const pkiLostAlive: Scenario = {
   ...allLost,
   name: "pki-lost-alive",
-  title: "rm -rf /etc/kubernetes/pki on the master, everything running; then RUNBOOK.md, with the keys out of memory",
+  title: "rm -rf /etc/kubernetes/pki on the control plane node, everything running; then RUNBOOK.md, with the keys out of memory",
   oldKeys: true,
   lines: [
-    { title: "Delete /etc/kubernetes/pki on the master", run: (scene) => damage(scene, scene.lab.masters, "rm -rf /etc/kubernetes/pki") },
+    {
+      title: "Delete /etc/kubernetes/pki on the control plane node",
+      run: (scene) => damage(scene, scene.lab.controlPlanes, "rm -rf /etc/kubernetes/pki"),
+    },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
     { title: "Lay the API's outage beside one restart of its static pod", run: compareOutage },
   ],
@@ -24,27 +27,27 @@ export const pkiLostAlive: Scenario = {
 export const allLostKubeletStopped: Scenario = {
   ...pkiLostAlive,
   name: "all-lost-kubelet-stopped",
-  title: "kubelet stopped, then rm -rf /etc/kubernetes on the master; then RUNBOOK.md, with the keys out of memory",
+  title: "kubelet stopped, then rm -rf /etc/kubernetes on the control plane node; then RUNBOOK.md, with the keys out of memory",
   lines: [
-    { title: "Stop the master's kubelet", run: (scene) => scene.lab.masters[0]!.run(["systemctl", "stop", "kubelet"]) },
-    { title: "Delete /etc/kubernetes on the master", run: (scene) => wreck(scene, scene.lab.masters) },
+    { title: "Stop the control plane node's kubelet", run: (scene) => scene.lab.controlPlanes[0]!.run(["systemctl", "stop", "kubelet"]) },
+    { title: "Delete /etc/kubernetes on the control plane node", run: (scene) => wreck(scene, scene.lab.controlPlanes) },
     ...pkiLostAlive.lines.slice(1),
   ],
 };
 
 /** As kubeadm's own guide restarts a static pod after a renewal: its manifest taken out of the folder, and put back when it is gone. */
 async function compareOutage(scene: Scene) {
-  const samples = () => masterSamples(scene)[0]!;
+  const samples = () => controlPlaneSamples(scene)[0]!;
   const outage = secondsAway(away(samples(), "api", scene.zero));
-  const master = scene.lab.masters[0]!;
+  const cp = scene.lab.controlPlanes[0]!;
   const since = Date.now();
   const apiAway = () => away(samples(), "api", since).at(-1);
   const wait = { seconds: 120, hint: "crictl ps -a --name kube-apiserver" };
   const [folder, name] = ["/etc/kubernetes/manifests", "kube-apiserver.yaml"];
-  await type(scene, master, `mv ${folder}/${name} /root/`);
-  const ended = async () => apiAway() && !(await master.run(["crictl", "ps", "-q", "--name", "kube-apiserver"])).stdout.trim();
+  await type(scene, cp, `mv ${folder}/${name} /root/`);
+  const ended = async () => apiAway() && !(await cp.run(["crictl", "ps", "-q", "--name", "kube-apiserver"])).stdout.trim();
   await waitFor("the API server to be gone", ended, wait);
-  await type(scene, master, `mv /root/${name} ${folder}/`);
+  await type(scene, cp, `mv /root/${name} ${folder}/`);
   await waitFor("the API server to be back", () => apiAway()?.to !== null, wait);
   const restart = secondsAway(away(samples(), "api", since));
   const detail = `away ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;

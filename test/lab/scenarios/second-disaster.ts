@@ -21,16 +21,19 @@ export const secondDisaster: Scenario = {
     ...incident,
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
     { title: "The cluster goes on: a flag of the scheduler is changed", run: goOn },
-    { title: "Delete the API server's certificate and all manifests but etcd's", run: (scene) => damage(scene, scene.lab.masters, LOSS) },
+    {
+      title: "Delete the API server's certificate and all manifests but etcd's",
+      run: (scene) => damage(scene, scene.lab.controlPlanes, LOSS),
+    },
     // That the flag is there again is asked by "static pods as before".
     { title: "Type what the scripts print", run: repairByPrinted },
   ],
 };
 
 async function goOn(scene: Scene) {
-  const master = scene.lab.masters[0]!;
+  const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
-  await sh(master, `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`);
+  await sh(cp, `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`);
   await mirrored(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
   await quiet(scene);
   scene.before = await takeFacts(scene.lab);

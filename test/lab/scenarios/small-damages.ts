@@ -26,8 +26,8 @@ export const smallDamages: Scenario = {
 
 interface Row {
   title: string;
-  damage(master: Machine, scene: Scene): Promise<unknown> | unknown;
-  /** The verdict of 00-assess on the master. */
+  damage(cp: Machine, scene: Scene): Promise<unknown> | unknown;
+  /** The verdict of 00-assess on the control plane node. */
   says: RegExp;
   /** What is typed until 05-verify is green, without what is the same in all commands. */
   typed: string[];
@@ -49,65 +49,65 @@ const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-v
 const ROWS: Row[] = [
   {
     title: "only the kubeconfigs are lost",
-    damage: (master) => sh(master, "rm /etc/kubernetes/*.conf"),
+    damage: (cp) => sh(cp, "rm /etc/kubernetes/*.conf"),
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/[a-z-]+\.conf$/ },
   },
   {
     title: "only the manifests are lost",
-    async damage(master, scene) {
-      await sh(master, "rm -r /etc/kubernetes/manifests");
+    async damage(cp, scene) {
+      await sh(cp, "rm -r /etc/kubernetes/manifests");
       await controlPlaneGone(scene);
     },
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
   },
   {
     title: "the manifest of kube-vip is lost, which kubeadm never made",
-    damage: (master) => sh(master, "systemctl stop kubelet; rm /etc/kubernetes/manifests/kube-vip.yaml"),
+    damage: (cp) => sh(cp, "systemctl stop kubelet; rm /etc/kubernetes/manifests/kube-vip.yaml"),
     ...{ says: HERE, typed: ISSUE, changes: /manifests\/kube-vip\.yaml$/ },
   },
   {
     title: "another cluster's manifests, laid there while the kubelet was stopped",
-    async damage(master) {
-      await sh(master, "systemctl stop kubelet");
+    async damage(cp) {
+      await sh(cp, "systemctl stop kubelet");
       const stranger = await makeStranger();
       for (const name of ["kube-scheduler", "kube-controller-manager"]) {
         const file = `/etc/kubernetes/manifests/${name}.yaml`;
-        writeFileSync(master.path(file), stranger.text(file));
+        writeFileSync(cp.path(file), stranger.text(file));
       }
     },
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
     title: "etcd.yaml is cut off, and the kubelet has seen it",
-    async damage(master) {
-      const file = master.path("/etc/kubernetes/manifests/etcd.yaml");
+    async damage(cp) {
+      const file = cp.path("/etc/kubernetes/manifests/etcd.yaml");
       writeFileSync(file, readFileSync(file, "utf8").slice(0, 1000));
-      const gone = async () => !(await master.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
+      const gone = async () => !(await cp.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
       await waitFor("the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
     },
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
     title: "only etcd's PKI is lost",
-    damage: (master) => sh(master, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
+    damage: (cp) => sh(cp, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
     ...{
-      says: /the keys of etcd-ca, which only masters trust/,
+      says: /the keys of etcd-ca, which only control plane nodes trust/,
       typed: INTERNAL,
       changes: /pki\/(etcd\/.+|apiserver-etcd-client)\.(crt|key)$/,
     },
   },
   {
     title: "only the front proxy's PKI is lost",
-    damage: (master) => sh(master, `rm ${PKI}/front-proxy-*`),
+    damage: (cp) => sh(cp, `rm ${PKI}/front-proxy-*`),
     ...{
-      says: /the keys of front-proxy-ca, which only masters trust/,
+      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
       typed: INTERNAL,
       changes: /pki\/front-proxy-(ca|client)\.(crt|key)$/,
     },
   },
   {
-    title: "the leaves of one master have expired",
-    damage: (master, scene) => expireLeaves(scene.lab, master),
+    title: "the leaves of one control plane node have expired",
+    damage: (cp, scene) => expireLeaves(scene.lab, cp),
     ...{
       says: HERE,
       typed: ISSUE,
@@ -115,30 +115,30 @@ const ROWS: Row[] = [
     },
   },
   {
-    title: "the kubelets' certificates have expired, on the master and on the worker",
+    title: "the kubelets' certificates have expired, on the control plane node and on the worker",
     damage: (_, scene) => expireKubelets(scene),
     ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
   },
   {
     title: "a stale ca.crt of an earlier rotation beside the right ca.key",
-    damage: async (master) => writeFileSync(master.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
+    damage: async (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
     title: "ca.crt is cut off",
-    damage: (master) => writeFileSync(master.path(`${PKI}/ca.crt`), readFileSync(master.path(`${PKI}/ca.crt`), "utf8").slice(0, 500)),
+    damage: (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), readFileSync(cp.path(`${PKI}/ca.crt`), "utf8").slice(0, 500)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
   {
     title: "sa.key and sa.pub are lost",
-    damage: (master) => sh(master, `rm ${PKI}/sa.*`),
+    damage: (cp) => sh(cp, `rm ${PKI}/sa.*`),
     ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
   },
   {
     title: "sa.key and sa.pub are lost, and no process remembers them",
-    async damage(master) {
+    async damage(cp) {
       await sh(
-        master,
+        cp,
         `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
       );
     },
@@ -156,8 +156,7 @@ const ROWS: Row[] = [
   },
   {
     title: "ca.key is lost, and no process remembers it",
-    damage: (master) =>
-      sh(master, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
+    damage: (cp) => sh(cp, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
     ...{
       says: /the keys of ca\./,
       changes:
@@ -176,9 +175,9 @@ async function repairAndJudge(scene: Scene, row: Row) {
   await quiet(scene);
   const [facts, tokens] = [await takeFacts(lab), await tokensOf(lab)];
   const before: Before = { facts, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
-  await row.damage(lab.masters[0]!, scene);
+  await row.damage(lab.controlPlanes[0]!, scene);
   note(scene, row.title);
-  const said = await assessed(scene, lab.masters[0]!);
+  const said = await assessed(scene, lab.controlPlanes[0]!);
   const { typed, refused } = await repairEverywhere(scene, said.next);
   const wrong = [
     ...(row.says.test(said.verdict) ? [] : [`00-assess says "${said.verdict}"`]),
@@ -218,7 +217,7 @@ async function needlesslyChanged(
   ];
 }
 
-/** The master first; where 05-verify is not content then, 00-assess is asked on the workers, as its hint says. */
+/** The control plane node first; where 05-verify is not content then, 00-assess is asked on the workers, as its hint says. */
 async function repairEverywhere(scene: Scene, next: string[]): Promise<Followed> {
   let followed = await followPrinted(scene, next);
   if (!followed.typed.includes("05-verify")) return followed;

@@ -17,12 +17,12 @@ export const undelete: Scenario = {
   ...allLost,
   name: "undelete",
   title:
-    "rm -rf /etc/kubernetes on the master, processes gone, Secrets encrypted at rest; then RUNBOOK.md, with the files out of free blocks",
+    "rm -rf /etc/kubernetes on the control plane node, processes gone, Secrets encrypted at rest; then RUNBOOK.md, with the files out of free blocks",
   ownDisk: true,
   oldKeys: true,
   lines: [
     { title: "Encrypt Secrets at rest", run: encrypt },
-    { title: "Delete everything below /etc/kubernetes on the master", run: deleteAll },
+    { title: "Delete everything below /etc/kubernetes on the control plane node", run: deleteAll },
     { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
     { title: "Look at what came back", run: look },
   ],
@@ -30,7 +30,7 @@ export const undelete: Scenario = {
 
 /** As the Kubernetes guide does it: a configuration, a flag and a volume in the manifest, then every Secret written anew. */
 async function encrypt(scene: Scene) {
-  const node = scene.lab.masters[0]!;
+  const node = scene.lab.controlPlanes[0]!;
   const keys = [{ name: "key1", secret: randomBytes(32).toString("base64") }];
   const resources = [{ resources: ["secrets"], providers: [{ aescbc: { keys } }, { identity: {} }] }];
   mkdirSync(node.path(FOLDER), { mode: 0o700 });
@@ -68,14 +68,14 @@ function withEncryption(yaml: string): string {
 /** The folder itself is a mount point and stays. */
 async function deleteAll(scene: Scene) {
   scene.zero = Date.now();
-  await scene.lab.masters[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
+  await scene.lab.controlPlanes[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
   note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
   await controlPlaneGone(scene);
   note(scene, "control plane gone", workloadsLeft(scene));
 }
 
 async function look(scene: Scene) {
-  const node = scene.lab.masters[0]!;
+  const node = scene.lab.controlPlanes[0]!;
   const { stdout } = await node.run(["bash", "-c", `grep -c secret: ${CONFIG}; stat -c %a ${CONFIG}`]);
   scene.checks.push({
     name: "the encryption configuration is back, for root alone",

@@ -20,7 +20,7 @@ export async function expireAll(lab: Lab) {
   }
 }
 
-/** The certificates in a master's pki/. */
+/** The certificates in a control plane node's pki/. */
 export async function expireLeaves(lab: Lab, node: Machine) {
   await expireIn(lab, node, PKI, "**/*.crt");
 }
@@ -30,12 +30,12 @@ export async function expireKubelet(lab: Lab, node: Machine) {
   await expireIn(lab, node, "/var/lib/kubelet/pki", "kubelet-*-2*.pem");
 }
 
-async function expireIn({ masters }: Lab, node: Machine, folder: string, pattern: string) {
+async function expireIn({ controlPlanes }: Lab, node: Machine, folder: string, pattern: string) {
   const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
   for (const file of files) {
     const ca = AUTHORITIES.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);
-    const text = await expiredText(readFileSync(path, "utf8"), readFileSync(masters[0]!.path(`${PKI}/${ca}.key`), "utf8"));
+    const text = await expiredText(readFileSync(path, "utf8"), readFileSync(controlPlanes[0]!.path(`${PKI}/${ca}.key`), "utf8"));
     if (text !== undefined) writeFileSync(path, text);
   }
 }

@@ -12,7 +12,7 @@ export interface Following {
   parts?: number[];
   /** Seconds: each writing script is first killed in its middle and then run as if nothing had been. */
   killAfter?: number;
-  /** Names of masters that are lost for good: nothing is typed there, and the scripts that ask for it get `--without`. */
+  /** Names of control plane nodes that are lost for good: nothing is typed there, and the scripts that ask for it get `--without`. */
   without?: string[];
   /** Called before each command. */
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
@@ -82,9 +82,9 @@ function whatWasPrinted(block: Block, example: string, printed: string) {
 
 function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machine[] {
   const nodes = {
-    "first-master": lab.masters.slice(0, 1),
-    "other-masters": lab.masters.slice(1),
-    "each-master": lab.masters,
+    "first-control-plane": lab.controlPlanes.slice(0, 1),
+    "other-control-planes": lab.controlPlanes.slice(1),
+    "each-control-plane": lab.controlPlanes,
     "each-worker": lab.workers,
     "each-node": lab.nodes,
     operator: lab.operator ? [lab.operator] : [],

@@ -43,9 +43,9 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
   return { typed };
 }
 
-/** A whole repair of the first master by what is printed there, and whether it came to its end, as a check. */
+/** A whole repair of the first control plane node by what is printed there, and whether it came to its end, as a check. */
 export async function repairByPrinted(scene: Scene) {
-  const { next } = await assessed(scene, scene.lab.masters[0]!);
+  const { next } = await assessed(scene, scene.lab.controlPlanes[0]!);
   const { typed, refused } = await followPrinted(scene, next);
   scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
 }
@@ -72,20 +72,20 @@ function commandIn(line: string): string[] {
 const JOIN = "./bunw scripts/03-workers.ts join";
 
 async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { raw: string }> {
-  const { masters, workers } = scene.lab;
-  const master = masters[0]!;
+  const { controlPlanes, workers } = scene.lab;
+  const cp = controlPlanes[0]!;
   // 2 is an answer of 00-assess, 00-salvage and 05-verify, 1 where nobody has the certificate key; whoever follows looks at what it was.
   const options = {
     exit: command.startsWith(OPEN_SECRET) ? [0, 1, 2] : [0, 2],
     part: command.includes("04-sa-tokens") ? 4 : undefined,
   };
   if (!command.startsWith(JOIN)) {
-    const step = await type(scene, master, command, options);
+    const step = await type(scene, cp, command, options);
     // What 4.7 leaves for people: pods that nothing makes anew.
     if (command.endsWith("04-sa-tokens.ts") && step.stderr.includes("not restarted: ")) await restartBarePods(scene);
     return step;
   }
-  for (const worker of workers) await carryFile(master, worker, "token");
+  for (const worker of workers) await carryFile(cp, worker, "token");
   const steps = [];
   for (const worker of workers) steps.push(await type(scene, worker, command, options));
   return steps.find(({ ok }) => !ok) ?? steps.at(-1)!;

@@ -3,19 +3,26 @@
  *
  * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
  *
- *     ```sh on=first-master            typed on the first control plane; also: each-master, other-masters, each-worker, each-node,
+ *     ```sh on=first-control-plane            typed on the first control plane; also: each-control-plane, other-control-planes, each-worker, each-node,
  *                                      and operator: the machine that reaches all of them by ssh
- *     ```sh on=first-master exit=0,2   these exit codes are as they should be (0 alone, when not said)
- *     ```sh on=first-master if=new-cas only in scenarios that carry this tag, or one of several: if=new-cas,expired
+ *     ```sh on=first-control-plane exit=0,2   these exit codes are as they should be (0 alone, when not said)
+ *     ```sh on=first-control-plane if=new-cas only in scenarios that carry this tag, or one of several: if=new-cas,expired
  *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
  *     ```sh on=each-worker side-by-side typed on all of them at the same time, as with a window for each
- *     ```sh carry=token from=first-master to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
+ *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
  *
  * A `sh` fence with neither `on=` nor `carry=` is for the reader alone.
  */
 import { Fail } from "../../../shared/fail.ts";
 
-export const PLACES = ["first-master", "other-masters", "each-master", "each-worker", "each-node", "operator"] as const;
+export const PLACES = [
+  "first-control-plane",
+  "other-control-planes",
+  "each-control-plane",
+  "each-worker",
+  "each-node",
+  "operator",
+] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Block {

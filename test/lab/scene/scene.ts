@@ -15,9 +15,9 @@ export const KIT = "/dev/shm/kube-pki-repair";
 export interface Scenario {
   name: string;
   title: string;
-  masters: number;
+  controlPlanes: number;
   workers: number;
-  /** The first master's /etc/kubernetes is a file system of its own. */
+  /** The first control plane node's /etc/kubernetes is a file system of its own. */
   ownDisk?: boolean;
   /** It follows our runbook, so our promises are held against it. */
   byRunbook: boolean;
@@ -46,7 +46,7 @@ export interface Scene {
   leaks: string[];
   /** Answers to a scenario's own questions, beside those that are always asked. */
   checks: Check[];
-  /** Names of masters in whose place a new machine was put: they cannot be as before. */
+  /** Names of control plane nodes in whose place a new machine was put: they cannot be as before. */
   replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
   say(line: string): void;
@@ -71,7 +71,7 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
 }
 
 function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.masters.includes(machine) ? ("master" as const) : ("worker" as const), bun: `${KIT}/bun` };
+  return { role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const), bun: `${KIT}/bun` };
 }
 
 /** Pulls the plug of these nodes; nothing is written any more. */
@@ -117,25 +117,25 @@ export function wreck(scene: Scene, nodes: Machine[]) {
 
 /** Waits until neither the API nor etcd answers any more. */
 export async function controlPlaneGone(scene: Scene) {
-  const gone = () => masterSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
+  const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
   await waitFor("the control plane to go away", gone, { seconds: 120, hint: "is a kubelet running? it is what stops the static pods" });
 }
 
-/** Waits until the mirror pod of the first master's static pod says of a manifest that was changed what it should. */
+/** Waits until the mirror pod of the first control plane node's static pod says of a manifest that was changed what it should. */
 export async function mirrored({ lab }: Scene, name: string, isSo: (spec: string) => boolean) {
   const told = async () => {
-    const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.masters[0]!.nodeName}`);
+    const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.controlPlanes[0]!.nodeName}`);
     return pod !== undefined && isSo(JSON.stringify(pod.spec));
   };
   await waitFor(`the mirror pod of ${name} to follow its manifest`, told, {
     seconds: 120,
-    hint: "journalctl -u kubelet on the master, with --keep",
+    hint: "journalctl -u kubelet on the control plane node, with --keep",
   });
 }
 
-export function masterSamples(scene: Scene): Sample[][] {
-  const masters = new Set(scene.lab.masters.map((node) => node.name));
-  return scene.watchers.filter(({ machine }) => masters.has(machine.name)).map(({ watcher }) => watcher.samples());
+export function controlPlaneSamples(scene: Scene): Sample[][] {
+  const controlPlanes = new Set(scene.lab.controlPlanes.map((node) => node.name));
+  return scene.watchers.filter(({ machine }) => controlPlanes.has(machine.name)).map(({ watcher }) => watcher.samples());
 }
 
 export function note(scene: Scene, what: string, detail = "", at = Date.now()) {

@@ -1,6 +1,6 @@
-/** A master of another cluster, made a month ago: what lies there in the wrong place is foreign to the lab's. */
+/** A control plane node of another cluster, made a month ago: what lies there in the wrong place is foreign to the lab's. */
 import { readFileSync } from "node:fs";
-import { makeMaster } from "../../pretend/cluster.ts";
+import { makeControlPlane } from "../../pretend/cluster.ts";
 
 export interface Stranger {
   text(file: string): string;
@@ -18,6 +18,6 @@ export function makeStranger(): Promise<Stranger> {
 
 async function make(): Promise<Stranger> {
   const now = new Date(Date.now() - 30 * 24 * 3600_000);
-  const { root } = await makeMaster({ now, facts: { nodeName: "m2", advertiseAddress: "10.1.1.1", keyAlgorithm: "RSA-2048" } });
+  const { root } = await makeControlPlane({ now, facts: { nodeName: "m2", advertiseAddress: "10.1.1.1", keyAlgorithm: "RSA-2048" } });
   return { text: (file) => readFileSync(root + file, "utf8") };
 }

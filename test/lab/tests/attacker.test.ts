@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import * as x509 from "@peculiar/x509";
 import { canonicalIp } from "../../../shared/pki/addresses.ts";
 import { tokenVerifier } from "../../../shared/pki/tokens.ts";
-import { makeMaster } from "../../pretend/cluster.ts";
+import { makeControlPlane } from "../../pretend/cluster.ts";
 import { pretendScene } from "../../pretend/scene.ts";
 import { type Attacker, forgedTokens, loot, makeAttacker, readToken, signedToken, TEAM } from "../attacker/attacker.ts";
 import { type Fingerprints, findings, fingerprints, isHis } from "../attacker/findings.ts";
@@ -19,11 +19,11 @@ import { clientWishes, PREFIX, servingWishes, signingRequests } from "../attacke
 import type { Lab, Machine } from "../machine/machine.ts";
 
 let attacker: Attacker;
-let master: string;
+let cp: string;
 let tokens: Record<string, string>;
 beforeAll(async () => {
   attacker = await makeAttacker();
-  master = (await makeMaster({})).root;
+  cp = (await makeControlPlane({})).root;
   const stranger = { ...(await makeAttacker()), kid: "the-clusters" };
   tokens = forgedTokens(attacker, readToken(signedToken(stranger, { kid: "", claims: { sub: "system:serviceaccount:a-team:tenant" } })));
 });
@@ -54,13 +54,13 @@ interface PodSpec {
 
 test("each of his objects is small enough for the API server", () => {
   const { scene } = pretendScene({});
-  const sizes = configMapsAndSecrets(attacker, tokens, scene.lab.masters).map((object) => JSON.stringify(object).length);
+  const sizes = configMapsAndSecrets(attacker, tokens, scene.lab.controlPlanes).map((object) => JSON.stringify(object).length);
   expect(Math.max(...sizes)).toBeLessThan(2 ** 20);
 });
 
-test("each master has pods of his that look like the mirror pods of its static pods", () => {
+test("each control plane node has pods of his that look like the mirror pods of its static pods", () => {
   const { scene } = pretendScene({});
-  const pods = mirrorPods(scene.lab.masters);
+  const pods = mirrorPods(scene.lab.controlPlanes);
   expect(pods.map(({ metadata }) => metadata.name)).toContain("kube-apiserver-cp2");
   expect(new Set(pods.map(({ metadata }) => metadata.namespace))).toEqual(new Set([TEAM]));
 });
@@ -78,7 +78,9 @@ test("the worker asks for each other node, for administrators and for the API's 
     spec: { request: string };
   }[];
   const names = asked.map(({ metadata }) => metadata.name.slice(PREFIX.length));
-  expect(names).toEqual(expect.arrayContaining(["cp1", "cp2", "stranger", "masters", "admin", "serving-lab-api", "serving-10.97.0.1"]));
+  expect(names).toEqual(
+    expect.arrayContaining(["cp1", "cp2", "stranger", "control plane nodes", "admin", "serving-lab-api", "serving-10.97.0.1"]),
+  );
   const request = requestOf(asked.find(({ metadata }) => metadata.name === `${PREFIX}serving-lab-api`)!);
   const { items } = request.extensions.find((one) => one instanceof x509.SubjectAlternativeNameExtension)!.names;
   expect(items.map(({ value }) => value)).toContain("lab-api");
@@ -113,16 +115,16 @@ test("isHis() knows what is the attacker's in PEM, in a kubeconfig and by his na
   for (const pem of Object.values(loot(other))) expect([isHis(pem, attacker), isHis(kubeconfig(pem), attacker)]).toEqual([false, false]);
 });
 
-/** A lab whose only node is a pretend master, with the API's answers that the findings ask for. */
+/** A lab whose only node is a pretend control plane node, with the API's answers that the findings ask for. */
 function repaired() {
   const home = mkdtempSync(join(folder, "repaired-"));
-  cpSync(join(master, "etc"), join(home, "etc"), { recursive: true });
+  cpSync(join(cp, "etc"), join(home, "etc"), { recursive: true });
   const { scene } = pretendScene({});
   const requests: object[] = [request({})];
   const pods: object[] = [];
   let valid: string[] = ["fresh"];
   const node: Machine = {
-    ...scene.lab.masters[0]!,
+    ...scene.lab.controlPlanes[0]!,
     path: (path) => join(home, path),
     async run(command, options) {
       const said = (stdout: string, exitCode = 0) => ({ stdout, stderr: "", exitCode });
@@ -134,7 +136,7 @@ function repaired() {
       return said(command.includes("get") ? JSON.stringify({ items: [] }) : "");
     },
   };
-  const lab: Lab = { nodes: [node], masters: [node], workers: [node] };
+  const lab: Lab = { nodes: [node], controlPlanes: [node], workers: [node] };
   const write = (path: string, text: string) => {
     mkdirSync(dirname(node.path(path)), { recursive: true });
     writeFileSync(node.path(path), text);

@@ -13,21 +13,21 @@ test("readRunbook() finds parts and steps, and none inside a fence", () => {
 test("readRunbook() knows where each command is typed", () => {
   expect(blocks.map(({ part, on, commands }) => [part, on, ...commands])).toEqual([
     [undefined, "each-node", "mkdir -p /dev/shm/kit"],
-    [0, "first-master", "./bunw scripts/00-assess.ts"],
-    [3, "first-master", "./bunw scripts/03-workers.ts open"],
+    [0, "first-control-plane", "./bunw scripts/00-assess.ts"],
+    [3, "first-control-plane", "./bunw scripts/03-workers.ts open"],
     [3, undefined, "scp token w1:/dev/shm/kit/"],
     [3, "each-worker", "./bunw scripts/03-workers.ts join --server https://… --token-file token"],
     [undefined, undefined, "echo for the reader"],
   ]);
   expect(blocks[1]!.exit).toEqual([0, 2]);
   expect(blocks[2]!.if).toEqual(["new-cas"]);
-  expect(blocks[3]!.carry).toEqual({ file: "token", from: "first-master", to: "each-worker" });
+  expect(blocks[3]!.carry).toEqual({ file: "token", from: "first-control-plane", to: "each-worker" });
 });
 
 test("readRunbook() refuses a place it does not know, and names the line", () => {
   expect(() => readRunbook("# R\n\n```sh on=the-moon\nls\n```\n")).toThrow('line 3: "the-moon" is not a place');
-  expect(() => readRunbook("```sh onn=first-master\nls\n```\n")).toThrow('"onn=first-master" is not known');
-  expect(() => readRunbook("```sh on=first-master\nls\n")).toThrow("never closed");
+  expect(() => readRunbook("```sh onn=first-control-plane\nls\n```\n")).toThrow('"onn=first-control-plane" is not known');
+  expect(() => readRunbook("```sh on=first-control-plane\nls\n")).toThrow("never closed");
 });
 
 test("printedLine() takes the last line that begins like the example", () => {

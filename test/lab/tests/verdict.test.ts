@@ -73,7 +73,7 @@ function step(part: number, command: string, start: number, seconds: number): St
 
 async function scene(): Promise<Scene> {
   const [cp1, w1] = [machine("cp1"), machine("w1")];
-  const lab: Lab = { nodes: [cp1, w1], masters: [cp1], workers: [w1] };
+  const lab: Lab = { nodes: [cp1, w1], controlPlanes: [cp1], workers: [w1] };
   const zero = Date.now() - 6000;
   const beats = Array.from({ length: 331 }, (_, i) => `{"t":${zero - 200 + i * 200},"ok":true}\n`);
   writeFileSync(w1.path("/var/log/heartbeat/shop-caller.log"), beats.join(""));
@@ -118,7 +118,7 @@ test("judge() says recovered when everything it asks is well, with the times it 
 
 test("judge() says not recovered, and why, when a file, a flag or a container is lost", async () => {
   const lost = await scene();
-  const node = lost.lab.masters[0]!;
+  const node = lost.lab.controlPlanes[0]!;
   cpSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), node.path("/etc/kubernetes/etcd.yaml.old"));
   rmSync(node.path("/etc/kubernetes/audit-policy.yaml"));
   writeFileSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), "spec: {containers: [{name: etcd, command: [etcd]}]}\n");

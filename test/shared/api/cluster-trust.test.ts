@@ -1,15 +1,15 @@
-/** What the cluster keeps about its CA, written by several masters at the same moment. */
+/** What the cluster keeps about its CA, written by several control plane nodes at the same moment. */
 import { expect, test } from "bun:test";
 import { publishClusterInfo } from "../../../shared/api/cluster-trust.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { type ApiOptions, pretendApi, status } from "../../pretend/api.ts";
-import { healthyMaster } from "../../pretend/cluster.ts";
-import { masterOf, pretendData } from "../../pretend/master.ts";
+import { healthyCp } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 
 const INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
-/** Another master writes first: the first try to change a thing is refused, and by then the thing is there as that one wrote it. */
+/** Another control plane node writes first: the first try to change a thing is refused, and by then the thing is there as that one wrote it. */
 function overtaken(wanted: Map<string, unknown>): NonNullable<ApiOptions["on"]> {
   const refused = new Set<string>();
   return ({ method, path, body }, { objects }) => {
@@ -22,15 +22,15 @@ function overtaken(wanted: Map<string, unknown>): NonNullable<ApiOptions["on"]> 
   };
 }
 
-test("masters side by side: what another one has just written is no stop, and is not written again", async () => {
-  const { root } = await healthyMaster();
+test("control plane nodes side by side: what another one has just written is no stop, and is not written again", async () => {
+  const { root } = await healthyCp();
   setRoot(root);
   try {
-    const master = masterOf(await pretendData());
+    const cp = controlPlaneOf(await pretendData());
     const wanted = new Map<string, unknown>();
     using api = pretendApi({ objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } }, on: overtaken(wanted) });
     const client = new KubeApi({ server: api.url, insecure: true });
-    await publishClusterInfo(master, client);
+    await publishClusterInfo(cp, client);
     expect(wanted.size).toBe(1);
     expect(api.changes().length).toBe(1);
     for (const [path, body] of wanted) expect(api.objects.get(path)).toEqual(body as never);

@@ -203,7 +203,7 @@ test("dropLease() leaves the Lease of somebody who has taken it over", async () 
 test.each([
   ["that ran out, whoever held it", () => lease(NOON, "m2_b"), true],
   ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), true],
-  ["of another master that is alive", () => lease(new Date().toISOString(), "m2_b"), false],
+  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), false],
   ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), false],
   ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), false],
 ])("dropDeadLeaders() and a Lease %s", async (_, held, isDropped) => {

@@ -6,14 +6,14 @@ import { etcdClient } from "../../../shared/etcd/identity.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { ADDRESS, FACTS, healthyMaster } from "../../pretend/cluster.ts";
+import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
 
 const OTHER = ADDRESS.replace(/11$/, "12");
-const SISTER = { name: "m2", host: OTHER, servedPem: undefined };
+const PEER = { name: "m2", host: OTHER, servedPem: undefined };
 let pki: string;
 
 beforeAll(async () => {
-  const { root } = await healthyMaster();
+  const { root } = await healthyCp();
   pki = `${root}/etc/kubernetes/pki/etcd`;
   setRoot(root);
 });
@@ -50,7 +50,7 @@ async function serveMember(address: string, { revisions, hash, clusterId = "1" }
 async function prove(own: Member, other: Member) {
   using _own = await serveMember(ADDRESS, own);
   using _other = await serveMember(OTHER, other);
-  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { sisters: [SISTER as never], without: [] });
+  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { peers: [PEER as never], without: [] });
 }
 
 test("a member that has just come back is given the time to catch up", async () => {

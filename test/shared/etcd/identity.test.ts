@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { EtcdClient } from "../../../shared/etcd/client.ts";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
 import { type Cluster, readCluster } from "../../../shared/facts/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
 import { type EtcdState, etcdAnswer, sameEtcd } from "../../pretend/etcd.ts";
-import { pretendData } from "../../pretend/master.ts";
 
 const data = await pretendData();
 const cluster: Cluster = readCluster(data);

@@ -1,4 +1,4 @@
-/** Other masters: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
+/** Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { isHeard, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
@@ -6,12 +6,12 @@ import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
-import { FACTS, healthyMaster } from "../../pretend/cluster.ts";
-import { masterOf, pretendData } from "../../pretend/master.ts";
+import { FACTS, healthyCp } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("an etcd whose certificate has ended is of our CA, but no member hears it", async () => {
-  const { root } = await healthyMaster();
+  const { root } = await healthyCp();
   const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
   using _box = sandbox();
   writeFile("/etc/kubernetes/pki/etcd/ca.crt", cert!);
@@ -32,13 +32,13 @@ test("an etcd whose certificate has ended is of our CA, but no member hears it",
   ]);
 });
 
-test("a shared key is not made anew beside a master whose etcd runs, unless it is said to be lost there, too", async () => {
-  const master = masterOf(await pretendData());
-  const identity = { ...master.cluster.identity, members: ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [] })) };
-  const cluster = { ...master.cluster, identity };
+test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", async () => {
+  const cp = controlPlaneOf(await pretendData());
+  const identity = { ...cp.cluster.identity, members: ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [] })) };
+  const cluster = { ...cp.cluster, identity };
   const alive = ["m2", "m3"].map((name) => ({ name, memberId: name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
-  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...master, cluster });
+  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...cp, cluster });
   expect(refuse([], [])).not.toThrow();
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "nobody"])).toThrow('"nobody"');

@@ -4,7 +4,7 @@ import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { ADDRESS, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
-import { NODE, pretendData } from "../../pretend/master.ts";
+import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 
 const CONFIG = "configmaps/kube-system/kubeadm-config";
 

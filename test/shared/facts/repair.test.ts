@@ -7,12 +7,12 @@ import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { REDUCED } from "../../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
-import { clusterObjects, FACTS, healthyMaster, type Objects, otherCa } from "../../pretend/cluster.ts";
+import { clusterObjects, FACTS, healthyCp, type Objects, otherCa } from "../../pretend/cluster.ts";
+import { writeData } from "../../pretend/control-plane-node.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
-import { writeData } from "../../pretend/master.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const objects = clusterObjects((await healthyMaster()).ca.cert);
+const objects = clusterObjects((await healthyCp()).ca.cert);
 /** A CA of before the cluster's. */
 const stale = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
 const DATA = "/var/lib/etcd";
@@ -54,7 +54,7 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
   writeData(box.dir + DATA, less, 5);
   expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
   writeData(box.dir + DATA, objects, 5);
-  for (const ca of [undefined, (await healthyMaster()).ca.cert, stale.cert]) {
+  for (const ca of [undefined, (await healthyCp()).ca.cert, stale.cert]) {
     if (ca) writeFile("/etc/kubernetes/pki/ca.crt", ca);
     const { rescue, dataFrom } = findRepair(DATA);
     expect(dataFrom).toBe(DATA);
@@ -62,7 +62,7 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
   }
 });
 
-test("a repair is over, too, where a master was lost for good and its Node deleted", async () => {
+test("a repair is over, too, where a control plane node was lost for good and its Node deleted", async () => {
   using box = sandbox();
   const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
@@ -121,7 +121,7 @@ test("a repair with a new CA is over once nothing of the old one is left that pa
     ["a tenant's pod that waits for ever", { "pods/a-team/proxy": pod("proxy", before, "DaemonSet") }],
     ["a tenant's pod that says it is reduced", fakeMirror("a-team", "kube-controller-manager", reduced)],
     ["a worker's mirror pod that says so", fakeMirror("kube-system", "kube-controller-manager", { ...reduced, node: "w1", suffix: "w1" })],
-    ["a tenant's old CA", { "configmaps/a-team/kube-root-ca.crt": rootCa((await healthyMaster()).ca.cert) }],
+    ["a tenant's old CA", { "configmaps/a-team/kube-root-ca.crt": rootCa((await healthyCp()).ca.cert) }],
     ["a tenant's encrypted pod", { "pods/a-team/secret": "k8s:enc:aescbc:v1:key1:…" }],
     ["a tenant's pod without a shape", { "pods/a-team/odd": { apiVersion: "v1", kind: "Pod", metadata: null, spec: { volumes: "all" } } }],
   ];
@@ -131,7 +131,7 @@ test("a repair with a new CA is over once nothing of the old one is left that pa
   }
 });
 
-test("what looked like static pods of a worker, and is gone, keeps no repair going; nor does one bound elsewhere stand for a master's", async () => {
+test("what looked like static pods of a worker, and is gone, keeps no repair going; nor does one bound elsewhere stand for a control plane node's", async () => {
   using box = sandbox();
   const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);

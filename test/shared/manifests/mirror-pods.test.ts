@@ -14,11 +14,11 @@ import type { Container } from "../../../shared/node/containers.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { staleReaders } from "../../../shared/static-pods/stale-readers.ts";
-import { mountsSuperAdmin, onlyOnSisters, otherStaticPods } from "../../../shared/static-pods/wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnPeers, otherStaticPods } from "../../../shared/static-pods/wanted-manifests.ts";
 import { kubeSystemUids } from "../../../shared/trust/pods.ts";
-import { clusterObjects, healthyMaster, manifest, type Objects } from "../../pretend/cluster.ts";
+import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
+import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { fakeMirror, HASH, OTHER_HASH, UUID } from "../../pretend/hostile-pods.ts";
-import { masterOf, NODE, pretendData } from "../../pretend/master.ts";
 import { podRecord } from "../../pretend/memory.ts";
 import { CLUSTER_ID, MEMBER } from "../../pretend/node.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
@@ -28,12 +28,12 @@ const CONTROL_PLANE = ["kube-apiserver.yaml", "kube-controller-manager.yaml", "k
 /** Milliseconds: a limit that a busy machine does not reach. */
 setDefaultTimeout(60_000);
 
-const { root: HEALTHY } = await healthyMaster();
+const { root: HEALTHY } = await healthyCp();
 
 /** Restores the manifests of part 2; their files, and all that a pod of `evil.example` could have got into. */
 function restored(data: EtcdData, box: Sandbox) {
   cpSync(`${HEALTHY}/etc/kubernetes`, `${box.dir}/etc/kubernetes`, { recursive: true, filter: (path) => !path.includes("/manifests") });
-  restoreManifests(masterOf(data));
+  restoreManifests(controlPlaneOf(data));
   const found = spawnSync("grep", ["-rl", "--devices=skip", "evil.example", box.dir], { encoding: "utf8" }).stdout;
   const evil = found.split("\n").filter((path) => path && !path.includes("/unproved/"));
   return { files: readdirSync(`${box.dir}/etc/kubernetes/manifests`).sort(), evil, said: box.said.join("\n") };
@@ -170,7 +170,7 @@ test("a hundred of them are twenty files", async () => {
 
 /** What was put in its order; undefined deletes. */
 async function dataOf(puts: [string, object | undefined][]): Promise<EtcdData> {
-  const { ca } = await healthyMaster();
+  const { ca } = await healthyCp();
   const all = [...Object.entries(clusterObjects(ca.cert)), ...puts];
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
   process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -277,7 +277,7 @@ test("facts: the port is kube-system's API server's, whatever a tenant's annotat
   const evil = fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver", change });
   const data = await pretendData((objects) => Object.assign(objects, evil));
   using _box = sandbox();
-  expect(masterOf(data).facts.bindPort).toBe(6443);
+  expect(controlPlaneOf(data).facts.bindPort).toBe(6443);
 });
 
 test("facts: an external CA stays external beside a tenant's controller-manager that has a key to sign with, and is none by one that has none", async () => {
@@ -293,8 +293,8 @@ test("facts: an external CA stays external beside a tenant's controller-manager 
     Object.assign(objects, { "pods/a-team/kube-controller-manager-m1": without(Object.values(fake)[0] as Manifest) });
   });
   using _box = sandbox();
-  const masters = { nodes: [{ name: "m1", controlPlane: true }], certificatesDir: "/etc/kubernetes/pki" };
-  expect([isExternalCa(flipped, masters), isExternalCa(alone, masters)]).toEqual([true, false]);
+  const controlPlanes = { nodes: [{ name: "m1", controlPlane: true }], certificatesDir: "/etc/kubernetes/pki" };
+  expect([isExternalCa(flipped, controlPlanes), isExternalCa(alone, controlPlanes)]).toEqual([true, false]);
 });
 
 test("a tenant's API server names no lost configuration", async () => {
@@ -306,7 +306,7 @@ test("a tenant's API server names no lost configuration", async () => {
   expect(lostConfigs(data, "m1").map(({ flag }) => flag)).toEqual(["--audit-policy-file"]);
 });
 
-test("a tenant's pod is no reason for a super-admin.conf, names no static pod of another master, and hides none", async () => {
+test("a tenant's pod is no reason for a super-admin.conf, names no static pod of another control plane node, and hides none", async () => {
   const labels = { "node-role.kubernetes.io/control-plane": "" };
   const m2 = { apiVersion: "v1", kind: "Node", metadata: { name: "m2", uid: "m2", labels }, status: { addresses: [] } };
   const change = ({ spec }: Manifest) =>
@@ -322,7 +322,7 @@ test("a tenant's pod is no reason for a super-admin.conf, names no static pod of
   });
   using _box = sandbox();
   expect(mountsSuperAdmin({ data, node: NODE })).toBe(false);
-  expect(onlyOnSisters(masterOf(data))).toEqual([{ name: "kube-vip", sister: "m2" }]);
+  expect(onlyOnPeers(controlPlaneOf(data))).toEqual([{ name: "kube-vip", peer: "m2" }]);
 });
 
 test("what starts again is the static pod, as its manifest on disk has it: no container of a tenant whose pod has its name", async () => {
@@ -338,9 +338,9 @@ test("what starts again is the static pod, as its manifest on disk has it: no co
   const running = ["kube-system", "a-team"].flatMap((namespace) =>
     ["kube-scheduler", "kube-vip"].map((name) => container(namespace, name)),
   );
-  const master = masterOf(data);
-  expect(staleReaders(master, running).map(({ id }) => id)).toEqual(["kube-system/kube-scheduler", "kube-system/kube-vip"]);
-  expect(otherStaticPods(master)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
+  const cp = controlPlaneOf(data);
+  expect(staleReaders(cp, running).map(({ id }) => id)).toEqual(["kube-system/kube-scheduler", "kube-system/kube-vip"]);
+  expect(otherStaticPods(cp)).toEqual([{ namespace: "kube-system", name: "kube-vip" }]);
 });
 
 test("the keys' prefix is not a namespace that is called namespaces", async () => {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
 import { readManifest, secondManifests } from "../../../shared/manifests/on-disk.ts";
-import { NODE } from "../../pretend/master.ts";
+import { NODE } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const BOMB = `a: &a [x, x, x, x, x, x, x, x, x]\n${["b a", "c b", "d c", "e d", "f e", "g f"]

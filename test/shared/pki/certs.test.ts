@@ -11,7 +11,7 @@ test("every authority stands above what it signs, and names and files are unique
   expect(new Set([...CERTS.map(({ file }) => file), SERVICE_ACCOUNT_KEYS.file as string]).size).toBe(CERTS.length + 1);
 });
 
-test("what travels between masters is exactly the roots and sa; only leaves have usages", () => {
+test("what travels between control plane nodes is exactly the roots and sa; only leaves have usages", () => {
   for (const row of CERTS) expect([row.name, row.shared === true, row.usages.length === 0]).toEqual([row.name, !row.ca, !row.ca]);
 });
 

@@ -28,7 +28,7 @@ test("super-admin.conf exists from 1.29 on, and only where it is asked for", () 
   expect(names("v1.28.0", true)).toEqual(["admin", "kubelet", "controller-manager", "scheduler"]);
 });
 
-test("a master's kubelet talks to its own API server from 1.33 on, to the endpoint before", () => {
+test("a control plane node's kubelet talks to its own API server from 1.33 on, to the endpoint before", () => {
   const servers = (different: object) => KUBECONFIGS.map((row) => row.server(testFacts(different)));
   const [endpoint, local] = ["https://api.example:6443", "https://10.250.99.1:6443"];
   expect(servers({ kubernetesVersion: "v1.32.9" })).toEqual([endpoint, endpoint, endpoint, local, local]);

@@ -9,21 +9,21 @@ import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { keysToMake } from "../../../shared/pki/lost-keys.ts";
-import { FACTS, healthyMaster } from "../../pretend/cluster.ts";
-import { NODE, pretendData } from "../../pretend/master.ts";
+import { FACTS, healthyCp } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { pretendNode } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(60_000);
 
-const { root: healthy, ca } = await healthyMaster();
+const { root: healthy, ca } = await healthyCp();
 const data = await pretendData();
 const row = (name: string) => CERTS.find((cert) => cert.name === name)!;
 const early = { now: new Date(Date.now() - 2 * 8760 * 3600_000) };
 const [older, olderEtcd] = [await issueCa(row("ca"), FACTS, early), await issueCa(row("etcd-ca"), FACTS, early)];
 const evidence = () => readEvidence({ data, node: NODE, certificatesDir: FACTS.certificatesDir });
 
-/** A healthy master whose pki/ is changed. */
+/** A healthy control plane node whose pki/ is changed. */
 function damaged(change: (pki: string) => void) {
   const box = sandbox();
   cpSync(`${healthy}/etc`, `${box.dir}/etc`, { recursive: true });
@@ -80,7 +80,7 @@ test("a key that signed none of the pods' tokens is not made the service-account
 });
 
 test("01-etcd refuses a whole CA of another cluster, and touches nothing", async () => {
-  using node = await pretendNode({ kind: "healthy master" });
+  using node = await pretendNode({ kind: "healthy control plane node" });
   writeFileSync(`${node.root}/etc/kubernetes/pki/ca.crt`, older.cert);
   writeFileSync(`${node.root}/etc/kubernetes/pki/ca.key`, older.key);
   const before = node.fingerprint();

@@ -4,21 +4,21 @@ import { createPublicKey } from "node:crypto";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { certInfo, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
-import { healthyMaster, type Objects, otherCa, write } from "../../pretend/cluster.ts";
-import { NODE, pretendData } from "../../pretend/master.ts";
+import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { ecKey, POD_UID, podRecord, rsaKey } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(60_000);
 
-const { ca } = await healthyMaster();
+const { ca } = await healthyCp();
 const DIR = "/etc/kubernetes/pki";
 
 function configMap(name: string, data: Record<string, string>) {
   return { apiVersion: "v1", kind: "ConfigMap", metadata: { name }, data };
 }
 
-/** What is wanted on a wiped master: of each key its generations, by who names them. */
+/** What is wanted on a wiped control plane node: of each key its generations, by who names them. */
 async function wanted(change: (objects: Objects) => void) {
   const known = readEvidence({ data: await pretendData(change), node: NODE, certificatesDir: DIR });
   const generations = Object.fromEntries(wantedKeys(known, { certificatesDir: DIR }).map((key) => [key.name, key.generations]));

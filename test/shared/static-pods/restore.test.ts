@@ -9,8 +9,8 @@ import { full, REDUCED, reduced } from "../../../shared/manifests/reduced-contro
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests, STAND_IN_MARK } from "../../../shared/static-pods/restore.ts";
-import { FACTS, healthyMaster, manifest, otherCa } from "../../pretend/cluster.ts";
-import { masterOf, pretendData } from "../../pretend/master.ts";
+import { FACTS, healthyCp, manifest, otherCa } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const KCM = manifest("kube-controller-manager");
@@ -71,7 +71,7 @@ test("a controller-manager without the flag is reduced from kubeadm's own list",
 
 /** A box that has been through 2.2: certificates and kubeconfigs are there, manifests and the audit policy are not. */
 async function issued() {
-  const { root } = await healthyMaster();
+  const { root } = await healthyCp();
   const box = sandbox();
   cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
   for (const lost of ["manifests", "audit"]) rmSync(`${box.dir}/etc/kubernetes/${lost}`, { recursive: true });
@@ -80,12 +80,12 @@ async function issued() {
 
 test("restoreManifests() writes kube-apiserver last, puts a stand-in for the audit policy first, and keeps all of it next time", async () => {
   using box = await issued();
-  const master = masterOf(await pretendData());
-  expect(restoreManifests(master)).toBe(true);
+  const cp = controlPlaneOf(await pretendData());
+  expect(restoreManifests(cp)).toBe(true);
   expect(written(box.said)).toEqual(["policy", "kube-controller-manager", "kube-scheduler", "kube-apiserver"]);
   expect(readText("/etc/kubernetes/audit/policy.yaml")).toStartWith(STAND_IN_MARK);
-  expect(readManifest(manifestPath(master, "kube-scheduler"))).toEqual(manifest("kube-scheduler"));
-  expect(restoreManifests(master)).toBe(false);
+  expect(readManifest(manifestPath(cp, "kube-scheduler"))).toEqual(manifest("kube-scheduler"));
+  expect(restoreManifests(cp)).toBe(false);
 });
 
 test("restoreManifests() starts nothing when one pod's file is lost, and names it with its flag", async () => {
@@ -94,13 +94,15 @@ test("restoreManifests() starts nothing when one pod's file is lost, and names i
     const pod = objects["pods/kube-system/kube-apiserver-m1"] as typeof KCM;
     pod.spec.containers[0]!.command!.push("--oidc-ca-file=/etc/kubernetes/pki/oidc.pem");
   });
-  expect(() => restoreManifests(masterOf(data))).toThrow('Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)');
+  expect(() => restoreManifests(controlPlaneOf(data))).toThrow(
+    'Cannot start kube-apiserver: "/etc/kubernetes/pki/oidc.pem" (--oidc-ca-file)',
+  );
   expect(written(box.said)).toEqual([]);
 });
 
 test("the API server checks tokens by sa-old.pub as well for as long as it is there, whatever its mirror pod says", async () => {
   using _ = await issued();
-  const fromMirror = masterOf(await pretendData());
+  const fromMirror = controlPlaneOf(await pretendData());
   const path = manifestPath(fromMirror, "kube-apiserver");
   const keyFiles = () => readManifest(path)!.spec.containers[0]!.command!.filter((word) => word.startsWith("--service-account-key-file"));
   const [today, old] = ["sa.pub", "sa-old.pub"].map((file) => `--service-account-key-file=/etc/kubernetes/pki/${file}`);
@@ -117,69 +119,69 @@ test("the API server checks tokens by sa-old.pub as well for as long as it is th
     command.push(old!);
   });
   removeFile("/etc/kubernetes/pki/sa-old.pub");
-  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(restoreManifests(controlPlaneOf(withFlag))).toBe(true);
   expect(keyFiles()).toEqual([today!]);
   removeFile(path);
-  expect(restoreManifests(masterOf(withFlag))).toBe(true);
+  expect(restoreManifests(controlPlaneOf(withFlag))).toBe(true);
   expect(keyFiles()).toEqual([today!]);
 });
 
 test("sa-old.pub that is today's key changes nothing, and one that holds no key is refused", async () => {
   using _ = await issued();
-  const master = masterOf(await pretendData());
-  restoreManifests(master);
+  const cp = controlPlaneOf(await pretendData());
+  restoreManifests(cp);
   writeFile("/etc/kubernetes/pki/sa-old.pub", readText("/etc/kubernetes/pki/sa.pub")!);
-  expect(restoreManifests(master)).toBe(false);
+  expect(restoreManifests(cp)).toBe(false);
   writeFile("/etc/kubernetes/pki/sa-old.pub", "");
-  expect(() => restoreManifests(master)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
+  expect(() => restoreManifests(cp)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
 });
 
 test("a manifest that is empty, cut off or no YAML is written anew and kept aside, and a hand edit is kept and told", async () => {
   using box = await issued();
-  const master = masterOf(await pretendData());
-  restoreManifests(master);
-  const path = manifestPath(master, "kube-scheduler");
+  const cp = controlPlaneOf(await pretendData());
+  restoreManifests(cp);
+  const path = manifestPath(cp, "kube-scheduler");
   writeFile(path, "");
-  expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
+  expect(restoreManifests(cp, ["kube-scheduler"])).toBe(true);
   const whole = readText(path)!;
   for (const broken of ["{ x\n\t: [", whole.slice(0, whole.indexOf("hostNetwork"))]) {
     writeFile(path, broken);
-    expect(restoreManifests(master, ["kube-scheduler"])).toBe(true);
-    expect([readText(path), readText(`${master.asideDir}${path}`)]).toEqual([whole, broken]);
-    rmSync(`${box.dir}${master.asideDir}`, { recursive: true });
+    expect(restoreManifests(cp, ["kube-scheduler"])).toBe(true);
+    expect([readText(path), readText(`${cp.asideDir}${path}`)]).toEqual([whole, broken]);
+    rmSync(`${box.dir}${cp.asideDir}`, { recursive: true });
   }
 
   const edited = manifest("kube-scheduler");
   flags(edited.spec.containers[0]!.command!).set("v", "4");
   writeFile(path, manifestText(edited));
-  expect(restoreManifests(master, ["kube-scheduler"])).toBe(false);
+  expect(restoreManifests(cp, ["kube-scheduler"])).toBe(false);
   expect(box.said.at(-1)).toBe(`${path}: kept; other than before the repair: +--v=4`);
 });
 
 test("under a new CA a whole controller-manager from before the repair is reduced; one that part 3 left is not", async () => {
   using box = await issued();
-  const master = masterOf(await pretendData());
+  const cp = controlPlaneOf(await pretendData());
   writeFile("/etc/kubernetes/pki/ca.crt", (await otherCa()).cert);
-  const path = manifestPath(master, "kube-controller-manager");
+  const path = manifestPath(cp, "kube-controller-manager");
   writeFile(path, stringify(KCM));
   utimesSync(box.dir + path, new Date(0), new Date(0));
-  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(true);
+  expect(restoreManifests(cp, ["kube-controller-manager"])).toBe(true);
   expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
 
   writeFile(path, stringify(KCM));
   utimesSync(box.dir + path, new Date(Date.now() + 5000), new Date(Date.now() + 5000));
-  expect(restoreManifests(master, ["kube-controller-manager"])).toBe(false);
+  expect(restoreManifests(cp, ["kube-controller-manager"])).toBe(false);
 });
 
 test("the same under the old CA where this kubelet's own certificate had ended: the workers' may have, too", async () => {
-  const { ca } = await healthyMaster();
+  const { ca } = await healthyCp();
   using box = await issued();
-  const master = masterOf(await pretendData());
-  const path = manifestPath(master, "kube-controller-manager");
+  const cp = controlPlaneOf(await pretendData());
+  const path = manifestPath(cp, "kube-controller-manager");
   const restored = (written: number) => {
     writeFile(path, stringify(KCM));
     utimesSync(box.dir + path, new Date(written), new Date(written));
-    return restoreManifests(master, ["kube-controller-manager"]);
+    return restoreManifests(cp, ["kube-controller-manager"]);
   };
   const client = async (now: Date) => (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
   const stamp = new Date(Date.now() - 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "");

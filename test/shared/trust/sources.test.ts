@@ -15,17 +15,17 @@ import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
 import { identities, nameObjection } from "../../../shared/workers/identities.ts";
-import { healthyMaster, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
-import { NODE, pretendData } from "../../pretend/master.ts";
 import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(60_000);
 
-const { ca } = await healthyMaster();
+const { ca } = await healthyCp();
 const [his, hisSa] = [await otherCa(), newKeyOf("ECDSA-P256")];
 const DIR = "/etc/kubernetes/pki";
 const PODS = "/var/lib/kubelet/pods";

@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { identitiesOf, nameObjection } from "../../../shared/workers/identities.ts";
 import { ADDRESS, mirrorPod, type Objects } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
 import { dns, ip } from "../../pretend/csrs.ts";
-import { pretendData } from "../../pretend/master.ts";
 
 async function read(change: (objects: Objects) => void = () => {}) {
   const data = await pretendData(change);

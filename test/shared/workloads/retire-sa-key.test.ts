@@ -10,32 +10,32 @@ import { keyPair } from "../../../shared/pki/keys.ts";
 import { markNewSaKey } from "../../../shared/pki/sa-keys.ts";
 import { proveOldSaKeys } from "../../../shared/workloads/retire-sa-key.ts";
 import { pretendApi } from "../../pretend/api.ts";
-import { healthyMaster, otherCa } from "../../pretend/cluster.ts";
-import { masterOf, pretendData } from "../../pretend/master.ts";
+import { healthyCp, otherCa } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { POD_UID, podRecord } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const PKI = "/etc/kubernetes/pki";
 
 test("pods have to run since the new CA, or since the new sa.pub as long as old tokens are accepted, whichever is later", async () => {
-  const master = masterOf(await pretendData());
-  const { root } = await healthyMaster();
+  const cp = controlPlaneOf(await pretendData());
+  const { root } = await healthyCp();
   using box = sandbox();
   cpSync(root + PKI, box.dir + PKI, { recursive: true });
   const caMade = madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8"));
   const saMade = new Date(caMade.getTime() + 3_600_000);
   utimesSync(`${box.dir}${PKI}/sa.pub`, saMade, saMade);
-  expect(trustSince(master)).toEqual(caMade);
+  expect(trustSince(cp)).toEqual(caMade);
   writeFile(`${PKI}/sa-old.pub`, (await keyPair("ECDSA-P256")).pub);
-  expect(trustSince(master)).toEqual(saMade);
+  expect(trustSince(cp)).toEqual(saMade);
 
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
   const [earlier, later] = [-60_000, 60_000].map((ms) => new Date(madeAt(cert).getTime() + ms)) as [Date, Date];
   utimesSync(`${box.dir}${PKI}/sa.pub`, earlier, earlier);
-  expect(trustSince(master)).toEqual(madeAt(cert));
+  expect(trustSince(cp)).toEqual(madeAt(cert));
   utimesSync(`${box.dir}${PKI}/sa.pub`, later, later);
-  expect(trustSince(master)).toEqual(later);
+  expect(trustSince(cp)).toEqual(later);
 });
 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
@@ -48,34 +48,34 @@ function mountToken(letter: string, kid: string, issued: Date) {
 }
 
 test("sa.key is new where this node's pods hold older tokens and none of them is its own; one that came back to its place is not", async () => {
-  const master = masterOf(await pretendData());
-  const { root } = await healthyMaster();
+  const cp = controlPlaneOf(await pretendData());
+  const { root } = await healthyCp();
   using box = sandbox();
   cpSync(root + PKI, box.dir + PKI, { recursive: true });
   const [long, since] = [new Date("2026-01-01"), new Date("2026-06-01")];
   utimesSync(`${box.dir}${PKI}/sa.pub`, since, since);
-  expect(saKeyIsNew(master)).toBe(false);
+  expect(saKeyIsNew(cp)).toBe(false);
   mountToken("a", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), new Date("2026-06-02"));
   mountToken("b", "another", long);
-  expect(saKeyIsNew(master)).toBe(true);
-  expect(trustSince(master)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
+  expect(saKeyIsNew(cp)).toBe(true);
+  expect(trustSince(cp)).toEqual(new Date(Math.max(since.getTime(), madeAt(readFileSync(`${root}${PKI}/ca.crt`, "utf8")).getTime())));
   mountToken("c", serviceAccountKeyId(readFileSync(`${root}${PKI}/sa.pub`, "utf8")), long);
-  expect(saKeyIsNew(master)).toBe(false);
+  expect(saKeyIsNew(cp)).toBe(false);
 });
 
 test("a key that part 1 made stays new, also where this node's pods have tokens of it already; another one in its place is not", async () => {
-  const master = masterOf(await pretendData());
+  const cp = controlPlaneOf(await pretendData());
   using box = sandbox();
-  cpSync((await healthyMaster()).root + PKI, box.dir + PKI, { recursive: true });
+  cpSync((await healthyCp()).root + PKI, box.dir + PKI, { recursive: true });
   const old = readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8");
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
   const began = new Date();
-  await ensureServiceAccountKey(master.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
+  await ensureServiceAccountKey(cp.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
   mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
-  expect(saKeyIsNew(master)).toBe(true);
-  expect(trustSince(master).getTime()).toBeGreaterThanOrEqual(began.getTime());
+  expect(saKeyIsNew(cp)).toBe(true);
+  expect(trustSince(cp).getTime()).toBeGreaterThanOrEqual(began.getTime());
   writeFile(`${PKI}/sa.pub`, old);
-  expect(saKeyIsNew(master)).toBe(false);
+  expect(saKeyIsNew(cp)).toBe(false);
 });
 
 test("the API server's published keys prove the old key; one that publishes none is said not to be proved", async () => {

@@ -1,4 +1,4 @@
-/** The first master's disk in `hostile-undelete`: what the attacker has had there, and a file of which no copy of the cluster's is left. */
+/** The first control plane node's disk in `hostile-undelete`: what the attacker has had there, and a file of which no copy of the cluster's is left. */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { waitFor } from "../../../shared/run.ts";
@@ -26,7 +26,7 @@ const OWN = stringify({
 });
 
 export async function authenticationFromFile(scene: Scene) {
-  const node = scene.lab.masters[0]!;
+  const node = scene.lab.controlPlanes[0]!;
   mkdirSync(node.path(FOLDER), { mode: 0o700 });
   writeFileSync(node.path(CONFIG), OWN, { mode: 0o600 });
   const path = node.path("/etc/kubernetes/manifests/kube-apiserver.yaml");
@@ -44,7 +44,7 @@ export async function authenticationFromFile(scene: Scene) {
 
 /** His files lie in the same free blocks as the cluster's, and the cluster's own of one kind is overwritten. */
 export async function deletedLitter(scene: Scene, attacker: Attacker) {
-  const node = scene.lab.masters[0]!;
+  const node = scene.lab.controlPlanes[0]!;
   overwrite(node.path(CONFIG));
   if (played("disk")) {
     const folder = node.path("/etc/kubernetes/volume-of-a-pod");
@@ -66,7 +66,7 @@ function overwrite(path: string) {
 
 /** The operator has a backup, and puts it back where nothing was put before. */
 export function backupOfAuthentication({ lab }: Scene) {
-  const node = lab.masters[0]!;
+  const node = lab.controlPlanes[0]!;
   if (existsSync(node.path(CONFIG))) return;
   mkdirSync(node.path(FOLDER), { recursive: true, mode: 0o700 });
   writeFileSync(node.path(CONFIG), OWN, { mode: 0o600 });

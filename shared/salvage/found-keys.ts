@@ -30,7 +30,7 @@ export interface FoundKey {
   from: string;
 }
 
-export class Haul {
+export class FoundKeys {
   readonly #found = new Map<string, FoundKey>();
 
   readonly wanted: readonly WantedKey[];

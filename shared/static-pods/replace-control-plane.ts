@@ -1,5 +1,5 @@
-/** A new machine in the place of a master that is lost for good. */
-import type { Master } from "../facts/master.ts";
+/** A new machine in the place of a control plane node that is lost for good. */
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
@@ -11,25 +11,25 @@ import { otherStaticPods } from "./wanted-manifests.ts";
  * and a kubeconfig for discovery, so that no bootstrap token and no certificate key has to be made and typed (kubeadm's cmd/join.go,
  * discovery/file; SharedCertificateExists in phases/certs).
  */
-export function howToReplace(master: Master, without: readonly string[]): string {
-  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(master)].join(" ");
-  const others = otherStaticPods(master).map(({ name, namespace }) => manifestPath(master, name, namespace));
+export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): string {
+  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(cp)].join(" ");
+  const others = otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
   const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
   return `
 After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green, put an empty machine with the same kubeadm (${master.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
+When part 5 is green, put an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
 ${carry.join("\n")}
 On the new machine:
   kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
-    master.node.kubelet.serverTlsBootstrap
+    cp.node.kubelet.serverTlsBootstrap
       ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
       : ""
   }${others.length > 0 ? `\nkubeadm makes no static pods but its own; as here: ${others.join(", ")}` : ""}`;
 }
 
-/** Files of this master's API server that kubeadm does not make on a new one. */
-function lostFiles({ node, facts }: Master): string[] {
+/** Files of this control plane node's API server that kubeadm does not make on a new one. */
+function lostFiles({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
   const isMeant = ({ type, namedBy, path }: HostFile) =>
     type === "File" && namedBy.startsWith("--") && !isMade(path) && path !== oldSaPub(facts.certificatesDir);

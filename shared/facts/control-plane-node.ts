@@ -1,4 +1,4 @@
-/** All that a script on a master knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
+/** All that a script on a control plane node knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
 import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -7,10 +7,10 @@ import type { NewCas } from "../pki/lost-keys.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
-import { masterWithoutData, withoutDataFail } from "./no-etcd-data.ts";
+import { controlPlaneWithoutData, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 
-export interface Master extends Repair {
+export interface ControlPlaneNode extends Repair {
   node: Node;
   /** etcd's own data directory. */
   dataDir: string;
@@ -21,10 +21,10 @@ export interface Master extends Repair {
 }
 
 /**
- * Looks at this master; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`, and where there is no etcd data
- * on a machine that is a master nevertheless.
+ * Looks at this control plane node; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`, and where there is no etcd data
+ * on a machine that is a control plane node nevertheless.
  */
-export async function readMaster(dataDir: string): Promise<Master> {
+export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
   const found = await readNode();
   const repair = repairOf(found, dataDir);
   const cluster = readCluster(repair.data);
@@ -35,11 +35,11 @@ export async function readMaster(dataDir: string): Promise<Master> {
 function repairOf(node: Node, dataDir: string): Repair {
   const repair = attempt(() => findRepair(dataDir));
   if (!(repair instanceof Fail)) return repair;
-  const withoutData = masterWithoutData(node, dataDir);
+  const withoutData = controlPlaneWithoutData(node, dataDir);
   throw withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
 }
 
-/** How shared keys are to be treated on this master: what they are known by is asked for where one is not sound. */
-export function ensureOptions({ data, node, facts, asideDir }: Master, newCas?: NewCas): EnsureOptions {
+/** How shared keys are to be treated on this control plane node: what they are known by is asked for where one is not sound. */
+export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): EnsureOptions {
   return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

@@ -1,14 +1,14 @@
-/** A master's facts read out of made-up data, for tests of the shared files: nothing of this machine is asked. */
+/** A control plane node's facts read out of made-up data, for tests of the shared files: nothing of this machine is asked. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
 import { readCluster } from "../../shared/facts/cluster.ts";
+import type { ControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { factsFor } from "../../shared/facts/issue-facts.ts";
-import type { Master } from "../../shared/facts/master.ts";
 import type { Node } from "../../shared/node/node.ts";
 import { newRescue } from "../../shared/node/rescue-folder.ts";
-import { ADDRESS, clusterObjects, healthyMaster, type Objects } from "./cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, type Objects } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 import { writeEtcdData } from "./write-wal.ts";
 
@@ -33,7 +33,7 @@ export const NODE: Node = {
 /** What etcd held, with whatever a test wants different. */
 export async function pretendData(change: (objects: Objects) => void = () => {}): Promise<EtcdData> {
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
-  const objects = clusterObjects((await healthyMaster()).ca.cert);
+  const objects = clusterObjects((await healthyCp()).ca.cert);
   change(objects);
   writeData(dir, objects);
   process.on("exit", () => rmSync(dir, { recursive: true, force: true }));
@@ -50,7 +50,7 @@ export function writeData(dir: string, objects: Objects, more = 0) {
   writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: [...puts, ...extra] });
 }
 
-export function masterOf(data: EtcdData): Master {
+export function controlPlaneOf(data: EtcdData): ControlPlaneNode {
   const cluster = readCluster(data);
   const rescue = newRescue();
   return {

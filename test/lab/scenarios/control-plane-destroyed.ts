@@ -6,27 +6,28 @@ import { SERVING_BY_CA } from "../machine/pins.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
-import { haAllLost, TAGS } from "./several-masters.ts";
+import { haAllLost, TAGS } from "./several-control-planes.ts";
 
-/** Everything is deleted everywhere and one master never comes back: two are repaired without it, then a new machine takes its place. */
-export const masterDestroyed: Scenario = {
+/** Everything is deleted everywhere and one control plane node never comes back: two are repaired without it, then a new machine takes its place. */
+export const controlPlaneDestroyed: Scenario = {
   ...haAllLost,
-  name: "master-destroyed",
-  title: "rm -rf /etc/kubernetes on every node, and one master of three is destroyed; RUNBOOK.md without it, then a new machine",
+  name: "control-plane-destroyed",
+  title:
+    "rm -rf /etc/kubernetes on every node, and one control plane node of three is destroyed; RUNBOOK.md without it, then a new machine",
   machinesFail: true,
   lines: [
     ...incident,
-    { title: "The third master is destroyed", run: (scene) => cutPower(scene, [lost(scene)]) },
+    { title: "The third control plane node is destroyed", run: (scene) => cutPower(scene, [lost(scene)]) },
     { title: "Follow RUNBOOK.md up to part 3, without it", run: (scene) => follow(scene, [0, 1, 2, 3]) },
     { title: "Delete its Node", run: deleteNode },
     { title: "Follow parts 4 and 5", run: (scene) => follow(scene, [4, 5]) },
-    { title: "Put a new machine in its place", run: putNewMaster },
+    { title: "Put a new machine in its place", run: putNewControlPlane },
     { title: "Verify again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
 };
 
 function lost({ lab }: Scene) {
-  return lab.masters[2]!;
+  return lab.controlPlanes[2]!;
 }
 
 async function follow(scene: Scene, parts: number[]) {
@@ -34,12 +35,12 @@ async function follow(scene: Scene, parts: number[]) {
 }
 
 async function deleteNode(scene: Scene) {
-  await type(scene, scene.lab.masters[0]!, whatPart2Printed(scene, "kubectl"), { part: 3 });
+  await type(scene, scene.lab.controlPlanes[0]!, whatPart2Printed(scene, "kubectl"), { part: 3 });
 }
 
-/** The lines that part 2 printed for a new master, typed as they stand there. */
-async function putNewMaster(scene: Scene) {
-  const [first, node] = [scene.lab.masters[0]!, lost(scene)];
+/** The lines that part 2 printed for a new control plane node, typed as they stand there. */
+async function putNewControlPlane(scene: Scene) {
+  const [first, node] = [scene.lab.controlPlanes[0]!, lost(scene)];
   const [carry, join] = ["tar", "kubeadm"].map((program) => whatPart2Printed(scene, program)) as [string, string];
   await bootEmpty(scene);
   await carryKeys(scene, carry);
@@ -52,7 +53,7 @@ async function carryKeys(scene: Scene, line: string) {
   const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
   scene.say(line);
   const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
-  const { stdout, stderr, exitCode } = await scene.lab.masters[0]!.run(bash(`${pack} | base64 -w0`), { cwd: KIT });
+  const { stdout, stderr, exitCode } = await scene.lab.controlPlanes[0]!.run(bash(`${pack} | base64 -w0`), { cwd: KIT });
   const there = await lost(scene).run(bash(`base64 -d | ${unpack}`), { input: stdout });
   if (exitCode !== 0 || there.exitCode !== 0)
     throw new Fail(`The keys were not carried to the new machine: ${stderr}${there.stderr}`, { hint: line });
