@@ -4,12 +4,12 @@
  * Run on each control plane node, before anything there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
+import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { readEvidence } from "../shared/facts/evidence.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
-import { hasExternalEtcd, issueStep } from "../shared/facts/no-etcd-data.ts";
+import { controlPlaneWithoutData, issueStep } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { lookHere } from "../shared/hand-over/place-keys.ts";
 import { type Node, needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { refuseRivals, sayLost } from "../shared/salvage/candidates.ts";
@@ -146,7 +146,7 @@ async function main() {
 }
 
 async function look(values: Values, only: string | undefined): Promise<Job> {
-  const here = lookHere(values["etcd-data"]);
+  const here = lookAtControlPlaneNode(values["etcd-data"]);
   const { certificatesDir, data } = here;
   const node = await thisNode();
   const processes = vouchedFor(await processesHere(node), values.pid);
@@ -158,9 +158,10 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
       },
     );
   const known = readEvidence({ data, node, certificatesDir });
-  if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.why}`);
+  if (!here.cluster) say(`warning: etcd's data tells nothing: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const externalEtcd = await hasExternalEtcd(values["etcd-data"]);
+  const withoutData = node && controlPlaneWithoutData(node, values["etcd-data"]);
+  const externalEtcd = withoutData?.etcd === "external";
   const wanted = wantedKeys(known, {
     certificatesDir,
     others: values["move-aside"],
@@ -170,9 +171,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
   // what never was here is not lost
   const elsewhere = [
     ...(externalEtcd ? ["etcd/ca"] : []),
-    ...(data && here.cluster && isExternalCa(data, { ...here.cluster, certificatesDir })
-      ? ["ca"]
-      : []),
+    ...(data && here.cluster && isExternalCa(data, here.cluster) ? ["ca"] : []),
   ];
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !elsewhere.includes(name)));
   const ended = endedAuthorities(certificatesDir);

@@ -5,6 +5,7 @@
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
@@ -20,7 +21,7 @@ import {
   sha256Of,
   unpackTar,
 } from "../shared/hand-over/bundle.ts";
-import { checkOrigin, lookHere, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
+import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import {
   type Key,
   type Lock,
@@ -110,12 +111,8 @@ export async function main(args: string[] = process.argv.slice(2)) {
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   const makeLock = howToLock(values);
-  const here = lookHere(values["etcd-data"]);
-  if (
-    here.data &&
-    here.cluster &&
-    isExternalCa(here.data, { ...here.cluster, certificatesDir: here.certificatesDir })
-  )
+  const here = lookAtControlPlaneNode(values["etcd-data"]);
+  if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Fail("The cluster's CA is external: its key is not here to be packed", {
       hint: "copy what there is with scp -p: ca.crt, front-proxy-ca.*, etcd/ca.* and sa.*, all below the certificates folder",
     });
@@ -140,7 +137,7 @@ async function pack(values: Values) {
 
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
-  const here = lookHere(values["etcd-data"]);
+  const here = lookAtControlPlaneNode(values["etcd-data"]);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
@@ -151,7 +148,11 @@ async function unpack(file: string, values: Values) {
 }
 
 async function list(file: string, values: Values) {
-  const { bundle } = await openBundle(file, values, lookHere(values["etcd-data"]).certificatesDir);
+  const { bundle } = await openBundle(
+    file,
+    values,
+    lookAtControlPlaneNode(values["etcd-data"]).certificatesDir,
+  );
   answer(about(bundle).join("\n"));
 }
 
@@ -164,7 +165,7 @@ async function identity(file: string, values: Values) {
 }
 
 function files(values: Values): string[] {
-  const { certificatesDir } = lookHere(values["etcd-data"]);
+  const { certificatesDir } = lookAtControlPlaneNode(values["etcd-data"]);
   return SHARED_FILES.map((name) => `${certificatesDir}/${name}`);
 }
 

@@ -1,5 +1,7 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
 import type { Cluster } from "../facts/cluster.ts";
+import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { readEvidence } from "../facts/evidence.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -13,9 +15,8 @@ import { remedyOf } from "../pki/lost-keys.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { evidenceOf, type PartialFacts, readPartialFacts } from "./partial-facts.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { authorityRow, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { authorityRow, dataRows, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
@@ -37,13 +38,13 @@ interface Look {
 }
 
 async function assessControlPlane({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
-  const known = readPartialFacts(found, dataDir);
+  const known = lookAtControlPlaneNode(dataDir, found);
   const node = known.cp?.node ?? found;
   const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
   const configs = kubeconfigFindings(known);
-  const evidence = evidenceOf(node, known);
+  const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const damage = [
     ...authorities.map(authorityRow),
     findingRow(sa),
@@ -51,7 +52,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
-    ...known.rows,
+    ...dataRows(known, dataDir),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...authorities, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),

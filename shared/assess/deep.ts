@@ -2,6 +2,7 @@
  * `00-assess --deep`: for each lost key, where it can still be had, and the rung of the ladder that comes of it. The engines are those of
  * 00-salvage; here nothing is written, and nothing that is found is kept.
  */
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -16,7 +17,6 @@ import { FoundKeys, STASH } from "../salvage/found-keys.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { isDear, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
-import type { PartialFacts } from "./partial-facts.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./report.ts";
 
 export interface DeepOptions {

@@ -1,4 +1,5 @@
 /** The rows of the damage table that are about the kubelet: whether it runs, and the credentials that it goes by. */
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
@@ -7,7 +8,6 @@ import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import type { PartialFacts } from "./partial-facts.ts";
 import { isDamage, type Row, shown } from "./report.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */

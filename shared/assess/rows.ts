@@ -1,5 +1,5 @@
 /** The rows of the damage table, each from what was found. */
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
@@ -17,7 +17,6 @@ import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
-import type { PartialFacts } from "./partial-facts.ts";
 import { type Row, shown } from "./report.ts";
 
 export function authorityRow(finding: Finding): Row {
@@ -156,5 +155,18 @@ export function repairRows({ cp }: PartialFacts): Row[] {
       state: "known",
       detail: "a stand-in for the lost audit policy",
     })),
+  ];
+}
+
+/** What was read of etcd's data, and what could not be. */
+export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
+  if (!data) return [{ what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
+  const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
+  const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
+  const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
+  return [
+    { what: dataFrom, state: "ok", detail },
+    ...data.warnings.map((warning) => ({ what: dataFrom, state: "known", detail: warning })),
+    ...(obstacle ? [{ what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
   ];
 }

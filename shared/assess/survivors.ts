@@ -1,8 +1,8 @@
 /** Where lost keys may still be. */
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";
-import type { PartialFacts } from "./partial-facts.ts";
 import type { Survivor } from "./report.ts";
 
 export function survivors(known: PartialFacts, running: Container[] | Fail): Survivor[] {

@@ -1,10 +1,10 @@
 /** What it all comes to for a control plane node: one sentence, and the commands that come next. */
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep.ts";
-import type { PartialFacts } from "./partial-facts.ts";
 import type { Deep, NodeVerdict } from "./report.ts";
 
 export interface SeenHere {

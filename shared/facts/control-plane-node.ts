@@ -1,6 +1,7 @@
 /** All that a script on a control plane node knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
 import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { EnsureOptions } from "../pki/ensure.ts";
 import type { NewCas } from "../pki/lost-keys.ts";
@@ -20,23 +21,47 @@ export interface ControlPlaneNode extends Repair {
   asideDir: string;
 }
 
-/**
- * Looks at this control plane node; reads only. Errors: Fail as `readNode`, `readEtcdData`, `readCluster` and `factsFor`, and where there is no etcd data
- * on a machine that is a control plane node nevertheless.
- */
-export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
-  const found = await readNode();
-  const repair = repairOf(found, dataDir);
-  const cluster = readCluster(repair.data);
-  const node = ownNode(found, cluster);
-  return { ...repair, node, dataDir, cluster, facts: factsFor(node, cluster, repair.data), asideDir: `${repair.rescue.dir}/aside` };
+/** As much of it as can be read: `data`, then `cluster`, then `facts` and `cp`. */
+export interface PartialFacts extends Partial<Repair> {
+  cluster?: Cluster;
+  facts?: ClusterFacts;
+  cp?: ControlPlaneNode;
+  /** What could not be read, and why, with the next command. All that comes after it is unset. */
+  obstacle?: Fail;
+  /** kubeadm's default where the cluster cannot be read. */
+  certificatesDir: string;
+  asideDir: string;
 }
 
-function repairOf(node: Node, dataDir: string): Repair {
+/** Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends with the cluster. */
+export function lookAtControlPlaneNode(dataDir: string, node?: Node): PartialFacts {
+  const certificatesDir = "/etc/kubernetes/pki";
   const repair = attempt(() => findRepair(dataDir));
-  if (!(repair instanceof Fail)) return repair;
-  const withoutData = controlPlaneWithoutData(node, dataDir);
-  throw withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
+  if (repair instanceof Fail) {
+    const withoutData = node && controlPlaneWithoutData(node, dataDir);
+    const obstacle = withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
+    return { obstacle, certificatesDir, asideDir: asideOf(newRescue()) };
+  }
+  const asideDir = asideOf(repair.rescue);
+  const cluster = attempt(() => readCluster(repair.data));
+  if (cluster instanceof Fail) return { ...repair, obstacle: cluster, certificatesDir, asideDir };
+  const known = { ...repair, cluster, certificatesDir: cluster.certificatesDir, asideDir };
+  if (!node) return known;
+  const own = ownNode(node, cluster);
+  const facts = attempt(() => factsFor(own, cluster, repair.data));
+  if (facts instanceof Fail) return { ...known, obstacle: facts };
+  return { ...known, facts, cp: { ...repair, node: own, dataDir, cluster, facts, asideDir } };
+}
+
+function asideOf({ dir }: Rescue): string {
+  return `${dir}/aside`;
+}
+
+/** The look, where all must be known. Errors: Fail as `readNode`, and the look's obstacle. */
+export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
+  const { cp, obstacle } = lookAtControlPlaneNode(dataDir, await readNode());
+  if (obstacle) throw obstacle;
+  return cp!;
 }
 
 /** How shared keys are to be treated on this control plane node: what they are known by is asked for where one is not sound. */

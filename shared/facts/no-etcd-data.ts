@@ -7,7 +7,7 @@ import { exists, list } from "../files/files.ts";
 import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
-import { type Node, readNode } from "../node/node.ts";
+import type { Node } from "../node/node.ts";
 import { podRecords } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
@@ -51,16 +51,6 @@ export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: st
     return `This cluster's etcd is external: it is not on the control plane nodes${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
   const reason = etcd === "lost" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
-}
-
-/** Whether the API server of this control plane node goes to an etcd that is elsewhere; false also where nothing tells. */
-export async function hasExternalEtcd(dataDir: string): Promise<boolean> {
-  try {
-    return controlPlaneWithoutData(await readNode(), dataDir)?.etcd === "external";
-  } catch (err) {
-    if (err instanceof Fail) return false;
-    throw err;
-  }
 }
 
 /** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the control plane nodes. */

@@ -1,11 +1,9 @@
 /** A bundle held against the node it is to be unpacked on: whose it is, what is there already, and what is to be written. */
-import type { EtcdData } from "../etcd-data/data.ts";
-import { type Cluster, readCluster } from "../facts/cluster.ts";
-import { findRepair } from "../facts/repair.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
-import { newRescue } from "../node/rescue-folder.ts";
 import { certInfo, hashIn, madeAt } from "../pki/certificate.ts";
 import { SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
@@ -13,29 +11,8 @@ import { say } from "../run.ts";
 import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
 
 /** What this node knows of the cluster. */
-export interface Here {
-  certificatesDir: string;
-  /** Unset where etcd's data cannot be read; `why` says why. */
-  cluster: Pick<Cluster, "name" | "oldCaPem" | "identity" | "nodes"> | undefined;
-  why: string;
-  /** etcd's data, also where it is no kubeadm cluster's as a whole. */
-  data?: EtcdData | undefined;
-  asideDir: string;
-}
-
-/** Reads only. Without etcd's data, kubeadm's default folder is meant: the keys are found there or nowhere. */
-export function lookHere(dataDir: string): Here {
-  const repair = attempt(() => findRepair(dataDir));
-  const cluster = repair instanceof Fail ? repair : attempt(() => readCluster(repair.data));
-  const rescue = repair instanceof Fail ? newRescue() : repair.rescue;
-  const known = cluster instanceof Fail ? undefined : cluster;
-  return {
-    certificatesDir: known?.certificatesDir ?? "/etc/kubernetes/pki",
-    cluster: known,
-    why: cluster instanceof Fail ? cluster.message : "",
-    data: repair instanceof Fail ? undefined : repair.data,
-    asideDir: `${rescue.dir}/aside`,
-  };
+export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
+  cluster?: Pick<Cluster, "name" | "oldCaPem" | "identity">;
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
@@ -50,7 +27,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
   const hint = "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
-  if (!here.cluster) return say(`warning: not held against etcd's data: ${here.why}`);
+  if (!here.cluster) return say(`warning: not held against etcd's data: ${here.obstacle?.message}`);
 
   const { name, identity, oldCaPem } = here.cluster;
   const from = manifest?.cluster;
@@ -141,7 +118,8 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const known = here.cluster && certInfo(here.cluster.oldCaPem).publicKeyHash;
   const theCluster = `the cluster's CA, by etcd's data, is ${known === ca?.here ? "the one here" : known === ca?.there ? `${source}'s` : known}`;
   const which =
-    ca && `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data tells nothing: ${here.why}`}`;
+    ca &&
+    `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data tells nothing: ${here.obstacle?.message}`}`;
   return new Fail(`This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
     hint: `if those here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, which keeps those here in the rescue folder`,
   });

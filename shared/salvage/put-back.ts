@@ -1,6 +1,7 @@
 /** The end of a salvage: what is proved goes into its place, all of it or nothing; what is not goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
-import { type Here, placeKeys } from "../hand-over/place-keys.ts";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { placeKeys } from "../hand-over/place-keys.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
 import type { DiskFound } from "./disk-search.ts";
@@ -12,7 +13,7 @@ import { looseTexts, unchosenKeys, unprovedConfigs, unprovedPairs } from "./unpr
 
 /** What the searches have brought. */
 export interface Brought {
-  here: Here;
+  here: PartialFacts;
   foundKeys: FoundKeys;
   processes: Holders;
   /** Files that the API server's flags name, and that are lost. */

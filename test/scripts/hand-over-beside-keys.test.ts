@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { $ } from "bun";
+import { Fail } from "../../shared/fail.ts";
 import { list, readBytes, readText, removeFile, stat, writeFile } from "../../shared/files/files.ts";
 import { type Bundle, fingerprints, packTar } from "../../shared/hand-over/bundle.ts";
 import { checkOrigin, type Here, unpackHere } from "../../shared/hand-over/place-keys.ts";
@@ -13,13 +14,14 @@ import { failOf, fingerprint, keys, node, old, others, present, putSealed, unpac
 describe("unpack on a node that has keys", () => {
   const here = (ca?: Uint8Array, uid = "uid-here"): Here => ({
     certificatesDir: PKI,
-    cluster: ca && {
-      name: "kubernetes",
-      oldCaPem: Buffer.from(ca).toString(),
-      nodes: [],
-      identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
-    },
-    why: "there is none",
+    ...(ca && {
+      cluster: {
+        name: "kubernetes",
+        oldCaPem: Buffer.from(ca).toString(),
+        identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
+      },
+    }),
+    obstacle: new Fail("there is none", { hint: "" }),
     asideDir: "/root/rescue/aside",
   });
 
