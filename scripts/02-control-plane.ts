@@ -38,8 +38,12 @@ import {
   refuseLostFiles,
   restoreManifests,
 } from "../shared/static-pods/restore.ts";
-import { staleReaders } from "../shared/static-pods/stale-readers.ts";
-import { mountsSuperAdmin, onlyOnPeers, SERVERS } from "../shared/static-pods/wanted-manifests.ts";
+import {
+  mountsSuperAdmin,
+  onlyOnPeers,
+  SERVERS,
+  staleReaders,
+} from "../shared/static-pods/wanted-manifests.ts";
 import { withoutServing } from "../shared/workers/wait.ts";
 import { listed } from "../shared/workers/waiting-state.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";

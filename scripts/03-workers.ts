@@ -19,8 +19,8 @@ import { certInfo, certificatesIn } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { answer, done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
+import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
-import { wholeControllerManager } from "../shared/static-pods/whole-manager.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import { isControlPlane } from "../shared/workers/identities.ts";
 import {
@@ -235,7 +235,7 @@ async function close(values: Options["values"]) {
   );
   await step(
     "3.7 Make the controller-manager whole again",
-    () => wholeControllerManager(cp, api),
+    () => fullControllerManager(cp, api),
     "kubeadm init phase control-plane controller-manager",
   );
   await step(

@@ -1,6 +1,6 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers by which an etcd that comes up again is
- * recognised. kubeadm's silent defaults are never used: what is not found here is a stop.
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers that prove later that the same etcd runs
+ * again. kubeadm's silent defaults are never used: a script stops where a value is missing.
  *
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
@@ -21,7 +21,7 @@ export interface KnownNode {
 export interface Cluster {
   name: string;
   kubernetesVersion: string;
-  /** `host:port` of the balancer or of the only control plane node, as kubeadm was told; undefined where it was told none. */
+  /** `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. Undefined where none was set. */
   endpoint: string | undefined;
   dnsDomain: string;
   serviceSubnets: string[];
@@ -30,9 +30,8 @@ export interface Cluster {
   externalEtcd: boolean;
   configuration: ClusterConfiguration;
   nodes: KnownNode[];
-  /** The cluster CA's certificate as the cluster knew it. */
+  /** The cluster CA's certificate from before the repair. */
   oldCaPem: string;
-  oldFrontProxyCaPem: string | undefined;
   identity: Identity;
 }
 
@@ -48,7 +47,6 @@ export interface Identity {
 
 /** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
 export interface ClusterConfiguration {
-  apiVersion: string;
   clusterName?: string;
   kubernetesVersion?: string;
   controlPlaneEndpoint?: string;
@@ -56,12 +54,11 @@ export interface ClusterConfiguration {
   networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
   apiServer?: { certSANs?: string[] };
   etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: unknown };
-  encryptionAlgorithm?: string;
   certificateValidityPeriod?: string;
   caCertificateValidityPeriod?: string;
 }
 
-/** Reads the cluster out of the data. Errors: Fail where it is no kubeadm cluster's data, or where it is encrypted. */
+/** Reads the cluster out of the data. Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */
 export function readCluster(data: EtcdData): Cluster {
   const configuration = readConfiguration(data);
   const networking = configuration.networking ?? {};
@@ -77,12 +74,11 @@ export function readCluster(data: EtcdData): Cluster {
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
-    oldFrontProxyCaPem: findConfigMap(data, "kube-system/extension-apiserver-authentication")?.["requestheader-client-ca-file"],
     identity: readIdentity(data),
   };
 }
 
-/** For what an operator types after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
+/** Checks the names after --without. Errors: Fail where etcd never knew one of them: it is mistyped. */
 export function refuseStrangers(names: readonly string[], { nodes, identity }: Pick<Cluster, "nodes" | "identity">) {
   const known = new Set([...nodes, ...identity.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
@@ -94,7 +90,7 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
   const text = findConfigMap(data, "kube-system/kubeadm-config")?.ClusterConfiguration;
   if (!text) {
     throw new Fail("Cannot find the ConfigMap kube-system/kubeadm-config in etcd's data", {
-      hint: "is this a kubeadm cluster's etcd? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
+      hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
     });
   }
   return parse(text) as ClusterConfiguration;
@@ -104,11 +100,11 @@ function findConfigMap(data: EtcdData, name: string): Record<string, string> | u
   return readObject<{ data?: Record<string, string> }>(data, `configmaps/${name}`)?.data;
 }
 
-/** Errors: Fail where it is not there: kubeadm's defaults are never used in its place. */
+/** Errors: Fail where the value is missing: kubeadm's defaults are never used in its place. */
 export function need<T extends string>(value: T | undefined, name: string): T {
   if (value) return value;
   throw new Fail(`Cannot find ${name} in etcd's data`, {
-    hint: "kubeadm's defaults are never used in its place; look at what the data holds with ./bunw scripts/00-assess.ts --json",
+    hint: "kubeadm's defaults are never used in its place; see what the data holds: ./bunw scripts/00-assess.ts --json",
   });
 }
 

@@ -1,4 +1,7 @@
-/** All that a script on a control plane node knows before it does anything: the node, the cluster as it was, the names to issue, where to put things. */
+/**
+ * All that a script on a control plane node knows before it does anything: the node, the cluster as it was, the names to issue, the
+ * folders.
+ */
 import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";
@@ -17,16 +20,16 @@ export interface ControlPlaneNode extends Repair {
   dataDir: string;
   cluster: Cluster;
   facts: ClusterFacts;
-  /** Where files that are wrong are moved, never deleted. */
+  /** Wrong files are moved there, never deleted. */
   asideDir: string;
 }
 
-/** As much of it as can be read: `data`, then `cluster`, then `facts` and `cp`. */
+/** The part of it that can be read: first `data`, then `cluster`, then `facts` and `cp`. */
 export interface PartialFacts extends Partial<Repair> {
   cluster?: Cluster;
   facts?: ClusterFacts;
   cp?: ControlPlaneNode;
-  /** What could not be read, and why, with the next command. All that comes after it is unset. */
+  /** What cannot be read, and why, with the next command. All that comes after it is unset. */
   obstacle?: Fail;
   /** kubeadm's default where the cluster cannot be read. */
   certificatesDir: string;
@@ -57,14 +60,14 @@ function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
 
-/** The look, where all must be known. Errors: Fail as `readNode`, and the look's obstacle. */
+/** The same where all must be known. Errors: Fail as `readNode`, and the obstacle. */
 export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
   const { cp, obstacle } = lookAtControlPlaneNode(dataDir, await readNode());
   if (obstacle) throw obstacle;
   return cp!;
 }
 
-/** How shared keys are to be treated on this control plane node: what they are known by is asked for where one is not sound. */
+/** How part 1 treats shared keys on this node. The evidence for a key is read only where the key is not sound. */
 export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): EnsureOptions {
   return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

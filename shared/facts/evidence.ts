@@ -1,7 +1,7 @@
 /**
  * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and the tokens that pods hold.
- * Each place is a row with its source (trust/sources.ts): what a tenant could have written there is not even read. What cannot be read is said, and
- * the others are asked.
+ * Each place is a row with its source (trust/sources.ts): a place that a tenant can write to is not even read. A place that cannot be read
+ * is reported, and the others are read.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -16,7 +16,7 @@ import { type Jwt, readJwt } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
 import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
 
-/** A token of a ServiceAccount, and where it lies. Which key signed it is proved by its signature alone. */
+/** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */
 export interface KnownToken extends Jwt {
   from: string;
 }
@@ -28,14 +28,14 @@ export interface ClusterEvidence extends Evidence {
   unread: string[];
 }
 
-/** Where to look. Without etcd's data, only this node's disk is. */
+/** Where to look. Without etcd's data: only on this node's disk. */
 export interface Places {
   data: EtcdData | undefined;
   node: Node | undefined;
   certificatesDir: string;
 }
 
-/** The same while it is asked: what several rows go by is looked up once. */
+/** The same while it is read: what several rows need is looked up once. */
 interface Asked extends Places {
   /** Projected volumes of kube-system's pods on this node. */
   volumes: () => readonly string[];
@@ -48,18 +48,18 @@ interface Row {
   read: (asked: Asked) => string | undefined;
 }
 
-/** What kube-system's pods on this node have mounted: what the cluster goes by now. */
+/** What kube-system's pods on this node have mounted: what the cluster uses now. */
 export const IN_PODS = "kube-system's pods on this node";
 
 const IN_SECRETS = "kube-system's token Secrets";
 
-/** Bytes. Nobody makes a token, or a bundle of CAs for pods, as long as this. */
+/** Bytes. No token, and no bundle of CAs for pods, is as long as this. */
 const LARGEST = 64 * 1024;
 
 const KUBE_SYSTEM = ofNamespace("kube-system");
 const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
-// biome-ignore format: a table; what the cluster itself goes by comes first
+// biome-ignore format: a table; what the cluster itself uses comes first
 const ROWS: readonly Row[] = [
   { authority: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
   { authority: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
@@ -79,7 +79,7 @@ const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (asked: Ask
   { from: IN_SECRETS, source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "token")) },
 ];
 
-/** Asks every place that may decide which keys are the cluster's. Reads only. */
+/** Reads every place that may decide which keys are the cluster's. */
 export function readEvidence(places: Places): ClusterEvidence {
   const known: ClusterEvidence = { texts: [], tokens: [], unread: [] };
   let volumes: readonly string[] | undefined;
@@ -101,7 +101,7 @@ export function readEvidence(places: Places): ClusterEvidence {
   return known;
 }
 
-/** The control plane node whose controller-manager leads, by its Lease: that one alone holds ca.key (holderIdentity is HOST_UUID). */
+/** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory (holderIdentity is HOST_UUID). */
 export function leaderIn(data: EtcdData | undefined): string | undefined {
   const lease =
     data && attempt(() => readObject<{ spec?: { holderIdentity?: string } }>(data, "leases/kube-system/kube-controller-manager"));

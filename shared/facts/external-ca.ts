@@ -1,6 +1,6 @@
 /**
- * kubeadm's external CA mode: the cluster CA's key never lay on the control plane nodes, and the controller-manager got no key to sign with (kubeadm's
- * app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
+ * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the controller-manager has no key to sign
+ * with (kubeadm's app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -18,7 +18,7 @@ interface Place {
   node: Node;
 }
 
-/** What `cluster.ts` says of the control plane nodes. */
+/** What `Cluster` says of the control plane nodes. */
 interface ControlPlanes {
   nodes: readonly { name: string; controlPlane: boolean }[];
   certificatesDir: string;
@@ -31,20 +31,20 @@ function nobodySigns(data: EtcdData, controlPlanes: readonly string[]): boolean 
   return managers.length > 0 && !managers.some(signs);
 }
 
-/** The same of a cluster, where the key is not here either. */
+/** The same, and the key of the CA is not on this node either. */
 export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: ControlPlanes): boolean {
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, controlPlanes);
 }
 
-/** By `--cluster-signing-key-file`, or by a signer's own, such as `--cluster-signing-kubelet-client-key-file`. */
+/** By `--cluster-signing-key-file`, or by the flag of one signer, such as `--cluster-signing-kubelet-client-key-file`. */
 function signs({ pod }: MirrorPod): boolean {
   const command = pod.spec.containers[0]?.command ?? [];
   const names = command.flatMap((word) => /^--(cluster-signing-(?:[a-z-]+-)?key-file)=/.exec(word)?.[1] ?? []);
   return names.some((name) => flags(command).get(name));
 }
 
-/** What an external CA has to give before anything else can be repaired, and how; undefined where nothing of it is missing. */
+/** Which files the external CA has to issue before the repair can begin, and how; undefined where none is missing. */
 export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; steps: string[] } | undefined {
   if (!facts.externalCa) return undefined;
   const ca = examine(certRow("ca"), facts);
@@ -52,7 +52,7 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
   if (ca.state !== "ok")
     return {
       files: [caFile!],
-      steps: [`scp -p root@NODE:${caFile} ${caFile}   # it is the same on every node`, "./bunw scripts/00-assess.ts"],
+      steps: [`scp -p root@NODE:${caFile} ${caFile}   # every node has the same`, "./bunw scripts/00-assess.ts"],
     };
   const certs = CERTS.filter((row) => row.ca === "ca").map((row) => examine(row, facts));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
@@ -63,16 +63,16 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
 }
 
 const SIGN = [
-  "put ca.key of the external CA into /etc/kubernetes/pki for the time of the repair, then ./bunw scripts/00-assess.ts again",
-  `or: kubeadm certs generate-csr --config FILE   # and have the CA sign what it makes: RUNBOOK 1, "If the cluster's CA is external"`,
+  "put the external CA's ca.key into /etc/kubernetes/pki for the time of the repair, then run ./bunw scripts/00-assess.ts again",
+  `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK 1, "If the cluster's CA is external"`,
 ];
 
-/** Errors: Fail where something is missing that only the external CA has. */
+/** Errors: Fail where a file is missing that only the external CA can issue. */
 export function refuseExternalCa(cp: Place) {
   const lacking = lackingOfExternalCa(cp);
   if (lacking)
     throw new Fail(
-      `The cluster's CA is external, its key never was on the control plane nodes, and it has to give ${lacking.files.join(", ")}`,
+      `The cluster's CA is external (its key never was on the control plane nodes). It has to issue ${lacking.files.join(", ")}`,
       {
         hint: lacking.steps.join("; "),
       },

@@ -1,5 +1,5 @@
 /**
- * What certificates and kubeconfigs are issued by on one control plane node: the cluster as it was, and this node's own name and address.
+ * What certificates and kubeconfigs need to say on one control plane node: the cluster as it was, and this node's own name and address.
  *
  * Source of the address: the mirror pod's annotation kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint (kubeadm's
  * cmd/…/config/cluster.go reads the same one).
@@ -16,8 +16,8 @@ import { type Cluster, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa } from "./external-ca.ts";
 
 /**
- * This machine by the name that the cluster knows it by: where the kubelet's certificate is another node's, the Node with this machine's
- * addresses is meant.
+ * This machine under its name in the cluster: where the kubelet's certificate names another node, the Node with this machine's address
+ * counts.
  */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   const isHere = ({ ips }: KnownNode) => ips.some((ip) => node.addresses.includes(ip));
@@ -26,7 +26,7 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   return { ...node, name: here[0]!.name, nameFrom: `its address, by etcd's data; ${node.nameFrom} says ${node.name}` };
 }
 
-/** What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where its address is not to be found. */
+/** What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where its address is unknown. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
@@ -51,7 +51,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
   };
 }
 
-/** The API server's address on this control plane node: from its mirror pod, else from its Node; held against the machine's own addresses. */
+/** The API server's address on this node: from its mirror pod, or else from its Node. It must be an address of this machine. */
 function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
   const [own, ...others] = [node.name, ...cluster.nodes.filter((known) => known.controlPlane).map((known) => known.name)].map((name) =>
     apiEndpoint(name, data),
@@ -60,18 +60,18 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
   const found = own ?? (peer && { host: cluster.nodes.find((known) => known.name === node.name)?.ips[0] ?? "", port: peer.port });
   if (!found?.host) {
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data`, {
-      hint: 'take its manifest from another control plane node: RUNBOOK 1, "If a mirror pod is gone"',
+      hint: 'copy its manifest from another control plane node: RUNBOOK 1, "If a mirror pod is gone"',
     });
   }
   if (!node.addresses.includes(found.host)) {
     throw new Fail(`The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`, {
-      hint: "run this on the node itself; if its address has changed, give it the old one back first: ip addr add",
+      hint: "run this on the node itself; if its address has changed, give the old address back first: ip addr add",
     });
   }
   return found;
 }
 
-/** Where a node's API server was, by its mirror pod; undefined where there is none. */
+/** The address of a node's API server, by its mirror pod; undefined where there is none. */
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];

@@ -1,6 +1,6 @@
 /**
- * A control plane node on which there is no etcd data: etcd is external, or its data is lost. Told by what else only a control plane node has, some of which a
- * deletion of /etc/kubernetes leaves alone. Read only.
+ * A control plane node without etcd data: etcd is external, or its data is lost. Other traces show that this is a control plane node; a
+ * deletion of /etc/kubernetes does not remove all of them. Reads only.
  */
 import { attempt, Fail } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
@@ -12,17 +12,17 @@ import { podRecords } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
 export interface WithoutData {
-  /** `unknown`: nothing tells whether etcd ever was here. */
+  /** `unknown`: nothing shows whether etcd ever was here. */
   etcd: "external" | "lost" | "unknown";
-  /** What tells that this is a control plane node. */
+  /** What shows that this is a control plane node. */
   from: string[];
   /** URLs in the API server's --etcd-servers, where its manifest can be read. */
   servers: string[];
-  /** Files by which the API server reaches etcd, as its manifest names them; else kubeadm's places. */
+  /** Files that the API server needs to reach etcd: those that its manifest names, or else kubeadm's. */
   files: string[];
 }
 
-/** Undefined where the data directory is there, and on a worker. `running`: the containers, where they have been looked at. */
+/** Undefined where there is a data directory, and on a worker. `running`: the containers, if they are known. */
 export function controlPlaneWithoutData(node: Node, dataDir: string, running: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
   const [apiServer, etcd] = [tracesOf("kube-apiserver", node, running), tracesOf("etcd", node, running)];
@@ -34,21 +34,21 @@ export function controlPlaneWithoutData(node: Node, dataDir: string, running: re
   return { etcd: isLocal ? "lost" : isElsewhere ? "external" : "unknown", from, servers, files };
 }
 
-/** The refusal of everything that needs the data, with the commands that come next. */
+/** Refuses everything that needs the data; the hint has the next commands. */
 export function withoutDataFail(found: WithoutData, node: Node, dataDir: string): Fail {
   const commands = withoutDataSteps(found, node).map((line) => line.replace(/ +# .*/, ""));
   const about = found.etcd === "external" ? "If etcd is external" : "If a member has no data";
   return new Fail(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
 }
 
-/** The same where etcd's data itself says that it is not the control plane nodes' (somebody has brought a copy here). */
+/** The same where a copy of an external etcd's data was brought here. */
 export function refuseExternalEtcd({ node, dataDir, cluster }: { node: Node; dataDir: string; cluster: { externalEtcd: boolean } }) {
   if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, dataDir);
 }
 
 export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: string): string {
   if (etcd === "external")
-    return `This cluster's etcd is external: it is not on the control plane nodes${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
+    return `This cluster's etcd is external: it does not run on the control plane nodes${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
   const reason = etcd === "lost" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
@@ -60,32 +60,32 @@ export function issueStep(externalEtcd: boolean, option = ""): string {
 
 const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
 
-/** Parts 1 to 4 go by etcd on the control plane nodes. Where it is external, it is mended there, and kubeadm's own phases do the rest. */
+/** Parts 1 to 4 need etcd on the control plane nodes. An external etcd is repaired where it runs, and kubeadm's own phases do the rest. */
 export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {
   if (etcd === "external")
     return [
-      `mend etcd where it runs, and put back what the API server reaches it by: ${files.join(", ")}`,
-      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or from another control plane node, by scp -p: ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki",
+      `repair etcd where it runs, and put back the files that the API server needs to reach it: ${files.join(", ")}`,
+      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki from another control plane node (scp -p)",
       KUBEADM_CERTS,
     ];
   return [
-    "find / -xdev -path '*/member/snap/db'   # in another folder: --etcd-data DIR; on a disk that is not mounted: mount it",
-    `./bunw scripts/02-control-plane.ts --without ${node.name}   # on another control plane node, if it is gone: RUNBOOK 1, "If a member has no data"`,
+    "find / -xdev -path '*/member/snap/db'   # found elsewhere: --etcd-data DIR; the disk may not be mounted: mount it",
+    `./bunw scripts/02-control-plane.ts --without ${node.name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`,
   ];
 }
 
-/** Files that kubeadm makes on control plane nodes only; a copy of admin.conf is found on workers, too. */
+/** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
 const CONTROL_PLANE_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map(
   (file) => `/etc/kubernetes/${file}`,
 );
 
 const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `/etc/kubernetes/pki/${file}`);
 
-/** Of a static pod: its manifest, the kubelet's folder of it, which stays while the kubelet does not run, and its container. */
+/** Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. */
 function tracesOf(name: string, node: Node, running: readonly Container[]): string[] {
   const manifest = manifestPath({ node }, name);
   const { podsDir } = node.kubelet;
-  // any pod may call its container so
+  // any pod may give its container this name
   const others = new Set(podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
   const uids = list(podsDir).filter((uid) => !others.has(uid));
   const folders = uids.map((uid) => `${podsDir}/${uid}/containers/${name}`);

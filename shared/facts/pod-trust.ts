@@ -1,6 +1,6 @@
 /**
- * Whether a pod holds on to the old CA: started before the new one reached what it mounts, a CA or a token. client-go reads the CA once (before its
- * 1.36 libraries), so such a pod has to be restarted.
+ * Whether a pod still uses the old CA: it started before the new CA, or a new token, reached the files that it mounts. client-go reads the
+ * CA only once (before release 1.36), so such a pod has to restart.
  */
 import type { KubeObject } from "../api/kube-api.ts";
 
@@ -33,23 +33,23 @@ export interface TrustTimes {
 }
 
 /**
- * A container that starts again in an old pod may still see the old file for so long: the kubelet writes mounted files anew when it next
- * looks at the pod, once a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
+ * A container that restarts in an old pod may still see the old file for this time: the kubelet rewrites mounted files when it next looks
+ * at the pod, after a minute and a half at the latest (syncFrequency, pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
  */
 const MOUNT_LAG_MS = 120_000;
 
-/** Whether this pod is stale and part 4 restarts it: one that it only names may stay for ever. */
+/** Whether this pod is stale and part 4 restarts it. A stale pod that part 4 only names may stay for ever. */
 export function waitsForRestart(pod: RunningPod, times: TrustTimes): boolean {
   return staleBefore(pod, times) !== undefined && reasonToLeave(pod) === undefined;
 }
 
-/** Of a pod that holds on to what it mounted before that became today's: when that was. */
+/** Of a stale pod: when the files that it mounts got today's content. */
 export function staleBefore(pod: RunningPod, times: TrustTimes): Date | undefined {
   const trusted = trustedSince(pod, times);
   return trusted && isStale(pod, trusted) ? trusted : undefined;
 }
 
-/** When what this pod mounts became today's; undefined where it mounts neither a CA nor a token, or is the mirror of a static pod. */
+/** When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a token, or is a mirror pod. */
 function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date | undefined {
   if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
   const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
@@ -61,18 +61,21 @@ function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date |
   return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
 }
 
-/** A pod that was made afterwards mounted today's; a container that only started again in an older one needs the kubelet to have caught up. */
+/**
+ * A pod that was made later has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote
+ * them.
+ */
 function isStale({ metadata, status }: RunningPod, trusted: Date): boolean {
   if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
   const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);
   return started.some((time) => new Date(time).getTime() <= trusted.getTime() + MOUNT_LAG_MS);
 }
 
-/** Why nothing restarts this pod; undefined: its owner does. */
+/** Why part 4 does not restart this pod; undefined: it does. */
 export function reasonToLeave(pod: RunningPod): string | undefined {
   const reference = controllerOf(pod);
   if (!reference) return "a bare pod: nothing would bring it back";
-  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs to its end` : undefined;
+  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs until it is finished` : undefined;
 }
 
 export function controllerOf({ metadata }: RunningPod) {

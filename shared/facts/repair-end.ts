@@ -1,6 +1,6 @@
 /**
- * Whether a repair is over, as etcd's data tells today. The facts in its rescue folder are those of that day; what was changed since, a
- * manifest, a node, a release, is in today's data only.
+ * Whether a repair is over, by etcd's data of today. The rescue folder has the facts of its own day. What has changed since (a manifest, a
+ * node, a release) is only in today's data.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -17,8 +17,8 @@ import { readCluster } from "./cluster.ts";
 import { type RunningPod, type TrustTimes, waitsForRestart } from "./pod-trust.ts";
 
 /**
- * The cluster has gone on with all the static pods that its nodes had `before`, the copy that the repair began with at `began`; and where its CA is
- * another now, parts 3 and 4 are through. What cannot be read, as it is encrypted, tells that it is not.
+ * True where the nodes have all the static pods that they had in `before`, the copy from the repair's beginning at `began`, and, under a
+ * new CA, parts 3 and 4 are finished. Unreadable (encrypted) data counts as not finished.
  */
 export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
   if (live.revision === before.revision) return false;
@@ -27,7 +27,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
   const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
   if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
-  // A control plane node that was lost for good has no Node any more.
+  // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   if (controlPlanes.some((name) => staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)))) return false;
@@ -38,7 +38,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   return attempt(isThrough) === true;
 }
 
-/** Which of kubeadm's static pods this control plane node has; by their keys alone where pods are encrypted. */
+/** Which of kubeadm's static pods a node has; by their keys alone where pods are encrypted. */
 function staticPods(data: EtcdData, cp: string): string[] {
   const pods = attempt(() => findMirrorPods(data, cp));
   if (!(pods instanceof Fail)) return pods.flatMap(({ name, from }) => (from === "live" && isKubeadms(name) ? [name] : []));
@@ -51,16 +51,16 @@ function runsReduced(data: EtcdData, cp: string): boolean {
 }
 
 /**
- * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. What is in other namespaces decides
- * nothing: whoever may create a pod there could keep the repair from its end for good. Part 4 asks the API for those.
+ * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA. Pods of other namespaces do not
+ * count: everybody who may create a pod there could hold up the end of the repair for ever. Part 4 asks the API for those.
  */
 function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
-  // Token Secrets are not looked at: they are often encrypted, and the pods that mount one go in the same part.
+  // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as well.
   const times: TrustTimes = { rootCa: () => since, tokenSecret: () => undefined };
   return readObjects<unknown>(data, "pods/kube-system/").some((object) => {
     const pod = asPod(
       object,
-      (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as going on" }),
+      (why) => new Fail(`Cannot read a pod of kube-system in etcd: ${why}`, { hint: "the repair counts as not finished" }),
     );
     return nodes.has(pod.spec.nodeName ?? "") && waitsForRestart(pod as RunningPod, times);
   });

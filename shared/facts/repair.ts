@@ -1,4 +1,4 @@
-/** The repair that goes on, and etcd's data as it was before it. Its rescue folder and the certificates on disk tell which it is. */
+/** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, readText } from "../files/files.ts";
@@ -7,22 +7,21 @@ import { certInfo, madeAt } from "../pki/certificate.ts";
 import { readCluster } from "./cluster.ts";
 import { hasEnded } from "./repair-end.ts";
 
-/** A repair that is going on, or that begins now: its rescue folder, and etcd's data as it was before it. */
+/** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
 export interface Repair {
   rescue: Rescue;
   data: EtcdData;
-  /** The folder the data was read from: the rescue folder's copy, or the data directory. */
+  /** Where the data was read: the rescue folder's copy, or the data directory. */
   dataFrom: string;
-  /** One that is over, whose folder is still here. */
+  /** A repair that is over and whose rescue folder is still here. */
   earlier?: Repair;
 }
 
 /**
- * Finds the repair that is going on. There is no progress file: the newest rescue folder belongs to it if etcd's certificate on disk was
- * issued after the folder was made (beside a new CA part 1 issues it even where it is sound), or if etcd has not written since, or if the
- * folder was made when the CA on disk was there already and its data names another one: somebody had begun before us. Otherwise, and where
- * that repair is over and only its folder was left behind, a new one begins, from the data directory.
- * Reads only. Errors: as `readEtcdData`.
+ * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair in three cases: etcd's
+ * certificate on disk is newer than the folder (under a new CA, part 1 issues this certificate even where it is sound); or etcd has written
+ * nothing since; or the folder is newer than the CA on disk, and its data names another CA: then somebody had begun before us. Otherwise,
+ * and where that repair is over, a new repair begins, from the data directory. Reads only. Errors: as `readEtcdData`.
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));

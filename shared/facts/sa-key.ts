@@ -1,4 +1,4 @@
-/** Whether the service-account key is a new one, and since when a pod must run to have nothing of before it. */
+/** Whether the service-account key is new, and which pods started late enough to use nothing from before the repair. */
 
 import { readText, stat } from "../files/files.ts";
 import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
@@ -8,8 +8,8 @@ import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 
 /**
- * Whether sa.key was made anew, as far as this node can tell: part 1 says so, or of the tokens in its pods, those that are older than sa.pub are
- * of another key, or that one's public half is kept. A key that came back to its place is not new.
+ * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept beside it, or all tokens in this
+ * node's pods that are older than sa.pub were signed by another key. A key that was put back is not new.
  */
 export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "node">): boolean {
   const pki = facts.certificatesDir;
@@ -23,7 +23,7 @@ export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "no
   return older.length > 0 && older.every(({ kid }) => !own.has(kid));
 }
 
-/** Since when a pod must run to have nothing of before the repair: neither the old CA, nor a token of an old key. */
+/** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */
 export function trustSince(cp: ControlPlaneNode): Date {
   const pki = cp.facts.certificatesDir;
   const marked = newSaKeySince(readText(`${pki}/sa.pub`) ?? "");

@@ -1,4 +1,4 @@
-/** What pack and unpack leave on a node, and 05-verify looks for: there is a bundle with these keys. It holds no secret. */
+/** A mark that pack and unpack leave on a node for 05-verify: there is a bundle with these keys. It holds no secret. */
 import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { hashIn } from "../pki/certificate.ts";
@@ -9,14 +9,14 @@ import { type Bundle, fingerprints } from "./bundle.ts";
 const MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
 interface BackupMark extends Mark {
-  /** The bundle's file name, and its SHA-256, to find it again. */
+  /** The bundle's file name and SHA-256, to find the bundle again. */
   bundle: string;
   sha256: string;
-  /** Fingerprint by key, of what is in it. */
+  /** The fingerprint of each key in the bundle, by the key's name. */
   keys: Record<string, string>;
 }
 
-/** `newest`: the mark of an earlier bundle with the same keys is replaced; otherwise it stays. */
+/** `newest`: replaces the mark of an earlier bundle with the same keys; otherwise that mark stays. */
 export function markBackup(files: Bundle["files"], bundle: { name: string; sha256: string }, options: { newest: boolean }) {
   const keys = fingerprints(files);
   const known = backupMark();
@@ -25,7 +25,7 @@ export function markBackup(files: Bundle["files"], bundle: { name: string; sha25
   writeMark(MARK, mark, "for 05-verify: there is a bundle with these keys");
 }
 
-/** Whether a bundle with the keys of this folder was made, as an answer of verify.ts. Whether it still exists, only its keeper knows. */
+/** Whether a bundle with the keys of this folder was made, as an answer for 05-verify. Only its keeper knows whether it still exists. */
 export function backupAnswer(certificatesDir: string): string | { warning: string } {
   const mark = backupMark();
   const todo = "./bunw scripts/hand-over.ts pack, and keep the file away from this machine";

@@ -1,6 +1,7 @@
 /**
- * The bundle that travels between control plane nodes: the keys that are the same on all of them, as a plain tar (names as below the certificates
- * folder) with a MANIFEST.json before them. sealed.ts locks it. Everything here is in memory; what is read is judged before it is used.
+ * The bundle that is carried between control plane nodes: the keys that are the same on all of them, as a plain tar (names as below the
+ * certificates folder), after a MANIFEST.json. sealed.ts encrypts it. Everything here is in memory; all that is read is checked before it
+ * is used.
  */
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
@@ -15,12 +16,12 @@ import { readTar, type TarFile, writeTar } from "./tar.ts";
 
 const MANIFEST = "MANIFEST.json";
 
-/** Bytes: eight PEM files are about 15,000; more than this was not made by pack. */
+/** Bytes. Eight PEM files are about 15,000; pack makes no file larger than this. */
 export const MAX_BYTES = 1 << 20;
 
 export interface Origin {
   name: string;
-  /** The UID of the namespace kube-system: what tells one cluster from another, whatever their CAs. */
+  /** The UID of the namespace kube-system: every cluster has another one, whatever its CA. */
   kubeSystemUid: string;
 }
 
@@ -28,7 +29,7 @@ export interface BundleManifest {
   tool: string;
   /** ISO time. */
   made: string;
-  /** Host name of the control plane node it was packed on. */
+  /** Host name of the node where it was packed. */
   node: string;
   /** Unset where etcd's data could not be read. */
   cluster?: Origin | undefined;
@@ -40,11 +41,11 @@ export interface BundleManifest {
 export interface Bundle {
   /** All of SHARED_FILES. */
   files: Map<string, Uint8Array>;
-  /** Unset where somebody packed it by hand, with tar and age. */
+  /** Unset where the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;
 }
 
-/** The shared keys of this node. Errors: Fail that names all that is incomplete, does not match or has expired. */
+/** The shared keys of this node. Errors: Fail that names every pair that is incomplete, does not match or has expired. */
 export function readBundle(certificatesDir: string, cluster: Origin | undefined): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const name of SHARED_FILES) {
@@ -54,7 +55,7 @@ export function readBundle(certificatesDir: string, cluster: Origin | undefined)
   const wrong = wrongIn(files);
   if (wrong.length > 0) {
     throw new Fail(`Cannot pack the keys in ${certificatesDir}: ${wrong.join("; ")}`, {
-      hint: "./bunw scripts/00-assess.ts says which part mends it; pack where all of them are whole, or after that",
+      hint: "./bunw scripts/00-assess.ts says which part repairs this; pack after that, or on a node where all keys are complete",
     });
   }
   const sha256 = Object.fromEntries([...files].map(([name, bytes]) => [name, sha256Of(bytes)]));
@@ -72,7 +73,7 @@ export function packTar({ files, manifest }: Bundle): Uint8Array {
 }
 
 /**
- * Errors: Fail where it holds anything but the shared keys, or not all of them, or where they do not belong together. A bundle that was
+ * Errors: Fail where it holds anything except the shared keys, or not all of them, or where they do not belong together. A bundle that was
  * packed by hand has no manifest, and may have the paths that `hand-over.ts files` prints, as tar stores them.
  */
 export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
@@ -86,14 +87,14 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   const manifest = readBundleManifest(files.get(MANIFEST));
   files.delete(MANIFEST);
   for (const [name, hash] of Object.entries(manifest?.sha256 ?? {}))
-    if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} is not the one that its ${MANIFEST} names`);
+    if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} differs from what its ${MANIFEST} says`);
   const wrong = wrongIn(files);
   if (wrong.length > 0) throw refused(wrong.join("; "));
-  if (manifest && manifest.ca !== caOf(files)) throw refused(`its ${MANIFEST} is about another CA`);
+  if (manifest && manifest.ca !== caOf(files)) throw refused(`its ${MANIFEST} names another CA`);
   return { files, manifest };
 }
 
-/** A line for each key: name, fingerprint, kind, end. Nothing secret. */
+/** A line for each key: name, fingerprint, kind, expiry. Nothing secret. */
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
   return SHARED_KEYS.map((key) => {
@@ -121,30 +122,30 @@ export function sha256Of(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** sa.pub is 0600 as kubeadm has it. */
+/** sa.pub gets 0600, as kubeadm does it. */
 export function modeOf(name: string): number {
   return name.endsWith(".crt") ? 0o644 : 0o600;
 }
 
-/** Whether a file that is there already stands for the same key, written another way perhaps (PKCS#8, CRLF, old keys beside it). */
+/** Whether a file that is there already holds the same key, perhaps in another format (PKCS#8, CRLF, with old keys). */
 export function sameKey(key: SharedKey, file: string, files: Bundle["files"], there: string): boolean {
   if (file === key.keyFile) return keyMatches(textIn(files, key.publicFile)!, there);
   const keys = key.publicFile.endsWith(".pub") ? publicKeysIn(there) : [there];
   return keys.some((one) => keyMatches(one, textIn(files, key.keyFile)!));
 }
 
-/** What is wrong with the keys, a sentence for each pair. */
+/** What is wrong with the keys, a phrase for each pair. */
 function wrongIn(files: Bundle["files"]): string[] {
   return SHARED_KEYS.flatMap((key) => {
     const [publicText, keyText] = [textIn(files, key.publicFile), textIn(files, key.keyFile)];
-    const verdict = key.name === SERVICE_ACCOUNT_KEYS.name ? serviceAccountVerdict(keyText, publicText) : authority(publicText, keyText);
+    const verdict = key.name === SERVICE_ACCOUNT_KEYS.name ? serviceAccountVerdict(keyText, publicText) : caVerdict(publicText, keyText);
     return verdict ? [`${key.name}: ${verdict[0]} (${verdict[1]})`] : [];
   });
 }
 
-/** A certificate is readable by all, so nothing else may stand in its file. */
-function authority(cert: string | undefined, key: string | undefined): Verdict {
-  if (cert && /PRIVATE KEY/.test(cert)) return ["wrong usage", "a private key stands in the certificate's file"];
+/** Everybody can read a certificate's file, so it may hold nothing else. */
+function caVerdict(cert: string | undefined, key: string | undefined): Verdict {
+  if (cert && /PRIVATE KEY/.test(cert)) return ["wrong usage", "the certificate's file holds a private key"];
   return authorityPairVerdict(cert, key);
 }
 
@@ -154,7 +155,7 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
     const manifest = JSON.parse(Buffer.from(bytes).toString("utf8")) as BundleManifest;
     const { tool, made, node, ca, cluster, sha256 } = manifest;
     const shown = [tool, made, node, ca, ...(cluster ? [cluster.name, cluster.kubeSystemUid] : [])];
-    // what is shown on the terminal must not steer it
+    // what is printed must not control the terminal
     if (
       shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&
       SHARED_FILES.every((name) => typeof sha256[name] === "string")
@@ -170,12 +171,12 @@ function whyForeign(name: string): string {
   const shown = JSON.stringify(name);
   if (name.startsWith("/")) return `it names the absolute path ${shown}`;
   if (name.split("/").includes("..")) return `it names ${shown}, which leads out of the folder`;
-  return `it holds ${shown}, which is none of the shared keys`;
+  return `it holds ${shown}, which is not one of the shared keys`;
 }
 
 function refused(reason: string, cause?: unknown): Fail {
   return new Fail(`Cannot use this bundle: ${reason}`, {
-    hint: "pack a new one on a control plane node whose keys are whole: ./bunw scripts/hand-over.ts pack",
+    hint: "pack a new one on a control plane node whose keys are complete: ./bunw scripts/hand-over.ts pack",
     cause,
   });
 }

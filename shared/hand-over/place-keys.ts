@@ -1,4 +1,4 @@
-/** A bundle held against the node it is to be unpacked on: whose it is, what is there already, and what is to be written. */
+/** A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has to be written. */
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -10,7 +10,7 @@ import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
 
-/** What this node knows of the cluster. */
+/** What this node knows about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "identity">;
 }
@@ -20,20 +20,20 @@ export function originOf({ cluster }: Here): Origin | undefined {
 }
 
 /**
- * Refuses a bundle of another cluster, and one that the cluster's CA is newer than; says what it was held against. `confirmed`: the operator
- * named the CA's fingerprint, which pack printed.
+ * Refuses a bundle of another cluster, and one that is older than the cluster's CA; says what it was compared with. `confirmed`: the CA's
+ * fingerprint, given by the operator, as pack printed it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: string | undefined) {
   const hint = "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
-  if (!here.cluster) return say(`warning: not held against etcd's data: ${here.obstacle?.message}`);
+  if (!here.cluster) return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
 
   const { name, identity, oldCaPem } = here.cluster;
   const from = manifest?.cluster;
   if (from && from.kubeSystemUid !== identity.kubeSystemUid) {
     throw new Fail(
-      `The bundle is foreign: it is of the cluster "${from.name}" (kube-system has the UID ${from.kubeSystemUid}), this node of "${name}" (${identity.kubeSystemUid})`,
+      `The bundle is foreign: it is from the cluster "${from.name}" (UID of kube-system: ${from.kubeSystemUid}), this node is in "${name}" (${identity.kubeSystemUid})`,
       { hint },
     );
   }
@@ -42,32 +42,32 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
   const [made, knownMade] = [madeAt(textIn(files, "ca.crt")!), madeAt(oldCaPem)];
   if (made < knownMade) {
     throw new Fail(
-      `The bundle is stale: its CA ${ca} was made on ${day(made)}, and since ${day(knownMade)} the cluster has another, ${known}`,
+      `The bundle is stale: its CA ${ca} was made on ${day(made)}; since ${day(knownMade)} the cluster has another CA, ${known}`,
       { hint },
     );
   }
   if (!from && !confirmed) {
-    throw new Fail(`Nothing tells that the bundle is this cluster's: its CA is ${ca}, etcd's data names ${known}`, {
-      hint: `if you know that it is, say so: --ca-hash ${ca}`,
+    throw new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, etcd's data names ${known}`, {
+      hint: `if you know that it is, confirm it: --ca-hash ${ca}`,
     });
   }
-  say(`its CA is newer than the one etcd's data names (${known}): as part 1 makes it with --new-cas`);
+  say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
-/** Writes what is missing, all or nothing, and keeps what is the same. Returns the paths written. Errors: Fail where other keys are there. */
+/** Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other keys are there. */
 export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?: boolean | undefined } = {}): string[] {
   return placeKeys(SHARED_KEYS, files, here, { ...options, source: "the bundle" });
 }
 
 export interface PlaceOptions {
   moveAside?: boolean | undefined;
-  /** What has the keys, for the operator: "the bundle". */
+  /** Where the keys come from, for the operator: "the bundle". */
   source: string;
-  /** Other files that are to be written with them. */
+  /** Other files to write with them. */
   more?: readonly (WriteOptions & { path: string; content: string })[];
 }
 
-/** The same for some keys, both halves of which are in `files`, wherever they come from. */
+/** The same for some keys, from any source. Both halves of each are in `files`. */
 export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], here: Here, options: PlaceOptions): string[] {
   const conflicts: Conflict[] = [];
   const wanted: (WriteOptions & { path: string; content: string | Uint8Array })[] = [];
@@ -76,7 +76,7 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
       const path = `${here.certificatesDir}/${file}`;
       const content = files.get(file)!;
       const standing = standingOf(key, file, files, readBytes(path));
-      if (standing === "the same key") say(`${path}: kept (the same key, written another way)`);
+      if (standing === "the same key") say(`${path}: kept (the same key in another format)`);
       else wanted.push({ path, content, mode: modeOf(file) });
       if (typeof standing === "object") conflicts.push({ file, path, ...standing });
     }
@@ -87,7 +87,7 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
   return writeTogether([...wanted, ...(options.more ?? [])]);
 }
 
-/** A file of this node that is of another key than the source's: what it is, and what the source has. */
+/** A file of this node that has another key than the source: what is here, and what the source has. */
 interface Conflict {
   file: string;
   path: string;
@@ -106,21 +106,21 @@ function standingOf(
   const wanted = hashIn(textIn(files, key.publicFile)!);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
-  const here = same === false && file !== key.keyFile ? attempt(() => hashIn(text)) : "the key of another";
-  if (same instanceof Fail || here instanceof Fail) return { here: "something that cannot be read", there: wanted };
+  const here = same === false && file !== key.keyFile ? attempt(() => hashIn(text)) : "another key";
+  if (same instanceof Fail || here instanceof Fail) return { here: "unreadable content", there: wanted };
   if (!same) return { here, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
-  return end && end < new Date() ? { here: `a certificate that ended on ${day(end)}`, there: wanted } : "the same key";
+  return end && end < new Date() ? { here: `a certificate that expired on ${day(end)}`, there: wanted } : "the same key";
 }
 
 function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   const ca = conflicts.find(({ file }) => file === "ca.crt");
   const known = here.cluster && certInfo(here.cluster.oldCaPem).publicKeyHash;
-  const theCluster = `the cluster's CA, by etcd's data, is ${known === ca?.here ? "the one here" : known === ca?.there ? `${source}'s` : known}`;
+  const theCluster = `by etcd's data, the cluster's CA is ${known === ca?.here ? "the one here" : known === ca?.there ? `${source}'s` : known}`;
   const which =
     ca &&
-    `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data tells nothing: ${here.obstacle?.message}`}`;
+    `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
   return new Fail(`This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`, {
-    hint: `if those here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, which keeps those here in the rescue folder`,
+    hint: `if the keys here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
   });
 }

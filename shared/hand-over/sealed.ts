@@ -1,25 +1,25 @@
 /**
- * One encrypted file in the age format (age-encryption.org/v1), so that Debian's `age` opens it and the other way round. All of it is
- * decrypted in memory and authenticated before a byte of it is given out.
+ * One encrypted file in the age format (age-encryption.org/v1): Debian's `age` can open it, and we can open files of `age`. All of it is
+ * decrypted and authenticated in memory before a byte of it is used.
  *
- * age proves that a file is whole and unchanged, not who made it: whoever knows a recipient can encrypt to it.
+ * age proves that a file is complete and unchanged, not who made it: everybody who knows a recipient can encrypt to it.
  */
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { Fail } from "../fail.ts";
 
-/** What a file is locked with: one passphrase, or any number of X25519 recipients (`age1…`). */
+/** What a file is encrypted with: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
-/** What opens it: the passphrase, or the text of an identity file. */
+/** What decrypts it: the passphrase, or the text of an identity file. */
 export type Key = { passphrase: string } | { identityFile: string };
 
 const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";
 const VERSION = "age-encryption.org/v1\n";
 
-/** What age asks of the machine: 2^18, a second or so (its default; C2SP age.md). */
+/** age's default work factor for passphrases: 2^18, about a second (C2SP age.md). */
 export const SCRYPT_LOG_N = 18;
 
-/** Errors: Fail where a recipient is not one. */
+/** Errors: Fail where a recipient is not valid. */
 export async function seal(content: Uint8Array, lock: Lock, options: { scryptLogN?: number | undefined } = {}): Promise<Uint8Array> {
   const encrypter = new Encrypter();
   if ("recipients" in lock) for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
@@ -30,7 +30,7 @@ export async function seal(content: Uint8Array, lock: Lock, options: { scryptLog
   return await encrypter.encrypt(content);
 }
 
-/** What was sealed. Errors: Fail where the key does not fit, or where the file is cut, changed, or no such file. */
+/** The content. Errors: Fail where the key does not fit, or where the file is cut off, changed, or not in the age format. */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   const { raw, lockedWith } = readHeader(file);
   const decrypter = new Decrypter();
@@ -43,12 +43,12 @@ export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   }
 }
 
-/** What a file asks for, told by its header. Errors: Fail where it is none of age's, or ends inside its header. */
+/** What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its header. */
 export function lockOf(file: Uint8Array): "passphrase" | "recipients" {
   return readHeader(file).lockedWith;
 }
 
-/** Errors: Fail unless all of them are X25519 recipients. What might be a secret key is not repeated in the message. */
+/** Errors: Fail unless all of them are X25519 recipients. The message never repeats a secret key. */
 export function recipientsIn(texts: readonly string[]): string[] {
   const recipients = texts.flatMap((text) => text.split(",")).filter(Boolean);
   for (const recipient of recipients) addRecipient(new Encrypter(), recipient);
@@ -60,7 +60,7 @@ export async function newIdentity(): Promise<string> {
   return `${await generateX25519Identity()}\n`;
 }
 
-/** What others lock with so that this identity file opens it. Errors: Fail where it is not an identity file. */
+/** The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail where it is not an identity file. */
 export async function recipientsOf(identityFile: string): Promise<string[]> {
   const identities = identitiesIn(identityFile);
   for (const identity of identities.length > 0 ? identities : [""]) addIdentity(new Decrypter(), identity);
@@ -70,7 +70,7 @@ export async function recipientsOf(identityFile: string): Promise<string[]> {
 function addRecipient(encrypter: Encrypter, recipient: string) {
   const hint = "a recipient begins with age1 and is printed by: age-keygen -y IDENTITY-FILE";
   if (/^AGE-SECRET-KEY/i.test(recipient)) throw new Fail("A secret key was given where a recipient belongs", { hint });
-  // X25519 only: the other kinds (age1pq1…, age1tag1…, plugins) are not opened by every age tool
+  // X25519 only: not every age tool can use the other kinds (age1pq1…, age1tag1…, plugins)
   if (!/^age1[02-9ac-hj-np-z]{58}$/.test(recipient)) throw new Fail(`"${recipient}" is not an age recipient (X25519)`, { hint });
   try {
     encrypter.addRecipient(recipient);
@@ -79,19 +79,19 @@ function addRecipient(encrypter: Encrypter, recipient: string) {
   }
 }
 
-/** The secret keys of an identity file as `age-keygen` writes it; lines with # are for the reader. */
+/** The secret keys of an identity file as `age-keygen` writes it; lines with # are comments. */
 function identitiesIn(text: string): string[] {
   const lines = text.split(/\r?\n/).map((line) => line.trim());
   return lines.filter((line) => line !== "" && !line.startsWith("#"));
 }
 
-/** Never with the line in the message: it is a secret. */
+/** The message never repeats the line: it is a secret. */
 function addIdentity(decrypter: Decrypter, identity: string) {
   try {
     decrypter.addIdentity(identity);
   } catch (err) {
-    throw new Fail("The identity file holds something else than age secret keys", {
-      hint: "it is a file as age-keygen writes it; for SSH keys and encrypted identities use age itself: age -d -i FILE",
+    throw new Fail("The identity file holds something other than age secret keys", {
+      hint: "use a file that age-keygen wrote; for SSH keys and encrypted identities use age itself: age -d -i FILE",
       cause: err,
     });
   }
@@ -102,7 +102,7 @@ function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: "passphras
   const text = Buffer.from(raw).toString("latin1");
   if (!text.startsWith(VERSION)) {
     throw new Fail("This is no file in the age format", {
-      hint: "is it the file that pack wrote? its first line is: age-encryption.org/v1",
+      hint: "is this the file that pack wrote? Its first line is: age-encryption.org/v1",
     });
   }
   const stanzas = [...text.split(/^--- /m, 1)[0]!.matchAll(/^-> (\S+)/gm)].map((match) => match[1]);
@@ -120,7 +120,7 @@ function unarmored(file: Uint8Array): Uint8Array {
   }
 }
 
-/** The messages are age-encryption's own; the tests hold them against the pinned version. */
+/** The messages are age-encryption's own; the tests check them with the pinned version. */
 function whyNot(err: unknown, lockedWith: "passphrase" | "recipients"): Fail {
   const message = err instanceof Error ? err.message : String(err);
   if (message.startsWith("no identity matched")) return wrongKey(lockedWith, err);
@@ -134,19 +134,19 @@ function whyNot(err: unknown, lockedWith: "passphrase" | "recipients"): Fail {
 function wrongKey(lockedWith: "passphrase" | "recipients", cause: unknown): Fail {
   if (lockedWith === "passphrase") {
     return new Fail("The passphrase does not open this file", {
-      hint: "every letter counts; if it is surely right, the file's beginning is damaged: compare sha256sum with the original",
+      hint: "type it again; if it is certainly right, the file's beginning is damaged: compare its sha256sum with the original's",
       cause,
     });
   }
-  return new Fail("None of these identities opens this file: it was packed for others", {
-    hint: "which recipient was it packed for? age-keygen -y IDENTITY-FILE prints an identity's recipient",
+  return new Fail("None of these identities opens this file: it was packed for other recipients", {
+    hint: "see which recipient it was packed for; age-keygen -y IDENTITY-FILE prints the recipient of an identity",
     cause,
   });
 }
 
 function damaged(cause?: unknown): Fail {
-  return new Fail("The file is damaged: it was cut off or changed on its way", {
-    hint: "compare its sha256sum with the original's and carry it again; nothing was taken from it",
+  return new Fail("The file is damaged: it was cut off or changed while it was copied", {
+    hint: "compare its sha256sum with the original's and copy it again; nothing was unpacked",
     cause,
   });
 }

@@ -1,7 +1,7 @@
 /**
- * A tar file of a few small files, written and read in memory: POSIX ustar, so that `tar -t` lists it and `tar -x` takes it out. The reader
- * knows plain files only. Links, folders, devices and extended headers are refused: nothing that we pack needs them, and each is a way out
- * of the folder that one unpacks into.
+ * A tar file of a few small files, written and read in memory: POSIX ustar, so that `tar -t` lists it and `tar -x` unpacks it. The reader
+ * accepts plain files only. Links, folders, devices and extended headers are refused: nothing that we pack needs them, and each can write
+ * outside of the folder where it is unpacked.
  *
  *     name 100 | mode 8 | uid 8 | gid 8 | size 12 | mtime 12 | checksum 8 | type 1 | link 100 | magic 6 | version 2 | uname 32 | gname 32 |
  *     devmajor 8 | devminor 8 | prefix 155 | zeros 12        numbers are octal text; content follows, padded to whole blocks of 512
@@ -24,7 +24,7 @@ export function writeTar(files: readonly TarFile[], modified: Date): Uint8Array 
   return Buffer.concat([...parts, new Uint8Array(2 * BLOCK)]);
 }
 
-/** Every file, in order. Errors: Fail where it is no tar, is not whole, or holds something else than plain files. */
+/** Every file, in order. Errors: Fail where it is no tar, is cut off, or holds anything other than plain files. */
 export function readTar(tar: Uint8Array): TarFile[] {
   const bytes = Buffer.from(tar);
   const files: TarFile[] = [];
@@ -68,7 +68,7 @@ function checksum(head: Uint8Array): number {
   return head.reduce((sum, byte, at) => sum + (at >= from && at < from + length ? 0x20 : byte), 0);
 }
 
-/** GNU's own format ("ustar  ") keeps times where POSIX has the prefix. */
+/** GNU's own format ("ustar  ") has times where POSIX has the prefix. */
 function nameOf(head: Buffer): string {
   const prefix = text(head, "magic") === "ustar" ? text(head, "prefix") : "";
   return prefix ? `${prefix}/${text(head, "name")}` : text(head, "name");
@@ -91,6 +91,6 @@ function padding(size: number): number {
 
 function bad(what: string) {
   return new Fail(`The bundle's content is not a tar file of plain files: ${what}`, {
-    hint: "see what it is with: age -d FILE | file - ; and pack a new one: ./bunw scripts/hand-over.ts pack",
+    hint: "see what it is: age -d FILE | file - ; then pack a new one: ./bunw scripts/hand-over.ts pack",
   });
 }

@@ -1,9 +1,9 @@
-/** What a static pod's command line says: its flags, and the files of the host it needs. */
+/** A static pod's command line: its flags, and the files of the host that it needs. */
 import type { ContainerSpec, PodSpec, Volume } from "../k8s/objects.ts";
 
 /**
- * Something of the host a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG"; `type` as in hostPath:
- * File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where a volume does not say.
+ * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG". `type` as in
+ * hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the volume has no type.
  */
 export interface HostFile {
   path: string;
@@ -12,8 +12,8 @@ export interface HostFile {
 }
 
 /**
- * Every file and directory of the host that the pod's volumes mount, or that its arguments and variables name below such a mount.
- * One that several of them name is listed once for each.
+ * Every file and folder of the host that the pod's volumes mount, or that its arguments and variables name below such a mount. A path that
+ * several of them name is listed several times.
  */
 export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   const { volumes = [], containers, initContainers = [] } = manifest.spec;
@@ -47,7 +47,7 @@ function paths(value: string): string[] {
   return value.split(/[,:]/).filter((part) => /^\/[^/\s][^\s]*$/.test(part));
 }
 
-/** A path in the container as one of the host; undefined if it lies in no hostPath volume. */
+/** The path on the host of a path in the container; undefined if it is in no hostPath volume. */
 function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): string | undefined {
   const isBelow = (mountPath: string) => path === mountPath || path.startsWith(`${mountPath.replace(/\/$/, "")}/`);
   const mounts = (container.volumeMounts ?? []).filter((mount) => isBelow(mount.mountPath));
@@ -58,15 +58,15 @@ function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): 
   return `${hostPath.path.replace(/\/$/, "")}${mount.subPath ? `/${mount.subPath}` : ""}${below}` || "/";
 }
 
-/** What a flag's name tells: directories and logs are made by the program itself, everything else is a file that must be there. */
+/** By the flag's name: the program makes folders and logs itself; everything else is a file that must exist. */
 function pathType(namedBy: string): string {
   if (/dir$/i.test(namedBy)) return "DirectoryOrCreate";
   return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
 }
 
 /**
- * The `--name=value` flags in a component's command; names without dashes. `get` is the last one's value, as the components read it,
- * "true" for a bare `--name`. `set` and `remove` change the array in place; `set` keeps the flag's place, or appends it.
+ * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as the components do, and "true"
+ * for a bare `--name`. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.
  */
 export function flags(command: string[]) {
   const isFlag = (name: string) => (word: string) => word === `--${name}` || word.startsWith(`--${name}=`);

@@ -1,14 +1,14 @@
 /**
- * Static pod manifests out of mirror pods: what stood in /etc/kubernetes/manifests, read back from etcd.
+ * Static pod manifests from mirror pods: the content of /etc/kubernetes/manifests, read back from etcd.
  *
- * A mirror pod is the manifest plus what the kubelet adds (pkg/kubelet/config/common.go, pkg/kubelet/pod/mirror_client.go) and what the
- * API server defaults (pkg/apis/core/v1/defaults.go). The first is taken off again, the second where it is exactly the default.
+ * A mirror pod is the manifest, plus what the kubelet adds (pkg/kubelet/config/common.go, pkg/kubelet/pod/mirror_client.go), plus the API
+ * server's defaults (pkg/apis/core/v1/defaults.go). All that the kubelet adds is removed, and every field that has exactly the default.
  */
 import { Fail } from "../fail.ts";
 import type { ContainerSpec, Metadata, Pod, PodSpec, Toleration, Volume } from "../k8s/objects.ts";
 import { unknownFields } from "../k8s/storage.ts";
 
-/** Ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them, and `status: {}` ends it. */
+/** Ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the last is `status: {}`. */
 export interface Manifest {
   apiVersion: string;
   kind: string;
@@ -18,7 +18,7 @@ export interface Manifest {
 }
 
 export const MIRROR_ANNOTATION = "kubernetes.io/config.mirror";
-/** A static pod's UID, as its kubelet gave it. */
+/** A static pod's UID, given by its kubelet. */
 export const HASH_ANNOTATION = "kubernetes.io/config.hash";
 const KUBELET_ANNOTATIONS = [MIRROR_ANNOTATION, HASH_ANNOTATION, "kubernetes.io/config.seen", "kubernetes.io/config.source"];
 const SERVER_METADATA = [
@@ -33,20 +33,20 @@ const SERVER_METADATA = [
   "selfLink",
 ];
 
-/** What the kubelet appends to a static pod's name (pkg/kubelet/config/common.go, generatePodName). */
+/** The kubelet appends this to a static pod's name (pkg/kubelet/config/common.go, generatePodName). */
 export function nameSuffix(nodeName: string) {
   return `-${nodeName.toLowerCase()}`;
 }
 
 /**
- * The manifest a mirror pod was made from. A `Fail` if the pod is not a mirror pod of this node, or was stored by a newer Kubernetes
- * with fields in its spec that would be lost.
+ * The manifest from which a mirror pod was made. Errors: Fail if the pod is not a mirror pod of this node, or if a newer Kubernetes stored
+ * fields in its spec that would be lost.
  */
 export function manifestFromMirrorPod(pod: Pod, nodeName: string): Manifest {
   const suffix = nameSuffix(nodeName);
   if (!pod.metadata.annotations?.[MIRROR_ANNOTATION] || !pod.metadata.name.endsWith(suffix)) {
     throw new Fail(`Pod "${pod.metadata.name}" is not a mirror pod of node "${nodeName}"`, {
-      hint: "a static pod's mirror is called <name>-<node>; see the node's name with `hostname` and in --hostname-override of the kubelet",
+      hint: "a mirror pod has the name NAME-NODE; see the node's name with `hostname` and in the kubelet's --hostname-override",
     });
   }
   refuseUnknownFields(pod);
@@ -79,15 +79,15 @@ function ownSpec(spec: PodSpec): PodSpec {
   return own;
 }
 
-/** `{ operator: Exists, effect: NoExecute }`, with which a static pod stays on a node in trouble. */
+/** `{ operator: Exists, effect: NoExecute }`: it keeps a static pod on a node that is tainted. */
 function isKubelets(toleration: Toleration): boolean {
   const { key, operator, effect, tolerationSeconds } = toleration;
   return operator === "Exists" && effect === "NoExecute" && !key && tolerationSeconds === undefined;
 }
 
 /**
- * Only what kubeadm leaves to the defaults. It writes imagePullPolicy, protocol, and a probe's periods and thresholds itself, and a
- * file may do so too: those stay.
+ * Only what kubeadm leaves to the defaults. kubeadm itself writes imagePullPolicy, protocol, and a probe's periods and thresholds, and
+ * other manifests may do so: these fields stay.
  */
 const SPEC_DEFAULTS = {
   dnsPolicy: "ClusterFirst",

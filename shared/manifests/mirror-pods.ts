@@ -1,7 +1,8 @@
 /**
- * The static pods of a node, by their mirror pods in etcd's data. Whoever may create a pod can make one that looks like a mirror pod of any node,
- * and what is believed here runs as root's. So the namespace decides (shared/trust): kube-system's count, unless the kubelet's records on this node
- * contradict. A kubelet may create mirror pods in every namespace, but only bound to its own node (kubernetes plugin/pkg/admission/noderestriction).
+ * The static pods of a node, by their mirror pods in etcd's data. Everybody who may create a pod can make one that looks like a mirror pod
+ * of any node, and a static pod runs with root's rights. So the namespace decides (shared/trust): pods of kube-system count, unless the
+ * kubelet's records on this node contradict. A kubelet may create mirror pods in every namespace, but only for its own node
+ * (plugin/pkg/admission/noderestriction).
  */
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -14,7 +15,7 @@ import { may, ofNamespace } from "../trust/sources.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";
 
-/** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd since, but not yet compacted away. */
+/** `name` is the static pod's own, without the node's. `from` "history": deleted in etcd, but not yet removed by a compaction. */
 export interface MirrorPod {
   namespace: string;
   name: string;
@@ -22,25 +23,26 @@ export interface MirrorPod {
   pod: Pod;
 }
 
-/** One that counts. `remark`: what an operator should know of it, to be put behind where it comes from; mostly "". */
+/** One that counts. `remark`: what to tell the operator about its origin; mostly "". */
 export interface ProvedPod extends MirrorPod {
   remark: string;
 }
 
-/** One that does not count, and `why`. `alike`: another one, or one of kubeadm's, has its name. */
+/** One that does not count, and `why`. `alike`: another static pod, or one of kubeadm's, has its name. */
 export interface UnprovedPod extends MirrorPod {
   why: string;
   alike: boolean;
 }
 
-/** The static pods of any node that are of kube-system: those that live, then those whose deletion is still remembered. */
+/** The static pods of any node in kube-system: those that exist, then those that are deleted and still in etcd's history. */
 export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
 }
 
 /**
- * The static pods of this node: kube-system's. One that is not kubeadm's counts unless the kubelet's records here are of others by its name. One
- * of any other namespace never counts, record or not: its mirror pod's image and arguments are not bound to the hash, and a tenant may change them.
+ * The static pods of this node, in kube-system. One that is not kubeadm's does not count if the kubelet's records name another pod of its
+ * name. Those of other namespaces never count, record or not: the hash does not protect their image and arguments, and a tenant may change
+ * them.
  */
 export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
   const records = recordsOf(nodeName);
@@ -83,7 +85,7 @@ function recordsOf(nodeName: string): Map<string, string[]> {
 
 function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark: string } {
   const trusted = isTrusted(one);
-  if (!isDnsName(one.name)) return { why: "its name cannot be a file's", remark: "" };
+  if (!isDnsName(one.name)) return { why: "its name cannot be the name of a file", remark: "" };
   if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are of kube-system", remark: "" };
   const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
   if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
@@ -103,28 +105,28 @@ function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): Mirror
   return places.flatMap((place) => newest(place, data) ?? []).sort(liveFirst);
 }
 
-/** Where a mirror pod of this node can be, and what it is then. */
+/** A key that a mirror pod of this node can have. */
 interface Place {
   key: string;
   namespace: string;
-  /** The whole one. */
+  /** With the node's. */
   fullName: string;
   nodeName: string;
 }
 
-/** Undefined where the name is not one of this node's, or none under which an API server stores anything. */
+/** Undefined where the name is not for this node, or is a name under which no API server stores anything. */
 function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
   const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
   const isNamed = more.length === 0 && isDnsName(namespace) && isDnsName(fullName) && fullName.endsWith(nameSuffix(nodeName));
   return isNamed ? { key, namespace, fullName, nodeName } : undefined;
 }
 
-/** Whether this is a DNS subdomain, as all these names are (RFC 1123): a plain file's name, too, which never begins with a dot. */
+/** Whether this is a DNS subdomain (RFC 1123), as all these names are. Such a name is safe as a file's name: it never begins with a dot. */
 function isDnsName(name: string): boolean {
   return name.length <= 253 && /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name);
 }
 
-/** The pod that lives; where that is gone, or is bound to another node by now, the last one that was this node's. */
+/** The pod that exists; if it is gone, or now belongs to another node: the last one that was this node's. */
 function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   const live = data.get(place.key);
   const pod = live && readMirrorPod(live, place);
@@ -141,7 +143,7 @@ function mirrorPod({ namespace, fullName, nodeName }: Place, pod: Pod, from: Mir
   return { namespace, name: fullName.slice(0, -nameSuffix(nodeName).length), from, pod };
 }
 
-/** Undefined if the pod only has a name like a mirror pod's. Errors: Fail where one of kube-system cannot be read; any other is passed over. */
+/** Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read; any other is skipped. */
 function readMirrorPod(stored: KeyValue, place: Place): Pod | undefined {
   const pod = attempt(() => decodeMirrorPod(stored, place));
   if (pod instanceof Fail && isTrusted(place)) throw pod;
@@ -163,11 +165,11 @@ function decodeMirrorPod(stored: KeyValue, { namespace, fullName, nodeName }: Pl
   return pod;
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: nothing is known of it yet
+// biome-ignore lint/suspicious/noExplicitAny: nothing is known about it yet
 type Loose = any;
 
 const UNREADABLE =
-  "take the data directory of another etcd member, or write the manifests with `kubeadm init phase control-plane all --config`: RUNBOOK 1";
+  "use the data directory of another etcd member, or write the manifests with `kubeadm init phase control-plane all --config`: RUNBOOK 1";
 
 const ENCRYPTED =
-  "bring back the file of --encryption-provider-config; without it write the manifests with `kubeadm init phase control-plane all --config`";
+  "put back the file of --encryption-provider-config; without it, write the manifests with `kubeadm init phase control-plane all --config`";

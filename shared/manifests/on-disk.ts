@@ -12,16 +12,16 @@ import type { Manifest } from "./from-mirror-pod.ts";
 const MAX_SIZE = 10 * 2 ** 20;
 
 /**
- * A manifest from disk, the first document in it, as the kubelet reads it; undefined where there is none, or an empty file. Errors: Fail
- * where it is no YAML, or no pod.
+ * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined where there is no file, or an empty one. Errors:
+ * Fail where it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
-    new Fail(`"${path}" is no manifest: ${why}`, { hint: `move it away, then run this again: mv ${path} /root/`, cause });
+    new Fail(`"${path}" is no manifest: ${why}`, { hint: `move it away, then run this script again: mv ${path} /root/`, cause });
   const info = stat(path);
   if (!info) return undefined;
   if (info.kind !== "file") throw fail("it is no file");
-  if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, and the kubelet reads no more than ${MAX_SIZE}`);
+  if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, the kubelet reads only ${MAX_SIZE}`);
   const text = readText(path);
   if (!text?.trim()) return undefined;
   if (isDeep(text)) throw fail("it is nested too deeply");
@@ -29,7 +29,7 @@ export function readManifest(path: string): Manifest | undefined {
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
 }
 
-/** The parser needs time by the square of the depth. */
+/** The parser's time grows with the square of the depth. */
 const MAX_DEPTH = 1000;
 
 function isDeep(text: string): boolean {
@@ -48,19 +48,19 @@ function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unkn
     if (error) throw error;
     return (document as Document | undefined)?.toJS() ?? undefined;
   } catch (cause) {
-    // toJS finds an alias to nothing, and too many aliases; what is nested too deeply ends the stack
+    // toJS fails at an alias to nothing, and at too many aliases; too deep a nesting overflows the stack
     if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError)) throw cause;
     throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
   }
 }
 
-/** The manifest on disk if it can be used: it is YAML, and has not lost its end, held against the one from before. */
+/** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
 export function usableManifest(path: string, before: Manifest): Manifest | undefined {
   const now = attempt(() => readManifest(path));
   return now instanceof Fail || now === undefined || isCut(now, before) ? undefined : now;
 }
 
-/** YAML that was cut off may still be YAML. Its last keys are `volumes` and `status`. */
+/** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
 function isCut(now: Partial<Manifest>, before: Manifest): boolean {
   const [container, wanted] = [now.spec?.containers?.[0], before.spec.containers[0]];
   if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
@@ -74,8 +74,9 @@ export function manifestText(manifest: Manifest): string {
 }
 
 /**
- * The file of a static pod. kubeadm's lie in NAME.yaml; of any other pod it may have another name, as the kubelet reads every file that
- * does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, where it is known: NAME.yaml may be the pod of this name in another one.
+ * The file of a static pod. kubeadm's pods are in NAME.yaml. Other pods may be in files of any name: the kubelet reads every file whose
+ * name does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, if known: NAME.yaml may have a pod of this name of another
+ * namespace.
  */
 export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
   const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
@@ -84,13 +85,15 @@ export function manifestPath({ node }: { node: Node }, name: string, namespace?:
   return filesWith(node, name, namespace).at(-1) ?? (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual);
 }
 
-/** Other files with a pod of this name: the kubelet runs only one of them, the last by its file's name, and that after each restart anew. */
+/**
+ * Other files with a pod of this name. The kubelet runs only one of them, the last by its file's name, and chooses again at each restart.
+ */
 export function secondManifests({ node }: { node: Node }, name: string, namespace?: string): string[] {
   const path = manifestPath({ node }, name, namespace);
   return filesWith(node, name, namespace).filter((file) => file !== path);
 }
 
-/** The static pods whose manifests lie here, by `namespace/name`: root's own word. */
+/** The static pods whose manifests are on disk, by `namespace/name`. Only root can write them. */
 export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   const pods = filesOf(node)
     .flatMap((path) => usable(path) ?? [])
@@ -107,7 +110,7 @@ function filesOf(node: Node): string[] {
   return list(folder).flatMap((file) => (file.startsWith(".") ? [] : [`${folder}/${file}`]));
 }
 
-/** Whether it is a pod of this name, but of another namespace than the one that is meant. Of kubeadm's there is one. */
+/** Whether it is a pod of this name in another namespace. kubeadm's pods are in one namespace only. */
 function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
   const pod = isKubeadms(name) || namespace === undefined ? undefined : podIn(path);
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;

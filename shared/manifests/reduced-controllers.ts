@@ -1,18 +1,18 @@
 /**
- * The controller-manager while nodes come back: what punishes silence is off, and what it had before stands in its manifest's annotations,
- * so that any run on any day can put it back.
+ * The controller-manager while nodes come back: the controllers that punish silent nodes are off. Its manifest's annotations keep what it
+ * had before, so that any later run can put it back.
  */
 import { minorOf } from "../pki/certs.ts";
 import { flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
-/** Where the controller-manager's own `--controllers` is kept while it runs reduced: in its manifest, for everybody to see. */
+/** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
 export const REDUCED = "kube-pki-repair/controllers-before";
 
 /**
- * Controllers that draw conclusions from silence: a node that the repair has not reached is not dead, and a kubelet that has just been
- * restarted calls its pods unready for a moment (before 1.35). The short names are those of before 1.28; taint eviction is a controller of
- * its own since 1.29. Source: cmd/kube-controller-manager/names and the aliases in its app/*.go.
+ * Controllers that act when a node is silent: a node that the repair has not reached is not dead, and a kubelet that has just restarted
+ * reports its pods as unready for a moment (before 1.35). The short names are those before 1.28; taint eviction is a separate controller
+ * since 1.29. Source: cmd/kube-controller-manager/names and the aliases in its app/*.go.
  */
 // biome-ignore format: a table
 const PUNISHERS: { name: string; old: string; since?: number }[] = [
@@ -25,9 +25,9 @@ const PUNISHERS: { name: string; old: string; since?: number }[] = [
 ];
 
 /**
- * The controller-manager's own limit on requests is 20/s: 5,000 signing requests would take four minutes, 10,000 Secrets with an old CA
- * nine. For the time of the repair it is higher, unless the operator has set it higher still. Flag → value and the annotation that keeps
- * what stood there before, "" where nothing did.
+ * The controller-manager's own limit is 20 requests a second: 5,000 CSRs would take four minutes, 10,000 Secrets with an old CA nine.
+ * During the repair the limit is higher, unless the operator has set it higher still. Flag → value, and the annotation that keeps the value
+ * from before, "" for none.
  */
 const LIMITS = {
   "kube-api-qps": { value: 1000, before: "kube-pki-repair/kube-api-qps-before" },
@@ -35,8 +35,8 @@ const LIMITS = {
 } as const;
 
 /**
- * The controller-manager without what would punish nodes that the repair has not reached yet: no taints, no evictions, no pods collected,
- * Services keep the endpoints they have; and with more requests per second, so that it is not what thousands of nodes wait for.
+ * The controller-manager without the controllers that would punish nodes that the repair has not reached yet: no taints, no evictions, no
+ * pods collected, Services keep their endpoints. And with more requests per second, so that thousands of nodes do not wait for it.
  */
 export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
   if (isReduced(manifest)) return manifest;
@@ -54,7 +54,7 @@ function liftLimits(manifest: Manifest) {
   const command = flags(commandOf(manifest));
   for (const [flag, { value, before }] of Object.entries(LIMITS)) {
     const now = command.get(flag);
-    // A negative limit means none at all.
+    // A negative limit means no limit.
     if (now !== undefined && (Number(now) >= value || Number(now) < 0)) continue;
     manifest.metadata.annotations![before] = now ?? "";
     command.set(flag, String(value));

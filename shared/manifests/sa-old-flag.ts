@@ -1,6 +1,6 @@
 /**
- * A second key by which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens, so that those stay valid
- * beside the new ones until part 4 is done. The flag may be given several times; what signs stays the one sa.key.
+ * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens. With it, old tokens stay
+ * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
 
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
@@ -8,7 +8,7 @@ import type { Manifest } from "./from-mirror-pod.ts";
 
 const FLAG = "--service-account-key-file";
 
-/** The API server's manifest with the old key's file where there is one, without it where there is none; the same object where it fits. */
+/** The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if nothing has to change. */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
   return oldSaKeys(certificatesDir).length > 0 ? withOldSaKey(manifest, certificatesDir) : withoutOldSaKey(manifest, certificatesDir);
 }
@@ -17,7 +17,7 @@ export function checksByOldSaKey(manifest: Manifest, certificatesDir: string): b
   return commandOf(manifest).includes(word(certificatesDir));
 }
 
-/** As it was before `fitOldSaKey` put the file in. */
+/** As it was before `fitOldSaKey` added the flag. */
 export function withoutOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
   if (!checksByOldSaKey(manifest, certificatesDir)) return manifest;
   return withCommand(

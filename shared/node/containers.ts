@@ -1,4 +1,4 @@
-/** The containers of this node, through crictl, which every kubeadm node of 1.24 to 1.31 has and later ones should. */
+/** The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later nodes should have it. */
 import { $ } from "zx";
 import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
@@ -14,10 +14,10 @@ export interface Container {
   created: Date;
 }
 
-/** The static pods that kubeadm makes, by container name, in the order in which they depend on each other. */
+/** The static pods that kubeadm makes, by container name; each depends on the ones before it. */
 export const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
 
-/** All containers of the node, also those that ended. Errors: Fail where crictl is missing or the runtime does not answer. */
+/** All containers of the node, also those that have ended. Errors: Fail where crictl is missing or the runtime does not answer. */
 export async function containers(endpoint: string): Promise<Container[]> {
   const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as { containers: CriContainer[] | null };
   return (containers ?? []).map((c) => ({
@@ -37,17 +37,17 @@ export async function controlPlaneContainers(endpoint: string): Promise<Containe
   return (await containers(endpoint)).filter((c) => c.running && isControlPlane(c));
 }
 
-/** Running containers that are not the control plane's: what must not change while the repair goes on. */
+/** Running containers that are not the control plane's. They must not change during the repair. */
 export async function workloadContainers(endpoint: string): Promise<Container[]> {
   return (await containers(endpoint)).filter((c) => c.running && !isControlPlane(c));
 }
 
 /**
- * Stops exactly these containers at once. Without that a kube-apiserver whose etcd is gone lingers for more than a minute in its graceful
- * shutdown, and a restarted kubelet starts no new one as long as it does (measured: 70 s instead of 11 s).
+ * Stops exactly these containers at once. Otherwise a kube-apiserver without its etcd stays in its graceful shutdown for more than a
+ * minute, and the kubelet starts no new one until then (measured: 70 s instead of 11 s).
  */
 export async function stopContainers(endpoint: string, list: readonly Container[]) {
-  if (list.length === 0) return say("old control plane: nothing of it is running");
+  if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
     await act(
       `${container.name}: stopped`,
@@ -77,6 +77,6 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
     });
   }
   throw new Fail(`Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`, {
-    hint: "systemctl status containerd; the runtime has to run, it is not part of the damage",
+    hint: "systemctl status containerd; the runtime must run: it is not part of the damage",
   });
 }

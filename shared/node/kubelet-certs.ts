@@ -1,9 +1,9 @@
 /**
  * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving certificate.
  *
- * The trap behind all of this: /var/lib/kubelet/pki/kubelet-client-current.pem lies outside of /etc/kubernetes, survives, and beats every
- * kubelet.conf as long as it has not expired, whoever signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
- * aside when the CA is a new one.
+ * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As long as it has not expired, the
+ * kubelet prefers it to every kubelet.conf, whichever CA signed it (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved
+ * aside when the CA is new.
  */
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
@@ -28,9 +28,9 @@ export function trusted(path: string, caPem: string): boolean {
 }
 
 /**
- * Sees to it that a control plane node's kubelet can run and talk to the API: a client certificate of the CA on disk, in the place where the kubelet
- * rotates it, and a kubelet.conf that points there (what `kubeadm init phase kubeconfig kubelet` and `kubelet-finalize` come to).
- * Returns whether anything was changed, so that the kubelet has to be restarted.
+ * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate of the CA on disk, in the place
+ * where the kubelet rotates it, and a kubelet.conf that points there (the result of `kubeadm init phase kubeconfig kubelet` and
+ * `kubelet-finalize`). Returns whether anything was changed: then the kubelet has to restart.
  */
 export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts, asideDir: string): Promise<boolean> {
   const row = certRow("ca");
@@ -44,19 +44,19 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
   return changes.includes(true);
 }
 
-/** Whether the kubelet's client certificate is good, and this node's. */
+/** Whether the kubelet's client certificate is valid, and is for this node. */
 export function hasOwnClient({ name, kubelet }: Node, caPem: string): boolean {
   return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
 }
 
-/** Milliseconds: the kubelet itself renews its certificate months after a repair has issued it. */
+/** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */
 const DAY = 86_400_000;
 
 /**
- * When a repair issued the certificate that this kubelet has, where the one before had ended by then; undefined where it had not, or where the
- * kubelet has renewed it since. What the repair moved aside tells.
+ * When a repair issued this kubelet's certificate, if the one before had expired by then; undefined if it had not, or if the kubelet has
+ * renewed its certificate since. The repair has moved the one before aside.
  */
-export function renewedAfterEnd({ kubelet }: Node): Date | undefined {
+export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
   if (made instanceof Fail) return undefined;
   const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
@@ -69,7 +69,7 @@ export function renewedAfterEnd({ kubelet }: Node): Date | undefined {
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 
-/** Moves serving certificates of another CA aside: the kubelet asks for a new one when it starts, and part 3 approves it. */
+/** Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3 approves its CSR. */
 export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
@@ -77,12 +77,12 @@ export function dropForeignServing(node: Node, caPem: string, asideDir: string):
   return true;
 }
 
-/** Moves the client certificates aside, whatever they are dated. */
+/** Moves all client certificates aside, the link and the dated files. */
 export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }
 
-/** The kubelet's clientCAFile is normally pki/ca.crt itself; where it is another file, that gets the same content. */
+/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file gets the same content. */
 function ensureClientCa(node: Node, caPem: string): boolean {
   if (readText(node.kubelet.clientCaFile) === caPem) return false;
   return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
@@ -94,8 +94,8 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
   const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
-  // The kubelet insists on a symbolic link here (certificate_store.go).
-  await act(`${node.kubelet.clientPem}: points to it`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
+  // The kubelet requires a symbolic link here (certificate_store.go).
+  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
   return true;
 }
 

@@ -1,5 +1,5 @@
 /**
- * What this node is, told by what a deletion of /etc/kubernetes leaves alone: the kubelet's folder and its systemd unit.
+ * What this node is, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its systemd unit.
  *
  * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
  * 10-kubeadm.conf, which names the kubeconfigs.
@@ -15,7 +15,7 @@ import { act } from "../run.ts";
 export interface Node {
   /** The name of its Node object. */
   name: string;
-  /** What told the name. */
+  /** Where the name comes from. */
   nameFrom: string;
   hostName: string;
   /** IP addresses of this machine, loopback and link-local left out. */
@@ -28,7 +28,7 @@ export interface Node {
 export interface Kubelet {
   kubeconfig: string;
   bootstrapKubeconfig: string;
-  /** The CA that its own port trusts, and that must exist for it to start. */
+  /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
   clientCaFile: string;
   staticPodPath: string;
   serverTlsBootstrap: boolean;
@@ -43,7 +43,7 @@ export const KUBELET_DIR = "/var/lib/kubelet";
 export const PODS_DIR = `${KUBELET_DIR}/pods`;
 const KUBELET_PKI = `${KUBELET_DIR}/pki`;
 
-/** Looks at the node. Errors: Fail where this is no node that kubeadm set up, with what was looked for. */
+/** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
 export async function readNode(): Promise<Node> {
   const config = readKubeletConfig();
   const flags = kubeletFlags();
@@ -70,7 +70,7 @@ export async function readNode(): Promise<Node> {
   };
 }
 
-/** A script that changes a node needs root; said before anything is touched. */
+/** Errors: Fail where this is not root, before anything is changed. */
 export function needRoot() {
   if (process.getuid?.() !== 0 && !isElsewhere())
     throw new Fail("This script changes the node and needs root", { hint: "run it with sudo -i, or as root" });
@@ -81,11 +81,11 @@ export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
 
-const TURNED = { stop: "stopped", start: "started", restart: "restarted" } as const;
+const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
-/** Has systemd stop, start or restart the kubelet, and says so. Errors: Fail with what systemctl said. */
-export async function turnKubelet(verb: keyof typeof TURNED, note = "") {
-  await act(`kubelet: ${TURNED[verb]}${note}`, async () => {
+/** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed. */
+export async function turnKubelet(verb: keyof typeof DONE, note = "") {
+  await act(`kubelet: ${DONE[verb]}${note}`, async () => {
     const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
     if (exitCode === 0) return;
     throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
@@ -106,11 +106,11 @@ function readKubeletConfig(): KubeletConfiguration {
   const text = readText(path);
   if (text === undefined) {
     throw new Fail(`This is no node that kubeadm set up: "${path}" is missing`, {
-      hint: "run the script on a node of a kubeadm cluster; a worker without this file has to be joined anew with kubeadm join",
+      hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
     });
   }
   const config = (parse(text) ?? {}) as KubeletConfiguration;
-  // kubeadm writes the runtime's socket of this node into a file of its own since 1.34 (gate NodeLocalCRISocket)
+  // since 1.34, kubeadm writes the runtime's socket into a separate file (gate NodeLocalCRISocket)
   const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
   return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
 }
@@ -131,7 +131,7 @@ function flagOf(text: string, name: string): string | undefined {
   return new RegExp(`--${name}[= ]"?([^\\s"]+)`).exec(text)?.[1];
 }
 
-/** The certificate's name is exact even where the host name is another: it is what the API server knew this kubelet by. */
+/** The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
 function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
   const { clientPem, flags, hostName } = from;
   const pem = exists(clientPem) ? readText(clientPem) : undefined;
@@ -143,7 +143,7 @@ function nodeName(from: { clientPem: string; flags: string; hostName: string }):
   return { name: hostName.toLowerCase(), nameFrom: "the host name" };
 }
 
-/** From `ip`, which kubeadm itself insists on. */
+/** From `ip`: kubeadm itself needs this program. */
 async function machineAddresses(): Promise<string[]> {
   const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
   if (output.exitCode !== 0) {

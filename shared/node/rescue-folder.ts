@@ -1,6 +1,6 @@
 /**
- * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds the copy of etcd's data from which all
- * parts read their facts, and whatever a script has moved aside. Nothing in it is ever changed again, and no script deletes it.
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds a copy of etcd's data,
+ * from which all parts read their facts, and all files that a script has moved aside. No script changes or deletes what is in it.
  */
 import { list } from "../files/files.ts";
 
@@ -12,19 +12,19 @@ export interface Rescue {
   made: Date;
 }
 
-/** The name of a new rescue folder; it is made when something is put into it. */
+/** The name of a new rescue folder. The folder itself is made when the first file is put into it. */
 export function newRescue(): Rescue {
   const made = new Date();
   const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
   return { dir: `${PARENT}/kube-pki-repair-${stamp}`, made };
 }
 
-/** Where the copy of etcd's data lies in a rescue folder. */
+/** The copy of etcd's data in a rescue folder. */
 export function rescuedEtcd(rescue: Rescue): string {
   return `${rescue.dir}/etcd`;
 }
 
-/** All that are here, newest first. */
+/** All rescue folders on this node, newest first. */
 export function rescueFolders(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {

@@ -1,7 +1,8 @@
 /**
- * Another manifest for a static pod that runs. Written over the old one, it would wait for ten seconds and more: the kubelet starts no static
- * pod beside another of the same name, and asks again only after its back-off (pkg/kubelet/pod_workers.go, allowPodStart). So the old one goes
- * first, and the new one waits beside it under a name with a dot, which the kubelet passes over (pkg/kubelet/config/file.go).
+ * Another manifest for a static pod that runs. Written over the old manifest, the new pod would wait for ten seconds and more: the kubelet
+ * starts no static pod beside another of the same name, and tries again only after its back-off (pkg/kubelet/pod_workers.go,
+ * allowPodStart). So the old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet
+ * ignores (pkg/kubelet/config/file.go).
  */
 import { basename, dirname, join } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -16,14 +17,14 @@ function waitingPath(path: string): string {
   return join(dirname(path), `.${basename(path)}`);
 }
 
-/** The manifest on disk, also where an exchange was cut off in its middle. Errors: as `readManifest`. */
+/** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
 export function manifestBeforeOrAfter(path: string): Manifest | undefined {
   return readManifest(path) ?? readManifest(waitingPath(path));
 }
 
 /**
- * Exchanges the manifest of a static pod of the control plane; the kubelet starts the new pod within a second or two, which is not waited for.
- * Errors: Fail where the old pod does not end; the manifest then waits, and the next call goes on from there.
+ * Exchanges the manifest of a static pod of the control plane. Does not wait for the new pod: the kubelet starts it within a second or two.
+ * Errors: Fail where the old pod does not end. The new manifest then stays where it waits, and the next call continues from there.
  */
 export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name: string, next: { manifest: Manifest; note: string }) {
   const path = manifestPath(cp, name);
@@ -39,19 +40,21 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   renameFile(waiting, path);
 }
 
-/** Ends an exchange that was cut off: the manifest that waits gets its place. For a pod without which nothing more can be asked. */
+/**
+ * Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: without it no script can ask anything more.
+ */
 export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
   if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);
 }
 
 /**
- * Milliseconds. The kubelet takes a pod's folder away when its containers have ended, and frees the pod's name at the next tick of its main
- * loop, once a second (pkg/kubelet/kubelet.go, syncTicker), which nothing outside of it shows.
+ * Milliseconds. The kubelet removes a pod's folder when the pod's containers have ended. It frees the pod's name at the next tick of its
+ * main loop, once a second (pkg/kubelet/kubelet.go, syncTicker). Nothing outside of the kubelet shows that.
  */
 const TICK = 1_400;
 
-/** Whether the kubelet is done with these pods. */
+/** Whether the kubelet has finished with these pods. */
 function isForgotten(pods: readonly Container[], { kubelet }: ControlPlaneNode["node"]): () => boolean {
   let gone: number | undefined;
   return () => {

@@ -1,13 +1,17 @@
 /**
- * A control plane node's manifest made from another control plane node's: they differ in the node's name and address, and in etcd's list of first members
- * (kubeadm's controlplane/manifests.go and etcd/local.go). For a control plane node whose kubelet could still delete its own mirror pods.
+ * A manifest made from the same manifest of another control plane node. The two differ in the node's name and address, and in etcd's list
+ * of first members (kubeadm's controlplane/manifests.go and etcd/local.go). For a node whose kubelet was able to delete its own mirror
+ * pods.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
-/** The manifest of a static pod, from the first peer that has one, and a sentence that says so; undefined where none has. */
+/**
+ * The manifest of a static pod, from the first other node that has its mirror pod, and a note about its source; undefined where no node has
+ * it.
+ */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
   const { data, cluster, node, facts } = cp;
   for (const peer of cluster.nodes.filter((known) => known.controlPlane && known.name !== node.name)) {
@@ -19,19 +23,19 @@ export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest
       peer.ips.map((ip) => [ip, facts.advertiseAddress] as const),
     );
     if (name === "etcd") asMember(manifest, cp);
-    return { manifest, source: `derived from ${peer.name}'s: look it through` };
+    return { manifest, source: `made from the manifest of ${peer.name}: check it` };
   }
   return undefined;
 }
 
-/** Every address of the peer becomes this node's, wherever it stands as a whole: flags, probes, annotations. */
+/** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */
 function renamed(manifest: Manifest, addresses: readonly (readonly [string, string])[]): Manifest {
   let text = JSON.stringify(manifest);
   for (const [from, to] of addresses) text = text.replaceAll(new RegExp(`(?<![0-9a-f.:])${RegExp.escape(from)}(?![0-9a-f.])`, "g"), to);
   return JSON.parse(text) as Manifest;
 }
 
-/** With data in place etcd reads its members from it; the flags only have to name this one. */
+/** etcd reads its members from its data; the flags only have to name this one. */
 function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   const command = flags(manifest.spec.containers[0]?.command ?? []);
   command.set("name", node.name);

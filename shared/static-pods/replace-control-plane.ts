@@ -1,4 +1,4 @@
-/** A new machine in the place of a control plane node that is lost for good. */
+/** A new machine takes the place of a control plane node that is lost for good. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -7,9 +7,9 @@ import { isMade } from "./restore.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 /**
- * A machine that has nothing left is a new one: kubeadm puts it in, once the cluster stands. It takes shared keys that are in their places,
- * and a kubeconfig for discovery, so that no bootstrap token and no certificate key has to be made and typed (kubeadm's cmd/join.go,
- * discovery/file; SharedCertificateExists in phases/certs).
+ * An empty machine is joined by kubeadm, after the cluster is repaired. kubeadm uses shared keys that are in their places, and admin.conf
+ * for discovery. So nobody has to make and type a bootstrap token or a certificate key (kubeadm's cmd/join.go, discovery/file;
+ * SharedCertificateExists in phases/certs).
  */
 export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): string {
   const files = ["/etc/kubernetes/admin.conf", ...lostFiles(cp)].join(" ");
@@ -18,17 +18,17 @@ export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): 
   return `
 After part 3, before part 4:
   kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green, put an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Carry the shared keys there, from this folder:
+When part 5 is green: prepare an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Copy the shared keys to it, from this folder:
 ${carry.join("\n")}
 On the new machine:
   kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
     cp.node.kubelet.serverTlsBootstrap
-      ? "\nThen approve the serving certificate that it asks for (kubectl get csr, kubectl certificate approve NAME)"
+      ? "\nThen approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"
       : ""
-  }${others.length > 0 ? `\nkubeadm makes no static pods but its own; as here: ${others.join(", ")}` : ""}`;
+  }${others.length > 0 ? `\nkubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}` : ""}`;
 }
 
-/** Files of this control plane node's API server that kubeadm does not make on a new one. */
+/** Files that the API server here needs and that kubeadm does not make on a new node. */
 function lostFiles({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
   const isMeant = ({ type, namedBy, path }: HostFile) =>

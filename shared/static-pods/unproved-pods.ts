@@ -1,4 +1,4 @@
-/** Mirror pods that nothing proves, and what becomes of them: they are named, and kept in the rescue folder for a person to look at. */
+/** Mirror pods without a proof: they are named, and kept in the rescue folder for a person to check. */
 import { stringify } from "yaml";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -10,10 +10,10 @@ import { ofNamespace } from "../trust/sources.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
 import { isMeant } from "./wanted-manifests.ts";
 
-/** How many are kept and named: there may be thousands, as whoever may create a pod can make them. */
+/** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
 const LIMIT = 20;
 
-/** Those that are meant, kube-system's first, and how many more there are. What is on disk is root's own, so it needs no mirror pod. */
+/** Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's own and needs no mirror pod. */
 export function unprovedPods(
   place: Pick<ControlPlaneNode, "data" | "node">,
   names?: readonly string[],
@@ -25,14 +25,14 @@ export function unprovedPods(
   return { pods: found.slice(0, LIMIT), more: Math.max(0, found.length - LIMIT) };
 }
 
-/** Keeps them in the rescue folder, each with the command that would take it. */
+/** Keeps them in the rescue folder, and prints for each the command that would use it. */
 export function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]) {
   const { pods, more } = unprovedPods(cp, names);
   layAside(
     pods.map((pod) => asUnproved(pod, cp)),
     cp.rescue.dir,
   );
-  if (more > 0) say(`${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A, once the API answers`);
+  if (more > 0) say(`${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A when the API answers`);
 }
 
 function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {

@@ -1,45 +1,46 @@
 /**
- * Which static pods this control plane node had, and with which manifests: its mirror pods in etcd's data tell. Beside kubeadm's own there may be others,
- * such as kube-vip, keepalived or haproxy, without which nobody reaches the API.
+ * Which static pods this node had, and with which manifests, by its mirror pods in etcd's data. Beside kubeadm's own there may be others,
+ * such as kube-vip, keepalived or haproxy: without them nobody reaches the API.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { exists, stat } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
-import { CONTROL_PLANE } from "../node/containers.ts";
-import { kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import { CERTS, certPath } from "../pki/certs.ts";
+import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
 
 export interface WantedManifest {
   name: string;
   /** Where it comes from, for the operator. */
   source: string;
-  /** More of that, to be put behind it; mostly "". */
+  /** What to add to `source`; mostly "". */
   remark: string;
   manifest: Manifest;
 }
 
 export const FROM_MIRROR_POD = "from its mirror pod in etcd";
 
-/** kubeadm's static pods but etcd. */
+/** kubeadm's static pods, except etcd. */
 export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
 
 type Place = Pick<ControlPlaneNode, "data" | "node">;
 
-/** Whether `names` means this static pod: pod names without the node's; undefined means all but etcd. */
+/** Whether `names` means this static pod: pod names without the node's; undefined means all except etcd. */
 export function isMeant(name: string, names: readonly string[] | undefined): boolean {
   return names?.includes(name) ?? name !== "etcd";
 }
 
 /**
- * Those of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another control plane node's. A manifest
- * on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail where there is neither, nor a
- * manifest, so that a script can refuse before it changes anything.
+ * The manifests of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's is gone, from another control
+ * plane node. A manifest on disk of another namespace than kube-system stays as root wrote it, whatever its mirror pod says. Errors: Fail
+ * where there is neither a mirror pod nor a manifest on disk, so that a script can refuse before it changes anything.
  */
 export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
   const onDisk = podsOnDisk(cp);
@@ -67,7 +68,10 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
   return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
 }
 
-/** Where this control plane node's mirror pods are gone: such pods of other control plane nodes, of which nothing tells whether it had them, too. */
+/**
+ * Where this node's mirror pods are gone: other static pods of the other control plane nodes. Nothing shows whether this node had them,
+ * too.
+ */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
   const peers = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
@@ -79,13 +83,18 @@ export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: 
   return [...new Map(missing.map(({ name, peer }) => [name, { name, peer }])).values()];
 }
 
-/** kubeadm makes super-admin.conf for nobody's use; since 1.29 kube-vip is told to mount it on the first control plane node (kube-vip/kube-vip#684). */
+/**
+ * None of kubeadm's programs uses super-admin.conf; since 1.29, kube-vip mounts it on the first control plane node (kube-vip/kube-vip#684).
+ */
 export function mountsSuperAdmin(place: Place): boolean {
   return readable(place).some(({ pod }) => hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path));
 }
 
-/** What each of the pods that kubeadm did not make mounts of these files, itself or a folder above it: it has read that when it started. */
-export function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
+/**
+ * Which of these files each pod that kubeadm did not make mounts, the file itself or a folder above it: the pod has read them when it
+ * started.
+ */
+function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
   return readable(place).flatMap(({ name, namespace, pod }) => {
     if (isKubeadms(name)) return [];
     const mounts = hostFiles(pod).map(({ path }) => path);
@@ -93,9 +102,30 @@ export function mountedOf(place: Place, files: readonly string[]): { name: strin
   });
 }
 
+/** Static pods that started before their certificates or kubeconfigs were issued, and have to restart: they read these files only once. */
+export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]): Container[] {
+  const { certificatesDir } = cp.facts;
+  const certs = CERTS.map((row) => certPath(row, certificatesDir));
+  const readers = [
+    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, certificatesDir) })),
+    ...mountedOf(cp, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
+  ];
+  return readers.flatMap(({ name, namespace, files }) => {
+    const written = files.flatMap((file) => stat(file)?.modified ?? []);
+    const isIts = (one: Container) => one.namespace === namespace && one.pod === `${name}-${cp.node.name}`;
+    return running.filter((one) => isIts(one) && written.some((time) => time > one.created));
+  });
+}
+
+/** What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of one of its clients. */
+function readBy(server: string, certificatesDir: string): string[] {
+  if (server !== "kube-apiserver") return KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
+  return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
+}
+
 /**
- * By their manifests on disk, where they lie there, else by their mirror pods. Of the latter none where pods are encrypted in etcd: whoever needs
- * their manifests is told so by `wantedManifests`.
+ * The manifests on disk, and mirror pods where the manifest is not on disk. No mirror pods where pods are encrypted in etcd:
+ * `wantedManifests` fails then.
  */
 function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
   const mirrors = attempt(() => mirrorPods(place));
@@ -108,7 +138,7 @@ function readable(place: Place): { name: string; namespace: string; pod: { spec:
   });
 }
 
-/** Of those that kubeadm did not make, one that was deleted lately may have been taken out on purpose, unless kubeadm's are gone as well. */
+/** A pod that kubeadm did not make and that is deleted may have been removed on purpose, unless kubeadm's own pods are gone as well. */
 function mirrorPods({ data, node }: Place): ProvedPod[] {
   const pods: readonly ProvedPod[] = findStaticPods(data, node.name).proved;
   const isWreck =

@@ -1,20 +1,20 @@
-/** A pretend Kubernetes API: objects by their paths, with the verbs, selectors and pages that shared/api/kube-api.ts uses. */
+/** A pretend Kubernetes API: objects by path, with the verbs, selectors and pages that shared/api/kube-api.ts uses. */
 import type { KubeObject } from "../../shared/api/kube-api.ts";
 
-// biome-ignore lint/suspicious/noExplicitAny: tests say what they need of any kind
+// biome-ignore lint/suspicious/noExplicitAny: tests use objects of every kind
 type Any = any;
 
 export interface ApiRequest {
   method: string;
-  /** With the query, as it came. */
+  /** With the query. */
   path: string;
   body: Any;
 }
 
 export interface ApiOptions {
-  /** Path → object. `metadata.name`, `namespace` and `uid` come from the path where they are not given. */
+  /** Path → object. Without them, `metadata.name`, `namespace` and `uid` come from the path. */
   objects?: Record<string, Any>;
-  /** Sees every request first; what it returns is the answer. */
+  /** Sees every request first. If it returns a response, that is the answer. */
   on?: (request: ApiRequest, api: { objects: Map<string, Any> }) => Response | undefined;
   hostname?: string;
   port?: number;
@@ -43,7 +43,7 @@ export function pretendApi(options: ApiOptions = {}) {
     url: `${options.tls ? "https" : "http"}://${server.hostname}:${server.port}`,
     objects,
     requests,
-    /** Method and path of everything that was to change something. */
+    /** Method and path of every request that changes something. */
     changes: () =>
       requests
         .filter(({ method, path }) => method !== "GET" && !path.endsWith("/subjectaccessreviews"))
@@ -84,7 +84,7 @@ function create(objects: Map<string, Any>, pathname: string, body: Any): Respons
   return Response.json(objects.get(path), { status: 201 });
 }
 
-/** A signing request is decided on once. */
+/** A CSR is approved or denied only once. */
 function approval(objects: Map<string, Any>, pathname: string, body: Any): Response {
   const found = objects.get(pathname);
   if (!found) return notFound(pathname);
@@ -97,7 +97,7 @@ function notFound(path: string) {
   return status(404, `the server could not find ${path}`);
 }
 
-/** Plural resources in lower case end in "s"; what a test wants otherwise it answers with `on`. */
+/** By the number of parts in the path. For any other path a test answers with `on`. */
 function isCollection(pathname: string): boolean {
   const parts = pathname.split("/").filter(Boolean);
   const below = parts.slice(parts[0] === "api" ? 2 : 3);

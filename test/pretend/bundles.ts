@@ -1,4 +1,4 @@
-/** Keys, bundles and tars for tests of the hand-over; made anew in each run. */
+/** Keys and bundles for tests of the hand-over. Each run makes new ones. */
 import { writeFile } from "../../shared/files/files.ts";
 import { type Bundle, type BundleManifest, fingerprints, modeOf, sha256Of } from "../../shared/hand-over/bundle.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
@@ -8,7 +8,7 @@ import { testFacts } from "./facts.ts";
 
 export const PKI = "/etc/kubernetes/pki";
 
-/** Three CAs and sa, as kubeadm would make them at `now`. */
+/** Three CAs and the service-account key, as kubeadm makes them at `now`. */
 export async function sharedFiles(now?: Date): Promise<Map<string, Uint8Array>> {
   const files = new Map<string, Uint8Array>();
   for (const name of ["ca", "front-proxy-ca", "etcd-ca"]) {
@@ -26,7 +26,7 @@ export function bundleOf(files: Map<string, Uint8Array>, different: Partial<Bund
   return { files, manifest: { ...manifest, ...different } };
 }
 
-/** Puts keys where a control plane node has them; all, or those named. */
+/** Puts all keys, or those in `names`, where a control plane node has them. */
 export function put(files: Map<string, Uint8Array>, names: readonly string[] = SHARED_FILES) {
   for (const name of names) writeFile(`${PKI}/${name}`, files.get(name)!, { mode: modeOf(name) });
 }

@@ -1,4 +1,4 @@
-/** A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and the PKI that it had. Every test may change what it holds. */
+/** A made-up cluster as its etcd holds it: one control plane node, m1, two workers, and their PKI. Every test may change the content. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -14,8 +14,8 @@ import { testFacts } from "./facts.ts";
 import { quietly } from "./quietly.ts";
 
 /**
- * A loopback address, so that a test can serve there as the node's etcd or API server; the pretend `ip` says that it is the node's. Test files
- * run side by side, so each process has its own.
+ * A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that the node has this address.
+ * Test files run in parallel, so each process has its own.
  */
 export const ADDRESS = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}.11`;
 
@@ -52,7 +52,7 @@ function configMap(name: string, data: Record<string, string>) {
   return { apiVersion: "v1", kind: "ConfigMap", metadata: { name, namespace: "kube-system" }, data };
 }
 
-/** What etcd held before the disaster. */
+/** The content of etcd before the disaster. */
 export function clusterObjects(caPem: string): Objects {
   const configuration = {
     apiVersion: "kubeadm.k8s.io/v1beta4",
@@ -86,17 +86,16 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 staticPodPath: /etc/kubernetes/manifests
 `;
 
-/** A whole /etc/kubernetes and /var/lib/kubelet of m1, made once a process; its folder, to be copied, and the cluster CA's pair. */
+/** A complete /etc/kubernetes and /var/lib/kubelet of m1, in a folder to copy, and the cluster CA's pair. Made once per process. */
 let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 
 export function healthyCp() {
-  if (!healthy && isElsewhere())
-    throw new Error("call healthyMaster() before sandbox(): making it sets the root back to this machine's own");
+  if (!healthy && isElsewhere()) throw new Error("call healthyCp() before sandbox(): it sets the root back to this machine's own");
   healthy ??= makeControlPlane();
   return healthy;
 }
 
-/** A control plane node like that with keys of its own, made at another time, or with other facts: of another cluster. */
+/** Such a control plane node with other keys, of another time or with other facts: of another cluster. */
 export async function makeControlPlane({ now, facts: different }: { now?: Date; facts?: Partial<ClusterFacts> } = {}) {
   const facts = { ...FACTS, ...different };
   const root = mkdtempSync(join(tmpdir(), "pretend-control-plane-"));
@@ -115,7 +114,7 @@ export async function makeControlPlane({ now, facts: different }: { now?: Date; 
   return { root, ca };
 }
 
-/** A kubelet's folder and its kubelet.conf, with a certificate of this CA. */
+/** A kubelet's folder and kubelet.conf, with a certificate of this CA. */
 export async function writeKubelet(root: string, name: string, { ca, server }: { ca: Pair; server: string }) {
   const { cert, key } = await issueClient({ cn: `system:node:${name}`, o: "system:nodes" }, ca, FACTS);
   const dated = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
@@ -136,7 +135,7 @@ export function write(path: string, content: string, mode = 0o600) {
   chmodSync(path, mode);
 }
 
-/** A cluster CA that nobody knows. */
+/** A CA of no cluster. */
 export function otherCa(): Promise<Pair> {
   return issueCa(certRow("ca"), FACTS);
 }

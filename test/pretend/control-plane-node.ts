@@ -1,4 +1,4 @@
-/** A control plane node's facts read out of made-up data, for tests of the shared files: nothing of this machine is asked. */
+/** A control plane node's facts, read from made-up data, for tests of shared/: nothing is read from this machine. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ export const NODE: Node = {
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",
 };
 
-/** What etcd held, with whatever a test wants different. */
+/** etcd's data of the pretend cluster, with the changes of a test. */
 export async function pretendData(change: (objects: Objects) => void = () => {}): Promise<EtcdData> {
   const dir = mkdtempSync(join(tmpdir(), "etcd-"));
   const objects = clusterObjects((await healthyCp()).ca.cert);
@@ -40,7 +40,7 @@ export async function pretendData(change: (objects: Objects) => void = () => {})
   return readEtcdData(dir);
 }
 
-/** Writes an etcd data directory with these objects; `more` puts after them, so that two copies differ in their revision. */
+/** Writes an etcd data directory with these objects. `more`: so many puts follow, and the revision is higher by as many. */
 export function writeData(dir: string, objects: Objects, more = 0) {
   const puts = Object.entries(objects).map(([key, object]): [string, string] => [
     `/registry/${key}`,

@@ -1,4 +1,4 @@
-/** Signing requests as kubelets make them, and as nobody should. */
+/** CSRs: good ones as kubelets make them, and bad ones. */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import type { KubeObject } from "../../shared/api/kube-api.ts";
@@ -47,7 +47,7 @@ async function csr({ name = "csr-1", subject, sans = [], more = [] }: Asked, spe
   return { metadata, spec: { request: Buffer.from(request.toString("pem")).toString("base64"), ...spec } };
 }
 
-/** As w1's kubelet asks for its serving certificate, with whatever a test wants different. */
+/** The CSR of w1's kubelet for its serving certificate, with the changes of a test. */
 export async function servingCsr(asked: Asked = {}): Promise<Csr> {
   return csr(
     { sans: [ip("10.0.0.21")], ...asked },
@@ -61,25 +61,25 @@ export async function servingCsr(asked: Asked = {}): Promise<Csr> {
   );
 }
 
-/** As w1's kubelet asks for its first client certificate, with the kit's token. */
+/** The CSR of w1's kubelet for its first client certificate, with the kit's bootstrap token. */
 export async function clientCsr(asked: Asked = {}): Promise<Csr> {
   const usages = ["digital signature", "client auth"];
   return csr(asked, { signerName: CLIENT, username: TOKEN_USER, groups: KIT_GROUPS, usages, ...asked.spec });
 }
 
-/** The key of all of them, as a kubelet would keep it. */
+/** The private key of all of them, as a kubelet keeps it. */
 export async function privatePem(): Promise<string> {
   const der = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
   return `-----BEGIN PRIVATE ${"KEY"}-----\n${der}\n-----END PRIVATE ${"KEY"}-----\n`;
 }
 
-/** A second list of extensions, as an attribute: Go's reader takes all of them. */
+/** A second list of extensions, as an attribute: Go reads all lists. */
 export function secondList(sans: x509.JsonGeneralNames): x509.Attribute {
   const list = new x509.ExtensionsAttribute([new x509.SubjectAlternativeNameExtension(sans)]);
   return new x509.Attribute(list.type, list.values);
 }
 
-/** As objects of a pretend API. */
+/** CSRs as objects of a pretend API. */
 export function asObjects(...csrs: Csr[]): Record<string, object> {
   return Object.fromEntries(csrs.map((one) => [`${CSRS}/${one.metadata.name}`, one]));
 }

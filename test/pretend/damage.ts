@@ -1,6 +1,6 @@
 /**
- * Damages of a control plane node, file by file, and what 00-assess has to say of each: worked out from what was done, not from what is on disk. The
- * pretend control plane nodes of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) go by this one table.
+ * Damages of a control plane node, file by file, and what 00-assess has to say about each: computed from the damage, not from the disk. The
+ * pretend nodes of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { type Assessment, isDamage } from "../../shared/assess/report.ts";
@@ -12,26 +12,26 @@ const E = "/etc/kubernetes";
 const P = `${E}/pki`;
 const PODS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 const CONFIGS = ["admin", "controller-manager", "scheduler"];
-const AUTHORITIES = CERTS.filter((row) => !row.ca);
+const CAS = CERTS.filter((row) => !row.ca);
 const LEAVES = CERTS.filter((row) => row.ca);
 
-/** Where damage is done. */
+/** The node that is damaged. */
 export interface Place {
   /** The kubelet's client certificate itself, not the link to it. */
   client: string;
   /** A file's text before the damage, and that of another cluster's control plane node. */
   original(file: string): string;
   foreign(file: string): string;
-  /** etcd's data has a ConfigMap extension-apiserver-authentication, which names the front proxy's CA. */
+  /** etcd's data has the ConfigMap extension-apiserver-authentication, which names the front proxy's CA. */
   namesFrontProxy: boolean;
 }
 
 export type Kind = "gone" | "cut" | "foreign" | "expired" | "mode";
 
-/** Does the damage to a file that lies at `path`. */
+/** Damages the file at `path`. */
 type Act = (path: string) => void;
 
-/** What is done to a file; undefined: a kind that this file cannot have. */
+/** How a file is damaged; undefined: this file cannot have this kind of damage. */
 const KINDS: Record<Kind, (file: string, place: Place) => Promise<Act | undefined> | Act | undefined> = {
   gone: () => (path) => rmSync(path),
   cut: (file, { original }) => writes(original(file).slice(0, Math.floor(original(file).length / 2))),
@@ -48,10 +48,10 @@ function writes(text: string): Act {
   return (path) => writeFileSync(path, text);
 }
 
-/** The authority of what ends before the authorities do. */
+/** The CA of a file whose certificate expires before the CAs do. */
 function signerOf(file: string, { client }: Place): string | undefined {
   const leaf = LEAVES.find((row) => file === `${P}/${row.file}.crt`);
-  if (leaf) return AUTHORITIES.find(({ name }) => name === leaf.ca)!.file;
+  if (leaf) return CAS.find(({ name }) => name === leaf.ca)!.file;
   return file === client || KUBECONFIGS.some(({ path, name }) => path === file && name !== "kubelet") ? "ca" : undefined;
 }
 
@@ -64,10 +64,10 @@ function filesOf({ client }: Place): string[] {
   ];
 }
 
-/** File → what is done to it. */
+/** File → its damage. */
 export type Damage = Map<string, { kind: Kind; act: Act }>;
 
-/** Numbers below n, the same for the same seed: mulberry32 by Tommy Ettinger (public domain), in our own words. */
+/** Numbers below n, the same for the same seed: mulberry32 by Tommy Ettinger (public domain). */
 export function random(seed: number): (n: number) => number {
   let state = seed >>> 0;
   return (n) => {
@@ -78,7 +78,7 @@ export function random(seed: number): (n: number) => number {
   };
 }
 
-/** A damage of one file to ten. Nothing is done yet. */
+/** Chooses a damage of one to ten files. Nothing is damaged yet. */
 export async function chooseDamage(place: Place, pick: (n: number) => number): Promise<Damage> {
   const damage: Damage = new Map();
   const files = filesOf(place);
@@ -96,13 +96,13 @@ export function listed(damage: Damage): string {
   return [...damage].map(([file, { kind }]) => `${kind} ${file}`).join(", ");
 }
 
-/** What has to be said of a damage. */
+/** What 00-assess has to say about a damage. */
 export interface Expected {
-  /** Shared keys, by name, that have to be told as damaged. */
+  /** Shared keys, by name, that have to be reported as damaged. */
   rows: Set<string>;
-  /** Those among them that cannot be had from what is here. */
+  /** Those among them that cannot be recovered from this node's files. */
   lost: string[];
-  /** Whole pairs of another cluster. */
+  /** Complete pairs of another cluster. */
   foreigners: string[];
   /** Other files. */
   others: string[];
@@ -115,7 +115,7 @@ export function expectedOf(damage: Damage, place: Place): Expected {
   };
   const found: Expected = { rows: new Set(), lost: [], foreigners: [], others: [] };
   const { rows, lost, foreigners } = found;
-  for (const { name, file } of AUTHORITIES) {
+  for (const { name, file } of CAS) {
     const [cert, key] = [broken(`${P}/${file}.crt`), broken(`${P}/${file}.key`)];
     if (cert === "foreign" && key === "foreign") foreigners.push(name);
     else if (cert || key) rows.add(name);
@@ -132,7 +132,10 @@ export function expectedOf(damage: Damage, place: Place): Expected {
 
 type Broken = Kind | undefined;
 
-/** Whether an authority's key has to be had from somewhere else. `named`: etcd's data tells its certificate; else only what it signed does. */
+/**
+ * Whether a CA's key has to come from somewhere else. `named`: etcd's data has the CA's certificate; otherwise only what it signed shows
+ * which it is.
+ */
 function isLost({ cert, key, leaves, named }: { cert: Broken; key: Broken; leaves: (Kind | "own")[]; named: boolean }): boolean {
   if (key === "gone" || key === "cut") return true;
   if (named) return key === "foreign" && cert !== "foreign";
@@ -143,7 +146,7 @@ function isLost({ cert, key, leaves, named }: { cert: Broken; key: Broken; leave
   return cert === "foreign" && key !== "foreign" && signers.size === 0;
 }
 
-const KEY_FILES = new Map([...AUTHORITIES.map(({ name, file }): [string, string] => [name, file]), ["sa", "sa"]]);
+const KEY_FILES = new Map([...CAS.map(({ name, file }): [string, string] => [name, file]), ["sa", "sa"]]);
 
 export function isInternal(name: string): boolean {
   return name === "etcd-ca" || name === "front-proxy-ca";
@@ -154,7 +157,7 @@ export function soundKeys({ lost, foreigners }: Expected): string[] {
   return [...KEY_FILES].filter(([name]) => !lost.includes(name) && !foreigners.includes(name)).map(([, file]) => `${P}/${file}.key`);
 }
 
-/** What 00-assess says wrongly of a damage, a sentence each. */
+/** What 00-assess says wrongly about a damage, a phrase each. */
 export function wrongIn(
   said: Pick<Assessment, "damaged" | "damage" | "rung" | "next">,
   { rows, lost, foreigners, others }: Expected,

@@ -1,4 +1,4 @@
-/** A pretend etcd: the JSON gateway of its client port, as far as shared/etcd/client.ts asks it, over TLS with clients' certificates. */
+/** A pretend etcd: the part of its JSON gateway that shared/etcd/client.ts uses, over TLS with client certificates. */
 import { readFileSync } from "node:fs";
 import { ADDRESS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
@@ -9,16 +9,16 @@ export interface EtcdState {
   clusterId: string;
   members: { id: string; name: string }[];
   revision: number;
-  /** The keys at an earlier revision; default: those of today. */
+  /** The keys at an earlier revision; default: the same as now. */
   earlier?: Map<string, string>;
 }
 
-/** The etcd from before: what the node's data held. */
+/** The etcd from before the disaster, with the node's data. */
 export function sameEtcd(stored: Map<string, string>): EtcdState {
   return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
 }
 
-/** Serves on the pretend control plane node's address, with the certificates that are on its disk; its peers' port only shows its own. */
+/** Serves at the pretend control plane node's address, with the certificates on its disk. The peer port only shows its certificate. */
 export function serveEtcd(root: string, state: EtcdState) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
@@ -34,7 +34,7 @@ export function serveEtcd(root: string, state: EtcdState) {
   };
 }
 
-/** What the gateway answers: numbers as decimal text, keys and values as base64. */
+/** The gateway's answers: numbers as decimal text, keys and values as base64. */
 export function etcdAnswer(path: string, body: unknown, state: EtcdState): unknown {
   const { clusterId, members, revision } = state;
   if (path === "/v3/maintenance/status") {

@@ -1,4 +1,4 @@
-/** Certificates as they would be in a year and a day: of the same key, signed by the same authority, over since yesterday. */
+/** Certificates as they will be in a year and a day: of the same key, signed by the same CA, expired since yesterday. */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { parse, stringify } from "yaml";
@@ -9,20 +9,20 @@ const YEAR_MS = 366 * 24 * 3600_000;
 /** A certificate, a bundle with its key, or a kubeconfig with an embedded certificate; undefined where the text holds none of these. */
 export async function expiredText(text: string, caKey: string): Promise<string | undefined> {
   const [cert] = certificatesIn(text);
-  if (cert) return text.replace(cert.trim(), await ended(cert, caKey));
-  return text.includes("client-certificate-data") ? endedKubeconfig(text, caKey) : undefined;
+  if (cert) return text.replace(cert.trim(), await expired(cert, caKey));
+  return text.includes("client-certificate-data") ? expiredKubeconfig(text, caKey) : undefined;
 }
 
-async function endedKubeconfig(text: string, caKey: string): Promise<string> {
+async function expiredKubeconfig(text: string, caKey: string): Promise<string> {
   const kubeconfig = parse(text);
   for (const { user } of kubeconfig.users) {
     const pem = Buffer.from(user["client-certificate-data"], "base64").toString();
-    user["client-certificate-data"] = Buffer.from(`${await ended(pem, caKey)}\n`).toString("base64");
+    user["client-certificate-data"] = Buffer.from(`${await expired(pem, caKey)}\n`).toString("base64");
   }
   return stringify(kubeconfig);
 }
 
-async function ended(pem: string, caKey: string): Promise<string> {
+async function expired(pem: string, caKey: string): Promise<string> {
   const old = new x509.X509Certificate(pem);
   const signingKey = await signingKeyOf(caKey);
   const cert = await x509.X509CertificateGenerator.create({
@@ -39,7 +39,7 @@ async function ended(pem: string, caKey: string): Promise<string> {
   return cert.toString("pem");
 }
 
-/** RSA or P-256: what kubeadm and the tests make. */
+/** RSA or P-256, as kubeadm and the tests make them. */
 async function signingKeyOf(pem: string): Promise<CryptoKey> {
   const key = privateKeyOf(pem);
   const rsa = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };

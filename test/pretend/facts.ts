@@ -1,6 +1,6 @@
 import type { ClusterFacts } from "../../shared/pki/certs.ts";
 
-/** A control plane node of a made-up cluster, with whatever a test wants different. */
+/** The facts of a control plane node of a made-up cluster, with the changes of a test. */
 export function testFacts(different: Partial<ClusterFacts> = {}): ClusterFacts {
   return {
     nodeName: "m1",

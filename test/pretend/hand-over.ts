@@ -1,4 +1,4 @@
-/** A node and keys to try the hand-over on: what its tests have in common. */
+/** What the tests of the hand-over have in common: a node and keys. */
 import { expect, spyOn } from "bun:test";
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ import { sandbox } from "./sandbox.ts";
 
 export const PASSPHRASE = "nine trees by the river";
 export const FILE = "/bundle.age";
-/** Milliseconds: a passphrase costs a second of work by design, and many on a busy machine. */
+/** Milliseconds. By design, a passphrase takes a second, and many seconds on a busy machine. */
 export const SLOW = 60_000;
 const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
 
@@ -22,7 +22,7 @@ export const [keys, others, old] = await Promise.all([sharedFiles(), sharedFiles
 export const identity = await generateX25519Identity();
 export const recipient = await identityToRecipient(identity);
 
-/** A node to try things on, which also hears what goes to stdout. */
+/** A node that also collects what is printed to stdout. */
 export function node() {
   const box = sandbox();
   const answers: string[] = [];
@@ -64,7 +64,7 @@ export function fingerprint(dir: string): string[] {
   });
 }
 
-/** A file as pack writes it, of anything. */
+/** A file as pack writes it, with any content. */
 export async function putSealed(content: Uint8Array, lock: Lock = { recipients: [recipient] }) {
   writeFile(FILE, await seal(content, lock, { scryptLogN: 10 }));
 }

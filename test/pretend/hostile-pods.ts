@@ -1,8 +1,8 @@
-/** Mirror pods as anybody can make them who may create a pod, and the kubelet's records beside them. */
+/** Mirror pods that everybody can make who may create a pod. */
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { mirrorPod, type Objects } from "./cluster.ts";
 
-/** As a kubelet calls its static pods by, and as the API server calls all others. */
+/** UIDs: the first two as a kubelet gives them to static pods, the last as the API server gives them to all other pods. */
 export const HASH = "0123456789abcdef0123456789abcdef";
 export const OTHER_HASH = "fedcba9876543210fedcba9876543210";
 export const UUID = "01234567-89ab-cdef-0123-456789abcdef";
@@ -13,9 +13,9 @@ export interface Fake {
   /** Default: evil.example/NAME. */
   image?: string;
   hash?: string;
-  /** The node that it is bound to. Default: m1. */
+  /** The node to which the pod is bound. Default: m1. */
   node?: string;
-  /** The node that its name names. Default: m1. */
+  /** The node in the pod's name. Default: m1. */
   suffix?: string;
   change?: (pod: Manifest) => unknown;
 }

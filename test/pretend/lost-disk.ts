@@ -1,4 +1,4 @@
-/** Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with e2fsprogs' own tools: no mount, no root. */
+/** Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of e2fsprogs: no mount, no root. */
 import { spyOn } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +27,7 @@ rules:
 - level: Metadata
 `;
 
-/** The secret in it is nobody's. */
+/** Its secret is used nowhere. */
 export const ENCRYPTION = `apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
 resources:
@@ -37,10 +37,10 @@ resources:
   - identity: {}
 `;
 
-/** Path below the folder → content: all that a lost /etc/kubernetes held. */
+/** Path below the folder → content: the files of a lost /etc/kubernetes. */
 export type Files = Record<string, string>;
 
-/** A whole /etc/kubernetes and the kubelet's client certificate, made by the project's own code. */
+/** A complete /etc/kubernetes and the kubelet's client certificate, made by the project's own code. */
 export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files> {
   const root = mkdtempSync(join(tmpdir(), "lost-"));
   const facts = testFacts({ keyAlgorithm });
@@ -78,10 +78,10 @@ export function writeAll(dir: string, files: Record<string, string | Uint8Array>
   }
 }
 
-/** Whether `deletedImage` has its tools here. */
+/** Whether this machine has the tools of `deletedImage`. */
 export const HAS_EXT4_TOOLS = ["mkfs.ext4", "debugfs"].every((name) => Bun.which(name) ?? existsSync(`/usr/sbin/${name}`));
 
-/** What looks like nothing, and is the same every time: xorshift32 by George Marsaglia. */
+/** Noise that is the same every time: xorshift32 by George Marsaglia. */
 export function noise(size: number, seed = 1): Buffer {
   const words = new Int32Array(Math.ceil(size / 4));
   for (let i = 0, x = seed | 1; i < words.length; i++) {
@@ -93,7 +93,7 @@ export function noise(size: number, seed = 1): Buffer {
   return Buffer.from(words.buffer, 0, size);
 }
 
-/** Bytes as a disk has them: noise, and these files one after the other, each in blocks of its own. */
+/** Bytes as on a disk: noise, and these files one after the other, each in its own blocks. */
 export function layOut(files: Record<string, string>, block: number, seed = 1): Buffer {
   const pieces = Object.values(files).flatMap((content, i) => {
     const bytes = Buffer.from(content);
@@ -102,7 +102,7 @@ export function layOut(files: Record<string, string>, block: number, seed = 1): 
   return Buffer.concat([noise(block, seed), ...pieces]);
 }
 
-/** An ext4 image that held these files, in the order of their names, and holds them no more. */
+/** An ext4 image on which these files were written, in this order, and deleted. */
 export function deletedImage(path: string, files: Record<string, string | Uint8Array>, options: { block: number; megabytes?: number }) {
   const folder = mkdtempSync(join(tmpdir(), "lost-"));
   writeAll(folder, files);
@@ -118,13 +118,13 @@ export function deletedImage(path: string, files: Record<string, string | Uint8A
   );
 }
 
-/** What is on a disk, or a copy of it in memory that was damaged. */
+/** What the search finds on a disk image. */
 export async function findsOn(path: string, options: { chunk?: number } = {}): Promise<Find[]> {
   using disk = new Disk(path, options);
   return await Array.fromAsync(carve(disk));
 }
 
-/** Runs a program of this machine, also one of /sbin; what it says. */
+/** Runs a program of this machine, also one of /sbin. Returns its output. */
 export function tool(command: string[], input = ""): string {
   const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
   const { exitCode, stdout, stderr } = Bun.spawnSync(command, { stdin: Buffer.from(input), stdout: "pipe", stderr: "pipe", env });
@@ -132,7 +132,7 @@ export function tool(command: string[], input = ""): string {
   return stdout.toString();
 }
 
-/** The files of which nothing was found, by content. */
+/** The files of which a part was not found, by content. */
 export function lost(files: Files, finds: readonly Find[]): string[] {
   const texts = new Set(finds.map((find) => ("pem" in find ? find.pem : "text" in find ? find.text : "")));
   const pieces = (content: string) => (content.startsWith("-----BEGIN") ? content.split(/(?<=-----END [A-Z ]+-----\n)/) : [content]);

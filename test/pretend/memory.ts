@@ -1,4 +1,4 @@
-/** Key material as it lies in the memory of programs, for tests, and processes that hold it: real ones of our own, and pretend ones. */
+/** Key material as it is in the memory of programs, and processes that hold it: real ones of our own, and pretend ones. */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 
@@ -10,7 +10,7 @@ export function ecKey(namedCurve: "P-256" | "P-384" = "P-256"): KeyObject {
   return generateKeyPairSync("ec", { namedCurve }).privateKey;
 }
 
-/** A number of a key (a field of its JWK) as limbs: the lowest byte first. */
+/** A number of a key (a field of its JWK) as limbs, lowest byte first. */
 export function limbs(key: KeyObject, field: "n" | "p" | "q" | "d"): Buffer {
   return Buffer.from((key.export({ format: "jwk" }) as Record<string, string>)[field]!, "base64url").reverse();
 }
@@ -20,7 +20,7 @@ export function bigInt(key: KeyObject): Buffer {
   return Buffer.concat([limbs(key, "d"), Buffer.alloc(32)]);
 }
 
-/** A process of our own that holds these bytes, each from a page of its own on. */
+/** A process of our own that holds these bytes, each piece at the start of a page. */
 export async function holder(pieces: readonly Uint8Array[]) {
   const child = Bun.spawn([process.execPath, `${import.meta.dir}/../fixtures/memory-holder.ts`], { stdin: "pipe", stdout: "pipe" });
   child.stdin.write(`${JSON.stringify(pieces.map((piece) => Buffer.from(piece).toString("hex")))}\n`);
@@ -37,26 +37,26 @@ export async function holder(pieces: readonly Uint8Array[]) {
   };
 }
 
-/** Where a pretend process's only mapping begins. */
+/** The start of a pretend process's only mapping. */
 const BASE = 0x10000;
 
 export interface PretendProcess {
   pid: number;
   comm: string;
   holds?: readonly Uint8Array[];
-  /** Bytes that it has mapped in all; the rest is empty. */
+  /** Bytes of its mapping; all except `holds` is empty. */
   mapped?: number;
-  /** Files that it still has mounted, by their paths. */
+  /** Files that it still has mounted, by path. */
   mounts?: Record<string, string>;
-  /** Its path among the cgroups. Default: what its name says, a container of kube-system's static pod, or the kubelet's unit. */
+  /** Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit. */
   cgroup?: string;
 }
 
-/** UIDs of pods, as a kubelet gives them to static ones (MD5) and the API server to all others. */
+/** UIDs of pods: a kubelet gives MD5 sums to static pods, the API server gives UUIDs to all others. */
 export const STATIC_UID = "0123456789abcdef0123456789abcdef";
 export const POD_UID = "5c3e2d1f-0a9b-4c8d-8e7f-1a2b3c4d5e6f";
 
-/** As the kubelet keeps a record of a pod: a folder for its logs. */
+/** The kubelet's record of a pod: a folder for its logs. */
 export function podRecord(root: string, namespace: string, name: string, uid: string) {
   mkdirSync(`${root}/var/log/pods/${namespace}_${name}_${uid}`, { recursive: true });
 }
@@ -70,7 +70,7 @@ function cgroupOf(root: string, { pid, comm }: PretendProcess): string {
   return `/kubepods/burstable/pod${uid}/${"c".repeat(64)}`;
 }
 
-/** Writes /proc/PID of a process that is none, below a node's root. */
+/** Writes /proc/PID of a pretend process below a node's root. */
 export function pretendProcess(root: string, process: PretendProcess) {
   const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
   const folder = `${root}/proc/${pid}`;

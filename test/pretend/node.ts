@@ -1,4 +1,4 @@
-/** A pretend node: a folder as its root, pretend programs as its machine. Scripts run on it whole, in a process of their own. */
+/** A pretend node: a folder is its root, pretend programs are its machine. Whole scripts run on it, each in its own process. */
 import { expect } from "bun:test";
 import { createHash } from "node:crypto";
 import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
@@ -9,10 +9,10 @@ import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "
 import { type FakeCommand, fakePath } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
-/** What stands in transcripts in the place of this process's own `ADDRESS`. */
+/** Transcripts show this instead of the process's own `ADDRESS`. */
 export const SHOWN_ADDRESS = "127.77.0.11";
 
-/** In memory, where that is possible: scripts see to it that every file is on disk before they go on. */
+/** In memory, where possible: scripts wait for every file to be on disk. */
 const MEMORY = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
 
 const HOME = join(import.meta.dir, "../..");
@@ -20,12 +20,12 @@ const HOME = join(import.meta.dir, "../..");
 export interface NodeOptions {
   /** Default: a control plane node whose /etc/kubernetes was deleted. */
   kind?: "wiped control plane node" | "healthy control plane node" | "worker" | "no node";
-  /** Changes what etcd holds. */
+  /** Changes the content of etcd. */
   etcd?: (objects: Objects) => void;
   members?: WrittenMember[];
   /** Default: kube-proxy and coredns run. */
   containers?: string[];
-  /** Put before the usual answers; a command that is listed here replaces the usual one. */
+  /** Come before the usual answers. A command that is listed here replaces the usual one. */
   commands?: FakeCommand[];
   /** Programs that this machine does not have. */
   without?: string[];
@@ -73,29 +73,29 @@ export async function pretendNode(options: NodeOptions = {}) {
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
   for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
   const over = new AbortController();
-  /** Asks, rather than watching the folder: Bun's fs.watch now and then loses an event when many tests have watched before. */
+  /** Polls instead of watching the folder: Bun's fs.watch sometimes loses an event after many tests have watched. */
   const until = (what: string, isSo: () => boolean) =>
-    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 50, hint: "What the script said until then tells why." });
+    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 50, hint: "see what the script printed until then" });
 
   return {
     /** The node's root, on this machine. */
     root,
-    /** The cluster CA from before. */
+    /** The cluster CA from before the disaster. */
     ca,
-    /** What etcd held before: its keys and their values. */
+    /** The content of etcd before the disaster: keys and values. */
     stored,
     calls: programs.calls,
-    /** Ends when a program has been called so. */
+    /** Ends when this call was made. */
     called: (call: string) => until(call, () => programs.calls().includes(call)),
-    /** Ends when a file is there. */
+    /** Ends when this file exists. */
     written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
     exists: (path: string) => existsSync(root + path),
-    /** Where its programs lie, for PATH. */
+    /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
-    /** Runs a script to its end. Waiting for something that never comes takes no time. */
+    /** Runs a script to its end. Waiting in vain takes no time. */
     run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
-    /** Everything that a script could change: path → mode, time, content. */
+    /** Everything that a script can change: path, mode, time, content. */
     fingerprint: () => fingerprint(root),
     [Symbol.dispose]() {
       over.abort();
@@ -107,7 +107,7 @@ export async function pretendNode(options: NodeOptions = {}) {
 
 export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 
-/** What `crictl ps -a -o json` says of these containers, all running; those of the control plane are called by their names. */
+/** The output of `crictl ps -a -o json` for these containers, all running. */
 export function crictlPs(names: readonly string[]): string {
   const containers = names.map((name) => ({
     id: `${name}-id`,
@@ -143,7 +143,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl reset-failed kube-pki-repair-approve" },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
     { command: `${CRICTL} stop --timeout 0 *` },
-    // In memory, so that nothing ever searches the machine's own disk.
+    // tmpfs, so that no test ever searches the machine's own disk
     { command: "findmnt *", stdout: JSON.stringify({ filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }] }) },
   ];
   const replaced = new Set(commands.map(({ command }) => command));
@@ -167,7 +167,7 @@ async function runScript(line: string, env: Record<string, string>, root: string
   return { exitCode, stdout: settled(stdout, root), stderr: settled(stderr, root) };
 }
 
-/** What differs from run to run, replaced. */
+/** Replaces all that differs from run to run. */
 function settled(text: string, root: string): string {
   return text
     .replaceAll(root, "ROOT")
@@ -180,7 +180,7 @@ function settled(text: string, root: string): string {
     .replace(/^kube-pki-repair \d+\.\d+\.\d+/gm, "kube-pki-repair VERSION");
 }
 
-/** Compares a whole run with its file in test/transcripts, where a person can read it. UPDATE_TRANSCRIPTS=1 writes the file. */
+/** Compares the output of a whole run with its file in test/transcripts. UPDATE_TRANSCRIPTS=1 writes the file. */
 export async function expectTranscript(name: string, { exitCode, stdout, stderr }: Transcript) {
   const text = [`exit code ${exitCode}`, "----- stdout", stdout.trimEnd(), "----- stderr", stderr.trimEnd(), ""].join("\n");
   const file = Bun.file(`${import.meta.dir}/../transcripts/${name}.txt`);

@@ -1,11 +1,11 @@
-/** Keys and tokens from before a disaster, smaller than kubeadm's where that saves time. */
+/** Keys and tokens from before a disaster; smaller than kubeadm's where this saves time. */
 import { generateKeyPairSync, sign } from "node:crypto";
 import { serviceAccountKeyId } from "../../shared/pki/certificate.ts";
 import type { KeyPair } from "../../shared/pki/keys.ts";
 
 const SPKI = { type: "spki", format: "pem" } as const;
 
-/** As kit and kubeadm name them: RSA-1024, ECDSA-P256. */
+/** `algorithm` as the kit and kubeadm name them: RSA-1024, ECDSA-P256. */
 export function newKeyOf(algorithm: string, publicExponent = 65537): KeyPair {
   const [family, size = ""] = algorithm.split("-");
   const privateKeyEncoding = { type: "pkcs8", format: "pem" } as const;
@@ -20,14 +20,14 @@ export interface TokenOf {
   alg: string;
   /** ServiceAccount, `namespace:name`. */
   of: string;
-  /** Unset: the key's own. */
+  /** Default: the key's own. */
   kid?: string;
   issuedAt?: number;
 }
 
 const HASHES: Record<string, string> = { RS256: "sha256", ES256: "sha256", ES384: "sha384", ES512: "sha512" };
 
-/** A token as Kubernetes signs them, with the few claims that matter here. */
+/** A token as Kubernetes signs it, with the few claims that matter here. */
 export function tokenBy({ key, pub }: KeyPair, { alg, of, kid = serviceAccountKeyId(pub), issuedAt }: TokenOf): string {
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const claims = { iss: "kubernetes/serviceaccount", ...(issuedAt ? { iat: issuedAt } : {}), sub: `system:serviceaccount:${of}` };

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { $ } from "bun";
 import { fakePath } from "./programs.ts";
 
-test("fakePath() answers in turn, takes a * for anything, and writes every call down", async () => {
+test("fakePath() answers in turn, takes a * for anything, and records every call", async () => {
   using fake = fakePath([
     { command: "systemctl is-active kubelet", stdout: "activating\n", exit: 3 },
     { command: "systemctl is-active kubelet", stdout: 'it\'s $HOME "active"\n' },
@@ -18,7 +18,7 @@ test("fakePath() answers in turn, takes a * for anything, and writes every call 
   expect(fake.calls()).toEqual([...Array(3).fill("systemctl is-active kubelet"), "crictl ps -o json", "crictl rm --all"]);
 });
 
-test("fakePath() has no program of the machine that was not listed", async () => {
+test("fakePath() has no program of this machine that is not listed", async () => {
   using fake = fakePath([]);
   expect((await $`sh -c "kubectl version"`.env(fake.env).nothrow().quiet()).exitCode).toBe(127);
 });

@@ -1,20 +1,20 @@
-/** Pretend programs for tests that run a whole script: each answers the commands listed for it and writes down every call. */
+/** Pretend programs for tests that run a whole script: each answers the commands that are listed for it, and records every call. */
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** An answer to one command line. Listed several times, a command gives its answers in turn; the last one stays. */
+/** An answer to one command line. A command that is listed several times gives its answers in turn; the last one is repeated. */
 export interface FakeCommand {
   /** The whole command line; a `*` stands for anything. */
   command: string;
   stdout?: string;
   stderr?: string;
   exit?: number;
-  /** A line of shell that runs first, for what the program would do: "touch $FAKE/started". */
+  /** A line of shell that runs first, in place of what the program does: "touch $FAKE/started". */
   does?: string;
 }
 
-/** What a script may use of the machine it is tested on; everything else has to be listed as a command. */
+/** Programs of this machine that a script may use; everything else has to be listed as a command. */
 const REAL_PROGRAMS = [
   "sh",
   "bash",
@@ -35,7 +35,7 @@ const REAL_PROGRAMS = [
   "dirname",
 ];
 
-/** The PATH holds the pretend programs and a few real ones, so that nothing of the machine is started by mistake. */
+/** The PATH has only the pretend programs and a few real ones, so that no test starts another program of this machine. */
 export function fakePath(commands: FakeCommand[]) {
   const folder = mkdtempSync(join(tmpdir(), "fake-"));
   const bin = join(folder, "bin");
@@ -46,7 +46,7 @@ export function fakePath(commands: FakeCommand[]) {
   for (const [name, own] of programs) writeProgram(folder, name, own);
   return {
     env: { PATH: bin, FAKE: folder },
-    /** Every call so far, in order; what a script asked that was not listed is in it, too, and had exit code 99. */
+    /** Every call so far, in order. A call that was not listed is among them; it had exit code 99. */
     calls: () => readFileSync(join(folder, "calls"), "utf8").split("\n").filter(Boolean),
     folder,
     [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
@@ -67,14 +67,14 @@ function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
   chmodSync(file, 0o755);
 }
 
-/** Answers lie in files, so that no quote in them can go wrong. */
+/** Answers are in files, so that quotes in them do no harm. */
 function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand, file: string) {
   if (stdout) writeFileSync(`${file}.out`, stdout);
   if (stderr) writeFileSync(`${file}.err`, stderr);
   return [does, stdout && `cat ${file}.out`, stderr && `cat ${file}.err >&2`, `exit ${exit}`].filter(Boolean).join("; ");
 }
 
-/** A shell pattern: everything quoted but the `*`. */
+/** A shell pattern: everything is quoted, except the `*`. */
 function pattern(command: string) {
   return command
     .split("*")

@@ -1,4 +1,4 @@
-/** Where what is narrated on stderr is of no use. */
+/** Runs `action` without its output on stderr. */
 export async function quietly<T>(action: () => Promise<T>): Promise<T> {
   const spoken = console.error;
   console.error = () => undefined;

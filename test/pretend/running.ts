@@ -1,4 +1,4 @@
-/** The pretend cluster once part 2 is through: what its API serves, and what its controllers and kubelets do when they are asked. */
+/** The pretend cluster after part 2: what its API serves, and what its controllers and kubelets do. */
 import { readFileSync } from "node:fs";
 import { type ApiOptions, type ApiRequest, pretendApi } from "./api.ts";
 import { ADDRESS, type Objects } from "./cluster.ts";
@@ -11,14 +11,17 @@ export const MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-syste
 
 export const SCHEDULER_LEASE = MANAGER_LEASE.replace("controller-manager", "scheduler");
 
-/** Makes etcd's data of before name another CA than the one on disk: the repair has made a new one. */
+/** Lets etcd's data name another CA than the one on disk: the repair has made a new CA. */
 export function knewCa(caPem: string) {
   return (objects: Objects) => {
     Object.assign(objects["configmaps/kube-system/kube-root-ca.crt"] as object, { data: { "ca.crt": caPem } });
   };
 }
 
-/** Serves at a healthy control plane node's address, with its certificate; all nodes are heard. `objects` are put beside the usual ones, or in their place. */
+/**
+ * Serves at a healthy control plane node's address, with its certificate. All nodes renew their Leases. `objects` are added to the usual
+ * ones.
+ */
 export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "objects" | "on"> = {}) {
   const pki = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
   return pretendApi({
@@ -44,12 +47,12 @@ function usual(ca: string): Record<string, object> {
   };
 }
 
-/** Renewed so many seconds ago. */
+/** A Lease that was renewed so many seconds ago. */
 export function lease(secondsAgo: number) {
   return { spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } };
 }
 
-/** A pod with a token mounted that has run since before the repair. */
+/** A pod with a mounted token that has run since before the repair. */
 export function oldPod(name: string, owner: { kind: string; name: string }, labels: Record<string, string> = {}) {
   const ownerReferences = [{ apiVersion: "apps/v1", uid: `uid-of-${owner.name}`, controller: true, ...owner }];
   return {
@@ -65,7 +68,7 @@ export function oldPod(name: string, owner: { kind: string; name: string }, labe
 
 type Api = Parameters<NonNullable<ApiOptions["on"]>>[1];
 
-/** Tokens are made and reviewed, evicted pods replaced, test pods run to their end, and who led before leads again after its Lease was dropped. */
+/** Makes and reviews tokens, replaces evicted pods, ends test pods, and gives a deleted Lease to the controller-manager on m1. */
 function controllers({ method, path, body }: ApiRequest, { objects }: Api): Response | undefined {
   if (path.endsWith("/proxy/healthz")) return new Response("ok");
   if (method === "DELETE" && path === MANAGER_LEASE) {
@@ -83,7 +86,7 @@ function controllers({ method, path, body }: ApiRequest, { objects }: Api): Resp
   return Response.json(pod, { status: 201 });
 }
 
-/** In the place of a pod comes one that was made a moment later. */
+/** A newer pod replaces the old one. */
 export function renewPod(objects: Api["objects"], path: string): Response {
   const old = objects.get(path);
   const later = new Date(Date.now() + 60_000).toISOString();

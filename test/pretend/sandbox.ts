@@ -8,11 +8,11 @@ import { mode } from "../../shared/run.ts";
 export interface Sandbox extends Disposable {
   /** The root, on this machine. */
   dir: string;
-  /** What was said so far, one line each. */
+  /** What was printed so far, line by line. */
   said: string[];
 }
 
-/** An empty root for one test, which also hears what is said: `using box = sandbox()`. */
+/** An empty root for one test, which also collects what is printed: `using box = sandbox()`. */
 export function sandbox(): Sandbox {
   const dir = mkdtempSync(join(tmpdir(), "sandbox-"));
   const said: string[] = [];

@@ -2,7 +2,7 @@
 import type { Machine, Output } from "../lab/machine/machine.ts";
 import type { Scene } from "../lab/scene/scene.ts";
 
-/** Nodes that answer from a table and write down what they were asked. */
+/** Nodes that answer from a table and record every command. */
 export function pretendScene(answers: Record<string, Partial<Output>>) {
   const typed: string[] = [];
   const machine = (name: string): Machine => ({

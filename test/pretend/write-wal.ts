@@ -1,6 +1,6 @@
 /**
- * Writes an etcd data directory that is nothing but a log: a member that was killed before its first db. Our reader takes it (the log goes
- * back to entry 1), so each test can say what the cluster was. Format: the head of shared/etcd-data/wal.ts.
+ * Writes an etcd data directory that is only a log: of a member that was killed before its first db. Our reader accepts it (the log begins
+ * with entry 1), so each test can choose the cluster's content. Format: the head of shared/etcd-data/wal.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { crc32c } from "../../shared/etcd-data/wal.ts";
@@ -14,9 +14,9 @@ export interface WrittenMember {
 
 export interface Written {
   clusterId: string;
-  /** The first is the one whose directory this is. */
+  /** The first is the owner of the directory. */
   members: WrittenMember[];
-  /** Puts in their order, one revision each; a value of undefined deletes its key. */
+  /** Puts in this order, one revision each. The value undefined deletes the key. */
   puts: [key: string, value: string | Uint8Array | undefined][];
 }
 
@@ -37,7 +37,7 @@ export function writeEtcdData(dir: string, { clusterId, members, puts }: Written
 
 const [METADATA, ENTRY, STATE, CRC] = [1n, 2n, 3n, 4n];
 
-/** Records in their frames, with the chain of checksums. */
+/** Records in frames, with a chain of checksums. */
 class Log {
   readonly #frames: Uint8Array[] = [];
   #crc = 0;

@@ -120,10 +120,10 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
     const { exitCode, stderr } = await node.run(line);
     expect(exitCode).toBe(1);
     expect(stderr).toContain(
-      "error: This cluster's etcd is external: it is not on the control plane nodes, but at https://10.0.0.31:2379, ",
+      "error: This cluster's etcd is external: it does not run on the control plane nodes, but at https://10.0.0.31:2379, ",
     );
     expect(stderr).toContain(
-      "hint: mend etcd where it runs, and put back what the API server reaches it by: /etc/kubernetes/pki/etcd/ca.crt, ",
+      "hint: repair etcd where it runs, and put back the files that the API server needs to reach it: /etc/kubernetes/pki/etcd/ca.crt, ",
     );
     expect(node.fingerprint()).toEqual(before);
   },
@@ -203,7 +203,7 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
     expect([exitCode, stderr]).toEqual([
       1,
       expect.stringContaining(
-        "its key never was on the control plane nodes, and it has to give /etc/kubernetes/pki/apiserver.crt\nhint: put ca.key ",
+        "its key never was on the control plane nodes). It has to issue /etc/kubernetes/pki/apiserver.crt\nhint: put the external CA's ca.key ",
       ),
     ]);
   }

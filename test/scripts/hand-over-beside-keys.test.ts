@@ -37,8 +37,8 @@ describe("unpack on a node that has keys", () => {
     expect(present()).toHaveLength(8);
     expect(readText(`${PKI}/ca.key`)).toBe(String(pkcs8));
     expect(stat(`${PKI}/sa.key`)!.mode).toBe(0o600);
-    expect(box.said).toContain(`${PKI}/ca.key: kept (the same key, written another way)`);
-    expect(box.said).toContain(`${PKI}/sa.pub: kept (the same key, written another way)`);
+    expect(box.said).toContain(`${PKI}/ca.key: kept (the same key in another format)`);
+    expect(box.said).toContain(`${PKI}/sa.pub: kept (the same key in another format)`);
     expect(box.said).toContain(`${PKI}/ca.crt: kept`);
   });
 
@@ -50,7 +50,7 @@ describe("unpack on a node that has keys", () => {
     const { message, hint } = await failOf(() => unpack());
     expect(message).toStartWith("This node has other keys than the bundle: ca.key, ca.crt, sa.pub; the CA here is ");
     expect(message).toContain(
-      `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data tells nothing`,
+      `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data cannot be read`,
     );
     expect(hint).toContain("--move-aside");
     expect(fingerprint(box.dir)).toEqual(before);
@@ -79,15 +79,15 @@ describe("unpack on a node that has keys", () => {
     expect(await refused(from("uid-here", old), keys.get("ca.crt")!)).toMatch(
       /^The bundle is stale: its CA sha256:.*the cluster has another/,
     );
-    expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith("Nothing tells that the bundle is");
+    expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith("Nothing proves that the bundle is");
 
     checkOrigin(from("uid-here"), here(keys.get("ca.crt")), undefined);
     expect(box.said.pop()).toBe("its CA is the one that etcd's data names");
     checkOrigin(from("uid-here"), here(old.get("ca.crt")), undefined);
-    expect(box.said.pop()).toStartWith("its CA is newer than the one etcd's data names");
+    expect(box.said.pop()).toStartWith("its CA is newer than the one that etcd's data names");
     checkOrigin({ ...bundleOf(keys), manifest: undefined }, here(old.get("ca.crt")), fingerprints(keys).ca);
     checkOrigin(bundleOf(keys), here(), undefined);
-    expect(box.said.pop()).toBe("warning: not held against etcd's data: there is none");
+    expect(box.said.pop()).toBe("warning: not compared with etcd's data: there is none");
   });
 
   test("writes nothing where one file cannot be written; the same command goes on when that is mended", async () => {

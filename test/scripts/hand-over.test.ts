@@ -125,7 +125,7 @@ describe("identity", () => {
     writeFile("/empty", "", { mode: 0o600 });
     expect((await failOf(() => main(["identity", "/shown"]))).message).toBe('Others can read "/shown"');
     for (const file of ["/passphrase", "/empty"])
-      expect((await failOf(() => main(["identity", file]))).message).toContain("something else than age secret keys");
+      expect((await failOf(() => main(["identity", file]))).message).toContain("something other than age secret keys");
   });
 
   test("writes nothing in a dry run", async () => {

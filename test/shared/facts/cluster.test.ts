@@ -1,4 +1,4 @@
-/** What the cluster was: nothing is made up where the data does not say it. */
+/** What the cluster was: what the data does not say is never made up. */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor } from "../../../shared/facts/issue-facts.ts";
@@ -14,7 +14,7 @@ function replaceIn(objects: Objects, key: string, from: string | RegExp, to: str
   objects[key] = text.replace(from, to);
 }
 
-test("readCluster() and factsFor() read all that certificates are made of", async () => {
+test("readCluster() and factsFor() read all that certificates need", async () => {
   const data = await pretendData();
   const cluster = readCluster(data);
   expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, kubeletClientBound: false });
@@ -32,17 +32,17 @@ test.each<[string, (objects: Objects) => void, string]>([
   ["the DNS domain", (o) => replaceIn(o, CONFIG, /dnsDomain: [^\\]+/, "dnsDomain: ''"), "Cannot find networking.dnsDomain"],
   ["the Service range", (o) => replaceIn(o, CONFIG, /serviceSubnet: [^\\]+\\n/, ""), "Cannot find networking.serviceSubnet"],
   ["the old CA", (o) => delete o["configmaps/kube-system/kube-root-ca.crt"], "Cannot find ca.crt of the ConfigMap kube-root-ca.crt"],
-])("without %s it stops, and uses no default", async (_, change, message) => {
+])("without %s readCluster() fails, and uses no default", async (_, change, message) => {
   const data = await pretendData(change);
   expect(() => readCluster(data)).toThrow(message);
 });
 
-test("data without the namespace kube-system is no Kubernetes cluster's", async () => {
+test("data without the namespace kube-system is not a Kubernetes cluster's", async () => {
   const data = await pretendData((objects) => delete objects["namespaces/kube-system"]);
   expect(() => readCluster(data)).toThrow("No Kubernetes cluster in this etcd data");
 });
 
-test("encrypted objects stop it, with the provider's name", async () => {
+test("encrypted objects make it fail, with the provider's name", async () => {
   const data = await pretendData((objects) => {
     objects[CONFIG] = "k8s:enc:kms:v2:vault:x";
   });

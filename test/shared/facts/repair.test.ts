@@ -1,4 +1,4 @@
-/** Which repair goes on: there is no progress file, the rescue folders and the certificates tell. */
+/** Which repair is the current one: there is no progress file, the rescue folders and the certificates decide. */
 import { expect, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { findRepair } from "../../../shared/facts/repair.ts";
@@ -13,13 +13,13 @@ import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const objects = clusterObjects((await healthyCp()).ca.cert);
-/** A CA of before the cluster's. */
+/** A CA that is older than the cluster's. */
 const stale = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
 const DATA = "/var/lib/etcd";
 const OLD = "/root/kube-pki-repair-20260101T000000";
 const NEWER = "/root/kube-pki-repair-20260102T000000";
 
-test("without a rescue folder a repair begins: it is named after now, and not made yet", () => {
+test("without a rescue folder a new repair begins; its folder is named after the time and does not exist yet", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects);
   const { rescue, dataFrom, data } = findRepair(DATA);
@@ -28,7 +28,7 @@ test("without a rescue folder a repair begins: it is named after now, and not ma
   expect(Math.abs(rescue.made.getTime() - Date.now())).toBeLessThan(60_000);
 });
 
-test("a repair goes on while etcd has not written since its copy was made", () => {
+test("a repair continues while etcd has not written since its copy was made", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects);
   writeData(`${box.dir}${OLD}/etcd`, objects);
@@ -38,7 +38,7 @@ test("a repair goes on while etcd has not written since its copy was made", () =
   expect(rescue.made).toEqual(new Date("2026-01-01T00:00:00Z"));
 });
 
-test("a repair goes on when etcd's certificate was issued after its folder was made, whatever etcd has written since", async () => {
+test("a repair continues when etcd's certificate is newer than its folder, whatever etcd has written since", async () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
@@ -46,7 +46,7 @@ test("a repair goes on when etcd's certificate was issued after its folder was m
   expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
 });
 
-test("a repair by the old CA is over once the cluster has gone on with all its static pods; its folder tells nothing any more", async () => {
+test("a repair with the old CA is over when the cluster has all its static pods again; its folder does not count any more", async () => {
   using box = sandbox();
   const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
@@ -62,7 +62,7 @@ test("a repair by the old CA is over once the cluster has gone on with all its s
   }
 });
 
-test("a repair is over, too, where a control plane node was lost for good and its Node deleted", async () => {
+test("a repair is also over where a control plane node is lost for good and its Node is deleted", async () => {
   using box = sandbox();
   const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
@@ -77,7 +77,7 @@ function control(name: string) {
   return { ...(objects["minions/m1"] as object), metadata: { name, labels: { "node-role.kubernetes.io/control-plane": "" } } };
 }
 
-/** A pod with a token mounted, as a DaemonSet's or nobody's. */
+/** A pod with a mounted token, of a DaemonSet or without an owner. */
 function pod(name: string, created: string, owner?: string) {
   const ownerReferences = owner ? [{ kind: owner, name: "its-owner", controller: true }] : [];
   return {
@@ -89,7 +89,7 @@ function pod(name: string, created: string, owner?: string) {
   };
 }
 
-test("a repair with a new CA is over once nothing of the old one is left that parts 3 and 4 take away", async () => {
+test("a repair with a new CA is over when parts 3 and 4 have nothing left to do", async () => {
   using box = sandbox();
   const [before, after] = ["2025-12-01T00:00:00Z", new Date(Date.now() + 3_600_000).toISOString()];
   const fresh = (await otherCa()).cert;
@@ -131,7 +131,7 @@ test("a repair with a new CA is over once nothing of the old one is left that pa
   }
 });
 
-test("what looked like static pods of a worker, and is gone, keeps no repair going; nor does one bound elsewhere stand for a control plane node's", async () => {
+test("a worker's former static pod does not keep a repair going, and a pod bound to a worker does not replace a control plane node's static pod", async () => {
   using box = sandbox();
   const { "pods/kube-system/kube-scheduler-m1": _, ...less } = objects;
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
@@ -143,7 +143,7 @@ test("what looked like static pods of a worker, and is gone, keeps no repair goi
   expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
 });
 
-test("a stale rescue folder is passed over: etcd has written since, and its certificate is older", () => {
+test("a stale rescue folder is ignored: etcd has written since, and its certificate is older", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
@@ -152,7 +152,7 @@ test("a stale rescue folder is passed over: etcd has written since, and its cert
   expect(rescue.dir).not.toBe(OLD);
 });
 
-test("a certificate of etcd that is cut off tells nothing, and stops nothing", async () => {
+test("a certificate of etcd that is cut off proves nothing, and stops nothing", async () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
@@ -160,7 +160,7 @@ test("a certificate of etcd that is cut off tells nothing, and stops nothing", a
   expect(findRepair(DATA).dataFrom).toBe(DATA);
 });
 
-test("of several folders the newest counts; one whose copy was cut off does not", () => {
+test("of several folders the newest counts, but not one with an incomplete copy", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects);
   writeData(`${box.dir}${OLD}/etcd`, objects);

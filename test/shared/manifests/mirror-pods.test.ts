@@ -1,4 +1,7 @@
-/** Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides anything. Real ones still come back. */
+/**
+ * Mirror pods that a tenant, or a worker's kubelet, has made: none becomes a static pod, and none decides anything. Real ones still come
+ * back.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, truncateSync } from "node:fs";
@@ -13,8 +16,7 @@ import { manifestPath, manifestText, readManifest } from "../../../shared/manife
 import type { Container } from "../../../shared/node/containers.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
-import { staleReaders } from "../../../shared/static-pods/stale-readers.ts";
-import { mountsSuperAdmin, onlyOnPeers, otherStaticPods } from "../../../shared/static-pods/wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnPeers, otherStaticPods, staleReaders } from "../../../shared/static-pods/wanted-manifests.ts";
 import { kubeSystemUids } from "../../../shared/trust/pods.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";

@@ -1,4 +1,4 @@
-/** Manifests on disk as nobody writes them in their right mind: each is refused by its name or passed over, and none stops a script. */
+/** Malformed manifests on disk: each is refused by name or ignored, and none stops a script. */
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
 import { readManifest, secondManifests } from "../../../shared/manifests/on-disk.ts";
@@ -31,7 +31,7 @@ test.each([
   expect(secondManifests({ node: NODE }, "kube-scheduler")).toEqual([]);
 });
 
-test("what is null in a manifest is not there, and __proto__ and constructor are names like others", () => {
+test("null in a manifest counts as missing, and __proto__ and constructor are names like others", () => {
   using _box = sandbox();
   const path = "/etc/kubernetes/manifests/kube-vip.yaml";
   writeFile(path, "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: y}}\nspec: {containers: null, volumes: null}\n");

@@ -1,4 +1,4 @@
-/** Who may change a node. What a node is, is tested by whole scripts. */
+/** Who may change a node. The tests of whole scripts test the rest of node.ts. */
 import { expect, spyOn, test } from "bun:test";
 import { setRoot } from "../../../shared/files/files.ts";
 import { needRoot } from "../../../shared/node/node.ts";

@@ -1,4 +1,4 @@
-/** Manifests come back as they were; the controller-manager runs reduced as long as the repair goes on. */
+/** Manifests come back as they were. The controller-manager runs reduced during the repair. */
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
@@ -53,7 +53,7 @@ test("the operator's own --controllers comes back, and so do other annotations",
   expect(full(less)).toEqual(own);
 });
 
-test("the limits on requests are lifted meanwhile; higher ones and none at all stay as they are", () => {
+test("the limits on requests are raised; higher limits, and no limit at all, stay as they are", () => {
   const own = structuredClone(KCM);
   const command = flags(own.spec.containers[0]!.command!);
   command.set("kube-api-qps", "50");
@@ -69,7 +69,7 @@ test("a controller-manager without the flag is reduced from kubeadm's own list",
   expect(controllers(reduced(bare, "v1.34.4"))).toStartWith("*,bootstrapsigner,tokencleaner,-node-lifecycle-controller");
 });
 
-/** A box that has been through 2.2: certificates and kubeconfigs are there, manifests and the audit policy are not. */
+/** A node after step 2.2: certificates and kubeconfigs are there, manifests and the audit policy are missing. */
 async function issued() {
   const { root } = await healthyCp();
   const box = sandbox();
@@ -136,7 +136,7 @@ test("sa-old.pub that is today's key changes nothing, and one that holds no key 
   expect(() => restoreManifests(cp)).toThrow('There is no public key in "/etc/kubernetes/pki/sa-old.pub"');
 });
 
-test("a manifest that is empty, cut off or no YAML is written anew and kept aside, and a hand edit is kept and told", async () => {
+test("a manifest that is empty, cut off or no YAML is moved aside and written again; a hand edit is kept and reported", async () => {
   using box = await issued();
   const cp = controlPlaneOf(await pretendData());
   restoreManifests(cp);
@@ -155,10 +155,10 @@ test("a manifest that is empty, cut off or no YAML is written anew and kept asid
   flags(edited.spec.containers[0]!.command!).set("v", "4");
   writeFile(path, manifestText(edited));
   expect(restoreManifests(cp, ["kube-scheduler"])).toBe(false);
-  expect(box.said.at(-1)).toBe(`${path}: kept; other than before the repair: +--v=4`);
+  expect(box.said.at(-1)).toBe(`${path}: kept; differs from the manifest before the repair: +--v=4`);
 });
 
-test("under a new CA a whole controller-manager from before the repair is reduced; one that part 3 left is not", async () => {
+test("under a new CA a full controller-manager from before the repair is reduced; one that part 3 left is not", async () => {
   using box = await issued();
   const cp = controlPlaneOf(await pretendData());
   writeFile("/etc/kubernetes/pki/ca.crt", (await otherCa()).cert);
@@ -173,7 +173,7 @@ test("under a new CA a whole controller-manager from before the repair is reduce
   expect(restoreManifests(cp, ["kube-controller-manager"])).toBe(false);
 });
 
-test("the same under the old CA where this kubelet's own certificate had ended: the workers' may have, too", async () => {
+test("the same under the old CA where this kubelet's own certificate had expired: the workers' may have expired, too", async () => {
   const { ca } = await healthyCp();
   using box = await issued();
   const cp = controlPlaneOf(await pretendData());

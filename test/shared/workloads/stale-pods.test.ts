@@ -116,7 +116,7 @@ test("pods of one owner are one restart; what nothing brings back is only told",
   ).toEqual([
     "all others: a/d (Deployment)",
     "all others: a/bare, a bare pod: nothing would bring it back",
-    "all others: a/job-1, of the Job job: it runs to its end",
+    "all others: a/job-1, of the Job job: it runs until it is finished",
     "all others: a/lone-1 evict",
     "all others: a/by-hand-1 evict",
     "all others: a/vm-1 evict",

@@ -1,4 +1,4 @@
-/** The reduced controller-manager made whole again on one control plane node: the end of part 3. */
+/** The reduced controller-manager runs in full again on this node: the end of part 3. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderSince } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -10,8 +10,8 @@ import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
-/** All that was reduced comes back: the flag stands in the manifest, so any control plane node can tell. */
-export async function wholeControllerManager(cp: ControlPlaneNode, api: KubeApi) {
+/** Puts back all that was reduced: the manifest's annotations say what that was. */
+export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) {
   const name = "kube-controller-manager";
   const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
@@ -25,7 +25,7 @@ export async function wholeControllerManager(cp: ControlPlaneNode, api: KubeApi)
   if (leader?.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, leader);
   const hint = `crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
-  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
+  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: is the leader`);
 }
 
 async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {
