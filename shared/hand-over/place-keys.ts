@@ -59,7 +59,7 @@ export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?:
   return placeKeys(SHARED_KEYS, files, here, { ...options, source: "the bundle" });
 }
 
-export interface PlaceOptions {
+interface PlaceOptions {
   moveAside?: boolean | undefined;
   /** Where the keys come from, for the operator: "the bundle". */
   source: string;

@@ -17,7 +17,7 @@ const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";
 const VERSION = "age-encryption.org/v1\n";
 
 /** age's default work factor for passphrases: 2^18, about a second (C2SP age.md). */
-export const SCRYPT_LOG_N = 18;
+const SCRYPT_LOG_N = 18;
 
 /** Errors: Fail where a recipient is not valid. */
 export async function seal(content: Uint8Array, lock: Lock, options: { scryptLogN?: number | undefined } = {}): Promise<Uint8Array> {

@@ -25,7 +25,7 @@ export interface Node {
   runtimeEndpoint: string;
 }
 
-export interface Kubelet {
+interface Kubelet {
   kubeconfig: string;
   bootstrapKubeconfig: string;
   /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */

@@ -7,7 +7,7 @@ export const HASH = "0123456789abcdef0123456789abcdef";
 export const OTHER_HASH = "fedcba9876543210fedcba9876543210";
 export const UUID = "01234567-89ab-cdef-0123-456789abcdef";
 
-export interface Fake {
+interface Fake {
   /** One of the fixtures, with its flags. Default: a bare container. */
   like?: string;
   /** Default: evil.example/NAME. */

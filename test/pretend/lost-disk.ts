@@ -28,7 +28,7 @@ rules:
 `;
 
 /** Its secret is used nowhere. */
-export const ENCRYPTION = `apiVersion: apiserver.config.k8s.io/v1
+const ENCRYPTION = `apiVersion: apiserver.config.k8s.io/v1
 kind: EncryptionConfiguration
 resources:
 - resources: [secrets]
