@@ -4,16 +4,17 @@ import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { endpointHost } from "../pki/addresses.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
-import { examine, type Finding } from "../pki/examine.ts";
+import type { Finding } from "../pki/examine.ts";
+import type { PlanRow } from "../pki/plan.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 
 export interface Peer {
   /** The member's name, which kubeadm makes the node's. */
   name: string;
-  memberId: string;
   /** The IP address and port of its peer URL. */
   host: string;
   port: number;
@@ -45,7 +46,7 @@ export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts):
 }
 
 /** Whether other members can talk to a peer's etcd: its certificate is of our CA, and is valid now. */
-export function isHeard(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
+export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
@@ -62,15 +63,15 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
 
 function placeOf(member: Member): Omit<Peer, "servedPem"> {
   const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
-  return { name: member.name, memberId: member.id, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 2380) };
+  return { name: member.name, host: endpointHost(url.host), port: Number(url.port || 2380) };
 }
 
 /** Looks which other control plane nodes' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this control plane node. */
-export async function lookAtPeers({ data, node, facts }: ControlPlaneNode): Promise<Peer[]> {
+export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, plan: readonly PlanRow[]): Promise<Peer[]> {
   const peers = await peersOf(data, node.addresses);
   for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
   const alive = peers.filter((peer) => peer.servedPem);
-  if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
+  if (alive.length > 0 && plan.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
     throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: a new one would shut it out`, {
       hint:
         `bring the shared keys from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
@@ -92,13 +93,8 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode): Prom
  * A control plane node whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced, unless the operator says that they are
  * lost there, too (`lostOn`). Errors: Fail that names these control plane nodes.
  */
-export function refuseWhereOthersLive(
-  made: readonly Finding[],
-  alive: readonly Peer[],
-  lostOn: readonly string[],
-  { cluster }: ControlPlaneNode,
-) {
-  refuseStrangers(lostOn, cluster);
+export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
+  refuseStrangers(lostOn, cp);
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");

@@ -1,6 +1,5 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers by which an etcd that comes up again is
- * recognised. kubeadm's silent defaults are never used: what is not found here is a stop.
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. kubeadm's silent defaults are never used: what is not found here is a stop.
  *
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
@@ -32,18 +31,7 @@ export interface Cluster {
   nodes: KnownNode[];
   /** The cluster CA's certificate as the cluster knew it. */
   oldCaPem: string;
-  oldFrontProxyCaPem: string | undefined;
-  identity: Identity;
-}
-
-/** What must be the same after etcd is back. The cluster id alone proves nothing: it was equal in separate clusters (lab.md §5). */
-export interface Identity {
-  clusterId: string;
-  members: { id: string; name: string; peerURLs: string[] }[];
-  revision: number;
-  keyCount: number;
   kubeSystemUid: string;
-  nodeUids: Record<string, string>;
 }
 
 /** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
@@ -77,14 +65,16 @@ export function readCluster(data: EtcdData): Cluster {
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
-    oldFrontProxyCaPem: findConfigMap(data, "kube-system/extension-apiserver-authentication")?.["requestheader-client-ca-file"],
-    identity: readIdentity(data),
+    kubeSystemUid: need(
+      readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
+      "the namespace kube-system",
+    ),
   };
 }
 
 /** For what an operator types after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
-export function refuseStrangers(names: readonly string[], { nodes, identity }: Pick<Cluster, "nodes" | "identity">) {
-  const known = new Set([...nodes, ...identity.members].map(({ name }) => name));
+export function refuseStrangers(names: readonly string[], { cluster, data }: { cluster: Cluster; data: EtcdData }) {
+  const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
   if (strangers.length > 0)
     throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
@@ -129,16 +119,4 @@ function readNodes(data: EtcdData): KnownNode[] {
       ips,
     };
   });
-}
-
-function readIdentity(data: EtcdData): Identity {
-  const kubeSystem = readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system");
-  return {
-    clusterId: data.clusterId,
-    members: data.members.map(({ id, name, peerURLs }) => ({ id, name, peerURLs })),
-    revision: data.revision,
-    keyCount: data.keyCount,
-    kubeSystemUid: need(kubeSystem?.metadata.uid, "the namespace kube-system"),
-    nodeUids: Object.fromEntries(readNodes(data).map((node) => [node.name, node.uid])),
-  };
 }

@@ -2,8 +2,8 @@
 import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import type { EnsureOptions } from "../pki/ensure.ts";
-import type { NewCas } from "../pki/lost-keys.ts";
+import type { ApplyOptions } from "../pki/ensure.ts";
+import type { NewCas, PlanOptions } from "../pki/plan.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
@@ -40,6 +40,6 @@ function repairOf(node: Node, dataDir: string): Repair {
 }
 
 /** How shared keys are to be treated on this control plane node: what they are known by is asked for where one is not sound. */
-export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): EnsureOptions {
+export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): ApplyOptions & PlanOptions {
   return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

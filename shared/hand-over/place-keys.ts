@@ -16,7 +16,7 @@ import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundl
 export interface Here {
   certificatesDir: string;
   /** Unset where etcd's data cannot be read; `why` says why. */
-  cluster: Pick<Cluster, "name" | "oldCaPem" | "identity" | "nodes"> | undefined;
+  cluster: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid" | "nodes"> | undefined;
   why: string;
   /** etcd's data, also where it is no kubeadm cluster's as a whole. */
   data?: EtcdData | undefined;
@@ -39,7 +39,7 @@ export function lookHere(dataDir: string): Here {
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
-  return cluster && { name: cluster.name, kubeSystemUid: cluster.identity.kubeSystemUid };
+  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid };
 }
 
 /**
@@ -52,11 +52,11 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   if (!here.cluster) return say(`warning: not held against etcd's data: ${here.why}`);
 
-  const { name, identity, oldCaPem } = here.cluster;
+  const { name, kubeSystemUid, oldCaPem } = here.cluster;
   const from = manifest?.cluster;
-  if (from && from.kubeSystemUid !== identity.kubeSystemUid) {
+  if (from && from.kubeSystemUid !== kubeSystemUid) {
     throw new Fail(
-      `The bundle is foreign: it is of the cluster "${from.name}" (kube-system has the UID ${from.kubeSystemUid}), this node of "${name}" (${identity.kubeSystemUid})`,
+      `The bundle is foreign: it is of the cluster "${from.name}" (kube-system has the UID ${from.kubeSystemUid}), this node of "${name}" (${kubeSystemUid})`,
       { hint },
     );
   }

@@ -5,6 +5,7 @@ import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativ
 import { Fail } from "../fail.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
+import { curveOf } from "./keys.ts";
 
 export interface CertInfo {
   /** RFC 4514-like text, in the order of the encoding: "O=system:nodes, CN=system:node:m1". */
@@ -29,8 +30,6 @@ export interface CertInfo {
 
 /** RFC 5280 §4.2.1.12. */
 const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
-
-const CURVES: Record<string, string> = { prime256v1: "ECDSA-P256", secp384r1: "ECDSA-P384", secp521r1: "ECDSA-P521" };
 
 /** The first certificate of a text. Fails where there is none, or not a whole one. */
 export function certInfo(text: string): CertInfo {
@@ -115,7 +114,8 @@ export function publicKeyHash(key: KeyObject): string {
 /** What family a key is of; undefined where kubeadm makes none such. */
 export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
   if (key.asymmetricKeyType === "rsa") return "RSA";
-  return ({ prime256v1: "P-256", secp384r1: "P-384" } as const)[key.asymmetricKeyDetails?.namedCurve ?? ""];
+  const crv = curveOf(key)?.crv;
+  return crv === "P-521" ? undefined : crv;
 }
 
 /** Each CERTIFICATE block of a text, in order. */
@@ -161,7 +161,8 @@ function spki(key: KeyObject): Buffer {
 function algorithmName(key: KeyObject): string {
   const { modulusLength, namedCurve } = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === "rsa") return `RSA-${modulusLength}`;
-  return CURVES[namedCurve ?? ""] ?? namedCurve ?? String(key.asymmetricKeyType);
+  const curve = curveOf(key);
+  return curve ? `ECDSA-${curve.crv.replace("-", "")}` : (namedCurve ?? String(key.asymmetricKeyType));
 }
 
 function sansOf(cert: X509Certificate): Names {

@@ -18,8 +18,8 @@ import {
   publicPem,
   serviceAccountKeyId,
 } from "./certificate.ts";
-import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
-import { examine, examineServiceAccountKey, type Finding } from "./examine.ts";
+import { CERTS, type Cert } from "./certs.ts";
+import type { Finding } from "./examine.ts";
 
 /** A text with certificates of an authority, and where it stands. */
 export interface AuthorityText {
@@ -73,12 +73,7 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
   const others = texts.filter(
     ({ authority, from, text }) => authority === row.name && from !== `pki/${row.file}.crt` && !isCopy(from, text, cert),
   );
-  const found = others.flatMap(({ from, text }) =>
-    certificatesIn(text).flatMap((pem) => {
-      const info = attempt(() => certInfo(pem));
-      return info instanceof Fail ? [] : [{ from, info }];
-    }),
-  );
+  const found = others.flatMap(({ from, text }) => infosIn(text).map((info) => ({ from, info })));
   return found.sort(
     (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );
@@ -116,6 +111,14 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
   return pub === undefined || kept instanceof Fail || kids.has(kept) ? STRANGE : { do: "again" };
 }
 
+/** What cannot be read counts as not there. */
+function infosIn(text: string): CertInfo[] {
+  return certificatesIn(text).flatMap((pem) => {
+    const info = attempt(() => certInfo(pem));
+    return info instanceof Fail ? [] : [info];
+  });
+}
+
 function textOf(path: string): string | undefined {
   const text = attempt(() => readText(path));
   return text instanceof Fail ? undefined : text;
@@ -125,57 +128,9 @@ function textOf(path: string): string | undefined {
  * A sound pair that is not the cluster's: its CA is none that etcd's data names, and was made before those. One made later is a new one, as
  * part 1 makes it. Returns its fingerprint, or undefined.
  */
-export function foreignAuthority(certPem: string | undefined, clustersPem: string): string | undefined {
+export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = attempt(() => certInfo(certPem ?? ""));
-  const known = certificatesIn(clustersPem).flatMap((pem) => {
-    const info = attempt(() => certInfo(pem));
-    return info instanceof Fail ? [] : [info];
-  });
+  const known = infosIn(clustersPem);
   if (own instanceof Fail || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
-}
-
-/** `internal`: only authorities that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
-export type NewCas = "all" | "internal";
-
-export interface NewKeyOptions {
-  /** Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else. */
-  newCas?: NewCas | undefined;
-  /** What the cluster's public keys are known by; asked only where one of them is not here. */
-  evidence?: (() => Evidence) | undefined;
-}
-
-/**
- * What `ensureMany` will make anew, for a script that has other things to do before it: an authority, or sa.key. Errors: Fail where one is lost
- * and a new one was not asked for.
- */
-export function keysToMake(facts: ClusterFacts, options: NewKeyOptions): Finding[] {
-  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
-  return [...shared, examineServiceAccountKey(facts.certificatesDir)].filter((finding) => needsNewKey(finding, options));
-}
-
-/** Whether something shared by all control plane nodes has to be made anew; a Fail where that was not asked for. */
-export function needsNewKey(finding: Finding, options: NewKeyOptions): boolean {
-  if (finding.state === "ok") return false;
-  const remedy = remedyFor(finding, options);
-  if (remedy.do !== "lost") return false;
-  const internal = CERTS.some((row) => row.internal && row.name === finding.name);
-  if (isAskedFor(finding, options)) return true;
-  throw new Fail(
-    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
-    {
-      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
-    },
-  );
-}
-
-/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
-export function remedyFor(finding: Finding, options: NewKeyOptions): Remedy {
-  const remedy = remedyOf(finding, options.evidence?.() ?? { texts: [], tokens: [] });
-  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
-  return remedy.do === "lost" && remedy.why && isHalf && isAskedFor(finding, options) ? { do: "again" } : remedy;
-}
-
-function isAskedFor({ name }: Finding, { newCas }: NewKeyOptions): boolean {
-  return newCas === "all" || (newCas === "internal" && CERTS.some((row) => row.internal && row.name === name));
 }

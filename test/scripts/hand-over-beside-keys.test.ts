@@ -17,7 +17,7 @@ describe("unpack on a node that has keys", () => {
       name: "kubernetes",
       oldCaPem: Buffer.from(ca).toString(),
       nodes: [],
-      identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
+      kubeSystemUid: uid,
     },
     why: "there is none",
     asideDir: "/root/rescue/aside",

@@ -3,11 +3,12 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
 import { certInfo, publicPem, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
-import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type WantedPki } from "../../../shared/pki/ensure.ts";
+import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine, examineKubeconfig, examineServiceAccountKey } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import type { WantedPki } from "../../../shared/pki/plan.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -193,8 +194,10 @@ test("a lost authority or sa.key stops the run before anything is written, unles
   box.said.length = 0;
   const wanted = { certs: CERTS };
   await expect(ensureMany(wanted, FACTS, OPTIONS)).rejects.toThrow(`${PKI}/ca.crt is needed and cannot be used: key missing`);
-  await expect(ensureServiceAccountKey(FACTS, OPTIONS)).rejects.toThrow(`${PKI}/sa.key is needed and cannot be used: missing`);
-  await expect(ensureCert(certRow("apiserver"), FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
+  await expect(ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS)).rejects.toThrow(
+    `${PKI}/sa.key is needed and cannot be used: missing`,
+  );
+  await expect(ensureMany({ certs: [certRow("apiserver")] }, FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
   expect([everything(), box.said]).toEqual([before, []]);
   await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: "all" });
   expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
@@ -247,10 +250,10 @@ test("a run cut off between a key and its certificate is mended by the same call
 test("sa.pub comes back from sa.key; a foreign sa.pub is moved aside; sa.key stays", async () => {
   using _box = sandbox();
   writeFile(`${PKI}/sa.key`, key.key);
-  await ensureServiceAccountKey(FACTS, OPTIONS);
+  await ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS);
   expect(readText(`${PKI}/sa.pub`)).toBe(key.pub);
   writeFile(`${PKI}/sa.pub`, publicPem(otherCa.key));
-  await ensureServiceAccountKey(FACTS, OPTIONS);
+  await ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS);
   expect([readText(`${PKI}/sa.pub`), readText(`/aside${PKI}/sa.pub`), readText(`${PKI}/sa.key`)]).toEqual([
     key.pub,
     publicPem(otherCa.key),
@@ -264,7 +267,7 @@ test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", 
   put("ca", ca);
   writeFile("/etc/kubernetes/scheduler.conf", "");
   const row = kubeconfigRow("scheduler");
-  expect((await ensureKubeconfig(row, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
+  expect((await ensureMany({ kubeconfigs: [row] }, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
   expect([examineKubeconfig(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
 });
 

@@ -156,6 +156,6 @@ test("serial numbers are positive, at most 63 bits and different", async () => {
 test("an authority with a key kubeadm cannot load is refused", async () => {
   const both = (await quiet`openssl req -x509 -newkey ed25519 -noenc -subj /CN=kubernetes -keyout -`).stdout;
   await expect(issueClient({ cn: "x" }, { cert: both, key: both }, testFacts())).rejects.toThrow(
-    'An authority\'s key is of the kind "ed25519"',
+    'A key that is to sign is of the kind "ed25519"',
   );
 });

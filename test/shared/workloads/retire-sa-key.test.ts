@@ -5,7 +5,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { saKeyIsNew, trustSince } from "../../../shared/facts/sa-key.ts";
 import { hostPath, writeFile } from "../../../shared/files/files.ts";
 import { madeAt, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
-import { ensureServiceAccountKey } from "../../../shared/pki/ensure.ts";
+import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { markNewSaKey } from "../../../shared/pki/sa-keys.ts";
 import { proveOldSaKeys } from "../../../shared/workloads/retire-sa-key.ts";
@@ -70,7 +70,7 @@ test("a key that part 1 made stays new, also where this node's pods have tokens 
   const old = readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8");
   for (const file of ["sa.key", "sa.pub"]) rmSync(`${box.dir}${PKI}/${file}`);
   const began = new Date();
-  await ensureServiceAccountKey(cp.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
+  await ensureMany({ serviceAccountKey: true }, cp.facts, { asideDir: "/root/aside", newCas: "all", onNewSaKey: markNewSaKey });
   mountToken("a", serviceAccountKeyId(readFileSync(`${box.dir}${PKI}/sa.pub`, "utf8")), new Date(Date.now() + 60_000));
   expect(saKeyIsNew(cp)).toBe(true);
   expect(trustSince(cp).getTime()).toBeGreaterThanOrEqual(began.getTime());
