@@ -9,10 +9,11 @@ import { manifestPath, readManifest, secondManifests } from "../manifests/on-dis
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
+import { publicPem } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { type Evidence, foreignCa } from "../pki/lost-keys.ts";
+import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";

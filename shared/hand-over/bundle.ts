@@ -8,8 +8,9 @@ import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { authorityPairVerdict, serviceAccountVerdict } from "../pki/examine.ts";
+import { authorityPairVerdict } from "../pki/examine.ts";
 import { day, type Verdict } from "../pki/judge.ts";
+import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 

@@ -6,7 +6,8 @@
  * kube-system only, and a key is accepted only if it is the one that they name (kid), or has signed all of them.
  */
 import { Fail } from "../fail.ts";
-import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { publicKeysIn } from "../pki/certificate.ts";
+import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
 import { ecKeys } from "./ec-key.ts";
 import { type RsaOptions, rsaKey } from "./rsa-key.ts";

@@ -89,13 +89,6 @@ export function shareCertificate(one: string, other: string): boolean {
   return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
 }
 
-/** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
-export function serviceAccountKeyId(publicPem: string): string {
-  return createHash("sha256")
-    .update(spki(publicKeyOf(publicPem)))
-    .digest("base64url");
-}
-
 /** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
@@ -109,6 +102,11 @@ export function publicKeyHash(key: KeyObject): string {
   return `sha256:${createHash("sha256")
     .update(spki(key.type === "private" ? createPublicKey(key) : key))
     .digest("hex")}`;
+}
+
+/** The same of the first public key in a certificate or in sa.pub. */
+export function hashIn(publicText: string): string {
+  return publicKeyHash(publicKeyOf(publicText));
 }
 
 /** What family a key is of; undefined where kubeadm makes none such. */
@@ -178,9 +176,4 @@ function parse<T>(what: string, read: () => T): T {
   } catch (err) {
     throw new Fail(`Not a readable ${what} in PEM`, { hint: "see what it is with: openssl asn1parse -in FILE", cause: err });
   }
-}
-
-/** "sha256:…" of the first public key in a certificate or in sa.pub, as kubeadm's --discovery-token-ca-cert-hash. */
-export function hashIn(publicText: string): string {
-  return `sha256:${Buffer.from(serviceAccountKeyId(publicText), "base64url").toString("hex")}`;
 }

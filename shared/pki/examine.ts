@@ -4,8 +4,8 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, shareCertificate } from "./certificate.ts";
-import { type Cert, type ClusterFacts, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
+import { type CertInfo, certInfo, shareCertificate } from "./certificate.ts";
+import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   authorityVerdict,
   day,
@@ -61,19 +61,6 @@ export function examine(row: Cert, facts: ClusterFacts | undefined, options: Exa
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir, options.now ?? new Date());
   const found = finding(row.name, paths, cert, verdict);
   return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
-}
-
-/** Looks at the key pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
-export function examineServiceAccountKey(certificatesDir: string): Finding {
-  const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${SERVICE_ACCOUNT_KEYS.file}.pub`];
-  const [key, pub] = paths.map(readable);
-  const verdict = serviceAccountVerdict(key, pub);
-  return {
-    name: SERVICE_ACCOUNT_KEYS.name,
-    paths,
-    state: verdict?.[0] ?? "ok",
-    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
-  };
 }
 
 /**
@@ -133,21 +120,8 @@ function kubeconfigVerdict(
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
 }
 
-/** Judges the pair that signs service-account tokens, wherever it was read from. */
-export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
-  if (key === undefined)
-    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
-  if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
-  if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
-  if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
-  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
-  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
-    ? undefined
-    : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
-}
-
 /** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */
-function readable(path: string): string | undefined {
+export function readable(path: string): string | undefined {
   const text = attempt(() => readText(path));
   return text instanceof Fail ? "" : text;
 }

@@ -16,10 +16,10 @@ import {
   privateKeyOf,
   publicKeyOf,
   publicPem,
-  serviceAccountKeyId,
 } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import type { Finding } from "./examine.ts";
+import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** A text with certificates of an authority, and where it stands. */
 export interface AuthorityText {

@@ -7,9 +7,10 @@
  */
 import { Fail } from "../fail.ts";
 import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey, type Finding } from "./examine.ts";
+import { examine, examineKubeconfig, type Finding } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
+import { examineServiceAccountKey } from "./sa-keys.ts";
 
 /** `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
 export type NewCas = "all" | "internal";

@@ -4,8 +4,9 @@
  * them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
 import { createPublicKey, verify } from "node:crypto";
-import { privateKeyOf, publicKeysIn, publicPem, serviceAccountKeyId } from "./certificate.ts";
+import { privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
 import { JWS, signingKey } from "./keys.ts";
+import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** Whom a token stands for, and the Secret it lies in. */
 export interface LegacyClaims {

@@ -12,9 +12,10 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certificatesIn, keyKind, madeAt, privateKeyOf, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
 import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { examine, examineServiceAccountKey, type Finding } from "../pki/examine.ts";
+import { examine, type Finding } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { CLUSTERS_WORD, remedyOf } from "../pki/lost-keys.ts";
+import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import type { Target } from "./memory/memory.ts";
 
 /** One public key, and who names it. */

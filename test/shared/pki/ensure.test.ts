@@ -1,14 +1,15 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
-import { certInfo, publicPem, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../../../shared/pki/examine.ts";
+import { examine, examineKubeconfig } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import type { WantedPki } from "../../../shared/pki/plan.ts";
+import { examineServiceAccountKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

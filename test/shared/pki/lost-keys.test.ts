@@ -2,13 +2,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
-import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { keysToMake, type PlanOptions, planPki } from "../../../shared/pki/plan.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { pretendNode } from "../../pretend/node.ts";
