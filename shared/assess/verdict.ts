@@ -7,7 +7,7 @@ import { deepVerdict } from "./deep.ts";
 import type { PartialFacts } from "./partial-facts.ts";
 import type { Deep, NodeVerdict } from "./report.ts";
 
-export interface SeenHere {
+interface SeenHere {
   known: PartialFacts;
   lostKeys: Finding[];
   damaged: boolean;

@@ -24,12 +24,9 @@ export interface EtcdData {
   revision: number;
   /** After the last entry this member knew a quorum had. Differs from `revision` only with several members: the rest may be lost. */
   committed: { revision: number };
-  /** Term and index of the log's last entry: of several members the one with the highest (term, index) knows most. */
+  /** Raft's term of the log's last entry. */
   raftTerm: number;
-  raftIndex: number;
   keyCount: number;
-  /** Size of the db file. */
-  dbBytes: number;
   /** When db or log was last written. */
   lastWrite: Date;
   /** What an operator should know before relying on this data: a log that is cut off or damaged, entries without a quorum. */
@@ -219,9 +216,7 @@ function describe(parts: Parts): EtcdData {
     revision: mvcc.revision,
     committed: { revision: committed },
     raftTerm: wal.last.term,
-    raftIndex: wal.last.index,
     keyCount: keys.live.length,
-    dbBytes: parts.db?.size ?? 0,
     lastWrite: lastWrite(parts.paths),
     warnings,
     compactedRevision: mvcc.compactedRevision,

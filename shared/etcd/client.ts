@@ -5,24 +5,20 @@
 import { answered, Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 
-export interface EtcdStatus {
+interface EtcdStatus {
   clusterId: string;
-  memberId: string;
   leaderId: string;
   revision: number;
   version: string;
 }
 
-export interface LiveMember {
+interface LiveMember {
   id: string;
   name: string;
-  peerURLs: string[];
-  clientURLs: string[];
 }
 
 interface Header {
   cluster_id: string;
-  member_id: string;
   revision: string;
 }
 
@@ -51,7 +47,6 @@ export class EtcdClient {
     const answer = await this.#post<{ header: Header; leader?: string; version: string }>("/v3/maintenance/status", {});
     return {
       clusterId: hex(answer.header.cluster_id),
-      memberId: hex(answer.header.member_id),
       leaderId: hex(answer.leader ?? "0"),
       revision: Number(answer.header.revision),
       version: answer.version,
@@ -59,11 +54,8 @@ export class EtcdClient {
   }
 
   async members(): Promise<LiveMember[]> {
-    const answer = await this.#post<{ members: { ID: string; name?: string; peerURLs?: string[]; clientURLs?: string[] }[] }>(
-      "/v3/cluster/member/list",
-      {},
-    );
-    return answer.members.map((m) => ({ id: hex(m.ID), name: m.name ?? "", peerURLs: m.peerURLs ?? [], clientURLs: m.clientURLs ?? [] }));
+    const answer = await this.#post<{ members: { ID: string; name?: string }[] }>("/v3/cluster/member/list", {});
+    return answer.members.map((member) => ({ id: hex(member.ID), name: member.name ?? "" }));
   }
 
   /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */

@@ -29,7 +29,7 @@ export interface ClusterEvidence extends Evidence {
 }
 
 /** Where to look. Without etcd's data, only this node's disk is. */
-export interface Places {
+interface Places {
   data: EtcdData | undefined;
   node: Node | undefined;
   certificatesDir: string;

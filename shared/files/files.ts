@@ -15,7 +15,7 @@ import { contentPath, hostEntry, hostPath } from "./root.ts";
 export { hostEntry, hostPath, setRoot } from "./root.ts";
 
 /** `mode` is the permission bits (0o600), `size` is in bytes. */
-export interface FileInfo {
+interface FileInfo {
   kind: "file" | "dir" | "link" | "other";
   mode: number;
   uid: number;

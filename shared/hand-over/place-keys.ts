@@ -82,7 +82,7 @@ export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?:
   return placeKeys(SHARED_KEYS, files, here, { ...options, source: "the bundle" });
 }
 
-export interface PlaceOptions {
+interface PlaceOptions {
   moveAside?: boolean | undefined;
   /** What has the keys, for the operator: "the bundle". */
   source: string;

@@ -17,7 +17,7 @@ const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";
 const VERSION = "age-encryption.org/v1\n";
 
 /** What age asks of the machine: 2^18, a second or so (its default; C2SP age.md). */
-export const SCRYPT_LOG_N = 18;
+const SCRYPT_LOG_N = 18;
 
 /** Errors: Fail where a recipient is not one. */
 export async function seal(content: Uint8Array, lock: Lock, options: { scryptLogN?: number | undefined } = {}): Promise<Uint8Array> {

@@ -13,7 +13,7 @@ import type { StoredObject } from "./objects.ts";
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
  * not hold, such as "apps/v1 Deployment", or "" where the bytes are of none of the three formats.
  */
-export type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
+type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
 /** The kinds that can be decoded, by apiVersion. */
 const KINDS: Record<string, string[]> = {

@@ -25,7 +25,7 @@ export interface Node {
   runtimeEndpoint: string;
 }
 
-export interface Kubelet {
+interface Kubelet {
   kubeconfig: string;
   bootstrapKubeconfig: string;
   /** The CA that its own port trusts, and that must exist for it to start. */

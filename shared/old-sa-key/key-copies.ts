@@ -5,7 +5,7 @@ import { list, readText } from "../files/files.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 
-export interface KeyCopy {
+interface KeyCopy {
   path: string;
   pems: string[];
 }

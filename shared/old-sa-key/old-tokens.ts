@@ -22,7 +22,7 @@ const MAX_SIZE = 16_384;
 /** Of one key so many are plenty, however many thousands there are. */
 const ENOUGH = 5;
 
-export interface Collected {
+interface Collected {
   found: FoundToken[];
   /** How many there were, by where; for the operator. */
   counts: { secrets: number; encrypted: number; volumes: number; file: number };

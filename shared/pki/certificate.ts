@@ -13,8 +13,6 @@ export interface CertInfo {
   issuer: string;
   cn: string;
   o: string[];
-  /** Hex, without leading zeros. */
-  serial: string;
   notBefore: Date;
   notAfter: Date;
   isCa: boolean;
@@ -42,7 +40,6 @@ export function certInfo(text: string): CertInfo {
     issuer: cert.issuer,
     cn: cert.subjectName.getField("CN")[0] ?? "",
     o: cert.subjectName.getField("O"),
-    serial: cert.serialNumber.replace(/^0+(?=.)/, ""),
     notBefore: cert.notBefore,
     notAfter: cert.notAfter,
     isCa: cert.getExtension(BasicConstraintsExtension)?.ca ?? false,

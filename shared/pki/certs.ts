@@ -87,7 +87,7 @@ const TABLE = [
   { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
 ] as const satisfies readonly Cert[];
 
-export type CertName = (typeof TABLE)[number]["name"];
+type CertName = (typeof TABLE)[number]["name"];
 
 /** Every certificate; an authority stands above what it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;

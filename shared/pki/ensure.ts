@@ -25,7 +25,7 @@ export interface ApplyOptions {
 }
 
 /** Names of rows, by what happened to them. A run that finds all well has none in `written`. */
-export interface Ensured {
+interface Ensured {
   kept: string[];
   written: string[];
 }

@@ -33,7 +33,7 @@ export interface Finding {
   cert?: CertInfo | undefined;
 }
 
-export interface ExamineOptions {
+interface ExamineOptions {
   /** Where there are no facts; default /etc/kubernetes/pki. */
   certificatesDir?: string | undefined;
   /** The moment that "expired" is about. Default: now. */

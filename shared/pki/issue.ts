@@ -16,7 +16,7 @@ export interface Pair {
   key: string;
 }
 
-export interface IssueOptions {
+interface IssueOptions {
   /** A key made beforehand; without it one is made with the facts' algorithm. */
   key?: KeyPair | undefined;
   /** When the certificate is made; its validity counts from here. Default: now. */

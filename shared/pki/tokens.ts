@@ -9,7 +9,7 @@ import { JWS, signingKey } from "./keys.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** Whom a token stands for, and the Secret it lies in. */
-export interface LegacyClaims {
+interface LegacyClaims {
   namespace: string;
   secretName: string;
   serviceAccountName: string;

@@ -36,7 +36,7 @@ export interface WantedKey extends SharedKey {
   candidates: number;
 }
 
-export interface WantedOptions {
+interface WantedOptions {
   certificatesDir: string;
   /** Keys that are in their places and sound are wanted as well, where the cluster uses others. */
   others?: boolean | undefined;

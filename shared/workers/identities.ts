@@ -11,7 +11,7 @@ import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** What is known of whom. */
-export interface KnownNames {
+interface KnownNames {
   nodes: readonly KnownNode[];
   /** By node: addresses of control plane nodes that etcd's members and the API servers' mirror pods name. */
   proved: ReadonlyMap<string, readonly string[]>;
