@@ -25,7 +25,7 @@ interface Header {
 /** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
 const REQUEST_TIMEOUT = 10_000;
 
-/** The same where etcd reads its whole database for the answer, which may lie on a slow disk. */
+/** The same where etcd reads its whole database for the answer: the disk may be slow. */
 const WHOLE_TIMEOUT = 60_000;
 
 const HINT = "crictl ps -a --name etcd; crictl logs ID. Then run this script again: what is done stays done";
@@ -64,7 +64,7 @@ export class EtcdClient {
     return answer.kvs?.[0] ? Buffer.from(answer.kvs[0].value ?? "", "base64") : undefined;
   }
 
-  /** Whether a key was there at an earlier revision; "compacted" where etcd does not know any more. */
+  /** Whether a key was there at an earlier revision; "compacted" where etcd no longer knows. */
   async wasThere(key: string, revision: number): Promise<boolean | "compacted"> {
     try {
       const answer = await this.#post<{ kvs?: unknown[] }>("/v3/kv/range", { key: base64(key), revision, keys_only: true });
@@ -80,7 +80,7 @@ export class EtcdClient {
     return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)).hash.toString();
   }
 
-  /** Takes a member out for good. One that is out already, as another control plane node has just done it, is no error. */
+  /** Takes a member out for good. One that is out already is no error: another control plane node may have been faster. */
   async removeMember(id: string) {
     try {
       await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });

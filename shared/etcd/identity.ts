@@ -12,7 +12,7 @@ import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { EtcdClient } from "./client.ts";
 
-/** A client of the etcd on this control plane node, with the health check's certificate from disk; undefined where that is not there. */
+/** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
@@ -49,8 +49,8 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, cluster:
 }
 
 /**
- * Keys that are not there any more: another member may have known of their deletion, or the cluster has gone on since. etcd itself says
- * whether they were there at the revision that was read, as long as that is not compacted away.
+ * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on since. etcd itself says whether they
+ * were there at the revision that was read, as long as this revision is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
@@ -61,7 +61,7 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
-/** Keys that must be there whatever time has passed: those under no lease. */
+/** Keys that must be there however much time has passed: those without a lease. */
 function lastingKeys(data: EtcdData): string[] {
   return data
     .list("")
@@ -69,7 +69,7 @@ function lastingKeys(data: EtcdData): string[] {
     .map((kv) => kv.key);
 }
 
-/** Returns how many Nodes have their UIDs, for a sentence: those that were deleted or made anew since do not count. */
+/** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */
 async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, nodes }: Cluster): Promise<string> {
   const prefix = registryPrefix(data);
   const kubeSystem = await uidOf(client, `${prefix}/namespaces/kube-system`);

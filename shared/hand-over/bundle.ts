@@ -8,7 +8,7 @@ import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { authorityPairVerdict } from "../pki/examine.ts";
+import { caPairVerdict } from "../pki/examine.ts";
 import { day, type Verdict } from "../pki/judge.ts";
 import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { VERSION } from "../run.ts";
@@ -146,7 +146,7 @@ function wrongIn(files: Bundle["files"]): string[] {
 /** A certificate is readable by all, so nothing else may stand in its file. */
 function authority(cert: string | undefined, key: string | undefined): Verdict {
   if (cert && /PRIVATE KEY/.test(cert)) return ["wrong usage", "a private key stands in the certificate's file"];
-  return authorityPairVerdict(cert, key);
+  return caPairVerdict(cert, key);
 }
 
 function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | undefined {

@@ -123,7 +123,7 @@ function parseField(text: string): [number, Field] {
   return [Number(number), field];
 }
 
-/** Where in the object a message lies, and what was met so far that the table does not know. */
+/** Where in the object a message is, and the fields met so far that the table does not know. */
 interface Place {
   path: string;
   unknown: string[];

@@ -1,4 +1,4 @@
-/** Public keys that somebody kept: cheaper than computing one. They count only if they fit the old tokens. */
+/** Public keys that somebody kept: faster than computing one. They count only if they fit the old tokens. */
 import { createPublicKey } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";

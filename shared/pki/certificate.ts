@@ -29,7 +29,7 @@ export interface CertInfo {
 /** RFC 5280 §4.2.1.12. */
 const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
 
-/** The first certificate of a text. Fails where there is none, or not a whole one. */
+/** The first certificate of a text. Fails where there is none, or only part of one. */
 export function certInfo(text: string): CertInfo {
   const pem = certificatesIn(text)[0];
   const cert = parse("certificate", () => new X509Certificate(pem ?? ""));
@@ -51,12 +51,12 @@ export function certInfo(text: string): CertInfo {
   };
 }
 
-/** When a certificate ends: what certInfo's notAfter is, a hundred times as fast. */
+/** When a certificate expires: certInfo's notAfter, a hundred times as fast. */
 export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
 }
 
-/** Whether a certificate has begun and has not ended. */
+/** Whether a certificate is valid already and has not expired. */
 export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
   const now = new Date();
   return notBefore <= now && now < notAfter;
@@ -72,7 +72,7 @@ export function keyMatches(certPem: string, keyPem: string): boolean {
   return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
 }
 
-/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: the names and the signature tell. */
+/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the names and the signature. */
 export function signedBy(certPem: string, caPem: string): boolean {
   const cert = nodeCertificate(certPem);
   return certificatesIn(caPem)
@@ -80,7 +80,7 @@ export function signedBy(certPem: string, caPem: string): boolean {
     .some((ca) => ca.ca && cert.issuer === ca.subject && cert.checkIssued(ca) && cert.verify(ca.publicKey));
 }
 
-/** Whether two texts have a certificate in common: two bundles that trust the same authority. */
+/** Whether two texts have a certificate in common: two bundles that trust the same CA. */
 export function shareCertificate(one: string, other: string): boolean {
   const known = new Set(certificatesIn(one).map((pem) => nodeCertificate(pem).fingerprint256));
   return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
@@ -89,7 +89,7 @@ export function shareCertificate(one: string, other: string): boolean {
 /** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
-/** When a certificate was made, as far as it tells. */
+/** When a certificate was made, by its notBefore. */
 export function madeAt(certPem: string): Date {
   return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
 }

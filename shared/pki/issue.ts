@@ -57,7 +57,7 @@ export async function issueCa(row: Cert, facts: ClusterFacts, options: IssueOpti
   return { cert: await sign(template, signer, pair.pub, options.now, true), key: pair.key };
 }
 
-/** A row's certificate, signed by `ca`. Its end is not cut to the authority's, as in kubeadm. */
+/** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
 export async function issueLeaf(row: Cert, ca: Pair, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {
   return issue({ ...subjectOf(row, facts), usages: row.usages, names: row.names?.(facts) }, ca, facts, options);
 }
@@ -94,7 +94,7 @@ async function sign(template: Template, signer: Signer, pub: string, now = new D
   return `${cert.toString("pem")}\n`;
 }
 
-/** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the authority's on leaves), names. */
+/** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves), names. */
 async function extensions(template: Template, signer: Signer, rootKey: x509.PublicKey | undefined): Promise<x509.Extension[]> {
   const { digitalSignature, keyEncipherment, keyCertSign } = x509.KeyUsageFlags;
   const { usages, names } = template;

@@ -43,7 +43,7 @@ export function serviceAccountVerdict(key: string | undefined, pub: string | und
     : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
 }
 
-/** sa.pub on this node, where it belongs to a sa.key that is there, too: its tokens are not old. */
+/** sa.pub on this node, where its sa.key is there, too: its tokens are not old. */
 export function todaysSaPub(certificatesDir: string): string | undefined {
   return examineServiceAccountKey(certificatesDir).state === "ok" ? readText(`${certificatesDir}/sa.pub`) : undefined;
 }
@@ -54,24 +54,24 @@ interface NewSaKey extends Mark {
   kid: string;
 }
 
-/** Before the key is written: a mark whose key never was fits no sa.pub. */
+/** Called before the key is written: a mark without its key fits no sa.pub. */
 export function markNewSaKey(publicPem: string) {
   const mark: NewSaKey = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
-  writeMark(MARK, mark, "for part 4: tokens of before are of another key");
+  writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
-/** Since when there is this sa.pub, where part 1 made it; undefined for every other one. */
+/** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
   const mark = readMark<NewSaKey>(MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
 }
 
-/** Beside sa.pub, so that the API server's own volume mounts it. */
+/** Where old keys are kept: beside sa.pub, so that the API server's own volume mounts them. */
 export function oldSaPub(certificatesDir: string): string {
   return `${certificatesDir}/sa-old.pub`;
 }
 
-/** The old keys on this node, in PEM; none where they are not there or are sa.pub's own. Errors: Fail where the file holds no key. */
+/** The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file holds no key. */
 export function oldSaKeys(certificatesDir: string): string[] {
   const path = oldSaPub(certificatesDir);
   const text = readText(path);

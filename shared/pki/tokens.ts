@@ -1,14 +1,14 @@
 /**
- * Service-account tokens. Of any, its parts (RFC 7515): what they say is not believed here, nothing has checked the signature yet. And those in
- * Secrets of the type kubernetes.io/service-account-token, made and checked byte for byte as the controller-manager's token controller writes
- * them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
+ * Service-account tokens. `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there. Tokens
+ * in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token controller
+ * writes them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
 import { createPublicKey, verify } from "node:crypto";
 import { privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
 import { JWS, signingKey } from "./keys.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
-/** Whom a token stands for, and the Secret it lies in. */
+/** The service account of a token, and the Secret that holds it. */
 interface LegacyClaims {
   namespace: string;
   secretName: string;
@@ -27,7 +27,7 @@ export async function legacyTokenSigner(saKeyPem: string): Promise<(claims: Lega
   };
 }
 
-/** A token without an end, and without an audience: the order of the names is part of it. */
+/** A token that does not expire and has no audience. The order of the names matters. */
 function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUid }: LegacyClaims) {
   return {
     iss: "kubernetes/serviceaccount",
@@ -39,7 +39,7 @@ function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUi
   };
 }
 
-/** Tells whether a token's signature is by one of the keys in sa.pub. Its times are not judged. What is no token does not verify. */
+/** Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not verify. */
 export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
   return (token) => {

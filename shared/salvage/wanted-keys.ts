@@ -121,7 +121,7 @@ function wantedLeaves(certificatesDir: string): WantedKey[] {
 
 function authorityGenerations(authority: string, { texts }: ClusterEvidence): Generations {
   const found = new Map<string, Generation>();
-  for (const { from, text } of texts.filter((known) => known.authority === authority))
+  for (const { from, text } of texts.filter((known) => known.ca === authority))
     for (const pem of certificatesIn(text))
       add(
         found,

@@ -55,8 +55,8 @@ describe("examine tells", () => {
     ["unreadable", /the key cannot be read/, async () => put("etcd/peer", { cert: (await peer()).cert, key: "nonsense" })],
     ["unreadable", /a key without a certificate/, () => put("etcd/peer", { key: "nonsense" })],
     ["does not match its key", /do not belong together/, async () => put("etcd/peer", { ...(await peer()), key: otherCa.key })],
-    ["wrong authority", /etcd\/ca.crt did not sign it \(it names etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
-    ["expired", /^it ended on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
+    ["wrong CA", /etcd\/ca.crt did not sign it \(its issuer is etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
+    ["expired", /^it expired on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
     ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
     ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
     ["wrong names", /its CN is "m2", not "m1"/, async () => put("etcd/peer", await peer({ nodeName: "m2" }))],
@@ -73,13 +73,13 @@ describe("examine tells", () => {
     expect(finding.paths).toEqual([`${PKI}/etcd/peer.crt`, `${PKI}/etcd/peer.key`]);
   });
 
-  test("an absent authority apart from a wrong one", async () => {
+  test("an absent CA apart from a wrong one", async () => {
     using _box = sandbox();
     put("etcd/peer", await peer());
-    expect(examine(PEER, FACTS)).toMatchObject({ state: "authority missing", cert: { cn: "m1" } });
+    expect(examine(PEER, FACTS)).toMatchObject({ state: "CA missing", cert: { cn: "m1" } });
   });
 
-  test("a leaf by any authority of a bundle, and by names only where there are facts", async () => {
+  test("a leaf by any CA of a bundle, and by names only where there are facts", async () => {
     using _box = sandbox();
     put("etcd/ca", { cert: otherCa.cert + ca.cert, key: otherCa.key });
     put("etcd/peer", await peer({ nodeName: "m2" }));
@@ -109,7 +109,7 @@ describe("examine tells", () => {
     expect(examine(PEER, FACTS).state).toBe("ok");
   });
 
-  test("an authority without its key from one that is no authority", async () => {
+  test("a CA without its key from one that is no CA", async () => {
     using _box = sandbox();
     put("etcd/ca", { cert: ca.cert });
     expect(examine(certRow("etcd-ca"), FACTS)).toMatchObject({
@@ -152,8 +152,8 @@ test("examineKubeconfig tells each state", async () => {
   expect(write(user)).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: undefined }))).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: "old.example" }))).toBe("wrong server");
-  expect(write(user, FACTS, otherCa)).toBe("wrong authority");
-  expect(write(await issueClient({ cn: "kubernetes-admin" }, otherCa, FACTS))).toBe("wrong authority");
+  expect(write(user, FACTS, otherCa)).toBe("wrong CA");
+  expect(write(await issueClient({ cn: "kubernetes-admin" }, otherCa, FACTS))).toBe("wrong CA");
   expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS))).toBe("wrong user");
   expect(write(await issueClient({ cn: "someone" }, ca, FACTS))).toBe("wrong user");
   expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS, { now: years(-2) }))).toBe("expired");
@@ -188,7 +188,7 @@ test("a dry run prints what the real run then prints, and writes nothing", async
   expect(box.said).toEqual(plan);
 });
 
-test("a lost authority or sa.key stops the run before anything is written, unless new ones are asked for", async () => {
+test("a lost CA or sa.key stops the run before anything is written, unless new ones are asked for", async () => {
   using box = sandbox();
   put("ca", { cert: ca.cert });
   const before = everything();
@@ -204,7 +204,7 @@ test("a lost authority or sa.key stops the run before anything is written, unles
   expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
 });
 
-test("an authority's certificate comes back from its key, and what it signed is still good", async () => {
+test("a CA's certificate comes back from its key, and what it signed is still good", async () => {
   using box = sandbox();
   await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
   const hash = certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash;
@@ -215,7 +215,7 @@ test("an authority's certificate comes back from its key, and what it signed is 
   expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(/^wrote .*ca.crt \(until .*, made again from its key\)$/);
 });
 
-test("a wrong leaf is moved aside and issued anew; a new authority takes its leaves and kubeconfigs with it", async () => {
+test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and kubeconfigs with it", async () => {
   using _box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const old = readText(`${PKI}/apiserver.crt`);
