@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { needRoot } from "../shared/node/node.ts";
-import { keyCopies, todaysSaPub } from "../shared/old-sa-key/key-copies.ts";
+import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
 import {
   computeKey,
   copyOfKey,
@@ -16,7 +16,7 @@ import {
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
-import { oldSaPub } from "../shared/pki/sa-keys.ts";
+import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";

@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import {
-  isHeard,
+  answersPeers,
   lookAtPeers,
   ownEtcdRuns,
   peersOf,
@@ -28,11 +28,13 @@ import { containers, controlPlaneContainers, stopContainers } from "../shared/no
 import { ensureControlPlaneKubelet } from "../shared/node/kubelet-certs.ts";
 import { KUBELET_DIR, kubeletActive, needRoot, turnKubelet } from "../shared/node/node.ts";
 import { rescuedEtcd } from "../shared/node/rescue-folder.ts";
+import { endpointHost } from "../shared/pki/addresses.ts";
 import { madeAt } from "../shared/pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../shared/pki/certs.ts";
-import { ensureMany } from "../shared/pki/ensure.ts";
+import { apply, ensureMany } from "../shared/pki/ensure.ts";
 import { examine } from "../shared/pki/examine.ts";
-import { foreignAuthority, keysToMake, type NewCas } from "../shared/pki/lost-keys.ts";
+import { foreignCa } from "../shared/pki/lost-keys.ts";
+import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey } from "../shared/pki/sa-keys.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { refuseWhereMemoryHasThem } from "../shared/salvage/memory-search.ts";
@@ -92,17 +94,17 @@ async function main() {
   const newCas = values["new-cas"] ? "all" : values["new-internal-cas"] ? "internal" : undefined;
 
   const lostOn = values["lost-on"].split(",").filter(Boolean);
-  const { cp, makes } = await step("1.1 Look at this node and at etcd's data", () =>
+  const { cp, plan } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values["etcd-data"], newCas, lostOn),
   );
-  const healthy = (await isRight(cp)) && !needsCopy(cp);
+  const healthy = (await isRight(cp, plan)) && !needsCopy(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     stopOldControlPlane(cp, healthy),
   );
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
-    () => sharedKeys(cp, newCas),
+    () => sharedKeys(cp, plan),
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
   await step(
@@ -117,7 +119,7 @@ async function main() {
   );
   const next = await step(
     "1.7 Prove that it is the same etcd",
-    () => prove(cp, makes),
+    () => prove(cp, keysToMake(plan).length > 0),
     "etcdctl endpoint status; etcdctl member list",
   );
   done(next);
@@ -128,7 +130,7 @@ async function look(
   dataDir: string,
   newCas: NewCas | undefined,
   lostOn: string[],
-): Promise<{ cp: ControlPlaneNode; makes: boolean }> {
+): Promise<{ cp: ControlPlaneNode; plan: PlanRow[] }> {
   const cp = await readControlPlaneNode(dataDir);
   const { cluster, data, facts, node } = cp;
   say(
@@ -142,9 +144,7 @@ async function look(
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   const own = data.members.find((member) =>
-    member.peerURLs.some((url) =>
-      node.addresses.includes(new URL(url).hostname.replace(/^\[|\]$/g, "")),
-    ),
+    member.peerURLs.some((url) => node.addresses.includes(endpointHost(new URL(url).host))),
   );
   if (!own) {
     throw new Fail(
@@ -154,21 +154,23 @@ async function look(
       },
     );
   }
-  const alive = await lookAtPeers(cp);
+  const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
+  const plan = planPki(shared, facts, ensureOptions(cp, newCas));
+  const alive = await lookAtPeers(cp, plan);
   refuseForeignCa(cp);
-  const made = keysToMake(facts, ensureOptions(cp, newCas));
+  const made = keysToMake(plan);
   refuseWhereOthersLive(made, alive, lostOn, cp);
   wantedManifests(cp, ["etcd"]);
   await containers(node.runtimeEndpoint);
   await refuseWhereMemoryHasThem(made, cp);
-  return { cp, makes: made.length > 0 };
+  return { cp, plan };
 }
 
 /** A sound CA that is not the cluster's would sign certificates that no node trusts. */
 function refuseForeignCa({ facts, cluster }: ControlPlaneNode) {
   if (examine(certRow("ca"), facts).state !== "ok") return;
   const path = certPath(certRow("ca"), facts.certificatesDir);
-  const foreign = foreignAuthority(readText(path), cluster.oldCaPem);
+  const foreign = foreignCa(readText(path), cluster.oldCaPem);
   if (!foreign) return;
   throw new Fail(
     `"${path}" is of another CA, ${foreign}, made before the one that etcd's data names`,
@@ -182,14 +184,14 @@ function refuseForeignCa({ facts, cluster }: ControlPlaneNode) {
  * Whether etcd already serves the same data with the certificates that are on disk, all of which are right. One whose manifest is not right is
  * stopped by the kubelet at its next look, and an API server without etcd then keeps the kubelet from starting anything.
  */
-async function isRight(cp: ControlPlaneNode): Promise<boolean> {
+async function isRight(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promise<boolean> {
   const { facts, data, cluster } = cp;
-  const rows = CERTS.filter((row) => row.shared || isEtcds(row));
-  if (rows.some((row) => examine(row, facts).state !== "ok") || !exists(manifestPath(cp, "etcd")))
-    return false;
+  const isSound = CERTS.filter(isEtcds).every((row) => examine(row, facts).state === "ok");
+  if (!isSound || plan.some(({ row, todo }) => row && todo !== "keep")) return false;
+  if (!exists(manifestPath(cp, "etcd"))) return false;
   if (wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp))) return false;
   try {
-    const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster.identity);
+    const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster);
     say(proofs[0]!);
     return true;
   } catch (err) {
@@ -225,10 +227,8 @@ async function copyWhatIsLeft({ rescue, dataDir, data }: ControlPlaneNode, healt
   say(`${data.keyCount} keys, revision ${data.revision}`);
 }
 
-async function sharedKeys(cp: ControlPlaneNode, newCas: NewCas | undefined) {
-  const certs = CERTS.filter((row) => row.shared);
-  const options = { ...ensureOptions(cp, newCas), onNewSaKey: markNewSaKey };
-  await ensureMany({ certs, serviceAccountKey: true }, cp.facts, options);
+async function sharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
+  await apply(plan, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
 async function etcdCertificates(cp: ControlPlaneNode) {
@@ -287,7 +287,7 @@ async function prove(
     { seconds: 120, hint },
   );
   const running =
-    (await peersOf(data, node.addresses)).filter((peer) => isHeard(peer, facts)).length + 1;
+    (await peersOf(data, node.addresses)).filter((peer) => answersPeers(peer, facts)).length + 1;
   const quorum = quorumOf(data.members.length);
   if (running < quorum) {
     say(
@@ -301,7 +301,7 @@ async function prove(
     { seconds: 120, hint },
   );
   if (mode.dryRun || !client) return "./bunw scripts/02-control-plane.ts";
-  for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
+  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
   return `${handOver}${running < data.members.length ? "part 1 on the other control plane nodes, then " : ""}./bunw scripts/02-control-plane.ts`;
 }
 

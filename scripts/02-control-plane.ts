@@ -120,7 +120,7 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<ControlPla
   const { facts, data, node, cluster } = cp;
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);
-  refuseStrangers(without, cluster);
+  refuseStrangers(without, cp);
   refuseLostFiles(cp);
   const client = etcdClient(facts);
   if (!client) {
@@ -136,7 +136,7 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<ControlPla
     hint: "part 1 first: ./bunw scripts/01-etcd.ts",
   });
   if (mode.dryRun) return cp;
-  for (const proof of await proveSameEtcd(client, data, cluster.identity)) say(proof);
+  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
   await proveMembers(client, facts, { peers: await peersOf(data, node.addresses), without });
   await removeMembers(client, without);
   return cp;

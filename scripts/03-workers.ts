@@ -99,7 +99,7 @@ async function main() {
 
 async function open(values: Options["values"]) {
   const { cp, api, without } = await onControlPlane(values);
-  refuseStrangers(without, cp.cluster);
+  refuseStrangers(without, cp);
   if (!caIsNew(cp) && !(await someoneJoins(cp, api, without))) return;
   await step(
     "3.1 Make a bootstrap token for the workers",
@@ -126,7 +126,7 @@ async function someoneJoins(
   const names = nodes.map(({ name }) => name);
   const silent = await silentNodes(api, names);
   const controlPlanes = nodes
-    .filter((node) => silent.includes(node.name) && isControlPlane(node, cp.cluster))
+    .filter((node) => silent.includes(node.name) && isControlPlane(node, cp.data))
     .map(({ name }) => name);
   const workers = silent.filter((name) => !controlPlanes.includes(name));
   const why = "the cluster knows its CA, so their own certificates have ended or are lost";

@@ -145,7 +145,7 @@ async function retire(dataDir: string, force: boolean) {
 async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const cp = await readControlPlaneNode(dataDir);
   const { facts, cluster } = cp;
-  refuseStrangers(without, cluster);
+  refuseStrangers(without, cp);
   const pki = facts.certificatesDir;
   const [caPem, saPub, saKey] = [
     certPath(certRow("ca"), pki),

@@ -42,7 +42,7 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
 /** Seconds in which a kubelet that lives finds an API that was away and has just come back. */
 const TAKE_UP_SECONDS = 20;
 
-export interface Heard {
+interface Heard {
   renewals: Map<string, Date>;
   /** Of the nodes asked for, those that did not renew their Lease. */
   silent: string[];
@@ -94,7 +94,7 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-export interface Renewal {
+interface Renewal {
   name: string;
   time: Date;
 }

@@ -26,7 +26,7 @@ export interface DeepOptions {
   diskOption: string;
 }
 
-export interface LostKeysHere {
+interface LostKeysHere {
   node: Node;
   known: PartialFacts;
   evidence: ClusterEvidence;

@@ -9,10 +9,11 @@ import { manifestPath, readManifest, secondManifests } from "../manifests/on-dis
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { publicPem, serviceAccountKeyId } from "../pki/certificate.ts";
+import { publicPem } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { type Evidence, foreignAuthority } from "../pki/lost-keys.ts";
+import { type Evidence, foreignCa } from "../pki/lost-keys.ts";
+import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
@@ -37,7 +38,7 @@ export const FOREIGN = "!FOREIGN!";
 export function foreignRows({ cluster, facts }: PartialFacts, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
   const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const pem = attempt(() => readText(path));
-  const foreign = cluster && ca.state === "ok" && !(pem instanceof Fail) ? foreignAuthority(pem, cluster.oldCaPem) : undefined;
+  const foreign = cluster && ca.state === "ok" && !(pem instanceof Fail) ? foreignCa(pem, cluster.oldCaPem) : undefined;
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   return [

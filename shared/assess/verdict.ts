@@ -7,7 +7,7 @@ import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep.ts";
 import type { Deep, NodeVerdict } from "./report.ts";
 
-export interface SeenHere {
+interface SeenHere {
   known: PartialFacts;
   lostKeys: Finding[];
   damaged: boolean;

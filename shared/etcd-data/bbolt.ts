@@ -33,7 +33,7 @@ const WHOLE_FILE = 128 * 1024 * 1024;
 const CHUNK = 1024 * 1024;
 const CHUNKS_KEPT = 64;
 
-export interface Meta {
+interface Meta {
   pageSize: number;
   /** Page of the bucket of buckets. */
   root: number;

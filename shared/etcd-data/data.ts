@@ -24,12 +24,9 @@ export interface EtcdData {
   revision: number;
   /** After the last entry this member knew a quorum had. Differs from `revision` only with several members: the rest may be lost. */
   committed: { revision: number };
-  /** Term and index of the log's last entry: of several members the one with the highest (term, index) knows most. */
+  /** Raft's term of the log's last entry. */
   raftTerm: number;
-  raftIndex: number;
   keyCount: number;
-  /** Size of the db file. */
-  dbBytes: number;
   /** When db or log was last written. */
   lastWrite: Date;
   /** What an operator should know before relying on this data: a log that is cut off or damaged, entries without a quorum. */
@@ -84,7 +81,7 @@ function checkFolders(paths: Paths) {
   });
 }
 
-/** Unlike existsSync tells what may not be looked at from what is not there. */
+/** Unlike existsSync it fails where it may not look. */
 function isThere(folder: string, dir: string): boolean {
   try {
     return statSync(folder, { throwIfNoEntry: false }) !== undefined;
@@ -98,7 +95,7 @@ function lastWrite(paths: Paths): Date {
   return new Date(Math.max(0, ...files.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0)));
 }
 
-/** Makes the error an operator's: damage, a directory that changes all the time, no permission. Anything else is a bug and stays. */
+/** Turns damage, a directory that changes all the time, and missing permission into a Fail. Any other error is a bug and stays as it is. */
 function explain(cause: unknown, at: { dir: string; isWritten: boolean }): unknown {
   if (cause instanceof Damaged && at.isWritten) {
     return new Fail(`etcd writes to "${at.dir}" faster than it can be read: ${cause.message}`, {
@@ -141,7 +138,7 @@ function readOnce(paths: Paths): EtcdData {
   }
 }
 
-/** A follower that was sent a whole db and stopped before it took it over has it beside its old one; undefined if there is none. */
+/** A follower may have got a whole new db and stopped before it used it: then that db is beside the old one. Undefined if there is no db. */
 function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;
   const db = new Bbolt(paths.db);
@@ -209,7 +206,9 @@ function describe(parts: Parts): EtcdData {
   const committed = parts.members.length > 1 ? parts.committed : mvcc.revision;
   const warnings = [...wal.warnings];
   if (committed < mvcc.revision) {
-    warnings.push(`Revisions ${committed + 1} to ${mvcc.revision} may not have reached a quorum: the other members decide about them`);
+    warnings.push(
+      `Revisions ${committed + 1} to ${mvcc.revision} may not have reached a quorum: the other members decide whether they count`,
+    );
   }
   const keys = keyIndex(mvcc);
   return {
@@ -219,9 +218,7 @@ function describe(parts: Parts): EtcdData {
     revision: mvcc.revision,
     committed: { revision: committed },
     raftTerm: wal.last.term,
-    raftIndex: wal.last.index,
     keyCount: keys.live.length,
-    dbBytes: parts.db?.size ?? 0,
     lastWrite: lastWrite(parts.paths),
     warnings,
     compactedRevision: mvcc.compactedRevision,

@@ -7,9 +7,9 @@
 export class Damaged extends Error {}
 
 export const VARINT = 0;
-export const FIXED64 = 1;
+const FIXED64 = 1;
 export const BYTES = 2;
-export const FIXED32 = 5;
+const FIXED32 = 5;
 
 /** A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag >>> 3`, the wire type `tag & 7`. */
 export class Reader {
@@ -86,7 +86,7 @@ export class Reader {
 }
 
 /** One field as it lies on the wire. Of `number` and `bytes` only the one that fits its wire type is set. */
-export interface WireField {
+interface WireField {
   number: number;
   int: bigint;
   bytes: Uint8Array;

@@ -139,7 +139,7 @@ function follows(record: WalRecord, reading: Reading): boolean {
   return true;
 }
 
-/** As etcd does: a record with a sector of zeros was cut by a power loss and is dropped; other damage etcd refuses, here it is told. */
+/** As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd refuses; here it is a warning. */
 function stopAtDamage(bytes: Buffer, frame: { start: number; end: number; position: number }, reading: Reading): undefined {
   const place = `${reading.path} at byte ${frame.position}`;
   if (!reading.isLast) throw new Damaged(`checksum mismatch in ${place}, with more files after it`);
@@ -165,7 +165,7 @@ function isZero(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** False where the record makes no sense here: its type is not covered by the checksum, so a damaged one has to show itself so. */
+/** False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows only in this way. */
 function addRecord(wal: Wal, record: WalRecord): boolean {
   if (record.type === METADATA_TYPE) return readMetadata(wal, record.data);
   if (record.type === ENTRY_TYPE) return addEntry(wal, readEntry(record.data));

@@ -1,4 +1,4 @@
-/** Every member of etcd, not only this control plane node's: in stacked clusters each API server serves what its own member holds. */
+/** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -23,7 +23,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
       });
     }
     const { revision } = await own.status();
-    // One that was away has to take in what was written meanwhile, and knows no later revision until then.
+    // A member that was away first takes in what was written meanwhile. Until then it does not know this revision.
     await waitFor(`etcd on ${name} to catch up with revision ${revision}`, async () => (await theirs.status()).revision >= revision, {
       seconds: 120,
       hint: `crictl logs of etcd on ${name}; then run this script again`,
@@ -31,14 +31,14 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf(name, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: "do not go on; restore one of them from the other: RUNBOOK 1",
+        hint: "stop here; restore one of them from the other: RUNBOOK 1",
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);
   }
 }
 
-/** Takes members out that are lost for good, so that a new machine can take their place. What is out already is no error. */
+/** Takes out members that are lost for good, so that a new machine can take their place. A member that is out already is no error. */
 export async function removeMembers(own: EtcdClient, names: readonly string[]) {
   const members = await own.members();
   for (const name of names) {

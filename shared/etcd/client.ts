@@ -5,31 +5,27 @@
 import { answered, Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 
-export interface EtcdStatus {
+interface EtcdStatus {
   clusterId: string;
-  memberId: string;
   leaderId: string;
   revision: number;
   version: string;
 }
 
-export interface LiveMember {
+interface LiveMember {
   id: string;
   name: string;
-  peerURLs: string[];
-  clientURLs: string[];
 }
 
 interface Header {
   cluster_id: string;
-  member_id: string;
   revision: string;
 }
 
 /** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
 const REQUEST_TIMEOUT = 10_000;
 
-/** The same where etcd reads its whole database for the answer, which may lie on a slow disk. */
+/** The same where etcd reads its whole database for the answer: the disk may be slow. */
 const WHOLE_TIMEOUT = 60_000;
 
 const HINT = "crictl ps -a --name etcd; crictl logs ID. Then run this script again: what is done stays done";
@@ -51,7 +47,6 @@ export class EtcdClient {
     const answer = await this.#post<{ header: Header; leader?: string; version: string }>("/v3/maintenance/status", {});
     return {
       clusterId: hex(answer.header.cluster_id),
-      memberId: hex(answer.header.member_id),
       leaderId: hex(answer.leader ?? "0"),
       revision: Number(answer.header.revision),
       version: answer.version,
@@ -59,11 +54,8 @@ export class EtcdClient {
   }
 
   async members(): Promise<LiveMember[]> {
-    const answer = await this.#post<{ members: { ID: string; name?: string; peerURLs?: string[]; clientURLs?: string[] }[] }>(
-      "/v3/cluster/member/list",
-      {},
-    );
-    return answer.members.map((m) => ({ id: hex(m.ID), name: m.name ?? "", peerURLs: m.peerURLs ?? [], clientURLs: m.clientURLs ?? [] }));
+    const answer = await this.#post<{ members: { ID: string; name?: string }[] }>("/v3/cluster/member/list", {});
+    return answer.members.map((member) => ({ id: hex(member.ID), name: member.name ?? "" }));
   }
 
   /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */
@@ -72,7 +64,7 @@ export class EtcdClient {
     return answer.kvs?.[0] ? Buffer.from(answer.kvs[0].value ?? "", "base64") : undefined;
   }
 
-  /** Whether a key was there at an earlier revision; "compacted" where etcd does not know any more. */
+  /** Whether a key was there at an earlier revision; "compacted" where etcd no longer knows. */
   async wasThere(key: string, revision: number): Promise<boolean | "compacted"> {
     try {
       const answer = await this.#post<{ kvs?: unknown[] }>("/v3/kv/range", { key: base64(key), revision, keys_only: true });
@@ -88,7 +80,7 @@ export class EtcdClient {
     return (await this.#post<{ hash: number }>("/v3/maintenance/hashkv", { revision }, WHOLE_TIMEOUT)).hash.toString();
   }
 
-  /** Takes a member out for good. One that is out already, as another control plane node has just done it, is no error. */
+  /** Takes a member out for good. One that is out already is no error: another control plane node may have been faster. */
   async removeMember(id: string) {
     try {
       await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });

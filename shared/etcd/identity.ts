@@ -1,9 +1,9 @@
 /**
  * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
- * even be the same (lab.md §5). So its keys, members, Node UIDs and the kube-system namespace's UID are compared with the data read before.
+ * even be the same (lab.md §5). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { Identity } from "../facts/cluster.ts";
+import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
@@ -12,7 +12,7 @@ import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { EtcdClient } from "./client.ts";
 
-/** A client of the etcd on this control plane node, with the health check's certificate from disk; undefined where that is not there. */
+/** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
@@ -23,34 +23,34 @@ export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): 
  * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
  * Errors: Fail with the first difference; nothing is written by it.
  */
-export async function proveSameEtcd(client: EtcdClient, data: EtcdData, before: Identity): Promise<string[]> {
+export async function proveSameEtcd(client: EtcdClient, data: EtcdData, cluster: Cluster): Promise<string[]> {
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
   const lost = lastingKeys(data).filter((key) => !keys.has(key));
 
-  if (keys.size === 0 || lost.length > before.keyCount / 2) {
+  if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;
-    throw differs(`${keys.size} keys, was ${before.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`);
+    throw differs(`${keys.size} keys, was ${data.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`);
   }
-  if (status.clusterId !== before.clusterId) throw differs(`cluster id "${status.clusterId}", was "${before.clusterId}"`);
-  if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${before.revision}`);
-  const strangers = members.filter((member) => !before.members.some(({ id }) => id === member.id));
+  if (status.clusterId !== data.clusterId) throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
+  if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${data.revision}`);
+  const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
   if (strangers.length > 0) throw differs(`a member "${strangers[0]?.name}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
-  const nodes = await proveUids(client, data, before);
+  const nodes = await proveUids(client, data, cluster);
 
   const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
   return [
-    `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${before.members.length} members`,
-    `same cluster, revision ${status.revision} (was ${before.revision}), ${before.keyCount - lost.length} of ${before.keyCount} keys${deleted}`,
+    `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${data.members.length} members`,
+    `same cluster, revision ${status.revision} (was ${data.revision}), ${data.keyCount - lost.length} of ${data.keyCount} keys${deleted}`,
     `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
   ];
 }
 
 /**
- * Keys that are not there any more: another member may have known of their deletion, or the cluster has gone on since. etcd itself says
- * whether they were there at the revision that was read, as long as that is not compacted away.
+ * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on since. etcd itself says whether they
+ * were there at the revision that was read, as long as this revision is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
@@ -61,7 +61,7 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
-/** Keys that must be there whatever time has passed: those under no lease. */
+/** Keys that must be there however much time has passed: those without a lease. */
 function lastingKeys(data: EtcdData): string[] {
   return data
     .list("")
@@ -69,15 +69,14 @@ function lastingKeys(data: EtcdData): string[] {
     .map((kv) => kv.key);
 }
 
-/** Returns how many Nodes have their UIDs, for a sentence: those that were deleted or made anew since do not count. */
-async function proveUids(client: EtcdClient, data: EtcdData, before: Identity): Promise<string> {
+/** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */
+async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, nodes }: Cluster): Promise<string> {
   const prefix = registryPrefix(data);
   const kubeSystem = await uidOf(client, `${prefix}/namespaces/kube-system`);
-  if (kubeSystem !== before.kubeSystemUid)
-    throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${before.kubeSystemUid}"` : "is missing"}`);
-  const nodes = Object.entries(before.nodeUids);
+  if (kubeSystem !== kubeSystemUid)
+    throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`);
   let same = 0;
-  for (const [name, uid] of nodes) if ((await uidOf(client, `${prefix}/minions/${name}`)) === uid) same++;
+  for (const { name, uid } of nodes) if ((await uidOf(client, `${prefix}/minions/${name}`)) === uid) same++;
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 

@@ -4,27 +4,28 @@ import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { endpointHost } from "../pki/addresses.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
-import { examine, type Finding } from "../pki/examine.ts";
+import type { Finding } from "../pki/examine.ts";
+import type { PlanRow } from "../pki/plan.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 
 export interface Peer {
-  /** The member's name, which kubeadm makes the node's. */
+  /** The member's name; kubeadm gives it the node's name. */
   name: string;
-  memberId: string;
   /** The IP address and port of its peer URL. */
   host: string;
   port: number;
   /**
-   * The certificate its etcd shows to its peers; undefined where none answers. The peer port, as etcd does not serve clients before it
-   * has found a quorum.
+   * The certificate its etcd shows on the peer port; undefined where none answers. Not the client port: etcd serves clients only once it has a
+   * quorum.
    */
   servedPem: string | undefined;
 }
 
-/** All members but those at this machine's addresses, each asked at once. Reads only. */
+/** All members except those at this machine's addresses. All are asked at the same time. Reads only. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
   const members = await Promise.all(
     data.members.map(async (member) => ({ ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
@@ -44,8 +45,8 @@ export function servesOurCa(peer: Pick<Peer, "servedPem">, facts: ClusterFacts):
   return ca !== undefined && peer.servedPem !== undefined && signedBy(peer.servedPem, ca);
 }
 
-/** Whether other members can talk to a peer's etcd: its certificate is of our CA, and is valid now. */
-export function isHeard(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
+/** Whether a peer's etcd answers other members: our CA signed its certificate, and the certificate is valid now. */
+export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts): boolean {
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
@@ -54,7 +55,7 @@ export function quorumOf(members: number): number {
   return Math.floor(members / 2) + 1;
 }
 
-/** No answer is an answer here: that etcd does not run. */
+/** No answer means here that etcd does not run. */
 async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
   return answer.status === "fulfilled" ? answer.value : undefined;
@@ -62,19 +63,19 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
 
 function placeOf(member: Member): Omit<Peer, "servedPem"> {
   const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
-  return { name: member.name, memberId: member.id, host: url.hostname.replace(/^\[|\]$/g, ""), port: Number(url.port || 2380) };
+  return { name: member.name, host: endpointHost(url.host), port: Number(url.port || 2380) };
 }
 
-/** Looks which other control plane nodes' etcds run, and says so. Errors: Fail where one of them cannot share an etcd CA with this control plane node. */
-export async function lookAtPeers({ data, node, facts }: ControlPlaneNode): Promise<Peer[]> {
+/** Says on which other control plane nodes etcd runs. Errors: Fail where one of them cannot share an etcd CA with this node. */
+export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, plan: readonly PlanRow[]): Promise<Peer[]> {
   const peers = await peersOf(data, node.addresses);
   for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
   const alive = peers.filter((peer) => peer.servedPem);
-  if (alive.length > 0 && examine(certRow("etcd-ca"), facts).state !== "ok") {
-    throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: a new one would shut it out`, {
+  if (alive.length > 0 && plan.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
+    throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
       hint:
         `bring the shared keys from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        "If they are lost there as well: systemctl stop kubelet there, stop its etcd with crictl, and run this again",
+        "If they are lost there as well: on that node run systemctl stop kubelet and stop etcd with crictl, then run this again",
     });
   }
   const foreign = alive.filter((peer) => !servesOurCa(peer, facts));
@@ -89,16 +90,11 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode): Prom
 }
 
 /**
- * A control plane node whose etcd runs has the shared keys, or had them a moment ago: they are copied, not replaced, unless the operator says that they are
- * lost there, too (`lostOn`). Errors: Fail that names these control plane nodes.
+ * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator says
+ * that they are lost there, too (`lostOn`). Errors: Fail that names these nodes.
  */
-export function refuseWhereOthersLive(
-  made: readonly Finding[],
-  alive: readonly Peer[],
-  lostOn: readonly string[],
-  { cluster }: ControlPlaneNode,
-) {
-  refuseStrangers(lostOn, cluster);
+export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
+  refuseStrangers(lostOn, cp);
   const open = alive.filter(({ name }) => !lostOn.includes(name));
   if (made.length === 0 || open.length === 0) return;
   const keys = made.map(({ name }) => name).join(", ");
@@ -107,7 +103,7 @@ export function refuseWhereOthersLive(
     {
       hint:
         `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        `Lost on all of them as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
+        `If they are lost on all of these nodes as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
     },
   );
 }

@@ -1,6 +1,6 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes, and the numbers that prove later that the same etcd runs
- * again. kubeadm's silent defaults are never used: a script stops where a value is missing.
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. kubeadm's silent defaults are never used: a script stops
+ * where a value is missing.
  *
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
@@ -32,17 +32,7 @@ export interface Cluster {
   nodes: KnownNode[];
   /** The cluster CA's certificate from before the repair. */
   oldCaPem: string;
-  identity: Identity;
-}
-
-/** What must be the same after etcd is back. The cluster id alone proves nothing: it was equal in separate clusters (lab.md §5). */
-export interface Identity {
-  clusterId: string;
-  members: { id: string; name: string; peerURLs: string[] }[];
-  revision: number;
-  keyCount: number;
   kubeSystemUid: string;
-  nodeUids: Record<string, string>;
 }
 
 /** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
@@ -74,13 +64,16 @@ export function readCluster(data: EtcdData): Cluster {
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),
-    identity: readIdentity(data),
+    kubeSystemUid: need(
+      readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
+      "the namespace kube-system",
+    ),
   };
 }
 
-/** Checks the names after --without. Errors: Fail where etcd never knew one of them: it is mistyped. */
-export function refuseStrangers(names: readonly string[], { nodes, identity }: Pick<Cluster, "nodes" | "identity">) {
-  const known = new Set([...nodes, ...identity.members].map(({ name }) => name));
+/** Checks the names after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
+export function refuseStrangers(names: readonly string[], { cluster, data }: { cluster: Cluster; data: EtcdData }) {
+  const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
   if (strangers.length > 0)
     throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
@@ -125,16 +118,4 @@ function readNodes(data: EtcdData): KnownNode[] {
       ips,
     };
   });
-}
-
-function readIdentity(data: EtcdData): Identity {
-  const kubeSystem = readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system");
-  return {
-    clusterId: data.clusterId,
-    members: data.members.map(({ id, name, peerURLs }) => ({ id, name, peerURLs })),
-    revision: data.revision,
-    keyCount: data.keyCount,
-    kubeSystemUid: need(kubeSystem?.metadata.uid, "the namespace kube-system"),
-    nodeUids: Object.fromEntries(readNodes(data).map((node) => [node.name, node.uid])),
-  };
 }

@@ -6,8 +6,8 @@ import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import type { EnsureOptions } from "../pki/ensure.ts";
-import type { NewCas } from "../pki/lost-keys.ts";
+import type { ApplyOptions } from "../pki/ensure.ts";
+import type { NewCas, PlanOptions } from "../pki/plan.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
@@ -68,6 +68,6 @@ export async function readControlPlaneNode(dataDir: string): Promise<ControlPlan
 }
 
 /** How part 1 treats shared keys on this node. The evidence for a key is read only where the key is not sound. */
-export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): EnsureOptions {
+export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): ApplyOptions & PlanOptions {
   return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

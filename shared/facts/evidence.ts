@@ -11,7 +11,7 @@ import { readObject, readObjects } from "../k8s/stored.ts";
 import { type Node, PODS_DIR } from "../node/node.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type AuthorityText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
+import { type CaText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
 import { type Jwt, readJwt } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
 import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
@@ -22,7 +22,7 @@ export interface KnownToken extends Jwt {
 }
 
 export interface ClusterEvidence extends Evidence {
-  texts: AuthorityText[];
+  texts: CaText[];
   tokens: KnownToken[];
   /** Places that could not be read, a sentence each. */
   unread: string[];
@@ -42,7 +42,7 @@ interface Asked extends Places {
 }
 
 interface Row {
-  authority: AuthorityText["authority"];
+  ca: CaText["ca"];
   from: string;
   source: SourceName;
   read: (asked: Asked) => string | undefined;
@@ -61,16 +61,16 @@ const AUTHENTICATION = "kube-system/extension-apiserver-authentication";
 
 // biome-ignore format: a table; what the cluster itself uses comes first
 const ROWS: readonly Row[] = [
-  { authority: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
-  { authority: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
-  { authority: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
-  { authority: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
-  { authority: "ca",             from: "kubelet.conf",                       source: "this node",            read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
-  { authority: "ca",             from: KUBELETS_CA,                          source: "this node",            read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
-  { authority: "ca",             from: "pki/ca.crt",                         source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
-  { authority: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "requestheader-client-ca-file") },
-  { authority: "front-proxy-ca", from: "pki/front-proxy-ca.crt",             source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
-  { authority: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/etcd/ca.crt`) },
+  { ca: "ca",             from: CLUSTERS_WORD,                        source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, "kube-system/kube-root-ca.crt", "ca.crt") },
+  { ca: "ca",             from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "client-ca-file") },
+  { ca: "ca",             from: IN_PODS,                              source: "a pod of kube-system", read: (asked) => projected("ca.crt", asked).join("\n") },
+  { ca: "ca",             from: IN_SECRETS,                           source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "ca.crt")).join("\n") },
+  { ca: "ca",             from: "kubelet.conf",                       source: "this node",            read: ({ node }) => node && readKubeconfig(node.kubelet.kubeconfig)?.caPem },
+  { ca: "ca",             from: KUBELETS_CA,                          source: "this node",            read: ({ node }) => node && readText(node.kubelet.clientCaFile) },
+  { ca: "ca",             from: "pki/ca.crt",                         source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
+  { ca: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AUTHENTICATION, "requestheader-client-ca-file") },
+  { ca: "front-proxy-ca", from: "pki/front-proxy-ca.crt",             source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
+  { ca: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/etcd/ca.crt`) },
 ];
 
 // biome-ignore format: a table
@@ -90,9 +90,9 @@ export function readEvidence(places: Places): ClusterEvidence {
     known.unread.push(`${from}: ${value.message}`);
     return undefined;
   };
-  for (const { authority, from, source, read: text } of ROWS) {
+  for (const { ca, from, source, read: text } of ROWS) {
     const found = may(source, "keys") ? read(from, () => text(asked)) : undefined;
-    if (found && certificatesIn(found).length > 0) known.texts.push({ authority, from, text: found });
+    if (found && certificatesIn(found).length > 0) known.texts.push({ ca, from, text: found });
   }
   for (const { from, source, read: texts } of TOKEN_ROWS) {
     const found = may(source, "keys") ? (read(from, () => texts(asked)) ?? []) : [];

@@ -10,6 +10,7 @@ import { registryPrefix } from "../k8s/stored.ts";
 import { flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
+import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type KnownNode, need } from "./cluster.ts";
@@ -78,7 +79,7 @@ export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; p
   const command = flags(pod?.spec.containers[0]?.command ?? []);
   const [, host = command.get("advertise-address"), port = command.get("secure-port") ?? "6443"] =
     /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
-  return host ? { host: host.replace(/^\[|\]$/g, ""), port: Number(port) } : undefined;
+  return host ? { host: endpointHost(host), port: Number(port) } : undefined;
 }
 
 /** Hours of a Go duration such as `8760h0m0s`. */

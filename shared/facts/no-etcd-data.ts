@@ -8,6 +8,7 @@ import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { endpointHost } from "../pki/addresses.ts";
 import { podRecords } from "../trust/pods.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
@@ -103,6 +104,6 @@ function etcdOptions(node: Node): Pick<WithoutData, "servers" | "files"> {
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {
-  const host = URL.canParse(url) ? new URL(url).hostname.replace(/^\[|\]$/g, "") : "";
+  const host = URL.canParse(url) ? endpointHost(new URL(url).host) : "";
   return host === "localhost" || host === "::1" || host.startsWith("127.") || addresses.includes(host);
 }

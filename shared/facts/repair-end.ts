@@ -12,7 +12,7 @@ import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { type CertInfo, certInfo, madeAt } from "../pki/certificate.ts";
-import { foreignAuthority } from "../pki/lost-keys.ts";
+import { foreignCa } from "../pki/lost-keys.ts";
 import { readCluster } from "./cluster.ts";
 import { type RunningPod, type TrustTimes, waitsForRestart } from "./pod-trust.ts";
 
@@ -26,7 +26,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   if (clusters instanceof Fail) return false;
   const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
   const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
-  if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignAuthority(here.pem, now.pem)) return false;
+  if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignCa(here.pem, now.pem)) return false;
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));

@@ -1,9 +1,9 @@
 /** Whether the service-account key is new, and which pods started late enough to use nothing from before the repair. */
 
 import { readText, stat } from "../files/files.ts";
-import { madeAt, publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { madeAt, publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { newSaKeySince, oldSaKeys } from "../pki/sa-keys.ts";
+import { newSaKeySince, oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
 

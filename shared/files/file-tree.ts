@@ -1,6 +1,6 @@
 /**
- * Whole folders: copied for the rescue folder, or moved aside before something new takes their place. Nothing here ever deletes the only
- * copy of anything.
+ * Whole folders: copied for the rescue folder, or moved aside before something new takes their place. Nothing here deletes the only copy of
+ * anything.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -15,8 +15,8 @@ const PRIVATE_FOLDER = 0o700;
 
 /**
  * Copies a file or a folder with mode, owner and times, and says so. It grows under `to`.partial and is renamed when all of it is on disk,
- * so a cut copy is never taken for a whole one; a left-over `.partial` is begun again. An existing `to` is kept as it is. Links are copied as
- * links; sockets and pipes are named and left out. Returns whether it copied.
+ * so a copy that was cut off is never taken for a complete one; a left-over `.partial` is begun again. An existing `to` is kept as it is. Links
+ * are copied as links; sockets and pipes are left out, with a message. Returns whether it copied.
  */
 export function copyTree(from: string, to: string): boolean {
   if (exists(to)) {
@@ -45,7 +45,7 @@ export function moveAside(path: string, folder: string): string | undefined {
   return to;
 }
 
-/** Copies a file as `moveAside` would move it, for what is replaced in the next moment: it never is away. Of a link, what it points to. */
+/** Copies a file to where `moveAside` would move it, before it is replaced: the file is never missing. Of a link, what it points to. */
 export function copyAside(path: string, folder: string): string {
   const from = contentPath(path);
   const to = freeName(join(folder, from));
@@ -109,7 +109,7 @@ function copyFolder(from: string, to: string) {
   syncFolder(to);
 }
 
-/** Never more open than what it copies; shares the blocks where the file system can (etcd's data may be gigabytes). */
+/** The copy is never more open than the file; shares the blocks where the file system can (etcd's data may be gigabytes). */
 function copyFile(from: string, to: string) {
   fs.closeSync(fs.openSync(to, fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_WRONLY, 0o600));
   fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE);

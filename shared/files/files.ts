@@ -1,5 +1,5 @@
 /**
- * Reading and writing files of a node, so that a cut at any moment leaves the old file or the new one, never half of one.
+ * Reads and writes files of a node. A power cut at any moment leaves the old file or the new one, never half of one.
  *
  * Every path is the node's own (`/etc/kubernetes/pki/ca.crt`), below the root that `setRoot` names. In a dry run nothing is written:
  * writes go into an overlay that later reads see. Content is never printed. All of it is synchronous: the files are small, and their
@@ -15,7 +15,7 @@ import { contentPath, hostEntry, hostPath } from "./root.ts";
 export { hostEntry, hostPath, setRoot } from "./root.ts";
 
 /** `mode` is the permission bits (0o600), `size` is in bytes. */
-export interface FileInfo {
+interface FileInfo {
   kind: "file" | "dir" | "link" | "other";
   mode: number;
   uid: number;
@@ -74,8 +74,8 @@ export function list(folder: string): string[] {
  * and returns whether it wrote.
  *
  * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its manifests folder) and is on disk
- * before it gets the name. An existing file's owner is kept. A link is kept as well: the file it points to is replaced; a link to
- * nothing is refused, because what it stood for (a mount, say) may come back.
+ * before it gets the name. An existing file's owner is kept. A link is kept as well: the file it points to is replaced. A link to
+ * nothing is refused, because its target (on a mount, say) may come back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
   const pending = prepare(path, content, options);
@@ -102,7 +102,7 @@ export function writeTogether(files: readonly (WriteOptions & { path: string; co
   return pending.map(({ path }) => path);
 }
 
-/** A write whose content lies beside its place already. */
+/** A write whose content is beside its place already. */
 interface Pending {
   path: string;
   commit: () => void;
@@ -233,7 +233,7 @@ function renameInto(beside: string, host: string) {
   syncFolder(dirname(host));
 }
 
-/** Copies beside `host` that a run left when it was cut off: ours, or those of processes that are no more. */
+/** Copies beside `host` that a run left when it was cut off: ours, or those of processes that no longer run. */
 function removeLeftOvers(host: string) {
   const prefix = `.${basename(host)}.`;
   for (const name of fs.readdirSync(dirname(host))) {

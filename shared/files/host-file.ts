@@ -1,6 +1,6 @@
 /**
- * Reading a file that somebody else may have made: only what is a file, without following a link, never waiting for anybody, and no more than
- * so many bytes. A pipe, a device or a link in its place is no file; a file that is too large is none that we look for.
+ * Reads a file that somebody else may have made: only a regular file, without following a link, without waiting for anybody, and no more than
+ * so many bytes. A pipe, a device or a link in its place counts as no file, and so does a file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { hostPath } from "./root.ts";
@@ -26,7 +26,7 @@ function kindOf(host: string): "folder" | "other" {
 }
 
 function read(host: string): string | undefined {
-  // a pipe that nobody writes to would be waited for without O_NONBLOCK
+  // without O_NONBLOCK it would wait for a pipe that nobody writes to
   const file = gone(() => openSync(host, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW), NO_FILE);
   if (file === undefined) return undefined;
   try {
@@ -45,10 +45,10 @@ function content(file: number): string | undefined {
   return size > LARGEST ? undefined : buffer.toString("utf8", 0, size);
 }
 
-/** It is a link, a socket, a device without a driver. */
+/** A link, a socket, a device without a driver. */
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV"];
 
-/** There is none such, or the process or its mapping has gone meanwhile. */
+/** It does not exist, or the process or its mapping is gone meanwhile. */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT"];
 
 /** The value, or undefined where it is gone, or for a reason in `also`. */

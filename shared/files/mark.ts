@@ -10,7 +10,7 @@ export function writeMark<T extends Mark>(path: string, mark: T, note: string) {
   writeFile(path, `${JSON.stringify(mark, null, 2)}\n`, { mode: 0o644, note });
 }
 
-/** Undefined where there is none, or none that can be read. */
+/** Undefined where there is none, or where it cannot be read. */
 export function readMark<T extends Mark>(path: string): T | undefined {
   try {
     const mark = JSON.parse(readText(path) ?? "null") as T | null;

@@ -1,9 +1,9 @@
-/** Files that the operator names, and among them those with a secret in them. */
+/** Files that the operator names, some of them with a secret. */
 import { resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { readText, stat } from "./files.ts";
 
-/** The text of a file with a secret; what others can read is no secret any more. Errors: Fail where it is not there, or open to others. */
+/** The text of a file with a secret. Errors: Fail where it is not there, or where others can read it. */
 export function secretIn(file: string): string {
   const info = stat(typed(file));
   const text = info && readText(typed(file));

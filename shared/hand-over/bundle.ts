@@ -9,8 +9,9 @@ import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { authorityPairVerdict, serviceAccountVerdict } from "../pki/examine.ts";
+import { caPairVerdict } from "../pki/examine.ts";
 import { day, type Verdict } from "../pki/judge.ts";
+import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
@@ -146,7 +147,7 @@ function wrongIn(files: Bundle["files"]): string[] {
 /** Everybody can read a certificate's file, so it may hold nothing else. */
 function caVerdict(cert: string | undefined, key: string | undefined): Verdict {
   if (cert && /PRIVATE KEY/.test(cert)) return ["wrong usage", "the certificate's file holds a private key"];
-  return authorityPairVerdict(cert, key);
+  return caPairVerdict(cert, key);
 }
 
 function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | undefined {

@@ -12,11 +12,11 @@ import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundl
 
 /** What this node knows about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
-  cluster?: Pick<Cluster, "name" | "oldCaPem" | "identity">;
+  cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid">;
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
-  return cluster && { name: cluster.name, kubeSystemUid: cluster.identity.kubeSystemUid };
+  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid };
 }
 
 /**
@@ -29,11 +29,11 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   if (!here.cluster) return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
 
-  const { name, identity, oldCaPem } = here.cluster;
+  const { name, kubeSystemUid, oldCaPem } = here.cluster;
   const from = manifest?.cluster;
-  if (from && from.kubeSystemUid !== identity.kubeSystemUid) {
+  if (from && from.kubeSystemUid !== kubeSystemUid) {
     throw new Fail(
-      `The bundle is foreign: it is from the cluster "${from.name}" (UID of kube-system: ${from.kubeSystemUid}), this node is in "${name}" (${identity.kubeSystemUid})`,
+      `The bundle is foreign: it is from the cluster "${from.name}" (UID of kube-system: ${from.kubeSystemUid}), this node is in "${name}" (${kubeSystemUid})`,
       { hint },
     );
   }

@@ -1,6 +1,6 @@
 /**
- * What was read as a pod, from etcd or from a file, held against the shape that everything here goes by. The API server and the kubelet see to
- * it; a value that is damaged, or a file that was edited in a hurry, need not have it.
+ * Compares what was read as a pod, from etcd or from a file, with the shape that everything here relies on. The API server and the kubelet check
+ * this shape. A damaged value, or a file that was edited in a hurry, may not have it.
  */
 import type { Pod } from "./objects.ts";
 
@@ -51,11 +51,11 @@ const POD: Shape = {
   status: { phase: "string", containerStatuses: [{ state: { running: { startedAt: "string" } } }] },
 };
 
-/** What it is not, and where: "spec.volumes is no list". */
+/** What is wrong, and where: "spec.volumes is no list". */
 class Misshapen extends Error {}
 
 /**
- * The same object as a pod: `metadata` and `spec.containers` are there, and what is null is not, as the kubelet reads it.
+ * The same object as a pod: `metadata` and `spec.containers` are there; fields that are null are left out, as the kubelet reads it.
  * Errors: `fail(why)`, why being "spec.volumes is no list".
  */
 export function asPod(value: unknown, fail: (why: string) => Error): Pod {

@@ -13,7 +13,7 @@ import type { StoredObject } from "./objects.ts";
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
  * not hold, such as "apps/v1 Deployment", or "" where the bytes are of none of the three formats.
  */
-export type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
+type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
 /** The kinds that can be decoded, by apiVersion. */
 const KINDS: Record<string, string[]> = {
@@ -123,7 +123,7 @@ function parseField(text: string): [number, Field] {
   return [Number(number), field];
 }
 
-/** Where in the object a message lies, and what was met so far that the table does not know. */
+/** Where in the object a message is, and the fields met so far that the table does not know. */
 interface Place {
   path: string;
   unknown: string[];

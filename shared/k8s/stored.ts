@@ -1,4 +1,4 @@
-/** Objects out of etcd's data by where the API server keeps them: `configmaps/kube-system/kubeadm-config`, `minions/`. */
+/** Reads objects from etcd's data by their place in the API server: `configmaps/kube-system/kubeadm-config`, `minions/`. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { decodeObject } from "./storage.ts";

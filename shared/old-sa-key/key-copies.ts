@@ -1,19 +1,13 @@
-/** Public keys that somebody kept: cheaper than computing one. They count only if they fit the old tokens. */
+/** Public keys that somebody kept: faster than computing one. They count only if they fit the old tokens. */
 import { createPublicKey } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
-import { examineServiceAccountKey } from "../pki/examine.ts";
-import { oldSaPub } from "../pki/sa-keys.ts";
+import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 
-export interface KeyCopy {
+interface KeyCopy {
   path: string;
   pems: string[];
-}
-
-/** sa.pub on this node, where it belongs to a sa.key that is there, too: its tokens are not old. */
-export function todaysSaPub(certificatesDir: string): string | undefined {
-  return examineServiceAccountKey(certificatesDir).state === "ok" ? readText(`${certificatesDir}/sa.pub`) : undefined;
 }
 
 /** Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the operator names. */

@@ -1,17 +1,18 @@
 /**
- * The lost public key of service-account tokens, computed from tokens that it signed. With it beside the new one, the API server accepts old
- * tokens as well; it signs nothing.
+ * The lost public key of service-account tokens, computed from tokens that its private key signed. With the old public key beside the new one,
+ * the API server accepts old tokens as well. Nothing can be signed with it.
  *
- * Whoever may write Secrets in some namespace can lay out tokens there that his own key signed. So which key is looked for is told by tokens of
- * kube-system only, and a key is accepted only if it is the one that they name (kid), or has signed all of them.
+ * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only tokens of kube-system decide which key is
+ * looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
  */
 import { Fail } from "../fail.ts";
-import { publicKeysIn, serviceAccountKeyId } from "../pki/certificate.ts";
+import { publicKeysIn } from "../pki/certificate.ts";
+import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
 import { ecKeys } from "./ec-key.ts";
 import { type RsaOptions, rsaKey } from "./rsa-key.ts";
 
-/** Tokens by whether only an administrator of the cluster can have laid them out (kube-system), and whence. */
+/** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
 export interface FoundToken {
   jwt: Jwt;
   trusted: boolean;
@@ -38,7 +39,7 @@ const RECOVERIES: Record<string, Recovery> = {
   ES512: EC,
 };
 
-/** Which tokens are tried, by how many it takes: one that is damaged, or planted under the old kid, costs a minute, not the key. */
+/** Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid, costs a minute, not the key. */
 const CHOICES: Record<number, number[][]> = {
   1: [[0], [1], [2]],
   2: [
@@ -51,14 +52,14 @@ const CHOICES: Record<number, number[][]> = {
 const MORE =
   "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
 
-/** Tokens of one key, as far as can be told, the trusted ones first. */
+/** Tokens that seem to be of one key, the trusted ones first. */
 export interface OldTokens {
   kid: string;
   alg: string;
   tokens: Jwt[];
 }
 
-/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not tell which one that was. */
+/** Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which one that was. */
 export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
   const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
   const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
@@ -70,16 +71,16 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     });
   if (!wanted && kids.size > 1)
     throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: "which one was in use last? ./bunw scripts/00-token-key.ts --kid KID",
+      hint: "say which one was in use last: ./bunw scripts/00-token-key.ts --kid KID",
     });
-  // Without a kid nothing but its namespace vouches for a token.
+  // Without a kid only its namespace shows whether a token can be trusted.
   const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
   const same = candidates.filter((jwt) => jwt.kid === kid);
   const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }
 
-/** The copy of the key, among public keys that somebody kept, that fits the tokens. */
+/** Of public keys that somebody kept, the one that fits the tokens. */
 export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
@@ -93,18 +94,18 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
       hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,
     });
   if (tokens.length < recovery.tokens)
-    throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and it takes two`, { hint: MORE });
+    throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, { hint: MORE });
   for (const choice of CHOICES[recovery.tokens]!.filter((places) => places.every((place) => place < tokens.length))) {
     const chosen = choice.map((place) => tokens[place]!);
     const proved = prove(old, recovery.keys(chosen, options));
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)
       throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, {
-        hint: `a second token tells: ${MORE}`,
+        hint: `a second token shows which one: ${MORE}`,
       });
   }
   throw new Fail(`No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`, {
-    hint: "they were signed by different keys, or some are damaged: old pods would have to restart (RUNBOOK part 4), without sa-old.pub",
+    hint: "different keys signed them, or some are damaged: go on without sa-old.pub; old pods then have to restart (RUNBOOK part 4)",
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * Where old service-account tokens still lie: Secrets in etcd's data, and volumes of this node's pods. Read only; a token is never printed.
+ * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods. Reads only; prints no token.
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -16,13 +16,13 @@ import type { FoundToken } from "./old-sa-pub.ts";
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
 
-/** Nobody makes a token as long as this. */
+/** Bytes. No token is as long as this. */
 const MAX_SIZE = 16_384;
 
-/** Of one key so many are plenty, however many thousands there are. */
+/** Of each key so many tokens are enough, however many thousands there are. */
 const ENOUGH = 5;
 
-export interface Collected {
+interface Collected {
   found: FoundToken[];
   /** How many there were, by where; for the operator. */
   counts: { secrets: number; encrypted: number; volumes: number; file: number };
@@ -38,7 +38,7 @@ export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: strin
   };
 }
 
-/** Keeps a few tokens of each key; of kube-system's also the newest, which tells the key that was in use last. */
+/** Keeps a few tokens of each key, and the newest one of kube-system: it shows which key was in use last. */
 class Few {
   readonly found: FoundToken[] = [];
   readonly #kept = new Map<string, number>();

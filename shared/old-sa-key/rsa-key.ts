@@ -1,5 +1,5 @@
 /**
- * An RSA public key out of two tokens that it signed: N divides s^e - m for each, where s is the signature and m the padded hash (RFC 8017
+ * An RSA public key from two tokens that its private key signed: N divides s^e - m for each, where s is the signature and m the padded hash (RFC 8017
  * §9.2), and two such numbers have hardly anything else in common. e is 65537, as in every key that kubeadm makes; of RSA-2048 the numbers
  * have 134 million bits each. No shorter way is known: e times the key's length is about the smallest multiple of N that can be written down.
  */
@@ -13,7 +13,7 @@ const EXPONENT = 65537;
 /** ASN.1 in front of a SHA-256 hash (RFC 8017 §9.2, note 1). */
 const SHA256_INFO = "3031300d060960864801650304020105000420";
 
-/** Two such numbers share a small factor now and then, above all 2; below this they are taken out (a larger one: once in a million). */
+/** Two such numbers share a small factor now and then, above all 2. Factors below this are taken out (a larger one: once in a million). */
 const SMALL = 1_000_000n;
 
 /** Bytes of a signature: a SHA-256 hash needs 62, and beyond RSA-4096 the numbers no longer fit a control plane node's memory. */
@@ -22,7 +22,7 @@ const [SHORTEST, LONGEST] = [64, 512];
 export interface RsaOptions {
   /** For tests, where a small one saves time. */
   exponent?: number;
-  /** Told how many bits of the whole work are done, of how many. */
+  /** Called with how many bits are done, of how many. */
   progress?: (done: number, total: number) => void;
 }
 

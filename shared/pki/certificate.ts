@@ -5,6 +5,7 @@ import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativ
 import { Fail } from "../fail.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
+import { curveOf } from "./keys.ts";
 
 export interface CertInfo {
   /** RFC 4514-like text, in the order of the encoding: "O=system:nodes, CN=system:node:m1". */
@@ -12,8 +13,6 @@ export interface CertInfo {
   issuer: string;
   cn: string;
   o: string[];
-  /** Hex, without leading zeros. */
-  serial: string;
   notBefore: Date;
   notAfter: Date;
   isCa: boolean;
@@ -30,9 +29,7 @@ export interface CertInfo {
 /** RFC 5280 §4.2.1.12. */
 const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
 
-const CURVES: Record<string, string> = { prime256v1: "ECDSA-P256", secp384r1: "ECDSA-P384", secp521r1: "ECDSA-P521" };
-
-/** The first certificate of a text. Fails where there is none, or not a whole one. */
+/** The first certificate of a text. Fails where there is none, or only part of one. */
 export function certInfo(text: string): CertInfo {
   const pem = certificatesIn(text)[0];
   const cert = parse("certificate", () => new X509Certificate(pem ?? ""));
@@ -43,7 +40,6 @@ export function certInfo(text: string): CertInfo {
     issuer: cert.issuer,
     cn: cert.subjectName.getField("CN")[0] ?? "",
     o: cert.subjectName.getField("O"),
-    serial: cert.serialNumber.replace(/^0+(?=.)/, ""),
     notBefore: cert.notBefore,
     notAfter: cert.notAfter,
     isCa: cert.getExtension(BasicConstraintsExtension)?.ca ?? false,
@@ -55,12 +51,12 @@ export function certInfo(text: string): CertInfo {
   };
 }
 
-/** When a certificate ends: what certInfo's notAfter is, a hundred times as fast. */
+/** When a certificate expires: certInfo's notAfter, a hundred times as fast. */
 export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
 }
 
-/** Whether a certificate has begun and has not ended. */
+/** Whether a certificate is valid already and has not expired. */
 export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
   const now = new Date();
   return notBefore <= now && now < notAfter;
@@ -76,7 +72,7 @@ export function keyMatches(certPem: string, keyPem: string): boolean {
   return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
 }
 
-/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: the names and the signature tell. */
+/** Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the names and the signature. */
 export function signedBy(certPem: string, caPem: string): boolean {
   const cert = nodeCertificate(certPem);
   return certificatesIn(caPem)
@@ -84,23 +80,16 @@ export function signedBy(certPem: string, caPem: string): boolean {
     .some((ca) => ca.ca && cert.issuer === ca.subject && cert.checkIssued(ca) && cert.verify(ca.publicKey));
 }
 
-/** Whether two texts have a certificate in common: two bundles that trust the same authority. */
+/** Whether two texts have a certificate in common: two bundles that trust the same CA. */
 export function shareCertificate(one: string, other: string): boolean {
   const known = new Set(certificatesIn(one).map((pem) => nodeCertificate(pem).fingerprint256));
   return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
 }
 
-/** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
-export function serviceAccountKeyId(publicPem: string): string {
-  return createHash("sha256")
-    .update(spki(publicKeyOf(publicPem)))
-    .digest("base64url");
-}
-
 /** Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922). In milliseconds. */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
-/** When a certificate was made, as far as it tells. */
+/** When a certificate was made, by its notBefore. */
 export function madeAt(certPem: string): Date {
   return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
 }
@@ -112,10 +101,16 @@ export function publicKeyHash(key: KeyObject): string {
     .digest("hex")}`;
 }
 
+/** The same of the first public key in a certificate or in sa.pub. */
+export function hashIn(publicText: string): string {
+  return publicKeyHash(publicKeyOf(publicText));
+}
+
 /** What family a key is of; undefined where kubeadm makes none such. */
 export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
   if (key.asymmetricKeyType === "rsa") return "RSA";
-  return ({ prime256v1: "P-256", secp384r1: "P-384" } as const)[key.asymmetricKeyDetails?.namedCurve ?? ""];
+  const crv = curveOf(key)?.crv;
+  return crv === "P-521" ? undefined : crv;
 }
 
 /** Each CERTIFICATE block of a text, in order. */
@@ -161,7 +156,8 @@ function spki(key: KeyObject): Buffer {
 function algorithmName(key: KeyObject): string {
   const { modulusLength, namedCurve } = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === "rsa") return `RSA-${modulusLength}`;
-  return CURVES[namedCurve ?? ""] ?? namedCurve ?? String(key.asymmetricKeyType);
+  const curve = curveOf(key);
+  return curve ? `ECDSA-${curve.crv.replace("-", "")}` : (namedCurve ?? String(key.asymmetricKeyType));
 }
 
 function sansOf(cert: X509Certificate): Names {
@@ -177,9 +173,4 @@ function parse<T>(what: string, read: () => T): T {
   } catch (err) {
     throw new Fail(`Not a readable ${what} in PEM`, { hint: "see what it is with: openssl asn1parse -in FILE", cause: err });
   }
-}
-
-/** "sha256:…" of the first public key in a certificate or in sa.pub, as kubeadm's --discovery-token-ca-cert-hash. */
-export function hashIn(publicText: string): string {
-  return `sha256:${Buffer.from(serviceAccountKeyId(publicText), "base64url").toString("hex")}`;
 }

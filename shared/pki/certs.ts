@@ -54,9 +54,9 @@ export interface Cert {
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
-  /** It is the same on every control plane node, so it travels between them with its key. */
+  /** The same on every control plane node: the hand-over carries it, with its key. */
   shared?: true;
-  /** An authority that only control plane nodes trust: a new one costs nobody else anything. */
+  /** A CA that only control plane nodes trust: a new one changes nothing for anybody else. */
   internal?: true;
 }
 
@@ -87,9 +87,9 @@ const TABLE = [
   { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
 ] as const satisfies readonly Cert[];
 
-export type CertName = (typeof TABLE)[number]["name"];
+type CertName = (typeof TABLE)[number]["name"];
 
-/** Every certificate; an authority stands above what it signs. */
+/** Every certificate; a CA stands above what it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
 /** The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files `sa.key` and `sa.pub`. */
@@ -151,7 +151,7 @@ function etcdPeerNames(facts: ClusterFacts): Names {
   return names([facts.nodeName, "localhost", facts.advertiseAddress, "127.0.0.1", "::1", ...facts.etcdPeerCertSANs]);
 }
 
-/** A key with its public half: an authority's certificate, or sa.pub. Names are file names below the certificates folder. */
+/** A key with its public half: a CA's certificate, or sa.pub. Names are file names below the certificates folder. */
 export interface SharedKey {
   name: string;
   publicFile: string;

@@ -5,11 +5,10 @@
 import "reflect-metadata";
 import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
-import { Fail } from "../fail.ts";
 import type { Names } from "./addresses.ts";
 import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
-import { type KeyPair, keyPair } from "./keys.ts";
+import { type KeyPair, keyPair, signingKey } from "./keys.ts";
 
 /** A certificate and its key in PEM: the key as PKCS#1 or SEC1, as kubeadm writes it. */
 export interface Pair {
@@ -17,7 +16,7 @@ export interface Pair {
   key: string;
 }
 
-export interface IssueOptions {
+interface IssueOptions {
   /** A key made beforehand; without it one is made with the facts' algorithm. */
   key?: KeyPair | undefined;
   /** When the certificate is made; its validity counts from here. Default: now. */
@@ -32,22 +31,17 @@ interface Template {
   hours: number;
 }
 
-/** What an authority signs with, read once from its pair. */
+/** What a CA signs with, read once from its pair. */
 interface Signer {
   subject: x509.Name;
   keyId: string | undefined;
   key: CryptoKey;
+  /** WebCrypto's algorithm. The hash follows the CA's curve, as in Go. */
+  name: string;
   hash: string;
 }
 
 const HOUR_MS = 60 * 60 * 1000;
-
-/** The hash follows the authority's curve, as in Go. */
-const CURVES: Record<string, { name: string; hash: string }> = {
-  prime256v1: { name: "P-256", hash: "SHA-256" },
-  secp384r1: { name: "P-384", hash: "SHA-384" },
-  secp521r1: { name: "P-521", hash: "SHA-512" },
-};
 
 const EXTENDED_USAGES = { server: x509.ExtendedKeyUsage.serverAuth, client: x509.ExtendedKeyUsage.clientAuth } as const;
 
@@ -58,12 +52,12 @@ export async function issueCa(row: Cert, facts: ClusterFacts, options: IssueOpti
   const pair = options.key ?? (await keyPair(facts.keyAlgorithm));
   const { cn } = subjectOf(row, facts);
   const subject = nameOf({ cn });
-  const signer = { subject, keyId: undefined, ...(await signingKey(pair.key)) };
+  const signer = { subject, keyId: undefined, ...(await signingKey(privateKeyOf(pair.key))) };
   const template = { cn, usages: [], names: { dns: [cn], ips: [] }, hours: facts.caValidityHours };
   return { cert: await sign(template, signer, pair.pub, options.now, true), key: pair.key };
 }
 
-/** A row's certificate, signed by `ca`. Its end is not cut to the authority's, as in kubeadm. */
+/** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
 export async function issueLeaf(row: Cert, ca: Pair, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {
   return issue({ ...subjectOf(row, facts), usages: row.usages, names: row.names?.(facts) }, ca, facts, options);
 }
@@ -94,13 +88,13 @@ async function sign(template: Template, signer: Signer, pub: string, now = new D
     notAfter: new Date(now.getTime() + template.hours * HOUR_MS),
     publicKey,
     signingKey: signer.key,
-    signingAlgorithm: { name: signer.key.algorithm.name, hash: signer.hash },
+    signingAlgorithm: { name: signer.name, hash: signer.hash },
     extensions: await extensions(template, signer, isCa ? publicKey : undefined),
   });
   return `${cert.toString("pem")}\n`;
 }
 
-/** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the authority's on leaves), names. */
+/** In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves), names. */
 async function extensions(template: Template, signer: Signer, rootKey: x509.PublicKey | undefined): Promise<x509.Extension[]> {
   const { digitalSignature, keyEncipherment, keyCertSign } = x509.KeyUsageFlags;
   const { usages, names } = template;
@@ -142,19 +136,5 @@ function signerOf(ca: Pair): Promise<Signer> {
 async function readSigner(ca: Pair): Promise<Signer> {
   const cert = new x509.X509Certificate(certificatesIn(ca.cert)[0] ?? "");
   const keyId = cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
-  return { subject: cert.subjectName, keyId, ...(await signingKey(ca.key)) };
-}
-
-/** Only what kubeadm can load: RSA and the NIST curves. */
-async function signingKey(keyPem: string): Promise<{ key: CryptoKey; hash: string }> {
-  const key = privateKeyOf(keyPem);
-  const curve = CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
-  if (key.asymmetricKeyType !== "rsa" && !curve) {
-    throw new Fail(`An authority's key is of the kind "${key.asymmetricKeyType}"`, {
-      hint: "kubeadm knows RSA and ECDSA keys only; see RUNBOOK, new authorities",
-    });
-  }
-  const hash = curve?.hash ?? "SHA-256";
-  const algorithm = curve ? { name: "ECDSA", namedCurve: curve.name } : { name: "RSASSA-PKCS1-v1_5", hash };
-  return { key: await crypto.subtle.importKey("pkcs8", key.export({ type: "pkcs8", format: "der" }), algorithm, false, ["sign"]), hash };
+  return { subject: cert.subjectName, keyId, ...(await signingKey(privateKeyOf(ca.key))) };
 }

@@ -13,8 +13,8 @@ export type State =
   | "public key missing"
   | "unreadable"
   | "does not match its key"
-  | "authority missing"
-  | "wrong authority"
+  | "CA missing"
+  | "wrong CA"
   | "expired"
   | "not yet valid"
   | "wrong names"
@@ -38,16 +38,18 @@ export function pairVerdict(cert: string | undefined, key: string | undefined): 
   return matches ? undefined : ["does not match its key", "certificate and key do not belong together"];
 }
 
-export function authorityVerdict(cert: string, info: CertInfo, ca: string | undefined, caPath: string): Verdict {
-  if (ca === undefined) return ["authority missing", `${caPath} is not there, which would prove it (it names ${nameIn(info.issuer)})`];
+export function caVerdict(cert: string, info: CertInfo, ca: string | undefined, caPath: string): Verdict {
+  if (ca === undefined) return ["CA missing", `${caPath} is not there to check it with (its issuer is ${nameIn(info.issuer)})`];
   return attempt(() => signedBy(cert, ca)) === true
     ? undefined
-    : ["wrong authority", `${caPath} did not sign it (it names ${nameIn(info.issuer)})`];
+    : ["wrong CA", `${caPath} did not sign it (its issuer is ${nameIn(info.issuer)})`];
 }
 
 export function timeVerdict(info: CertInfo, now: Date): Verdict {
-  if (info.notAfter < now) return ["expired", `it ended on ${day(info.notAfter)}`];
-  return info.notBefore > now ? ["not yet valid", `it begins at ${info.notBefore.toISOString()}; is the clock right?`] : undefined;
+  if (info.notAfter < now) return ["expired", `it expired on ${day(info.notAfter)}`];
+  return info.notBefore > now
+    ? ["not yet valid", `it is valid only from ${info.notBefore.toISOString()} on; is the clock right?`]
+    : undefined;
 }
 
 export function usageVerdict(row: Pick<Cert, "usages">, info: CertInfo): Verdict {

@@ -1,13 +1,51 @@
-/** New key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. */
-import { generateKeyPair } from "node:crypto";
+/** Kinds of keys, and new key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. */
+import { generateKeyPair, type KeyObject } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
+import { Fail } from "../fail.ts";
 import type { KeyAlgorithm } from "./certs.ts";
 
 /** A fresh key: the private one in PEM, the public one as SPKI, in PEM. */
 export interface KeyPair {
   key: string;
   pub: string;
+}
+
+interface Curve {
+  /** As JWKs and WebCrypto call it. */
+  crv: "P-256" | "P-384" | "P-521";
+  /** The JWS algorithm with it (RFC 7518 §3.1), and the hash that goes with it there, and in Go's certificates. */
+  alg: string;
+  hash: string;
+}
+
+/** The curves that Kubernetes can load, as OpenSSL calls them. */
+const CURVES: Record<string, Curve> = {
+  prime256v1: { crv: "P-256", alg: "ES256", hash: "SHA-256" },
+  secp384r1: { crv: "P-384", alg: "ES384", hash: "SHA-384" },
+  secp521r1: { crv: "P-521", alg: "ES512", hash: "SHA-512" },
+};
+
+/** The JWS algorithms of Kubernetes' tokens; RSA where there is no curve. */
+export const JWS = new Map<string, { hash: string; crv?: Curve["crv"] }>([
+  ["RS256", { hash: "SHA-256" }],
+  ...Object.values(CURVES).map((curve) => [curve.alg, curve] as const),
+]);
+
+export function curveOf(key: KeyObject): Curve | undefined {
+  return CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
+}
+
+/** A private key for WebCrypto, and what it signs with. Errors: Fail where it is neither RSA nor of a curve that Kubernetes can load. */
+export async function signingKey(key: KeyObject): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
+  const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
+  if (key.asymmetricKeyType !== "rsa" && !crv)
+    throw new Fail(`A key that is to sign is of the kind "${key.asymmetricKeyType}"`, {
+      hint: "kubeadm knows RSA and ECDSA keys only; see RUNBOOK, new CAs",
+    });
+  const algorithm = crv ? { name: "ECDSA", namedCurve: crv } : { name: "RSASSA-PKCS1-v1_5", hash };
+  const der = key.export({ type: "pkcs8", format: "der" });
+  return { key: await crypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]), name: algorithm.name, hash, alg };
 }
 
 const generate = promisify(generateKeyPair);
@@ -28,8 +66,8 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
 }
 
 /**
- * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and gives out whichever is ready
- * first: certificates are signed and written while later keys are still being made. Asked for more, it makes more.
+ * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and gives out the one that is ready
+ * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked for.
  */
 export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<KeyPair> {
   const ready: Promise<KeyPair>[] = [];

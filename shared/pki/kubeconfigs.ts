@@ -31,7 +31,7 @@ export interface Kubeconfig {
   server: string;
   clusterName: string;
   user: string;
-  /** The authorities it trusts, from the file or from the path it names; "" where there are none. */
+  /** The CAs it trusts, from the file or from the path it names; "" where there are none. */
   caPem: string;
   clientCertPem?: string | undefined;
   clientKeyPem?: string | undefined;

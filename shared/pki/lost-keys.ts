@@ -1,7 +1,6 @@
 /**
- * A shared key that is here, though its public half is not, or is another's: whether it is the cluster's, and what brings the public half back.
- * A stale ca.crt, or one that cannot be read, is no reason for a new authority; nor is a key of unknown origin one to sign with. A key is made
- * anew only where it is lost and that was asked for.
+ * A shared key that is here while its public half is missing, or belongs to another key: is the key the cluster's, and what brings the public
+ * half back? A stale or unreadable ca.crt is no reason for a new CA. A key of unknown origin signs nothing.
  */
 import { X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
@@ -16,34 +15,34 @@ import {
   privateKeyOf,
   publicKeyOf,
   publicPem,
-  serviceAccountKeyId,
 } from "./certificate.ts";
-import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
-import { examine, examineServiceAccountKey, type Finding } from "./examine.ts";
+import { CERTS, type Cert } from "./certs.ts";
+import type { Finding } from "./examine.ts";
+import { serviceAccountKeyId } from "./sa-keys.ts";
 
-/** A text with certificates of an authority, and where it stands. */
-export interface AuthorityText {
-  authority: "ca" | "front-proxy-ca" | "etcd-ca";
+/** A text with certificates of a CA, and where it was found. */
+export interface CaText {
+  ca: "ca" | "front-proxy-ca" | "etcd-ca";
   /** For the operator: "kube-root-ca.crt", "pki/ca.crt". */
   from: string;
   text: string;
 }
 
-/** What the cluster's public keys are known by: certificates, and the `kid` of tokens. */
+/** What proves the cluster's public keys: certificates, and the `kid` of tokens. */
 export interface Evidence {
-  texts: readonly AuthorityText[];
+  texts: readonly CaText[];
   tokens: readonly { kid: string }[];
 }
 
 /**
- * What a finding that is not ok comes to. `certificate`: a known one of this very key; `again`: the key is here, its public half is made of it;
- * `lost`: the key is not here, or is none of this cluster's (then `why` says so).
+ * What helps a finding that is not ok. `certificate`: a known one of this very key. `again`: the key is here, its public half is made from it.
+ * `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
  */
 export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "again" } | { do: "lost"; why?: string };
 
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
 
-/** Where the cluster itself says which authority it goes by. */
+/** Where the cluster itself says which CA it trusts. */
 export const CLUSTERS_WORD = "kube-root-ca.crt";
 
 /** Errors: none; what cannot be read counts as not there. */
@@ -52,10 +51,10 @@ export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
   const row = CERTS.find(({ name }) => name === finding.name);
   const key = row ? second : first;
   if (!key || attempt(() => privateKeyOf(key)) instanceof Fail) return { do: "lost" };
-  return row ? authorityRemedy(row, finding, { key, cert: first }, evidence) : serviceAccountRemedy(key, second, evidence);
+  return row ? caRemedy(row, finding, { key, cert: first }, evidence) : serviceAccountRemedy(key, second, evidence);
 }
 
-function authorityRemedy(row: Cert, finding: Finding, here: { key: string; cert: string | undefined }, { texts }: Evidence): Remedy {
+function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string | undefined }, { texts }: Evidence): Remedy {
   const known = knownCertificates(row, here.cert, texts);
   const fit = known.find(({ info }) => isUsable(info) && keyMatches(info.pem, here.key));
   const [inUse] = known;
@@ -68,35 +67,28 @@ function authorityRemedy(row: Cert, finding: Finding, here: { key: string; cert:
   return finding.state === "does not match its key" && signed.length === 0 ? { do: "lost" } : { do: "again" };
 }
 
-/** What else than the file itself names this authority's certificates: what the cluster goes by first, then those that end last. */
-function knownCertificates(row: Cert, cert: string | undefined, texts: readonly AuthorityText[]) {
-  const others = texts.filter(
-    ({ authority, from, text }) => authority === row.name && from !== `pki/${row.file}.crt` && !isCopy(from, text, cert),
-  );
-  const found = others.flatMap(({ from, text }) =>
-    certificatesIn(text).flatMap((pem) => {
-      const info = attempt(() => certInfo(pem));
-      return info instanceof Fail ? [] : [{ from, info }];
-    }),
-  );
+/** This CA's certificates from other places than its own file: what the cluster trusts first, then those that expire last. */
+function knownCertificates(row: Cert, cert: string | undefined, texts: readonly CaText[]) {
+  const others = texts.filter(({ ca, from, text }) => ca === row.name && from !== `pki/${row.file}.crt` && !isCopy(from, text, cert));
+  const found = others.flatMap(({ from, text }) => infosIn(text).map((info) => ({ from, info })));
   return found.sort(
     (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );
 }
 
-/** The kubelet's clientCAFile mostly is pki/ca.crt itself: no other witness. */
+/** The kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more. */
 function isCopy(from: string, text: string, cert: string | undefined): boolean {
   return from === KUBELETS_CA && text === cert;
 }
 
-/** A witness of the cluster CA. */
+/** A place that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
 
 function isUsable(info: CertInfo): boolean {
   return info.isCa && isValidNow(info);
 }
 
-/** Of each certificate that the authority should have signed and that is here: whether it was signed with this key. */
+/** For each certificate here that this CA should have signed: whether this key signed it. */
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   const pki = finding.paths[0]!.slice(0, -`/${row.file}.crt`.length);
   const leaves = CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
@@ -108,12 +100,20 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   });
 }
 
-/** sa.pub that tokens were checked by counts more than a key that signed none of them. */
+/** A sa.pub that the tokens name counts more than a key that signed none of them. */
 function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: Evidence): Remedy {
   const kids = new Set(tokens.map(({ kid }) => kid));
   if (kids.size === 0 || kids.has(serviceAccountKeyId(publicPem(key)))) return { do: "again" };
   const kept = attempt(() => serviceAccountKeyId(pub ?? ""));
   return pub === undefined || kept instanceof Fail || kids.has(kept) ? STRANGE : { do: "again" };
+}
+
+/** What cannot be read counts as not there. */
+function infosIn(text: string): CertInfo[] {
+  return certificatesIn(text).flatMap((pem) => {
+    const info = attempt(() => certInfo(pem));
+    return info instanceof Fail ? [] : [info];
+  });
 }
 
 function textOf(path: string): string | undefined {
@@ -122,60 +122,12 @@ function textOf(path: string): string | undefined {
 }
 
 /**
- * A sound pair that is not the cluster's: its CA is none that etcd's data names, and was made before those. One made later is a new one, as
- * part 1 makes it. Returns its fingerprint, or undefined.
+ * The fingerprint of a CA that is sound but belongs to another cluster: etcd's data does not name it, and it is older than those that etcd's data
+ * names. A younger one is a new CA, as part 1 makes it: undefined.
  */
-export function foreignAuthority(certPem: string | undefined, clustersPem: string): string | undefined {
+export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = attempt(() => certInfo(certPem ?? ""));
-  const known = certificatesIn(clustersPem).flatMap((pem) => {
-    const info = attempt(() => certInfo(pem));
-    return info instanceof Fail ? [] : [info];
-  });
+  const known = infosIn(clustersPem);
   if (own instanceof Fail || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
-}
-
-/** `internal`: only authorities that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
-export type NewCas = "all" | "internal";
-
-export interface NewKeyOptions {
-  /** Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else. */
-  newCas?: NewCas | undefined;
-  /** What the cluster's public keys are known by; asked only where one of them is not here. */
-  evidence?: (() => Evidence) | undefined;
-}
-
-/**
- * What `ensureMany` will make anew, for a script that has other things to do before it: an authority, or sa.key. Errors: Fail where one is lost
- * and a new one was not asked for.
- */
-export function keysToMake(facts: ClusterFacts, options: NewKeyOptions): Finding[] {
-  const shared = CERTS.filter((row) => row.shared).map((row) => examine(row, facts));
-  return [...shared, examineServiceAccountKey(facts.certificatesDir)].filter((finding) => needsNewKey(finding, options));
-}
-
-/** Whether something shared by all control plane nodes has to be made anew; a Fail where that was not asked for. */
-export function needsNewKey(finding: Finding, options: NewKeyOptions): boolean {
-  if (finding.state === "ok") return false;
-  const remedy = remedyFor(finding, options);
-  if (remedy.do !== "lost") return false;
-  const internal = CERTS.some((row) => row.internal && row.name === finding.name);
-  if (isAskedFor(finding, options)) return true;
-  throw new Fail(
-    `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${remedy.why ? `; ${remedy.why}` : ""})`,
-    {
-      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${internal ? "--new-internal-cas" : "--new-cas"}`,
-    },
-  );
-}
-
-/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
-export function remedyFor(finding: Finding, options: NewKeyOptions): Remedy {
-  const remedy = remedyOf(finding, options.evidence?.() ?? { texts: [], tokens: [] });
-  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
-  return remedy.do === "lost" && remedy.why && isHalf && isAskedFor(finding, options) ? { do: "again" } : remedy;
-}
-
-function isAskedFor({ name }: Finding, { newCas }: NewKeyOptions): boolean {
-  return newCas === "all" || (newCas === "internal" && CERTS.some((row) => row.internal && row.name === name));
 }

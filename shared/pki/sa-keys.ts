@@ -1,12 +1,52 @@
 /**
- * The service-account keys on this node: a new one, by the mark that part 1 leaves where it makes it (the tokens of this node's pods tell it, too,
- * but only until their kubelet has renewed them, and pods on other nodes hold theirs for longer), and an old one's public half beside it.
+ * The service-account keys on this node: the pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it.
+ * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has renewed
+ * them, and pods on other nodes keep theirs for longer.
  */
 
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
-import { publicKeysIn, serviceAccountKeyId } from "./certificate.ts";
+import { hashIn, keyMatches, privateKeyOf, publicKeyOf, publicKeysIn } from "./certificate.ts";
+import { keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
+import { type Finding, readable } from "./examine.ts";
+import type { Verdict } from "./judge.ts";
+
+/** The `kid` of tokens a service-account key signs: base64url(SHA-256(SPKI DER)), kubernetes' pkg/serviceaccount/jwt.go. */
+export function serviceAccountKeyId(publicPem: string): string {
+  return Buffer.from(hashIn(publicPem).slice("sha256:".length), "hex").toString("base64url");
+}
+
+/** Looks at the key pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are changed. */
+export function examineServiceAccountKey(certificatesDir: string): Finding {
+  const paths = [keyPath(SERVICE_ACCOUNT_KEYS, certificatesDir), `${certificatesDir}/${SERVICE_ACCOUNT_KEYS.file}.pub`];
+  const [key, pub] = paths.map(readable);
+  const verdict = serviceAccountVerdict(key, pub);
+  return {
+    name: SERVICE_ACCOUNT_KEYS.name,
+    paths,
+    state: verdict?.[0] ?? "ok",
+    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
+  };
+}
+
+/** Judges the pair that signs service-account tokens, wherever it was read from. */
+export function serviceAccountVerdict(key: string | undefined, pub: string | undefined): Verdict {
+  if (key === undefined)
+    return pub === undefined ? ["missing", "neither sa.key nor sa.pub is there"] : ["key missing", "sa.pub is there without sa.key"];
+  if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
+  if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
+  if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
+  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
+  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
+    ? undefined
+    : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
+}
+
+/** sa.pub on this node, where its sa.key is there, too: its tokens are not old. */
+export function todaysSaPub(certificatesDir: string): string | undefined {
+  return examineServiceAccountKey(certificatesDir).state === "ok" ? readText(`${certificatesDir}/sa.pub`) : undefined;
+}
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 
@@ -14,24 +54,24 @@ interface NewSaKey extends Mark {
   kid: string;
 }
 
-/** Before the key is written: a mark whose key never was fits no sa.pub. */
+/** Called before the key is written: a mark without its key fits no sa.pub. */
 export function markNewSaKey(publicPem: string) {
   const mark: NewSaKey = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
-  writeMark(MARK, mark, "for part 4: tokens of before are of another key");
+  writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
-/** Since when there is this sa.pub, where part 1 made it; undefined for every other one. */
+/** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
   const mark = readMark<NewSaKey>(MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
 }
 
-/** Beside sa.pub, so that the API server's own volume mounts it. */
+/** Where old keys are kept: beside sa.pub, so that the API server's own volume mounts them. */
 export function oldSaPub(certificatesDir: string): string {
   return `${certificatesDir}/sa-old.pub`;
 }
 
-/** The old keys on this node, in PEM; none where they are not there or are sa.pub's own. Errors: Fail where the file holds no key. */
+/** The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file holds no key. */
 export function oldSaKeys(certificatesDir: string): string[] {
   const path = oldSaPub(certificatesDir);
   const text = readText(path);

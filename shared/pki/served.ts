@@ -1,10 +1,10 @@
-/** The certificate that a server shows: nothing of it is believed before it is verified. */
+/** The certificate that a server shows. Nothing in it is believed before it is verified. */
 import { connect } from "node:tls";
 
-/** Another control plane node that is only slow must not be taken for one that has no keys any more. */
+/** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
 
-/** The certificate that a server shows, whatever it then thinks of us. Errors: the connection's own. */
+/** The certificate that a server shows, also where it then refuses us. Errors: the connection's own. */
 export function servedPem(host: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, rejectUnauthorized: false, timeout: HANDSHAKE_MS }, () => {

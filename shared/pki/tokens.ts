@@ -1,53 +1,33 @@
 /**
- * Service-account tokens. Of any, its parts (RFC 7515): what they say is not believed here, nothing has checked the signature yet. And those in
- * Secrets of the type kubernetes.io/service-account-token, made and checked byte for byte as the controller-manager's token controller writes
- * them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
+ * Service-account tokens. `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there. Tokens
+ * in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token controller
+ * writes them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
 import { createPublicKey, verify } from "node:crypto";
-import { privateKeyOf, publicKeysIn, publicPem, serviceAccountKeyId } from "./certificate.ts";
+import { privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
+import { JWS, signingKey } from "./keys.ts";
+import { serviceAccountKeyId } from "./sa-keys.ts";
 
-/** Whom a token stands for, and the Secret it lies in. */
-export interface LegacyClaims {
+/** The service account of a token, and the Secret that holds it. */
+interface LegacyClaims {
   namespace: string;
   secretName: string;
   serviceAccountName: string;
   serviceAccountUid: string;
 }
 
-interface Algorithm {
-  /** As node:crypto and as WebCrypto call the hash. */
-  hash: string;
-  webHash: string;
-  /** Unset: RSA. ECDSA signatures are raw r‖s in tokens. */
-  curve?: string;
-}
-
-/** JWS algorithms of Kubernetes' tokens (RFC 7518 §3.1). */
-const ALGORITHMS: Record<string, Algorithm> = {
-  RS256: { hash: "sha256", webHash: "SHA-256" },
-  ES256: { hash: "sha256", webHash: "SHA-256", curve: "P-256" },
-  ES384: { hash: "sha384", webHash: "SHA-384", curve: "P-384" },
-  ES512: { hash: "sha512", webHash: "SHA-512", curve: "P-521" },
-};
-
-const BY_CURVE: Record<string, string> = { prime256v1: "ES256", secp384r1: "ES384", secp521r1: "ES512" };
-
 /** Signs tokens with sa.key. WebCrypto does it beside the main thread, on all cores. */
 export async function legacyTokenSigner(saKeyPem: string): Promise<(claims: LegacyClaims) => Promise<string>> {
-  const key = privateKeyOf(saKeyPem);
-  const alg = key.asymmetricKeyType === "rsa" ? "RS256" : (BY_CURVE[key.asymmetricKeyDetails?.namedCurve ?? ""] ?? "RS256");
-  const { webHash: hash, curve } = ALGORITHMS[alg]!;
-  const algorithm = curve ? { name: "ECDSA", namedCurve: curve, hash } : { name: "RSASSA-PKCS1-v1_5", hash };
-  const signingKey = await crypto.subtle.importKey("pkcs8", key.export({ type: "pkcs8", format: "der" }), algorithm, false, ["sign"]);
+  const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
   const header = encoded({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
   return async (claims) => {
     const signed = `${header}.${encoded(payloadOf(claims))}`;
-    const signature = await crypto.subtle.sign(algorithm, signingKey, Buffer.from(signed));
+    const signature = await crypto.subtle.sign({ name, hash }, key, Buffer.from(signed));
     return `${signed}.${Buffer.from(signature).toString("base64url")}`;
   };
 }
 
-/** A token without an end, and without an audience: the order of the names is part of it. */
+/** A token that does not expire and has no audience. The order of the names matters. */
 function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUid }: LegacyClaims) {
   return {
     iss: "kubernetes/serviceaccount",
@@ -59,32 +39,16 @@ function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUi
   };
 }
 
-/** Tells whether a token's signature is by one of the keys in sa.pub. Its times are not judged. */
+/** Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not verify. */
 export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
   return (token) => {
-    const [header = "", payload = "", signature = ""] = token.split(".");
-    const name = algorithmOf(header);
-    const algorithm = Object.hasOwn(ALGORITHMS, name) ? ALGORITHMS[name] : undefined;
-    if (!algorithm) return false;
-    const form = algorithm.curve ? { dsaEncoding: "ieee-p1363" as const } : {};
-    const [signed, bytes] = [Buffer.from(`${header}.${payload}`), Buffer.from(signature, "base64url")];
-    return keys.some((key) => fits(key.asymmetricKeyType, algorithm) && verify(algorithm.hash, signed, { key, ...form }, bytes));
+    const { head, signed, signature } = partsOf(token);
+    const way = JWS.get(String(head.alg));
+    if (!way) return false;
+    const [type, form] = way.crv ? ["ec", { dsaEncoding: "ieee-p1363" as const }] : ["rsa", {}];
+    return keys.some((key) => key.asymmetricKeyType === type && verify(way.hash, Buffer.from(signed), { key, ...form }, signature));
   };
-}
-
-function fits(keyType: string | undefined, { curve }: Algorithm) {
-  return keyType === (curve ? "ec" : "rsa");
-}
-
-/** What is no token at all does not verify; it is no reason to stop. */
-function algorithmOf(header: string): string {
-  try {
-    return String((JSON.parse(Buffer.from(header, "base64url").toString()) as { alg?: unknown } | null)?.alg ?? "");
-  } catch (err) {
-    if (err instanceof SyntaxError) return "";
-    throw err;
-  }
 }
 
 function encoded(value: unknown): string {
@@ -107,17 +71,22 @@ export interface Jwt {
 export function readJwt(text: string): Jwt | undefined {
   const trimmed = text.trim();
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
-  const [header = "", payload = "", signature = ""] = trimmed.split(".");
-  const [head, claims] = [json(header), json(payload)];
+  const { head, payload, signed, signature } = partsOf(trimmed);
+  const claims = json(payload);
   if (typeof head.alg !== "string" || typeof claims.sub !== "string" || !claims.sub.startsWith("system:serviceaccount:")) return undefined;
   return {
     alg: head.alg,
     kid: typeof head.kid === "string" ? head.kid : "",
     issuedAt: typeof claims.iat === "number" && Number.isFinite(claims.iat) ? claims.iat : 0,
-    signed: `${header}.${payload}`,
-    signature: Buffer.from(signature, "base64url"),
+    signed,
+    signature,
     text: trimmed,
   };
+}
+
+function partsOf(token: string) {
+  const [header = "", payload = "", signature = ""] = token.split(".");
+  return { head: json(header), payload, signed: `${header}.${payload}`, signature: Buffer.from(signature, "base64url") };
 }
 
 /** An unsigned number, as keys and signatures write it: big-endian. */

@@ -4,7 +4,7 @@
  */
 import { Fail } from "../fail.ts";
 
-export interface Limits {
+interface Limits {
   /** For the operator: "the memory of etcd (pid 31)". */
   what: string;
   seconds: number;

@@ -30,7 +30,7 @@ export interface DiskFound {
   left: number;
 }
 
-export interface DiskSearchOptions {
+interface DiskSearchOptions {
   minutes?: number | undefined;
   stop?: AbortSignal | undefined;
 }

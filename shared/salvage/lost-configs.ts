@@ -38,7 +38,7 @@ export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
 }
 
 /** What was found for a lost file: the content that is proved, or all whole ones of its kind, which prove nothing. */
-export interface Choice {
+interface Choice {
   proved?: { text: string; proof: string };
   unproved: ConfigFind[];
 }

@@ -33,7 +33,7 @@ async function containersOf({ runtimeEndpoint }: Node): Promise<Container[]> {
   }
 }
 
-export interface MemoryPlace {
+interface MemoryPlace {
   data: EtcdData | undefined;
   processes: Holders;
   stop?: AbortSignal | undefined;

@@ -12,9 +12,10 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certificatesIn, keyKind, madeAt, privateKeyOf, publicKeyHash, publicKeyOf, publicKeysIn } from "../pki/certificate.ts";
 import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
-import { examine, examineServiceAccountKey, type Finding } from "../pki/examine.ts";
+import { examine, type Finding } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { CLUSTERS_WORD, remedyOf } from "../pki/lost-keys.ts";
+import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import type { Target } from "./memory/memory.ts";
 
 /** One public key, and who names it. */
@@ -35,7 +36,7 @@ export interface WantedKey extends SharedKey {
   candidates: number;
 }
 
-export interface WantedOptions {
+interface WantedOptions {
   certificatesDir: string;
   /** Keys that are in their places and sound are wanted as well, where the cluster uses others. */
   others?: boolean | undefined;
@@ -120,7 +121,7 @@ function wantedLeaves(certificatesDir: string): WantedKey[] {
 
 function authorityGenerations(authority: string, { texts }: ClusterEvidence): Generations {
   const found = new Map<string, Generation>();
-  for (const { from, text } of texts.filter((known) => known.authority === authority))
+  for (const { from, text } of texts.filter((known) => known.ca === authority))
     for (const pem of certificatesIn(text))
       add(
         found,

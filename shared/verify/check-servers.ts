@@ -15,7 +15,7 @@ import { type Answer, type Checks, failed } from "./collect.ts";
 
 /** etcd and the API of this control plane node, by their own certificates. */
 export async function checkServers(checks: Checks, cp: ControlPlaneNode, api: KubeApi) {
-  const { facts, cluster } = cp;
+  const { facts, data } = cp;
   await checks.check("etcd", "answers with today's certificates", async () => {
     const status = await etcdClient(facts)?.status();
     if (!status) throw new Error("its client certificate is missing");
@@ -23,7 +23,7 @@ export async function checkServers(checks: Checks, cp: ControlPlaneNode, api: Ku
   });
   await checks.check("etcd", "members", async () => {
     const members = (await etcdClient(facts)?.members()) ?? [];
-    const before = cluster.identity.members.length;
+    const before = data.members.length;
     if (members.length < before)
       return { warning: `${members.length}, was ${before}: a lost control plane node has not been replaced yet` };
     return members.map((member) => member.name).join(", ");

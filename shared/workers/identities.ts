@@ -11,7 +11,7 @@ import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** What is known of whom. */
-export interface KnownNames {
+interface KnownNames {
   nodes: readonly KnownNode[];
   /** By node: addresses of control plane nodes that etcd's members and the API servers' mirror pods name. */
   proved: ReadonlyMap<string, readonly string[]>;
@@ -60,9 +60,9 @@ export function identities(known: KnownNames): Identities {
 }
 
 export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdData }): Identities {
-  const { nodes, endpoint, configuration, serviceSubnets, dnsDomain, identity } = cluster;
+  const { nodes, endpoint, configuration, serviceSubnets, dnsDomain } = cluster;
   const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
-    const member = identity.members.find((one) => one.name === name);
+    const member = data.members.find((one) => one.name === name);
     const urls = (member?.peerURLs ?? []).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
     // A worker's kubelet may make mirror pods of its own, in every namespace: only a control plane node's tell an API server's address.
     const api = controlPlane ? apiEndpoint(name, data)?.host : undefined;
@@ -70,7 +70,7 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   });
   const services = `${registryPrefix(data)}/services/specs/`;
   return identities({
-    nodes: nodes.map((node) => ({ ...node, controlPlane: isControlPlane(node, cluster) })),
+    nodes: nodes.map((node) => ({ ...node, controlPlane: isControlPlane(node, data) })),
     proved: new Map(proved),
     endpoint: endpoint && endpointHost(endpoint),
     certSANs: configuration.apiServer?.certSANs ?? [],
@@ -82,8 +82,8 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
 }
 
 /** By its label, which a kubelet cannot give itself or take off, or as a member of etcd. */
-export function isControlPlane(node: KnownNode, { identity }: Pick<Cluster, "identity">): boolean {
-  return node.controlPlane || identity.members.some(({ name }) => name === node.name);
+export function isControlPlane(node: KnownNode, { members }: Pick<EtcdData, "members">): boolean {
+  return node.controlPlane || members.some(({ name }) => name === node.name);
 }
 
 /** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined where it is neither. */

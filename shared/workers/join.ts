@@ -18,7 +18,7 @@ import { mode, say, tell, waitFor } from "../run.ts";
 import { APPROVER_LOG } from "./approver.ts";
 
 /** What was saved of a worker before its trust was changed. */
-export interface SavedTrust {
+interface SavedTrust {
   dir: string;
   files: { path: string; existed: boolean }[];
   /** Ids of running containers, to be the same afterwards. */

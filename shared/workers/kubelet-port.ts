@@ -9,7 +9,7 @@ export const KUBELET_PORT = 10250;
 const TIMEOUT = 5000;
 
 /** `unreachable`: nobody answered, as with a firewall between. `other`: somebody did, without a certificate of this CA for this address. */
-export type PortAnswer = "serves" | "other" | "unreachable";
+type PortAnswer = "serves" | "other" | "unreachable";
 
 const NO_ANSWER = /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
 

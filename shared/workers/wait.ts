@@ -62,7 +62,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
 
 /** For as long as workers join: approves what they ask for with the kit's token. Ends with them, or with the token. */
 export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
-  const expected = expectedOf(cp, without).filter((node) => !isControlPlane(node, cp.cluster));
+  const expected = expectedOf(cp, without).filter((node) => !isControlPlane(node, cp.data));
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
@@ -79,10 +79,10 @@ function expectedOf({ cluster: { nodes } }: ControlPlaneNode, without: readonly 
   return nodes.filter((node) => !without.includes(node.name));
 }
 
-async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
+async function joiningOf({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
   const tokens = await kitTokens(api);
   if (tokens.length === 0) return undefined;
-  const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, cluster) }]));
+  const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, data) }]));
   return { tokens, known, without, heard: new Set(), given: await givenBefore(api, tokens) };
 }
 

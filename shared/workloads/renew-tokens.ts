@@ -25,7 +25,7 @@ import {
 } from "./token-secrets.ts";
 
 /** Names of Secrets, `namespace/name`, by what became of them. */
-export interface Renewed {
+interface Renewed {
   renewed: string[];
   /** The token is good as it is. */
   caOnly: string[];

@@ -8,7 +8,7 @@ import { once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { trustTimes } from "./trust-times.ts";
 
 /** Groups in the order in which they are restarted. */
-export const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
+const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
 
 const KUBE_PROXY = 0;
 

@@ -1,7 +1,7 @@
 /** Keys and tokens from before a disaster; smaller than kubeadm's where this saves time. */
 import { generateKeyPairSync, sign } from "node:crypto";
-import { serviceAccountKeyId } from "../../shared/pki/certificate.ts";
 import type { KeyPair } from "../../shared/pki/keys.ts";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 
 const SPKI = { type: "spki", format: "pem" } as const;
 

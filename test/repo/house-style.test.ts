@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { basename, join } from "node:path";
 import { $, Glob } from "bun";
-import { callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
+import { blank, callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const paths = ["scripts", "shared", "test"].flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(home)]).sort();
@@ -106,6 +106,16 @@ function twins(files: readonly Source[], namesOf: (source: Source) => string[]):
   return [...holders].filter(([, all]) => all.length > 1).map(([name, all]) => `${name}: ${all.map(({ path }) => path).join(", ")}`);
 }
 
+/** Exported names that no other file says outside of comments and strings, each with its file. */
+function idleExports(files: readonly Source[], users: readonly Source[]): string[] {
+  const words = users.map(({ path, text }) => ({ path, said: new Set(blank(text, { strings: true }).match(/\w+/g)) }));
+  return files.flatMap((source) =>
+    exportsOf(source)
+      .filter((name) => !words.some(({ path, said }) => path !== source.path && said.has(name)))
+      .map((name) => `${source.path} exports ${name}`),
+  );
+}
+
 const shared = sources.filter(({ path }) => path.startsWith("shared/"));
 
 test("an arrow that runs up, one between rooms of a floor, and a twin are seen", () => {
@@ -139,6 +149,16 @@ test("rooms import only lower floors, and every room has its floor and its sente
 test("no two files of shared/ have one name, and no exported word has two meanings", () => {
   expect(twins(shared, ({ path }) => [basename(path)])).toEqual([]);
   expect(twins(shared, exportsOf)).toEqual([]);
+});
+
+test("an exported word that nobody else uses is seen", () => {
+  const source = { path: "shared/pki/a.ts", text: "export const used = 1;\nexport interface Idle {}\nexport type Own = Idle;\n" };
+  const user = { path: "scripts/b.ts", text: 'import { used } from "../shared/pki/a.ts";\n// Own\nconst text = "Idle";\n' };
+  expect(idleExports([source], [source, user])).toEqual(["shared/pki/a.ts exports Idle", "shared/pki/a.ts exports Own"]);
+});
+
+test("what shared/ exports is used by another file; a test counts", () => {
+  expect(idleExports(shared, sources)).toEqual([]);
 });
 
 test("there is no key and no token in the repository", async () => {

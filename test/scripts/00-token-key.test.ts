@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, renameSync } from "node:fs";
 import { parse } from "yaml";
-import { serviceAccountKeyId } from "../../shared/pki/certificate.ts";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
 import { expectTranscript, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";

@@ -2,8 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
-import { serviceAccountKeyId } from "../../shared/pki/certificate.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";

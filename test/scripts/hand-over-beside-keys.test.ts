@@ -18,7 +18,7 @@ describe("unpack on a node that has keys", () => {
       cluster: {
         name: "kubernetes",
         oldCaPem: Buffer.from(ca).toString(),
-        identity: { kubeSystemUid: uid } as NonNullable<Here["cluster"]>["identity"],
+        kubeSystemUid: uid,
       },
     }),
     obstacle: new Fail("there is none", { hint: "" }),

@@ -15,7 +15,7 @@ import { ensureControlPlaneKubelet } from "../../shared/node/kubelet-certs.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
-import { keysToMake, type NewCas } from "../../shared/pki/lost-keys.ts";
+import type { NewCas } from "../../shared/pki/plan.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
 import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";
@@ -71,7 +71,6 @@ function restore() {
 async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
   const cp = await readControlPlaneNode("/var/lib/etcd");
   const { facts, asideDir } = cp;
-  keysToMake(facts, ensureOptions(cp, newCas));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(cp, newCas));
   await ensureControlPlaneKubelet(cp.node, facts, asideDir);

@@ -14,14 +14,14 @@ import type { Looks } from "./share.ts";
 import { TAIL_NEEDLES } from "./stitch.ts";
 
 /** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
-export interface CarveProgress {
+interface CarveProgress {
   pass: "search" | "pieces";
   done: number;
   total: number;
   found: number;
 }
 
-export interface CarveOptions {
+interface CarveOptions {
   /** False: files that are cut are told at once; the disk is not read a second time for their second pieces. */
   pieces?: boolean;
   onProgress?: (progress: CarveProgress) => void;

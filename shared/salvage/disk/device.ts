@@ -4,11 +4,9 @@ import { $ } from "zx";
 import { Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 
-export interface Device {
+interface Device {
   /** `/dev/vda1`, to be read with `Disk`. */
   path: string;
-  fstype: string;
-  mountPoint: string;
   /** What makes it less likely that something is found, a sentence each. */
   warnings: string[];
 }
@@ -36,15 +34,15 @@ const HINT = "see the devices with lsblk, then give the device or an image of it
 /** The device below a path; the path itself may be gone. Errors: Fail where no device can be read for it. */
 export async function deviceOf(path: string): Promise<Device> {
   const folder = existing(path);
-  const columns = "SOURCE,FSTYPE,OPTIONS,TARGET";
+  const columns = "SOURCE,FSTYPE,OPTIONS";
   const answer = await $({ quiet: true, nothrow: true })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
   if (answer.exitCode !== 0) throw new Fail(`findmnt does not know what "${folder}" lies on: ${answer.stderr.trim()}`, { hint: HINT });
-  const { source, fstype, options, target } = lastMount(answer.stdout);
+  const { source, fstype, options } = lastMount(answer.stdout);
   const hopeless = HOPELESS[fstype];
   if (hopeless) throw new Fail(`"${path}" was on a file system "${fstype}": ${hopeless}`, { hint: HINT });
   const device = source.replace(/\[.*\]$/, ""); // a bind mount or subvolume: /dev/vda1[/folder]
   if (!device.startsWith("/dev/")) throw new Fail(`"${path}" is on "${source}" (${fstype}), which is no device`, { hint: HINT });
-  return { path: device, fstype, mountPoint: target, warnings: warningsFor(fstype, options.split(",")) };
+  return { path: device, warnings: warningsFor(fstype, options.split(",")) };
 }
 
 function warningsFor(fstype: string, options: string[]): string[] {
@@ -66,7 +64,6 @@ interface Mount {
   source: string;
   fstype: string;
   options: string;
-  target: string;
 }
 
 /** Of several that lie above each other on the same place, findmnt gives the one that is seen last. */

@@ -20,7 +20,7 @@ export interface Part {
   bytes: Buffer;
 }
 
-export interface DiskOptions {
+interface DiskOptions {
   /** Bytes read at once. */
   chunk?: number;
 }

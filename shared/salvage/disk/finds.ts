@@ -18,7 +18,7 @@ export interface PrivateKeyFind extends Place {
   publicKeyHash: string;
 }
 
-export interface PublicKeyFind extends Place {
+interface PublicKeyFind extends Place {
   kind: "public key";
   pem: string;
   publicKeyHash: string;

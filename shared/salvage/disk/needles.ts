@@ -1,13 +1,13 @@
 /** Where some words lie on a disk. Every byte is searched: a file is found whatever lies before it, and wherever it begins. */
 import type { Disk } from "./disk.ts";
 
-export interface Hit {
+interface Hit {
   needle: string;
   offset: number;
 }
 
 /** The hits of one part of the disk, in order, and how far the disk is searched. */
-export interface Searched {
+interface Searched {
   hits: Hit[];
   done: number;
 }

@@ -16,7 +16,7 @@ export interface YamlHead {
 }
 
 /** The end of a YAML file: `bytes` begin at `start`, a border, and the piece at this or a later border. */
-export interface YamlTail {
+interface YamlTail {
   start: number;
   end: number;
   bytes: Buffer;

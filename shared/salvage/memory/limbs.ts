@@ -4,7 +4,7 @@
  */
 
 /** Where a stretch of random-looking words begins and ends, in bytes. */
-export interface Stretch {
+interface Stretch {
   from: number;
   to: number;
 }

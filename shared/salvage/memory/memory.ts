@@ -19,13 +19,13 @@ export interface Target {
 }
 
 /** What one process had: private keys by their hash, and how much was looked through. */
-export interface MemoryFound {
+interface MemoryFound {
   keys: Map<string, KeyObject>;
   megabytes: number;
   seconds: number;
 }
 
-export interface SearchOptions {
+interface SearchOptions {
   budget?: Budget | undefined;
   /** Told of each key at once: whatever ends the search, it is not lost. */
   onKey?: ((key: KeyObject) => void) | undefined;

@@ -54,7 +54,7 @@ const CHUNK = 4 << 20;
 const OVERLAP = 4096;
 
 /** A piece of a process's memory; `bytes` is only good until the next piece. 8-byte words of the process are aligned in it. */
-export interface Piece {
+interface Piece {
   address: number;
   bytes: Uint8Array;
 }

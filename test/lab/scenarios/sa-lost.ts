@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { carryFile } from "../scene/follow.ts";

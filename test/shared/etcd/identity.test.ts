@@ -2,12 +2,12 @@
 import { expect, test } from "bun:test";
 import { EtcdClient } from "../../../shared/etcd/client.ts";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
-import { type Cluster, readCluster } from "../../../shared/facts/cluster.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { type EtcdState, etcdAnswer, sameEtcd } from "../../pretend/etcd.ts";
 
 const data = await pretendData();
-const cluster: Cluster = readCluster(data);
+const cluster = readCluster(data);
 const stored = () => new Map(data.list("").map(({ key, value }) => [key, Buffer.from(value).toString()]));
 
 /** Compares an etcd in this state with the data read before. */
@@ -18,7 +18,7 @@ async function prove(different: Partial<EtcdState> = {}): Promise<string[]> {
     fetch: async (request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
   });
   const client = new EtcdClient(`http://127.0.0.1:${server.port}`, { ca: "", cert: "", key: "" });
-  return await proveSameEtcd(client, data, cluster.identity);
+  return await proveSameEtcd(client, data, cluster);
 }
 
 function without(...keys: string[]) {

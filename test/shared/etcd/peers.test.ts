@@ -1,7 +1,7 @@
 /** Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { isHeard, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";
@@ -24,7 +24,7 @@ test("an etcd whose certificate has ended is of our CA, but no member hears it",
     await served(another, new Date()),
     { servedPem: undefined },
   ];
-  expect(cases.map((one) => [servesOurCa(one, FACTS), isHeard(one, FACTS)])).toEqual([
+  expect(cases.map((one) => [servesOurCa(one, FACTS), answersPeers(one, FACTS)])).toEqual([
     [true, true],
     [true, false],
     [false, false],
@@ -34,11 +34,11 @@ test("an etcd whose certificate has ended is of our CA, but no member hears it",
 
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", async () => {
   const cp = controlPlaneOf(await pretendData());
-  const identity = { ...cp.cluster.identity, members: ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [] })) };
-  const cluster = { ...cp.cluster, identity };
-  const alive = ["m2", "m3"].map((name) => ({ name, memberId: name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
+  const members = ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [], clientURLs: [] }));
+  const data = { ...cp.data, members };
+  const alive = ["m2", "m3"].map((name) => ({ name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
-  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...cp, cluster });
+  const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...cp, data });
   expect(refuse([], [])).not.toThrow();
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "nobody"])).toThrow('"nobody"');

@@ -3,7 +3,7 @@ import { canonicalIp, endpointHost, endpointUrl, firstAddress, ipBytes, names } 
 import { CERTS, certRow, minorOf, SERVICE_ACCOUNT_KEYS, subjectOf } from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
-test("every authority stands above what it signs, and names and files are unique", () => {
+test("every CA stands above what it signs, and names and files are unique", () => {
   CERTS.forEach((row, i) => {
     if (row.ca) expect(CERTS.slice(0, i).map(({ name }) => name as string)).toContain(row.ca);
   });

@@ -1,13 +1,15 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
-import { certInfo, publicPem, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
-import { ensureCert, ensureKubeconfig, ensureMany, ensureServiceAccountKey, type WantedPki } from "../../../shared/pki/ensure.ts";
-import { examine, examineKubeconfig, examineServiceAccountKey } from "../../../shared/pki/examine.ts";
+import { ensureMany } from "../../../shared/pki/ensure.ts";
+import { examine, examineKubeconfig } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import type { WantedPki } from "../../../shared/pki/plan.ts";
+import { examineServiceAccountKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -53,8 +55,8 @@ describe("examine tells", () => {
     ["unreadable", /the key cannot be read/, async () => put("etcd/peer", { cert: (await peer()).cert, key: "nonsense" })],
     ["unreadable", /a key without a certificate/, () => put("etcd/peer", { key: "nonsense" })],
     ["does not match its key", /do not belong together/, async () => put("etcd/peer", { ...(await peer()), key: otherCa.key })],
-    ["wrong authority", /etcd\/ca.crt did not sign it \(it names etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
-    ["expired", /^it ended on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
+    ["wrong CA", /etcd\/ca.crt did not sign it \(its issuer is etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
+    ["expired", /^it expired on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
     ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
     ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
     ["wrong names", /its CN is "m2", not "m1"/, async () => put("etcd/peer", await peer({ nodeName: "m2" }))],
@@ -71,13 +73,13 @@ describe("examine tells", () => {
     expect(finding.paths).toEqual([`${PKI}/etcd/peer.crt`, `${PKI}/etcd/peer.key`]);
   });
 
-  test("an absent authority apart from a wrong one", async () => {
+  test("an absent CA apart from a wrong one", async () => {
     using _box = sandbox();
     put("etcd/peer", await peer());
-    expect(examine(PEER, FACTS)).toMatchObject({ state: "authority missing", cert: { cn: "m1" } });
+    expect(examine(PEER, FACTS)).toMatchObject({ state: "CA missing", cert: { cn: "m1" } });
   });
 
-  test("a leaf by any authority of a bundle, and by names only where there are facts", async () => {
+  test("a leaf by any CA of a bundle, and by names only where there are facts", async () => {
     using _box = sandbox();
     put("etcd/ca", { cert: otherCa.cert + ca.cert, key: otherCa.key });
     put("etcd/peer", await peer({ nodeName: "m2" }));
@@ -107,7 +109,7 @@ describe("examine tells", () => {
     expect(examine(PEER, FACTS).state).toBe("ok");
   });
 
-  test("an authority without its key from one that is no authority", async () => {
+  test("a CA without its key from one that is no CA", async () => {
     using _box = sandbox();
     put("etcd/ca", { cert: ca.cert });
     expect(examine(certRow("etcd-ca"), FACTS)).toMatchObject({
@@ -150,8 +152,8 @@ test("examineKubeconfig tells each state", async () => {
   expect(write(user)).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: undefined }))).toBe("ok");
   expect(write(user, testFacts({ controlPlaneEndpoint: "old.example" }))).toBe("wrong server");
-  expect(write(user, FACTS, otherCa)).toBe("wrong authority");
-  expect(write(await issueClient({ cn: "kubernetes-admin" }, otherCa, FACTS))).toBe("wrong authority");
+  expect(write(user, FACTS, otherCa)).toBe("wrong CA");
+  expect(write(await issueClient({ cn: "kubernetes-admin" }, otherCa, FACTS))).toBe("wrong CA");
   expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS))).toBe("wrong user");
   expect(write(await issueClient({ cn: "someone" }, ca, FACTS))).toBe("wrong user");
   expect(write(await issueClient({ cn: "kubernetes-admin" }, ca, FACTS, { now: years(-2) }))).toBe("expired");
@@ -186,21 +188,23 @@ test("a dry run prints what the real run then prints, and writes nothing", async
   expect(box.said).toEqual(plan);
 });
 
-test("a lost authority or sa.key stops the run before anything is written, unless new ones are asked for", async () => {
+test("a lost CA or sa.key stops the run before anything is written, unless new ones are asked for", async () => {
   using box = sandbox();
   put("ca", { cert: ca.cert });
   const before = everything();
   box.said.length = 0;
   const wanted = { certs: CERTS };
   await expect(ensureMany(wanted, FACTS, OPTIONS)).rejects.toThrow(`${PKI}/ca.crt is needed and cannot be used: key missing`);
-  await expect(ensureServiceAccountKey(FACTS, OPTIONS)).rejects.toThrow(`${PKI}/sa.key is needed and cannot be used: missing`);
-  await expect(ensureCert(certRow("apiserver"), FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
+  await expect(ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS)).rejects.toThrow(
+    `${PKI}/sa.key is needed and cannot be used: missing`,
+  );
+  await expect(ensureMany({ certs: [certRow("apiserver")] }, FACTS, OPTIONS)).rejects.toThrow("Cannot sign apiserver");
   expect([everything(), box.said]).toEqual([before, []]);
   await ensureMany(wanted, FACTS, { ...OPTIONS, newCas: "all" });
   expect([examine(certRow("ca"), FACTS).state, readText(`/aside${PKI}/ca.crt`)]).toEqual(["ok", ca.cert]);
 });
 
-test("an authority's certificate comes back from its key, and what it signed is still good", async () => {
+test("a CA's certificate comes back from its key, and what it signed is still good", async () => {
   using box = sandbox();
   await ensureMany({ certs: CERTS }, FACTS, { ...OPTIONS, newCas: "all" });
   const hash = certInfo(readText(`${PKI}/ca.crt`)!).publicKeyHash;
@@ -211,7 +215,7 @@ test("an authority's certificate comes back from its key, and what it signed is 
   expect(box.said.find((line) => line.includes("/ca.crt"))).toMatch(/^wrote .*ca.crt \(until .*, made again from its key\)$/);
 });
 
-test("a wrong leaf is moved aside and issued anew; a new authority takes its leaves and kubeconfigs with it", async () => {
+test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and kubeconfigs with it", async () => {
   using _box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const old = readText(`${PKI}/apiserver.crt`);
@@ -247,10 +251,10 @@ test("a run cut off between a key and its certificate is mended by the same call
 test("sa.pub comes back from sa.key; a foreign sa.pub is moved aside; sa.key stays", async () => {
   using _box = sandbox();
   writeFile(`${PKI}/sa.key`, key.key);
-  await ensureServiceAccountKey(FACTS, OPTIONS);
+  await ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS);
   expect(readText(`${PKI}/sa.pub`)).toBe(key.pub);
   writeFile(`${PKI}/sa.pub`, publicPem(otherCa.key));
-  await ensureServiceAccountKey(FACTS, OPTIONS);
+  await ensureMany({ serviceAccountKey: true }, FACTS, OPTIONS);
   expect([readText(`${PKI}/sa.pub`), readText(`/aside${PKI}/sa.pub`), readText(`${PKI}/sa.key`)]).toEqual([
     key.pub,
     publicPem(otherCa.key),
@@ -264,7 +268,7 @@ test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", 
   put("ca", ca);
   writeFile("/etc/kubernetes/scheduler.conf", "");
   const row = kubeconfigRow("scheduler");
-  expect((await ensureKubeconfig(row, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
+  expect((await ensureMany({ kubeconfigs: [row] }, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
   expect([examineKubeconfig(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
 });
 

@@ -19,7 +19,7 @@ function text(pem: string): Promise<string> {
   return openssl(pem, "x509", "-noout", "-text", "-nameopt", "RFC2253");
 }
 
-/** `openssl verify` of a certificate against its authority, for a purpose. */
+/** `openssl verify` of a certificate against its CA, for a purpose. */
 async function verify(cert: string, ca: string, purpose: string): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), "verify-"));
   try {
@@ -54,7 +54,7 @@ describe.each([
     }
   });
 
-  test("a client's certificate is no server's, and another authority's does not pass", async () => {
+  test("a client's certificate is no server's, and another CA's does not pass", async () => {
     const pairs = await issued;
     const client = pairs.get("apiserver-kubelet-client")!.cert;
     expect(await verify(client, pairs.get("ca")!.cert, "sslserver")).toContain("unsuitable certificate purpose");
@@ -78,7 +78,7 @@ describe.each([
     expect(root).not.toContain("Authority Key Identifier");
   });
 
-  test("a leaf carries its authority's key id, both uses and all names", async () => {
+  test("a leaf carries its CA's key id, both uses and all names", async () => {
     const peer = await text((await issued).get("etcd-peer")!.cert);
     expect(peer).toMatch(/Key Usage: critical\n +Digital Signature, Key Encipherment\n/);
     expect(peer).toMatch(/Extended Key Usage: \n +TLS Web Server Authentication, TLS Web Client Authentication\n/);
@@ -90,7 +90,7 @@ describe.each([
 });
 
 test.each(["RSA-3072", "RSA-4096"] as const)(
-  "an authority of %s signs a leaf that openssl accepts",
+  "a CA of %s signs a leaf that openssl accepts",
   async (keyAlgorithm) => {
     const ca = await issueCa(certRow("ca"), testFacts({ keyAlgorithm }));
     const leaf = await issueLeaf(certRow("apiserver"), ca, testFacts({ keyAlgorithm: "ECDSA-P256" }));
@@ -100,7 +100,7 @@ test.each(["RSA-3072", "RSA-4096"] as const)(
   60_000,
 );
 
-test("the issuer is the authority's subject byte for byte, in whatever string types an old tool wrote it", async () => {
+test("the issuer is the CA's subject byte for byte, in whatever string types an old tool wrote it", async () => {
   const { key } = await keyPair("ECDSA-P256");
   const dir = mkdtempSync(join(tmpdir(), "old-ca-"));
   try {
@@ -153,9 +153,9 @@ test("serial numbers are positive, at most 63 bits and different", async () => {
   expect(new Set(serials).size).toBe(20);
 });
 
-test("an authority with a key kubeadm cannot load is refused", async () => {
+test("a CA with a key that kubeadm cannot load is refused", async () => {
   const both = (await quiet`openssl req -x509 -newkey ed25519 -noenc -subj /CN=kubernetes -keyout -`).stdout;
   await expect(issueClient({ cn: "x" }, { cert: both, key: both }, testFacts())).rejects.toThrow(
-    'An authority\'s key is of the kind "ed25519"',
+    'A key that is to sign is of the kind "ed25519"',
   );
 });

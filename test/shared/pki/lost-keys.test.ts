@@ -2,13 +2,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
-import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { keysToMake } from "../../../shared/pki/lost-keys.ts";
+import { keysToMake, type PlanOptions, planPki } from "../../../shared/pki/plan.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { pretendNode } from "../../pretend/node.ts";
@@ -32,6 +32,9 @@ function damaged(change: (pki: string) => void) {
   change(pki);
   return Object.assign(box, { file: (name: string) => readFileSync(`${pki}/${name}`, "utf8") });
 }
+
+const SHARED = { certs: CERTS.filter((cert) => cert.shared), serviceAccountKey: true };
+const made = (options: PlanOptions) => keysToMake(planPki(SHARED, FACTS, options));
 
 const ensure = (newCas?: "all") => ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, { asideDir: "/aside", newCas, evidence });
 
@@ -67,14 +70,14 @@ test.each([
     writeFileSync(`${pki}/${file}`, key);
     for (const name of gone) rmSync(`${pki}/${name}`);
   });
-  expect(() => keysToMake(FACTS, { evidence })).toThrow(/is needed and cannot be used/);
+  expect(() => made({ evidence })).toThrow(/is needed and cannot be used/);
 });
 
 test("a key that signed none of the pods' tokens is not made the service-account key", async () => {
   const other = await keyPair("ECDSA-P256");
   const kid = serviceAccountKeyId(readFileSync(`${healthy}/etc/kubernetes/pki/sa.pub`, "utf8"));
   using _box = damaged((pki) => writeFileSync(`${pki}/sa.key`, other.key));
-  expect(() => keysToMake(FACTS, { evidence: () => ({ texts: [], tokens: [{ kid }] }) })).toThrow(
+  expect(() => made({ evidence: () => ({ texts: [], tokens: [{ kid }] }) })).toThrow(
     "sa.key is needed and cannot be used: does not match its key",
   );
 });

@@ -1,7 +1,7 @@
 /** Minted tokens. That they equal the controller-manager's own is checked in the lab (checks/tokens.ts). */
 import { expect, test } from "bun:test";
-import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { legacyTokenSigner, tokenVerifier } from "../../../shared/pki/tokens.ts";
 
 const CLAIMS = { namespace: "shop", secretName: "cart-token", serviceAccountName: "cart", serviceAccountUid: "1-2-3" };

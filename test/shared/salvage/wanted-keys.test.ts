@@ -2,7 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
-import { certInfo, serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
 import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";

@@ -1,0 +1,91 @@
+/**
+ * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new keys and the writing all read this
+ * list. Nothing here writes.
+ *
+ * CAs and sa.key are different from all else: they are the same on every control plane node and everything hangs on them. New ones are made
+ * only with `newCas`. Without `newCas` a lost one stops the run.
+ */
+import { Fail } from "../fail.ts";
+import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
+import { examine, examineKubeconfig, type Finding } from "./examine.ts";
+import type { KubeconfigRow } from "./kubeconfigs.ts";
+import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
+import { examineServiceAccountKey } from "./sa-keys.ts";
+
+/** `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
+export type NewCas = "all" | "internal";
+
+export interface PlanOptions {
+  /** Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else. */
+  newCas?: NewCas | undefined;
+  /** What the cluster's public keys are known by; asked only where one of them is not here. */
+  evidence?: (() => Evidence) | undefined;
+}
+
+export interface WantedPki {
+  certs?: readonly Cert[];
+  kubeconfigs?: readonly KubeconfigRow[];
+  serviceAccountKey?: boolean;
+}
+
+export interface PlanRow {
+  finding: Finding;
+  /** The row of a table; unset: the pair sa.key and sa.pub. */
+  row?: Cert | KubeconfigRow;
+  /**
+   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here. `refuse`: a CA or sa.key is lost, and no
+   * new one is asked for. `renew`: a new key and certificate, signed by its CA. `check`: its CA comes back first, then it is examined again.
+   */
+  todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
+  /** Of `restore` and `refuse`: what brings it back, or why it is lost. */
+  remedy?: Remedy;
+}
+
+/** Errors: none of its own; a lost row is one to `refuse`. A CA stands before what it signs. */
+export function planPki(
+  { certs = [], kubeconfigs = [], serviceAccountKey }: WantedPki,
+  facts: ClusterFacts,
+  options: PlanOptions,
+): PlanRow[] {
+  const plan: PlanRow[] = [];
+  const todoOf = (ca: string) => plan.find(({ row }) => row?.name === ca)?.todo;
+  for (const row of CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)))
+    plan.push(row.ca ? planSigned(row, facts, todoOf(row.ca)) : { row, ...planShared(examine(row, facts), options) });
+  if (serviceAccountKey) plan.push(planShared(examineServiceAccountKey(facts.certificatesDir), options));
+  return [...plan, ...kubeconfigs.map((row) => planSigned(row, facts, todoOf("ca")))];
+}
+
+/** The CAs that a plan makes anew, and sa.key. Errors: Fail where one is lost and a new one is not asked for. */
+export function keysToMake(plan: readonly PlanRow[]): Finding[] {
+  for (const { finding, todo, remedy } of plan) if (todo === "refuse") throw lostKey(finding, remedy!);
+  return plan.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
+}
+
+/** A leaf or a kubeconfig, by what the same plan does with its CA. */
+export function planSigned(row: Cert | KubeconfigRow, facts: ClusterFacts, ca?: PlanRow["todo"]): PlanRow {
+  const finding = "path" in row ? examineKubeconfig(row, facts) : examine(row, facts);
+  if (ca === "restore") return { row, finding, todo: "check" };
+  return { row, finding, todo: finding.state === "ok" && ca !== "make" ? "keep" : "renew" };
+}
+
+/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
+function planShared(finding: Finding, { newCas, evidence }: PlanOptions): PlanRow {
+  if (finding.state === "ok") return { finding, todo: "keep" };
+  const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
+  if (remedy.do !== "lost") return { finding, todo: "restore", remedy };
+  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding))) return { finding, todo: "refuse", remedy };
+  const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
+  return remedy.why && isHalf ? { finding, todo: "restore", remedy: { do: "again" } } : { finding, todo: "make" };
+}
+
+function isInternal({ name }: Finding): boolean {
+  return CERTS.some((row) => row.internal && row.name === name);
+}
+
+function lostKey(finding: Finding, remedy: Remedy): Fail {
+  const why = "why" in remedy ? `; ${remedy.why}` : "";
+  const option = isInternal(finding) ? "--new-internal-cas" : "--new-cas";
+  return new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`, {
+    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${option}`,
+  });
+}
