@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { hearNodes } from "../shared/api/leases.ts";
+import { nodeLeases } from "../shared/api/leases.ts";
 import { inParallel } from "../shared/api/many.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -23,7 +23,7 @@ import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
 import { caIsNew } from "../shared/static-pods/restore.ts";
-import { leftForPeople } from "../shared/workloads/left-for-people.ts";
+import { leftToDo } from "../shared/workloads/left-to-do.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
 import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
 import { canaries, label, restart } from "../shared/workloads/rollout.ts";
@@ -167,7 +167,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   }
   const api = await adminApi(cp);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
-  const { silent: away } = await hearNodes(api, nodes);
+  const { notRenewed: away } = await nodeLeases(api, nodes);
   if (away.length > 0) {
     throw new Fail(
       `${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`,
@@ -275,7 +275,7 @@ async function sayLeft({ cp, api, renewed, groups, trust }: Scene) {
   const reported = groups.flatMap(({ owners }) =>
     owners.filter((owner) => owner.kind === "report"),
   );
-  for (const line of await leftForPeople({ cp, api, renewed, reported, caPem: trust.caPem }))
+  for (const line of await leftToDo({ cp, api, renewed, reported, caPem: trust.caPem }))
     say(`- ${line}`);
 }
 

@@ -6,13 +6,13 @@ import { strangers } from "../plain.ts";
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text; the rest is not read. */
-export async function firstOf(response: Response, most = MOST): Promise<string> {
+export async function firstOf(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body ?? []) {
-    chunks.push(chunk.subarray(0, most - size));
+    chunks.push(chunk.subarray(0, MOST - size));
     size += chunk.length;
-    if (size >= most) break;
+    if (size >= MOST) break;
   }
   return Buffer.concat(chunks).toString();
 }

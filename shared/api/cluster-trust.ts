@@ -139,7 +139,7 @@ async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> 
 }
 
 /** As kubeadm writes it: one cluster without a name, no user. */
-export function clusterInfoText(server: string, ca: string): string {
+function clusterInfoText(server: string, ca: string): string {
   const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
   return stringify(
     {

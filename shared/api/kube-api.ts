@@ -40,13 +40,6 @@ interface Page<T> {
 
 type Settled<T> = Promise<[PromiseSettledResult<T>]>;
 
-/** Kinds of body a PATCH can have; the names stand for their media types. */
-const PATCH_TYPES = {
-  merge: "application/merge-patch+json",
-  strategic: "application/strategic-merge-patch+json",
-  json: "application/json-patch+json",
-} as const;
-
 const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
 /** How long one request may take, in milliseconds. */
@@ -165,8 +158,8 @@ export class KubeApi {
     return this.request<T>("PUT", path, object);
   }
 
-  patch<T = KubeObject>(path: string, body: unknown, type: keyof typeof PATCH_TYPES = "merge") {
-    return this.request<T>("PATCH", path, body, PATCH_TYPES[type]);
+  patch<T = KubeObject>(path: string, body: unknown) {
+    return this.request<T>("PATCH", path, body, "application/merge-patch+json");
   }
 
   delete(path: string, options: unknown = {}) {

@@ -16,7 +16,7 @@ import { type Evidence, foreignAuthority } from "../pki/lost-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { standIns } from "../workloads/left-for-people.ts";
+import { standIns } from "../workloads/left-to-do.ts";
 import type { PartialFacts } from "./partial-facts.ts";
 import { type Row, shown } from "./report.ts";
 

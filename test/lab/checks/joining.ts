@@ -72,7 +72,7 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
   }
   const tokens = await kitTokens(lab.operator);
   const known = new Map(NODES.map((one) => [one.name, one]));
-  const joining = { tokens, known, without: ["w3"], heard: new Set<string>(), given: new Map<string, string>() };
+  const joining = { tokens, known, without: ["w3"], renewing: new Set<string>(), given: new Map<string, string>() };
   const expected = NODES.filter(({ name }) => name === "w1" || name === "w2");
   const returning = nodesReturn({
     api: lab.operator,

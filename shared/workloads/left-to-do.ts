@@ -22,7 +22,7 @@ interface Left {
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftForPeople({ cp, api, renewed, reported, caPem }: Left): Promise<string[]> {
+export async function leftToDo({ cp, api, renewed, reported, caPem }: Left): Promise<string[]> {
   const lines = standIns(cp).map((path) => `${path} is a stand-in: put your own audit policy back, then restart kube-apiserver`);
   for (const owner of reported)
     lines.push(`pod ${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);

@@ -11,7 +11,7 @@ import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
 /** All that was reduced comes back: the flag stands in the manifest, so any control plane node can tell. */
-export async function wholeControllerManager(cp: ControlPlaneNode, api: KubeApi) {
+export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) {
   const name = "kube-controller-manager";
   const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
