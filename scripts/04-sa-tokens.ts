@@ -19,6 +19,7 @@ import { needRoot } from "../shared/node/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
 import { oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
+import { listed } from "../shared/plain.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
@@ -33,8 +34,8 @@ import {
   nameOf,
   namespacesWithOldCa,
   reviewNewToken,
+  type SigningTrust,
   sayNames,
-  type TokenTrust,
   tokenSecrets,
 } from "../shared/workloads/token-secrets.ts";
 
@@ -77,7 +78,7 @@ const WIDTH = 20;
 interface Scene {
   cp: ControlPlaneNode;
   api: KubeApi;
-  trust: TokenTrust;
+  trust: SigningTrust;
   nodes: string[];
   renewed: string[];
   groups: Group[];
@@ -152,7 +153,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
     `${pki}/sa.pub`,
     `${pki}/sa.key`,
   ].map((path) => readText(path));
-  if (!caPem || !saPub)
+  if (!caPem || !saPub || !saKey)
     throw new Fail("The shared keys are not there", {
       hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
     });
@@ -170,7 +171,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   const { notRenewed: away } = await nodeLeases(api, nodes);
   if (away.length > 0) {
     throw new Fail(
-      `${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`,
+      `${away.length} of ${nodes.length} nodes do not renew their Lease: ${listed(away)}`,
       {
         hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
       },

@@ -5,7 +5,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
-import { isCurrent, namespacesWithOldCa, tokenSecrets } from "../workloads/token-secrets.ts";
+import { isCurrent, nameOf, namespacesWithOldCa, tokenSecrets } from "../workloads/token-secrets.ts";
 import { checkPods } from "./check-pods.ts";
 import { type Answer, type Checks, failed } from "./collect.ts";
 
@@ -26,8 +26,7 @@ export async function checkCluster(checks: Checks, cp: ControlPlaneNode, api: Ku
       : failed("another CA: ./bunw scripts/02-control-plane.ts");
   });
   for (const secret of await secretsOrNone(checks, api)) {
-    const name = `${secret.metadata.namespace}/${secret.metadata.name}`;
-    await checks.check("tokens", name, () =>
+    await checks.check("tokens", nameOf(secret), () =>
       isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it"),
     );
   }

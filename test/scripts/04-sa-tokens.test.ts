@@ -121,7 +121,7 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
-  expect(stderr).toContain("kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones");
+  expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
   expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
 });
 

@@ -29,11 +29,7 @@ test.each<[string, Asked]>([
 test.each<[string, Asked, string]>([
   ["another token", { spec: { username: "system:bootstrap:zzzzzz" } }, '"system:bootstrap:zzzzzz" does not use the token of open'],
   ["a token of kubeadm's group", { spec: { groups: ["system:bootstrappers"] } }, `"${TOKEN_USER}" does not use the token of open`],
-  [
-    "a worker's own certificate, in another's name",
-    { ...as("w1"), spec: { username: "system:node:w2" } },
-    '"system:node:w2" does not use',
-  ],
+  ["a worker's own certificate, in another's name", { ...as("w1"), spec: { username: "system:node:w2" } }, '"system:node:w2" does not use'],
   ["a name of a control plane node", as("cp1"), '"cp1" is a control plane node: part 2 gives it its certificate'],
   ["a node that etcd never knew", as("w9"), 'etcd knew no node "w9"'],
   ["a node's name in capitals", as("W1"), 'etcd knew no node "W1"'],

@@ -54,7 +54,6 @@ test("two workers that say the same prove nothing, and take nothing from a third
     says(objects, "w1", "10.0.0.99");
     says(objects, "w2", "10.0.0.99");
   });
-  for (const name of ["w1", "w2"])
-    expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
+  for (const name of ["w1", "w2"]) expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
   expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
 });
