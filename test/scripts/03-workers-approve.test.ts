@@ -178,7 +178,9 @@ test("03-workers open says what to do where systemd-run does not work, with the 
   const { exitCode, stdout, stderr } = await node.run("03-workers open --without w2");
   expect(exitCode).toBe(1);
   expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server https://lab-api:6443 ");
-  expect(stderr).toContain("error: systemd-run exited 1: no bus\nhint: the token is made; only nobody approves what workers ask for yet.");
+  expect(stderr).toContain(
+    "error: systemd-run exited 1: no bus\nhint: the token is made, but nothing approves the certificates of workers yet.",
+  );
   expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --etcd-data /var/lib/etcd --without w2\n");
 });
 

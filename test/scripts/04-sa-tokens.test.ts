@@ -1,5 +1,6 @@
 /** 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it leaves, and what it refuses. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
@@ -108,7 +109,7 @@ test("04-sa-tokens with the old CA and key has nothing to do", async () => {
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  all token Secrets verify: kept\n");
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
-  expect(stderr).not.toContain("hand out new ones");
+  expect(stderr).not.toContain("give them new ones");
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
 });
 
@@ -163,6 +164,11 @@ test("04-sa-tokens and 02-control-plane --without a name that etcd never knew ta
   const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
   expect(await refused("04-sa-tokens --without w22", {})).toEndWith(hint);
   expect(await refused("02-control-plane --without w22", {})).toEndWith(hint);
+});
+
+test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
+  const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));
+  expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
 });
 
 test("04-sa-tokens before part 1 and 2 names them", async () => {

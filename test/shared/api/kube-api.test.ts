@@ -74,7 +74,7 @@ test("a refusal that is not JSON, and one that says nothing, are errors with a s
 test.each([[{ ca: "" }], [{ ca: undefined }], [{}], [{ ca: "", insecure: true as const }], [{ ca: "no certificate" }]])(
   "%j is no way to say that a server need not be verified",
   (options) => {
-    expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow('There is no CA by which "https://a:6443" could be known');
+    expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow('There is no CA to verify "https://a:6443" with');
   },
 );
 
@@ -116,7 +116,7 @@ test("what is no JSON, and JSON without a sentence, are errors that an operator 
   using server = pretendApi({
     on: ({ path }) => new Response(path === "/a" ? "{\u001b[31m" : "null", { status: path === "/a" ? 200 : 500 }),
   });
-  await expect(client(server).get("/a")).rejects.toThrow(`answered what is no JSON: "{\\u001b[31m"`);
+  await expect(client(server).get("/a")).rejects.toThrow(`did not answer with JSON: "{\\u001b[31m"`);
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
 });
 
