@@ -19,13 +19,6 @@ export const TOKEN_HOURS = 2;
 /** What a joining kubelet must be allowed: to make a CSR and to read it. */
 const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-bootstrapper" };
 
-/** A token that is valid now, and the user as whom the API server knows its holders. */
-export interface KitToken {
-  id: string;
-  /** `system:bootstrap:ID` */
-  user: string;
-}
-
 type Secret = KubeObject & { data?: Record<string, string> };
 
 /**
@@ -61,12 +54,11 @@ export async function closeJoining(api: KubeApi) {
   if (await api.find(path)) await act(`ClusterRoleBinding ${BINDING.name}: removed`, () => remove(api, path));
 }
 
-/** The kit's tokens that are valid now: one, or none. */
-export async function kitTokens(api: KubeApi): Promise<KitToken[]> {
+/** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens: one, or none. */
+export async function tokenUsers(api: KubeApi): Promise<string[]> {
   return (await ourSecrets(api)).flatMap(({ metadata, data }) => {
-    const id = metadata.name.replace(/^bootstrap-token-/, "");
-    const ends = new Date(textOf(data?.expiration));
-    return ends.getTime() > Date.now() ? [{ id, user: userOf(id) }] : [];
+    const expires = new Date(textOf(data?.expiration));
+    return expires.getTime() > Date.now() ? [userOf(metadata.name.replace(/^bootstrap-token-/, ""))] : [];
   });
 }
 

@@ -1,4 +1,4 @@
-/** The reduced controller-manager made whole again on one control plane node: the end of part 3. */
+/** The reduced controller-manager runs in full again on this node: the end of part 3. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderSince } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -10,7 +10,7 @@ import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
-/** All that was reduced comes back: the flag stands in the manifest, so any control plane node can tell. */
+/** Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. */
 export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) {
   const name = "kube-controller-manager";
   const path = manifestPath(cp, name);

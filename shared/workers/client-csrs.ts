@@ -3,7 +3,7 @@
  * Therefore only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not renew its Lease. No rule of
  * the cluster approves them (none names the token's group), and `close` removes the group's rights.
  */
-import { type KitToken, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
+import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, NODE_USER, requestIn, requestsTo, subjectObjection } from "./csr.ts";
@@ -12,8 +12,8 @@ import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, NODE_USER, 
 export const CLIENT_MESSAGE = "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
 
 export interface Joining {
-  /** The kit's tokens that are valid now: one, or none. */
-  tokens: readonly KitToken[];
+  /** Users of the kit's valid tokens: one, or none. */
+  tokenUsers: readonly string[];
   /** Nodes that etcd knew. Control plane nodes are among them; part 2 gives them their certificate. */
   known: ReadonlyMap<string, KnownNode>;
   without: readonly string[];
@@ -30,18 +30,18 @@ export function givenKey(csr: Csr): string | undefined {
 }
 
 /** What was approved for these tokens before we began, by anybody: `close` on another control plane node, or an operator. */
-export async function givenBefore(api: KubeApi, tokens: readonly KitToken[]): Promise<Map<string, string>> {
+export async function givenBefore(api: KubeApi, users: readonly string[]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
   for await (const csr of api.items<Csr>(requestsTo(CLIENT_SIGNER))) {
-    const key = isApproved(csr) && isOfToken(csr, tokens) ? givenKey(csr) : undefined;
+    const key = isApproved(csr) && isOfToken(csr, users) ? givenKey(csr) : undefined;
     if (key) given.set(key, csr.metadata.name);
   }
   return given;
 }
 
-/** Whether it was made with one of these tokens. */
-export function isOfToken({ spec }: Csr, tokens: readonly KitToken[]): boolean {
-  return tokens.some(({ user }) => user === spec.username) && (spec.groups?.includes(TOKEN_GROUP) ?? false);
+/** Whether it was made with the token of one of these users. */
+export function isOfToken({ spec }: Csr, users: readonly string[]): boolean {
+  return users.includes(spec.username) && (spec.groups?.includes(TOKEN_GROUP) ?? false);
 }
 
 interface Judged {
@@ -55,7 +55,7 @@ interface Judged {
 /** The first rule that holds is why it is not approved. */
 // biome-ignore format: a table
 const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => string][] = [
-  [({ csr, joining }) => !isOfToken(csr, joining.tokens),               ({ csr }) => `"${csr.spec.username}" does not use the token of open`],
+  [({ csr, joining }) => !isOfToken(csr, joining.tokenUsers),           ({ csr }) => `"${csr.spec.username}" does not use the token of open`],
   [({ csr }) => !hasUsages(csr, "client auth"),                         ({ csr }) => `usages ${csr.spec.usages}`],
   [({ asked }) => asked === undefined,                                  () => "the request cannot be read"],
   [({ asked, name }) => subjectObjection(asked!, name) !== undefined,   ({ asked, name }) => subjectObjection(asked!, name)!],

@@ -1,5 +1,5 @@
 /** Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends the waiting. */
-import { kitTokens } from "../api/bootstrap-tokens.ts";
+import { tokenUsers } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { insist } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
@@ -81,7 +81,7 @@ export async function followClients(scene: Scene, signal: AbortSignal) {
   if (!scene.joining) return;
   await follow(scene, CLIENT_SIGNER, signal, async (csr) => {
     if (isPending(csr)) await decideClient(scene, csr);
-    else if (isApproved(csr) && isOfToken(csr, scene.joining!.tokens)) given(scene, csr);
+    else if (isApproved(csr) && isOfToken(csr, scene.joining!.tokenUsers)) given(scene, csr);
   });
 }
 
@@ -96,8 +96,8 @@ async function decideClient(scene: Scene, csr: Csr) {
   const first = joining.given.get(key);
   if (first !== undefined && first !== csr.metadata.name) return double(scene, csr, first);
   joining.given.set(key, csr.metadata.name);
-  joining.tokens = await insist("the kit's token to be read", () => kitTokens(scene.api));
-  if (!isOfToken(csr, joining.tokens)) return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
+  joining.tokenUsers = await insist("the kit's token to be read", () => tokenUsers(scene.api));
+  if (!isOfToken(csr, joining.tokenUsers)) return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 

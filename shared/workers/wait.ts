@@ -3,7 +3,7 @@
  * thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
 
-import { kitTokens, TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
+import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { type KnownNode, refuseStrangers } from "../facts/cluster.ts";
@@ -50,10 +50,10 @@ function expectedOf({ cluster }: ControlPlaneNode, without: readonly string[]): 
 }
 
 async function joiningOf({ cluster }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Joining | undefined> {
-  const tokens = await kitTokens(api);
-  if (tokens.length === 0) return undefined;
+  const users = await tokenUsers(api);
+  if (users.length === 0) return undefined;
   const known = new Map(cluster.nodes.map((node) => [node.name, { ...node, controlPlane: isControlPlane(node, cluster) }]));
-  return { tokens, known, without, renewing: new Set(), given: await givenBefore(api, tokens) };
+  return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
 
 /** The same for any cluster; the benchmark measures it. */
@@ -79,9 +79,9 @@ async function tokenIsGone(scene: Scene): Promise<boolean> {
   if (!joining) return false;
   if (Date.now() > scene.tokensReadAt + TOKEN_EVERY) {
     scene.tokensReadAt = Date.now();
-    joining.tokens = await kitTokens(api);
+    joining.tokenUsers = await tokenUsers(api);
   }
-  return whileTokenLasts === true && joining.tokens.length === 0;
+  return whileTokenLasts === true && joining.tokenUsers.length === 0;
 }
 
 /** A follower that ends means nothing while others run; its error ends the waiting. */

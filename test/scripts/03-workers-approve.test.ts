@@ -54,11 +54,11 @@ async function scene(objects: Record<string, object>) {
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
     api.changes().flatMap((change) => (change.endsWith("/approval") ? [change.slice(`PUT ${CSRS}/`.length, -9)] : []));
-  const hear = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
-  return Object.assign(node, { api, approvals, hear });
+  const renewLease = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
+  return Object.assign(node, { api, approvals, renewLease });
 }
 
-/** Whom the node's API has heard of a request: the request's name, once it is decided. */
+/** Asks again and again, as tests do not wait for time. */
 async function until(isSo: () => boolean) {
   while (!isSo()) await new Promise(setImmediate);
 }
@@ -81,8 +81,8 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
   using _api = node.api;
   const running = node.run("03-workers approve", WAITS);
   await until(() => node.approvals().length >= 2);
-  node.hear("w1");
-  node.hear("w2");
+  node.renewLease("w1");
+  node.renewLease("w2");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals: ["g-w1", "i-w2"] });
   for (const obeyed of ["\u001b", "\u009b"]) expect(stderr).not.toContain(obeyed);
@@ -106,8 +106,8 @@ test("03-workers approve waits for a node that renewed its Lease a moment ago, a
   using _api = node.api;
   const running = node.run("03-workers approve", WAITS);
   await until(() => node.approvals().length >= 1);
-  node.hear("w1");
-  node.hear("w2");
+  node.renewLease("w1");
+  node.renewLease("w2");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: ["b-w2"] });
   expect(stderr).toContain('a-w1: not approved: "w1" renews its Lease: it has a certificate');
@@ -132,7 +132,7 @@ test("03-workers approve gives a node nothing that is left out, or has been give
   using _api = node.api;
   const running = node.run("03-workers approve --without w2", WAITS);
   await until(() => node.api.requests.some(({ path }) => path.includes("watch=true") && path.includes("client-kubelet")));
-  node.hear("w1");
+  node.renewLease("w1");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
   expect(stderr).toContain('WARNING: b-w1-again: not approved: it asks for "w1", and so did a-w1');

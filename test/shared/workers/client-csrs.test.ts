@@ -8,7 +8,7 @@ const node = (name: string, controlPlane = false): [string, KnownNode] => [name,
 
 function joining(): Joining {
   return {
-    tokens: [{ id: "abcdef", user: TOKEN_USER }],
+    tokenUsers: [TOKEN_USER],
     known: new Map([node("w1"), node("w2"), node("w3"), node("cp1", true)]),
     without: ["w3"],
     renewing: new Set(["w2"]),
@@ -55,7 +55,7 @@ test.each<[string, Asked, string]>([
 });
 
 test("once the token has expired nothing is approved", async () => {
-  expect(clientObjection(await clientCsr(), { ...joining(), tokens: [] })).toContain("does not use the token of open");
+  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: [] })).toContain("does not use the token of open");
 });
 
 test("a kubelet that renews its own certificate is the cluster's business, and nobody else's renewal is", async () => {
