@@ -8,7 +8,7 @@ import { KubeApi } from "./kube-api.ts";
 const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
-/** A client with admin.conf, whether the API answers or not. Errors: Fail if admin.conf is not there (part 2 writes it), or cannot be read. */
+/** A client with admin.conf, even if the API does not answer. Errors: Fail if admin.conf is not there (part 2 writes it), or unreadable. */
 export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
   const admin = readKubeconfig(ADMIN_CONF);
   if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
@@ -22,7 +22,7 @@ export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<Kube
   return api;
 }
 
-/** Waits until an API server is ready. The default hint is for this node's own, which the kubelet has just started. Errors: Fail if it is not in time. */
+/** Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not ready in time. */
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds, hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50` });
 }

@@ -1,6 +1,6 @@
 /**
- * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token (a Secret), and a ClusterRoleBinding: its holders may ask for a certificate. Their
- * group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining` removes both.
+ * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token (a Secret), and a ClusterRoleBinding: its holders may ask for a
+ * certificate. Their group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining` removes both.
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
@@ -22,8 +22,8 @@ const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-
 type Secret = KubeObject & { data?: Record<string, string> };
 
 /**
- * Makes a token and returns it, `id.secret`; the former one is revoked. Its holders can authenticate, but it does not sign cluster-info. It expires after
- * two hours. Errors: Fail if a rule of the cluster would approve every CSR of its holders.
+ * Makes a token and returns it, `id.secret`; the former one is revoked. Its holders can authenticate, but it does not sign cluster-info. It
+ * expires after two hours. Errors: Fail if a rule of the cluster would approve every CSR of its holders.
  */
 export async function openJoining(api: KubeApi): Promise<string> {
   const [id, secret] = [letters(6), letters(16)];

@@ -38,8 +38,8 @@ const KUBELET_CLIENT: Binding =
   { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
 
 /**
- * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate of
- * system:masters that is only in memory, and valid for an hour.
+ * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
+ * of system:masters that is only in memory, and valid for an hour.
  */
 export async function ensureAdmins({ facts }: Place, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
@@ -76,8 +76,8 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
 }
 
 /**
- * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would trust a lost
- * CA until it expires.
+ * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
+ * trust a lost CA until it expires.
  */
 export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";

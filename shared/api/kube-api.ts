@@ -46,8 +46,8 @@ const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this 
 const REQUEST_TIMEOUT = 20_000;
 
 /**
- * Accepts what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. No compression: it costs the API server
- * time, and scripts run beside it. Audit logs and managedFields name the agent.
+ * Accepts what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. No compression: it costs
+ * the API server time, and scripts run beside it. Audit logs and managedFields name the agent.
  */
 const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
 
@@ -109,8 +109,8 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched meanwhile. All pages are of one moment,
-   * `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
+   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched meanwhile. All pages are of
+   * one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
     for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
@@ -165,7 +165,7 @@ export class KubeApi {
     return this.request<unknown>("DELETE", path, options);
   }
 
-  /** Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not answer, or proves nothing. */
+  /** Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not. */
   async reach(path: string) {
     const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(REQUEST_TIMEOUT));
     await response.body?.cancel();

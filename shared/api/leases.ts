@@ -33,8 +33,8 @@ function isFresh(renewal: Date | undefined): boolean {
 }
 
 /**
- * From when on a renewal proves that a kubelet trusts this CA: nobody renews with a certificate of another CA after this one was made, nor with an
- * older client certificate after `clientPem` was made.
+ * From when on a renewal proves that a kubelet trusts this CA: nobody renews with a certificate of another CA after this one was made, nor
+ * with an older client certificate after `clientPem` was made.
  */
 export function provingSince(caPem: string, clientPem?: string): Date {
   const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : []));
@@ -61,9 +61,9 @@ interface NodeLeases {
 }
 
 /**
- * Which of these nodes renew their Lease: within the last minute, or while we look (that node's clock may differ from ours). A kubelet that must first
- * find the API gets the time for it. `onlyNew`: only a renewal while we look counts, because a kubelet may have died since its last one; a dry run
- * does not wait and takes both.
+ * Which of these nodes renew their Lease: within the last minute, or while we look (that node's clock may differ from ours). A kubelet that
+ * must first find the API gets the time for it. `onlyNew`: only a renewal while we look counts, because a kubelet may have died since its
+ * last one; a dry run does not wait and takes both.
  */
 export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}): Promise<NodeLeases> {
   const first = await allRenewals(api);
@@ -82,7 +82,7 @@ export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyN
   return leases;
 }
 
-/** Whether the kubelet with this last renewal may be alive and trust a CA made at `made`. Only its next renewal proves it: its clock may differ. */
+/** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`: its clock may differ, the next renewal proves it. */
 export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
@@ -110,8 +110,8 @@ export async function leaderSince(api: KubeApi, name: string, since: Date): Prom
 }
 
 /**
- * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look (the holder's clock may differ from ours).
- * Undefined if nobody renews it within half a minute: a new leader needs no longer.
+ * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look (the holder's clock may differ from
+ * ours). Undefined if nobody renews it within half a minute: a new leader needs no longer.
  */
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
   const last = renewed(await api.find<Lease>(leaderPath(name))).getTime();
@@ -120,7 +120,7 @@ export async function leaderNow(api: KubeApi, name: string): Promise<string | un
   return await unlessLate(waitFor(`a ${name} to lead`, () => leaderSince(api, name, since), options));
 }
 
-/** Removes the Lease of a leader that no longer runs: the next leader need not wait until the Lease runs out. If another has just taken it, it stays. */
+/** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */
 export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
@@ -135,8 +135,8 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
 }
 
 /**
- * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are Leases
- * that ran out, and those of this host's processes from before `since`, when its control plane was restarted.
+ * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are
+ * Leases that ran out, and those of this host's processes from before `since`, when its control plane was restarted.
  */
 export async function dropDeadLeaders(api: KubeApi, { hostName, since }: { hostName: string; since: Date }) {
   for (const name of ["kube-controller-manager", "kube-scheduler"]) {

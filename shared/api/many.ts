@@ -2,7 +2,7 @@
 import { waitFor } from "../run.ts";
 import { ApiError } from "./kube-api.ts";
 
-/** Runs `action` for all items, `width` at a time, and takes no item earlier. After the first error no other is started; running ones are waited for. */
+/** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {
   const queue = one(items);
   const worker = async () => {

@@ -1,6 +1,7 @@
 /**
- * Follows a collection of the API as its own controllers do: first everything that is there, then every change, over any number of connections.
- * Only the place in history is kept. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+ * Follows a collection of the API as its own controllers do: first everything that is there, then every change, over any number of
+ * connections. Only the place in history is kept.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 
 import { waitFor } from "../run.ts";

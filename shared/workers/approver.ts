@@ -1,4 +1,4 @@
-/** `03-workers approve` in the background of the first control plane node: a systemd unit that is gone after the next boot, or when its work is done. */
+/** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
 import { join } from "node:path";
 import { $ } from "zx";
 import { Fail } from "../fail.ts";

@@ -1,7 +1,7 @@
 /**
- * CSRs for kubelets' client certificates, made with the token of `open`. The token is on every worker, so any of them can ask in another node's name.
- * Therefore only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not renew its Lease. No rule of
- * the cluster approves them (none names the token's group), and `close` removes the group's rights.
+ * CSRs for kubelets' client certificates, made with the token of `open`. The token is on every worker, so any of them can ask in another
+ * node's name. Therefore only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not renew
+ * its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes the group's rights.
  */
 import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";

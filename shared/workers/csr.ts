@@ -1,6 +1,6 @@
 /**
- * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own reader (Go's crypto/x509) sees in the same
- * bytes. A CSR that the two could read differently, such as one with a second list of extensions, is refused.
+ * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own reader (Go's crypto/x509) sees
+ * in the same bytes. A CSR that the two could read differently, such as one with a second list of extensions, is refused.
  * Rules: kubernetes pkg/apis/certificates/helpers.go; kubeadm-contract §6.5.
  */
 import "reflect-metadata";
@@ -57,8 +57,8 @@ export function nodeAsking(csr: Csr): string {
 }
 
 /**
- * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it or removed
- * it: another control plane node that runs the same script, or an operator. Errors: as `insist`.
+ * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it
+ * or removed it: another control plane node that runs the same script, or an operator. Errors: as `insist`.
  */
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };

@@ -13,8 +13,8 @@ import { FIRST_PAUSE, type Scene } from "./waiting-state.ts";
 const APPROVALS = 50;
 
 /**
- * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are under way. At the end, what is under way
- * is waited for.
+ * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are under way. At the end, what is
+ * under way is waited for.
  */
 async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (csr: Csr) => Promise<void>) {
   const running = new Set<Promise<void>>();
@@ -101,7 +101,7 @@ async function decideClient(scene: Scene, csr: Csr) {
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 
-/** It renewed its Lease a moment before we began to watch: only its next renewal, or none within RENEWAL_SECONDS, shows whether it is alive. */
+/** Its Lease was renewed just before we began to watch: only a next renewal, or none within RENEWAL_SECONDS, shows whether it is alive. */
 function mayRenew({ before, caPem, began }: Scene, name: string): boolean {
   return mayBeAlive(before.get(name), madeAt(caPem)) && Date.now() < began + RENEWAL_SECONDS * 1000;
 }

@@ -1,6 +1,7 @@
 /**
- * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a node gets only its own names and addresses.
- * The Node's status is written by the node itself: it may name only what nobody else has (trust/sources.ts), and nothing of the cluster's own.
+ * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a node gets only its own names and
+ * addresses. The Node's status is written by the node itself: it may name only what nobody else has (trust/sources.ts), and nothing of the
+ * cluster's own.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -86,7 +87,7 @@ export function isControlPlane(node: KnownNode, { identity }: Pick<Cluster, "ide
   return node.controlPlane || identity.members.some(({ name }) => name === node.name);
 }
 
-/** The form in which names and addresses are compared: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
+/** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
   if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
   const name = value.toLowerCase().replace(/\.$/, "");
@@ -97,8 +98,8 @@ function plain({ type, value }: { type: string; value: string }): string | undef
 const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
 
 /**
- * The nodes to which it belongs: first those for which a better source than a kubelet names it; else the control plane nodes that claim it (who writes
- * their status has the control plane anyway); else the workers that claim it. If more than one claims it, it belongs to nobody.
+ * The nodes to which it belongs: first those for which a better source than a kubelet names it; else the control plane nodes that claim it
+ * (who writes their status has the control plane anyway); else the workers that claim it. If more than one claims it, it belongs to nobody.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];

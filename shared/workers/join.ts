@@ -1,6 +1,6 @@
 /**
- * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest (TLS bootstrapping). Unlike `kubeadm join`, this
- * does not touch the kubelet's configuration. If it fails, the files from before come back.
+ * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest (TLS bootstrapping). Unlike
+ * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
  */
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
@@ -26,7 +26,7 @@ interface SavedTrust {
 }
 
 /**
- * Proves that the API server has a certificate of this CA, and its key. Its answer does not matter: it may refuse everybody without credentials.
+ * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not matter.
  * Errors: Fail if another server answers, or none.
  */
 export async function proveServer(server: string, ca: string) {
@@ -66,7 +66,9 @@ export async function swapTrust(node: Node, trust: { server: string; ca: string;
   await turnKubelet("start");
 }
 
-/** Proves that the kubelet has a certificate of the CA and renews its Lease with it, and that no container has ended. Removes the bootstrap kubeconfig. */
+/**
+ * Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. Removes the bootstrap kubeconfig.
+ */
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const since = new Date();

@@ -1,6 +1,6 @@
 /**
- * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, of all nodes, and of each node that
- * comes back, again and again.
+ * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, of all nodes, and of each
+ * node that comes back, again and again.
  */
 import { inParallel } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
@@ -15,7 +15,7 @@ export const KUBELET_PORT = 10250;
 /** How long a port may take to answer, in milliseconds. */
 const TIMEOUT = 5000;
 
-/** Ports that are asked at the same time. Together with the approvals they stay below the connections that Bun's fetch opens at once (256). */
+/** Ports that are asked at the same time: with the approvals, fewer than the connections that Bun's fetch opens at once (256). */
 const PROBES = 128;
 
 /** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
@@ -25,8 +25,8 @@ const LAST_PAUSE = 5000;
 const UNREACHABLE_MS = 5000;
 
 /**
- * Milliseconds after its request for a serving certificate was refused; then a node that renews its Lease counts as back. Until then it may ask again
- * with right names. A stranger who claims the node's name must not make everybody wait: an operator decides.
+ * Milliseconds after its request for a serving certificate was refused; then a node that renews its Lease counts as back. Until then it may
+ * ask again with right names. A stranger who claims the node's name must not make everybody wait: an operator decides.
  */
 const REFUSED_MS = 15_000;
 
@@ -49,7 +49,7 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   }
 }
 
-/** Names of the nodes whose kubelet should have a certificate of the CA and answers without one. A node that cannot be reached is not named. */
+/** Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that cannot be reached are left out. */
 export async function withoutServing(cp: ControlPlaneNode, nodes: readonly KnownNode[] = cp.cluster.nodes): Promise<string[]> {
   if (!servingByCa(cp)) return [];
   const caPem = clusterCa(cp.facts.certificatesDir);

@@ -1,6 +1,6 @@
 /**
- * CSRs for kubelets' serving certificates. Nobody approves them automatically. Here one is approved only if a node that etcd knew asks for nothing but
- * its own names and addresses. The Node object of today is not asked, and that of before decides little: the kubelet writes it.
+ * CSRs for kubelets' serving certificates. Nobody approves them automatically. Here one is approved only if a node that etcd knew asks for
+ * nothing but its own names and addresses. The Node object of today is not asked, and that of before decides little: the kubelet writes it.
  */
 import { type Csr, hasUsages, NODE_USER, requestIn, subjectObjection } from "./csr.ts";
 import { type Identities, nameObjection } from "./identities.ts";

@@ -1,4 +1,4 @@
-/** The file that the operator copies to the workers: a bootstrap token, and under it the CA in PEM, so that no server must be asked for the CA. */
+/** The file that the operator copies to the workers: a bootstrap token, and under it the CA in PEM, so that no server is asked for it. */
 import { resolve } from "node:path";
 import { TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";

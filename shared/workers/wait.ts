@@ -1,6 +1,6 @@
 /**
- * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made for
- * thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
+ * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
+ * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
 
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
@@ -41,7 +41,8 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without
   if (!joining) throw new Fail("There is no token of this kit", { hint: "./bunw scripts/03-workers.ts open makes one" });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
-  if (away.length > 0) say(`the token has expired, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`);
+  if (away.length > 0)
+    say(`the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`);
 }
 
 function expectedOf({ cluster }: ControlPlaneNode, without: readonly string[]): KnownNode[] {
@@ -73,7 +74,7 @@ export async function nodesReturn(options: Return): Promise<Returned> {
   return { back: scene.expected.length - away.size, away: [...away.keys()], approved, refused: [...refused], unreachable };
 }
 
-/** Reads the tokens again now and then: no request is judged by a token that was revoked. Without a token nobody joins: the waiting ends. */
+/** Reads the token again now and then: no CSR is judged by a revoked one. Without a token nobody joins: the waiting ends. */
 async function tokenIsGone(scene: Scene): Promise<boolean> {
   const { joining, api, whileTokenLasts } = scene;
   if (!joining) return false;

@@ -1,6 +1,6 @@
 /**
- * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server writes. They are
- * the same that the controller-manager would write, but it writes only about ten a second.
+ * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
+ * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
  */
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
@@ -48,14 +48,14 @@ const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 const WIDTH = 50;
 
 /**
- * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and Kubernetes finds tokens that nobody uses
- * by this mark.
+ * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and Kubernetes finds tokens that
+ * nobody uses by this mark.
  */
 const REVIEWS = 20;
 
 /**
- * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by page: one
- * page is written while the API server prepares the next. Errors: Fail.
+ * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
+ * page: one page is written while the API server prepares the next. Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: SigningTrust): Promise<Renewed> {
   const renewed = { renewed: new Set<string>(), caOnly: new Set<string>(), stuck: new Set<string>(), orphans: new Set<string>() };
@@ -84,7 +84,7 @@ async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise
   }
 }
 
-/** `write`: false if the Secret is gone, or another one has its name now. Each is judged here by sa.pub; `prove` has the API judge a few. */
+/** `write`: false if the Secret is gone, or another one has its name now. sa.pub judges each new token; `prove` has the API judge a few. */
 async function tokenWriter(api: KubeApi, trust: SigningTrust) {
   const [sign, verifies, progress] = [await legacyTokenSigner(trust.saKey), tokenVerifier(trust.saPub), new Progress("tokens")];
   const sample: string[] = [];

@@ -29,7 +29,7 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
   if (proved) say("old and new service-account tokens are accepted, until part 4 takes sa-old.pub out");
 }
 
-/** Servers read sa.key and sa.pub only once: those that started before the key on disk was made are restarted. Returns when; undefined if none was. */
+/** Restarts servers that started before the key on disk was made: they read it only once. Returns when; undefined if there were none. */
 export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeApi): Promise<Date | undefined> {
   const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
   const published = await publishedKeys(api);
@@ -63,8 +63,8 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
 }
 
 /**
- * The API server publishes the keys with which it checks tokens. Before its restart it publishes the old ones, while it starts it does not answer, and
- * it never publishes any if its issuer is no https URL.
+ * The API server publishes the keys with which it checks tokens. Before its restart it publishes the old ones, while it starts it does not
+ * answer, and it never publishes any if its issuer is no https URL.
  */
 async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) => boolean): Promise<boolean> {
   const probe = async () => {

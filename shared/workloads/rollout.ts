@@ -142,8 +142,8 @@ async function accepted(action: () => Promise<unknown>): Promise<boolean> {
 }
 
 /**
- * Starts a test pod on every node and removes it again: this proves that new sandboxes, the network plugin and new token volumes work there. The pod runs
- * `--version` of kube-proxy's image, which is on every node.
+ * Starts a test pod on every node and removes it again: this proves that new sandboxes, the network plugin and new token volumes work
+ * there. The pod runs `--version` of kube-proxy's image, which is on every node.
  */
 export async function canaries(api: KubeApi, nodes: readonly string[]) {
   const proxy = await api.find<KubeObject & { spec: { template: { spec: { containers: { image: string }[] } } } }>(

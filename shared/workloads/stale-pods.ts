@@ -1,6 +1,7 @@
 /**
- * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go reads the CA only
- * once (before its 1.36 libraries), so these pods must restart. The order matters: new sandboxes need kube-proxy and the CNI plugin.
+ * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go
+ * reads the CA only once (before its 1.36 libraries), so these pods must restart. The order matters: new sandboxes need kube-proxy and the
+ * CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
@@ -98,9 +99,9 @@ const CALLED = {
 export async function calledByApi(api: KubeApi): Promise<{ name: string; clients: Client[] }[]> {
   type Called = KubeObject & { webhooks?: { clientConfig?: Client }[]; spec?: Client };
   const found = Object.entries(CALLED).map(async ([kind, path]) =>
-    (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks = [], spec }) => ({
+    (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks, spec }) => ({
       name: `${kind} ${metadata.name}`,
-      clients: [spec, ...webhooks.map(({ clientConfig }) => clientConfig)].filter((client) => client !== undefined),
+      clients: [spec, ...(webhooks ?? []).map(({ clientConfig }) => clientConfig)].filter((client) => client !== undefined),
     })),
   );
   return (await Promise.all(found)).flat();
@@ -123,7 +124,7 @@ async function trustTimes(api: KubeApi, caPem: string, made: Date): Promise<Trus
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
 }
 
-/** When its data was last changed (managedFields); never before `made`. What has not changed since its creation was the same for every pod. */
+/** When its data was last changed (managedFields), never before `made`. If never since its creation: it was the same for every pod. */
 function lastWritten({ metadata }: Holder, made: Date): Date {
   const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) => (time && fieldsV1?.["f:data"] ? [Date.parse(time)] : []));
   const since = Date.parse(metadata.creationTimestamp ?? "");

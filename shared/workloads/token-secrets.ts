@@ -1,6 +1,6 @@
 /**
- * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a token whose ServiceAccount is gone, even if
- * its signature is good), and how one is written without losing anybody else's change.
+ * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a token whose ServiceAccount is
+ * gone, even if its signature is good), and how one is written without losing anybody else's change.
  */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
@@ -96,8 +96,8 @@ export const ACCOUNT_NAME = "kubernetes.io/service-account.name";
 export const ACCOUNT_UID = "kubernetes.io/service-account.uid";
 
 /**
- * Returns a function: a Secret → the UID of its ServiceAccount; undefined if that is gone, or another one has its name now. All ServiceAccounts are read
- * when the first Secret asks, never before the Secrets are read: a new Secret with a new account is no orphan.
+ * Returns a function: a Secret → the UID of its ServiceAccount; undefined if that is gone, or another one has its name now. All
+ * ServiceAccounts are read when the first Secret asks, never before the Secrets are read: a new Secret with a new account is no orphan.
  */
 export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<string | undefined> {
   let reading: Promise<Map<string, string>> | undefined;
@@ -130,8 +130,8 @@ type Data = Record<string, string>;
 const CONFLICTS = 5;
 
 /**
- * Writes this Secret as it was read, with new data; a PUT is less work for an API server than any PATCH. If somebody else has written to it since, it is
- * read and written again. Undefined if it is gone, or another one has its name now.
+ * Writes this Secret as it was read, with new data; a PUT is less work for an API server than any PATCH. If somebody else has written to it
+ * since, it is read and written again. Undefined if it is gone, or another one has its name now.
  */
 export async function writeTokenSecret(
   api: KubeApi,

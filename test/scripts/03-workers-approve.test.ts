@@ -122,7 +122,7 @@ test("03-workers approve ends when the token is revoked, and names who has not j
   api.objects.set(`${CSRS}/late`, await clientCsr({ name: "late", subject: as("w1") }));
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
-  expect(stderr).toContain("the token has expired, and these nodes have not renewed their Lease: w1, w2. open makes a new token");
+  expect(stderr).toContain("the token is no longer valid, and these nodes have not renewed their Lease: w1, w2. open makes a new token");
 });
 
 test("03-workers approve gives a node nothing that is left out, or has been given a certificate before it began", async () => {
