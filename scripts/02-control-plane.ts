@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropDeadLeaders, hearNodes, leaseRenewed, provingSince } from "../shared/api/leases.ts";
+import { dropDeadLeaders, leaseRenewed, nodeLeases, provingSince } from "../shared/api/leases.ts";
 import { proveMembers, removeMembers } from "../shared/etcd/all-members.ts";
 import { etcdClient, proveSameEtcd } from "../shared/etcd/identity.ts";
 import { peersOf } from "../shared/etcd/peers.ts";
@@ -30,6 +30,7 @@ import { CERTS } from "../shared/pki/certs.ts";
 import { ensureMany } from "../shared/pki/ensure.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { kubeconfigRows } from "../shared/pki/kubeconfigs.ts";
+import { listed } from "../shared/plain.ts";
 import { done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import {
@@ -44,8 +45,7 @@ import {
   SERVERS,
   staleReaders,
 } from "../shared/static-pods/wanted-manifests.ts";
-import { withoutServing } from "../shared/workers/wait.ts";
-import { listed } from "../shared/workers/waiting-state.ts";
+import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 const USAGE = `Usage:
@@ -268,10 +268,10 @@ async function needsPart3(cp: ControlPlaneNode, api: KubeApi, without: string[])
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
   const names = nodes.map(({ name }) => name);
-  const { silent } = await hearNodes(api, names);
-  if (silent.length > 0) say(`not heard yet: ${listed(silent)}`);
+  const { notRenewed } = await nodeLeases(api, names);
+  if (notRenewed.length > 0) say(`no Lease renewal yet from: ${listed(notRenewed)}`);
   const own = nodes.filter(({ name }) => name === cp.node.name);
-  return silent.length > 0 || (await withoutServing(cp, own)).length > 0;
+  return notRenewed.length > 0 || (await withoutServing(cp, own)).length > 0;
 }
 
 if (import.meta.main) await run(main);

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { silentNodes } from "../shared/api/leases.ts";
+import { nodeLeases } from "../shared/api/leases.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
@@ -18,6 +18,7 @@ import { kubeletActive, type Node, needRoot, readNode } from "../shared/node/nod
 import { certInfo, certificatesIn } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer, readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell, waitFor } from "../shared/run.ts";
 import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
@@ -30,9 +31,9 @@ import {
   saveTrust,
   swapTrust,
 } from "../shared/workers/join.ts";
+import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
-import { approveJoining, watchNodesReturn, withoutServing } from "../shared/workers/wait.ts";
-import { listed } from "../shared/workers/waiting-state.ts";
+import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { namespacesWithOldCa } from "../shared/workloads/token-secrets.ts";
 
 const USAGE = `Usage:
@@ -124,7 +125,7 @@ async function someoneJoins(
 ): Promise<boolean> {
   const nodes = cp.cluster.nodes.filter(({ name }) => !without.includes(name));
   const names = nodes.map(({ name }) => name);
-  const silent = await silentNodes(api, names);
+  const { notRenewed: silent } = await nodeLeases(api, names, { onlyNew: true });
   const controlPlanes = nodes
     .filter((node) => silent.includes(node.name) && isControlPlane(node, cp.data))
     .map(({ name }) => name);

@@ -6,7 +6,7 @@
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { hearNodes } from "../shared/api/leases.ts";
+import { nodeLeases } from "../shared/api/leases.ts";
 import { inParallel } from "../shared/api/many.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -19,11 +19,12 @@ import { needRoot } from "../shared/node/node.ts";
 import { certPath, certRow } from "../shared/pki/certs.ts";
 import { oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
+import { listed } from "../shared/plain.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
 import { caIsNew } from "../shared/static-pods/restore.ts";
-import { leftForPeople } from "../shared/workloads/left-for-people.ts";
+import { leftToDo } from "../shared/workloads/left-to-do.ts";
 import { renewTokens } from "../shared/workloads/renew-tokens.ts";
 import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
 import { canaries, label, restart } from "../shared/workloads/rollout.ts";
@@ -33,8 +34,8 @@ import {
   nameOf,
   namespacesWithOldCa,
   reviewNewToken,
+  type SigningTrust,
   sayNames,
-  type TokenTrust,
   tokenSecrets,
 } from "../shared/workloads/token-secrets.ts";
 
@@ -77,7 +78,7 @@ const WIDTH = 20;
 interface Scene {
   cp: ControlPlaneNode;
   api: KubeApi;
-  trust: TokenTrust;
+  trust: SigningTrust;
   nodes: string[];
   renewed: string[];
   groups: Group[];
@@ -152,7 +153,7 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
     `${pki}/sa.pub`,
     `${pki}/sa.key`,
   ].map((path) => readText(path));
-  if (!caPem || !saPub)
+  if (!caPem || !saPub || !saKey)
     throw new Fail("The shared keys are not there", {
       hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
     });
@@ -167,10 +168,10 @@ async function checkNodes(dataDir: string, without: string[]): Promise<Scene> {
   }
   const api = await adminApi(cp);
   const nodes = cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
-  const { silent: away } = await hearNodes(api, nodes);
+  const { notRenewed: away } = await nodeLeases(api, nodes);
   if (away.length > 0) {
     throw new Fail(
-      `${away.length} of ${nodes.length} nodes do not renew their Lease: ${away.slice(0, 20).join(", ")}`,
+      `${away.length} of ${nodes.length} nodes do not renew their Lease: ${listed(away)}`,
       {
         hint: `part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without ${away.slice(0, 20).join(",")}`,
       },
@@ -275,7 +276,7 @@ async function sayLeft({ cp, api, renewed, groups, trust }: Scene) {
   const reported = groups.flatMap(({ owners }) =>
     owners.filter((owner) => owner.kind === "report"),
   );
-  for (const line of await leftForPeople({ cp, api, renewed, reported, caPem: trust.caPem }))
+  for (const line of await leftToDo({ cp, api, renewed, reported, caPem: trust.caPem }))
     say(`- ${line}`);
 }
 

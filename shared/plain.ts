@@ -16,6 +16,9 @@ const LONGEST = 100_000;
 /** The same of a stranger's sentence. */
 const STRANGERS = 500;
 
+/** Up to so many, each one is worth a line or a word of its own. */
+export const FEW = 20;
+
 /** Ready for the terminal: newlines stay, all else that a terminal obeys is shown as `\u001b`. What is JSON before is JSON after. */
 export function plain(text: string, most = LONGEST): string {
   const shown = text.replace(OBEYED, (character) =>
@@ -32,6 +35,11 @@ export function plainLine(text: string): string {
 /** A sentence of somebody else's, to be put into one of ours: one line, and short. */
 export function strangers(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);
+}
+
+/** The first names of a list; the others are counted. */
+export function listed(names: readonly string[]): string {
+  return `${names.slice(0, FEW).join(", ")}${names.length > FEW ? ` and ${names.length - FEW} more` : ""}`;
 }
 
 function cut(text: string, most: number): string {

@@ -1,5 +1,5 @@
 /** How far a long step is: one line that is drawn anew on a terminal, a line now and then elsewhere. */
-import { plainLine } from "./plain.ts";
+import { FEW, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
 /** What a progress line is made of. */
@@ -15,9 +15,6 @@ interface Figures {
   /** What else there is to tell. */
   note?: string;
 }
-
-/** Up to so many, each one is worth a line of its own. */
-export const FEW = 20;
 
 const BAR = 20;
 

@@ -1,4 +1,4 @@
-/** The API as this control plane node's admin: at its own API server, and at the cluster's endpoint, by way of which everybody else comes. */
+/** The API, used as admin: at this node's own API server, and at the cluster's endpoint, which everybody else uses. */
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -8,31 +8,28 @@ import { KubeApi } from "./kube-api.ts";
 const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
-/**
- * Its client, whether the API answers or not; `server`: another one than this control plane node's own. Reads only. Errors: Fail where part 2 has not
- * been here, or admin.conf cannot be read.
- */
+/** A client with admin.conf, even if the API does not answer. Errors: Fail if admin.conf is not there (part 2 writes it), or unreadable. */
 export function adminClient(facts: ClusterFacts, server = localServer(facts)): KubeApi {
   const admin = readKubeconfig(ADMIN_CONF);
   if (!admin) throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   return KubeApi.from(admin, server);
 }
 
-/** Its client once this control plane node's API is ready: a machine that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
+/** The same, once this node's API is ready: a node that has just booted takes a moment. Errors: as `adminClient` and `apiReady`. */
 export async function adminApi({ facts }: { facts: ClusterFacts }): Promise<KubeApi> {
   const api = adminClient(facts);
   await apiReady(api, { seconds: 90, hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts` });
   return api;
 }
 
-/** Waits until an API server is ready: this control plane node's own, which the kubelet has just started. Errors: Fail where it does not come. */
+/** Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not ready in time. */
 export async function apiReady(api: KubeApi, { seconds, hint }: { seconds: number; hint?: string }) {
   await waitFor(`${api.server}/readyz`, () => api.ready(), { seconds, hint: hint ?? `${CONTAINER}; journalctl -u kubelet -n 50` });
 }
 
-/** Waits until the cluster's endpoint is ready, and says so: by way of it kubelets, pods and people come. Errors: Fail where it does not answer. */
+/** Waits until the cluster's endpoint is ready: kubelets, pods and people use it. Errors: Fail if it does not answer. */
 export async function endpointReady(facts: ClusterFacts) {
   const api = adminClient(facts, clusterServer(facts));
-  await apiReady(api, { seconds: 60, hint: "is the balancer up, and does the name resolve on this node?" });
+  await apiReady(api, { seconds: 60, hint: "does the load balancer run, and does the name resolve on this node?" });
   if (!mode.dryRun) say(`${api.server}: ready`);
 }

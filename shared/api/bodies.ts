@@ -1,18 +1,18 @@
-/** Bodies of answers, whoever gave them. */
+/** Bodies of answers, from the API server or whatever else answers. */
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 
-/** Bytes that are read of a refusal, and of whatever an unverified server says. */
+/** How many bytes are read of a refusal, and of an answer from an unverified server. */
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text; the rest is not read. */
-export async function firstOf(response: Response, most = MOST): Promise<string> {
+export async function firstOf(response: Response): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body ?? []) {
-    chunks.push(chunk.subarray(0, most - size));
+    chunks.push(chunk.subarray(0, MOST - size));
     size += chunk.length;
-    if (size >= most) break;
+    if (size >= MOST) break;
   }
   return Buffer.concat(chunks).toString();
 }
@@ -22,14 +22,14 @@ export function parsed(text: string, server: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new Fail(`${server} answered what is no JSON: "${strangers(text.slice(0, 100))}"`, {
-      hint: "is it the API server (curl -k SERVER/version)? What else listens there?",
+    throw new Fail(`${server} did not answer with JSON: "${strangers(text.slice(0, 100))}"`, {
+      hint: "is it the API server (curl -k SERVER/version), or does something else listen there?",
       cause,
     });
   }
 }
 
-/** The API's own sentence; another server's whole answer. */
+/** The API's own sentence; if it is another server: its whole answer. */
 export function statusMessage(text: string): string | undefined {
   try {
     const message = (JSON.parse(text) as { message?: unknown } | null)?.message;

@@ -1,6 +1,6 @@
 /**
- * The way in for workers (k8s.io/cluster-bootstrap): a bootstrap token, a Secret, and what its holders may do: ask for a certificate. Its group is
- * the kit's own and not kubeadm's, so no rule of the cluster's approves what they ask for. `closeJoining` takes both away again.
+ * How workers get in (k8s.io/cluster-bootstrap): a bootstrap token (a Secret), and a ClusterRoleBinding: its holders may ask for a
+ * certificate. Their group is the kit's own, not kubeadm's, so no rule of the cluster approves their CSRs. `closeJoining` removes both.
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
@@ -8,7 +8,7 @@ import { act, say } from "../run.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 
-/** The group that all holders of the kit's token are in. */
+/** The group of all holders of the kit's token. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
@@ -16,21 +16,14 @@ const TYPE = "bootstrap.kubernetes.io/token";
 const DESCRIPTION = "kube-pki-repair: workers come back";
 export const TOKEN_HOURS = 2;
 
-/** What a joining kubelet needs: to ask for its certificate and to look for it. */
+/** What a joining kubelet must be allowed: to make a CSR and to read it. */
 const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-bootstrapper" };
-
-/** A token that is valid now, as the API server knows whoever shows it. */
-export interface KitToken {
-  id: string;
-  /** `system:bootstrap:ID` */
-  user: string;
-}
 
 type Secret = KubeObject & { data?: Record<string, string> };
 
 /**
- * Makes a token and returns it, `id.secret`; the former one is revoked. It may sign in, not sign cluster-info for others; it ends by itself after
- * two hours. Errors: Fail where a rule of the cluster's would approve whatever its holders ask for.
+ * Makes a token and returns it, `id.secret`; the former one is revoked. Its holders can authenticate, but it does not sign cluster-info. It
+ * expires after two hours. Errors: Fail if a rule of the cluster would approve every CSR of its holders.
  */
 export async function openJoining(api: KubeApi): Promise<string> {
   const [id, secret] = [letters(6), letters(16)];
@@ -54,19 +47,18 @@ export async function openJoining(api: KubeApi): Promise<string> {
   return `${id}.${secret}`;
 }
 
-/** Takes away what `openJoining` made, in this run or an earlier one. */
+/** Removes what `openJoining` made, in this run or an earlier one. */
 export async function closeJoining(api: KubeApi) {
   if ((await revokeTokens(api)) === 0) say("no token of this kit is left");
   const path = `${RBAC}/clusterrolebindings/${BINDING.name}`;
   if (await api.find(path)) await act(`ClusterRoleBinding ${BINDING.name}: removed`, () => remove(api, path));
 }
 
-/** The kit's tokens that are valid now: one, or none. */
-export async function kitTokens(api: KubeApi): Promise<KitToken[]> {
+/** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens: one, or none. */
+export async function tokenUsers(api: KubeApi): Promise<string[]> {
   return (await ourSecrets(api)).flatMap(({ metadata, data }) => {
-    const id = metadata.name.replace(/^bootstrap-token-/, "");
-    const ends = new Date(textOf(data?.expiration));
-    return ends.getTime() > Date.now() ? [{ id, user: userOf(id) }] : [];
+    const expires = new Date(textOf(data?.expiration));
+    return expires.getTime() > Date.now() ? [userOf(metadata.name.replace(/^bootstrap-token-/, ""))] : [];
   });
 }
 
@@ -81,7 +73,7 @@ async function ourSecrets(api: KubeApi): Promise<Secret[]> {
   return secrets.filter(({ data }) => textOf(data?.description) === DESCRIPTION);
 }
 
-/** The controller-manager approves a request where its maker may "create" the subresource nodeclient: it asks the API server the same. */
+/** The controller-manager approves a CSR if its maker may "create" the subresource nodeclient. It asks the API server the same question. */
 async function refuseAutoApproval(api: KubeApi, user: string) {
   const spec = {
     user,
@@ -91,12 +83,12 @@ async function refuseAutoApproval(api: KubeApi, user: string) {
   const review = { apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview", spec };
   const answer = await api.create<{ status?: { allowed?: boolean } }>("/apis/authorization.k8s.io/v1/subjectaccessreviews", review);
   if (!answer.status?.allowed) return;
-  throw new Fail(`A rule of this cluster approves every node's certificate for whoever has any bootstrap token ("${user}")`, {
-    hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: take the group system:bootstrappers or system:authenticated out of it until close is through; then run this again",
+  throw new Fail(`A rule of this cluster approves every node's certificate for the holder of any bootstrap token ("${user}")`, {
+    hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: remove the group system:bootstrappers or system:authenticated from that binding until close is done; then run this again",
   });
 }
 
-/** Another control plane node may close part 3 in the same moment. */
+/** Another control plane node may run close in the same moment. */
 async function remove(api: KubeApi, path: string) {
   try {
     await api.delete(path);

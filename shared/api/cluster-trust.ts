@@ -1,5 +1,5 @@
 /**
- * What the cluster itself keeps about its CAs, and the rules that let an administrator in. Nobody else rewrites these objects when a CA changes
+ * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else rewrites them when a CA changes
  * (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo).
  */
 import { stringify } from "yaml";
@@ -32,14 +32,14 @@ const ADMINS: Binding[] = [
   { name: "kubeadm:cluster-admins",                     role: "cluster-admin",                                                     subject: { kind: "Group", name: "kubeadm:cluster-admins" }, since: 29 },
 ];
 
-/** By which the API server reaches kubelets where its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
+/** The API server needs it to reach kubelets if its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
 // biome-ignore format: as the tables
 const KUBELET_CLIENT: Binding =
   { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
 
 /**
- * Sees to it that admin.conf may do what it must. Its group gets its power from a binding since 1.29; where that is gone, it is made with
- * a certificate of system:masters that lives in memory and for an hour.
+ * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
+ * of system:masters that is only in memory, and valid for an hour.
  */
 export async function ensureAdmins({ facts }: Place, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
@@ -52,19 +52,19 @@ export async function ensureAdmins({ facts }: Place, api: KubeApi) {
     await ensureBindings(api, rows);
   } catch (err) {
     if (!(err instanceof ApiError && err.status === 403)) throw err;
-    say("admin.conf: its group has no rights yet");
+    say("admin.conf: its group has no rights yet, its binding is made with a certificate of system:masters");
     await ensureBindings(await superUser(facts, api.server), rows);
   }
 }
 
-/** kube-public/cluster-info: what a joining node reads first. Its signatures are made anew by the controller-manager's bootstrapsigner. */
+/** kube-public/cluster-info: a joining node reads it first. The controller-manager (bootstrapsigner) makes its signatures again. */
 export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void> {
   const { facts } = cp;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
-  // The signatures are of the old text: they go with it, and the controller-manager makes new ones for every token that may sign.
+  // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
   const written = await unlessOvertaken(() =>
     now
@@ -76,8 +76,8 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
 }
 
 /**
- * kube-system/extension-apiserver-authentication: aggregated API servers trust what it holds. The API server only ever adds to it, so a
- * lost CA would be trusted until it expires.
+ * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
+ * trust a lost CA until it expires.
  */
 export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
@@ -102,7 +102,7 @@ function sameCertificates(one: string, other: string): boolean {
   return prints(one) === prints(other);
 }
 
-/** Makes those that are missing, and says so. */
+/** Makes the bindings that are missing. */
 export async function ensureBindings(api: KubeApi, rows: Binding[]) {
   for (const { name, role, subject } of rows) {
     const path = `${RBAC}/clusterrolebindings/${name}`;
@@ -115,7 +115,7 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
   }
 }
 
-/** Control plane nodes may be repaired side by side: false where another one has written the same object in this moment. */
+/** Several control plane nodes may be repaired at the same time: false if another one has just written the same object. */
 async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> {
   try {
     await write();
@@ -129,8 +129,8 @@ async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> 
 async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> {
   const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
   if (!key)
-    throw new Fail("admin.conf may not do what it must, and ca.key is not here to sign for a user that may", {
-      hint: "bring ca.key here for the time of the repair",
+    throw new Fail("admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has", {
+      hint: "put ca.key here for the time of the repair, then run this again",
     });
   const ca = { cert: clusterCa(facts.certificatesDir), key };
   const user = { cn: "kube-pki-repair", o: "system:masters" };

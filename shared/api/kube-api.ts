@@ -4,7 +4,7 @@ import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { strangers } from "../plain.ts";
 import { firstOf, parsed, statusMessage } from "./bodies.ts";
 
-/** An object as the API gives it; what a script reads further in, it says with its own type. */
+/** An object as the API returns it; for what else a script reads in it, the script has its own type. */
 export interface KubeObject {
   apiVersion?: string;
   kind?: string;
@@ -21,7 +21,7 @@ export interface KubeObject {
   };
 }
 
-/** The API answered, and said no. `status` is the HTTP status, `message` the API's own sentence, as one line that is not long. */
+/** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
 export class ApiError extends Fail {
   readonly status: number;
 
@@ -40,22 +40,14 @@ interface Page<T> {
 
 type Settled<T> = Promise<[PromiseSettledResult<T>]>;
 
-/** Kinds of body a PATCH can have; the names stand for their media types. */
-const PATCH_TYPES = {
-  merge: "application/merge-patch+json",
-  strategic: "application/strategic-merge-patch+json",
-  json: "application/json-patch+json",
-} as const;
-
 const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
 /**
- * Accepted is what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. Nothing packed: packing
- * a page of a list is work for an API server that has more to do, and scripts run beside it. The agent is whom audit logs and managedFields
- * name.
+ * Accepts what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. No compression: it costs
+ * the API server time, and scripts run beside it. Audit logs and managedFields name the agent.
  */
 const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
 
@@ -68,11 +60,11 @@ export class KubeApi {
   readonly #headers: Record<string, string>;
   readonly #insecure: boolean;
 
-  /** Errors: Fail where there is no CA to know the server by, and nobody has said `insecure`. */
+  /** Errors: Fail if there is no CA to verify the server with, and `insecure` is not set. */
   constructor(options: {
     server: string;
     ca?: string | undefined;
-    /** The server is not verified: only for reading what is then proved in another way. Not together with `ca`. */
+    /** The server is not verified: only for answers that are proved in another way. Not together with `ca`. */
     insecure?: true;
     cert?: string | undefined;
     key?: string | undefined;
@@ -88,7 +80,7 @@ export class KubeApi {
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
-  /** The client a kubeconfig describes; `server` replaces the kubeconfig's own. */
+  /** The client for a kubeconfig; `server` replaces the kubeconfig's own. */
   static from(kubeconfig: Kubeconfig, server?: string): KubeApi {
     const { caPem: ca, clientCertPem: cert, clientKeyPem: key, token } = kubeconfig;
     return new KubeApi({ server: server ?? kubeconfig.server, ca, cert, key, token });
@@ -106,7 +98,7 @@ export class KubeApi {
     return this.request<T>("GET", path);
   }
 
-  /** The object, or undefined where there is none. */
+  /** The object; undefined if there is none. */
   async find<T = KubeObject>(path: string): Promise<T | undefined> {
     try {
       return await this.get<T>(path);
@@ -117,8 +109,8 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never here as a whole; while one is looked at, the next is on its way. All are of
-   * one moment, `version`. Errors: ApiError 410 where reading took so long (minutes) that this moment is forgotten.
+   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched meanwhile. All pages are of
+   * one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
     for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
@@ -128,7 +120,7 @@ export class KubeApi {
     }
   }
 
-  /** An error in it is thrown when it is reached, and to nobody who stops before it. */
+  /** An error is thrown only when this page is reached. */
   #page<T>(path: string, token: string): Settled<Page<T>> {
     const next = token && `&continue=${encodeURIComponent(token)}`;
     return Promise.allSettled([this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`))]);
@@ -139,12 +131,12 @@ export class KubeApi {
     for await (const { items } of this.pages<T>(path)) yield* items;
   }
 
-  /** All items of a collection at once; for those that stay small as the cluster grows. */
+  /** All items of a collection at once; for collections that stay small even in large clusters. */
   async list<T = KubeObject>(path: string): Promise<T[]> {
     return await Array.fromAsync(this.items<T>(path));
   }
 
-  /** What an answer without an end says, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
+  /** An answer without end, one JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, undefined, "", signal);
     if (!response.ok || !response.body) throw refusal(response.status, await this.#text(response), `GET ${path}`);
@@ -165,15 +157,15 @@ export class KubeApi {
     return this.request<T>("PUT", path, object);
   }
 
-  patch<T = KubeObject>(path: string, body: unknown, type: keyof typeof PATCH_TYPES = "merge") {
-    return this.request<T>("PATCH", path, body, PATCH_TYPES[type]);
+  patch<T = KubeObject>(path: string, body: unknown) {
+    return this.request<T>("PATCH", path, body, "application/merge-patch+json");
   }
 
   delete(path: string, options: unknown = {}) {
     return this.request<unknown>("DELETE", path, options);
   }
 
-  /** Ends when the server has shown by its certificate who it is, and answered; what it said is not read. Errors: Fail where it does not. */
+  /** Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not. */
   async reach(path: string) {
     const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(REQUEST_TIMEOUT));
     await response.body?.cancel();
@@ -205,14 +197,14 @@ function settled<T>([answer]: [PromiseSettledResult<T>]): T {
   return answer.value;
 }
 
-/** A path with one more thing to ask. */
+/** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
 function noCa(server: string): Fail {
-  return new Fail(`There is no CA by which "${server}" could be known`, {
-    hint: "look at certificate-authority-data in the kubeconfig; ./bunw scripts/00-assess.ts names it. Nothing is asked of a server that is not verified",
+  return new Fail(`There is no CA to verify "${server}" with`, {
+    hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
   });
 }
 

@@ -1,15 +1,17 @@
-/** Leases (coordination.k8s.io/v1): who leads, and which kubelets are alive. Source: pkg/kubelet/util/nodelease, client-go leaderelection. */
+/**
+ * Leases (coordination.k8s.io/v1): who is the leader, and which kubelets are alive: a living kubelet renews its Lease every ten seconds.
+ * Source: pkg/kubelet/util/nodelease, client-go leaderelection.
+ */
 import { madeAt } from "../pki/certificate.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
-/** A kubelet renews its Lease every ten seconds; one that has not for a minute is not there. */
+/** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
 const FRESH_MS = 60_000;
 
-function isFresh(renewal: Date | undefined): boolean {
-  return (renewal?.getTime() ?? 0) >= Date.now() - FRESH_MS;
-}
+/** Seconds in which every living kubelet renews its Lease, even if the API was away and has just come back. */
+export const RENEWAL_SECONDS = 25;
 
 interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
@@ -18,9 +20,21 @@ interface Lease extends KubeObject {
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
+function leaderPath(name: string): string {
+  return `${LEASES}/kube-system/leases/${name}`;
+}
+
+function renewed(lease: Lease | undefined): Date {
+  return new Date(lease?.spec.renewTime ?? 0);
+}
+
+function isFresh(renewal: Date | undefined): boolean {
+  return (renewal?.getTime() ?? 0) >= Date.now() - FRESH_MS;
+}
+
 /**
- * From when on a renewal proves that a kubelet trusts this CA: after the CA was made nobody can do it with a certificate of another; nor, after
- * its own certificate was made, with the one from before.
+ * From when on a renewal proves that a kubelet trusts this CA: nobody renews with a certificate of another CA after this one was made, nor
+ * with an older client certificate after `clientPem` was made.
  */
 export function provingSince(caPem: string, clientPem?: string): Date {
   const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : []));
@@ -39,57 +53,36 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   return renewals;
 }
 
-/** Seconds in which a kubelet that lives finds an API that was away and has just come back. */
-const TAKE_UP_SECONDS = 20;
-
-interface Heard {
+interface NodeLeases {
+  /** When each kubelet last renewed its Lease, by node name. */
   renewals: Map<string, Date>;
-  /** Of the nodes asked for, those that did not renew their Lease. */
-  silent: string[];
+  /** Of the nodes asked for, those whose kubelet does not renew its Lease. */
+  notRenewed: string[];
 }
 
 /**
- * Which of these nodes are heard: each that renewed its Lease within the last minute, or does while we look, as its clock may be another. A kubelet
- * that has to find the API first is given the time.
+ * Which of these nodes renew their Lease: within the last minute, or while we look (that node's clock may differ from ours). A kubelet that
+ * must first find the API gets the time for it. `onlyNew`: only a renewal while we look counts, because a kubelet may have died since its
+ * last one; a dry run does not wait and takes both.
  */
-export async function hearNodes(api: KubeApi, nodes: readonly string[]): Promise<Heard> {
+export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}): Promise<NodeLeases> {
   const first = await allRenewals(api);
-  let heard: Heard = { renewals: first, silent: nodes.filter((name) => !isFresh(first.get(name))) };
-  const allHeard = async () => {
-    const renewals = await allRenewals(api);
-    const isRenewed = (name: string) => (renewals.get(name) ?? 0) > (first.get(name) ?? 0);
-    heard = { renewals, silent: nodes.filter((name) => !isFresh(renewals.get(name)) && !isRenewed(name)) };
-    return heard.silent.length === 0;
+  const compare = (renewals: Map<string, Date>): NodeLeases => {
+    const isGood = (name: string) =>
+      (renewals.get(name) ?? 0) > (first.get(name) ?? 0) || ((!onlyNew || mode.dryRun) && isFresh(renewals.get(name)));
+    return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
   };
-  if (heard.silent.length > 0) {
-    const hint = "journalctl -u kubelet there";
-    await unlessLate(waitFor("every kubelet to renew its Lease", allHeard, { seconds: TAKE_UP_SECONDS, hint }));
-  }
-  return heard;
+  let leases = compare(first);
+  const allRenewed = async () => {
+    leases = compare(await allRenewals(api));
+    return leases.notRenewed.length === 0;
+  };
+  const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
+  if (leases.notRenewed.length > 0) await unlessLate(waitFor("every kubelet to renew its Lease", allRenewed, options));
+  return leases;
 }
 
-/** A living kubelet renews its Lease every ten seconds; an API that has just come back may be slow to take it. */
-export const RENEWAL_SECONDS = 25;
-
-/**
- * Of these nodes those that do not renew their Lease, given the time in which each living kubelet would. What was renewed before proves nothing: a
- * kubelet may have died since. Only what changes counts, as the nodes' clocks may differ.
- */
-export async function silentNodes(api: KubeApi, nodes: readonly string[]): Promise<string[]> {
-  const before = await allRenewals(api);
-  const time = (renewals: Map<string, Date>, name: string) => renewals.get(name)?.getTime() ?? 0;
-  if (mode.dryRun) return nodes.filter((name) => time(before, name) < Date.now() - RENEWAL_SECONDS * 1000);
-  let silent = [...nodes];
-  const heard = async () => {
-    const now = await allRenewals(api);
-    silent = silent.filter((name) => time(now, name) <= time(before, name));
-    return silent.length === 0;
-  };
-  await unlessLate(waitFor("every kubelet to renew its Lease", heard, { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" }));
-  return silent;
-}
-
-/** Whether what renewed its Lease then may trust a CA made at `made`, and live. That node's clock may be another: what it does next proves it. */
+/** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`: its clock may differ, the next renewal proves it. */
 export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
@@ -99,65 +92,58 @@ interface Renewal {
   time: Date;
 }
 
-/** The nodes whose kubelets renew their Lease, as they do it: each comes again and again. */
+/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. */
 export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<Renewal> {
   const made = madeAt(caPem);
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
     const time = renewed(object);
-    // What comes while we watch was renewed now, whatever that node's clock says; what was there already is only as good as its time.
+    // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there before is judged by its time.
     const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, made));
     if (isGood) yield { name: object.metadata.name, time };
   }
 }
 
-/** The holder of a leader's Lease if it renewed it after `since`, for instance `cp1_1b2c…`. */
+/** The holder of a leader's Lease, for instance `cp1_1b2c…`, if it renewed the Lease after `since`. */
 export async function leaderSince(api: KubeApi, name: string, since: Date): Promise<string | undefined> {
-  const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
+  const lease = await api.find<Lease>(leaderPath(name));
   return lease && renewed(lease) > since ? lease.spec.holderIdentity : undefined;
 }
 
 /**
- * Who leads: the holder of a Lease that was renewed lately, or is renewed while we look, as the holder's clock may be another. Undefined where
- * nobody does within half a minute, which a new leader needs at most.
+ * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look (the holder's clock may differ from
+ * ours). Undefined if nobody renews it within half a minute: a new leader needs no longer.
  */
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
-  const last = renewed(await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`)).getTime();
+  const last = renewed(await api.find<Lease>(leaderPath(name))).getTime();
   const since = new Date(Math.min(last, Date.now() - FRESH_MS));
   const options = { seconds: 30, hint: `crictl ps -a --name ${name}` };
   return await unlessLate(waitFor(`a ${name} to lead`, () => leaderSince(api, name, since), options));
 }
 
-/**
- * Removes a leader's Lease whose holder is known to have ended, so that the next one need not wait until it runs out. Someone who took it
- * over in this moment keeps it.
- */
+/** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */
 export async function dropLease(api: KubeApi, name: string, holder: string) {
-  const path = `${LEASES}/kube-system/leases/${name}`;
+  const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
   if (!lease || lease.spec.holderIdentity !== holder) return;
   try {
     await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
-    say(`Lease ${name}: dropped, its holder "${holder}" is no more`);
+    say(`Lease ${name}: removed, its holder "${holder}" no longer runs`);
   } catch (err) {
     if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
-    say(`Lease ${name}: taken over already`);
+    say(`Lease ${name}: kept, another holder has just taken it`);
   }
 }
 
 /**
- * Removes leader Leases of holders that are surely dead, so that the new controller-manager and scheduler need not watch them for another
- * 15 to 20 s: those that ran out, and those of this host's processes from before `since`, when its control plane was started anew.
+ * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are
+ * Leases that ran out, and those of this host's processes from before `since`, when its control plane was restarted.
  */
 export async function dropDeadLeaders(api: KubeApi, { hostName, since }: { hostName: string; since: Date }) {
   for (const name of ["kube-controller-manager", "kube-scheduler"]) {
-    const lease = await api.find<Lease>(`${LEASES}/kube-system/leases/${name}`);
+    const lease = await api.find<Lease>(leaderPath(name));
     if (!lease) continue;
     const ranOut = renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 < Date.now();
     const ownAndOld = lease.spec.holderIdentity?.startsWith(`${hostName}_`) && renewed(lease) < since;
     if (ranOut || ownAndOld) await dropLease(api, name, lease.spec.holderIdentity ?? "");
   }
-}
-
-function renewed(lease: Lease | undefined): Date {
-  return new Date(lease?.spec.renewTime ?? 0);
 }

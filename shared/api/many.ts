@@ -1,11 +1,8 @@
-/** Thousands of requests: some at the same time, but not all of them, and none of them lost. */
+/** Thousands of requests: some at the same time, not all, and none is lost. */
 import { waitFor } from "../run.ts";
 import { ApiError } from "./kube-api.ts";
 
-/**
- * Runs `action` over all items, `width` at a time, and asks for no more of them than that. The first error ends it: nothing else is begun, what
- * is under way is waited for.
- */
+/** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {
   const queue = one(items);
   const worker = async () => {
@@ -15,14 +12,14 @@ export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width
   for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
-/** A generator, so that several can take from it, and that whoever leaves it ends it for all. */
+/** One generator for all workers: each takes from it, and the first that leaves it ends it for all. */
 async function* one<T>(items: Iterable<T> | AsyncIterable<T>): AsyncGenerator<T> {
   yield* items;
 }
 
 /**
- * Does `action` until the API takes it: one answer among thousands that is lost, or "too many requests", does not end the whole.
- * Errors: ApiError at once where the API says no for good; Fail after half a minute.
+ * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on thousands.
+ * Errors: ApiError at once if the API refuses for good; Fail after half a minute.
  */
 export async function insist<T>(what: string, action: () => Promise<T>): Promise<T> {
   const attempt = async () => {

@@ -1,12 +1,13 @@
 /**
- * Follows a collection of the API as its own controllers do: everything that is there, then every change, over any number of connections.
- * Nothing is kept but the place in history. https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+ * Follows a collection of the API as its own controllers do: first everything that is there, then every change, over any number of
+ * connections. Only the place in history is kept.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 
 import { waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
 
-/** LISTED: it was there when the list was read. After a gap in history everything is listed again, so one object may come twice. */
+/** LISTED: it was there when the list was read. After a gap in history everything is listed again, so an object may come twice. */
 export interface Change<T> {
   type: "LISTED" | "ADDED" | "MODIFIED" | "DELETED";
   object: T;
@@ -19,14 +20,14 @@ interface Status {
 
 type Event<T> = Change<T> | { type: "BOOKMARK"; object: KubeObject } | { type: "ERROR"; object: Status };
 
-/** The API server ends a connection after so many seconds; one that has not ended a while later is dead. */
+/** The API server closes a connection after so many seconds; a connection that is open much longer is dead. */
 const CONNECTION_SECONDS = 30;
 const DEAD_AFTER_SECONDS = 45;
 
-/** Milliseconds between two connections, so that a server that closes each one at once is not overrun. */
+/** Milliseconds between two connections: a server that closes each one at once is not flooded. */
 const BETWEEN = 500;
 
-/** The changes of a collection until `signal` aborts. Errors: ApiError where the API says no; Fail where it is away for two minutes. */
+/** The changes of a collection until `signal` aborts. Errors: ApiError if the API refuses; Fail if it does not answer for two minutes. */
 export async function* watch<T extends KubeObject>(api: KubeApi, path: string, signal: AbortSignal): AsyncGenerator<Change<T>> {
   const place: { version?: string | undefined } = {};
   while (!signal.aborted) {
@@ -59,7 +60,7 @@ async function* listed<T extends KubeObject>(
   place.version = last;
 }
 
-/** One connection. Bookmarks move the place on where nothing else happens, so that it stays within what the server remembers. */
+/** One connection. Bookmarks move the place forward while nothing happens, so that the server still remembers it. */
 async function* changes<T extends KubeObject>(
   api: KubeApi,
   path: string,
@@ -69,7 +70,7 @@ async function* changes<T extends KubeObject>(
   const query = `watch=true&allowWatchBookmarks=true&resourceVersion=${place.version}&timeoutSeconds=${CONNECTION_SECONDS}`;
   const ending = AbortSignal.any([signal, AbortSignal.timeout(DEAD_AFTER_SECONDS * 1000)]);
   for await (const event of api.stream<Event<T>>(withQuery(path, query), ending)) {
-    if (event.type === "ERROR") throw new ApiError(event.object.code ?? 500, event.object.message ?? "the watch was ended");
+    if (event.type === "ERROR") throw new ApiError(event.object.code ?? 500, event.object.message ?? "the API server ended the watch");
     place.version = event.object.metadata.resourceVersion;
     if (event.type !== "BOOKMARK") yield event;
   }

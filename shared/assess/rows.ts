@@ -17,7 +17,7 @@ import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { standIns } from "../workloads/left-for-people.ts";
+import { standIns } from "../workloads/left-to-do.ts";
 import { type Row, shown } from "./report.ts";
 
 export function authorityRow(finding: Finding): Row {

@@ -10,7 +10,7 @@ import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
-/** Puts back all that was reduced: the manifest's annotations say what that was. */
+/** Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. */
 export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) {
   const name = "kube-controller-manager";
   const path = manifestPath(cp, name);

@@ -1,11 +1,11 @@
 /** What the cluster holds about trust, and its nodes. */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { hearNodes } from "../api/leases.ts";
+import { nodeLeases } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { nodeServes, servingByCa } from "../workers/wait.ts";
-import { isCurrent, namespacesWithOldCa, tokenSecrets } from "../workloads/token-secrets.ts";
+import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
+import { isCurrent, nameOf, namespacesWithOldCa, tokenSecrets } from "../workloads/token-secrets.ts";
 import { checkPods } from "./check-pods.ts";
 import { type Answer, type Checks, failed } from "./collect.ts";
 
@@ -26,14 +26,13 @@ export async function checkCluster(checks: Checks, cp: ControlPlaneNode, api: Ku
       : failed("another CA: ./bunw scripts/02-control-plane.ts");
   });
   for (const secret of await secretsOrNone(checks, api)) {
-    const name = `${secret.metadata.namespace}/${secret.metadata.name}`;
-    await checks.check("tokens", name, () =>
+    await checks.check("tokens", nameOf(secret), () =>
       isCurrent(secret, trust) ? "verifies" : failed("does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it"),
     );
   }
   const serving = servingByCa(cp);
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const { renewals, silent } = await hearNodes(api, [...there]);
+  const { renewals, notRenewed } = await nodeLeases(api, [...there]);
   for (const node of cp.cluster.nodes) {
     if (!there.has(node.name)) {
       await checks.check("nodes", node.name, () => ({ warning: "is no Node any more" }));
@@ -41,13 +40,15 @@ export async function checkCluster(checks: Checks, cp: ControlPlaneNode, api: Ku
     }
     await checks.check("nodes", `${node.name} renews its Lease`, () => {
       const age = (Date.now() - (renewals.get(node.name)?.getTime() ?? 0)) / 1000;
-      return !silent.includes(node.name)
+      return !notRenewed.includes(node.name)
         ? `${age.toFixed(0)} s ago`
         : failed(`last ${age.toFixed(0)} s ago: does it run? Has its certificate ended: ./bunw scripts/03-workers.ts open`);
     });
     if (serving) {
       await checks.check("nodes", `${node.name} serves with a certificate of the CA`, async () =>
-        (await nodeServes(node, trust.caPem)) ? "yes" : failed("no: ./bunw scripts/03-workers.ts close approves what it asks for"),
+        (await askKubeletPort(node, trust.caPem)) === "serves"
+          ? "yes"
+          : failed("no: ./bunw scripts/03-workers.ts close approves what it asks for"),
       );
     }
     await checks.check("nodes", `${node.name} answers kubectl logs and exec`, () => reachedByApi(node.name, api));

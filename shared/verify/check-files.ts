@@ -11,7 +11,7 @@ import { examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey, oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
-import { standIns } from "../workloads/left-for-people.ts";
+import { standIns } from "../workloads/left-to-do.ts";
 import { type Answer, type Checks, failed, ok } from "./collect.ts";
 
 /** Files of a control plane node: certificates, kubeconfigs, manifests and what they need. */

@@ -1,6 +1,6 @@
 /**
- * Certificate signing requests, as part 3 meets them: read strictly, because the API server signs what its own reader (Go's crypto/x509) sees in the
- * same bytes. What the two could read differently, such as a second list of extensions, is no request here.
+ * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own reader (Go's crypto/x509) sees
+ * in the same bytes. A CSR that the two could read differently, such as one with a second list of extensions, is refused.
  * Rules: kubernetes pkg/apis/certificates/helpers.go; kubeadm-contract §6.5.
  */
 import "reflect-metadata";
@@ -14,31 +14,31 @@ export interface Csr extends KubeObject {
   status?: { conditions?: { type: string }[]; certificate?: string };
 }
 
-/** What a request asks for. */
+/** What a CSR asks for. */
 export interface Asked {
-  /** Of several common names or organisations all, with commas between. */
+  /** If there are several common names or organisations: all, separated by commas. */
   cn: string;
   o: string;
   /** The subject's other fields, `OU=x`. */
   others: string[];
-  /** In whatever form they were written. */
+  /** As they were written. */
   names: { type: string; value: string }[];
 }
 
 export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 export const CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet";
 
-/** The name that a node's certificates are made out to begins so. */
+/** The common name of a node's certificates begins with this. */
 export const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-/** The collection of all requests to one signer. */
+/** The API path of all CSRs for one signer. */
 export function requestsTo(signer: string): string {
   return withQuery(CSRS, `fieldSelector=spec.signerName%3D${encodeURIComponent(signer)}`);
 }
 
-/** All requests to one signer, and what becomes of them. */
+/** All CSRs for one signer, and their changes. */
 export function watchRequests(api: KubeApi, signer: string, signal: AbortSignal) {
   return watch<Csr>(api, requestsTo(signer), signal);
 }
@@ -51,14 +51,14 @@ export function isApproved(csr: Csr): boolean {
   return csr.status?.conditions?.some(({ type }) => type === "Approved") ?? false;
 }
 
-/** The node whose kubelet asks, where the requester is one. */
+/** The node whose kubelet asks; if the requester is no node: its username. */
 export function nodeAsking(csr: Csr): string {
   return csr.spec.username.startsWith(NODE_USER) ? csr.spec.username.slice(NODE_USER.length) : csr.spec.username;
 }
 
 /**
- * Approves one request, as `kubectl certificate approve` does; `message` is kept with it. Returns false where somebody else has just decided on it or
- * removed it: a second control plane node that runs the same script, an operator. Errors: as `insist`.
+ * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it
+ * or removed it: another control plane node that runs the same script, or an operator. Errors: as `insist`.
  */
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
@@ -72,7 +72,7 @@ export async function approve(api: KubeApi, csr: Csr, message: string): Promise<
   }
 }
 
-/** Whether these are exactly the usages a kubelet asks for: those of an ECDSA key, or of an RSA key. */
+/** Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA key. */
 export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): boolean {
   const asked = [...(spec.usages ?? [])].sort().join();
   return [
@@ -81,7 +81,7 @@ export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): b
   ].some((usages) => usages.sort().join() === asked);
 }
 
-/** Why the subject is not that of this node's certificates: its common name, and one organisation; undefined where it is. */
+/** Why the subject is not that of this node's certificates (its common name, and one organisation); undefined if it is. */
 export function subjectObjection({ cn, o, others }: Asked, node: string): string | undefined {
   if (cn !== NODE_USER + node) return `common name "${cn}"`;
   if (o !== "system:nodes") return `organisation "${o}"`;
@@ -91,7 +91,7 @@ export function subjectObjection({ cn, o, others }: Asked, node: string): string
 const PEM = /^-----BEGIN CERTIFICATE REQUEST-----\n([A-Za-z0-9+/=\n]+)-----END CERTIFICATE REQUEST-----\s*$/;
 const EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 
-/** Undefined where it is no plain request: whoever may ask for certificates may write anything, and must not stop the others. */
+/** Undefined if it is no plain CSR: a requester may write anything into it, and must not stop the others. */
 export function requestIn(csr: Csr): Asked | undefined {
   const [, base64] = PEM.exec(Buffer.from(csr.spec.request, "base64").toString("latin1")) ?? [];
   if (!base64) return undefined;

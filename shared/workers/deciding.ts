@@ -1,10 +1,9 @@
-/** Decides on signing requests while nodes come back: thousands at once, each refusal named, and none of them an end of the whole. */
-import { kitTokens } from "../api/bootstrap-tokens.ts";
+/** Decides on CSRs while nodes come back: thousands at once. Each refusal is printed, and none of them ends the waiting. */
+import { tokenUsers } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { insist } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { strangers } from "../plain.ts";
-import { FEW } from "../progress.ts";
+import { FEW, strangers } from "../plain.ts";
 import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, nodeNamed, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, SERVING_SIGNER, watchRequests } from "./csr.ts";
 import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
@@ -14,8 +13,8 @@ import { FIRST_PAUSE, type Scene } from "./waiting-state.ts";
 const APPROVALS = 50;
 
 /**
- * Calls `on` for each request and each change of one, APPROVALS at a time; while so many are under way, the stream has to wait. What is under way
- * at the end is waited for: it may have something to say.
+ * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are under way. At the end, what is
+ * under way is waited for.
  */
 async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (csr: Csr) => Promise<void>) {
   const running = new Set<Promise<void>>();
@@ -40,17 +39,17 @@ export async function followServing(scene: Scene, signal: AbortSignal) {
   });
 }
 
-/** One from before may have been signed by the old CA. The API's times are whole seconds. */
+/** An earlier CSR may have been signed by the old CA. The API's times are whole seconds. */
 function askedAfter({ metadata }: Csr, made: Date): boolean {
   return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > made.getTime();
 }
 
 async function decideServing(scene: Scene, csr: Csr) {
-  const reason = standing(scene, nodeAsking(csr)) ?? servingObjection(csr, known(scene, nodeAsking(csr)), scene.identities!);
+  const reason = notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, known(scene, nodeAsking(csr)), scene.identities!);
   const asking = scene.away.get(nodeAsking(csr));
   if (reason) {
-    if (asking && !scene.refused.has(csr.metadata.name)) asking.leftAlone = { csr: csr.metadata.name, why: reason, at: Date.now() };
-    return leaveAlone(scene, csr, reason);
+    if (asking && !scene.refused.has(csr.metadata.name)) asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
+    return refuse(scene, csr, reason);
   }
   if (!(await approve(scene.api, csr, SERVING_MESSAGE))) return;
   scene.approved++;
@@ -58,8 +57,8 @@ async function decideServing(scene: Scene, csr: Csr) {
   sayApproved(scene, csr, csr.spec.username);
 }
 
-/** Only nodes that we wait for get anything: none that is left out, and none that is back. */
-function standing({ away, expected, serving, identities }: Scene, name: string): string | undefined {
+/** Only nodes that we wait for get a certificate: none of --without, and none that is already back. */
+function notWaitedFor({ away, expected, serving, identities }: Scene, name: string): string | undefined {
   if (!identities!.byName.has(name) || away.has(name)) return undefined;
   if (!expected.some((node) => node.name === name)) return `"${name}" is one of --without`;
   return serving ? `"${name}" serves with a certificate of the cluster's CA already` : undefined;
@@ -82,7 +81,7 @@ export async function followClients(scene: Scene, signal: AbortSignal) {
   if (!scene.joining) return;
   await follow(scene, CLIENT_SIGNER, signal, async (csr) => {
     if (isPending(csr)) await decideClient(scene, csr);
-    else if (isApproved(csr) && isOfToken(csr, scene.joining!.tokens)) given(scene, csr);
+    else if (isApproved(csr) && isOfToken(csr, scene.joining!.tokenUsers)) given(scene, csr);
   });
 }
 
@@ -90,24 +89,24 @@ async function decideClient(scene: Scene, csr: Csr) {
   const joining = scene.joining!;
   if (isRenewal(csr)) return;
   const reason = clientObjection(csr, joining);
-  if (reason) return leaveAlone(scene, csr, reason);
+  if (reason) return refuse(scene, csr, reason);
   const name = nodeNamed(requestIn(csr));
-  if (mayBeHeard(scene, name)) return void scene.undecided.set(csr.metadata.name, csr);
+  if (mayRenew(scene, name)) return void scene.undecided.set(csr.metadata.name, csr);
   const key = givenKey(csr)!;
   const first = joining.given.get(key);
   if (first !== undefined && first !== csr.metadata.name) return double(scene, csr, first);
   joining.given.set(key, csr.metadata.name);
-  joining.tokens = await insist("the kit's token to be read", () => kitTokens(scene.api));
-  if (!isOfToken(csr, joining.tokens)) return leaveAlone(scene, csr, `the token of "${csr.spec.username}" has ended`);
+  joining.tokenUsers = await insist("the kit's token to be read", () => tokenUsers(scene.api));
+  if (!isOfToken(csr, joining.tokenUsers)) return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 
-/** It renewed its Lease a moment before we began to listen: the next renewal, or none in the time of two, tells whether it lives. */
-function mayBeHeard({ before, caPem, began }: Scene, name: string): boolean {
+/** Its Lease was renewed just before we began to watch: only a next renewal, or none within RENEWAL_SECONDS, shows whether it is alive. */
+function mayRenew({ before, caPem, began }: Scene, name: string): boolean {
   return mayBeAlive(before.get(name), madeAt(caPem)) && Date.now() < began + RENEWAL_SECONDS * 1000;
 }
 
-/** Requests for whose nodes it was not known whether they are heard. */
+/** CSRs that waited, as their nodes might have renewed their Lease. */
 export function decideAgain(scene: Scene) {
   for (const [name, csr] of [...scene.undecided]) {
     scene.undecided.delete(name);
@@ -115,7 +114,7 @@ export function decideAgain(scene: Scene) {
   }
 }
 
-/** Approved by whomever. */
+/** Notes what was approved, by anybody. */
 function given(scene: Scene, csr: Csr) {
   const key = givenKey(csr);
   if (!key) return;
@@ -130,10 +129,10 @@ function double({ doubles, progress }: Scene, csr: Csr, first: string) {
   if (doubles.size <= FEW) progress.say(sayDouble(csr, first));
 }
 
-function leaveAlone({ refused, progress }: Scene, csr: Csr, reason: string) {
+function refuse({ refused, progress }: Scene, csr: Csr, reason: string) {
   if (refused.has(csr.metadata.name)) return;
   refused.add(csr.metadata.name);
-  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: left alone: ${strangers(reason)}`);
+  if (refused.size <= FEW) progress.say(`${csr.metadata.name}: not approved: ${strangers(reason)}`);
 }
 
 function sayApproved({ expected, progress }: Scene, csr: Csr, whom: string) {

@@ -1,6 +1,7 @@
 /**
- * Whose a name or an address is. A kubelet's certificate serves whoever goes to what it names, so a node gets only what is its own. What its
- * Node's status says it writes itself: that may only name what nobody else has (trust/sources.ts), and nothing of the cluster's own.
+ * To which node a name or an address belongs. A kubelet's certificate is valid for every name in it, so a node gets only its own names and
+ * addresses. The Node's status is written by the node itself: it may name only what nobody else has (trust/sources.ts), and nothing of the
+ * cluster's own.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -10,10 +11,10 @@ import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
-/** What is known of whom. */
+/** The names and addresses that are known, and of whom. */
 interface KnownNames {
   nodes: readonly KnownNode[];
-  /** By node: addresses of control plane nodes that etcd's members and the API servers' mirror pods name. */
+  /** By node: addresses of control plane nodes, from etcd's members and from the API servers' mirror pods. */
   proved: ReadonlyMap<string, readonly string[]>;
   /** The host of controlPlaneEndpoint. */
   endpoint?: string | undefined;
@@ -22,7 +23,7 @@ interface KnownNames {
   dnsDomain: string;
   /** `name.namespace` */
   services: readonly string[];
-  /** Ranges in which no node has an address of its own. */
+  /** Ranges in which no node has an address of its own: see NOBODYS. */
   nobodys: readonly string[];
 }
 
@@ -31,16 +32,16 @@ interface Claim {
   source: SourceName;
 }
 
-/** The same, ready to be asked for thousands of nodes. */
+/** The same, with indexes for thousands of nodes. */
 export interface Identities extends KnownNames {
   byName: ReadonlyMap<string, KnownNode>;
-  /** A name or an address in its plain form → who says that it is its own. */
+  /** A name or an address in its plain form → the nodes that claim it, and the source of each claim. */
   claims: ReadonlyMap<string, readonly Claim[]>;
   /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
   serviceNames: ReadonlySet<string>;
 }
 
-/** This machine, whichever it is: loopback, link-local (cloud metadata), multicast, unspecified. */
+/** Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata), multicast, unspecified. */
 export const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
 
 export function identities(known: KnownNames): Identities {
@@ -64,7 +65,7 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
     const member = data.members.find((one) => one.name === name);
     const urls = (member?.peerURLs ?? []).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
-    // A worker's kubelet may make mirror pods of its own, in every namespace: only a control plane node's tell an API server's address.
+    // A worker's kubelet may make mirror pods in every namespace: only those of control plane nodes prove an API server's address.
     const api = controlPlane ? apiEndpoint(name, data)?.host : undefined;
     return [name, [...urls, ...(api ? [api] : [])].filter((host) => isIP(host)).map(canonicalIp)];
   });
@@ -81,12 +82,12 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   });
 }
 
-/** By its label, which a kubelet cannot give itself or take off, or as a member of etcd. */
+/** By its label, which a kubelet cannot set or remove itself, or because it is a member of etcd. */
 export function isControlPlane(node: KnownNode, { members }: Pick<EtcdData, "members">): boolean {
   return node.controlPlane || members.some(({ name }) => name === node.name);
 }
 
-/** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined where it is neither. */
+/** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
   if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
   const name = value.toLowerCase().replace(/\.$/, "");
@@ -97,8 +98,8 @@ function plain({ type, value }: { type: string; value: string }): string | undef
 const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
 
 /**
- * Whose it is: of those by whom better sources than a kubelet know it, else of a control plane node that says so, as whoever writes its status has
- * the control plane anyway, else of the workers that say so. More than one: nobody's.
+ * The nodes to which it belongs: first those for which a better source than a kubelet names it; else the control plane nodes that claim it
+ * (who writes their status has the control plane anyway); else the workers that claim it. If more than one claims it, it belongs to nobody.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
@@ -119,19 +120,19 @@ const isService = ({ value, identities: { serviceSubnets, dnsDomain, serviceName
   return serviceNames.has(name) || /(^|\.)(svc|pod)$/.test(name) || /^kubernetes(\.default)?$/.test(name);
 };
 
-/** The first that holds decides. `undefined`: it may have it. */
+/** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table
 const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => string | undefined][] = [
-  [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "is this machine to every machine"],
-  [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value),                             () => "is this machine to every machine"],
+  [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "means the local machine, on every machine"],
+  [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value),                             () => "means the local machine, on every machine"],
   [({ node, owners: [own] }) => own?.node === node && may(own.source, "facts"),               () => undefined],
-  [isService,                                                                                 () => "is of a Service"],
-  [({ owners: [own] }) => own !== undefined && may(own.source, "facts"),                      ({ owners }) => `is of ${owners[0]!.node.name}`],
+  [isService,                                                                                 () => "belongs to a Service"],
+  [({ owners: [own] }) => own !== undefined && may(own.source, "facts"),                      ({ owners }) => `belongs to ${owners[0]!.node.name}`],
   [({ value, identities }) => asPlain(identities.endpoint ?? "") === value,                   () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.certSANs.some((name) => covers(name, value)), () => "is one of the API server's names (certSANs)"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
-    ({ node, owners }) => owners.length > 0 ? `is of ${owners.map((own) => own.node.name).join(" and ")}` : `is not of ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],
-  [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is what ${owners.map((own) => own.node.name).join(" and ")} each say they have`],
+    ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],
+  [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is claimed by ${owners.map((own) => own.node.name).join(" and ")}`],
 ];
 
 /** Why this node must not have this name or address in a certificate; undefined where it may. */
@@ -139,13 +140,13 @@ export function nameObjection(san: { type: string; value: string }, name: string
   const value = plain(san);
   const node = identities.byName.get(name);
   const shown = `${san.type} "${san.value}"`;
-  if (value === undefined || !node) return `${shown} is not of ${name}`;
+  if (value === undefined || !node) return `${shown} does not belong to ${name}`;
   const wanted = { value, node, owners: owners(value, identities), identities };
   const why = RULES.find(([holds]) => holds(wanted))?.[1](wanted);
   return why && `${shown} ${why}`;
 }
 
-/** A name of the API server's certificate may begin with a wildcard. */
+/** Whether a name of the API server's certificate, which may begin with a wildcard, includes this one. */
 function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }

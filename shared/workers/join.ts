@@ -1,6 +1,6 @@
 /**
- * A worker changes its trust: the new CA, a bootstrap kubeconfig, and the kubelet does the rest itself (TLS bootstrapping). Its
- * configuration is not touched, unlike by `kubeadm join`, and if it fails, the files from before come back.
+ * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest (TLS bootstrapping). Unlike
+ * `kubeadm join`, this does not touch the kubelet's configuration. If it fails, the files from before come back.
  */
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
@@ -17,31 +17,31 @@ import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";
 import { APPROVER_LOG } from "./approver.ts";
 
-/** What was saved of a worker before its trust was changed. */
+/** What is saved before a worker's trust is changed. */
 interface SavedTrust {
   dir: string;
   files: { path: string; existed: boolean }[];
-  /** Ids of running containers, to be the same afterwards. */
+  /** Ids of the running containers: they must still run afterwards. */
   containers: string[];
 }
 
 /**
- * The API server shows that it has the key of a certificate of this CA. What it answers does not matter: it may let nobody in who has no credentials.
- * Errors: Fail where another one answers, or none.
+ * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not matter.
+ * Errors: Fail if another server answers, or none.
  */
 export async function proveServer(server: string, ca: string) {
   try {
     await new KubeApi({ server, ca }).reach("/version");
   } catch (cause) {
     throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
-      hint: "is the address right and reachable from here (curl -k SERVER/version)? A certificate of another CA: run part 2 on the control plane node that answers there",
+      hint: "is the address right and reachable from here (curl -k SERVER/version)? If the certificate is of another CA: run part 2 on the control plane node that answers there",
       cause,
     });
   }
-  say(`${server}: serves with the CA ${certInfo(ca).publicKeyHash}`);
+  say(`${server}: has a certificate of the CA ${certInfo(ca).publicKeyHash}`);
 }
 
-/** Copies the kubelet's trust into a rescue folder, and writes down which containers run. */
+/** Copies the kubelet's trust into a rescue folder, and notes which containers run. */
 export async function saveTrust(node: Node): Promise<SavedTrust> {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = node.kubelet;
   const { dir } = newRescue();
@@ -49,7 +49,7 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
   const files = paths.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
   const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
-  say(`${containers.length} containers run here, and go on`);
+  say(`${containers.length} containers run here and keep running`);
   return { dir, files, containers };
 }
 
@@ -66,11 +66,13 @@ export async function swapTrust(node: Node, trust: { server: string; ca: string;
   await turnKubelet("start");
 }
 
-/** The kubelet has a certificate of the CA, its Lease is renewed with it, and no container has ended. Removes the token's file. */
+/**
+ * Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. Removes the bootstrap kubeconfig.
+ */
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const since = new Date();
-  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (whom it refused, and why; where it does not run any more: open again), kubectl get csr. Is a controller-manager running there (crictl ps)?`;
+  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (shows what it refused, and why; if it no longer runs: open again), kubectl get csr. Does a controller-manager run there (crictl ps)?`;
   await waitFor("the kubelet to get its certificate", () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig), {
     seconds: 120,
     hint,
@@ -85,7 +87,7 @@ export async function proveKubelet(node: Node, { server, ca, saved }: { server: 
   say(
     ended.length === 0
       ? `all ${saved.containers.length} containers still run`
-      : `warning: ${ended.length} containers have ended meanwhile: ${ended.map((id) => id.slice(0, 13))}`,
+      : `warning: ${ended.length} containers have ended since: ${ended.map((id) => id.slice(0, 13))}`,
   );
   if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
 }

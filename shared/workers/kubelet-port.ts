@@ -1,19 +1,41 @@
-/** What a kubelet's own port shows: a certificate of this CA, another one, or nothing. */
-
+/**
+ * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, of all nodes, and of each
+ * node that comes back, again and again.
+ */
+import { inParallel } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { readObject } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { type Away, comeBack, type Scene } from "./waiting-state.ts";
 
 export const KUBELET_PORT = 10250;
 
 /** How long a port may take to answer, in milliseconds. */
 const TIMEOUT = 5000;
 
-/** `unreachable`: nobody answered, as with a firewall between. `other`: somebody did, without a certificate of this CA for this address. */
+/** Ports that are asked at the same time: with the approvals, fewer than the connections that Bun's fetch opens at once (256). */
+const PROBES = 128;
+
+/** Milliseconds: a port is asked again after FIRST_PAUSE, then after twice as long each time, up to LAST_PAUSE. */
+const LAST_PAUSE = 5000;
+
+/** Milliseconds after its certificate was issued; then a node counts as back even if its port cannot be reached from here. */
+const UNREACHABLE_MS = 5000;
+
+/**
+ * Milliseconds after its request for a serving certificate was refused; then a node that renews its Lease counts as back. Until then it may
+ * ask again with right names. A stranger who claims the node's name must not make everybody wait: an operator decides.
+ */
+const REFUSED_MS = 15_000;
+
+/** `unreachable`: no answer, for example because of a firewall. `other`: an answer, but no certificate of this CA for this address. */
 type PortAnswer = "serves" | "other" | "unreachable";
 
 const NO_ANSWER = /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
 
-/** Asks a node's kubelet port. What it answers does not matter: it asks for credentials first. */
+/** Asks a node's kubelet port. The answer's text does not matter: the kubelet asks for credentials first. */
 export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortAnswer> {
   const ip = node.ips[0];
   if (!ip) return "serves";
@@ -25,4 +47,61 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
     const code = "code" in err ? String(err.code) : "";
     return err.name === "TimeoutError" || NO_ANSWER.test(code) ? "unreachable" : "other";
   }
+}
+
+/** Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that cannot be reached are left out. */
+export async function withoutServing(cp: ControlPlaneNode, nodes: readonly KnownNode[] = cp.cluster.nodes): Promise<string[]> {
+  if (!servingByCa(cp)) return [];
+  const caPem = clusterCa(cp.facts.certificatesDir);
+  const names: string[] = [];
+  await inParallel(nodes, PROBES, async (node) => {
+    if ((await askKubeletPort(node, caPem)) === "other") names.push(node.name);
+  });
+  return names.sort();
+}
+
+/** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
+export function servingByCa({ data }: ControlPlaneNode): boolean {
+  const config = readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet ?? "";
+  return /^serverTLSBootstrap: true$/m.test(config);
+}
+
+/** Asks the ports of nodes that renew their Lease, each when it is its turn, PROBES at a time. */
+export function probePorts(scene: Scene) {
+  if (!scene.serving) return;
+  const now = Date.now();
+  for (const node of scene.away.values()) {
+    if (scene.probing >= PROBES) return;
+    if (waitsForOperator(node, now - (scene.refusedMs ?? REFUSED_MS))) {
+      const { csr, why } = node.refused!;
+      scene.unserved.push(`${node.node.name}: ${csr}: ${why}`);
+      comeBack(scene, node, "back, without a serving certificate");
+      continue;
+    }
+    const isPromised = node.approved && node.issuedAt === undefined;
+    if (node.renewsLease && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
+  }
+}
+
+function waitsForOperator({ renewsLease, approved, refused }: Away, longAgo: number): boolean {
+  return renewsLease === true && !approved && refused !== undefined && refused.at <= longAgo;
+}
+
+async function probe(scene: Scene, away: Away) {
+  scene.probing++;
+  away.asking = true;
+  const answer = await askKubeletPort(away.node, scene.caPem).finally(() => {
+    scene.probing--;
+    delete away.asking;
+  });
+  if (answer === "serves") comeBack(scene, away);
+  else if (answer === "unreachable" && away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS) {
+    scene.unreachable.push(away.node.name);
+    comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
+  } else {
+    away.lastAnswer = answer;
+    away.nextProbe = Date.now() + away.pause;
+    away.pause = Math.min(away.pause * 2, LAST_PAUSE);
+  }
+  probePorts(scene);
 }

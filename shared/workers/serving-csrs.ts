@@ -1,17 +1,17 @@
 /**
- * Requests for kubelets' serving certificates. Nobody approves them automatically; here they are approved only if a node that etcd knew asks for
- * nothing but what is its own. What the Node object says now is not asked, and what it said before decides little: the kubelet writes it.
+ * CSRs for kubelets' serving certificates. Nobody approves them automatically. Here one is approved only if a node that etcd knew asks for
+ * nothing but its own names and addresses. The Node object of today is not asked, and that of before decides little: the kubelet writes it.
  */
 import { type Csr, hasUsages, NODE_USER, requestIn, subjectObjection } from "./csr.ts";
 import { type Identities, nameObjection } from "./identities.ts";
 
-/** Kept with each request that is approved. */
-export const SERVING_MESSAGE = "the node, its names and addresses are those that etcd knew, and nobody else's";
+/** Kept in each CSR that is approved. */
+export const SERVING_MESSAGE = "etcd knew this node with these names and addresses, and no other node has them";
 
-/** Why a request must not be approved; undefined if it may be. `name` is the node that asks, one that etcd knew. */
+/** Why a CSR must not be approved; undefined if it may be. `name`: the node that asks; undefined if etcd did not know it. */
 export function servingObjection(csr: Csr, name: string | undefined, identities: Identities): string | undefined {
   const { username, groups, usages } = csr.spec;
-  if (name === undefined || username !== NODE_USER + name) return `"${username}" is no node that etcd knew`;
+  if (name === undefined || username !== NODE_USER + name) return `etcd knew no node "${username}"`;
   if (!groups?.includes("system:nodes")) return "the requester is not in the group system:nodes";
   if (!hasUsages(csr, "server auth")) return `usages ${usages}`;
   const asked = requestIn(csr);

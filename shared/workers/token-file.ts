@@ -1,11 +1,11 @@
-/** The one file that is carried to the workers: a bootstrap token, and under it the CA in PEM, so that nobody has to be asked for it. */
+/** The file that the operator copies to the workers: a bootstrap token, and under it the CA in PEM, so that no server is asked for it. */
 import { resolve } from "node:path";
 import { TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 
-/** Its path, from the folder the script is run in. */
+/** Its path, from the folder in which the operator runs the script. */
 export function tokenFile(file: string): string {
   return resolve(process.env.PWD ?? ".", file);
 }
@@ -13,11 +13,11 @@ export function tokenFile(file: string): string {
 export function writeTokenFile(file: string, { token, ca }: { token: string; ca: string }) {
   writeFile(tokenFile(file), `${token}\n${ca}`, {
     mode: 0o600,
-    note: `a bootstrap token, valid for ${TOKEN_HOURS} h, and the CA: copy this file to the workers, scp keeps it off the screen`,
+    note: `a bootstrap token, valid for ${TOKEN_HOURS} h, and the CA: copy this file to the workers with scp, so that the token is never on a screen`,
   });
 }
 
-/** The token and, of the CAs there, the one with this fingerprint. Errors: Fail where the file is not there, or of another `open`. */
+/** The token, and the CA with this fingerprint. Errors: Fail if the file is not there, or is from another `open`. */
 export function readTokenFile(file: string, hash: string): { token: string; ca: string } {
   const text = readText(tokenFile(file));
   const hint = `copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${file} .`;
@@ -28,11 +28,11 @@ export function readTokenFile(file: string, hash: string): { token: string; ca: 
   const ca = cas.find((pem) => certInfo(pem).publicKeyHash === hash);
   if (ca) return { token, ca };
   throw new Fail(`The CA in "${file}" has the fingerprint "${cas.map((pem) => certInfo(pem).publicKeyHash)}", not "${hash}"`, {
-    hint: "nothing was changed. The file and the line are of two runs of ./bunw scripts/03-workers.ts open: take both from the newest; if they still differ, somebody has changed the file on its way",
+    hint: "nothing was changed. The file and the join line are from two different runs of ./bunw scripts/03-workers.ts open: take both from the newest run. If they still differ, somebody has changed the file on its way",
   });
 }
 
-/** It has done its work on this worker. */
+/** This worker no longer needs it. */
 export function dropTokenFile(file: string) {
   if (exists(tokenFile(file))) removeFile(tokenFile(file));
 }

@@ -1,9 +1,8 @@
-/** Nodes on their way back: what is kept of each, which is little as there may be thousands, and how it is told. */
-
+/** Nodes on their way back: what is kept of each (little, as there may be thousands), and how it is printed. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
-import { strangers } from "../plain.ts";
-import { count, FEW, Progress } from "../progress.ts";
+import { FEW, listed, strangers } from "../plain.ts";
+import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import type { Joining } from "./client-csrs.ts";
 import type { Csr } from "./csr.ts";
@@ -15,13 +14,13 @@ export const FIRST_PAUSE = 200;
 /** A node that is not back yet. */
 export interface Away {
   node: KnownNode;
-  heard?: true;
-  /** Its request is approved; until it is issued its port has nothing new to show. */
+  renewsLease?: true;
+  /** Its CSR is approved. Until the certificate is issued, its port has nothing new to show. */
   approved?: true;
   issuedAt?: number;
-  /** Its last request for a serving certificate that was left alone, why, and since when (milliseconds). */
-  leftAlone?: { csr: string; why: string; at: number };
-  askedLast?: "other" | "unreachable";
+  /** Its last CSR for a serving certificate that was not approved, why, and when (milliseconds). */
+  refused?: { csr: string; why: string; at: number };
+  lastAnswer?: "other" | "unreachable";
   asking?: true;
   nextProbe: number;
   pause: number;
@@ -35,35 +34,35 @@ export interface Return {
   /** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
   serving: boolean;
   seconds: number;
-  /** By whom requests for serving certificates are judged; undefined where none is to be approved. */
+  /** CSRs for serving certificates are judged by these; undefined: none is approved. */
   identities?: Identities | undefined;
-  /** By what requests for client certificates are judged; undefined where no token of the kit is there. */
+  /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */
   joining?: Joining | undefined;
-  /** Milliseconds after which a node whose serving certificate waits for a person counts as back. Default: 15 seconds. */
-  leftAloneMs?: number;
-  /** Only what a node does from now on counts as a sign of life, and once the token has ended nobody is waited for. */
+  /** Milliseconds after which a node whose serving certificate waits for the operator counts as back. Default: 15 seconds. */
+  refusedMs?: number;
+  /** Only a renewal from now on counts, and the waiting ends when the token expires. */
   whileTokenLasts?: true;
 }
 
 export interface Returned {
   back: number;
-  /** Names of those that are not. */
+  /** Names of the nodes that are not back. */
   away: string[];
   approved: number;
-  /** Names of requests that were left alone. */
+  /** Names of CSRs that were not approved. */
   refused: string[];
-  /** Nodes whose Lease and certificate are good and whose port cannot be reached from here. */
+  /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
   unreachable: string[];
 }
 
 export interface Scene extends Return {
   away: Map<string, Away>;
   refused: Set<string>;
-  /** Requests in the name of a node that has been given a certificate already. */
+  /** CSRs in the name of a node that already has a certificate of this token. */
   doubles: Set<string>;
-  /** Requests for nodes that may be heard in a moment, by name. */
+  /** CSRs, by name, of nodes that may renew their Lease in a moment. */
   undecided: Map<string, Csr>;
-  /** When each kubelet had renewed its Lease before we listened. */
+  /** The last renewal of each kubelet before we began to watch. */
   before: ReadonlyMap<string, Date>;
   /** Milliseconds, as Date.now(). */
   began: number;
@@ -72,10 +71,10 @@ export interface Scene extends Return {
   issued: number;
   probing: number;
   unreachable: string[];
-  /** Nodes that are heard, and whose serving certificate waits for a person's word, with the request and why. */
+  /** Nodes that renew their Lease, but whose serving certificate waits for the operator, each with its CSR and why. */
   unserved: string[];
   progress: Progress;
-  /** For what goes wrong beside the main course. */
+  /** Errors in the background end the waiting. */
   failure: PromiseWithResolvers<never>;
 }
 
@@ -108,33 +107,28 @@ export function comeBack({ away, expected, serving, progress }: Scene, { node }:
 
 export function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {
   if (!serving) return undefined;
-  return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} left alone` : ""}`;
+  return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} not approved` : ""}`;
 }
 
-export function whyAway({ node, heard, askedLast }: Away): string {
-  if (!heard) return node.name;
-  return `${node.name} (heard, but its port 10250 ${askedLast === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
+export function whyAway({ node, renewsLease, lastAnswer }: Away): string {
+  if (!renewsLease) return node.name;
+  return `${node.name} (renews its Lease, but its port 10250 ${lastAnswer === "unreachable" ? "cannot be reached" : "shows another certificate"})`;
 }
 
 export function sayReturned(scene: Scene) {
   const { expected, away, refused, doubles, unreachable, unserved } = scene;
   if (expected.length > FEW)
     say([`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)].filter(Boolean).join("; "));
-  if (doubles.size > FEW)
-    say(`WARNING: ${count(doubles.size - FEW)} more requests in the name of nodes that have been given a certificate`);
-  if (refused.size > FEW) say(`${count(refused.size - FEW)} more requests were left alone: kubectl get csr`);
+  if (doubles.size > FEW) say(`WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`);
+  if (refused.size > FEW) say(`${count(refused.size - FEW)} more CSRs were not approved: kubectl get csr`);
   if (unreachable.length > 0)
     say(`warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`);
   if (unserved.length > 0) {
-    say("warning: without a serving certificate, so kubectl logs and exec do not work there:");
+    say("warning: these nodes have no serving certificate, so kubectl logs and exec do not work there:");
     for (const line of unserved.slice(0, FEW)) say(`  ${strangers(line)}`);
     if (unserved.length > FEW) say(`  and ${count(unserved.length - FEW)} more`);
     say(
-      "  If what a request names is that node's own (ip addr there): kubectl certificate approve CSR. If it is another's, look who owns that node",
+      "  Does the name or address in the CSR belong to that node (ip addr there)? Yes: kubectl certificate approve CSR. No: find out who controls that node",
     );
   }
-}
-
-export function listed(names: readonly string[]): string {
-  return `${names.slice(0, FEW).join(", ")}${names.length > FEW ? ` and ${names.length - FEW} more` : ""}`;
 }

@@ -1,22 +1,22 @@
-/** Who restarts a pod: the one that owns it, or nobody here. */
+/** Who restarts a pod: its owner, or nobody here. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { controllerOf, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 
-/** What restarts a pod, or why nothing here does. */
+/** How a pod is restarted, or why it is not. */
 export interface PodOwner {
   kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
   namespace: string;
   name: string;
-  /** For a person, where nothing is restarted. */
+  /** For the operator: why nothing is restarted. */
   reason?: string;
-  /** When what its pods mount became today's. */
+  /** Since when the trust that its pods mount is today's. */
   since: Date;
   pods: RunningPod[];
 }
 
 type Find = <T = KubeObject>(path: string) => Promise<T | undefined>;
 
-/** Asks for each owner once, however many pods it has. */
+/** Asks the API only once for each owner, for all of its pods. */
 export function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find {
   return <T>(path: string) => {
     const answer = answers.get(path) ?? api.find<T>(path);
@@ -25,7 +25,7 @@ export function once(api: KubeApi, answers: Map<string, Promise<unknown>>): Find
   };
 }
 
-/** Asks for what owns its owner. Errors: as KubeApi. */
+/** The Deployment, DaemonSet or StatefulSet behind a pod, or the pod alone. Errors: as KubeApi. */
 export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
   const namespace = pod.metadata.namespace!;
   const reference = controllerOf(pod);

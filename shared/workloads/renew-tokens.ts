@@ -1,10 +1,9 @@
 /**
- * Renews Secrets of the type kubernetes.io/service-account-token: with sa.key by itself, as fast as the API server writes; without it by
- * the controller-manager, which does about ten a second.
+ * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
+ * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
  */
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
-import { watch } from "../api/watch.ts";
 import { Fail } from "../fail.ts";
 import { legacyTokenSigner, tokenVerifier } from "../pki/tokens.ts";
 import { count, Progress } from "../progress.ts";
@@ -17,9 +16,9 @@ import {
   isCurrent,
   nameOf,
   review,
+  type SigningTrust,
   TOKEN_SECRETS,
   type TokenSecret,
-  type TokenTrust,
   tokenOf,
   writeTokenSecret,
 } from "./token-secrets.ts";
@@ -27,28 +26,20 @@ import {
 /** Names of Secrets, `namespace/name`, by what became of them. */
 interface Renewed {
   renewed: string[];
-  /** The token is good as it is. */
+  /** The token was good, only the CA beside it is new. */
   caOnly: string[];
   /** Immutable ones. */
   stuck: string[];
-  /** Those whose ServiceAccount is gone, or is another than the one the token was for. */
+  /** Their ServiceAccount is gone, or another one has its name now. */
   orphans: string[];
 }
 
-/** A Secret that is not current and can be mended: what of it is as it should be. */
+/** A Secret that is not current and can be renewed: what is wrong with it. */
 interface Stale {
   secret: TokenSecret;
   accountUid: string;
   tokenVerifies: boolean;
   caIsCurrent: boolean;
-}
-
-/** One of the two ways to new tokens. */
-interface Way {
-  /** Writes; false where the Secret is gone, or is another of the same name. */
-  mend(stale: Stale): Promise<boolean>;
-  /** When all are written: returns once the cluster holds and takes what it should. */
-  prove(): Promise<void>;
 }
 
 const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
@@ -57,36 +48,33 @@ const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 const WIDTH = 50;
 
 /**
- * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and by that mark Kubernetes tells the
- * tokens that nobody uses.
+ * How many renewed tokens the API is asked about. Not all: each review marks its Secret as used today, and Kubernetes finds tokens that
+ * nobody uses by this mark.
  */
 const REVIEWS = 20;
 
 /**
- * Gives each Secret whose token no longer verifies, or whose CA is not today's, new ones; others are not touched. The tokens are those that
- * the controller-manager would write; it may do only 20 requests per second. Safe to run again. Page by page: each is written as it was
- * read, while the API server gets the next one ready. Errors: Fail.
+ * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
+ * page: one page is written while the API server prepares the next. Errors: Fail.
  */
-export async function renewTokens(api: KubeApi, trust: TokenTrust): Promise<Renewed> {
+export async function renewTokens(api: KubeApi, trust: SigningTrust): Promise<Renewed> {
   const renewed = { renewed: new Set<string>(), caOnly: new Set<string>(), stuck: new Set<string>(), orphans: new Set<string>() };
-  const [verifies, uidFor] = [tokenVerifier(trust.saPub), accountUids(api)];
-  const way = trust.saKey ? await signing(api, trust, trust.saKey) : byController(api, trust);
-
+  const [verifies, uidFor, writer] = [tokenVerifier(trust.saPub), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
     if (tokenVerifies && caIsCurrent) return;
     if (secret.immutable) return renewed.stuck.add(name);
     const accountUid = await uidFor(secret);
     if (accountUid === undefined) return renewed.orphans.add(name);
-    if (!(await way.mend({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
+    if (!(await writer.write({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
     (tokenVerifies ? renewed.caOnly : renewed.renewed).add(name);
   });
-  await way.prove();
+  await writer.prove();
   const [all, caOnly, stuck, orphans] = Object.values(renewed).map((names) => [...names].sort());
   return { renewed: all!, caOnly: caOnly!, stuck: stuck!, orphans: orphans! };
 }
 
-/** The API server keeps the moment of a list for some minutes. Where there are more Secrets than that, it begins anew, and passes over what is done. */
+/** The API server keeps a list for some minutes. If the work takes longer, it begins again; what is done is then current, and skipped. */
 async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise<unknown>): Promise<void> {
   try {
     await inParallel(api.items<TokenSecret>(TOKEN_SECRETS), WIDTH, action);
@@ -96,14 +84,15 @@ async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise
   }
 }
 
-/** Signs with sa.key and writes. What the API then holds is judged here by sa.pub, and a few by the API itself. */
-async function signing(api: KubeApi, trust: TokenTrust, saKey: string): Promise<Way> {
-  const [sign, verifies, progress] = [await legacyTokenSigner(saKey), tokenVerifier(trust.saPub), new Progress("tokens")];
+/** `write`: false if the Secret is gone, or another one has its name now. sa.pub judges each new token; `prove` has the API judge a few. */
+async function tokenWriter(api: KubeApi, trust: SigningTrust) {
+  const [sign, verifies, progress] = [await legacyTokenSigner(trust.saKey), tokenVerifier(trust.saPub), new Progress("tokens")];
   const sample: string[] = [];
   let done = 0;
-  const mend = async (stale: Stale) => {
+  const write = async (stale: Stale) => {
     const token = stale.tokenVerifies ? undefined : await sign(claimsOf(stale));
-    const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...caFor(stale, trust) });
+    const ca = stale.caIsCurrent ? {} : { "ca.crt": encoded(trust.caPem) };
+    const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...ca });
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);
     if (written && token && !written.metadata.labels?.[INVALID_SINCE] && sample.length < REVIEWS) sample.push(token);
     progress.show(++done);
@@ -113,7 +102,7 @@ async function signing(api: KubeApi, trust: TokenTrust, saKey: string): Promise<
     progress.clear();
     await reviewAll(api, sample);
   };
-  return { mend, prove };
+  return { write, prove };
 }
 
 function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale) {
@@ -121,59 +110,11 @@ function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale
   return { namespace, secretName, serviceAccountName: annotations?.[ACCOUNT_NAME] ?? "", serviceAccountUid };
 }
 
-/** Empties the tokens; the controller-manager then writes new ones, 20 a second. */
-function byController(api: KubeApi, trust: TokenTrust): Way {
-  const waiting = new Set<string>();
-  const mend = async (stale: Stale) => {
-    const written = await writeTokenSecret(api, stale, { ...(stale.tokenVerifies ? {} : { token: undefined }), ...caFor(stale, trust) });
-    if (written) waiting.add(nameOf(written));
-    return written !== undefined;
-  };
-  return { mend, prove: () => awaitController(api, trust, waiting) };
-}
-
-async function awaitController(api: KubeApi, trust: TokenTrust, waiting: Set<string>) {
-  const total = waiting.size;
-  if (total === 0) return;
-  say("sa.key is not on this node: the controller-manager writes the tokens");
-  const ending = new AbortController();
-  const failure = Promise.withResolvers<never>();
-  followRenewal(api, trust, waiting, ending.signal).catch(failure.reject);
-  const progress = new Progress("tokens", total);
-  const look = () => {
-    progress.show(total - waiting.size);
-    return waiting.size === 0;
-  };
-  const patience = {
-    seconds: 120 + total / 5,
-    hint: "does the controller-manager lead (kubectl -n kube-system get lease)? crictl logs of it",
-  };
-  try {
-    await Promise.race([waitFor("all token Secrets to have a token of today's key", look, patience), failure.promise]);
-  } finally {
-    ending.abort();
-    progress.clear();
-  }
-}
-
-/** Takes those that have become current, or are gone, out of `waiting`. */
-async function followRenewal(api: KubeApi, trust: TokenTrust, waiting: Set<string>, signal: AbortSignal) {
-  const verifies = tokenVerifier(trust.saPub);
-  for await (const { type, object } of watch<TokenSecret>(api, TOKEN_SECRETS, signal)) {
-    if (signal.aborted) return;
-    if (type === "DELETED" || isCurrent(object, trust, verifies)) waiting.delete(nameOf(object));
-  }
-}
-
-function caFor({ caIsCurrent }: Stale, { caPem }: TokenTrust): Record<string, string> {
-  return caIsCurrent ? {} : { "ca.crt": encoded(caPem) };
-}
-
-/** An API server looks into a copy of the Secrets that may be a moment old, so "no" is asked again. */
+/** An API server looks into a copy of the Secrets that may be a moment old, so a "no" is asked again. */
 async function reviewAll(api: KubeApi, tokens: string[]) {
   const patience = {
     seconds: 20,
-    hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare them with sha256sum, then run this script again",
+    hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare these files with sha256sum, then run this script again",
   };
   await inParallel(tokens, WIDTH, (token) => waitFor("the API to accept a new token", () => review(api, token), patience));
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);

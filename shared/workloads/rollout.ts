@@ -1,4 +1,4 @@
-/** Restarts what owns pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new ones are available. */
+/** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new pods are available. */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
@@ -8,7 +8,8 @@ import { say, waitFor } from "../run.ts";
 import type { PodOwner } from "./pod-owners.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
-/** A rollout may take this long, and more for each pod: a DaemonSet replaces them one after the other. */
+
+/** How long a rollout may take, and how much longer for each pod: a DaemonSet replaces them one after the other. */
 const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
@@ -37,7 +38,7 @@ type Counter =
   | "updatedNumberScheduled"
   | "numberAvailable";
 
-/** Restarts one owner and waits for it. Errors: Fail where its new pods do not become available. */
+/** Restarts one owner and waits for it. Errors: Fail if its new pods do not become available. */
 export async function restart(api: KubeApi, owner: PodOwner) {
   if (owner.kind === "replace") return replace(api, owner);
   if (owner.kind === "evict") {
@@ -47,7 +48,7 @@ export async function restart(api: KubeApi, owner: PodOwner) {
   const path = workloadPath(owner, owner.kind);
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
-  // A run that was cut off has begun this rollout already: it is only waited for.
+  // If an interrupted run has started this rollout, this run only waits for it.
   if (!restarted || new Date(restarted) < owner.since) {
     await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
   }
@@ -55,14 +56,14 @@ export async function restart(api: KubeApi, owner: PodOwner) {
     seconds: SECONDS + owner.pods.length * SECONDS_PER_POD,
     hint: `kubectl -n ${owner.namespace} rollout status ${owner.kind.toLowerCase()}/${owner.name}; kubectl -n ${owner.namespace} get events. Then run this script again`,
   });
-  say(`${label(owner)}: restarted, ${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"}`);
+  say(`${label(owner)}: restarted, ${counted(owner, "pod")}`);
 }
 
 function workloadPath({ namespace, name }: PodOwner, kind: string): string {
   return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`;
 }
 
-/** All pods of a DaemonSet at once, each by the eviction API; through when every node has a new one that is Ready. */
+/** Evicts all pods of a DaemonSet at once; done when every node has a new one that is Ready. */
 async function replace(api: KubeApi, owner: PodOwner) {
   const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
   await inParallel(owner.pods, REPLACED_AT_ONCE, (pod) => evict(api, { ...owner, name: pod.metadata.name, pods: [pod] }));
@@ -72,20 +73,28 @@ async function replace(api: KubeApi, owner: PodOwner) {
   const pods = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
   const renewed = async () => {
     const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<RunningPod>(pods)]);
-    return all.length === status.desiredNumberScheduled && all.every((pod) => isReady(pod) && !old.has(pod.metadata.uid));
+    return (
+      all.length === status.desiredNumberScheduled &&
+      all.every((pod) => isReady(pod) && !pod.metadata.deletionTimestamp && !old.has(pod.metadata.uid))
+    );
   };
   await waitFor(`${label(owner)} to be back on every node`, renewed, {
     seconds: SECONDS,
     hint: `kubectl -n ${owner.namespace} get pods -l ${labels.join(",")} -o wide; then run this script again`,
   });
-  say(`${label(owner)}: replaced on ${owner.pods.length} node${owner.pods.length === 1 ? "" : "s"} at once`);
+  say(`${label(owner)}: replaced on ${counted(owner, "node")} at once`);
 }
 
-function isReady({ metadata, status }: RunningPod): boolean {
-  const ready = status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
-  return ready && !metadata.deletionTimestamp;
+function counted({ pods }: PodOwner, what: string): string {
+  return `${pods.length} ${what}${pods.length === 1 ? "" : "s"}`;
 }
 
+/** Whether its condition Ready is true; it may be about to end. */
+export function isReady({ status }: RunningPod): boolean {
+  return status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
+}
+
+/** Owners that are only one pod. */
 const KINDLESS: PodOwner["kind"][] = ["evict", "report"];
 
 export function label(owner: PodOwner): string {
@@ -103,7 +112,7 @@ function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"
   return updated && (status.replicas ?? 0) === wanted && (status.availableReplicas ?? 0) === wanted;
 }
 
-/** The eviction API keeps to PodDisruptionBudgets: it answers 429 as long as one would be broken. */
+/** The eviction API obeys PodDisruptionBudgets: it answers 429 as long as an eviction would break one. */
 async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
@@ -133,15 +142,15 @@ async function accepted(action: () => Promise<unknown>): Promise<boolean> {
 }
 
 /**
- * Starts a pod on every node and removes it again: new sandboxes, the network plugin and fresh token volumes work there. It runs
- * kube-proxy's image, which is on every node, with `--version`.
+ * Starts a test pod on every node and removes it again: this proves that new sandboxes, the network plugin and new token volumes work
+ * there. The pod runs `--version` of kube-proxy's image, which is on every node.
  */
 export async function canaries(api: KubeApi, nodes: readonly string[]) {
   const proxy = await api.find<KubeObject & { spec: { template: { spec: { containers: { image: string }[] } } } }>(
     "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy",
   );
   const image = proxy?.spec.template.spec.containers[0]?.image;
-  if (!image) return say("no kube-proxy here, so no image that is surely on every node: no test pods");
+  if (!image) return say("there is no kube-proxy, so no image that every node surely has: no test pods");
   const progress = new Progress("test pods", nodes.length);
   let done = 0;
   await inParallel(nodes, CANARIES, async (node) => {
@@ -165,7 +174,7 @@ async function canary(api: KubeApi, node: string, image: string) {
       const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
       return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
     },
-    { seconds: 120, hint: `kubectl -n kube-system describe pod ${name}: sandboxes or the network plugin do not work on ${node}` },
+    { seconds: 120, hint: `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}` },
   );
   if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
   await removePod(api, `${pods}/${name}`);

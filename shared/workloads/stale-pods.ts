@@ -1,11 +1,12 @@
 /**
- * Pods that hold on to the old CA: started before the new one reached them, with a token or a CA from the API mounted. client-go reads the
- * CA once (before its 1.36 libraries), so they have to be restarted; the order matters, as new sandboxes need kube-proxy and the CNI plugin.
+ * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go
+ * reads the CA only once (before its 1.36 libraries), so these pods must restart. The order matters: new sandboxes need kube-proxy and the
+ * CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { type RunningPod, staleBefore } from "../facts/pod-trust.ts";
+import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { once, type PodOwner, podOwner } from "./pod-owners.ts";
-import { trustTimes } from "./trust-times.ts";
+import { nameOf, ROOT_CA_MAPS, TOKEN_SECRETS } from "./token-secrets.ts";
 
 /** Groups in the order in which they are restarted. */
 const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
@@ -17,14 +18,14 @@ export interface Group {
   owners: PodOwner[];
 }
 
-/** The pods with stale trust by group and owner: of before `since`, or of before this CA reached what they mount. */
+/** The stale pods by group and owner: those from before `since`, or from before this CA reached what they mount. */
 export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
   const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const stale: RunningPod[] = [];
   const trustedSinceOf = new Map<RunningPod, Date>();
   for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
-    // What is left of a Node that was deleted goes by itself.
+    // Pods of a deleted Node are removed by the cluster itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = staleBefore(pod, times);
     if (!trusted) continue;
@@ -37,7 +38,7 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   for (const pod of stale) {
     const group = groupOf(pod, hooks);
     const owner = await podOwner(once(api, answers), pod, trustedSinceOf.get(pod)!);
-    // Its rules stay in the kernel while it is away, so there is no need to go from node to node, which takes hours with thousands of them.
+    // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
     const same = known.get(key);
@@ -50,7 +51,7 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   return groups;
 }
 
-/** Of a pod only what is read here: there may be hundreds of thousands, with whole specifications. */
+/** Keeps of a pod only what is read here: there may be hundreds of thousands. */
 function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
   const { nodeName, hostNetwork, volumes } = spec;
@@ -65,21 +66,10 @@ function groupOf(pod: RunningPod, hooks: Set<string>): number {
   return namespace === "kube-system" || hooks.has(pod.metadata.uid ?? "") ? 2 : 3;
 }
 
-/** UIDs of pods behind admission webhooks and aggregated APIs: while they are stale, others may not be created. */
+/** UIDs of pods behind admission webhooks and aggregated APIs: while they are stale, the API may refuse to create other pods. */
 async function webhookPods(api: KubeApi, pods: RunningPod[]): Promise<Set<string>> {
-  type Hooks = KubeObject & { webhooks?: { clientConfig?: { service?: Service } }[]; spec?: { service?: Service } };
-  type Service = { namespace: string; name: string };
-  const paths = [
-    "admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
-    "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
-    "apiregistration.k8s.io/v1/apiservices",
-  ];
-  const objects = (await Promise.all(paths.map((path) => api.list<Hooks>(`/apis/${path}`)))).flat();
-  const services = objects
-    .flatMap(({ webhooks, spec }) => [...(webhooks ?? []).map((hook) => hook.clientConfig?.service), spec?.service])
-    .filter((service) => service !== undefined);
   const uids = new Set<string>();
-  for (const { namespace, name } of services) {
+  for (const { namespace, name } of (await calledByApi(api)).flatMap(({ clients }) => clients.flatMap(({ service }) => service ?? []))) {
     const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
       `/api/v1/namespaces/${namespace}/services/${name}`,
     );
@@ -91,4 +81,52 @@ async function webhookPods(api: KubeApi, pods: RunningPod[]): Promise<Set<string
     }
   }
   return uids;
+}
+
+/** How the API server reaches a webhook or an aggregated API, and the CA that it trusts there. */
+interface Client {
+  service?: { namespace: string; name: string };
+  caBundle?: string;
+}
+
+const CALLED = {
+  ValidatingWebhookConfiguration: "admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+  MutatingWebhookConfiguration: "admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+  APIService: "apiregistration.k8s.io/v1/apiservices",
+};
+
+/** All that the API server itself calls, `kind name`: admission webhooks and aggregated APIs. */
+export async function calledByApi(api: KubeApi): Promise<{ name: string; clients: Client[] }[]> {
+  type Called = KubeObject & { webhooks?: { clientConfig?: Client }[]; spec?: Client };
+  const found = Object.entries(CALLED).map(async ([kind, path]) =>
+    (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks, spec }) => ({
+      name: `${kind} ${metadata.name}`,
+      clients: [spec, ...(webhooks ?? []).map(({ clientConfig }) => clientConfig)].filter((client) => client !== undefined),
+    })),
+  );
+  return (await Promise.all(found)).flat();
+}
+
+/** Later than every pod: for what is not today's yet. */
+const NOT_YET = new Date(8.64e15);
+
+interface Holder extends KubeObject {
+  metadata: KubeObject["metadata"] & { managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[] };
+  data?: Record<string, string>;
+}
+
+/** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
+async function trustTimes(api: KubeApi, caPem: string, made: Date): Promise<TrustTimes> {
+  const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
+  for await (const map of api.items<Holder>(ROOT_CA_MAPS))
+    if (map.data?.["ca.crt"]?.trim() === caPem.trim()) maps.set(map.metadata.namespace ?? "", lastWritten(map, made));
+  for await (const secret of api.items<Holder>(TOKEN_SECRETS)) secrets.set(nameOf(secret), lastWritten(secret, made));
+  return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
+}
+
+/** When its data was last changed (managedFields), never before `made`. If never since its creation: it was the same for every pod. */
+function lastWritten({ metadata }: Holder, made: Date): Date {
+  const times = (metadata.managedFields ?? []).flatMap(({ time, fieldsV1 }) => (time && fieldsV1?.["f:data"] ? [Date.parse(time)] : []));
+  const since = Date.parse(metadata.creationTimestamp ?? "");
+  return new Date(Math.max(made.getTime(), ...times.filter((time) => !(time <= since))));
 }

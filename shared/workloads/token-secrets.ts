@@ -1,10 +1,11 @@
 /**
- * Token Secrets: which of them are of today's keys, whose they are (the API refuses a token whose ServiceAccount is gone, whatever key signed it),
- * and how one of thousands is written so that nobody else's change is lost.
+ * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a token whose ServiceAccount is
+ * gone, even if its signature is good), and how one is written without losing anybody else's change.
  */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
+import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 
 export interface TokenSecret extends KubeObject {
@@ -12,19 +13,27 @@ export interface TokenSecret extends KubeObject {
   immutable?: boolean;
 }
 
-/** What tokens are judged by, and what new ones are signed with; without saKey the controller-manager has to write them. */
-export interface TokenTrust {
+/** What Secrets are judged by. */
+interface TokenTrust {
   saPub: string;
   caPem: string;
-  saKey?: string | undefined;
+}
+
+/** The same, with the key that signs new tokens. */
+export interface SigningTrust extends TokenTrust {
+  saKey: string;
 }
 
 export const TOKEN_SECRETS = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token";
+
+/** The ConfigMap in each namespace by which pods know the CA; the controller-manager writes it. */
+export const ROOT_CA_MAPS = "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt";
+
 export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/** Whether a Secret's token is by today's key and its CA is today's. */
+/** Whether a Secret's token is signed with today's key, and its CA is today's. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = tokenVerifier(trust.saPub)): boolean {
   return verifies(tokenOf(secret)) && holdsCa(secret, trust);
 }
@@ -41,32 +50,31 @@ function decoded(base64 = ""): string {
   return Buffer.from(base64, "base64").toString();
 }
 
-/** Namespaces whose kube-root-ca.crt is not today's CA, as pods see it. */
+/** Namespaces whose kube-root-ca.crt is not today's CA. */
 export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
   const old = new Set<string>();
   for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces")) {
     if (status?.phase === "Active") old.add(metadata.name);
   }
-  const maps = "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt";
-  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(maps)) {
+  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(ROOT_CA_MAPS)) {
     if (data?.["ca.crt"]?.trim() === caPem.trim()) old.delete(metadata.namespace ?? "");
   }
   return [...old];
 }
 
-/** A fresh token of kube-system's default ServiceAccount, for ten minutes. Nothing is stored by it. */
+/** A new token of kube-system's default ServiceAccount, valid for ten minutes. Nothing is stored in the cluster. */
 export async function newToken(api: KubeApi): Promise<string> {
   const request = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { expirationSeconds: 600 } };
   const path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
   return (await api.create<{ status: { token: string } }>(path, request)).status.token;
 }
 
-/** Asks the API for a token and then what it thinks of it: signing and checking fit together. Returns the user's name. */
+/** Asks the API for a token, and whether it accepts that token: then signing and checking fit together. Returns the user's name, or "". */
 export async function reviewNewToken(api: KubeApi): Promise<string> {
   return (await review(api, await newToken(api))) ?? "";
 }
 
-/** The user that a token stands for, or undefined where the API does not accept it. */
+/** The user of a token; undefined if the API does not accept it. */
 export async function review(api: KubeApi, token: string): Promise<string | undefined> {
   const body = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", spec: { token } };
   const { status } = await api.create<{ status: { authenticated?: boolean; user?: { username: string } } }>(
@@ -77,7 +85,7 @@ export async function review(api: KubeApi, token: string): Promise<string | unde
 }
 
 export function sayNames(what: string, names: readonly string[]) {
-  if (names.length > 0) say(`${what}: ${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`);
+  if (names.length > 0) say(`${what}: ${listed(names)}`);
 }
 
 export function nameOf({ metadata }: KubeObject) {
@@ -88,8 +96,8 @@ export const ACCOUNT_NAME = "kubernetes.io/service-account.name";
 export const ACCOUNT_UID = "kubernetes.io/service-account.uid";
 
 /**
- * Tells the UID of the ServiceAccount that a Secret is for; undefined where that is gone, or is another of the same name now. They are read
- * as a whole when the first is asked for, so never before the Secrets: a new pair of both is not taken for one that lacks its account.
+ * Returns a function: a Secret → the UID of its ServiceAccount; undefined if that is gone, or another one has its name now. All
+ * ServiceAccounts are read when the first Secret asks, never before the Secrets are read: a new Secret with a new account is no orphan.
  */
 export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<string | undefined> {
   let reading: Promise<Map<string, string>> | undefined;
@@ -100,7 +108,7 @@ export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<stri
   };
 }
 
-/** Names of those whose ServiceAccount is there. */
+/** Names of the Secrets whose ServiceAccount is there. */
 export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]): Promise<string[]> {
   const uidFor = accountUids(api);
   const live: string[] = [];
@@ -115,15 +123,15 @@ async function readUids(api: KubeApi): Promise<Map<string, string>> {
   return uids;
 }
 
-/** Parts of a Secret, in base64; undefined takes one out. */
-type Data = Record<string, string | undefined>;
+/** Entries of a Secret, in base64. */
+type Data = Record<string, string>;
 
-/** How often a Secret is read again because somebody else has written to it meanwhile. */
+/** How often a Secret is read again because somebody else has just written to it. */
 const CONFLICTS = 5;
 
 /**
- * Puts exactly this Secret back as it was read, with new data; a PUT is less work for an API server than any PATCH. Where somebody else has
- * written to it meanwhile, once more from what there is then. Undefined where it is gone, or is another of the same name.
+ * Writes this Secret as it was read, with new data; a PUT is less work for an API server than any PATCH. If somebody else has written to it
+ * since, it is read and written again. Undefined if it is gone, or another one has its name now.
  */
 export async function writeTokenSecret(
   api: KubeApi,
@@ -145,7 +153,7 @@ export async function writeTokenSecret(
   return undefined;
 }
 
-/** Annotation and namespace as the controller-manager's. Who owns which field stays as it is, as it does for whoever does not say it. */
+/** Annotation and namespace are those that the controller-manager writes. Without managedFields, the owners of the fields stay the same. */
 function withData({ metadata, data, ...rest }: TokenSecret, changes: Data, accountUid: string) {
   const annotations = { ...metadata.annotations, [ACCOUNT_UID]: accountUid };
   return {

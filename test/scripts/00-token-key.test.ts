@@ -175,7 +175,7 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   const after = node.fingerprint();
   const { exitCode, stderr } = await node.run("04-sa-tokens retire");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("there is no sa-old.pub on this control plane node: nothing to take out\n");
+  expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
 });
 

@@ -232,7 +232,7 @@ test("02-control-plane gives the API server the old key of tokens beside the new
   expect(stderr).toContain(
     "kube-apiserver.yaml (from its mirror pod in etcd, with sa-old.pub as a second key for service-account tokens)\n",
   );
-  expect(stderr).toContain("  old service-account tokens are accepted beside new ones, until part 4 takes sa-old.pub out\n");
+  expect(stderr).toContain("  old and new service-account tokens are accepted, until part 4 takes sa-old.pub out\n");
 });
 
 test("02-control-plane starts an API server and a controller-manager again that hold another sa.key than the one on disk", async () => {
@@ -254,7 +254,7 @@ test("02-control-plane does not go on under an API server that does not check by
   using _api = serveApi(node, ["another"]);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "0.005" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain("error: Waited 180 s for the API server to check tokens by sa-old.pub, too: ");
+  expect(stderr).toContain("error: Waited 180 s for the API server to check tokens with sa-old.pub, too: ");
 });
 
 test("02-control-plane does not start an API server whose encryption configuration is lost", async () => {

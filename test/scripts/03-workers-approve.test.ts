@@ -47,18 +47,18 @@ function hostile(objects: Objects) {
   config.ClusterConfiguration = stringify({ ...parse(config.ClusterConfiguration), ...own });
 }
 
-/** A control plane node between parts 2 and 3's end: it alone is heard. */
+/** A control plane node between parts 2 and 3's end: it alone renews its Lease. */
 async function scene(objects: Record<string, object>) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd: hostile });
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
     api.changes().flatMap((change) => (change.endsWith("/approval") ? [change.slice(`PUT ${CSRS}/`.length, -9)] : []));
-  const hear = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
-  return Object.assign(node, { api, approvals, hear });
+  const renewLease = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
+  return Object.assign(node, { api, approvals, renewLease });
 }
 
-/** Whom the node's API has heard of a request: the request's name, once it is decided. */
+/** Asks again and again, as tests do not wait for time. */
 async function until(isSo: () => boolean) {
   while (!isSo()) await new Promise(setImmediate);
 }
@@ -81,36 +81,36 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
   using _api = node.api;
   const running = node.run("03-workers approve", WAITS);
   await until(() => node.approvals().length >= 2);
-  node.hear("w1");
-  node.hear("w2");
+  node.renewLease("w1");
+  node.renewLease("w2");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals: ["g-w1", "i-w2"] });
   for (const obeyed of ["\u001b", "\u009b"]) expect(stderr).not.toContain(obeyed);
   for (const line of [
-    'a-cp: left alone: "m1" is a control plane node: part 2 gives it its certificate',
-    'b-masters: left alone: organisation "system:masters"',
-    'c-never: left alone: "w9" is no node that etcd knew',
-    'd-server: left alone: it asks for the name "w1"',
-    'e-other-token: left alone: "system:bootstrap:zzzzzz" does not come with the token of open',
-    'f-escape: left alone: "w1\\u001b[2J\\u009b31m\\n  w1: back" is no node that etcd knew',
+    'a-cp: not approved: "m1" is a control plane node: part 2 gives it its certificate',
+    'b-masters: not approved: organisation "system:masters"',
+    'c-never: not approved: etcd knew no node "w9"',
+    'd-server: not approved: it asks for the name "w1"',
+    'e-other-token: not approved: "system:bootstrap:zzzzzz" does not use the token of open',
+    'f-escape: not approved: etcd knew no node "w1\\u001b[2J\\u009b31m\\n  w1: back"',
     "g-w1: approved for w1",
-    'WARNING: h-w1-again: left alone: it asks for "w1" as g-w1 did, which was approved.',
+    'WARNING: h-w1-again: not approved: it asks for "w1", and so did g-w1, which was approved.',
     "i-w2: approved for w2",
   ])
     expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
 });
 
-test("03-workers approve waits for a node that was heard a moment ago, and gives it nothing when it is heard again", async () => {
+test("03-workers approve waits for a node that renewed its Lease a moment ago, and gives it nothing when it renews it again", async () => {
   const csrs = [await clientCsr({ name: "a-w1", subject: as("w1") }), await clientCsr({ name: "b-w2", subject: as("w2") })];
   using node = await scene({ ...asObjects(...csrs), [`${LEASES}/w1`]: lease(0) });
   using _api = node.api;
   const running = node.run("03-workers approve", WAITS);
   await until(() => node.approvals().length >= 1);
-  node.hear("w1");
-  node.hear("w2");
+  node.renewLease("w1");
+  node.renewLease("w2");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: ["b-w2"] });
-  expect(stderr).toContain('a-w1: left alone: "w1" is heard: it has a certificate');
+  expect(stderr).toContain('a-w1: not approved: "w1" renews its Lease: it has a certificate');
 });
 
 test("03-workers approve ends when the token is revoked, and names who has not joined", async () => {
@@ -122,7 +122,7 @@ test("03-workers approve ends when the token is revoked, and names who has not j
   api.objects.set(`${CSRS}/late`, await clientCsr({ name: "late", subject: as("w1") }));
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
-  expect(stderr).toContain("the token has ended, and there is no sign of: w1, w2. open makes a new one");
+  expect(stderr).toContain("the token is no longer valid, and these nodes have not renewed their Lease: w1, w2. open makes a new token");
 });
 
 test("03-workers approve gives a node nothing that is left out, or has been given a certificate before it began", async () => {
@@ -132,11 +132,11 @@ test("03-workers approve gives a node nothing that is left out, or has been give
   using _api = node.api;
   const running = node.run("03-workers approve --without w2", WAITS);
   await until(() => node.api.requests.some(({ path }) => path.includes("watch=true") && path.includes("client-kubelet")));
-  node.hear("w1");
+  node.renewLease("w1");
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: [] });
-  expect(stderr).toContain('WARNING: b-w1-again: left alone: it asks for "w1" as a-w1 did');
-  expect(stderr).toContain('c-w2: left alone: "w2" is one of --without');
+  expect(stderr).toContain('WARNING: b-w1-again: not approved: it asks for "w1", and so did a-w1');
+  expect(stderr).toContain('c-w2: not approved: "w2" is one of --without');
 });
 
 test("03-workers approve ends well when systemd stops it", async () => {
@@ -178,7 +178,9 @@ test("03-workers open says what to do where systemd-run does not work, with the 
   const { exitCode, stdout, stderr } = await node.run("03-workers open --without w2");
   expect(exitCode).toBe(1);
   expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server https://lab-api:6443 ");
-  expect(stderr).toContain("error: systemd-run exited 1: no bus\nhint: the token is made; only nobody approves what workers ask for yet.");
+  expect(stderr).toContain(
+    "error: systemd-run exited 1: no bus\nhint: the token is made, but nothing approves the certificates of workers yet.",
+  );
   expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --etcd-data /var/lib/etcd --without w2\n");
 });
 
@@ -205,9 +207,9 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   await until(() => node.approvals().length >= 2);
   const { stderr } = await running;
   expect(node.approvals().sort()).toEqual(["client-w1", "own"]);
-  for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: left alone: ${wishes[name as keyof typeof wishes].type} "`);
-  expect(stderr).toContain('left-out: left alone: "w2" is one of --without');
-  expect(stderr).toContain("one that you know to be right: kubectl certificate approve CSR. Nodes that stay away: ");
+  for (const name of Object.keys(wishes)) expect(stderr).toContain(`${name}: not approved: ${wishes[name as keyof typeof wishes].type} "`);
+  expect(stderr).toContain('left-out: not approved: "w2" is one of --without');
+  expect(stderr).toContain("if you know that one is right: kubectl certificate approve CSR. Go on without these nodes: ");
 });
 
 test("a node whose address another one claims is not waited for without end: it counts as back, and a person is told what to look at", async () => {
@@ -221,13 +223,13 @@ test("a node whose address another one claims is not waited for without end: it 
   using box = sandbox();
   const returned = await nodesReturn({
     api: new KubeApi({ server: api.url, insecure: true }),
-    ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, leftAloneMs: 100 },
+    ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, refusedMs: 100 },
     identities: identities({ ...known, nodes: [honest, liar] }),
   });
   expect({ returned, approvals: api.changes() }).toEqual({
     returned: { back: 1, away: [], approved: 0, refused: ["csr-w2"], unreachable: [] },
     approvals: [],
   });
-  expect(box.said).toContain('w2: csr-w2: ip "127.66.0.22" is what w2 and w1 each say they have');
+  expect(box.said).toContain('w2: csr-w2: ip "127.66.0.22" is claimed by w2 and w1');
   expect(box.said.at(-1)).toContain("kubectl certificate approve CSR");
 });

@@ -136,7 +136,7 @@ test("03-workers close puts the new manifest in only when the kubelet is done wi
   expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
 });
 
-test("03-workers close with a node that is not heard names it, and leaves controller-manager and token as they are", async () => {
+test("03-workers close with a node that does not renew its Lease names it, and leaves controller-manager and token as they are", async () => {
   using node = await afterPart2();
   using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
   const untouched = node.fingerprint();

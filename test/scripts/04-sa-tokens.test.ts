@@ -1,5 +1,6 @@
 /** 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it leaves, and what it refuses. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
@@ -108,7 +109,7 @@ test("04-sa-tokens with the old CA and key has nothing to do", async () => {
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  all token Secrets verify: kept\n");
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
-  expect(stderr).not.toContain("hand out new ones");
+  expect(stderr).not.toContain("give them new ones");
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
 });
 
@@ -121,7 +122,7 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
-  expect(stderr).toContain("kubeconfigs of people, CI and monitoring are of the old CA: hand out new ones");
+  expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
   expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
 });
 
@@ -146,7 +147,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
   );
 });
 
-test("04-sa-tokens refuses while a node is not heard, and names it", async () => {
+test("04-sa-tokens refuses while a node does not renew its Lease, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
     "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",
@@ -163,6 +164,11 @@ test("04-sa-tokens and 02-control-plane --without a name that etcd never knew ta
   const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
   expect(await refused("04-sa-tokens --without w22", {})).toEndWith(hint);
   expect(await refused("02-control-plane --without w22", {})).toEndWith(hint);
+});
+
+test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
+  const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));
+  expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
 });
 
 test("04-sa-tokens before part 1 and 2 names them", async () => {

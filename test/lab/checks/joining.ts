@@ -4,7 +4,7 @@
  * cluster's approves it, that each worker gets one certificate, and that a hardened API (no anonymous requests) is no hindrance.
  */
 import "reflect-metadata";
-import { closeJoining, kitTokens, openJoining } from "../../../shared/api/bootstrap-tokens.ts";
+import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { run, waitFor } from "../../../shared/run.ts";
@@ -70,9 +70,14 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
       },
     );
   }
-  const tokens = await kitTokens(lab.operator);
   const known = new Map(NODES.map((one) => [one.name, one]));
-  const joining = { tokens, known, without: ["w3"], heard: new Set<string>(), given: new Map<string, string>() };
+  const joining = {
+    tokenUsers: await tokenUsers(lab.operator),
+    known,
+    without: ["w3"],
+    renewing: new Set<string>(),
+    given: new Map<string, string>(),
+  };
   const expected = NODES.filter(({ name }) => name === "w1" || name === "w2");
   const returning = nodesReturn({
     api: lab.operator,

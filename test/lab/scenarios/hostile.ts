@@ -77,7 +77,7 @@ const beforeClose = async (command: string, { scene }: { scene: Scene; node: Mac
 };
 
 /** What close said of a request that names what two nodes say they have: the honest one's waits for a person's word. */
-const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$/gm;
+const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is claimed by .*$/gm;
 
 /** Close has named what it left alone: an operator takes the worker away from him, looks whose the address is, and closes again. */
 async function operatorLooks(scene: Scene) {

@@ -1,13 +1,13 @@
-/** Leases of kubelets: when one counts as heard. */
+/** Leases of kubelets: whose kubelets renew theirs. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { hearNodes } from "../../../shared/api/leases.ts";
+import { nodeLeases } from "../../../shared/api/leases.ts";
 import { pretendApi } from "../../pretend/api.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
 
-test("hearNodes() gives a kubelet the time to find an API that was away, and looks once where all are heard", async () => {
+test("nodeLeases() gives a kubelet the time to find an API that was away, and looks once if all have renewed their Lease", async () => {
   let asked = 0;
   using api = pretendApi({
     objects: { [`${LEASES}/m1`]: renewed(3), [`${LEASES}/w1`]: renewed(90), [`${LEASES}/gone`]: renewed(4000) },
@@ -17,13 +17,13 @@ test("hearNodes() gives a kubelet the time to find an API that was away, and loo
     },
   });
   const client = new KubeApi({ server: api.url, insecure: true });
-  expect((await hearNodes(client, ["m1", "w1"])).silent).toEqual([]);
+  expect((await nodeLeases(client, ["m1", "w1"])).notRenewed).toEqual([]);
   expect(asked).toBe(3);
-  await hearNodes(client, ["m1", "w1"]);
+  await nodeLeases(client, ["m1", "w1"]);
   expect(asked).toBe(4);
 });
 
-test("a node whose clock is late is heard when its Lease is renewed while we look", async () => {
+test("a node whose clock is late counts when its Lease is renewed while we look", async () => {
   let asked = 0;
   using api = pretendApi({
     objects: { [`${LEASES}/late`]: renewed(600) },
@@ -32,5 +32,5 @@ test("a node whose clock is late is heard when its Lease is renewed while we loo
       return undefined;
     },
   });
-  expect((await hearNodes(new KubeApi({ server: api.url, insecure: true }), ["late"])).silent).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, insecure: true }), ["late"])).notRenewed).toEqual([]);
 });

@@ -112,8 +112,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: async () => {
       const csr = await clientCsr({ subject: "O=system:nodes, CN=system:node:m1" });
       const known = new Map([["m1", { ...node("m1", "10.0.0.11"), controlPlane: true }]]);
-      const tokens = [{ id: "abcdef", user: "system:bootstrap:abcdef" }];
-      return clientObjection(csr, { tokens, known, without: [], heard: new Set(), given: new Map() }) === undefined;
+      const tokenUsers = ["system:bootstrap:abcdef"];
+      return clientObjection(csr, { tokenUsers, known, without: [], renewing: new Set(), given: new Map() }) === undefined;
     },
   },
   "a control plane process": { files: () => isRead(`/kubepods/burstable/pod${"a".repeat(32)}/${"b".repeat(64)}`) },

@@ -8,10 +8,10 @@ const node = (name: string, controlPlane = false): [string, KnownNode] => [name,
 
 function joining(): Joining {
   return {
-    tokens: [{ id: "abcdef", user: TOKEN_USER }],
+    tokenUsers: [TOKEN_USER],
     known: new Map([node("w1"), node("w2"), node("w3"), node("cp1", true)]),
     without: ["w3"],
-    heard: new Set(["w2"]),
+    renewing: new Set(["w2"]),
     given: new Map(),
   };
 }
@@ -22,35 +22,27 @@ const USAGES = ["digital signature", "client auth"];
 test.each<[string, Asked]>([
   ["an ECDSA key", {}],
   ["an RSA key", { spec: { usages: ["key encipherment", ...USAGES] } }],
-])("a worker that is not heard may have a certificate for %s", async (_, asked) => {
+])("a worker that does not renew its Lease may have a certificate for %s", async (_, asked) => {
   expect(clientObjection(await clientCsr(asked), joining())).toBeUndefined();
 });
 
 test.each<[string, Asked, string]>([
-  ["another token", { spec: { username: "system:bootstrap:zzzzzz" } }, '"system:bootstrap:zzzzzz" does not come with the token of open'],
-  ["a token of kubeadm's group", { spec: { groups: ["system:bootstrappers"] } }, `"${TOKEN_USER}" does not come with the token of open`],
-  [
-    "a worker's own certificate, in another's name",
-    { ...as("w1"), spec: { username: "system:node:w2" } },
-    '"system:node:w2" does not come with',
-  ],
+  ["another token", { spec: { username: "system:bootstrap:zzzzzz" } }, '"system:bootstrap:zzzzzz" does not use the token of open'],
+  ["a token of kubeadm's group", { spec: { groups: ["system:bootstrappers"] } }, `"${TOKEN_USER}" does not use the token of open`],
+  ["a worker's own certificate, in another's name", { ...as("w1"), spec: { username: "system:node:w2" } }, '"system:node:w2" does not use'],
   ["a name of a control plane node", as("cp1"), '"cp1" is a control plane node: part 2 gives it its certificate'],
-  ["a node that etcd never knew", as("w9"), '"w9" is no node that etcd knew'],
-  ["a node's name in capitals", as("W1"), '"W1" is no node that etcd knew'],
-  ["a node's name with a dot", as("w1."), '"w1." is no node that etcd knew'],
-  ["a name with an escape sequence", as("w1\u001b[2J"), '"w1\u001b[2J" is no node that etcd knew'],
-  ["a property of every object", as("constructor"), '"constructor" is no node that etcd knew'],
+  ["a node that etcd never knew", as("w9"), 'etcd knew no node "w9"'],
+  ["a node's name in capitals", as("W1"), 'etcd knew no node "W1"'],
+  ["a node's name with a dot", as("w1."), 'etcd knew no node "w1."'],
+  ["a name with an escape sequence", as("w1\u001b[2J"), 'etcd knew no node "w1\u001b[2J"'],
+  ["a property of every object", as("constructor"), 'etcd knew no node "constructor"'],
   ["a node that is left out", as("w3"), '"w3" is one of --without'],
-  ["a node that is heard", as("w2"), '"w2" is heard: it has a certificate'],
+  ["a node that renews its Lease", as("w2"), '"w2" renews its Lease: it has a certificate'],
   ["a user that is no node", { subject: "O=system:nodes, CN=kubernetes-admin" }, 'common name "kubernetes-admin"'],
   ["administrators' group", { subject: "O=system:masters, CN=system:node:w1" }, 'organisation "system:masters"'],
   ["a second group", { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" }, 'organisation "system:nodes,system:masters"'],
   ["no group", { subject: "CN=system:node:w1" }, 'organisation ""'],
-  [
-    "two common names",
-    { subject: "O=system:nodes, CN=system:node:w1, CN=system:node:cp1" },
-    '"w1,system:node:cp1" is no node that etcd knew',
-  ],
+  ["two common names", { subject: "O=system:nodes, CN=system:node:w1, CN=system:node:cp1" }, 'etcd knew no node "w1,system:node:cp1"'],
   ["another field in its subject", { subject: "O=system:nodes, OU=x, CN=system:node:w1" }, 'subject "OU=x"'],
   ["a server's usage", { spec: { usages: [...USAGES, "server auth"] } }, `usages ${[...USAGES, "server auth"]}`],
   ["a CA's usage", { spec: { usages: [...USAGES, "cert sign"] } }, `usages ${[...USAGES, "cert sign"]}`],
@@ -58,12 +50,12 @@ test.each<[string, Asked, string]>([
   ["a name for a server", { sans: [dns("w1")] }, 'it asks for the name "w1"'],
   ["a name in a second list", { more: [secondList([dns("lab-api")])], sans: [dns("w1")] }, "the request cannot be read"],
   ["no request", { spec: { request: Buffer.from("AAAA").toString("base64") } }, "the request cannot be read"],
-])("a request is left alone that comes with %s", async (_, asked, reason) => {
+])("a CSR is not approved that comes with %s", async (_, asked, reason) => {
   expect(clientObjection(await clientCsr(asked), joining())).toStartWith(reason);
 });
 
-test("once the token has ended nothing is approved", async () => {
-  expect(clientObjection(await clientCsr(), { ...joining(), tokens: [] })).toContain("does not come with the token of open");
+test("once the token has expired nothing is approved", async () => {
+  expect(clientObjection(await clientCsr(), { ...joining(), tokenUsers: [] })).toContain("does not use the token of open");
 });
 
 test("a kubelet that renews its own certificate is the cluster's business, and nobody else's renewal is", async () => {

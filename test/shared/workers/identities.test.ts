@@ -42,8 +42,8 @@ test("a Service's names are nobody's, and what looks like one is", async () => {
     const status = { addresses: ["web", "web.shop", "web.example"].map((address) => ({ type: "ExternalDNS", address })) };
     Object.assign(objects["minions/w1"]!, { status });
   });
-  expect(nameObjection(dns("web"), "w1", identities)).toBe('dns "web" is of a Service');
-  expect(nameObjection(dns("web.shop"), "w1", identities)).toBe('dns "web.shop" is of a Service');
+  expect(nameObjection(dns("web"), "w1", identities)).toBe('dns "web" belongs to a Service');
+  expect(nameObjection(dns("web.shop"), "w1", identities)).toBe('dns "web.shop" belongs to a Service');
   expect(nameObjection(dns("web.example"), "w1", identities)).toBeUndefined();
 });
 
@@ -54,7 +54,6 @@ test("two workers that say the same prove nothing, and take nothing from a third
     says(objects, "w1", "10.0.0.99");
     says(objects, "w2", "10.0.0.99");
   });
-  for (const name of ["w1", "w2"])
-    expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is what w1 and w2 each say they have');
+  for (const name of ["w1", "w2"]) expect(nameObjection(ip("10.0.0.99"), name, identities)).toBe('ip "10.0.0.99" is claimed by w1 and w2');
   expect(nameObjection(dns("w1"), "w1", identities)).toBeUndefined();
 });

@@ -99,9 +99,9 @@ test.each<[string, Asked]>([
 const USAGES = ["digital signature", "key encipherment", "server auth"];
 
 test.each<[string, Asked, string]>([
-  ["a node that etcd did not know", { spec: { username: "system:node:w9" } }, '"system:node:w9" is no node that etcd knew'],
-  ["somebody who is no node", { spec: { username: "kubernetes-admin" } }, '"kubernetes-admin" is no node that etcd knew'],
-  ["a node's name without its prefix", { spec: { username: "w1" } }, '"w1" is no node that etcd knew'],
+  ["a node that etcd did not know", { spec: { username: "system:node:w9" } }, 'etcd knew no node "system:node:w9"'],
+  ["somebody who is no node", { spec: { username: "kubernetes-admin" } }, 'etcd knew no node "kubernetes-admin"'],
+  ["a node's name without its prefix", { spec: { username: "w1" } }, 'etcd knew no node "w1"'],
   [
     "a requester outside of the nodes' group",
     { spec: { groups: ["system:authenticated"] } },
@@ -116,11 +116,11 @@ test.each<[string, Asked, string]>([
   ["a second group as O", { subject: "O=system:nodes, O=system:masters, CN=system:node:w1" }, 'organisation "system:nodes,system:masters"'],
   ["another field in its subject", { subject: "O=system:nodes, OU=x, CN=system:node:w1" }, 'subject "OU=x"'],
   ["no names", { sans: [] }, "it names no address"],
-  ["a name that is not the node's", { sans: [ip("10.0.0.21"), dns("api.example")] }, 'dns "api.example" is not of w1'],
-  ["a mail address", { sans: [{ type: "email", value: "w1" }] }, 'email "w1" is not of w1'],
-  ["a URL", { sans: [ip("10.0.0.21"), { type: "url", value: "https://w1" }] }, 'url "https://w1" is not of w1'],
+  ["a name that is not the node's", { sans: [ip("10.0.0.21"), dns("api.example")] }, 'dns "api.example" does not belong to w1'],
+  ["a mail address", { sans: [{ type: "email", value: "w1" }] }, 'email "w1" does not belong to w1'],
+  ["a URL", { sans: [ip("10.0.0.21"), { type: "url", value: "https://w1" }] }, 'url "https://w1" does not belong to w1'],
   ["a second list of names, which only the API server would see", { more: [secondList([ip("10.0.0.11")])] }, "the request cannot be read"],
-])("a request is left alone that has %s", async (_, asked, reason) => {
+])("a CSR is not approved that has %s", async (_, asked, reason) => {
   expect(await objectionTo(asked)).toStartWith(reason);
 });
 
@@ -128,35 +128,35 @@ test.each<[string, Asked, string]>([
 test.each<[string, { type: "dns" | "ip"; value: string }, string]>([
   ["the endpoint's name", dns("lab-api"), "is the API's endpoint"],
   ["the endpoint's name in capitals, with a dot", dns("LAB-API."), "is the API's endpoint"],
-  ["another node's name", dns("w2"), "is of w2"],
-  ["another node's name with a dot", dns("w2."), "is of w2"],
-  ["a control plane node's name", dns("cp1"), "is of cp1"],
-  ["a name that a control plane node has, too", dns("cp2.example"), "is of cp2"],
-  ["a control plane node's address", ip("10.0.0.11"), "is of cp1"],
-  ["a control plane node's address, IPv4 in IPv6", ip("::ffff:a00:b"), "is of cp1"],
-  ["a control plane node's second address", ip("fd00::12"), "is of cp2"],
-  ["an address that another worker has, too", ip("10.0.0.22"), "is what w1 and w2 each say they have"],
-  ["a name that another worker has, too", dns("shared.example"), "is what w1 and w2 each say they have"],
-  ["the API's own Service IP", ip("10.96.0.1"), "is of a Service"],
-  ["a Service IP as a name", dns("10.96.0.1"), "is of a Service"],
-  ["a Service IP, IPv6", ip("fd00:10:96::1"), "is of a Service"],
-  ["kubernetes", dns("kubernetes"), "is of a Service"],
-  ["kubernetes.default", dns("kubernetes.default"), "is of a Service"],
-  ["kubernetes.default.svc", dns("kubernetes.default.svc"), "is of a Service"],
-  ["kubernetes.default.svc in other letters", dns("KUBERNETES.Default.SVC."), "is of a Service"],
-  ["a Service's name as pods of its namespace say it", dns("vault"), "is of a Service"],
-  ["a Service's name as pods of other namespaces say it", dns("vault.prod"), "is of a Service"],
-  ["a Service's whole name", dns("web.shop.svc.cluster.local"), "is of a Service"],
-  ["localhost", dns("localhost"), "is this machine to every machine"],
-  ["loopback", ip("127.0.0.1"), "is this machine to every machine"],
-  ["loopback, IPv6", ip("::1"), "is this machine to every machine"],
-  ["loopback, as only browsers read it", dns("0x7f.1"), "is this machine to every machine"],
-  ["a cloud's metadata service", ip("169.254.169.254"), "is this machine to every machine"],
-  ["no address at all", ip("0.0.0.0"), "is this machine to every machine"],
+  ["another node's name", dns("w2"), "belongs to w2"],
+  ["another node's name with a dot", dns("w2."), "belongs to w2"],
+  ["a control plane node's name", dns("cp1"), "belongs to cp1"],
+  ["a name that a control plane node has, too", dns("cp2.example"), "belongs to cp2"],
+  ["a control plane node's address", ip("10.0.0.11"), "belongs to cp1"],
+  ["a control plane node's address, IPv4 in IPv6", ip("::ffff:a00:b"), "belongs to cp1"],
+  ["a control plane node's second address", ip("fd00::12"), "belongs to cp2"],
+  ["an address that another worker has, too", ip("10.0.0.22"), "is claimed by w1 and w2"],
+  ["a name that another worker has, too", dns("shared.example"), "is claimed by w1 and w2"],
+  ["the API's own Service IP", ip("10.96.0.1"), "belongs to a Service"],
+  ["a Service IP as a name", dns("10.96.0.1"), "belongs to a Service"],
+  ["a Service IP, IPv6", ip("fd00:10:96::1"), "belongs to a Service"],
+  ["kubernetes", dns("kubernetes"), "belongs to a Service"],
+  ["kubernetes.default", dns("kubernetes.default"), "belongs to a Service"],
+  ["kubernetes.default.svc", dns("kubernetes.default.svc"), "belongs to a Service"],
+  ["kubernetes.default.svc in other letters", dns("KUBERNETES.Default.SVC."), "belongs to a Service"],
+  ["a Service's name as pods of its namespace say it", dns("vault"), "belongs to a Service"],
+  ["a Service's name as pods of other namespaces say it", dns("vault.prod"), "belongs to a Service"],
+  ["a Service's whole name", dns("web.shop.svc.cluster.local"), "belongs to a Service"],
+  ["localhost", dns("localhost"), "means the local machine"],
+  ["loopback", ip("127.0.0.1"), "means the local machine"],
+  ["loopback, IPv6", ip("::1"), "means the local machine"],
+  ["loopback, as only browsers read it", dns("0x7f.1"), "means the local machine"],
+  ["a cloud's metadata service", ip("169.254.169.254"), "means the local machine"],
+  ["no address at all", ip("0.0.0.0"), "means the local machine"],
   ["a name of the API server's certificate", dns("api.public.example"), "is one of the API server's names (certSANs)"],
   ["an address of the API server's certificate", ip("203.0.113.7"), "is one of the API server's names (certSANs)"],
-  ["a wildcard", dns("*.example"), "is not of w1"],
-  ["what is neither a name nor an address", dns("w-1.5"), "is not of w1"],
+  ["a wildcard", dns("*.example"), "does not belong to w1"],
+  ["what is neither a name nor an address", dns("w-1.5"), "does not belong to w1"],
 ])("w1's status says so, and yet w1 gets no certificate for %s", async (_, san, reason) => {
   expect(await objectionTo({ sans: [ip("10.0.0.21"), san] })).toStartWith(`${san.type} "${san.value}" ${reason}`);
 });
@@ -166,9 +166,9 @@ test.each<[string, Asked, string]>([
   [
     "an address that a worker claims, too, and no better source gives it",
     as("w2", [ip("10.0.0.22")]),
-    'ip "10.0.0.22" is what w1 and w2 each say',
+    'ip "10.0.0.22" is claimed by w1 and w2',
   ],
-  ["another control plane node's address", as("cp1", [ip("10.0.0.12")]), 'ip "10.0.0.12" is of cp2'],
+  ["another control plane node's address", as("cp1", [ip("10.0.0.12")]), 'ip "10.0.0.12" belongs to cp2'],
 ])("nor do others for %s", async (_, asked, reason) => {
   expect(await objectionTo(asked)).toStartWith(reason);
 });
@@ -176,14 +176,14 @@ test.each<[string, Asked, string]>([
 test.each([
   ["no request at all", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"],
   ["two requests", undefined],
-])("what holds %s is left alone, and does not end the run", async (_, text) => {
+])("a CSR that holds %s is not approved, and does not end the run", async (_, text) => {
   const one = Buffer.from((await servingCsr()).spec.request, "base64").toString();
   const request = Buffer.from(text ?? `${one}\n${one}`).toString("base64");
   expect(await objectionTo({ spec: { request } })).toBe("the request cannot be read");
 });
 
 test("a request is not judged by another node than the one that asks", async () => {
-  expect(servingObjection(await servingCsr(), "w2", OWN)).toBe('"system:node:w1" is no node that etcd knew');
+  expect(servingObjection(await servingCsr(), "w2", OWN)).toBe('etcd knew no node "system:node:w1"');
 });
 
 test("only requests that nobody has decided on are pending", async () => {

@@ -117,7 +117,7 @@ test("without kube-proxy there is no image that is surely everywhere, and that i
   using box = sandbox();
   using server = pretendApi();
   await canaries(client(server), ["w1"]);
-  expect(box.said[0]).toStartWith("no kube-proxy here");
+  expect(box.said[0]).toStartWith("there is no kube-proxy");
   expect(server.changes()).toEqual([]);
 });
 

@@ -1,0 +1,66 @@
+/** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
+import type { KubeApi } from "../api/kube-api.ts";
+import { readCluster } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { readText } from "../files/files.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { listed } from "../plain.ts";
+import { STAND_IN_MARK } from "../static-pods/restore.ts";
+import type { PodOwner } from "./pod-owners.ts";
+import { label } from "./rollout.ts";
+import { calledByApi } from "./stale-pods.ts";
+
+interface Left {
+  cp: ControlPlaneNode;
+  api: KubeApi;
+  /** Secrets with a new token, `namespace/name`. */
+  renewed: readonly string[];
+  /** Stale pods that were not restarted. */
+  reported: readonly PodOwner[];
+  caPem: string;
+}
+
+/** Sentences for the operator, the most urgent first. */
+export async function leftToDo({ cp, api, renewed, reported, caPem }: Left): Promise<string[]> {
+  const lines = standIns(cp).map(
+    (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
+  );
+  for (const owner of reported)
+    lines.push(`pod ${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
+  const oldCa = replacedCa(cp, caPem);
+  if (oldCa) {
+    lines.push(
+      "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)",
+    );
+    if (renewed.length > 0) lines.push(`copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`);
+    lines.push("systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again");
+    for (const name of await withOldCaBundle(api, oldCa)) lines.push(`${name}: its caBundle is still the old CA, put the new one there`);
+  }
+  lines.push(
+    `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
+  );
+  for (const { dir } of rescueFolders()) lines.push(`${dir} holds old keys and all Secrets: remove it when you no longer need it`);
+  return lines;
+}
+
+/** The public key's hash of the CA that this repair replaced, or the last repair as long as its rescue folder is here. */
+function replacedCa({ cluster, earlier }: ControlPlaneNode, caPem: string): string | undefined {
+  const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+  return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
+}
+
+/** Audit policies that this kit wrote in place of lost ones. */
+export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
+  return policies.map((file) => file.path).filter((path) => readText(path)?.startsWith(STAND_IN_MARK));
+}
+
+async function withOldCaBundle(api: KubeApi, oldCa: string): Promise<string[]> {
+  const isOld = ({ caBundle = "" }: { caBundle?: string }) =>
+    certificatesIn(Buffer.from(caBundle, "base64").toString()).some((pem) => certInfo(pem).publicKeyHash === oldCa);
+  return (await calledByApi(api)).flatMap(({ name, clients }) => (clients.some(isOld) ? [name] : []));
+}
