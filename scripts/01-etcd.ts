@@ -35,7 +35,7 @@ import { examine } from "../shared/pki/examine.ts";
 import { foreignAuthority, keysToMake, type NewCas } from "../shared/pki/lost-keys.ts";
 import { markNewSaKey } from "../shared/pki/sa-keys.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { refuseWhereMemoryHasThem } from "../shared/salvage/memory-search.ts";
+import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
 import {
   caIsNew,
   manifestTrouble,
@@ -160,7 +160,7 @@ async function look(
   refuseWhereOthersLive(made, alive, lostOn, cp);
   wantedManifests(cp, ["etcd"]);
   await containers(node.runtimeEndpoint);
-  await refuseWhereMemoryHasThem(made, cp);
+  await refuseWhileMemoryHasKeys(made, cp);
   return { cp, makes: made.length > 0 };
 }
 

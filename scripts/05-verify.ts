@@ -20,7 +20,7 @@ import { checkControlPlanes } from "../shared/verify/check-control-planes.ts";
 import { checkFiles } from "../shared/verify/check-files.ts";
 import { checkKubelet } from "../shared/verify/check-kubelet.ts";
 import { checkServers } from "../shared/verify/check-servers.ts";
-import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
+import { type Answer, type Check, Checks } from "../shared/verify/checks.ts";
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all]

@@ -8,7 +8,7 @@ import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { podRecords } from "../trust/pods.ts";
+import { podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
 export interface WithoutData {

@@ -4,7 +4,7 @@
  */
 import { hostText } from "../files/host-file.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
-import { type PodRecord, podRecords } from "./pods.ts";
+import { type PodRecord, podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */

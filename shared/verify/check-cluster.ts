@@ -7,7 +7,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { nodeServes, servingByCa } from "../workers/wait.ts";
 import { isCurrent, namespacesWithOldCa, tokenSecrets } from "../workloads/token-secrets.ts";
 import { checkPods } from "./check-pods.ts";
-import { type Answer, type Checks, failed } from "./collect.ts";
+import { type Answer, type Checks, failed } from "./checks.ts";
 
 /** What the cluster holds about trust, and its nodes. */
 export async function checkCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Promise<Answer> {

@@ -5,7 +5,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { newToken, review } from "../workloads/token-secrets.ts";
-import type { Checks } from "./collect.ts";
+import type { Checks } from "./checks.ts";
 
 /** One check for each other control plane node; none where there is only this one. */
 export async function checkControlPlanes(checks: Checks, cp: ControlPlaneNode, api: KubeApi) {

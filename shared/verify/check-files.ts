@@ -12,7 +12,7 @@ import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-for-people.ts";
-import { type Answer, type Checks, failed, ok } from "./collect.ts";
+import { type Answer, type Checks, failed, ok } from "./checks.ts";
 
 /** Files of a control plane node: certificates, kubeconfigs, manifests and what they need. */
 export async function checkFiles(checks: Checks, cp: ControlPlaneNode) {

@@ -5,7 +5,7 @@ import { trusted } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import type { Checks } from "./collect.ts";
+import type { Checks } from "./checks.ts";
 
 /** This node's kubelet: its certificate is of the CA that it trusts itself, and fits its kubelet.conf. */
 export async function checkKubelet(checks: Checks, node: Node) {

@@ -5,7 +5,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { label } from "../workloads/rollout.ts";
 import { staleGroups } from "../workloads/stale-pods.ts";
-import type { Answer, Checks } from "./collect.ts";
+import type { Answer, Checks } from "./checks.ts";
 
 /** Names of one kind of trouble that are shown; the rest is counted. */
 const SHOWN = 10;

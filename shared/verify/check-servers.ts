@@ -11,7 +11,7 @@ import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import { managerIsReduced } from "../static-pods/restore.ts";
 import { reviewNewToken } from "../workloads/token-secrets.ts";
-import { type Answer, type Checks, failed } from "./collect.ts";
+import { type Answer, type Checks, failed } from "./checks.ts";
 
 /** etcd and the API of this control plane node, by their own certificates. */
 export async function checkServers(checks: Checks, cp: ControlPlaneNode, api: KubeApi) {

@@ -1,4 +1,4 @@
-/** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
+/** Judges which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
 import type { ContainerSpec } from "../../k8s/objects.ts";
@@ -8,13 +8,13 @@ import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 
 type Found<T = YamlFind> = T extends YamlFind ? Omit<T, "offset" | "text"> : never;
 
-/** "cut": it is one, and not whole. */
+/** "cut": it is such a file, and not whole. undefined: it is none. */
 export type Judgement = Found | "cut" | undefined;
 
 interface Kind {
   apiVersion: RegExp;
   judge: (document: Document, text: string, ended: boolean) => Judgement;
-  /** All keys it may have at the left edge; another one is another file's. */
+  /** All keys that it may have at the left edge; any other key is of another file. */
   keys?: readonly string[];
 }
 
@@ -44,13 +44,13 @@ const KINDS: Record<string, Kind> = {
   InitConfiguration:            { apiVersion: /^kubeadm\.k8s\.io\//, judge: judgeConfig() },
 };
 
-/** The kind that a text names, where it is one of ours: a look that costs next to nothing. */
+/** The kind that a text names, where it is one of ours. Costs next to nothing. */
 export function kindIn(text: string): string | undefined {
   const kind = /^kind:[ \t]*["']?(\w+)["']?[ \t]*\r?$/m.exec(text)?.[1];
   return kind && Object.hasOwn(KINDS, kind) ? kind : undefined;
 }
 
-/** What a text is. `ended`: the file's end was seen, so nothing can be missing there. Never an error: a disk may hold anything. */
+/** What a text is. `ended`: the file's end was seen, so nothing is missing there. Never throws: a disk may hold anything. */
 export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
   const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
@@ -61,12 +61,17 @@ export function judge(text: string, ended: boolean): Judgement {
   return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
 }
 
-/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind stands behind the authorities, and may be in the other piece. */
+/** Whether a text is a whole file. */
+export function isComplete(judgement: Judgement): boolean {
+  return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
+}
+
+/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind is behind the CAs, and may be in the other piece. */
 export function isKubeconfigHead(text: string): boolean {
   return /^apiVersion: v1\nclusters:\n- cluster:\n {4}certificate-authority-data: LS0t/m.test(text);
 }
 
-/** Whether all that is embedded in a kubeconfig's text is whole: for throwing out, before it is parsed, what cannot be one. */
+/** Whether all that is embedded in a kubeconfig's text is whole: rejects texts before they are parsed. */
 export function embeddedIsWhole(text: string): boolean {
   const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
   return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
@@ -115,13 +120,13 @@ function belongTogether(certPem: string, keyPem: string): boolean {
   return key !== undefined && cert !== undefined && key.equals(cert);
 }
 
-/** What has another form (openssl's notes before it, say) is left to whoever reads it, if it has an end. */
+/** A PEM of another form (with openssl's notes before it, say) counts as whole if it has an end. */
 function isWholePem(bytes: Buffer): boolean {
   const block = pemAt(bytes);
   return !(block && "sound" in block) && /-----END [A-Z ]+-----\s*$/.test(bytes.toString("latin1"));
 }
 
-/** A list, also where something else stands in its place. */
+/** The list; an empty one where the value is something else. */
 export function listOf(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];
 }

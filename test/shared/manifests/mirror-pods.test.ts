@@ -15,7 +15,7 @@ import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { staleReaders } from "../../../shared/static-pods/stale-readers.ts";
 import { mountsSuperAdmin, onlyOnPeers, otherStaticPods } from "../../../shared/static-pods/wanted-manifests.ts";
-import { kubeSystemUids } from "../../../shared/trust/pods.ts";
+import { kubeSystemUids } from "../../../shared/trust/pod-owner.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { fakeMirror, HASH, OTHER_HASH, UUID } from "../../pretend/hostile-pods.ts";

@@ -7,10 +7,9 @@ import { join } from "node:path";
 import { writeTar } from "../../../shared/hand-over/tar.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
-import { carve } from "../../../shared/salvage/disk/carve.ts";
+import { carve, search } from "../../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
 import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../../../shared/salvage/disk/finds.ts";
-import { search } from "../../../shared/salvage/disk/needles.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import {
   deletedImage,

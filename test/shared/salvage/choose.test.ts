@@ -1,4 +1,4 @@
-/** Two generations of a PKI on one disk, and what may be chosen of them; which device a folder is on. */
+/** Two generations of a PKI on one disk, and what may be chosen of them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,11 +7,9 @@ import { type Manifest, manifestFromMirrorPod } from "../../../shared/manifests/
 import { certInfo, publicKeyHash, publicKeyOf } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { certificatesOf, kubeconfigsOf, manifestVersions, matchingKeys, sameMeaning } from "../../../shared/salvage/disk/choose.ts";
-import { deviceOf } from "../../../shared/salvage/disk/device.ts";
 import type { Find } from "../../../shared/salvage/disk/finds.ts";
 import { manifest, mirrorPod } from "../../pretend/cluster.ts";
 import { type Files, findsOn, kubernetesFiles, layOut } from "../../pretend/lost-disk.ts";
-import { fakePath } from "../../pretend/programs.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "choose-"));
 let old: Files;
@@ -99,59 +97,5 @@ describe("manifests", () => {
     expect(sameMeaning(plain, other)).toBe(true);
     other.spec.containers[0]!.command!.reverse();
     expect(sameMeaning(plain, other)).toBe(false);
-  });
-});
-
-describe("deviceOf", () => {
-  const mounts = (mount: Record<string, string>) => JSON.stringify({ filesystems: [{ target: "/", options: "rw,relatime", ...mount }] });
-
-  /** What deviceOf says where findmnt says this. */
-  async function device(stdout: string, exit = 0) {
-    using fake = fakePath([
-      { command: "findmnt -J -o SOURCE,FSTYPE,OPTIONS,TARGET --target /", stdout, exit, stderr: exit ? "no such place" : "" },
-    ]);
-    const path = process.env.PATH;
-    process.env.PATH = fake.env.PATH;
-    try {
-      return await deviceOf("/nowhere/etc/kubernetes").catch((err: Error) => err.message);
-    } finally {
-      process.env.PATH = path;
-    }
-  }
-
-  test("a device below the nearest folder that is still there", async () => {
-    const plain = { path: "/dev/vda1", fstype: "ext4", mountPoint: "/", warnings: [] };
-    expect(await device(mounts({ source: "/dev/vda1", fstype: "ext4" }))).toEqual(plain);
-    expect(await device(mounts({ source: "/dev/vda1[/srv/etc]", fstype: "ext4" }))).toEqual(plain);
-    expect(await device(mounts({ source: "/dev/mapper/vg-root", fstype: "xfs" }))).toEqual({
-      ...plain,
-      path: "/dev/mapper/vg-root",
-      fstype: "xfs",
-    });
-  });
-
-  test("what makes a find unlikely is said", async () => {
-    const warnings = async (mount: Record<string, string>) => {
-      const answer = await device(mounts({ source: "/dev/sda2", fstype: "ext4", ...mount }));
-      return typeof answer === "string" ? answer : answer.warnings;
-    };
-    expect(await warnings({ options: "rw,discard" })).toEqual([
-      "it is mounted with discard: the disk may have forgotten freed blocks already; read it at once",
-    ]);
-    expect(await warnings({ options: "rw,nodiscard" })).toEqual([]);
-    expect(await warnings({ fstype: "btrfs", source: "/dev/sda2[/@]" })).toEqual([
-      "carving on btrfs is untried: small files lie in btrfs's metadata, which is written anew often",
-    ]);
-    expect(await warnings({ fstype: "bcachefs" })).toEqual(["carving on bcachefs is untried: nobody tried it"]);
-  });
-
-  test("where nothing can be read, it says so", async () => {
-    expect(await device(mounts({ source: "tmpfs", fstype: "tmpfs" }))).toBe(
-      '"/nowhere/etc/kubernetes" was on a file system "tmpfs": its files are in memory, which is free again at once',
-    );
-    expect(await device(mounts({ source: "overlay", fstype: "overlay" }))).toContain("run this on the node itself");
-    expect(await device(mounts({ source: "rpool/ROOT", fstype: "zfs" }))).toContain("zfs list -t snapshot");
-    expect(await device(mounts({ source: "none", fstype: "ecryptfs" }))).toContain('is on "none" (ecryptfs), which is no device');
-    expect(await device("", 1)).toBe('findmnt does not know what "/" lies on: no such place');
   });
 });

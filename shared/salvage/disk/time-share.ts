@@ -1,6 +1,6 @@
-/** How much time goes into what a stranger can lay out on a disk in any number, so that keys are looked for everywhere all the same. */
+/** Limits the time for what a stranger can lay out on a disk in any number, so that keys are searched everywhere all the same. */
 
-/** Seconds that may go into what a stranger can lay out in any number. Whole keys and certificates are not limited by it. */
+/** Seconds for YAML texts, and for keys in pieces. Whole keys and certificates are not limited. */
 export interface Looks {
   texts: number;
   pieces: number;
@@ -10,7 +10,7 @@ export interface Looks {
 export const LOOKS: Looks = { texts: 600, pieces: 120 };
 
 /** The time that one kind of look has taken, and whether any is left. */
-export class Share {
+export class TimeShare {
   skipped = 0;
   /** Why the first look failed, where one did. */
   failed: string | undefined;
@@ -21,7 +21,7 @@ export class Share {
     this.#milliseconds = seconds * 1000;
   }
 
-  /** What the look gives, or nothing where its time is over. One text that no parser can bear is no reason to miss the keys behind it. */
+  /** What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the keys behind it. */
   take<T>(look: () => T[]): T[] {
     if (this.#spent >= this.#milliseconds) {
       this.skipped++;

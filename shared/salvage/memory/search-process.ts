@@ -6,7 +6,7 @@ import type { KeyObject } from "node:crypto";
 import { publicKeyHash } from "../../pki/certificate.ts";
 import type { Budget } from "../budget.ts";
 import { type Curve, scalarsIn } from "./ecdsa.ts";
-import { encodedKeysIn } from "./encoded.ts";
+import { encodedKeysIn } from "./encoded-keys.ts";
 import { memoryOf, type Process } from "./processes.ts";
 import { keyFromPrime, type PublicKey, primesIn, publicKeysByHash, rsaPublicKey } from "./rsa.ts";
 
