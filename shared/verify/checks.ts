@@ -1,5 +1,17 @@
-/** Checks as they are collected: what was looked at, and how it is. */
+/** A check is a row: what is looked at, how, and the command that repairs it. Each check-*.ts gives the rows of one subject. */
 
+export interface CheckRow {
+  area: string;
+  what: string;
+  look: () => Promise<Answer> | Answer;
+  /** For an answer "failed": the command that repairs it. An error that `look` throws has its own message. */
+  hint?: string;
+}
+
+/** A string: all is well, and how. */
+export type Answer = string | { warning: string } | { failed: string };
+
+/** A row that was looked at. */
 export interface Check {
   area: string;
   what: string;
@@ -7,28 +19,22 @@ export interface Check {
   detail: string;
 }
 
-export type Answer = string | { warning: string };
-
-/** Collects checks: an action that throws is a failed check, its message the detail. */
+/** Looks at rows, one after the other, and keeps the results. */
 export class Checks {
   readonly all: Check[] = [];
 
-  async check(area: string, what: string, action: () => Promise<Answer> | Answer) {
-    try {
-      const answer = await action();
-      const warning = typeof answer === "string" ? undefined : answer.warning;
-      this.all.push({ area, what, result: warning ? "warning" : "ok", detail: warning ?? String(answer) });
-    } catch (err) {
-      this.all.push({ area, what, result: "failed", detail: err instanceof Error ? err.message : String(err) });
-    }
+  async add(rows: Iterable<CheckRow> | AsyncIterable<CheckRow>) {
+    for await (const row of rows) this.all.push({ area: row.area, what: row.what, ...(await resultOf(row)) });
   }
 }
 
-export function ok(finding: { state: string; detail: string }): string {
-  if (finding.state !== "ok") throw new Error(`${finding.state}: ${finding.detail}`);
-  return finding.detail;
-}
-
-export function failed(detail: string): never {
-  throw new Error(detail);
+async function resultOf({ look, hint }: CheckRow): Promise<Pick<Check, "result" | "detail">> {
+  try {
+    const answer = await look();
+    if (typeof answer === "string") return { result: "ok", detail: answer };
+    if ("warning" in answer) return { result: "warning", detail: answer.warning };
+    return { result: "failed", detail: hint ? `${answer.failed}: ${hint}` : answer.failed };
+  } catch (err) {
+    return { result: "failed", detail: err instanceof Error ? err.message : String(err) };
+  }
 }

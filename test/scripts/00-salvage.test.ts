@@ -94,7 +94,7 @@ test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toEndWith("\nended: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(stderr).toEndWith("\nexpired: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -177,7 +177,7 @@ test("00-salvage says that kubeadm-certs is there, and does not ask for its key 
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toContain("  it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
+  expect(stderr).toContain("  the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
 });
 
 test.each([
@@ -274,7 +274,7 @@ test("00-salvage keeps out of a folder in /dev/shm that is not its own, and save
   using node = await wiped([MANAGER]);
   symlinkSync("/root", `${node.root}/dev/shm/kube-pki-repair-salvage`);
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage is somebody else's: not used")]);
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used")]);
   expectOld(node, SHARED);
   expect(readdirSync(`${node.root}/root`)).toEqual([]);
 });

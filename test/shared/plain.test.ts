@@ -47,7 +47,7 @@ test("a stranger's newline does not begin a line of ours; our own do", async () 
 });
 
 test("a stranger's sentence is short, no line is without end, and an answer for programs is whole", async () => {
-  expect(strangers(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more letters)`);
+  expect(strangers(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more characters)`);
   expect((await heard(() => say("x".repeat(1_000_000)))).length).toBeLessThan(101_000);
   expect((await heard(() => answer("x".repeat(1_000_000)))).length).toBe(1_000_000);
 });
