@@ -3,7 +3,7 @@ import { plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
 /** What a progress line is made of. */
-export interface Figures {
+interface Figures {
   what: string;
   done: number;
   /** Unset where nobody knows. */

@@ -106,7 +106,7 @@ test("01-etcd --new-cas refuses where a process that it would stop still holds a
   expect(stderr).toMatch(
     /error: ca\.key is still in the memory of kube-controller-manager \(pid \d+\), sa\.key is still in .*: no new one is needed/,
   );
-  expect(stderr).toContain("hint: ./bunw scripts/00-salvage.ts memory puts back what is found");
+  expect(stderr).toContain("hint: ./bunw scripts/00-salvage.ts memory puts them back");
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -182,7 +182,7 @@ test("00-salvage says that kubeadm-certs is there, and does not ask for its key 
 
 test.each([
   ["another certificate key", randomBytes(32).toString("hex"), "The certificate key does not open ca.key of the Secret kubeadm-certs"],
-  ["something else", "not a key", "That is no certificate key"],
+  ["something else", "not a key", "This is not a certificate key"],
 ])("00-salvage secret with %s writes nothing", async (_, given, error) => {
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const before = node.fingerprint();

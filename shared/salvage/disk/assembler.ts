@@ -3,7 +3,7 @@ import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
 import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./stitch.ts";
-import { LOOKS, type Looks, TimeShare } from "./time-share.ts";
+import { TimeShare } from "./time-share.ts";
 import { isComplete, isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
 import { AFTER, BEFORE, mayBeOurs, type YamlText, yamlTexts } from "./yaml-text.ts";
 
@@ -16,6 +16,10 @@ type PemHead = CutPem & { offset: number };
 
 /** The most cut keys, and ends of keys, that are kept in memory. */
 const MOST_PIECES = 20_000;
+
+/** How long YAML texts, and joins of keys in pieces, may take in all. */
+const TEXT_SECONDS = 600;
+const PIECE_SECONDS = 120;
 
 /** What one search of a disk has met so far, and what is still in pieces. */
 export class Assembler {
@@ -36,13 +40,12 @@ export class Assembler {
   readonly #ends = new Map<string, number[]>();
   #yamlHeads: YamlHead[] = [];
   #cut: Find[] = [];
-  readonly #texts: TimeShare;
-  readonly #pieces: TimeShare;
+  /** Whole keys and certificates are not limited. */
+  readonly #texts = new TimeShare(TEXT_SECONDS);
+  readonly #pieces = new TimeShare(PIECE_SECONDS);
 
-  constructor(disk: Disk, looks: Partial<Looks> = {}) {
+  constructor(disk: Disk) {
     this.#disk = disk;
-    this.#texts = new TimeShare(looks.texts ?? LOOKS.texts);
-    this.#pieces = new TimeShare(looks.pieces ?? LOOKS.pieces);
   }
 
   /** What was left out because it would take too much time, a sentence each. */

@@ -10,7 +10,6 @@ import { Assembler, WORDS } from "./assembler.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
 import { TAIL_NEEDLES } from "./stitch.ts";
-import type { Looks } from "./time-share.ts";
 
 /** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
 interface CarveProgress {
@@ -21,13 +20,9 @@ interface CarveProgress {
 }
 
 interface CarveOptions {
-  /** False: the disk is not read a second time for second pieces; cut files are reported as cut. */
-  pieces?: boolean;
   onProgress?: (progress: CarveProgress) => void;
   /** Of the whole search. */
   budget?: Budget;
-  /** Seconds for texts, and for pieces of keys. Default: LOOKS. */
-  looks?: Partial<Looks>;
 }
 
 /** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
@@ -45,7 +40,7 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
 
 /** Yields finds as they are met, each content once, however often it is there. Cut files come at the end. Errors: Fail where the budget is spent. */
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
-  const files = new Assembler(disk, options.looks);
+  const files = new Assembler(disk);
   let read = 0;
   const spend = (done: number) => {
     options.budget?.spend(Math.max(0, done - read));
@@ -53,13 +48,13 @@ export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGener
   };
   const report = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: files.found });
   for await (const { hits, done } of search(disk, WORDS)) {
-    for (const { needle, offset } of hits) yield* files.look(needle, offset);
+    for (const { needle, offset } of hits) for (const find of files.look(needle, offset)) yield find;
     report("search", done);
     spend(done);
   }
   yield* files.joinedPems();
   read = 0;
-  if (options.pieces !== false && files.needsPieces()) {
+  if (files.needsPieces()) {
     for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
       for (const { offset } of hits) yield* files.joinedYaml(offset);
       report("pieces", done);

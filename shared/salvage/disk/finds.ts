@@ -1,6 +1,5 @@
 /** The kinds of finds in free blocks. */
 import { createPublicKey } from "node:crypto";
-import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import { type CertInfo, certInfo, publicKeyHash } from "../../pki/certificate.ts";
 import { LABELS, orUndefined, provenKey } from "./pem-block.ts";
 
@@ -34,13 +33,8 @@ export interface CertificateFind extends Place {
 export interface KubeconfigFind extends Place {
   kind: "kubeconfig";
   text: string;
-  /** Names of the current context. */
+  /** Of the current context. */
   user: string;
-  server: string;
-  /** The CAs it trusts, and the user's certificate and key, where they are embedded. */
-  caPem?: string;
-  certPem?: string;
-  keyPem?: string;
 }
 
 /** Nothing proves it. `complete`: its end was seen, and it has all the volumes that it mounts. */
@@ -48,7 +42,6 @@ export interface ManifestFind extends Place {
   kind: "manifest";
   text: string;
   name: string;
-  manifest: Manifest;
   complete: boolean;
 }
 
@@ -56,7 +49,6 @@ export interface ManifestFind extends Place {
 export interface ConfigFind extends Place {
   kind: "config";
   text: string;
-  apiVersion: string;
   configKind: string;
   complete: boolean;
 }

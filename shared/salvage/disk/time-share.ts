@@ -1,15 +1,4 @@
-/** Limits the time for what a stranger can lay out on a disk in any number, so that keys are searched everywhere all the same. */
-
-/** Seconds for YAML texts, and for keys in pieces. Whole keys and certificates are not limited. */
-export interface Looks {
-  texts: number;
-  pieces: number;
-}
-
-/** Defaults. */
-export const LOOKS: Looks = { texts: 600, pieces: 120 };
-
-/** The time that one kind of look has taken, and whether any is left. */
+/** Limits the time for one kind of look at what a stranger can lay out on a disk in any number, so that keys are searched everywhere all the same. */
 export class TimeShare {
   skipped = 0;
   /** Why the first look failed, where one did. */

@@ -2,7 +2,6 @@
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
 import type { ContainerSpec } from "../../k8s/objects.ts";
-import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import type { YamlFind } from "./finds.ts";
 import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 
@@ -83,20 +82,14 @@ function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgem
   const user = isMapping(context) ? named(config.users, context.user)?.user : undefined;
   if (!isMapping(context) || !isMapping(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
   if (!isMapping(user) || Object.keys(user).length === 0) return "cut";
-  const [caPem, certPem, keyPem] = [
-    decoded(cluster["certificate-authority-data"]),
-    decoded(user["client-certificate-data"]),
-    decoded(user["client-key-data"]),
-  ];
+  const [certPem, keyPem] = [decoded(user["client-certificate-data"]), decoded(user["client-key-data"])];
   if (!embeddedIsWhole(text) || (certPem === undefined) !== (keyPem === undefined)) return "cut";
   if (certPem && !belongTogether(certPem, keyPem!)) return "cut";
   if (!certPem && !ended && !text.endsWith("\n")) return "cut";
-  const pems = { ...(caPem && { caPem }), ...(certPem && { certPem }), ...(keyPem && { keyPem }) };
-  return { kind: "kubeconfig", user: String(context.user), server: cluster.server, ...pems };
+  return { kind: "kubeconfig", user: String(context.user) };
 }
 
 function judgePod(document: Document, _: string, ended: boolean): Judgement {
-  const manifest = document as unknown as Manifest;
   const { spec, metadata } = document as { spec?: unknown; metadata?: unknown };
   const name = isMapping(metadata) ? metadata.name : undefined;
   if (typeof name !== "string" || name === "") return undefined;
@@ -106,12 +99,12 @@ function judgePod(document: Document, _: string, ended: boolean): Judgement {
   const volumes = new Set(listOf(spec.volumes).map(nameOf));
   const mounted = new Set(all.flatMap((container) => listOf((container as ContainerSpec).volumeMounts).map(nameOf)));
   const complete = ended && [...mounted].every((mount) => volumes.has(mount));
-  return { kind: "manifest", name, manifest, complete };
+  return { kind: "manifest", name, complete };
 }
 
 function judgeConfig(needed?: string) {
-  return ({ apiVersion, kind, ...fields }: Document, _: string, ended: boolean): Judgement =>
-    needed && !Array.isArray(fields[needed]) ? "cut" : { kind: "config", apiVersion, configKind: kind, complete: ended };
+  return ({ kind, ...fields }: Document, _: string, ended: boolean): Judgement =>
+    needed && !Array.isArray(fields[needed]) ? "cut" : { kind: "config", configKind: kind, complete: ended };
 }
 
 function belongTogether(certPem: string, keyPem: string): boolean {

@@ -119,7 +119,7 @@ function openMemory(folder: string): number | undefined {
   try {
     return gone(() => openSync(`${folder}/mem`, "r"));
   } catch (err) {
-    throw new Fail(`Cannot read the process's memory: ${(err as Error).message}`, {
+    throw new Fail(`Cannot read its memory: ${(err as Error).message}`, {
       hint: "run this as root on the node itself, not in a container (it needs CAP_SYS_PTRACE); sysctl kernel.yama.ptrace_scope must not be 3",
       cause: err,
     });
