@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a control plane node it looks at the whole cluster, on a
- * worker at its kubelet. Run it whenever you like.
+ * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
+ * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
@@ -23,28 +23,7 @@ import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
 import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
 import { serverChecks } from "../shared/verify/check-servers.ts";
-import { type Answer, type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
-
-const USAGE = `Usage:
-    ./bunw scripts/05-verify.ts [--json] [--all]
-
-Checks certificates, servers, nodes and tokens, from both ends: on a control plane node the whole cluster, on a worker its kubelet. Reads only.
-
-Options:
-    --all            Print every check, not only those that failed.
-    --json           Print all checks as JSON.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
-    --help           Print this text.
-
-Exit codes: 0 all good (warnings may be there), 1 could not look, 2 something failed
-`;
-
-const OPTIONS = {
-  all: { type: "boolean" },
-  json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
-  help: { type: "boolean" },
-} as const;
+import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -65,15 +44,14 @@ async function verifyControlPlane(checks: Checks, dataDir: string) {
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
     await checks.add(fileChecks(cp));
-    if (admin instanceof Fail) await checks.add([noAdmin(admin)]);
-    else await checks.add(serverChecks(cp, admin));
+    await checks.add(admin instanceof Fail ? [noAdmin(admin)] : serverChecks(cp, admin));
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
   });
 }
 
-/** A row for all that the API answers: it fails where the API does not answer; what was checked before that counts. */
+/** Fails where the API does not answer; the rows that were checked before count. */
 function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): CheckRow {
   const look = async () => {
     const pki = cp.facts.certificatesDir;
@@ -90,14 +68,12 @@ function noAdmin({ message, hint }: Fail): CheckRow {
   return { area: "API", what: "admin.conf", look: () => ({ failed: `${message}; ${hint}` }) };
 }
 
-/** Only the kubelet could be looked at; where etcd is external, that is no damage. */
+/** Only the kubelet was checked; where etcd is external, that is no damage. */
 function noData(found: WithoutData, dataDir: string): CheckRow {
   const why = whyWithoutData(found, dataDir);
-  const answer: Answer =
-    found.etcd === "external"
-      ? { warning: `${why}; only this node's kubelet was looked at` }
-      : { failed: why };
-  return { area: "etcd", what: "data on this control plane node", look: () => answer };
+  const warning = `${why}; only this node's kubelet was checked`;
+  const look = () => (found.etcd === "external" ? { warning } : { failed: why });
+  return { area: "etcd", what: "data on this control plane node", look };
 }
 
 function report(
@@ -113,15 +89,34 @@ function report(
         answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
   const [warnings, failures] = [count("warning"), count("failed")];
   const verdict = failures > 0 ? `${failures} failed` : "all good";
-  tell(
-    `\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} ${warnings === 1 ? "warning" : "warnings"}` : ""}`,
-  );
+  const known = warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : "";
+  tell(`\n${checks.length} checks, ${verdict}${known}`);
   if (failures > 0) {
-    tell(
-      "hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part repairs it",
-    );
+    tell("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it");
     process.exitCode = 2;
   }
 }
+
+const USAGE = `Usage:
+    ./bunw scripts/05-verify.ts [--json] [--all] [--etcd-data DIR]
+
+Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
+the whole cluster, on a worker its kubelet. Reads only.
+
+Options:
+    --all            Print every check, not only warnings and failures.
+    --json           Print all checks as JSON.
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --help           Print this text.
+
+Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed
+`;
+
+const OPTIONS = {
+  all: { type: "boolean" },
+  json: { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  help: { type: "boolean" },
+} as const;
 
 if (import.meta.main) await run(main);
