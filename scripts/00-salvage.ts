@@ -12,21 +12,21 @@ import { Fail } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { type Node, needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
-import { refuseRivals, sayLost } from "../shared/salvage/candidates.ts";
 import {
   DISK_MINUTES,
   nothingFound,
   ownDevice,
   searchDisk,
 } from "../shared/salvage/disk-search.ts";
-import { FoundKeys } from "../shared/salvage/found-keys.ts";
+import { FoundKeys, refuseRivals } from "../shared/salvage/found-keys.ts";
 import { lostConfigs } from "../shared/salvage/lost-configs.ts";
 import { processesHere, searchMemory } from "../shared/salvage/memory-search.ts";
 import { type Brought, putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
 import {
-  endedAuthorities,
-  isDear,
+  expiredCas,
+  isIrreplaceable,
+  sayLost,
   type WantedKey,
   wantedKeys,
 } from "../shared/salvage/wanted-keys.ts";
@@ -87,8 +87,8 @@ interface Job extends Brought {
   /** Only this place was asked for. */
   only: string | undefined;
   externalEtcd: boolean;
-  /** Authorities that are here and have ended. */
-  ended: ReturnType<typeof endedAuthorities>;
+  /** CAs that are here and have expired. */
+  expired: ReturnType<typeof expiredCas>;
   /** Where was really looked: a Secret without its key, or a disk that cannot be read, is not among them. */
   searched: Place[];
   /** What ended a search before its time: told when all that was found is in its place. */
@@ -174,8 +174,9 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     ...(data && here.cluster && isExternalCa(data, here.cluster) ? ["ca"] : []),
   ];
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !elsewhere.includes(name)));
-  const ended = endedAuthorities(certificatesDir);
-  for (const { paths, detail } of ended) say(`${paths[0]}: ${detail}: no search brings that back`);
+  const expired = expiredCas(certificatesDir);
+  for (const { paths, detail } of expired)
+    say(`${paths[0]}: ${detail}: no search brings that back`);
   if (foundKeys.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
@@ -188,7 +189,7 @@ async function look(values: Values, only: string | undefined): Promise<Job> {
     foundKeys,
     processes,
     externalEtcd,
-    ended,
+    expired,
     configs,
     disk: nothingFound(),
     searched: [],
@@ -225,7 +226,7 @@ function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
   if (place !== "disk") return foundKeys.missing().length > 0;
   return only === "disk"
     ? foundKeys.missing().length + configs.length > 0
-    : foundKeys.missing().some(isDear) ||
+    : foundKeys.missing().some(isIrreplaceable) ||
         configs.some(({ flag }) => flag !== "--audit-policy-file");
 }
 
@@ -259,13 +260,13 @@ async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boole
 }
 
 /** What is still lost, where it was looked for, and the command for that. */
-function next({ foundKeys, searched, externalEtcd, ended }: Job) {
+function next({ foundKeys, searched, externalEtcd, expired }: Job) {
   refuseRivals(foundKeys);
   const lost = foundKeys.missing().filter(({ shared }) => shared);
-  const dear = lost.filter(isDear);
+  const irreplaceable = lost.filter(isIrreplaceable);
   const where =
     searched.length > 0 ? `not found in ${searched.map((place) => NAMES[place]).join(", ")}; ` : "";
-  if (dear.length > 0) {
+  if (irreplaceable.length > 0) {
     process.exitCode = 2;
     const elsewhere =
       "look on the other control plane nodes (this script, there) and in backups; what is found travels with ./bunw scripts/hand-over.ts";
@@ -273,11 +274,11 @@ function next({ foundKeys, searched, externalEtcd, ended }: Job) {
     tell(`\nstill lost: ${names(lost)}: ${where}${elsewhere}\nif they are nowhere: ${anew}`);
     return;
   }
-  if (ended.length > 0) {
+  if (expired.length > 0) {
     process.exitCode = 2;
-    const flag = ended.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
+    const flag = expired.some(({ name }) => name === "ca") ? " --new-cas" : " --new-internal-cas";
     return tell(
-      `\nended: ${ended.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`,
+      `\nexpired: ${expired.map(({ name }) => name).join(", ")}; new ones: ${issueStep(externalEtcd, flag)}`,
     );
   }
   if (lost.length > 0)

@@ -37,7 +37,7 @@ import { foreignCa } from "../shared/pki/lost-keys.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey } from "../shared/pki/sa-keys.ts";
 import { done, mode, run, say, start, step, waitFor } from "../shared/run.ts";
-import { refuseWhereMemoryHasThem } from "../shared/salvage/memory-search.ts";
+import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
 import {
   caIsNew,
   manifestTrouble,
@@ -162,7 +162,7 @@ async function look(
   refuseWhereOthersLive(made, alive, lostOn, cp);
   wantedManifests(cp, ["etcd"]);
   await containers(node.runtimeEndpoint);
-  await refuseWhereMemoryHasThem(made, cp);
+  await refuseWhileMemoryHasKeys(made, cp);
   return { cp, plan };
 }
 

@@ -1,47 +1,29 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a control plane node it looks at the whole cluster, on a
- * worker at its kubelet. Run it whenever you like.
+ * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
+ * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
-import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
+import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import {
   controlPlaneWithoutData,
   type WithoutData,
   whyWithoutData,
 } from "../shared/facts/no-etcd-data.ts";
 import { attempt, Fail } from "../shared/fail.ts";
-import { exists } from "../shared/files/files.ts";
+import { exists, readText } from "../shared/files/files.ts";
 import { readNode } from "../shared/node/node.ts";
+import { clusterCa } from "../shared/pki/examine.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
-import { checkCluster } from "../shared/verify/check-cluster.ts";
-import { checkControlPlanes } from "../shared/verify/check-control-planes.ts";
-import { checkFiles } from "../shared/verify/check-files.ts";
-import { checkKubelet } from "../shared/verify/check-kubelet.ts";
-import { checkServers } from "../shared/verify/check-servers.ts";
-import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
-
-const USAGE = `Usage:
-    ./bunw scripts/05-verify.ts [--json] [--all]
-
-Checks certificates, servers, nodes and tokens, from both ends: on a control plane node the whole cluster, on a worker its kubelet. Reads only.
-
-Options:
-    --all            Print every check, not only those that failed.
-    --json           Print all checks as JSON.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
-    --help           Print this text.
-
-Exit codes: 0 all good (warnings may be there), 1 could not look, 2 something failed
-`;
-
-const OPTIONS = {
-  all: { type: "boolean" },
-  json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
-  help: { type: "boolean" },
-} as const;
+import { clusterChecks } from "../shared/verify/check-cluster.ts";
+import { fileChecks } from "../shared/verify/check-files.ts";
+import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
+import { nodeChecks } from "../shared/verify/check-nodes.ts";
+import { podChecks } from "../shared/verify/check-pods.ts";
+import { serverChecks } from "../shared/verify/check-servers.ts";
+import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -50,13 +32,10 @@ async function main() {
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
 
   const checks = new Checks();
-  await step("5.1 Check this node's kubelet", () => checkKubelet(checks, node));
+  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
   const withoutData = controlPlaneWithoutData(node, values["etcd-data"]);
   if (exists(values["etcd-data"])) await verifyControlPlane(checks, values["etcd-data"]);
-  else if (withoutData)
-    await checks.check("etcd", "data on this control plane node", () =>
-      noData(withoutData, values["etcd-data"]),
-    );
+  else if (withoutData) await checks.add([noData(withoutData, values["etcd-data"])]);
   report(checks.all, values);
 }
 
@@ -64,25 +43,37 @@ async function verifyControlPlane(checks: Checks, dataDir: string) {
   const cp = await readControlPlaneNode(dataDir);
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
-    await checkFiles(checks, cp);
-    if (admin instanceof Fail)
-      return await checks.check("API", "admin.conf", () =>
-        Promise.reject(new Error(`${admin.message}; ${admin.hint}`)),
-      );
-    await checkServers(checks, cp, admin);
-    await checkControlPlanes(checks, cp, admin);
+    await checks.add(fileChecks(cp));
+    await checks.add(admin instanceof Fail ? [noAdmin(admin)] : serverChecks(cp, admin));
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
-    if (!(admin instanceof Fail))
-      await checks.check("cluster", "can be looked at", () => checkCluster(checks, cp, admin));
+    if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
   });
 }
 
-/** Only the kubelet could be looked at; where etcd is external, that is no damage. */
-function noData(found: WithoutData, dataDir: string): Answer {
+/** Fails where the API does not answer; the rows that were checked before count. */
+function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): CheckRow {
+  const look = async () => {
+    const pki = cp.facts.certificatesDir;
+    const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
+    await checks.add(clusterChecks(api, trust));
+    await checks.add(nodeChecks(cp, api, trust.caPem));
+    await checks.add(podChecks(cp, api, trust.caPem));
+    return `${cp.cluster.nodes.length} nodes`;
+  };
+  return { area: "cluster", what: "can be looked at", look };
+}
+
+function noAdmin({ message, hint }: Fail): CheckRow {
+  return { area: "API", what: "admin.conf", look: () => ({ failed: `${message}; ${hint}` }) };
+}
+
+/** Only the kubelet was checked; where etcd is external, that is no damage. */
+function noData(found: WithoutData, dataDir: string): CheckRow {
   const why = whyWithoutData(found, dataDir);
-  if (found.etcd !== "external") throw new Error(why);
-  return { warning: `${why}; only this node's kubelet was looked at` };
+  const warning = `${why}; only this node's kubelet was checked`;
+  const look = () => (found.etcd === "external" ? { warning } : { failed: why });
+  return { area: "etcd", what: "data on this control plane node", look };
 }
 
 function report(
@@ -98,13 +89,34 @@ function report(
         answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
   const [warnings, failures] = [count("warning"), count("failed")];
   const verdict = failures > 0 ? `${failures} failed` : "all good";
-  tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
+  const known = warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : "";
+  tell(`\n${checks.length} checks, ${verdict}${known}`);
   if (failures > 0) {
-    tell(
-      "hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it",
-    );
+    tell("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it");
     process.exitCode = 2;
   }
 }
+
+const USAGE = `Usage:
+    ./bunw scripts/05-verify.ts [--json] [--all] [--etcd-data DIR]
+
+Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
+the whole cluster, on a worker its kubelet. Reads only.
+
+Options:
+    --all            Print every check, not only warnings and failures.
+    --json           Print all checks as JSON.
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --help           Print this text.
+
+Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed
+`;
+
+const OPTIONS = {
+  all: { type: "boolean" },
+  json: { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  help: { type: "boolean" },
+} as const;
 
 if (import.meta.main) await run(main);

@@ -1,6 +1,6 @@
 /**
- * The one error an operator is meant to see: what failed, with the values in quotes, and the operator's next command.
- * Anything else that escapes a script is a bug and keeps its stack trace.
+ * The one error for the operator: what failed, with the values in quotes, and the operator's next command.
+ * Any other error that escapes a script is a bug and keeps its stack trace.
  */
 export class Fail extends Error {
   readonly hint: string;
@@ -11,7 +11,7 @@ export class Fail extends Error {
   }
 }
 
-/** The value, or the Fail that reading it ended in: a finding, not an end. */
+/** The value, or the Fail of reading it: there the error is a finding, and the script goes on. */
 export function attempt<T>(read: () => T): T | Fail {
   try {
     return read();
@@ -21,7 +21,7 @@ export function attempt<T>(read: () => T): T | Fail {
   }
 }
 
-/** What a server was asked for, the head or the body of its answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
+/** The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
 export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
   try {
     return await asked;

@@ -1,16 +1,16 @@
 /**
- * Text for a terminal. Much of what is said holds words of others: an API's answer, a request's names, a container's. A terminal obeys some characters,
- * so none of those gets there; and a line is never without end.
+ * Makes text safe for a terminal. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A terminal obeys
+ * some characters, so none of these gets there; and no line is endless.
  */
 
 /**
- * C0 and C1 (but for the newline), DEL, what turns the direction of writing, line separators, and what cannot be seen. A stranger's escape sequence
- * loses its escape, and is then letters.
+ * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible characters. A stranger's escape sequence
+ * loses its escape, and only letters are left.
  */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const OBEYED = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-/** The most letters in one thing that is said: a list of all nodes of a large cluster has its place. */
+/** The most characters in one message: enough for a list of all nodes of a large cluster. */
 const LONGEST = 100_000;
 
 /** The same of a stranger's sentence. */
@@ -19,7 +19,7 @@ const STRANGERS = 500;
 /** Up to so many, each one is worth a line or a word of its own. */
 export const FEW = 20;
 
-/** Ready for the terminal: newlines stay, all else that a terminal obeys is shown as `\u001b`. What is JSON before is JSON after. */
+/** Ready for the terminal: newlines stay, any other character that a terminal obeys is shown as `\u001b`. JSON stays JSON. */
 export function plain(text: string, most = LONGEST): string {
   const shown = text.replace(OBEYED, (character) =>
     character === "\t" ? " " : `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
@@ -27,7 +27,7 @@ export function plain(text: string, most = LONGEST): string {
   return cut(shown, most);
 }
 
-/** The same as one line: what stands in a sentence of ours must not look like another one. */
+/** The same as one line: what is in a sentence of ours must not look like another sentence. */
 export function plainLine(text: string): string {
   return plain(text).replaceAll("\n", "\\n");
 }
@@ -43,5 +43,5 @@ export function listed(names: readonly string[]): string {
 }
 
 function cut(text: string, most: number): string {
-  return text.length <= most ? text : `${text.slice(0, most)}… (${text.length - most} more letters)`;
+  return text.length <= most ? text : `${text.slice(0, most)}… (${text.length - most} more characters)`;
 }

@@ -1,4 +1,4 @@
-/** How far a long step is: one line that is drawn anew on a terminal, a line now and then elsewhere. */
+/** Shows how far a long step is: on a terminal one line that is redrawn, elsewhere a line now and then. */
 import { FEW, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
@@ -8,17 +8,17 @@ interface Figures {
   done: number;
   /** Unset where nobody knows. */
   total?: number | undefined;
-  /** What is counted, where that is not said by `what`: "MB". */
+  /** What is counted, where `what` does not say so: "MB". */
   unit?: string | undefined;
   /** Since the beginning. */
   seconds: number;
-  /** What else there is to tell. */
+  /** What else to show. */
   note?: string;
 }
 
 const BAR = 20;
 
-/** Milliseconds between two drawings on a terminal; elsewhere a line comes with each tenth, but not as often as this, or after a while. */
+/** Milliseconds. On a terminal between two drawings; elsewhere a line comes with each tenth but not more often than AT_MOST, and after AT_LEAST in any case. */
 const REDRAW = 100;
 const LINE_AT_MOST = 2000;
 const LINE_AT_LEAST = 30_000;
@@ -40,7 +40,7 @@ export class Progress {
     this.#last.time = this.#began;
   }
 
-  /** Shows how far it is, if it is time for that. */
+  /** Shows how far it is, if it is time for a line. */
   show(done: number, note?: string) {
     const now = Date.now();
     const seconds = (now - this.#began) / 1000;
@@ -54,13 +54,13 @@ export class Progress {
     }
   }
 
-  /** A line of its own, above the one that is drawn anew. */
+  /** A line of its own, above the one that is redrawn. */
   say(line: string) {
     this.clear();
     say(line);
   }
 
-  /** Removes the line; what is said next stands in its place. */
+  /** Removes the line; the next message takes its place. */
   clear() {
     if (!this.#terminal) return;
     if (this.#figures) process.stderr.write("\r\x1b[2K");

@@ -1,9 +1,9 @@
-/** Asking for a passphrase and showing one, on the terminal itself: neither stdin nor stdout nor stderr, which may be a log, ever sees it. */
+/** Asks for a passphrase or shows one, on the terminal itself: stdin, stdout and stderr, which may be a log, never see it. */
 import { randomInt } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { Fail } from "./fail.ts";
 
-/** The shell puts the terminal back even where Ctrl-C ends us. The answer comes by a pipe; `printf` is the shell's own, so no argv has it. */
+/** The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is built into the shell, so no argv has it. */
 const ASK = `
 exec 3<>/dev/tty || exit 9
 before=$(stty -g <&3) || exit 9
@@ -40,7 +40,7 @@ export function showOnce(line: string) {
   }
 }
 
-/** Crockford's letters: none that is easily taken for another. */
+/** Crockford's alphabet: no letter looks like another. */
 const LETTERS = "0123456789abcdefghjkmnpqrstvwxyz";
 
 /** 120 bits, in six groups of four: `7d1f-…`. */

@@ -2,9 +2,9 @@
  * The rules of the terminal, stated once.
  *
  * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is
- * `  thing: what happened`, what is skipped says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
- * A key, a token or a passphrase is never printed and never stands in a command line. Nobody else writes to the terminal, and what goes there is
- * `plain`: words of strangers stand in it, and a terminal obeys some.
+ * `  thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
+ * A key, a token or a passphrase is never printed, and never part of a command line. Nobody else writes to the terminal, and all that goes there is
+ * `plain`: it holds words of strangers, and a terminal obeys some characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -28,7 +28,7 @@ export async function run(main: () => Promise<unknown>) {
     else if (err instanceof ProcessOutput)
       show(
         `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
-        "mend its cause and run this script again: finished steps are skipped",
+        "repair the cause, then run this script again: it skips finished steps",
       );
     else if (isUsageError(err)) show(err.message, `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")} --help`);
     else tell(Bun.inspect(err));
@@ -48,7 +48,7 @@ export async function step<T>(title: string, action: () => Promise<T> | T, byHan
   return await action();
 }
 
-/** The last line of a script that went through: what comes next. After a dry run that is the same for real. */
+/** The last line of a script that succeeded: what comes next. After a dry run: the same command for real. */
 export function done(next: string) {
   tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\ndone.  next: ${next}`);
 }
@@ -63,27 +63,27 @@ export function tell(text: string) {
   console.error(plain(text));
 }
 
-/** An answer: a report, a command to paste. It is for programs, too, so it is never cut. */
+/** An answer: a report, a command to paste. Programs read it, too, so it is never cut. */
 export function answer(text: string) {
   console.log(plain(text, Infinity));
 }
 
-/** Something that changes the node or the cluster: said, then done; in a dry run only said. */
+/** Changes the node or the cluster, and says so; in a dry run it only says what it would do. */
 export async function act(line: string, action: () => Promise<unknown> | unknown) {
   if (mode.dryRun) return say(`would: ${line}`);
   await action();
   say(line);
 }
 
-/** Milliseconds; a probe is asked again this often. */
+/** Milliseconds between two probes. */
 const PROBE_INTERVAL = 150;
 
-/** Every time limit is multiplied by this: tests of what happens when nothing comes set it to next to nothing. */
+/** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
 const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
 /**
- * Asks `probe` until it answers with something other than undefined or false, and returns that. In a dry run nothing was started, so
- * there is nothing to wait for: undefined.
+ * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is nothing to
+ * wait for: undefined.
  *
  * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
  */
@@ -111,7 +111,7 @@ export async function waitFor<T>(
   throw new Fail(`Waited ${options.seconds} s for ${what}: ${reason}`, { hint: options.hint, cause: last });
 }
 
-/** A `waitFor` where what did not come in time is an answer, too: undefined. */
+/** A `waitFor` that gives undefined where the time is over. */
 export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {
     return await waiting;

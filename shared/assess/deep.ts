@@ -13,10 +13,11 @@ import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
-import { FoundKeys, STASH } from "../salvage/found-keys.ts";
+import { FoundKeys } from "../salvage/found-keys.ts";
 import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
-import { isDear, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
+import { STASH } from "../salvage/stash.ts";
+import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./report.ts";
 
 export interface DeepOptions {
@@ -92,7 +93,7 @@ function lostKey({ name, keyFile, generations }: WantedKey, from: string | undef
     ? `proved by ${inUse!.from.join(", ")}`
     : elsewhere.length > 0
       ? known
-      : `${known}${isDear({ name }) ? "" : "; only control plane nodes trust it"}`;
+      : `${known}${isIrreplaceable({ name }) ? "" : "; only control plane nodes trust it"}`;
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
@@ -113,11 +114,11 @@ function hasOldTokens({ data }: PartialFacts, { kubelet }: Node): boolean {
 
 /** The rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
-  const dear = deep.keys.filter(isDear);
+  const dear = deep.keys.filter(isIrreplaceable);
   const nowhere = dear.filter(({ places }) => places.length === 0);
   const rung = rungOf(deep, dear, nowhere);
   const isNowhere = (name: string) => nowhere.some((key) => key.name === name);
-  const isInternalGone = deep.keys.some((key) => !isDear(key) && key.places.length === 0);
+  const isInternalGone = deep.keys.some((key) => !isIrreplaceable(key) && key.places.length === 0);
   const newCas = nowhere.length > 0 ? " --new-cas" : isInternalGone ? " --new-internal-cas" : "";
   const next = [
     "systemctl stop kubelet",
@@ -140,7 +141,9 @@ function withoutCertificateKey({ keys, oldTokens }: Deep): string[] {
   const inSecret = keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
   if (inSecret.length === 0) return [];
   const tokens = oldTokens && inSecret.some(({ name }) => name === "sa") ? "./bunw scripts/00-token-key.ts, then " : "";
-  return [`if nobody has that key: ${tokens}./bunw scripts/01-etcd.ts ${inSecret.some(isDear) ? "--new-cas" : "--new-internal-cas"}`];
+  return [
+    `if nobody has that key: ${tokens}./bunw scripts/01-etcd.ts ${inSecret.some(isIrreplaceable) ? "--new-cas" : "--new-internal-cas"}`,
+  ];
 }
 
 const WHY: Record<number, string> = {

@@ -87,7 +87,8 @@ function manifestRow(
   const what = `manifests/${name}.yaml`;
   const manifest = attempt(() => readManifest(path));
   if (manifest instanceof Fail) return { what, state: "!UNREADABLE!", detail: manifest.message };
-  if (manifest && Array.isArray(trouble)) return { what, state: "!OTHER!", detail: `than its mirror pod in etcd: ${trouble.join(" ")}` };
+  if (manifest && Array.isArray(trouble))
+    return { what, state: "!CHANGED!", detail: `differs from its mirror pod in etcd: ${trouble.join(" ")}` };
   if (manifest && !trouble) return { what, state: "ok", detail: "" };
   const state = manifest ? "!CUT OFF!" : exists(path) ? "!EMPTY!" : "!MISSING!";
   if (pods instanceof Fail) return { what, state, detail: "its mirror pod in etcd cannot be read" };

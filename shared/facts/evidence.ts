@@ -13,7 +13,7 @@ import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaText, CLUSTERS_WORD, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
 import { type Jwt, readJwt } from "../pki/tokens.ts";
-import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
+import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "../trust/sources.ts";
 
 /** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */

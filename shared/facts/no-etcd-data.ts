@@ -9,7 +9,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
-import { podRecords } from "../trust/pods.ts";
+import { podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
 export interface WithoutData {

@@ -10,7 +10,7 @@ import type { Pod } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { isStaticUid, podRecords } from "../trust/pods.ts";
+import { isStaticUid, podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
 import { isKubeadms } from "./on-disk.ts";

@@ -9,7 +9,7 @@ import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { readJwt } from "../pki/tokens.ts";
-import { kubeSystemUids, ofPodFolder } from "../trust/pods.ts";
+import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import type { FoundToken } from "./old-sa-pub.ts";
 

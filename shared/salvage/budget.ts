@@ -1,6 +1,6 @@
 /**
- * How long a search may take, and how much it may read: what is searched through may have been laid out by somebody who wants the search never to
- * end. Whatever ends it, what was found until then is kept.
+ * How long a search may take, and how much it may read: somebody may have laid out data so that a search never ends. Whatever ends the search, what
+ * was found until then is kept.
  */
 import { Fail } from "../fail.ts";
 
@@ -9,9 +9,9 @@ interface Limits {
   what: string;
   seconds: number;
   bytes: number;
-  /** Ctrl-C, or a connection that is gone. */
+  /** Ctrl-C, or a lost connection. */
   stop?: AbortSignal | undefined;
-  /** What gives it more. */
+  /** How the operator gives it more. */
   hint: string;
 }
 
@@ -26,7 +26,7 @@ export class Budget {
     this.#left = limits.bytes;
   }
 
-  /** After each piece that was read. Errors: Fail where the search is to end here. */
+  /** Call it after each piece that was read. Errors: Fail where the limit is reached. */
   spend(bytes: number) {
     const { what, seconds, bytes: most, stop, hint } = this.#limits;
     this.#left -= bytes;
@@ -37,6 +37,6 @@ export class Budget {
         : this.#left < 0
           ? `it has read ${Math.round(most / 1e9)} GB`
           : undefined;
-    if (why) throw new Fail(`The search of ${what} was ended: ${why}`, { hint });
+    if (why) throw new Fail(`The search of ${what} ended early: ${why}`, { hint });
   }
 }

@@ -1,4 +1,4 @@
-/** Rung 3: what a disk's blocks bring to a haul. Everybody who has a volume on that disk can have laid out what is found: see trust/sources.ts. */
+/** Rung 3: searches a disk's blocks for the lost keys. Everybody who has a volume on that disk can have laid out what is found: see trust/sources.ts. */
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { count } from "../progress.ts";
@@ -10,7 +10,7 @@ import { Disk } from "./disk/disk.ts";
 import type { CertificateFind, ConfigFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./disk/finds.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
-/** The device that /etc/kubernetes lay on; what makes it less likely that anything is found is said. Errors: Fail where there is none to read. */
+/** The device that /etc/kubernetes lay on. Warns of what makes it less likely that anything is found. Errors: Fail where there is none to read. */
 export async function ownDevice(): Promise<string> {
   const { path, warnings } = await deviceOf("/etc/kubernetes");
   for (const warning of warnings) say(`warning: ${warning}`);
@@ -19,15 +19,15 @@ export async function ownDevice(): Promise<string> {
 
 export type TextFind = KubeconfigFind | ManifestFind | ConfigFind;
 
-/** What is left of a search beside the keys that the haul took. None of it is proved by what it looks like. */
+/** What a search found beside the keys that were taken. Nothing proves it. */
 export interface DiskFound {
   /** "/dev/vda1". */
   path: string;
-  /** CAs of which nothing is known, each with a key that belongs to it. */
+  /** CAs of which the cluster knows nothing, each with a key that belongs to it. */
   pairs: { name: string; cert: CertificateFind; key: PrivateKeyFind }[];
   texts: TextFind[];
-  /** More texts than are kept. */
-  left: number;
+  /** So many more texts were found, and not kept. */
+  dropped: number;
 }
 
 interface DiskSearchOptions {
@@ -35,17 +35,17 @@ interface DiskSearchOptions {
   stop?: AbortSignal | undefined;
 }
 
-/** Default of `minutes`; and of what a disk has, so many bytes at most. */
+/** Default of `minutes`; and the most bytes that are read of a disk. */
 export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
 
-/** Of what a stranger may have laid out in any number, so many are kept: texts in bytes, keys and certificates in numbers. */
+/** The most that is kept of what a stranger can lay out in any number: bytes of texts, and a number of keys and of certificates. */
 const MOST_TEXT = 64e6;
 const MOST_PEMS = 10_000;
 
 /**
- * Reads the disk once, and gives the haul each key as it is met, so that none is lost, whatever ends the search. What is left fills `found` as it
- * comes. Errors: Fail where the disk cannot be read, or the search was ended.
+ * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the search; all else goes to `found`.
+ * Errors: Fail where the disk cannot be read, or the search ended early.
  */
 export async function searchDisk(
   path: string,
@@ -55,11 +55,11 @@ export async function searchDisk(
 ) {
   using disk = new Disk(path);
   found.path = path;
-  const hint = "--minutes gives it more; a disk is read faster from an image on another machine: --image FILE";
+  const hint = "--minutes gives it more time; an image of the disk is read faster on another machine: --image FILE";
   const budget = new Budget({ what: path, seconds: minutes * 60, bytes: MOST_BYTES, stop, hint });
   const keep = new Keep(found, foundKeys);
   const began = performance.now();
-  say(`${path}: ${Math.round(disk.size / 1e6)} MB to read, in ${minutes} min at most`);
+  say(`${path}: ${Math.round(disk.size / 1e6)} MB to read, for ${minutes} min at most`);
   try {
     for await (const find of carve(disk, { onProgress: diskProgress(disk), budget })) {
       if (find.kind === "private key") foundKeys.accept(privateKeyOf(find.pem), `blocks of ${path}`);
@@ -69,21 +69,22 @@ export async function searchDisk(
     found.pairs = keep.pairs();
     say(`${path}: read for ${((performance.now() - began) / 1000).toFixed(1)} s, ${keep.counted()}`);
     if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
-    if (found.left > 0) say(`warning: ${count(found.left)} more texts of ${path} are not kept: somebody may have filled it with them`);
+    if (found.dropped > 0)
+      say(`warning: ${count(found.dropped)} more texts of ${path} are not kept: somebody may have filled the disk with them`);
   }
 }
 
 export function nothingFound(): DiskFound {
-  return { path: "", pairs: [], texts: [], left: 0 };
+  return { path: "", pairs: [], texts: [], dropped: 0 };
 }
 
-/** What is kept of what is met, within limits. */
+/** Keeps what is met, within limits. */
 class Keep {
   readonly #found: DiskFound;
   readonly #counts = new Map<string, number>();
   readonly #keys = new Map<string, PrivateKeyFind>();
-  readonly #authorities: CertificateFind[] = [];
-  /** Subjects of CAs of which nothing is known: as kubeadm names them. */
+  readonly #cas: CertificateFind[] = [];
+  /** Subjects, as kubeadm names them, of CAs of which the cluster knows nothing. */
   readonly #unknown: { name: string; cn: string }[];
   #text = 0;
 
@@ -96,26 +97,26 @@ class Keep {
   add(find: Find) {
     this.#counts.set(find.kind, (this.#counts.get(find.kind) ?? 0) + 1);
     if (find.kind === "private key" && this.#unknown.length > 0 && this.#keys.size < MOST_PEMS) this.#keys.set(find.publicKeyHash, find);
-    if (find.kind === "certificate" && find.info.isCa && this.#authorities.length < MOST_PEMS) this.#authorities.push(find);
+    if (find.kind === "certificate" && find.info.isCa && this.#cas.length < MOST_PEMS) this.#cas.push(find);
     if (find.kind === "manifest" || find.kind === "kubeconfig" || find.kind === "config") this.#keepText(find);
   }
 
   #keepText(find: TextFind) {
-    if (this.#text + find.text.length > MOST_TEXT) this.#found.left++;
+    if (this.#text + find.text.length > MOST_TEXT) this.#found.dropped++;
     else this.#found.texts.push(find);
     this.#text += find.text.length;
   }
 
   pairs(): DiskFound["pairs"] {
     return this.#unknown.flatMap(({ name, cn }) =>
-      this.#authorities.flatMap((cert) => {
+      this.#cas.flatMap((cert) => {
         const key = cert.info.cn === cn ? this.#keys.get(cert.info.publicKeyHash) : undefined;
         return key ? [{ name, cert, key }] : [];
       }),
     );
   }
 
-  /** "11 private keys, 9 certificates, 4 manifests": of what kind, and how many. */
+  /** "11 private keys, 9 certificates, 4 manifests" */
   counted(): string {
     const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : PLURALS[kind]}`);
     return kinds.join(", ") || "nothing found";

@@ -1,26 +1,15 @@
-/**
- * What a search has brought so far: private keys, each proved by a public key that the cluster is known by. Until all of it goes into its place,
- * the keys lie in memory, and in a folder of /dev/shm (memory as well), so that a lost connection does not lose them: the next run takes
- * them from there.
- */
+/** The private keys that the searches have found so far, each proved by a public key that the cluster knows. */
 import { type KeyObject, sign, verify } from "node:crypto";
-import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt, Fail } from "../fail.ts";
-import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
-import { gone } from "../files/host-file.ts";
-import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
+import { publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
-import { mode, say } from "../run.ts";
-import type { Target } from "./memory/memory.ts";
-import { type Generation, generation, keyInPlace, type WantedKey } from "./wanted-keys.ts";
-
-/** Keys on their way; 0700, its files 0600. */
-export const STASH = "/dev/shm/kube-pki-repair-salvage";
+import { say } from "../run.ts";
+import { type Generation, generation, kidOf, labelOf } from "./generations.ts";
+import type { Target } from "./memory/search-process.ts";
+import { STASH, stashedKeys, stashKey } from "./stash.ts";
+import { keyInPlace, type WantedKey } from "./wanted-keys.ts";
 
 const IN_PLACE = "its place";
-
-/** TMPFS_MAGIC, statfs(2). */
-const TMPFS = 0x01021994;
 
 /** A generation whose private key was found. */
 export interface FoundKey {
@@ -36,7 +25,7 @@ export class FoundKeys {
   readonly wanted: readonly WantedKey[];
   readonly #stashes: boolean;
 
-  /** `stash: false`: nothing is written anywhere; whoever only looks loses nothing that is not found again. */
+  /** `stash: false`: nothing is written anywhere. A report only looks, and a next run finds the same again. */
   constructor(wanted: readonly WantedKey[], options: { stash?: boolean } = {}) {
     this.wanted = wanted;
     this.#stashes = options.stash ?? true;
@@ -52,7 +41,7 @@ export class FoundKeys {
     return this.#candidatesOf(wanted)[0]?.from;
   }
 
-  /** What is still to be searched for: every generation of each key whose generation in use is not found. */
+  /** What to search for: every generation of each key whose generation in use is not found. */
   targets(): Target[] {
     return this.missing().flatMap(({ generations }) => generations.filter(({ hash }) => !this.#found.has(hash)));
   }
@@ -62,7 +51,7 @@ export class FoundKeys {
     return this.wanted.filter((wanted) => this.#candidatesOf(wanted).length === 0);
   }
 
-  /** Keys of which several were found that can be the one in use: a person decides. */
+  /** Several found keys of which each can be the one in use: a person decides. */
   rivals(): FoundKey[][] {
     return this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length > 1);
   }
@@ -71,7 +60,7 @@ export class FoundKeys {
     return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
   }
 
-  /** Found keys that are not put into their place: earlier ones where the one in use is missing, and those of which a person has to choose. */
+  /** Found keys that stay out of their place: earlier ones where the one in use is missing, and those among which a person has to choose. */
   unchosen(): FoundKey[] {
     return [...this.missing().flatMap((wanted) => this.foundOf(wanted)), ...this.rivals().flat()];
   }
@@ -85,18 +74,18 @@ export class FoundKeys {
     const one = wanted.generations[index]!;
     const proof = proofOf(one, key);
     if (proof === undefined) {
-      say(`${wanted.keyFile}: a key in ${from} has the name that tokens give, and verifies none of them: not taken`);
+      say(`${wanted.keyFile}: tokens name a key that is in ${from}, but it verifies none of them: not taken`);
       return false;
     }
     this.#found.set(hash, { wanted, generation: one, key, from });
     const isInUse = index < wanted.candidates;
     say(`${wanted.keyFile}: found in ${from}, proved by ${proof}${isInUse ? "" : "; the cluster uses a later one"}`);
     if (this.#stashes && from !== STASH && from !== IN_PLACE)
-      stash(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, key);
+      stashKey(`${wanted.name.replace("/", "-")}${index === 0 ? "" : `-${index}`}.key`, keyPem(key));
     return true;
   }
 
-  /** A certificate that came with its key out of a proved place, for a CA of which nothing else is known. */
+  /** Takes a certificate as proof for the key beside it, for a CA of which nothing else is known. Only from a place that is proved itself. */
   learn(name: string, certPem: string, from: string) {
     const wanted = this.wanted.find((one) => one.name === name);
     const learned = wanted?.generations.length === 0 ? attempt(() => generation(certPem, [from])) : undefined;
@@ -111,13 +100,10 @@ export class FoundKeys {
       const key = keyInPlace(wanted, certificatesDir);
       if (key) this.accept(key, IN_PLACE);
     }
-    for (const name of isOurs() ? list(STASH) : []) {
-      const key = attempt(() => privateKeyOf(readText(`${STASH}/${name}`) ?? ""));
-      if (!(key instanceof Fail)) this.accept(key, STASH);
-    }
+    for (const key of stashedKeys()) this.accept(key, STASH);
   }
 
-  /** Of each wanted key whose one generation in use is found: the files, by their names below pki/. */
+  /** The files to put back, by their names below pki/: of each wanted key whose one generation in use is found. */
   files(): Map<string, Uint8Array> {
     const files = new Map<string, Uint8Array>();
     for (const wanted of this.wanted) {
@@ -138,7 +124,7 @@ export function pairOf({ wanted, generation: { text }, key }: FoundKey): [string
   ];
 }
 
-/** For the operator: who names this key, and how many of their tokens it verifies. Undefined: it verifies none of those that name it. */
+/** For the operator: who names this key, and how many of their tokens it verifies. Undefined: tokens name it, and it verifies none of them. */
 function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefined {
   const names = from.join(", ");
   if (tokens.length === 0) return names;
@@ -152,32 +138,25 @@ function keyPem(key: KeyObject): string {
   return String(key.export({ format: "pem", type: key.asymmetricKeyType === "rsa" ? "pkcs1" : "sec1" }));
 }
 
-/** Whether the private half does what the public half undoes. */
+/** Whether the public half verifies what the private half signs. */
 function signs(key: KeyObject): boolean {
   const text = Buffer.from("kube-pki-repair");
   return verify("sha256", text, publicPem(keyPem(key)), sign("sha256", text, key));
 }
 
-/** Removes the stash: its keys are in their places, or the operator has stopped the search. */
-export function dropStash() {
-  if (isOurs()) rmSync(hostEntry(STASH), { recursive: true, force: true });
+/** A person says which key is in use: where several have evidence of the same weight, or only an earlier one was found. Errors: Fail in the first case. */
+export function refuseRivals(foundKeys: FoundKeys) {
+  const [rivals = []] = foundKeys.rivals();
+  const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));
+  for (const one of earlier) say(`only an earlier ${one.wanted.keyFile} was found; if it is the one in use: ${howToTake(one)}`);
+  if (rivals.length > 0)
+    throw new Fail(`${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`, {
+      hint: `which one is it? ${rivals.map(howToTake).join("; or ")}`,
+    });
 }
 
-/** Whether the stash is a folder of our own, or can be made: everybody may make one of that name there. */
-function isOurs(): boolean {
-  const there = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
-  return !there || (there.isDirectory() && there.uid === process.getuid?.() && (there.mode & 0o077) === 0);
-}
-
-/** Not where /dev/shm is on a disk. */
-function stash(name: string, key: KeyObject) {
-  if (!stat("/dev/shm") || statfsSync(hostPath("/dev/shm")).type !== TMPFS) return;
-  // made in one step, so that nobody comes between the look and the making; what is there already has to be ours
-  if (!mode.dryRun) gone(() => mkdirSync(hostEntry(STASH), { mode: 0o700 }), ["EEXIST"]);
-  if (!isOurs()) return say(`${STASH} is somebody else's: not used`);
-  writeFile(`${STASH}/${name}`, keyPem(key), {
-    mode: 0o600,
-    folderMode: 0o700,
-    note: "in memory, until all that is found goes into its place",
-  });
+/** The operator's word is enough for the cluster CA and sa.key; any other key is taken from the rescue folder. */
+function howToTake({ wanted: { name }, generation }: FoundKey): string {
+  const option = { sa: `--kid ${kidOf(generation.hash)}`, ca: `--from ${generation.hash}` }[name];
+  return `${option ? `the same command with ${option}` : "its install lines above"} (${labelOf(generation)})`;
 }

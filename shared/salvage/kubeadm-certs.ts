@@ -1,6 +1,6 @@
 /**
- * The Secret kube-system/kubeadm-certs: `kubeadm init --upload-certs` puts the shared keys there, for two hours, locked with a certificate key that
- * only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
+ * Reads and decrypts the Secret kube-system/kubeadm-certs. `kubeadm init --upload-certs` puts the shared keys there for two hours, encrypted with a
+ * certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -13,7 +13,7 @@ import { SHARED_FILES } from "../pki/certs.ts";
 const NONCE = 12;
 const TAG = 16;
 
-/** The Secret, or what it was before it was deleted, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
+/** The Secret; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail where it is encrypted at rest. */
 export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
   const last = data.history(key).find(({ deleted }) => !deleted);
@@ -22,7 +22,7 @@ export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   throw new Fail(
     `The Secret kubeadm-certs cannot be read: ${"encrypted" in decoded ? `it is encrypted at rest (${decoded.encrypted})` : "it is of an unknown kind"}`,
     {
-      hint: "bring the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
+      hint: "put the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
     },
   );
 }
@@ -42,7 +42,9 @@ export function openKubeadmCerts(secret: Secret, certificateKey: string): Map<st
 function keyBytes(text: string): Buffer {
   const hex = text.trim();
   if (!/^([0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})$/i.test(hex))
-    throw new Fail("That is no certificate key", { hint: "64 letters of 0-9 and a-f, as kubeadm init --upload-certs printed them" });
+    throw new Fail("This is not a certificate key", {
+      hint: "it has 64 characters of 0-9 and a-f, as kubeadm init --upload-certs printed it",
+    });
   return Buffer.from(hex, "hex");
 }
 
@@ -53,7 +55,7 @@ function decrypt(sealed: Buffer, key: Buffer, name: string): string {
     return Buffer.concat([cipher.update(sealed.subarray(NONCE, -TAG)), cipher.final()]).toString("utf8");
   } catch (cause) {
     throw new Fail(`The certificate key does not open ${name} of the Secret kubeadm-certs`, {
-      hint: "each upload makes a new key: is it the newest one? look into the shell's history, and into what automation kept",
+      hint: "each upload makes a new certificate key: is this the newest one? Look into the shell's history, and into the logs of your automation",
       cause,
     });
   }

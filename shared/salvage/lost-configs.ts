@@ -1,4 +1,4 @@
-/** Configuration files that the API server's flags name and that are lost: kubeadm never made them, so only a copy brings them back. */
+/** Finds configuration files that the API server's flags name and that are lost. kubeadm never made them, so only a copy brings them back. */
 import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
@@ -7,7 +7,7 @@ import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { TextFind } from "./disk-search.ts";
-import { encryptionProver } from "./encryption.ts";
+import { encryptionProver } from "./encryption-proof.ts";
 
 /** What each flag's file holds. */
 const KINDS: Record<string, readonly string[]> = {
@@ -37,13 +37,13 @@ export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
   });
 }
 
-/** What was found for a lost file: the content that is proved, or all whole ones of its kind, which prove nothing. */
+/** What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. */
 interface Choice {
   proved?: { text: string; proof: string };
   unproved: ConfigFind[];
 }
 
-/** Everybody can lay out a file of this kind. Only an EncryptionConfiguration proves itself: by opening what etcd holds, with keys that nobody else has. */
+/** Everybody can lay out such a file. Only an EncryptionConfiguration proves itself: it opens what etcd holds, with keys that nobody else has. */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
@@ -53,7 +53,7 @@ export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], 
   return opens ? { proved: { text: opens.text, proof: "it opens what is encrypted in etcd" }, unproved: [] } : { unproved: versions };
 }
 
-/** `judge` has read it before, so it can be parsed. */
+/** Never fails: `judge` has parsed the text before. */
 function parsed(text: string): unknown {
   return parse(text, { logLevel: "silent", maxAliasCount: 100 });
 }

@@ -1,14 +1,15 @@
-/** The end of a salvage: what is proved goes into its place, all of it or nothing; what is not goes to the rescue folder, and is named. */
+/** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
 import type { DiskFound } from "./disk-search.ts";
-import { dropStash, type FoundKeys } from "./found-keys.ts";
+import type { FoundKeys } from "./found-keys.ts";
 import { chooseConfig, type LostConfig } from "./lost-configs.ts";
-import { mountedKubeconfigs } from "./memory/mounted.ts";
+import { mountedKubeconfigs } from "./memory/mounted-kubeconfigs.ts";
 import type { Holders } from "./memory/processes.ts";
+import { dropStash } from "./stash.ts";
 import { looseTexts, unchosenKeys, unprovedConfigs, unprovedPairs } from "./unproved-finds.ts";
 
 /** What the searches have brought. */
@@ -16,14 +17,14 @@ export interface Brought {
   here: PartialFacts;
   foundKeys: FoundKeys;
   processes: Holders;
-  /** Files that the API server's flags name, and that are lost. */
+  /** Lost files that the API server's flags name. */
   configs: LostConfig[];
   disk: DiskFound;
 }
 
 /**
- * Only now that the search is over: nothing that is still searched through was written to. Keys come first: whatever goes wrong with what a stranger
- * may have laid out is told when they are in their places. Errors: as `placeKeys`, with nothing written.
+ * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is thrown when
+ * the keys are in their places. Errors: as `placeKeys`, with nothing written.
  */
 export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }) {
   const { foundKeys, here } = brought;
@@ -41,11 +42,11 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
 interface Beside {
   proved: { path: string; content: string; mode: number; note: string }[];
   unproved: Unproved[];
-  /** Nobody expected it: a bug, brought about by what was found. */
+  /** An unexpected error: a bug that the found data has met. */
   trouble?: unknown;
 }
 
-/** Kubeconfigs, configurations, and CAs that nobody names. */
+/** What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
   const { here, processes, configs, disk } = brought;
   try {

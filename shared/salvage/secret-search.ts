@@ -1,4 +1,4 @@
-/** Rung 1: what the Secret kubeadm-certs brings to a haul. */
+/** Rung 1: searches the Secret kubeadm-certs for the lost keys. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
@@ -9,8 +9,8 @@ import type { FoundKeys } from "./found-keys.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 
 /**
- * A key proves itself by what is known of the cluster; that of etcd's CA, of which mostly nothing is, by the certificate that lies beside it.
- * Returns whether it was opened. Errors: Fail where the certificate key does not open it, or is none.
+ * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the certificate in the Secret proves the key beside it.
+ * Returns whether the Secret was opened. Errors: Fail where the certificate key does not open it, or is none.
  */
 export function openSecret(
   foundKeys: FoundKeys,
@@ -22,8 +22,8 @@ export function openSecret(
   if (!secret || certificateKey === undefined) {
     say(
       secret
-        ? "it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key"
-        : "it is not in etcd's data: kubeadm leaves it there for two hours",
+        ? "the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key"
+        : "the Secret is not in etcd's data: kubeadm keeps it there for two hours",
     );
     return false;
   }
@@ -34,7 +34,7 @@ export function openSecret(
     if (key && publicText && keyMatches(publicText, key)) foundKeys.learn(name, publicText, "the certificate beside it");
     return key !== undefined && foundKeys.accept(privateKeyOf(key), from);
   });
-  if (taken.length === 0) say("it opens, and holds none of the lost keys");
+  if (taken.length === 0) say("the Secret opens, and holds none of the lost keys");
   return true;
 }
 
@@ -44,8 +44,8 @@ function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; ma
   if (given || !mayAsk) return given;
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
-  throw new Fail("There is no certificate key to open the Secret kubeadm-certs with", {
-    hint: "--certificate-key-file FILE, or run it in a terminal (ssh -t) and type it; if nobody has it: ./bunw scripts/00-assess.ts --deep says what is left",
+  throw new Fail("No certificate key was given for the Secret kubeadm-certs", {
+    hint: "give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type the key; if nobody has it: ./bunw scripts/00-assess.ts --deep says what else there is",
     cause: answer,
   });
 }

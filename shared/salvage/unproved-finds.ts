@@ -1,21 +1,21 @@
-/** What a disk brought and nothing proves: as files for the rescue folder, each with the command that would take it. See trust/unproved.ts. */
+/** Turns finds that nothing proves into files for the rescue folder, each with the command that would take it. See trust/unproved.ts. */
 import { day } from "../pki/judge.ts";
 import type { Unproved } from "../trust/unproved.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, pairOf } from "./found-keys.ts";
+import { labelOf } from "./generations.ts";
 import type { LostConfig } from "./lost-configs.ts";
-import { labelOf } from "./wanted-keys.ts";
 
-/** A stranger can lay out any number; of each thing so many get a command of their own. All texts are in one file a kind. */
+/** A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts are in one file a kind. */
 const FEW = 5;
 
 const SOURCE = "a disk's blocks";
 
-/** CAs of which nothing is known, as etcd's own where its ca.crt is gone: a key and a certificate that belong together are no proof. */
+/** CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone: a key and a certificate that belong together are no proof. */
 export function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unproved[] {
   return pairs.slice(0, FEW).flatMap(({ name, cert, key }) => {
     const { publicKeyHash, notBefore } = cert.info;
-    const what = `CA ${publicKeyHash}, begun on ${day(notBefore)}`;
+    const what = `CA ${publicKeyHash}, made on ${day(notBefore)}`;
     const file = `${name.replace("/", "-")}-${publicKeyHash.slice(7, 15)}`;
     return [
       { what: `${name}.key (${what})`, at: key, file: `${file}.key`, place: `${name}.key`, mode: 0o600 },
@@ -30,7 +30,7 @@ export function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: strin
   });
 }
 
-/** Files that the API server's flags name. */
+/** Texts that may be a lost file which the API server's flags name. */
 export function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { path }: DiskFound): Unproved[] {
   const name = lost.path.split("/").at(-1)!;
   return candidates.slice(0, FEW).map(({ text, offset }, i) => ({
@@ -44,10 +44,10 @@ export function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[
 }
 
 /** Manifests, kubeconfigs and configurations for a person to look through: one file a kind, however many there are. */
-export function looseTexts({ texts, path, left }: DiskFound): Unproved[] {
+export function looseTexts({ texts, path, dropped }: DiskFound): Unproved[] {
   const kinds = Map.groupBy(texts, ({ kind }) => kind);
   return [...kinds].map(([kind, finds]) => ({
-    what: `${finds.length} ${finds.length === 1 ? kind : `${kind}s`}${left > 0 ? ", not all that there are" : ""}`,
+    what: `${finds.length} ${finds.length === 1 ? kind : `${kind}s`}${dropped > 0 ? ", not all of those on the disk" : ""}`,
     from: path,
     source: SOURCE,
     content: finds.map((find) => `# ${nameOf(find)}, at byte ${find.offset}\n${find.text.replace(/\n?$/, "\n")}---\n`).join(""),
@@ -60,7 +60,7 @@ function nameOf(find: TextFind): string {
   return name.replaceAll(/[^\w.:@-]+/g, "-").slice(0, 100);
 }
 
-/** Proved keys that are not put into their place: earlier ones, or those of which a person has to choose. */
+/** Proved keys that stay out of their place: earlier ones, or those among which a person has to choose. */
 export function unchosenKeys(found: readonly FoundKey[], certificatesDir: string): Unproved[] {
   return found.flatMap((one) => {
     const { wanted, generation, from } = one;

@@ -1,10 +1,10 @@
 /**
- * Whose a process is, whatever it is called: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's has the
- * pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host lies in a slice right below the root.
+ * Says who owns a process, whatever its name: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's cgroup has the
+ * pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice right below the root.
  */
 import { hostText } from "../files/host-file.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
-import { type PodRecord, podRecords } from "./pods.ts";
+import { type PodRecord, podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */
@@ -13,7 +13,7 @@ export interface ProcessOwner {
   is: string;
 }
 
-/** What tells pods apart: the runtime's containers, and the kubelet's own records, which are there also where no runtime answers. */
+/** By what pods are told apart: the runtime's containers, and the kubelet's records, which are there also where no runtime answers. */
 export interface KnownPods {
   containers: readonly Container[];
   records: readonly PodRecord[];
@@ -26,13 +26,13 @@ export function knownHere(containers: readonly Container[]): KnownPods {
   return { containers, records: podRecords(), first: cgroupOf(1) };
 }
 
-/** Who owns a process that calls itself `name`: "kube-apiserver", "kubelet". A process that has ended is another's. */
+/** Who owns a process with the name `name`: "kube-apiserver", "kubelet". A process that has ended is "another process". */
 export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
   const path = pathBelow(known.first, cgroupOf(pid));
-  if (path === undefined) return { source: "another process", is: "of no cgroup" };
+  if (path === undefined) return { source: "another process", is: "a process without a cgroup" };
   if (isUnit(path, name)) return { source: "a control plane process", is: `the unit ${name}.service of this node` };
   const pod = podIn(path, known);
-  if (!pod) return { source: "another process", is: `of no pod that is known here (cgroup "${path}")` };
+  if (!pod) return { source: "another process", is: `a process of no pod that this node knows (cgroup "${path}")` };
   const own = may(ofNamespace(pod.namespace), "static pods") && pod.container === name && pod.name.startsWith(`${name}-`);
   const is = `the container ${pod.container} of ${pod.namespace}/${pod.name}`;
   return { source: own ? "a control plane process" : "another process", is };
@@ -44,10 +44,7 @@ function isUnit(path: string, name: string): boolean {
   return unit === name && slice !== undefined && !["user", "machine", "kubepods"].includes(slice);
 }
 
-/**
- * The pod of a cgroup's path. Only the first UID and the first id count: what lies below them a container may have made itself, and called as it
- * likes.
- */
+/** The pod of a cgroup's path. Only the first UID and the first id count: a container may have made and named what is below them. */
 function podIn(path: string, { containers, records }: KnownPods): { namespace: string; name: string; container: string } | undefined {
   const uid = /[/-]pod([0-9a-f][0-9a-f_-]{31,35})(?=[./])/.exec(path)?.[1]?.replaceAll("_", "-");
   const id = /[0-9a-f]{64}/.exec(path)?.[0];
@@ -65,7 +62,7 @@ function cgroupOf(pid: number): string | undefined {
   return line?.[3];
 }
 
-/** A node may itself be a container: its paths then begin with that one's, as its first process's does. */
+/** A node may itself be a container: then all its paths begin with the path of its first process. */
 function pathBelow(first: string | undefined, path: string | undefined): string | undefined {
   const root = (first ?? "").replace(/\/init\.scope$/, "").replace(/\/$/, "");
   return path?.startsWith(`${root}/`) ? path.slice(root.length) : path;

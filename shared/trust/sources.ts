@@ -1,14 +1,14 @@
 /**
- * Who can have written what we read, and what that may decide. The kit runs as root on control plane nodes, often unattended: whatever it
- * believes, it puts to use. So evidence has a writer, and the writer decides what the evidence may prove, not its look, its age or its number.
+ * The table of sources: who can write what we read, and what that may decide. The kit runs as root on control plane nodes, often unattended: what it
+ * believes, it puts to use. So the writer of evidence limits what the evidence may prove, not its look, its age or its number.
  *
- * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `layAside` (unproved.ts) names it, keeps
- * it with its origin, and prints the command that would take it. `test/shared/trust/sources.test.ts` walks this table and plays each writer.
+ * Every reader of evidence names its source and asks `may`. What is not proved is never put to use: `layAside` (unproved.ts) names it, keeps it with
+ * its origin, and prints the command that would take it. `test/shared/trust/sources.test.ts` walks this table and plays each writer.
  */
 
 /** What a piece of evidence can decide. */
 export type Decision =
-  /** Names, addresses, ranges and flags by which certificates and manifests are made. */
+  /** Names, addresses, ranges and flags for certificates and manifests. */
   | "facts"
   /** Which CA, and which service-account key, is the cluster's: by certificates, or by tokens whose signature verifies. */
   | "keys"
@@ -23,13 +23,13 @@ export interface Source {
   /** For the operator: who can write there. */
   writer: string;
   decides: readonly Decision[];
-  /** What it may still do: mostly, to be tried against something that is known. */
+  /** What it may still decide: mostly what can be compared with something known. */
   but?: string;
 }
 
 // biome-ignore format: a table
 export const SOURCES = {
-  /** /etc/kubernetes, the kubelet's own files, etcd's data directory, rescue folders of root's. */
+  /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
   /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
@@ -43,12 +43,12 @@ export const SOURCES = {
   "a signing request":         { writer: "whoever holds that kubelet's certificate, or the bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },
   /** A process of a container of kube-system's static pods, or of a systemd unit of the host. */
   "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
-  /** Whatever it is called. */
+  /** Whatever its name. */
   "another process":           { writer: "any container", decides: [] },
   /** All of the device is read, files that are there included. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
-  "an unverified server":      { writer: "whoever answers", decides: [], but: "what is proved by a fingerprint afterwards; not even its text reaches the terminal as it is" },
-  /** Where everybody may make one, as in /dev/shm. */
+  "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards; not even its text reaches the terminal as it is" },
+  /** In a place where everybody may make one, as /dev/shm. */
   "a folder that was there":   { writer: "any user of this node", decides: [] },
 } as const satisfies Record<string, Source>;
 
@@ -59,7 +59,7 @@ export function may(source: SourceName, decision: Decision): boolean {
   return (SOURCES[source] as Source).decides.includes(decision);
 }
 
-/** For the operator: who can write there. */
+/** The same for a source's name. */
 export function writerOf(source: SourceName): string {
   return SOURCES[source].writer;
 }

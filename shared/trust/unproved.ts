@@ -1,6 +1,6 @@
 /**
- * What was found and is not proved. It is never put to use: it is named with its origin, laid into the rescue folder, and the command that would
- * take it is printed, so that a person who knows better can.
+ * Keeps what was found and is not proved. It is never put to use: it is named with its origin and kept in the rescue folder, and the command that would
+ * take it is printed, for a person who knows that it is right.
  */
 import { type WriteOptions, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
@@ -17,13 +17,13 @@ export interface Unproved {
   content: string | Uint8Array;
   /** Its name in the rescue folder. */
   file: string;
-  /** Where it would go; undefined where it is only to be looked at. */
+  /** Where it would go; undefined where it is only for a person to look at. */
   place?: string | undefined;
   /** Permission bits in that place. Default 0600. */
   mode?: number | undefined;
 }
 
-/** Where it lies in the folder of a repair. */
+/** Its place in the rescue folder. */
 function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
   return `${rescueDir}/unproved/${file}`;
 }
@@ -38,17 +38,15 @@ function takeCommand(one: Unproved, rescueDir: string): string | undefined {
 function sayUnproved(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
     const take = takeCommand(one, rescueDir);
-    say(
-      `${one.what}: NOT put to use, as ${one.why ?? "nothing proves it"}: it is from ${one.from}, where ${writerOf(one.source)} can write`,
-    );
-    say(take ? `  look it through; only if you know it to be yours: ${take}` : `  look it through: ${unprovedPath(one, rescueDir)}`);
+    say(`${one.what}: NOT put to use: ${one.why ?? "nothing proves it"}; it is from ${one.from}, where ${writerOf(one.source)} can write`);
+    say(take ? `  look at it first; only if you know that it is yours: ${take}` : `  look at it: ${unprovedPath(one, rescueDir)}`);
   }
 }
 
 /** Keeps each in the rescue folder and names it. */
 export function layAside(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
-    const options: WriteOptions = { mode: 0o600, folderMode: 0o700, note: "to be looked at" };
+    const options: WriteOptions = { mode: 0o600, folderMode: 0o700, note: "for you to look at" };
     writeFile(unprovedPath(one, rescueDir), one.content, options);
   }
   sayUnproved(found, rescueDir);

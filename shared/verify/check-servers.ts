@@ -1,50 +1,70 @@
-/** The servers of this control plane node: each chain from both ends. */
+/** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { leaderNow } from "../api/leases.ts";
 import { etcdClient } from "../etcd/identity.ts";
+import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readText } from "../files/files.ts";
+import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow, keyPath } from "../pki/certs.ts";
+import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import { managerIsReduced } from "../static-pods/restore.ts";
-import { reviewNewToken } from "../workloads/token-secrets.ts";
-import { type Answer, type Checks, failed } from "./collect.ts";
+import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
+import type { Answer, CheckRow } from "./checks.ts";
 
-/** etcd and the API of this control plane node, by their own certificates. */
-export async function checkServers(checks: Checks, cp: ControlPlaneNode, api: KubeApi) {
-  const { facts, data } = cp;
-  await checks.check("etcd", "answers with today's certificates", async () => {
-    const status = await etcdClient(facts)?.status();
-    if (!status) throw new Error("its client certificate is missing");
-    return `etcd ${status.version}, revision ${status.revision}`;
-  });
-  await checks.check("etcd", "members", async () => {
-    const members = (await etcdClient(facts)?.members()) ?? [];
-    const before = data.members.length;
-    if (members.length < before)
-      return { warning: `${members.length}, was ${before}: a lost control plane node has not been replaced yet` };
-    return members.map((member) => member.name).join(", ");
-  });
-  for (const server of new Set([localServer(facts), clusterServer(facts)])) {
-    await checks.check("API", server, async () => {
-      if (!(await adminClient(facts, server).ready())) throw new Error("not ready");
-      return "ready";
-    });
-  }
-  await checks.check("API", "serves the certificate that is on disk", () => servedCertificate(cp));
-  await checks.check("API", "a new token is signed and accepted", async () => (await reviewNewToken(api)) || failed("not accepted"));
-  await checks.check("API", "controller-manager", () => {
-    return managerIsReduced(cp) ? failed("still reduced: ./bunw scripts/03-workers.ts close") : "whole";
-  });
-  for (const name of ["kube-controller-manager", "kube-scheduler"])
-    await checks.check("API", `a ${name} leads`, async () => (await leaderNow(api, name)) ?? failed(NO_LEADER));
+/** etcd and the API by this node's own certificates; then one check for each other control plane node. */
+export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
+  const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
+  const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
+  return [
+    { area: "etcd", what: "answers with today's certificates", look: () => etcdAnswer(cp) },
+    { area: "etcd", what: "members", look: () => members(cp) },
+    ...servers.map((server) => ({ area: "API", what: server, look: () => readyAnswer(cp, server) })),
+    { area: "API", what: "serves the certificate that is on disk", look: () => servedCertificate(cp) },
+    {
+      area: "API",
+      what: "a new token is signed and accepted",
+      look: async () => (await reviewNewToken(api)) || { failed: "not accepted" },
+    },
+    {
+      area: "API",
+      what: "controller-manager",
+      look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full"),
+      hint: "./bunw scripts/03-workers.ts close",
+    },
+    ...["kube-controller-manager", "kube-scheduler"].map((name) => ({
+      area: "API",
+      what: `a ${name} leads`,
+      look: async () => (await leaderNow(api, name)) ?? { failed: "no leader" },
+      hint: "./bunw scripts/02-control-plane.ts on each control plane node restarts servers that still use an old kubeconfig",
+    })),
+    ...others.map((node) => ({
+      area: "control plane nodes",
+      what: `${node.name} accepts a token that this node signed, and the other way round`,
+      look: () => tokensBothWays(cp, api, node),
+    })),
+  ];
 }
 
-const NO_LEADER =
-  "nobody: ./bunw scripts/02-control-plane.ts on each control plane node starts those again that run since before their kubeconfig";
+async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
+  const status = await etcdClient(facts)?.status();
+  return status ? `etcd ${status.version}, revision ${status.revision}` : { failed: "its client certificate is missing" };
+}
+
+async function members({ facts, data }: ControlPlaneNode): Promise<Answer> {
+  const now = (await etcdClient(facts)?.members()) ?? [];
+  const before = data.members.length;
+  if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
+  return now.map((member) => member.name).join(", ");
+}
+
+async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {
+  return (await adminClient(facts, server).ready()) ? "ready" : { failed: "not ready" };
+}
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
@@ -55,7 +75,16 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
     certPath(certRow("ca"), facts.certificatesDir),
   ].map((path) => readText(path)!);
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
-  if (!signedBy(served, ca!)) return failed(`it shows one of "${certInfo(served).issuer}", not of the CA on disk`);
-  if (!keyMatches(served, key!)) return failed("it shows another one: it has not been restarted since");
-  return `until ${certInfo(cert!).notAfter.toISOString().slice(0, 10)}`;
+  if (!signedBy(served, ca!)) return { failed: `it shows a certificate of "${certInfo(served).issuer}", not of the CA on disk` };
+  if (!keyMatches(served, key!)) return { failed: "it shows another certificate: it has not been restarted since" };
+  return `until ${day(certInfo(cert!).notAfter)}`;
+}
+
+/** All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the same CAs. */
+async function tokensBothWays({ facts }: ControlPlaneNode, api: KubeApi, { name, ips }: KnownNode): Promise<Answer> {
+  if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
+  const there = adminClient(facts, endpointUrl(ips[0] ?? name, facts.bindPort));
+  if (!(await review(there, await newToken(api)))) return { failed: `${name} does not accept ours: its sa.pub is another` };
+  if (!(await review(api, await newToken(there)))) return { failed: `this node does not accept ${name}'s: its sa.key is another` };
+  return "both ways";
 }

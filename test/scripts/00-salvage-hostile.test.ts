@@ -73,7 +73,7 @@ test("a tenant's token, and his key in a process called kube-controller: the clu
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
   const run = await node.run("00-salvage");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("kube-controller-manager (pid 20): not searched: it is only called so");
+  expect(run.stderr).toContain("kube-controller-manager (pid 20): not searched: it only has this name");
 });
 
 test("a tenant's token without a key of his anywhere does not keep the own key from its place", async () => {
@@ -348,7 +348,7 @@ test("a link to nowhere in the place of that folder does not stop the salvage", 
   symlinkSync("/nowhere", `${node.root}/dev/shm/kube-pki-repair-salvage`);
   const run = await node.run("00-salvage memory");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("/dev/shm/kube-pki-repair-salvage is somebody else's: not used");
+  expect(run.stderr).toContain("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used");
 });
 
 // ---- the disk ----
@@ -426,7 +426,7 @@ test("a planted pair of etcd's CA is not put to use, however well it belongs tog
   const run = await searchImage(node, { a: his.etcdCa.cert, b: his.etcdCa.key, ca: pki("ca.key"), sa: pki("sa.key") });
   expectOwn(node, run, SHARED);
   expectNothingOf(node, [his.etcdCa.cert, his.etcdCa.key]);
-  expect(run.stderr).toMatch(/etcd\/ca\.key \(CA sha256:HASH, begun on DATE\): NOT put to use/);
+  expect(run.stderr).toMatch(/etcd\/ca\.key \(CA sha256:HASH, made on DATE\): NOT put to use/);
   expect(run.stderr).toMatch(/install -D -m 600 \S+\/unproved\/etcd-ca-\w+\.key \/etc\/kubernetes\/pki\/etcd\/ca\.key/);
 });
 
@@ -551,7 +551,7 @@ test("a search that has used up its time puts back what it has proved by then, a
   const image = `${node.root}/root/image`;
   writeFileSync(image, layOut({ ca: pki("ca.key"), sa: pki("sa.key") }, 4096));
   const run = await node.run(`00-salvage disk --image ${image} --minutes 0.0000001`);
-  expect([run.exitCode, run.stderr]).toEqual([1, expect.stringContaining("was ended: it has taken")]);
+  expect([run.exitCode, run.stderr]).toEqual([1, expect.stringContaining("ended early: it has taken")]);
   expectOwn(node, run, SHARED);
 });
 
@@ -584,7 +584,7 @@ test("00-token-key goes by kube-system's tokens alone, also where the kubelet's 
   expect(node.read("/etc/kubernetes/pki/sa-old.pub").trim()).toBe(OWN.pub.trim());
 });
 
-test("00-assess --deep searches no process that is only called so, and names it", async () => {
+test("00-assess --deep searches no process that only has such a name, and names it", async () => {
   using node = await wiped([IMPOSTOR, MANAGER]);
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
   fifo(`${node.root}/proc/20/root/etc/kubernetes/admin.conf`);

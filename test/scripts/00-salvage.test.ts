@@ -94,7 +94,7 @@ test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toEndWith("\nended: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(stderr).toEndWith("\nexpired: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -106,7 +106,7 @@ test("01-etcd --new-cas refuses where a process that it would stop still holds a
   expect(stderr).toMatch(
     /error: ca\.key is still in the memory of kube-controller-manager \(pid \d+\), sa\.key is still in .*: no new one is needed/,
   );
-  expect(stderr).toContain("hint: ./bunw scripts/00-salvage.ts memory puts back what is found");
+  expect(stderr).toContain("hint: ./bunw scripts/00-salvage.ts memory puts them back");
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -177,12 +177,12 @@ test("00-salvage says that kubeadm-certs is there, and does not ask for its key 
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toContain("  it is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
+  expect(stderr).toContain("  the Secret is there: ./bunw scripts/00-salvage.ts secret opens it with its certificate key\n");
 });
 
 test.each([
   ["another certificate key", randomBytes(32).toString("hex"), "The certificate key does not open ca.key of the Secret kubeadm-certs"],
-  ["something else", "not a key", "That is no certificate key"],
+  ["something else", "not a key", "This is not a certificate key"],
 ])("00-salvage secret with %s writes nothing", async (_, given, error) => {
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const before = node.fingerprint();
@@ -274,7 +274,7 @@ test("00-salvage keeps out of a folder in /dev/shm that is not its own, and save
   using node = await wiped([MANAGER]);
   symlinkSync("/root", `${node.root}/dev/shm/kube-pki-repair-salvage`);
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage is somebody else's: not used")]);
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used")]);
   expectOld(node, SHARED);
   expect(readdirSync(`${node.root}/root`)).toEqual([]);
 });

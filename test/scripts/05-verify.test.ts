@@ -55,7 +55,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
   expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
   expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
-  expect(stderr).toEndWith("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it\n");
+  expect(stderr).toEndWith("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it\n");
 });
 
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
@@ -104,10 +104,10 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
   expect(failed).toEqual([
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
     expect.stringContaining(
-      "  failed   API: a kube-scheduler leads: nobody: ./bunw scripts/02-control-plane.ts on each control plane node ",
+      "  failed   API: a kube-scheduler leads: no leader: ./bunw scripts/02-control-plane.ts on each control plane node ",
     ),
     "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
-    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does it run\? .*03-workers.ts open$/),
+    expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
   ]);
 });

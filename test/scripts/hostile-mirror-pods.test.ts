@@ -120,7 +120,7 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
   expect(stderr).toContain("error: Waited 180 s for ");
   for (const [pod, why] of NAMED)
     for (const said of [dry.stderr, stderr])
-      expect(said).toContain(`  the static pod ${pod}: NOT put to use, as ${why}: it is from the mirror pod `);
+      expect(said).toContain(`  the static pod ${pod}: NOT put to use: ${why}; it is from the mirror pod `);
   const names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"];
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`).sort()).toEqual(names.map((name) => `${name}.yaml`));
   for (const name of names) expect(dry.stderr).toContain(`would write /etc/kubernetes/manifests/${name}.yaml (from its mirror pod in etcd`);
@@ -130,7 +130,7 @@ test("02-control-plane puts back what is real, keeps the rest from its place, an
   const [rescue] = readdirSync(`${node.root}/root`);
   const aside = readdirSync(`${node.root}/root/${rescue}/unproved`).sort();
   expect(aside).toEqual(NAMED.map(([pod]) => `${pod.replace("/", "_")}.yaml`).sort());
-  expect(stderr.match(/only if you know it to be yours: install -D .*/g)).toHaveLength(
+  expect(stderr.match(/only if you know that it is yours: install -D .*/g)).toHaveLength(
     NAMED.filter(([pod]) => !pod.includes("/kube-")).length,
   );
   for (const namespace of ["a-team", "default"])
@@ -147,7 +147,7 @@ test("01-etcd puts kube-system's etcd back, and lays a tenant's aside", async ()
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  the static pod a-team/etcd: NOT put to use, as kubeadm's static pods are of kube-system: it is from the mirror pod ",
+    "  the static pod a-team/etcd: NOT put to use: kubeadm's static pods are of kube-system; it is from the mirror pod ",
   );
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`)).toEqual(["etcd.yaml"]);
   expect(planted(node.root)).toEqual([]);

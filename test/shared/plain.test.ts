@@ -9,7 +9,7 @@ const ATTACK = "\u001b[2J\u001b]52;c;cm0gLXJm\u0007\u009b31m\r\b\u0000\u007f\u20
 const SHOWN = "\\u001b[2J\\u001b]52;c;cm0gLXJm\\u0007\\u009b31m\\u000d\\u0008\\u0000\\u007f\\u202e\\u200b\\u2028";
 
 /** What is written, on stdout and stderr. */
-async function heard(action: () => unknown): Promise<string> {
+async function spoken(action: () => unknown): Promise<string> {
   const lines: string[] = [];
   const ears = (["log", "error"] as const).map((voice) =>
     spyOn(console, voice).mockImplementation((text: string) => void lines.push(text)),
@@ -35,21 +35,21 @@ test.each<[string, () => unknown]>([
   ["a bug's stack", () => run(() => Promise.reject(new Error(ATTACK)))],
   ["a progress line", () => new Progress(ATTACK, 2000, false).show(2000, ATTACK)],
 ])("%s shows escape sequences as letters", async (_, action) => {
-  const text = await heard(action);
+  const text = await spoken(action);
   expect(text).toContain(SHOWN);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: none is to be there
   expect(text).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u200b\u2028]/);
 });
 
 test("a stranger's newline does not begin a line of ours; our own do", async () => {
-  expect(await heard(() => say("csr\n  w1: approved"))).toBe("  csr\\n  w1: approved");
-  expect(await heard(() => tell("one\ntwo"))).toBe("one\ntwo");
+  expect(await spoken(() => say("csr\n  w1: approved"))).toBe("  csr\\n  w1: approved");
+  expect(await spoken(() => tell("one\ntwo"))).toBe("one\ntwo");
 });
 
 test("a stranger's sentence is short, no line is without end, and an answer for programs is whole", async () => {
-  expect(strangers(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more letters)`);
-  expect((await heard(() => say("x".repeat(1_000_000)))).length).toBeLessThan(101_000);
-  expect((await heard(() => answer("x".repeat(1_000_000)))).length).toBe(1_000_000);
+  expect(strangers(` ${"x".repeat(5000)}`)).toBe(`${"x".repeat(500)}… (4500 more characters)`);
+  expect((await spoken(() => say("x".repeat(1_000_000)))).length).toBeLessThan(101_000);
+  expect((await spoken(() => answer("x".repeat(1_000_000)))).length).toBe(1_000_000);
 });
 
 test("JSON stays what it was", () => {

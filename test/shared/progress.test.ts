@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { Progress, progressLine } from "../../shared/progress.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
-test("a progress line tells how far, how fast and how long still", () => {
+test("a progress line shows how far, how fast, and how long still", () => {
   const figures = { what: "nodes back", done: 3871, total: 5000, seconds: 94.4, note: "2 left alone" };
   expect(progressLine(figures, true)).toBe("nodes back   ███████████████░░░░░  3,871 / 5,000   41/s   about 28 s left   2 left alone");
   expect(progressLine(figures, false)).toBe("nodes back   3,871 / 5,000   41/s   about 28 s left   2 left alone");

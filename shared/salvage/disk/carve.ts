@@ -1,16 +1,14 @@
 /**
- * Rung 3 of the ladder: deleted files lie in free blocks until they are overwritten. Everything that an /etc/kubernetes is made of is looked
- * for, and what can be proved is: keys by signing, kubeconfigs by their key and certificate. Writes nothing, and reads the disk once; a second
- * time only where files were found that go on in another place.
+ * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks until they are overwritten. What can be proved,
+ * is proved: keys by signing, kubeconfigs by their key and certificate. Writes nothing. Reads the disk once, and a second time only where the
+ * second piece of a file is missing.
  */
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";
 import type { Budget } from "../budget.ts";
-import { Carving, WORDS } from "./carving.ts";
+import { Assembler, WORDS } from "./assembler.ts";
 import type { Disk } from "./disk.ts";
 import type { Find } from "./finds.ts";
-import { search } from "./needles.ts";
-import type { Looks } from "./share.ts";
 import { TAIL_NEEDLES } from "./stitch.ts";
 
 /** How far the search is, in bytes. `pass` "pieces": the disk is read again, for the second pieces of files. */
@@ -22,16 +20,12 @@ interface CarveProgress {
 }
 
 interface CarveOptions {
-  /** False: files that are cut are told at once; the disk is not read a second time for their second pieces. */
-  pieces?: boolean;
   onProgress?: (progress: CarveProgress) => void;
-  /** How long it may take in all. */
+  /** Of the whole search. */
   budget?: Budget;
-  /** Seconds for texts, and for pieces of keys. Default: LOOKS. */
-  looks?: Partial<Looks>;
 }
 
-/** Shows on a progress line how far the search is: `carve(disk, { onProgress: diskProgress(disk) })`. */
+/** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
 export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
   const lines = new Map<string, Progress>();
@@ -44,32 +38,53 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   };
 }
 
-/**
- * Finds come as they are met; each content once, however often it lies there. What is cut off comes at the end. Errors: Fail where the budget is
- * spent.
- */
+/** Yields finds as they are met, each content once, however often it is there. Cut files come at the end. Errors: Fail where the budget is spent. */
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
-  const carving = new Carving(disk, options.looks);
+  const files = new Assembler(disk);
   let read = 0;
   const spend = (done: number) => {
     options.budget?.spend(Math.max(0, done - read));
     read = done;
   };
-  const tell = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: carving.found });
+  const report = (pass: CarveProgress["pass"], done: number) => options.onProgress?.({ pass, done, total: disk.size, found: files.found });
   for await (const { hits, done } of search(disk, WORDS)) {
-    for (const { needle, offset } of hits) for (const find of carving.look(needle, offset)) yield find;
-    tell("search", done);
+    for (const { needle, offset } of hits) for (const find of files.look(needle, offset)) yield find;
+    report("search", done);
     spend(done);
   }
-  yield* carving.joinedPems();
+  yield* files.joinedPems();
   read = 0;
-  if (options.pieces !== false && carving.needsPieces()) {
+  if (files.needsPieces()) {
     for await (const { hits, done } of search(disk, TAIL_NEEDLES)) {
-      for (const { offset } of hits) yield* carving.joinedYaml(offset);
-      tell("pieces", done);
+      for (const { offset } of hits) yield* files.joinedYaml(offset);
+      report("pieces", done);
       spend(done);
     }
   }
-  for (const line of carving.skipped()) say(`warning: ${line}`);
-  yield* carving.leftovers();
+  for (const line of files.skipped()) say(`warning: ${line}`);
+  yield* files.leftovers();
+}
+
+/** The hits of one part of the disk, in order, and how far the disk is searched. */
+interface Searched {
+  hits: { needle: string; offset: number }[];
+  done: number;
+}
+
+/**
+ * Where some words (ASCII) are on a disk. Every byte is searched: a file is found whatever lies before it, and wherever it begins. While the hits of
+ * a part are looked at, `disk.read` has it and what surrounds it in memory.
+ */
+export async function* search(disk: Disk, needles: readonly string[]): AsyncGenerator<Searched> {
+  const overlap = Math.max(...needles.map((needle) => needle.length)) - 1;
+  let done = 0;
+  for await (const { offset, bytes } of disk.parts(overlap)) {
+    const hits: Searched["hits"] = [];
+    for (const needle of needles) {
+      const first = Math.max(0, done - offset - needle.length + 1);
+      for (let at = bytes.indexOf(needle, first); at >= 0; at = bytes.indexOf(needle, at + 1)) hits.push({ needle, offset: offset + at });
+    }
+    done = offset + bytes.length;
+    yield { hits: hits.sort((a, b) => a.offset - b.offset), done };
+  }
 }

@@ -1,6 +1,6 @@
 /**
- * A block device or an image of one, opened for reading only: all of it in order, the next piece being read while the last one is looked at,
- * or a few bytes anywhere. Memory stays the same whatever its size.
+ * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the last one is looked at, or a few bytes
+ * anywhere. Memory does not grow with its size.
  */
 import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
 import { promisify } from "node:util";
@@ -9,12 +9,12 @@ import { Fail } from "../../fail.ts";
 /** Bytes read at once; two pieces are in memory. Smaller ones cost more calls, larger ones leave the processor's cache. */
 const CHUNK = 4 * 1024 * 1024;
 
-/** What is read again singly where a piece cannot be read whole: the sectors around a bad one are not given up. */
+/** Where a piece cannot be read whole, it is read again in units of this size, so that only a bad sector is lost. */
 const SECTOR = 4096;
 
 const readAsync = promisify(read);
 
-/** A part of the disk. `bytes` is a view that holds until the next part is asked for. */
+/** A part of the disk. `bytes` is a view: valid until the next part is asked for. */
 export interface Part {
   offset: number;
   bytes: Buffer;
@@ -49,7 +49,7 @@ export class Disk {
     this.size = size;
   }
 
-  /** Bytes that the device would not give; they read as zeros. */
+  /** Bytes that the device could not read; they read as zeros. */
   get unreadable(): number {
     return this.#bad.size * SECTOR;
   }
@@ -83,7 +83,7 @@ export class Disk {
     }
   }
 
-  /** A few bytes anywhere, fewer at the end of the disk: a view that holds until the next part or the next read. */
+  /** A few bytes anywhere, fewer at the end of the disk: a view, valid until the next part or the next read. */
   read(offset: number, length: number): Buffer {
     const end = Math.min(offset + length, this.size);
     const from = offset - (this.#part?.offset ?? 0);
@@ -127,7 +127,7 @@ export class Disk {
   }
 }
 
-/** A read that fails while the last part is still looked at is told when its own turn comes. */
+/** A read may fail while the part before is still looked at: the error is thrown when its own turn comes. */
 async function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
   return (await Promise.allSettled([promise]))[0];
 }
@@ -142,7 +142,7 @@ function opened(path: string): number {
     return openSync(path, "r");
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
-    throw new Fail(`Cannot read "${path}": ${code}`, { hint: "see the devices with: lsblk; a disk is read as root", cause });
+    throw new Fail(`Cannot read "${path}": ${code}`, { hint: "see the devices with: lsblk; only root can read a disk", cause });
   }
 }
 
@@ -161,6 +161,6 @@ function isBadSector(err: unknown): boolean {
 
 function endedEarly(path: string, offset: number): Fail {
   return new Fail(`"${path}" ended at byte ${offset} while it was read`, {
-    hint: "is it still being copied? Run this again when it is whole",
+    hint: "is it still being copied? Run this again when the copy is finished",
   });
 }

@@ -1,17 +1,16 @@
-/** What can be found in free blocks. */
+/** The kinds of finds in free blocks. */
 import { createPublicKey } from "node:crypto";
-import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import { type CertInfo, certInfo, publicKeyHash } from "../../pki/certificate.ts";
 import { LABELS, orUndefined, provenKey } from "./pem-block.ts";
 
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {
   offset: number;
-  /** Where its second piece lay, for a file that was in two. */
+  /** Where the second piece was, for a file in two pieces. */
   joined?: number;
 }
 
-/** Proved: what it signs, its public half verifies. `publicKeyHash` is "sha256:<hex of the SPKI's DER>", as in CertInfo. */
+/** Proved: its public half verifies what it signs. `publicKeyHash` is "sha256:<hex of the SPKI's DER>", as in CertInfo. */
 export interface PrivateKeyFind extends Place {
   kind: "private key";
   pem: string;
@@ -30,38 +29,31 @@ export interface CertificateFind extends Place {
   info: CertInfo;
 }
 
-/** Proved where certificate and key are embedded: they belong together. What stands in files of their own is not looked up. */
+/** Proved where certificate and key are embedded: they belong together. Other files that it names are not read. */
 export interface KubeconfigFind extends Place {
   kind: "kubeconfig";
   text: string;
-  /** Names of the current context. */
+  /** Of the current context. */
   user: string;
-  server: string;
-  /** The authorities it trusts, and the user's certificate and key, where they are embedded. */
-  caPem?: string;
-  certPem?: string;
-  keyPem?: string;
 }
 
-/** Nothing proves it: `complete` says that its end was seen, and that it has all the volumes it mounts. */
+/** Nothing proves it. `complete`: its end was seen, and it has all the volumes that it mounts. */
 export interface ManifestFind extends Place {
   kind: "manifest";
   text: string;
   name: string;
-  manifest: Manifest;
   complete: boolean;
 }
 
-/** EncryptionConfiguration, audit Policy and what else the API server is given in files. */
+/** EncryptionConfiguration, audit Policy, and the other configuration files of the API server. */
 export interface ConfigFind extends Place {
   kind: "config";
   text: string;
-  apiVersion: string;
   configKind: string;
   complete: boolean;
 }
 
-/** What began here and is not whole: overwritten, or in pieces that were not found. `what` is its PEM label or its kind. */
+/** The beginning of a file that is not whole: overwritten, or its second piece was not found. `what` is its PEM label or its kind. */
 export interface CutFind extends Place {
   kind: "cut";
   what: string;
@@ -71,7 +63,7 @@ export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | Kubeconfig
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;
 
-/** What a whole block of PEM is; undefined where it is not what it says. */
+/** What a whole block of PEM is; undefined where it is not what its label says. */
 export function pemFind(label: string, pem: string, place: { offset: number; joined?: number }): PemFind | undefined {
   const kind = LABELS[label]!;
   if (kind === "certificate") {

@@ -1,13 +1,13 @@
 /**
- * A PEM block as it lies in free blocks. Its first line tells how long it has to be (the length of a DER SEQUENCE), so one that is cut off,
- * or goes on in another place, is known as such, and where its END line must lie is known to the byte.
+ * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE). So a block that is cut off, or continues
+ * elsewhere, is recognised, and the place of its END line is known to the byte.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
 
-/** Longer ones are not made by anybody: RSA-16384 is 13 KB. */
+/** Nobody makes longer ones: RSA-16384 is 13 KB. */
 export const LONGEST = 16 * 1024;
 
 /** Where two pieces of a file may meet: the smallest block of any file system. */
@@ -42,7 +42,7 @@ export interface CutPem {
 const HEAD = /^-----BEGIN ([A-Z ]{10,16})-----(\r?\n)([A-Za-z0-9+/]{8,}={0,2})(\r?\n)/;
 const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 
-/** What begins here: a whole block, one that is cut, or undefined where it is none of ours. */
+/** What begins here: a whole block, a cut one, or undefined where it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const [all, label = "", newline = "", line = "", lineEnd] = HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
   if (!all || !Object.hasOwn(LABELS, label) || newline !== lineEnd) return undefined;
@@ -65,7 +65,7 @@ export function wholePem(text: string, label: string, reach: number): PemBlock |
   return { label, pem, length: reach + end.length };
 }
 
-/** A private key that is whole: one of which a part was overwritten may still be read, and even sign. */
+/** A private key that is whole. A partly overwritten one may still be readable, and even sign. */
 export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
@@ -74,7 +74,7 @@ export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject }
   return proved ? { key, publicKey } : undefined;
 }
 
-/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without looking at all of them; Go refuses such a key. */
+/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of them; Go refuses an inconsistent key. */
 function isConsistent(key: KeyObject): boolean {
   const numbers = key.export({ format: "jwk" }) as Record<string, string>;
   const number = (name: string) => BigInt(`0x${Buffer.from(numbers[name]!, "base64url").toString("hex")}`);
@@ -89,7 +89,7 @@ function verifiesOwn(key: KeyObject, publicKey: KeyObject): boolean {
   return verify(hash, proof, publicKey, sign(hash, proof, key));
 }
 
-/** What is read from a disk may be anything: what OpenSSL or a parser cannot read is a finding, not an end. */
+/** A disk may hold anything: what OpenSSL or a parser cannot read is undefined, not an error. */
 export function orUndefined<T>(read: () => T): T | undefined {
   try {
     return read();
@@ -109,7 +109,7 @@ function derSize(line: string): number | undefined {
   return count >= 1 && count <= 3 ? 2 + count + der.readUIntBE(2, count) : undefined;
 }
 
-/** How far the lines have the form they must have. The first wrong one is counted in: the cut may lie in its middle. */
+/** How far the lines have the form they must have, the first wrong one included: the cut may be in its middle. */
 function soundLength(text: string, { start, reach, line }: { start: number; reach: number; line: number }): number {
   let at = start;
   while (at < reach && LINE.test(text.slice(at, Math.min(at + line, reach)))) at += line;

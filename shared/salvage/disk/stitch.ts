@@ -1,14 +1,14 @@
 /**
- * Files in two pieces: the first was found where it begins, and the second is looked for among all that could be one. Only what proves
- * itself afterwards counts; a manifest has no proof but its form, so a joined one is marked as such.
+ * Joins files in two pieces: the first was found where it begins, and the second is searched among all that could be one. Only a join that proves
+ * itself counts; a manifest has no proof but its form, so a joined one is marked as joined.
  */
 import { signedBy } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
 import type { PemFind } from "./finds.ts";
 import { BLOCK, type CutPem, orUndefined, type PemBlock, wholePem } from "./pem-block.ts";
-import { embeddedIsWhole, type Judgement, judge } from "./yaml-document.ts";
+import { embeddedIsWhole, isComplete, type Judgement, judge } from "./yaml-document.ts";
 
-/** The beginning of a YAML file that is cut somewhere at a border of a block. */
+/** The beginning of a YAML file that is cut at some border of a block. */
 export interface YamlHead {
   what: string;
   offset: number;
@@ -28,7 +28,7 @@ const LONGEST_TAIL = 12 * 1024;
 /** What stands near the end of a kubeconfig (base64 of "-----END ", however it falls), and at the end of kubeadm's manifests. */
 export const TAIL_NEEDLES = [...base64Forms("-----END "), "\nstatus: {}\n"];
 
-/** So many END lines are tried for a cut block: a file's pieces lie near each other, and a stranger may lay out any number of ends. */
+/** So many END lines are tried for a cut block: a file's pieces are near each other, and a stranger may lay out any number of ends. */
 const MOST_ENDS = 64;
 
 /** The ways in which a cut block and an END line make a whole one, the nearest first; `joined` is where the second piece begins. */
@@ -53,21 +53,21 @@ function nearestTo(offset: number, ends: readonly number[]): number[] {
 }
 
 /**
- * Of blocks that were joined, those that are proved. A key proves itself; of a certificate the halves of two would be read as one, so it has to
- * be signed by itself or by an authority that was found. Nobody needs a public key that badly.
+ * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one, so a certificate has to be signed by itself
+ * or by a CA that was found. Joined public keys are not worth a proof.
  */
-export function provedJoins<T extends { find: PemFind }>(joined: readonly T[], authorities: readonly string[]): T[] {
+export function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
   const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;
   const roots = joined.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
   const isProved = { "private key": () => true, "public key": () => false, certificate: isSigned };
   return joined.filter(({ find }) => isProved[find.kind](find));
 
   function isSigned({ pem }: PemFind): boolean {
-    return [...authorities, ...roots].some((ca) => isSignedBy(pem, ca));
+    return [...cas, ...roots].some((ca) => isSignedBy(pem, ca));
   }
 }
 
-/** The piece in which one of TAIL_NEEDLES was met; undefined where it is not a file's last. */
+/** The piece in which one of TAIL_NEEDLES was met; undefined where it is not the end of a file. */
 export function tailAt(disk: Disk, offset: number): YamlTail | undefined {
   const from = Math.max(0, Math.floor((offset - LONGEST_TAIL) / BLOCK) * BLOCK);
   const bytes = disk.read(from, 2 * LONGEST_TAIL);
@@ -86,13 +86,13 @@ export function joinYaml(head: YamlHead, tail: YamlTail): { text: string; judgem
       const text = first + tail.bytes.toString("utf8", joined - tail.start);
       if (!crossesWell(first, text) || !embeddedIsWhole(text)) continue;
       const judgement = judge(text, true);
-      if (judgement && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete)) return { text, judgement, joined };
+      if (isComplete(judgement)) return { text, judgement, joined };
     }
   }
   return undefined;
 }
 
-/** The line in which the pieces meet has to be one of YAML. */
+/** The line where the pieces meet has to be YAML. */
 function crossesWell(first: string, text: string): boolean {
   const line = text.slice(first.lastIndexOf("\n") + 1).split("\n", 1)[0]!;
   return /^\s*(?:- )?[\w.@/-]+:(?: \S.*)?$|^\s*- \S.*$|^$/.test(line);
@@ -104,14 +104,14 @@ function bordersIn(from: number, to: number): number[] {
   return first > to ? [] : Array.from({ length: Math.floor((to - first) / BLOCK) + 1 }, (_, i) => first + i * BLOCK);
 }
 
-/** The last byte before `end` that is in no text. */
+/** The last byte before `end` that no text has. */
 function lastStrange(bytes: Buffer, end: number): number {
   let at = end - 1;
   while (at >= 0 && (bytes[at]! >= 0x20 || bytes[at] === 0x0a || bytes[at] === 0x09)) at--;
   return at;
 }
 
-/** What stays the same of a text's base64 wherever in the whole it stands: three forms. */
+/** The part of a text's base64 that does not depend on what is around the text: three forms. */
 function base64Forms(text: string): string[] {
   return [0, 1, 2].map((shift) => {
     const all = Buffer.from(" ".repeat(shift) + text).toString("base64");

@@ -1,20 +1,19 @@
-/** Which of the files below /etc/kubernetes a text is, and whether it is whole. */
+/** Judges which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
 import type { ContainerSpec } from "../../k8s/objects.ts";
-import type { Manifest } from "../../manifests/from-mirror-pod.ts";
 import type { YamlFind } from "./finds.ts";
 import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
 
 type Found<T = YamlFind> = T extends YamlFind ? Omit<T, "offset" | "text"> : never;
 
-/** "cut": it is one, and not whole. */
+/** "cut": it is such a file, and not whole. undefined: it is none. */
 export type Judgement = Found | "cut" | undefined;
 
 interface Kind {
   apiVersion: RegExp;
   judge: (document: Document, text: string, ended: boolean) => Judgement;
-  /** All keys it may have at the left edge; another one is another file's. */
+  /** All keys that it may have at the left edge; any other key is of another file. */
   keys?: readonly string[];
 }
 
@@ -44,13 +43,13 @@ const KINDS: Record<string, Kind> = {
   InitConfiguration:            { apiVersion: /^kubeadm\.k8s\.io\//, judge: judgeConfig() },
 };
 
-/** The kind that a text names, where it is one of ours: a look that costs next to nothing. */
+/** The kind that a text names, where it is one of ours. Costs next to nothing. */
 export function kindIn(text: string): string | undefined {
   const kind = /^kind:[ \t]*["']?(\w+)["']?[ \t]*\r?$/m.exec(text)?.[1];
   return kind && Object.hasOwn(KINDS, kind) ? kind : undefined;
 }
 
-/** What a text is. `ended`: the file's end was seen, so nothing can be missing there. Never an error: a disk may hold anything. */
+/** What a text is. `ended`: the file's end was seen, so nothing is missing there. Never throws: a disk may hold anything. */
 export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
   const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
@@ -61,12 +60,17 @@ export function judge(text: string, ended: boolean): Judgement {
   return kind.judge(document as Document, text, ended || (text.endsWith("\n") && document.status !== undefined));
 }
 
-/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind stands behind the authorities, and may be in the other piece. */
+/** Whether a text is a whole file. */
+export function isComplete(judgement: Judgement): boolean {
+  return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
+}
+
+/** A kubeconfig as kubeadm writes it, up to where it is cut: its kind is behind the CAs, and may be in the other piece. */
 export function isKubeconfigHead(text: string): boolean {
   return /^apiVersion: v1\nclusters:\n- cluster:\n {4}certificate-authority-data: LS0t/m.test(text);
 }
 
-/** Whether all that is embedded in a kubeconfig's text is whole: for throwing out, before it is parsed, what cannot be one. */
+/** Whether all that is embedded in a kubeconfig's text is whole: rejects texts before they are parsed. */
 export function embeddedIsWhole(text: string): boolean {
   const embedded = [...text.matchAll(/^\s+(?:certificate-authority|client-certificate|client-key)-data: *(\S*)$/gm)];
   return embedded.every(([, data]) => isWholePem(Buffer.from(data!, "base64")));
@@ -78,20 +82,14 @@ function judgeKubeconfig(config: Document, text: string, ended: boolean): Judgem
   const user = isMapping(context) ? named(config.users, context.user)?.user : undefined;
   if (!isMapping(context) || !isMapping(cluster) || typeof cluster.server !== "string") return ended ? undefined : "cut";
   if (!isMapping(user) || Object.keys(user).length === 0) return "cut";
-  const [caPem, certPem, keyPem] = [
-    decoded(cluster["certificate-authority-data"]),
-    decoded(user["client-certificate-data"]),
-    decoded(user["client-key-data"]),
-  ];
+  const [certPem, keyPem] = [decoded(user["client-certificate-data"]), decoded(user["client-key-data"])];
   if (!embeddedIsWhole(text) || (certPem === undefined) !== (keyPem === undefined)) return "cut";
   if (certPem && !belongTogether(certPem, keyPem!)) return "cut";
   if (!certPem && !ended && !text.endsWith("\n")) return "cut";
-  const pems = { ...(caPem && { caPem }), ...(certPem && { certPem }), ...(keyPem && { keyPem }) };
-  return { kind: "kubeconfig", user: String(context.user), server: cluster.server, ...pems };
+  return { kind: "kubeconfig", user: String(context.user) };
 }
 
 function judgePod(document: Document, _: string, ended: boolean): Judgement {
-  const manifest = document as unknown as Manifest;
   const { spec, metadata } = document as { spec?: unknown; metadata?: unknown };
   const name = isMapping(metadata) ? metadata.name : undefined;
   if (typeof name !== "string" || name === "") return undefined;
@@ -101,12 +99,12 @@ function judgePod(document: Document, _: string, ended: boolean): Judgement {
   const volumes = new Set(listOf(spec.volumes).map(nameOf));
   const mounted = new Set(all.flatMap((container) => listOf((container as ContainerSpec).volumeMounts).map(nameOf)));
   const complete = ended && [...mounted].every((mount) => volumes.has(mount));
-  return { kind: "manifest", name, manifest, complete };
+  return { kind: "manifest", name, complete };
 }
 
 function judgeConfig(needed?: string) {
-  return ({ apiVersion, kind, ...fields }: Document, _: string, ended: boolean): Judgement =>
-    needed && !Array.isArray(fields[needed]) ? "cut" : { kind: "config", apiVersion, configKind: kind, complete: ended };
+  return ({ kind, ...fields }: Document, _: string, ended: boolean): Judgement =>
+    needed && !Array.isArray(fields[needed]) ? "cut" : { kind: "config", configKind: kind, complete: ended };
 }
 
 function belongTogether(certPem: string, keyPem: string): boolean {
@@ -115,13 +113,13 @@ function belongTogether(certPem: string, keyPem: string): boolean {
   return key !== undefined && cert !== undefined && key.equals(cert);
 }
 
-/** What has another form (openssl's notes before it, say) is left to whoever reads it, if it has an end. */
+/** A PEM of another form (with openssl's notes before it, say) counts as whole if it has an end. */
 function isWholePem(bytes: Buffer): boolean {
   const block = pemAt(bytes);
   return !(block && "sound" in block) && /-----END [A-Z ]+-----\s*$/.test(bytes.toString("latin1"));
 }
 
-/** A list, also where something else stands in its place. */
+/** The list; an empty one where the value is something else. */
 export function listOf(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];
 }

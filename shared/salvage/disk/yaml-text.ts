@@ -1,10 +1,12 @@
 /**
- * YAML as it lies in free blocks. It has no end mark: what tells where a file ends is the zeros that fill its last block. Text that runs up
- * to a block's end may go on in another place, or be followed by another file's; then the longest piece is taken that reads as a whole.
+ * Finds the first and the last byte of a YAML file in free blocks. YAML has no end mark: the zeros that fill its last block show where a file ends. Text
+ * that runs up to a block's end may continue elsewhere, or another file may follow; then the longest piece that reads as a whole is taken.
  */
+import type { Disk } from "./disk.ts";
 import { BLOCK } from "./pem-block.ts";
+import { kindIn } from "./yaml-document.ts";
 
-/** Before the first line that names it: comments, a mark. After it: a kubeconfig with a bundle of authorities is some ten KB long. */
+/** Bytes that are read before the line `apiVersion:` (comments, a mark) and after it: a kubeconfig with a bundle of CAs has some ten KB. */
 export const BEFORE = 16 * 1024;
 export const AFTER = 128 * 1024;
 
@@ -13,11 +15,11 @@ export interface YamlText {
   before: number;
   after: number;
   text: string;
-  /** The file's end was seen: zeros up to a block's end, or a mark. Without it, the text may go on elsewhere. */
+  /** The file's end was seen: zeros up to a block's end, or a mark. If not, the text may continue elsewhere. */
   ended: boolean;
 }
 
-/** Text that does not end is tried up to so many blocks' borders. */
+/** A text without an end is tried up to so many borders of blocks. */
 const MOST_CUTS = 64;
 
 /** A line of YAML at the left edge: a key, an item, a comment, a mark, the end of a flow. */
@@ -39,13 +41,21 @@ export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator
   for (const cut of boundaries(at, end, offset)) yield text(cut);
 }
 
-/** Back over comments and the like to the file's first line; undefined where the line at `at` stands in the middle of something else. */
+/** A cheap look at a line `apiVersion:`, which rejects most of those in programs, their sources, and manifests of all other kinds. */
+export function mayBeOurs(disk: Disk, offset: number): boolean {
+  const before = offset % BLOCK === 0 ? 0 : disk.read(offset - 1, 1)[0]!;
+  if (before !== 0 && before !== 0x0a && before !== 0xbf) return false; // the last is the end of UTF-8's mark
+  const next = /^.*\n(kind:.*)/.exec(disk.read(offset, 160).toString("latin1"))?.[1];
+  return next === undefined || kindIn(next) !== undefined;
+}
+
+/** Back over comments and the like to the file's first line; undefined where the line at `at` is in the middle of something else. */
 function startOf(bytes: Buffer, at: number, offset: number): number | undefined {
-  // the second: written by hand, with other fields before
+  // the second: written by hand, with other fields first
   return firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
 }
 
-/** Of the lines up to `at` that are all of this kind, the first in which a file may begin. */
+/** Of the lines up to `at` that are all of this kind, the first one where a file may begin. */
 function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
   const isOne = (from: number, to: number) =>
     strangeByte(bytes, from, to - 1) === to - 1 && kind.test(bytes.toString("utf8", from, to - 1));
@@ -53,7 +63,7 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
   let begin = mayBegin(bytes, at, offset) || isZero(at) ? at : undefined;
   for (let start = at; start > 0 && bytes[start - 1] === 0x0a; ) {
     const from = start < 2 ? 0 : Math.max(bytes.lastIndexOf(0x0a, start - 2), bytes.lastIndexOf(0, start - 2)) + 1;
-    // another file's text may fill the block before: then this one's first line begins at the border
+    // the block before may be full of another file's text: then this file's first line begins at the border
     const border = Math.floor((offset + start - 1) / BLOCK) * BLOCK - offset;
     if (border > from && isOne(border, start)) begin = border;
     if (!isOne(from, start)) break;
@@ -64,7 +74,7 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
   return begin;
 }
 
-/** A file begins at a block's border, after its mark, or as a further document of another. After zeros it may, where nothing else tells. */
+/** A file begins at a block's border, after a mark, or as a further document in another file. After zeros only if none of these is found. */
 function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
   const isFurther = bytes.toString("latin1", start, start + 3) === "---";
   return start === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
@@ -75,7 +85,7 @@ function isMark(bytes: Buffer, start: number): boolean {
   return start >= 3 && bytes.readUIntBE(start - 3, 3) === 0xefbbbf;
 }
 
-/** Where text that can be this file's ends, and whether the file does. */
+/** Where the text that can be this file's ends, and whether the file ends there. */
 function endOf(bytes: Buffer, at: number, offset: number): { end: number; ended: boolean } {
   const seen = new Set<string>();
   for (let line = at; line < bytes.length; ) {
@@ -93,7 +103,7 @@ function endOf(bytes: Buffer, at: number, offset: number): { end: number; ended:
   return { end: bytes.length, ended: false };
 }
 
-/** The first byte that is in no text file. Bytes above ASCII are looked at when it is decoded. */
+/** The first byte that no text file has. Bytes above ASCII are checked when the text is decoded. */
 function strangeByte(bytes: Buffer, from: number, to: number): number {
   let at = from;
   while (at < to && (bytes[at]! >= 0x20 ? bytes[at] !== 0x7f : bytes[at] === 0x09 || bytes[at] === 0x0d)) at++;

@@ -1,10 +1,10 @@
-/** ECDSA keys in memory. A scalar has no mark of its own: each candidate's public key is computed (20 µs and more) and held against what is wanted. */
+/** Finds ECDSA keys in memory. A scalar has no mark of its own, so each candidate's public key is computed (20 µs and more) and compared with the wanted ones. */
 import { createECDH, createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import { randomStretches } from "./limbs.ts";
 
 export type Curve = "P-256" | "P-384";
 
-/** kubeadm's kinds: the length of a scalar in bytes, the curve's name in OpenSSL, and what a SubjectPublicKeyInfo has before its point (RFC 5480). */
+/** kubeadm's kinds: bytes of a scalar, the curve's name in OpenSSL, and what a SubjectPublicKeyInfo has before its point (RFC 5480). */
 const CURVES: Record<Curve, { size: number; openssl: string; spki: Buffer }> = {
   "P-256": {
     size: 32,
@@ -17,10 +17,10 @@ const CURVES: Record<Curve, { size: number; openssl: string; spki: Buffer }> = {
 /** Go's math/big gives a fresh number four words more than it needs (nat.make), and ecdsa.PrivateKey holds its scalar as such a number. */
 const SPARE = 4 * 8;
 
-/** Go's allocator and the C library's align what is longer than 16 bytes so. */
+/** Go's and the C library's allocators align everything longer than 16 bytes like this. */
 const ALIGNED = 16;
 
-/** Keys of this curve, of a wanted public key, whose scalar lies in these bytes as a big.Int of Go: random words, then the spare ones, zero. */
+/** Wanted keys of this curve whose scalar is in these bytes as a big.Int of Go: random words, then the spare ones, zero. */
 export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<string>): Generator<KeyObject> {
   const { size } = CURVES[curve];
   for (const { from, to } of randomStretches(bytes, size)) {

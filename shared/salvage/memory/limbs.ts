@@ -1,6 +1,6 @@
 /**
- * Big numbers as programs hold them in memory: 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and crypto/internal/fips140,
- * OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: stretches of random-looking words are what is looked through.
+ * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and crypto/internal/fips140,
+ * OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: only stretches of random-looking words are searched.
  */
 
 /** Where a stretch of random-looking words begins and ends, in bytes. */

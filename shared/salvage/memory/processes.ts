@@ -1,8 +1,7 @@
 /**
- * Processes of this node and what they hold in memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or change them.
+ * Finds this node's control plane processes, and reads their memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or change them.
  *
- * Only mappings that can be written are read: keys lie in the heap. One buffer is used again and again, so a process of any size costs
- * the same few megabytes here.
+ * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of any size costs the same few megabytes.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { Fail } from "../../fail.ts";
@@ -16,7 +15,7 @@ export interface Process {
   name: string;
 }
 
-/** Which processes may hold keys. `comm` has 15 letters at most; the first ones hold the most. */
+/** Processes that may hold keys, those that hold the most first. `comm` has at most 15 characters. */
 const HOLDERS: readonly { comm: string; name: string }[] = [
   { comm: "kube-controller", name: "kube-controller-manager" },
   { comm: "kube-apiserver", name: "kube-apiserver" },
@@ -25,14 +24,14 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
   { comm: "kubelet", name: "kubelet" },
 ];
 
-/** The control plane's processes on this node, and those that only have such a name: nobody reads those. */
+/** The control plane's processes on this node, and those that only have such a name, and are not read. */
 export interface Holders {
-  /** In the order in which they are worth a look. */
+  /** In the order of HOLDERS. */
   own: Process[];
   others: (Process & { owner: ProcessOwner })[];
 }
 
-/** Processes in this node's own PID namespace that are called as one of the control plane's, by whose they are (trust/process-owner.ts). */
+/** Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts). */
 export function holders(known: KnownPods): Holders {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
@@ -60,8 +59,8 @@ interface Piece {
 }
 
 /**
- * What a process has written, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile, or the whole process, ends it
- * early. Errors: Fail where the memory may not be read at all.
+ * A process's writable memory, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process that ends,
+ * ends it. Errors: Fail where the memory may not be read at all.
  */
 export function* memoryOf(process: Process): Generator<Piece> {
   const folder = `${hostPath("/proc")}/${process.pid}`;
@@ -121,7 +120,7 @@ function openMemory(folder: string): number | undefined {
     return gone(() => openSync(`${folder}/mem`, "r"));
   } catch (err) {
     throw new Fail(`Cannot read its memory: ${(err as Error).message}`, {
-      hint: "run it as root on the node itself, not in a container (it needs CAP_SYS_PTRACE); sysctl kernel.yama.ptrace_scope must not be 3",
+      hint: "run this as root on the node itself, not in a container (it needs CAP_SYS_PTRACE); sysctl kernel.yama.ptrace_scope must not be 3",
       cause: err,
     });
   }

@@ -1,10 +1,10 @@
-/** RSA keys in memory: one prime gives the whole key, and the modulus tells whether a number is one of its primes. */
+/** Finds RSA keys in memory: the modulus shows whether a number is one of its primes, and one prime gives the whole key. */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { fromLimbs, randomStretches } from "./limbs.ts";
 
 /**
  * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at least (FIPS 186-5 §A.1.1), so a
- * candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink meanwhile: a prime lies in memory many times.
+ * candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink meanwhile: memory has a prime many times.
  */
 export function* primesIn(bytes: Uint8Array, wanted: Iterable<PublicKey>): Generator<{ key: PublicKey; prime: bigint }> {
   for (const [size, keys] of Map.groupBy(wanted, ({ bytes }) => bytes)) {
@@ -32,8 +32,8 @@ export function rsaPublicKey(publicKey: KeyObject): PublicKey {
 const MODULUS_SIZES = [256, 384, 512] as const;
 
 /**
- * Public keys in these bytes whose SubjectPublicKeyInfo has a wanted hash: the hash is all that a token tells of the key that signed it.
- * A modulus lies in memory as limbs wherever its private key does.
+ * Public keys in these bytes whose SubjectPublicKeyInfo has a wanted hash: a token names the key that signed it by this hash only.
+ * A modulus is in memory as limbs wherever its private key is.
  */
 export function* publicKeysByHash(bytes: Uint8Array, wanted: ReadonlySet<string>): Generator<KeyObject> {
   for (const size of MODULUS_SIZES) {

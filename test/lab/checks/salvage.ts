@@ -8,8 +8,8 @@ import { rmSync } from "node:fs";
 import { keyKind, privateKeyOf, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { KEY_ALGORITHMS } from "../../../shared/pki/certs.ts";
 import { run, waitFor } from "../../../shared/run.ts";
-import { searchProcess, type Target } from "../../../shared/salvage/memory/memory.ts";
 import type { Process } from "../../../shared/salvage/memory/processes.ts";
+import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
 import { newToken } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 

@@ -97,7 +97,7 @@ test("of a refusal, and of whatever an unverified server says, no more is read t
   expect(sent).toBeLessThan(50_000_000);
   sent = 0;
   const refused = client(server).get("/refused");
-  await expect(refused).rejects.toThrow(/^A{500}… \(\d+ more letters\)$/);
+  await expect(refused).rejects.toThrow(/^A{500}… \(\d+ more characters\)$/);
   expect(sent).toBeLessThan(50_000_000);
 });
 

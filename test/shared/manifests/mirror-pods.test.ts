@@ -17,7 +17,7 @@ import type { Container } from "../../../shared/node/containers.ts";
 import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { mountsSuperAdmin, onlyOnPeers, otherStaticPods, staleReaders } from "../../../shared/static-pods/wanted-manifests.ts";
-import { kubeSystemUids } from "../../../shared/trust/pods.ts";
+import { kubeSystemUids } from "../../../shared/trust/pod-owner.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { fakeMirror, HASH, OTHER_HASH, UUID } from "../../pretend/hostile-pods.ts";
@@ -51,31 +51,31 @@ interface Attack {
 const ATTACKS: Record<string, Attack> = {
   "a tenant's pod with kubeadm's name": {
     pods: () => fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver" }),
-    said: "the static pod a-team/kube-apiserver: NOT put to use, as kubeadm's static pods are of kube-system",
+    said: "the static pod a-team/kube-apiserver: NOT put to use: kubeadm's static pods are of kube-system",
   },
   "a tenant's pod with kubeadm's name and a record of it": {
     pods: () => fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler", hash: HASH }),
     records: [["a-team", "kube-scheduler-m1", HASH]],
-    said: "the static pod a-team/kube-scheduler: NOT put to use, as kubeadm's static pods are of kube-system",
+    said: "the static pod a-team/kube-scheduler: NOT put to use: kubeadm's static pods are of kube-system",
   },
   "a static pod of a tenant's own": {
     pods: () => fakeMirror("a-team", "miner"),
-    said: "the static pod a-team/miner: NOT put to use, as the kubelet has no record of it on this node",
+    said: "the static pod a-team/miner: NOT put to use: the kubelet has no record of it on this node",
   },
   "one in default": { pods: () => fakeMirror("default", "miner"), said: "the static pod default/miner: NOT put to use" },
   "a hash that is the UID of the tenant's own pod, which runs here": {
     pods: () => fakeMirror("a-team", "miner", { hash: UUID }),
     records: [["a-team", "miner-m1", UUID]],
-    said: "the static pod a-team/miner: NOT put to use, as the kubelet has no record of it on this node",
+    said: "the static pod a-team/miner: NOT put to use: the kubelet has no record of it on this node",
   },
   "a hash of a static pod's form, without a record": {
     pods: () => fakeMirror("a-team", "miner", { hash: HASH }),
-    said: "the static pod a-team/miner: NOT put to use, as the kubelet has no record of it on this node",
+    said: "the static pod a-team/miner: NOT put to use: the kubelet has no record of it on this node",
   },
   "another hash than the record": {
     pods: () => fakeMirror("default", "proxy", { hash: OTHER_HASH }),
     records: [["default", "proxy-m1", HASH]],
-    said: `the static pod default/proxy: NOT put to use, as what ran here by its name was another one, by the kubelet's records: ${HASH}`,
+    said: `the static pod default/proxy: NOT put to use: what ran here by its name was another one, by the kubelet's records: ${HASH}`,
   },
   "a hash that is no text": {
     pods: () =>
@@ -97,7 +97,7 @@ const ATTACKS: Record<string, Attack> = {
   "one of kube-system that the kubelet's records contradict": {
     pods: () => fakeMirror("kube-system", "kube-vip", { hash: OTHER_HASH }),
     records: [["kube-system", "kube-vip-m1", HASH]],
-    said: "the static pod kube-system/kube-vip: NOT put to use, as what ran here by its name was another one",
+    said: "the static pod kube-system/kube-vip: NOT put to use: what ran here by its name was another one",
   },
   "one that another node's kubelet bound to itself in kube-system": { pods: () => fakeMirror("kube-system", "kube-vip", { node: "w1" }) },
   "one of the node x-m1": { pods: () => fakeMirror("kube-system", "kube-vip-x", { node: "x-m1" }) },
@@ -149,7 +149,7 @@ test("what is laid aside is kept whole, with its origin and the command that wou
   );
   using box = sandbox();
   const { said } = restored(data, box);
-  const [, kept, place] = /only if you know it to be yours: install -D -m 600 (\S+) (\S+)$/m.exec(said)!;
+  const [, kept, place] = /only if you know that it is yours: install -D -m 600 (\S+) (\S+)$/m.exec(said)!;
   expect(place).toBe("/etc/kubernetes/manifests/miner.yaml");
   expect(kept).toMatch(/^\/root\/kube-pki-repair-\d{8}T\d{6}\/unproved\/a-team_miner\.yaml$/);
   expect(readManifest(kept!)?.spec.containers[0]?.image).toBe("evil.example/miner");
@@ -242,7 +242,7 @@ test("a static pod of default is kept and named, with the command that takes it:
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: CONTROL_PLANE, evil: [] });
   expect(said).toContain(
-    "the static pod default/proxy: NOT put to use, as it ran here, but whoever may change pods in default can have changed it since",
+    "the static pod default/proxy: NOT put to use: it ran here, but whoever may change pods in default can have changed it since",
   );
   expect(said).toMatch(/install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/proxy\.yaml/);
 });
@@ -254,7 +254,7 @@ test("of two static pods by one name kube-system's comes back, and the other is 
   podRecord(box.dir, "default", "proxy-m1", HASH);
   const { files, evil, said } = restored(data, box);
   expect({ files, evil }).toEqual({ files: [...CONTROL_PLANE, "proxy.yaml"], evil: [] });
-  expect(said).toContain("the static pod default/proxy: NOT put to use, as it ran here, but");
+  expect(said).toContain("the static pod default/proxy: NOT put to use: it ran here, but");
   expect(said).toMatch(/install -D -m 600 \S+default_proxy\.yaml \/etc\/kubernetes\/manifests\/default-proxy\.yaml/);
 });
 

@@ -30,7 +30,7 @@ const FILE_SYSTEMS = [
 const has = (program: string) => Bun.which(program) !== null || existsSync(`/usr/sbin/${program}`);
 const mayMount = process.getuid?.() === 0 && canMount();
 
-/** Root in a container may have no loop devices: only trying tells. */
+/** Root in a container may have no loop devices: only a try shows it. */
 function canMount(): boolean {
   if (!has("mkfs.ext4")) return false;
   const at = mkdtempSync(join(tmpdir(), "carve-try-"));
@@ -142,7 +142,7 @@ async function carveWithBadSectors(from: number, to: number) {
   return JSON.parse(await new Response(child.stdout).text()) as { unreadable: number; keys: string[] };
 }
 
-test("a bad sector costs what lies in it, and nothing else", async () => {
+test("a bad sector loses its own bytes, and nothing else", async () => {
   const disk = Buffer.alloc(256 * 1024);
   for (const [i, name] of ["pki/ca.key", "pki/sa.key", "pki/etcd/ca.key"].entries()) disk.write(files[name]!, 4096 * (20 + i));
   writeFileSync(image, disk);

@@ -7,10 +7,9 @@ import { join } from "node:path";
 import { writeTar } from "../../../shared/hand-over/tar.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
-import { carve } from "../../../shared/salvage/disk/carve.ts";
+import { carve, search } from "../../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
 import type { CutFind, Find, KubeconfigFind, ManifestFind } from "../../../shared/salvage/disk/finds.ts";
-import { search } from "../../../shared/salvage/disk/needles.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import {
   deletedImage,
@@ -75,7 +74,7 @@ describe("all of a deleted /etc/kubernetes comes back, and the image stays as it
   }
 });
 
-test("whatever lies around them", async () => {
+test("whatever is around them", async () => {
   const some = Object.fromEntries(Object.entries(files).filter(([name]) => /^(manifests|audit|encryption|kubelet)/.test(name)));
   const more = { ...some, "rules first": "rules:\n- level: Request\n  verbs: [get]\napiVersion: audit.k8s.io/v1\nkind: Policy\n" };
   for (let seed = 1; seed <= 150; seed++) {
@@ -94,7 +93,7 @@ test("wherever the disk is cut into chunks, the same is found", async () => {
     expect(Bun.deepEquals(await findsOn(image, { chunk }), whole)).toBe(true);
 });
 
-test("a word is met once, whatever border falls into it", async () => {
+test("a word is met once, also across a border", async () => {
   const words = ["-----BEGIN ", "-----END ", "apiVersion:"];
   const disk = Buffer.alloc(1000, "-");
   for (const [i, place] of [0, 100, 111, 500, 989].entries()) disk.write(words[i % 3]!, place);
@@ -119,13 +118,13 @@ test("bytes anywhere are the disk's, whether they are in memory or not", async (
   expect(source.read(4990, 700)).toEqual(disk.subarray(4990));
 });
 
-test("a file found many times is told once", async () => {
+test("a file that is found many times is yielded once", async () => {
   const finds = await findsIn([0, 4096, 8192].map((offset) => [offset, files["pki/sa.key"]!]));
   expect(kinds(finds)).toEqual(["private key"]);
   expect(finds[0]!.offset).toBe(0);
 });
 
-test("a file whose end was not seen in one place, and was in another, is whole", async () => {
+test("a file whose end is missing in one place, and there in another, is whole", async () => {
   const policy = `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n${"- {level: Metadata}\n".repeat(60)}`
     .slice(0, 1023)
     .padEnd(1023, "#");
@@ -201,7 +200,7 @@ test("an archive that was deleted gives its files as well", async () => {
   expect(kinds(await findsIn([[4096, Buffer.from(tar)]]))).toEqual(["kubeconfig", "manifest", "private key", "private key"]);
 });
 
-describe("what is damaged is told, and never given as whole", () => {
+describe("what is damaged is reported as cut, and never yielded as whole", () => {
   test("a key that is cut or half overwritten", async () => {
     const key = files["pki/ca.key"]!;
     const other = files["pki/apiserver.key"]!;
@@ -227,7 +226,7 @@ describe("what is damaged is told, and never given as whole", () => {
     expect(half.every((find) => find.kind !== "config" || !find.complete)).toBe(true);
   });
 
-  test("every half of every key: nothing is given but what is whole", async () => {
+  test("every half of every key: only whole ones are yielded", async () => {
     const disk = layOut(files, 1024);
     writeFileSync(image, disk);
     const keys = (await findsOn(image)).filter(({ kind }) => kind === "private key");
@@ -240,7 +239,7 @@ describe("what is damaged is told, and never given as whole", () => {
   });
 });
 
-describe("a file in two pieces is put together, wherever it is cut and whichever lies first", () => {
+describe("a file in two pieces is put together, wherever it is cut and whichever comes first", () => {
   for (const [first, second] of [[8192, 20_480], [20_480, 8192]] as const) // biome-ignore format: places
     test(`the second piece ${first < second ? "after" : "before"} the first`, async () => {
       const whole = ["pki/ca.key", "pki/etcd/server.crt", "scheduler.conf", "manifests/kube-apiserver.yaml"];
@@ -316,19 +315,19 @@ test("64 MB of noise and decoys give what is there, and nothing else", async () 
   expect(cut.length).toBeLessThanOrEqual(3);
 });
 
-test("how far it is, is told up to the end", async () => {
+test("progress is reported up to the end", async () => {
   writeFileSync(image, diskOf([[0, files["pki/ca.key"]!]]));
   using disk = new Disk(image, { chunk: 10_000 });
-  const told: string[] = [];
+  const reports: string[] = [];
   const finds = await Array.fromAsync(
-    carve(disk, { onProgress: ({ pass, done, total, found }) => told.push(`${pass} ${done}/${total} ${found}`) }),
+    carve(disk, { onProgress: ({ pass, done, total, found }) => reports.push(`${pass} ${done}/${total} ${found}`) }),
   );
   expect(finds.length).toBe(1);
-  expect(told).toHaveLength(7);
-  expect([told[0], told[6]]).toEqual(["search 10000/65536 1", "search 65536/65536 1"]);
+  expect(reports).toHaveLength(7);
+  expect([reports[0], reports[6]]).toEqual(["search 10000/65536 1", "search 65536/65536 1"]);
 });
 
-test("who has what he wants may stop", async () => {
+test("a caller who has found enough may stop", async () => {
   writeFileSync(image, diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])));
   using disk = new Disk(image, { chunk: 6000 });
   for await (const { offset } of carve(disk)) {
@@ -365,7 +364,7 @@ test("every form of a key in PEM, and what is made of RSA-4096", async () => {
   expect(kinds(pkcs8)).toEqual(["private key", "public key"]);
 }, 60_000);
 
-test("what is no disk is refused with a next move", () => {
+test("what is no disk is refused with a hint", () => {
   expect(() => new Disk("/nowhere")).toThrow('Cannot read "/nowhere": ENOENT');
   expect(() => new Disk(dir)).toThrow("is neither a block device nor an image");
 });

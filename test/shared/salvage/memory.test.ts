@@ -4,11 +4,11 @@ import { createPublicKey, type KeyObject } from "node:crypto";
 import { setRoot } from "../../../shared/files/files.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { scalarsIn } from "../../../shared/salvage/memory/ecdsa.ts";
-import { encodedKeysIn } from "../../../shared/salvage/memory/encoded.ts";
+import { encodedKeysIn } from "../../../shared/salvage/memory/encoded-keys.ts";
 import { fromLimbs, randomStretches } from "../../../shared/salvage/memory/limbs.ts";
-import { searchProcess, type Target } from "../../../shared/salvage/memory/memory.ts";
 import { holders, memoryOf } from "../../../shared/salvage/memory/processes.ts";
 import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../../../shared/salvage/memory/rsa.ts";
+import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
 import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -83,7 +83,7 @@ test("a process that has ended, or whose mappings go away, holds nothing", async
   expect([...memoryOf(process)]).toEqual([]);
 });
 
-test("only processes of the control plane are looked at, the controller-manager first", () => {
+test("only processes of the control plane are read, the controller-manager first", () => {
   using box = sandbox();
   for (const [pid, comm] of [
     [7, "kubelet"],
@@ -104,7 +104,7 @@ test("only processes of the control plane are looked at, the controller-manager 
   expect(others.map(({ pid }) => pid)).toEqual([42]);
 });
 
-test("a key that lies across two pieces is found", async () => {
+test("a key across two pieces is found", async () => {
   using box = sandbox();
   const key = rsaKey();
   const at = (4 << 20) - 64;
@@ -114,14 +114,14 @@ test("a key that lies across two pieces is found", async () => {
 });
 
 describe("what only looks like a key", () => {
-  test("is passed over in PEM and DER", () => {
+  test("is skipped in PEM and DER", () => {
     const cut = pem(rsaKey(), "pkcs1").subarray(0, 900);
     const empty = Buffer.from("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n");
     const marks = Buffer.from("30820400020100028201010020101042000002010104300000", "hex");
     expect([...encodedKeysIn(Buffer.concat([cut, empty, marks]), new Set(["sha256:00"]))]).toEqual([]);
   });
 
-  test("a scalar of nobody, and one without words to spare, are passed over", () => {
+  test("a scalar of no wanted key, and one without spare words, are skipped", () => {
     const key = ecKey();
     const aligned = (piece: Uint8Array) => Uint8Array.from(Buffer.concat([piece]));
     expect([...scalarsIn(aligned(bigInt(key)), "P-256", new Set(["sha256:00"]))]).toEqual([]);

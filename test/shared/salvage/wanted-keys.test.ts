@@ -44,7 +44,7 @@ function tokenSecret(data: Record<string, string>) {
   return { apiVersion: "v1", kind: "Secret", type: "kubernetes.io/service-account-token", metadata: { name: "t" }, data: base64 };
 }
 
-test("each place that names a certificate is a proof, and where they differ, the cluster's own word counts", async () => {
+test("each place that names a certificate is a proof, and where they differ, the cluster's own copy counts", async () => {
   using box = sandbox();
   const [older, frontProxy] = [await otherCa(), await otherCa()];
   podRecord(box.dir, "kube-system", "kube-proxy-x", POD_UID);
@@ -98,7 +98,7 @@ test("the service-account key is the one that signed last what pods hold; a Secr
   ]);
 });
 
-test("Secrets that are encrypted at rest are said to be unread, and the rest is known nevertheless", async () => {
+test("Secrets that are encrypted at rest are reported as unread, and the rest is known all the same", async () => {
   using _ = sandbox();
   const { known, generations } = await wanted((objects) => {
     objects["secrets/kube-system/t"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";

@@ -121,7 +121,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   "a disk's blocks": {
     files: () => {
       const text = stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AuthenticationConfiguration" });
-      const find = { kind: "config", text, apiVersion: "", configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
+      const find = { kind: "config", text, configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
       const lost = { path: "/a", flag: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
       return chooseConfig(lost, [find], undefined).proved !== undefined;
     },

@@ -1,7 +1,6 @@
 /**
- * Proof that an EncryptionConfiguration is the one that etcd's data was encrypted with: it opens a value. Formats: apiserver
- * pkg/storage/value/encrypt, `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the
- * etcd key; secretbox: nonce and box.
+ * Proves that an EncryptionConfiguration is the one that encrypted etcd's data: it opens a value. Formats: apiserver pkg/storage/value/encrypt,
+ * `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce and box.
  */
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
@@ -23,9 +22,9 @@ type Open = (key: Buffer, sealed: Sealed) => Buffer;
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
 /**
- * Tells whether a configuration opens a value of each key that etcd's data is encrypted with. Who laid it out does not matter then: nobody else has
- * these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). A configuration may be of any shape. The
- * data is gone through once, however many there are to be tried.
+ * The test for a configuration of any shape: does it open a value of each key that encrypted etcd's data? Who laid it out does not matter then: nobody
+ * else has these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). The data is read once, however many
+ * configurations are tested.
  */
 export function encryptionProver(data: EtcdData): (config: unknown) => boolean {
   const samples = sealedIn(data);
@@ -43,7 +42,7 @@ function sealedIn(data: EtcdData): Sealed[] {
   return [...samples.values()];
 }
 
-/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list so many that one fits by chance. */
+/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
 const MOST_KEYS = 64;
 
 function isOpened(config: unknown, sealed: Sealed): boolean {
@@ -58,7 +57,7 @@ function field(value: unknown, name: string): unknown {
   return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
 }
 
-/** What comes out is an object as the API server stores it: protobuf with its magic, or whole JSON. AES-CBC itself proves nothing. */
+/** An opened value is an object as the API server stores it: protobuf with its magic, or whole JSON. AES-CBC itself proves nothing. */
 function opens(open: Open, key: Buffer, sealed: Sealed): boolean {
   const plain = attempt(() => opened(open, key, sealed));
   return !(plain instanceof Fail) && (plain.subarray(0, 4).toString("latin1") === "k8s\0" || isJson(plain));

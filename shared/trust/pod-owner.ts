@@ -1,6 +1,6 @@
 /**
- * Which pods of this node are whose. A UID is given by the API server, or, of a static pod, by its kubelet; nobody else chooses one. So a folder
- * named by a UID belongs to the pod that etcd knows by it, or that the kubelet has a record of: /var/log/pods/NAMESPACE_NAME_UID, root's own
+ * Says to which pod a UID on this node belongs. The API server gives a UID, or, to a static pod, its kubelet; nobody else chooses one. So a folder named
+ * by a UID belongs to the pod that has this UID in etcd, or in the kubelet's records: /var/log/pods/NAMESPACE_NAME_UID, which only root can write
  * (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have an underscore.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -9,7 +9,7 @@ import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
-/** One pod that ran on this node, as its kubelet wrote it down. Of a static pod `name` ends in the node's, and `uid` is its config.hash. */
+/** A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and `uid` is its config.hash. */
 export interface PodRecord {
   namespace: string;
   name: string;
@@ -18,7 +18,7 @@ export interface PodRecord {
 
 const RECORDS = "/var/log/pods";
 
-/** Every pod of which the kubelet keeps a record on this node; none where there is no such folder. */
+/** Every pod that the kubelet's records on this node name; none where there is no such folder. */
 export function podRecords(): PodRecord[] {
   return list(RECORDS).flatMap((folder) => {
     const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
@@ -44,7 +44,7 @@ export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
   ]);
 }
 
-/** Whose volumes lie in the folder of this pod. */
+/** The source that volumes in the folder of this pod are. */
 export function ofPodFolder(uid: string, kubeSystem: ReadonlySet<string>): SourceName {
   return kubeSystem.has(uid) ? "a pod of kube-system" : "a pod";
 }

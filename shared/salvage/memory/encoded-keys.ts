@@ -1,15 +1,15 @@
-/** Private keys that lie in bytes as files have them: PEM text (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
+/** Finds private keys in memory in the form of files: PEM text (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import { keyFromScalar } from "./ecdsa.ts";
 
 const PEM_BEGIN = Buffer.from("-----BEGIN ");
-/** Letters; an RSA-4096 key's PEM has about 3,300. */
+/** Characters; an RSA-4096 key's PEM has about 3,300. */
 const PEM_LONGEST = 4096;
 const PEM_KEY = /^-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----\r?\n[A-Za-z0-9+/=\s]+-----END \1-----/;
 
 type Wanted = ReadonlySet<string>;
 
-/** Marks inside of DER: what stands before or behind them is a key. */
+/** Marks inside of DER: a key is before or behind them. */
 const DER_MARKS: readonly { mark: Buffer; read: (bytes: Buffer, at: number, wanted: Wanted) => KeyObject | undefined }[] = [
   // RSAPrivateKey (RFC 8017 §A.1.2): SEQUENCE with a long length, version 0, a modulus with a long length
   { mark: Buffer.from("0201000282", "hex"), read: pkcs1 },
@@ -24,7 +24,7 @@ const DER_MARKS: readonly { mark: Buffer; read: (bytes: Buffer, at: number, want
   },
 ];
 
-/** Private keys that these bytes hold whole; what only looks like one is passed over. Some are not of a wanted public key. */
+/** Private keys that are whole in these bytes; what only looks like one is skipped. Some may not be wanted. */
 export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const at of places(buffer, PEM_BEGIN)) {

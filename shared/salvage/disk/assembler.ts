@@ -1,11 +1,11 @@
-/** What a word that was met on a disk belongs to: the work of carve.ts, which says what it is for. */
+/** Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is in two pieces. */
 import type { Disk } from "./disk.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
-import { LOOKS, type Looks, Share } from "./share.ts";
 import { joinPems, joinYaml, provedJoins, tailAt, type YamlHead } from "./stitch.ts";
-import { isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
-import { AFTER, BEFORE, type YamlText, yamlTexts } from "./yaml-text.ts";
+import { TimeShare } from "./time-share.ts";
+import { isComplete, isKubeconfigHead, type Judgement, judge, kindIn } from "./yaml-document.ts";
+import { AFTER, BEFORE, mayBeOurs, type YamlText, yamlTexts } from "./yaml-text.ts";
 
 const API_VERSION = "apiVersion:";
 
@@ -14,58 +14,59 @@ export const WORDS = [BEGIN, END, API_VERSION] as const;
 
 type PemHead = CutPem & { offset: number };
 
-/** Cut keys and ends of keys that are kept in mind. */
+/** The most cut keys, and ends of keys, that are kept in memory. */
 const MOST_PIECES = 20_000;
 
-/** One search of a disk: what was met so far, and what is still in pieces. */
-export class Carving {
+/** How long YAML texts, and joins of keys in pieces, may take in all. */
+const TEXT_SECONDS = 600;
+const PIECE_SECONDS = 120;
+
+/** What one search of a disk has met so far, and what is still in pieces. */
+export class Assembler {
   found = 0;
   readonly #disk: Disk;
-  /** Of every content, to give each once. */
+  /** Hashes of every content, to yield each once. */
   readonly #seen = new Set<number | bigint>();
-  /** Of every text that was looked at, whatever it was, and of all that are cut. */
+  /** Hashes of every text that was looked at, and of every cut beginning. */
   readonly #seenTexts = new Set<number | bigint>();
   readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
   #yamlEnd = 0;
   #tailEnd = 0;
   readonly #pemHeads: PemHead[] = [];
-  /** Certificates of authorities that were found whole. */
-  readonly #authorities: string[] = [];
+  /** CA certificates that were found whole. */
+  readonly #cas: string[] = [];
   /** END lines without their beginning: label, and offset within a block → where they lie. */
   readonly #ends = new Map<string, number[]>();
   #yamlHeads: YamlHead[] = [];
   #cut: Find[] = [];
-  readonly #texts: Share;
-  readonly #pieces: Share;
+  /** Whole keys and certificates are not limited. */
+  readonly #texts = new TimeShare(TEXT_SECONDS);
+  readonly #pieces = new TimeShare(PIECE_SECONDS);
 
-  constructor(disk: Disk, looks: Partial<Looks> = {}) {
+  constructor(disk: Disk) {
     this.#disk = disk;
-    this.#texts = new Share(looks.texts ?? LOOKS.texts);
-    this.#pieces = new Share(looks.pieces ?? LOOKS.pieces);
   }
 
-  /** What was passed over as too much time would have gone into it, a sentence each. */
+  /** What was left out because it would take too much time, a sentence each. */
   skipped(): string[] {
     const { skipped: texts, failed } = this.#texts;
     const { skipped: pieces } = this.#pieces;
     return [
-      ...(failed === undefined ? [] : [`a text could not be looked at: ${failed}`]),
-      ...(texts > 0
-        ? [`${texts} places with YAML were not looked at: there is more of it than can be. Keys were looked for everywhere`]
-        : []),
-      ...(pieces > 0 ? [`${pieces} keys that are cut off were not tried with every second piece: there are more than can be`] : []),
+      ...(failed === undefined ? [] : [`a text cannot be read: ${failed}`]),
+      ...(texts > 0 ? [`${texts} places with YAML were skipped: the disk has too much of it. Keys were searched everywhere`] : []),
+      ...(pieces > 0 ? [`${pieces} cut keys were not tried with every possible second piece: the disk has too many`] : []),
     ];
   }
 
-  /** What a word that was met belongs to. */
+  /** The files that a met word belongs to. */
   *look(needle: string, offset: number): Generator<Find> {
     if (needle === BEGIN) yield* this.#begin(offset);
     else if (needle === END) this.#end(offset);
     else yield* this.#texts.take(() => [...this.#yaml(offset)]);
   }
 
-  /** Keys and certificates in two pieces: the first tells where in its block the END line of the second must lie. */
+  /** Keys and certificates in two pieces: the first says where in its block the END line of the second must be. */
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
@@ -75,17 +76,17 @@ export class Carving {
         return find ? [{ head, find }] : [];
       });
     });
-    const proved = provedJoins(joined, this.#authorities);
+    const proved = provedJoins(joined, this.#cas);
     for (const { find } of proved) if (this.#isNew(find.pem)) yield this.#counted(find);
     for (const head of this.#pemHeads) if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** Whether a second look at the disk could complete a file. */
+  /** Whether a second reading of the disk can complete a file. */
   needsPieces(): boolean {
     return this.#yamlHeads.length > 0;
   }
 
-  /** Tries a word that stands near the end of a file as the second piece of those that are cut. */
+  /** Tries the piece around a word from a file's end as the second piece of each cut file. */
   *joinedYaml(offset: number): Generator<Find> {
     if (offset < this.#tailEnd) return;
     const tail = tailAt(this.#disk, offset);
@@ -99,6 +100,7 @@ export class Carving {
     }
   }
 
+  /** What stayed cut. */
   *leftovers(): Generator<Find> {
     for (const { what, offset } of this.#yamlHeads) this.#noteCut(what, offset);
     yield* this.#cut;
@@ -149,7 +151,7 @@ export class Carving {
     if (partly) yield* this.#partly(partly, longest!, offset);
   }
 
-  /** A text whose end was not found: a piece of it may lie elsewhere. */
+  /** A text whose end was not found: another piece of it may be elsewhere. */
   *#partly([candidate, judgement]: [YamlText, Judgement], longest: YamlText, offset: number): Generator<Find> {
     const start = offset - candidate.before;
     this.#yamlEnd = offset + candidate.after;
@@ -164,11 +166,11 @@ export class Carving {
     else if (judgement === "cut") this.#noteCut(head.what, start);
   }
 
-  /** The find, "known" where its content was met before, undefined where it is not what it says. */
+  /** The find; "known" where its content was met before, undefined where it is not what its label says. */
   #fromPem({ label, pem }: PemBlock, place: { offset: number }): PemFind | "known" | undefined {
     if (!this.#isNew(pem)) return "known";
     const find = pemFind(label, pem, place);
-    if (find?.kind === "certificate" && find.info.isCa) this.#authorities.push(pem);
+    if (find?.kind === "certificate" && find.info.isCa) this.#cas.push(pem);
     return find && this.#counted(find);
   }
 
@@ -193,16 +195,4 @@ export class Carving {
     seen.add(hash);
     return true;
   }
-}
-
-/** A look that throws out most of what is met in programs, their sources, and manifests of all the other kinds. */
-function mayBeOurs(disk: Disk, offset: number): boolean {
-  const before = offset % BLOCK === 0 ? 0 : disk.read(offset - 1, 1)[0]!;
-  if (before !== 0 && before !== 0x0a && before !== 0xbf) return false; // the last is the end of UTF-8's mark
-  const next = /^.*\n(kind:.*)/.exec(disk.read(offset, 160).toString("latin1"))?.[1];
-  return next === undefined || kindIn(next) !== undefined;
-}
-
-function isComplete(judgement: Judgement): boolean {
-  return judgement !== undefined && judgement !== "cut" && (judgement.kind === "kubeconfig" || judgement.complete);
 }

@@ -1,16 +1,16 @@
 /**
- * Old keys in the memory of processes that still run: the leading controller-manager holds ca.key and sa.key, an API server sa.key and its
- * own, etcd its own. Every key is proved by its public half, so nothing else of what is seen there is ever kept.
+ * Searches the memory of one running process for lost keys: the leading controller-manager holds ca.key and sa.key, an API server sa.key and its own
+ * key, etcd its own. Every key is proved by its public half, and nothing else that is seen there is ever kept.
  */
 import type { KeyObject } from "node:crypto";
 import { publicKeyHash } from "../../pki/certificate.ts";
 import type { Budget } from "../budget.ts";
 import { type Curve, scalarsIn } from "./ecdsa.ts";
-import { encodedKeysIn } from "./encoded.ts";
+import { encodedKeysIn } from "./encoded-keys.ts";
 import { memoryOf, type Process } from "./processes.ts";
 import { keyFromPrime, type PublicKey, primesIn, publicKeysByHash, rsaPublicKey } from "./rsa.ts";
 
-/** A public key whose private half is searched for. Of a service-account key only the hash is known at first. */
+/** A public key whose private half is searched. Of a service-account key only the hash is known at first. */
 export interface Target {
   /** "sha256:…" of the SubjectPublicKeyInfo, as kubeadm's --discovery-token-ca-cert-hash. */
   hash: string;
@@ -18,7 +18,7 @@ export interface Target {
   publicKey?: KeyObject | undefined;
 }
 
-/** What one process had: private keys by their hash, and how much was looked through. */
+/** What one process had: private keys by their hash, and how much was read. */
 interface MemoryFound {
   keys: Map<string, KeyObject>;
   megabytes: number;
@@ -27,13 +27,13 @@ interface MemoryFound {
 
 interface SearchOptions {
   budget?: Budget | undefined;
-  /** Told of each key at once: whatever ends the search, it is not lost. */
+  /** Called at once with each key, so that none is lost, whatever ends the search. */
   onKey?: ((key: KeyObject) => void) | undefined;
 }
 
 /**
- * Looks through one process, once for public keys known by their hash alone, once for private keys; ends as soon as all are found.
- * Between pieces the event loop runs, so that Ctrl-C is heard. Errors: as `memoryOf`, and Fail where the budget is spent.
+ * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as soon as all are found.
+ * Between pieces the event loop runs, so that Ctrl-C works. Errors: as `memoryOf`, and Fail where the budget is spent.
  */
 export async function searchProcess(process: Process, targets: readonly Target[], options: SearchOptions = {}): Promise<MemoryFound> {
   const { budget, onKey } = options;

@@ -1,6 +1,6 @@
 /**
- * Kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf each as a file, which
- * stays readable below /proc/PID/root after it was deleted.
+ * Reads deleted kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf as single files,
+ * and these stay readable below /proc/PID/root.
  */
 import { attempt, Fail } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
@@ -15,7 +15,7 @@ interface Mounted {
   from: string;
 }
 
-/** Those that are missing on this node, are whole, and are of the cluster's CA. */
+/** Those that are missing on this node, whole, and of the cluster's CA. */
 export function mountedKubeconfigs(processes: readonly Process[], caPem: string): Mounted[] {
   const missing = KUBECONFIGS.filter(({ path }) => !readText(path)?.trim());
   return missing.flatMap(({ path }) => {

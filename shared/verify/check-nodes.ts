@@ -1,0 +1,47 @@
+/** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
+import { ApiError, type KubeApi } from "../api/kube-api.ts";
+import { nodeLeases } from "../api/leases.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
+import type { Answer, CheckRow } from "./checks.ts";
+
+export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
+  const area = "nodes";
+  const serving = servingByCa(cp);
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const { renewals, notRenewed } = await nodeLeases(api, [...there]);
+  for (const node of cp.cluster.nodes) {
+    const { name } = node;
+    if (!there.has(name)) {
+      yield { area, what: name, look: () => ({ warning: "there is no such Node any more" }) };
+      continue;
+    }
+    const age = () => `${((Date.now() - (renewals.get(name)?.getTime() ?? 0)) / 1000).toFixed(0)} s ago`;
+    yield {
+      area,
+      what: `${name} renews its Lease`,
+      look: () => (notRenewed.includes(name) ? { failed: `last ${age()}` } : age()),
+      hint: "does its kubelet run? If its certificate has expired: ./bunw scripts/03-workers.ts open",
+    };
+    if (serving)
+      yield {
+        area,
+        what: `${name} serves with a certificate of the CA`,
+        look: async () => ((await askKubeletPort(node, caPem)) === "serves" ? "yes" : { failed: "no" }),
+        hint: "./bunw scripts/03-workers.ts close approves its requests",
+      };
+    yield { area, what: `${name} answers kubectl logs and exec`, look: () => reachedByApi(name, api) };
+  }
+}
+
+/** The API server may still have a dead connection to a kubelet that has restarted; the next request uses another one. */
+async function reachedByApi(name: string, api: KubeApi): Promise<Answer> {
+  const ask = () => api.get(`/api/v1/nodes/${name}/proxy/healthz`);
+  try {
+    await ask();
+  } catch (err) {
+    if (!(err instanceof ApiError) || err.status < 500) throw err;
+    await ask();
+  }
+  return "the API server reaches its kubelet";
+}
