@@ -10,7 +10,7 @@ async function resultOf(look: CheckRow["look"]): Promise<Checks["all"]> {
   return checks.all;
 }
 
-const LOOKS: [string, CheckRow["look"], string, string][] = [
+const LOOKS: [string, CheckRow["look"], "ok" | "warning" | "failed", string][] = [
   ["well", async () => "verifies", "ok", "verifies"],
   ["a warning", () => ({ warning: "old" }), "warning", "old"],
   ["a failure names the command", async () => ({ failed: "another CA" }), "failed", `another CA: ${hint}`],
