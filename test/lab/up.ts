@@ -15,11 +15,11 @@ Builds a real kubeadm cluster out of namespaces on this machine and leaves it up
 
 async function main() {
   const { values } = parseArgs({
-    options: { controlPlanes: { type: "string", default: "1" }, workers: { type: "string", default: "1" }, help: { type: "boolean" } },
+    options: { "control-planes": { type: "string", default: "1" }, workers: { type: "string", default: "1" }, help: { type: "boolean" } },
   });
   if (values.help) return console.log(USAGE);
   const onProgress = (line: string) => console.error(`  ${line}`);
-  const cluster = await Cluster.up({ controlPlanes: Number(values.controlPlanes), workers: Number(values.workers), onProgress });
+  const cluster = await Cluster.up({ controlPlanes: Number(values["control-planes"]), workers: Number(values.workers), onProgress });
   unlock();
   console.log(await cluster.kubectl("get", "nodes", "-o", "wide"));
   console.log(`./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts`);

@@ -24,7 +24,7 @@ export function clientWishes({ controlPlanes, workers }: Lab): Wanted[] {
   return [
     ...others.map(node),
     node("stranger"),
-    { name: "control plane nodes", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
+    { name: "system-masters", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
     { name: "escape", subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J", signer: NODE_CLIENT },
     { name: "admin", subject: `O=kubeadm:cluster-admins, CN=${TEAM}`, signer: "kubernetes.io/kube-apiserver-client" },
   ];

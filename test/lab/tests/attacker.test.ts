@@ -79,7 +79,7 @@ test("the worker asks for each other node, for administrators and for the API's 
   }[];
   const names = asked.map(({ metadata }) => metadata.name.slice(PREFIX.length));
   expect(names).toEqual(
-    expect.arrayContaining(["cp1", "cp2", "stranger", "control plane nodes", "admin", "serving-lab-api", "serving-10.97.0.1"]),
+    expect.arrayContaining(["cp1", "cp2", "stranger", "system-masters", "admin", "serving-lab-api", "serving-10.97.0.1"]),
   );
   const request = requestOf(asked.find(({ metadata }) => metadata.name === `${PREFIX}serving-lab-api`)!);
   const { items } = request.extensions.find((one) => one instanceof x509.SubjectAlternativeNameExtension)!.names;
