@@ -33,7 +33,8 @@ import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
-import { openScene, type Scenario, type Scene } from "./scene/scene.ts";
+import { play } from "./scene/play.ts";
+import { openScene, type Scenario } from "./scene/scene.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
 
@@ -155,20 +156,6 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   } finally {
     if (options.keep) say("the cluster is kept: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
     else await lab.down();
-  }
-}
-
-/** What stops a scenario before its end is a result, like any other: it goes into the record. */
-async function play(scenario: Scenario, scene: Scene) {
-  for (const line of scenario.lines) {
-    scene.say(`== ${line.title}`);
-    try {
-      await line.run(scene);
-    } catch (err) {
-      if (!(err instanceof Fail)) throw err;
-      scene.checks.push({ name: line.title, ok: false, detail: err.message });
-      return scene.say(`stopped: ${err.message}; ${err.hint}`);
-    }
   }
 }
 

@@ -1,10 +1,9 @@
 /** The first control plane node's disk in `hostile-undelete`: what the attacker has had there, and a file of which no copy of the cluster's is left. */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl } from "../machine/machine.ts";
 import { takeFacts } from "../report/fingerprint.ts";
-import { mirrored, note, type Scene } from "../scene/scene.ts";
+import { mirrored, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import type { Attacker } from "./attacker.ts";
 import { litter } from "./litter.ts";
 import { played } from "./objects.ts";
@@ -38,7 +37,7 @@ export async function authenticationFromFile(scene: Scene) {
   writeFileSync(path, stringify(manifest));
   await mirrored(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
   const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0;
-  await waitFor("the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
+  await sayAndWait(scene, "the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
   scene.before = await takeFacts(scene.lab);
 }
 

@@ -1,11 +1,10 @@
 /** A compromised worker: what its root does with the kubelet's own credentials, in a unit of its own that goes on by itself. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 import { list } from "../report/fingerprint.ts";
-import { KIT, note, type Scene } from "../scene/scene.ts";
+import { KIT, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { kubeletsMirror, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 
@@ -118,19 +117,23 @@ async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; 
 }
 
 /** Waited for once more just before the wreck: this is what etcd then holds. */
-export async function poisoned({ lab }: Scene) {
+export async function poisoned(scene: Scene) {
+  const { lab } = scene;
   const name = compromised(lab).nodeName;
   const believed = async () => {
     const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
     return (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
   };
-  await waitFor(`the Node ${name} to say what is not so`, believed, { seconds: 60, hint: `read ${HOME}/status.log of the worker` });
+  await sayAndWait(scene, `the Node ${name} to say what is not so`, believed, {
+    seconds: 60,
+    hint: `read ${HOME}/status.log of the worker`,
+  });
 }
 
 /** Waits until it has asked for all it wants: from then on the answers are the repair's. */
-export async function intruderHasAsked({ lab }: Scene) {
-  const node = compromised(lab);
-  await waitFor(`${node.name} to ask for other identities`, () => existsSync(node.path(`${HOME}/asked`)), {
+export async function intruderHasAsked(scene: Scene) {
+  const node = compromised(scene.lab);
+  await sayAndWait(scene, `${node.name} to ask for other identities`, () => existsSync(node.path(`${HOME}/asked`)), {
     seconds: 120,
     hint: `read ${HOME}/*.log of the worker`,
   });

@@ -1,9 +1,8 @@
 /** The tenant: all that he does is done as him, so that whatever comes of it, whoever may create a pod can have it. */
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Output } from "../machine/machine.ts";
 import { type Item, list } from "../report/fingerprint.ts";
-import { note, type Scene } from "../scene/scene.ts";
+import { note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
 import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, played, squatter, TENANT } from "./objects.ts";
 
@@ -15,7 +14,7 @@ export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<R
   await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.controlPlanes));
   await createAsTenant(lab, ...lab.nodes.map(({ nodeName }) => squatter(nodeName, tokens)));
   if (played("mirrors")) await makeMirrors(scene);
-  await waitFor(`the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
+  await sayAndWait(scene, `the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
     seconds: 180,
     hint: `kubectl -n ${TEAM} get pods, with --keep`,
   });
@@ -34,17 +33,18 @@ async function makeMirrors(scene: Scene) {
     stderr.trim(),
   );
   await createAsTenant(lab, mirrorMaker(lab.workers[0]!.nodeName));
-  if (exitCode === 0) await mirrorsThere(lab);
+  if (exitCode === 0) await mirrorsThere(scene);
 }
 
 /** All of his mirror pods at once: waited for once more just before the wreck. */
-export async function mirrorsThere(lab: Lab) {
+export async function mirrorsThere(scene: Scene) {
+  const { lab } = scene;
   const names = mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name);
   const there = async () => {
     const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
     return names.every((name) => found.includes(name));
   };
-  await waitFor("the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
+  await sayAndWait(scene, "the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
 }
 
 /** His rights are taken back, and what the kubelets then delete is gone: the cluster is as it was, but for pods that run. */

@@ -1,9 +1,8 @@
 /** What a damage and its repair left on the nodes: files by their hashes, containers that ended, whether all is quiet again. */
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
 import { containersGone } from "./watch.ts";
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -51,5 +50,8 @@ export async function quiet(scene: Scene) {
     if (!look || look.t < since) return false;
     return look.nodes!.every(({ ready }) => ready) && look.pods!.every(({ ready, leaving }) => ready && !leaving);
   };
-  await waitFor("all nodes and pods to be Ready, and none leaving", isQuiet, { seconds: 180, hint: "kubectl get pods -A, with --keep" });
+  await sayAndWait(scene, "all nodes and pods to be Ready, and none leaving", isQuiet, {
+    seconds: 180,
+    hint: "kubectl get pods -A, with --keep",
+  });
 }

@@ -1,28 +1,45 @@
 /** The questions a rehearsal ends with. `recovered` is true only if each is answered with yes; none is assumed. */
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
-import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Changes, type Item, list } from "./fingerprint.ts";
 import type { Check, Heartbeat, Step } from "./rehearsal.ts";
 
 /** Seconds; a kubelet renews its Lease every 10. */
 const LEASE_PATIENCE = 40;
 
-/** What can only be asked while the cluster still stands. */
+export const API_ANSWERS = "the API answers";
+
+/**
+ * What can only be asked while the cluster still stands. After a failed repair each question is asked once, and none where the API does not
+ * answer. The first answer that is no makes the waits after it as short.
+ */
 export async function liveChecks(scene: Scene): Promise<Check[]> {
   const { lab } = scene;
-  return [
-    await check("each node renews its Lease now", () => leasesAreFresh(scene)),
-    await check("every pod is Ready", () => podsAreReady(lab)),
-    await check("an aggregated API server answers, with numbers of every node", () => aggregatedAnswers(lab)),
-    ...(await Promise.all(
-      lab.nodes.flatMap((node) => [
-        check(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
-        check(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
-      ]),
-    )),
-  ];
+  const api = scene.failed === undefined ? [] : [await check(API_ANSWERS, () => apiAnswers(lab))];
+  const isSilent = api.some(({ ok }) => !ok);
+  const ask = (name: string, question: () => Promise<string>) =>
+    isSilent ? { name, ok: false, detail: "the API does not answer" } : check(name, question);
+  const states = await Promise.all([
+    ask("every node is Ready and renews its Lease", () => leasesAreFresh(scene)),
+    ask("every pod is Ready", () => podsAreReady(scene)),
+    ask("the metrics API answers, with numbers of every node", () => metricsAnswer(scene)),
+  ]);
+  const bad = states.find(({ ok }) => !ok);
+  if (bad) scene.failed ??= `${bad.name}: ${bad.detail}`;
+  const commands = await Promise.all(
+    lab.nodes.flatMap((node) => [
+      ask(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
+      ask(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
+    ]),
+  );
+  return [...api, ...states, ...commands];
+}
+
+async function apiAnswers(lab: Lab) {
+  const { exitCode, stdout, stderr } = await kubectl(lab, ["get", "--raw", "/readyz", "--request-timeout=5s"]);
+  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "crictl ps -a --name kube-apiserver, with --keep" });
+  return stdout.trim();
 }
 
 /** An answer is a detail; a no is a Fail. */
@@ -36,31 +53,33 @@ async function check(name: string, question: () => Promise<string>): Promise<Che
 }
 
 async function leasesAreFresh(scene: Scene) {
-  const since = Date.now();
-  const hint = "journalctl -u kubelet on the node, with --keep";
+  // After a failed repair nothing is waited for: then a renewal of the last seconds is enough.
+  const since = scene.failed === undefined ? Date.now() : Date.now() - LEASE_PATIENCE * 1000;
   const fresh = () => {
     const nodes = controlPlaneSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
     return nodes.length === scene.lab.nodes.length && nodes.every((node) => node.ready && node.renewed > since);
   };
-  await waitFor("a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
-  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes, all Ready`;
+  const hint = "journalctl -u kubelet on the node, with --keep";
+  await sayAndWait(scene, "a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
+  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes`;
 }
 
-async function podsAreReady(lab: Lab) {
+async function podsAreReady(scene: Scene) {
   const hint = "kubectl get pods -A, with --keep";
   let pods: Item[] = [];
   const ready = async () => {
-    pods = await list(lab, "pods");
+    pods = await list(scene.lab, "pods");
     const late = pods.filter((pod) => !isReady(pod));
     if (late.length > 0) throw new Fail(`not Ready: ${late.map((pod) => pod.metadata.name).join(", ")}`, { hint });
     return true;
   };
-  await waitFor("every pod to be Ready", ready, { seconds: 180, hint });
+  await sayAndWait(scene, "every pod to be Ready", ready, { seconds: 180, hint });
   return `${pods.length} pods`;
 }
 
-/** Both ways: the API server is believed by the metrics server (front-proxy CA), and that one by every kubelet (its token). */
-async function aggregatedAnswers(lab: Lab) {
+/** Trust both ways: the metrics server trusts the API server (front-proxy CA), and every kubelet trusts the metrics server (its token). */
+async function metricsAnswer(scene: Scene) {
+  const { lab } = scene;
   let found = 0;
   const answered = async () => {
     const { stdout, stderr, exitCode } = await kubectl(lab, ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
@@ -69,8 +88,8 @@ async function aggregatedAnswers(lab: Lab) {
     found = (JSON.parse(stdout) as { items: unknown[] }).items.length;
     return found >= lab.nodes.length;
   };
-  const hint = "kubectl -n kube-system logs deploy/metrics-server";
-  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
+  const hint = "kubectl -n kube-system logs deploy/metrics-server, with --keep";
+  await sayAndWait(scene, `metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
   return `${found} nodes`;
 }
 

@@ -18,8 +18,8 @@ export interface Sample {
 const FOLDER = "/var/log/rehearsal";
 
 /**
- * Starts a watcher in a node; `stop()` ends it and returns its samples, `samples()` those so far. With `goOn`, it adds to what an earlier
- * one saw that died with its node.
+ * Starts a watcher in a node; `samples()` are what it has seen so far, `stop()` ends it. With `goOn`, it adds to what an earlier watcher
+ * saw, which died with its node.
  */
 export function watch(machine: Machine, options: { role: "control plane node" | "worker"; bun: string; goOn?: boolean }) {
   const folder = machine.path(FOLDER);
@@ -38,7 +38,6 @@ export function watch(machine: Machine, options: { role: "control plane node" | 
       const { exitCode, stderr } = await ended;
       if (exitCode !== 0)
         throw new Fail(`The watcher in ${machine.name} ended early: ${stderr.trim()}`, { hint: "run the rehearsal again" });
-      return samples();
     },
   };
 }

@@ -1,8 +1,7 @@
-import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
 import { list } from "../report/fingerprint.ts";
 import { followRunbook } from "../scene/follow.ts";
-import type { Scenario, Scene } from "../scene/scene.ts";
+import { type Scenario, type Scene, sayAndWait } from "../scene/scene.ts";
 import { allLost, incident, TAGS } from "./all-lost.ts";
 
 /** The runbook followed twice: the second time the keys are here and nothing is left to do, so no byte changes and nothing restarts. */
@@ -19,8 +18,7 @@ export const again: Scenario = {
 
 async function followAgain(scene: Scene) {
   const name = "the runbook, followed a second time, changes no byte and restarts nothing";
-  if (!scene.steps.at(-1)?.ok) return scene.checks.push({ name, ok: false, detail: "the first time it did not get to its end" });
-  await waitFor("the old pods to be gone", () => settled(scene), {
+  await sayAndWait(scene, "the old pods to be gone", () => settled(scene), {
     seconds: 60,
     hint: "kubectl get pods -A: which one is still Terminating?",
   });

@@ -4,9 +4,18 @@
  * work at all, and trying once more what was refused; both are said. A command that does not end is ended, and counts as hung.
  */
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { controlPlaneGone, controlPlaneSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene/scene.ts";
+import {
+  controlPlaneGone,
+  controlPlaneSamples,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  type,
+  workloadsLeft,
+  wreck,
+} from "../scene/scene.ts";
 
 export const article: Scenario = {
   name: "article",
@@ -14,6 +23,7 @@ export const article: Scenario = {
   controlPlanes: 1,
   workers: 1,
   byRunbook: false,
+  commandsMayFail: true,
   lines: [
     { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
     { title: "The control plane dies", run: controlPlaneDies },
@@ -117,7 +127,7 @@ function onControlPlane(scene: Scene, part: number) {
 /** Waits as a patient person would; that it never came is a result, not an error. */
 async function until(scene: Scene, what: string, done: string, condition: () => boolean) {
   try {
-    await waitFor(what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
+    await sayAndWait(scene, what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
     note(scene, done);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;

@@ -4,10 +4,9 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { controlPlaneSamples, note, type Scenario, type Scene, type } from "../scene/scene.ts";
+import { controlPlaneSamples, note, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
@@ -21,6 +20,7 @@ export const byKubeadm: Scenario = {
   name: "by-kubeadm",
   title: "the same wreck on three control plane nodes and two workers, repaired with kubeadm and all we know by hand",
   byRunbook: false,
+  commandsMayFail: true,
   lines: [
     ...incident,
     { title: "No container of the old control plane is left", run: oldContainersGone },
@@ -36,7 +36,7 @@ export const byKubeadm: Scenario = {
 /** A kubelet that is restarted earlier waits for the old API server's slow end (lab.md §5, the trap): not held against this way. */
 async function oldContainersGone(scene: Scene) {
   const gone = async () => (await Promise.all(scene.lab.controlPlanes.map(staticPods))).flat().length === 0;
-  await waitFor("the old static pods to be gone", gone, { seconds: 120, hint: "crictl ps on the control plane nodes" });
+  await sayAndWait(scene, "the old static pods to be gone", gone, { seconds: 120, hint: "crictl ps on the control plane nodes" });
 }
 
 async function staticPods(node: Machine) {
@@ -78,7 +78,7 @@ async function copyShared(from: Machine, to: Machine) {
 async function publish(scene: Scene) {
   const first = scene.lab.controlPlanes[0]!;
   const ready = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api);
-  await waitFor("the API on every control plane node", ready, { seconds: 180, hint: "crictl ps -a on the control plane nodes" });
+  await sayAndWait(scene, "the API on every control plane node", ready, { seconds: 180, hint: "crictl ps -a on the control plane nodes" });
   note(scene, "the API is ready on every control plane node");
   const admin = "--kubeconfig /etc/kubernetes/admin.conf";
   await type(
@@ -91,7 +91,7 @@ async function publish(scene: Scene) {
     const { stdout } = await kubectl(scene.lab, ["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data.ca\\.crt}"]);
     return stdout.trim() === (await first.run(["cat", "/etc/kubernetes/pki/ca.crt"])).stdout.trim();
   };
-  await waitFor("kube-root-ca.crt", isNew, { seconds: 120, hint: "does the controller-manager lead?" });
+  await sayAndWait(scene, "kube-root-ca.crt", isNew, { seconds: 120, hint: "does the controller-manager lead?" });
   note(scene, "kube-root-ca.crt is new");
 }
 
@@ -132,7 +132,7 @@ async function tokensAndPods(scene: Scene) {
       .split("\n")
       .filter(Boolean)
       .every((line) => / (\d+)\/\1 +Running /.test(line));
-  await waitFor("every pod to run", well, { seconds: 120, hint: "kubectl get pods -A" });
+  await sayAndWait(scene, "every pod to run", well, { seconds: 120, hint: "kubectl get pods -A" });
 }
 
 async function wholeAgain(scene: Scene) {

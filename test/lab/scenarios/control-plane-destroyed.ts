@@ -1,10 +1,9 @@
 import { globSync, rmSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
+import { cutPower, KIT, powerOn, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
 
@@ -30,8 +29,8 @@ function lost({ lab }: Scene) {
   return lab.controlPlanes[2]!;
 }
 
-async function follow(scene: Scene, parts: number[]) {
-  if (scene.steps.every((step) => step.ok)) await followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
+function follow(scene: Scene, parts: number[]) {
+  return followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
 }
 
 async function deleteNode(scene: Scene) {
@@ -71,7 +70,7 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
     "spec.signerName=kubernetes.io/kubelet-serving",
   ];
   const pending = async () => (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
-  const name = await waitFor(`a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
+  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
   await type(scene, first, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`);
 }
 

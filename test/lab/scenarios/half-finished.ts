@@ -7,6 +7,7 @@ import { repairControlPlane, repairEtcd } from "./article.ts";
 export const halfFinished: Scenario = {
   ...allLost,
   name: "half-finished",
+  commandsMayFail: true,
   title: "rm -rf /etc/kubernetes on every node; half of the article with kubeadm's defaults; then RUNBOOK.md",
   lines: [
     ...incident,

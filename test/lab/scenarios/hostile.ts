@@ -61,7 +61,7 @@ async function layOut(scene: Scene, joins: boolean): Promise<Played> {
   if (played("folder")) await folderLaidOut(scene, scene.lab.workers[0]!);
   const tokens = await tenantAttacks(scene, attacker);
   if (played("worker")) await workerAttacks(scene, { joins });
-  if (played("mirrors")) await mirrorsThere(scene.lab);
+  if (played("mirrors")) await mirrorsThere(scene);
   if (played("worker")) await poisoned(scene);
   return { attacker, tokens, keys };
 }

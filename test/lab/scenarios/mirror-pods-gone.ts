@@ -1,9 +1,8 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { note, type Scenario, type Scene } from "../scene/scene.ts";
+import { note, type Scenario, type Scene, sayAndWait } from "../scene/scene.ts";
 import { oneWiped } from "./several-control-planes.ts";
 
 /** etcd's manifest stays: so this member learns, too, that the mirror pods of the others are no more. */
@@ -42,7 +41,7 @@ async function deleteManifests(scene: Scene) {
     const { stdout, exitCode } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-o", "name"]);
     return exitCode === 0 && names.every((name) => !stdout.includes(`pod/${name}\n`));
   };
-  await waitFor("the kubelet to delete its mirror pods", gone, {
+  await sayAndWait(scene, "the kubelet to delete its mirror pods", gone, {
     seconds: 120,
     hint: "journalctl -u kubelet on the third control plane node",
   });

@@ -27,9 +27,8 @@ interface Pages {
   rest: string;
 }
 
-/** A part of the page; not where an earlier one did not get to its end. */
+/** A part of the page. */
 async function follow(scene: Scene, choose: (pages: Pages) => string) {
-  if (scene.steps.length > 0 && !scene.steps.at(-1)?.ok) return;
   const page = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
   const [part4, retire] = [page.indexOf("\n## 4 "), page.indexOf("\n### 4.8 ")];
   const pages = { beforePart4: page.slice(0, part4), part4: page.slice(part4, retire), rest: page.slice(retire) };

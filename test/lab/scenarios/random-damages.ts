@@ -35,6 +35,7 @@ export const randomDamages: Scenario = {
   name: "random-damages",
   title: `${DAMAGES} random damages of the control plane node's files, one after the other; each told rightly, repaired or refused`,
   byRunbook: false,
+  commandsMayFail: true,
   machinesFail: true,
   lines: [{ title: "Damage, assess, repair", run: soak }],
 };

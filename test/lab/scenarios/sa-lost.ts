@@ -1,10 +1,9 @@
 import { readFileSync } from "node:fs";
 import { serviceAccountKeyId } from "../../../shared/pki/certificate.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { carryFile } from "../scene/follow.ts";
 import { restartBarePods } from "../scene/printed.ts";
-import { controlPlaneSamples, damage, KIT, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneSamples, damage, KIT, note, type Scenario, type Scene, sayAndWait, type, workloadsLeft } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const PKI = "/etc/kubernetes/pki";
@@ -36,7 +35,7 @@ export const saLost: Scenario = {
 
 async function apiGone(scene: Scene) {
   const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false);
-  await waitFor("every API server to go away", gone, { seconds: 180, hint: "does something still hold sa.key?" });
+  await sayAndWait(scene, "every API server to go away", gone, { seconds: 180, hint: "does something still hold sa.key?" });
   note(scene, "the API is gone", workloadsLeft(scene));
 }
 
@@ -70,7 +69,7 @@ async function part4(scene: Scene) {
   const kid = serviceAccountKeyId(readFileSync(first.path(`${PKI}/sa.pub`), "utf8"));
   await sh(first, "systemctl restart kubelet");
   const renewed = async () => (await kidsInPods(first)).every((one) => one === kid);
-  await waitFor("the first control plane node's kubelet to renew its pods' tokens", renewed, {
+  await sayAndWait(scene, "the first control plane node's kubelet to renew its pods' tokens", renewed, {
     seconds: 180,
     hint: "journalctl -u kubelet there",
   });

@@ -1,8 +1,7 @@
 /** Disasters in which the old keys can still be had: afterwards nobody outside the control plane nodes may notice anything. */
-import { waitFor } from "../../../shared/run.ts";
 import { away } from "../report/watch.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneSamples, damage, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
+import { controlPlaneSamples, damage, type Scenario, type Scene, sayAndWait, type, wreck } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const TAGS = ["salvage"];
@@ -46,9 +45,9 @@ async function compareOutage(scene: Scene) {
   const [folder, name] = ["/etc/kubernetes/manifests", "kube-apiserver.yaml"];
   await type(scene, cp, `mv ${folder}/${name} /root/`);
   const ended = async () => apiAway() && !(await cp.run(["crictl", "ps", "-q", "--name", "kube-apiserver"])).stdout.trim();
-  await waitFor("the API server to be gone", ended, wait);
+  await sayAndWait(scene, "the API server to be gone", ended, wait);
   await type(scene, cp, `mv /root/${name} ${folder}/`);
-  await waitFor("the API server to be back", () => apiAway()?.to !== null, wait);
+  await sayAndWait(scene, "the API server to be back", () => apiAway()?.to !== null, wait);
   const restart = secondsAway(away(samples(), "api", since));
   const detail = `away ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;
   scene.checks.push({ name: "the API is away no longer than for a restart of its static pod", ok: outage <= restart, detail });

@@ -1,6 +1,15 @@
-import { waitFor } from "../../../shared/run.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneSamples, cutPower, note, powerOn, type Scenario, type Scene, workloadsLeft, wreck } from "../scene/scene.ts";
+import {
+  controlPlaneSamples,
+  cutPower,
+  note,
+  powerOn,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  workloadsLeft,
+  wreck,
+} from "../scene/scene.ts";
 import { incident } from "./all-lost.ts";
 
 export const TAGS = ["all-lost", "new-cas", "several-control-planes"];
@@ -49,6 +58,9 @@ export const oneWiped: Scenario = {
 
 async function lastControlPlaneGone(scene: Scene) {
   const gone = () => controlPlaneSamples(scene)[2]?.at(-1)?.api === false && controlPlaneSamples(scene)[2]?.at(-1)?.etcd === false;
-  await waitFor("the third control plane node's control plane to go away", gone, { seconds: 120, hint: "is its kubelet running?" });
+  await sayAndWait(scene, "the third control plane node's control plane to go away", gone, {
+    seconds: 120,
+    hint: "is its kubelet running?",
+  });
   note(scene, "the third control plane node is gone", workloadsLeft(scene));
 }

@@ -5,14 +5,13 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";
 import { countValid } from "../report/verdict.ts";
 import { expireKubelet, expireLeaves } from "../scene/expire.ts";
 import { assessed, type Followed, followPrinted } from "../scene/printed.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, tokensOf } from "../scene/scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, tokensOf } from "../scene/scene.ts";
 import { makeStranger } from "../scene/stranger.ts";
 import { allLost } from "./all-lost.ts";
 
@@ -79,11 +78,11 @@ const ROWS: Row[] = [
   },
   {
     title: "etcd.yaml is cut off, and the kubelet has seen it",
-    async damage(cp) {
+    async damage(cp, scene) {
       const file = cp.path("/etc/kubernetes/manifests/etcd.yaml");
       writeFileSync(file, readFileSync(file, "utf8").slice(0, 1000));
       const gone = async () => !(await cp.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
-      await waitFor("the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
+      await sayAndWait(scene, "the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
     },
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
@@ -235,6 +234,9 @@ async function expireKubelets(scene: Scene) {
     await expireKubelet(scene.lab, node);
     await sh(node, "systemctl restart kubelet");
     const gaveUp = async () => (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
-    await waitFor(`the kubelet of ${node.name} to find its certificate expired`, gaveUp, { seconds: 30, hint: "journalctl -u kubelet" });
+    await sayAndWait(scene, `the kubelet of ${node.name} to find its certificate expired`, gaveUp, {
+      seconds: 30,
+      hint: "journalctl -u kubelet",
+    });
   }
 }

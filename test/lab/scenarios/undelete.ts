@@ -1,12 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import { takeFacts } from "../report/fingerprint.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";
@@ -46,7 +45,7 @@ async function encrypt(scene: Scene) {
       (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0
     );
   };
-  await waitFor("the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
+  await sayAndWait(scene, "the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
   for (const namespace of NAMESPACES) {
     const { stdout } = await kubectl(scene.lab, ["-n", namespace, "get", "secrets", "-o", "json"]);
     await kubectl(scene.lab, ["replace", "-f", "-"], stdout);

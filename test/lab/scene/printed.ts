@@ -5,7 +5,7 @@ import { kubectl, type Machine } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import type { Step } from "../report/rehearsal.ts";
 import { carryFile } from "./follow.ts";
-import { type Scene, type } from "./scene.ts";
+import { reasonIn, type Scene, type } from "./scene.ts";
 
 /** What 00-assess says on a node. */
 export async function assessed(scene: Scene, node: Machine): Promise<Assessment> {
@@ -98,11 +98,6 @@ function nextIn({ command, exitCode, stdout, stderr, raw }: Step & { raw: string
   if (join) return [join.trim()];
   const line = /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
   return line ? commandIn(line) : [];
-}
-
-function reasonIn({ exitCode, stderr }: Step): string {
-  const [, error, hint] = /^error: (.*)\nhint: (.*)$/m.exec(stderr) ?? [];
-  return error ? `${error} (hint: ${hint})` : `exit ${exitCode}, without a reason`;
 }
 
 function failuresIn({ stdout, stderr }: Step): string {

@@ -25,6 +25,8 @@ export interface Scenario {
   oldKeys?: boolean;
   /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
   machinesFail?: boolean;
+  /** Commands that fail are part of the scenario: it goes on after them. */
+  commandsMayFail?: boolean;
   /** Debian packages that only this scenario needs. */
   packages?: Needed;
   /** The incident, line by line. */
@@ -49,6 +51,8 @@ export interface Scene {
   /** Names of control plane nodes in whose place a new machine was put: they cannot be as before. */
   replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
+  /** Why the repair has failed; undefined while it may still succeed. */
+  failed?: string;
   say(line: string): void;
 }
 
@@ -66,8 +70,27 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
     scene.watchers.every(({ machine, watcher }) =>
       watcher.samples().some((s) => s.containers && (s.pods || roleIn(lab, machine).role === "worker")),
     );
-  await waitFor("the watchers' first look", looked, { seconds: 180, hint: "look at /var/log/rehearsal in the nodes with --keep" });
+  await sayAndWait(scene, "the watchers' first look", looked, {
+    seconds: 180,
+    hint: "look at /var/log/rehearsal in the nodes with --keep",
+  });
   return scene;
+}
+
+/** Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once. Errors: Fail where it is not so. */
+export async function sayAndWait<T>(
+  scene: Pick<Scene, "say" | "failed">,
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  options: { seconds: number; hint: string },
+): Promise<T | undefined> {
+  if (scene.failed === undefined) {
+    scene.say(`  waits for ${what}, at most ${options.seconds} s (${options.hint})`);
+    return waitFor(what, probe, options);
+  }
+  const answer = await probe();
+  if (answer === undefined || answer === false) throw new Fail(`${what}: not so`, { hint: options.hint });
+  return answer;
 }
 
 function roleIn(lab: Lab, machine: Machine) {
@@ -118,16 +141,20 @@ export function wreck(scene: Scene, nodes: Machine[]) {
 /** Waits until neither the API nor etcd answers any more. */
 export async function controlPlaneGone(scene: Scene) {
   const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
-  await waitFor("the control plane to go away", gone, { seconds: 120, hint: "is a kubelet running? it is what stops the static pods" });
+  await sayAndWait(scene, "the control plane to go away", gone, {
+    seconds: 120,
+    hint: "is a kubelet running? it is what stops the static pods",
+  });
 }
 
 /** Waits until the mirror pod of the first control plane node's static pod says of a manifest that was changed what it should. */
-export async function mirrored({ lab }: Scene, name: string, isSo: (spec: string) => boolean) {
-  const told = async () => {
+export async function mirrored(scene: Scene, name: string, isSo: (spec: string) => boolean) {
+  const { lab } = scene;
+  const follows = async () => {
     const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.controlPlanes[0]!.nodeName}`);
     return pod !== undefined && isSo(JSON.stringify(pod.spec));
   };
-  await waitFor(`the mirror pod of ${name} to follow its manifest`, told, {
+  await sayAndWait(scene, `the mirror pod of ${name} to follow its manifest`, follows, {
     seconds: 120,
     hint: "journalctl -u kubelet on the control plane node, with --keep",
   });
@@ -168,7 +195,7 @@ export async function type(
     },
   };
   scene.steps.push(step);
-  scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${lastLine(step)}`}`);
+  scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${reasonIn(step)}`}`);
   return { ...step, raw: output.stdout };
 }
 
@@ -190,8 +217,11 @@ export function redact(text: string): { text: string; what?: string } {
   return what ? { text, what } : { text };
 }
 
-export function lastLine({ stdout, stderr }: { stdout: string; stderr: string }) {
-  return (stderr.trim() || stdout.trim() || "no output").split("\n").at(-1)!;
+/** Why a command failed: our scripts' error and hint, otherwise its last line. */
+export function reasonIn({ exitCode, stdout, stderr }: Pick<Step, "exitCode" | "stdout" | "stderr">): string {
+  const [, error, hint] = /^error: (.*)\nhint: (.*)$/m.exec(stderr) ?? [];
+  if (error) return `${error} (hint: ${hint})`;
+  return (stderr.trim() || stdout.trim()).split("\n").at(-1) || `exit ${exitCode}, without a reason`;
 }
 
 /** "11 of 11 workload containers still run", as the watchers last saw it. */
