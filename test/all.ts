@@ -54,7 +54,7 @@ const CHECKS: Check[] = [
   { name: "lab: keys out of real processes' memory", command: ["test/lab/checks/salvage.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
-  { name: "lab: rehearse again", command: rehearsal("again"), lab: true, count: countChecks("again") },
+  { name: "lab: rehearse repaired-twice", command: rehearsal("repaired-twice"), lab: true, count: countChecks("repaired-twice") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
 ];
 

@@ -1,4 +1,4 @@
-/** Where the lab's workloads leave their heartbeats (workloads.yaml): a file NAMESPACE-CALLER.log for each, on the node it runs on. */
+/** The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its node. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { unlessLate } from "../../../shared/run.ts";
 import type { Lab } from "../machine/machine.ts";
@@ -9,11 +9,11 @@ const FOLDER = "/var/log/heartbeat";
 
 const CALLERS: Record<string, string> = {
   caller: "a pod that calls a Service by its IP every 200 ms",
-  asker: "a pod that asks the API and reads its token anew each time",
+  asker: "a pod that asks the API and reads its token before each call",
   "asker-cached": "a pod that asks the API with the token it read when it started",
 };
 
-/** The name of those that measure the data plane. */
+/** The callers that measure the data plane. */
 export const SERVICE_CALLER = "caller";
 
 export function readHeartbeats(lab: Lab): { name: string; what: string; beats: Beat[] }[] {

@@ -1,4 +1,4 @@
-/** The questions a rehearsal ends with. `recovered` is true only if each is answered with yes; none is assumed. */
+/** The questions at the end of a rehearsal. `recovered` is true only if the answer to each is yes; no answer is assumed. */
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
@@ -42,7 +42,7 @@ async function apiAnswers(lab: Lab) {
   return stdout.trim();
 }
 
-/** An answer is a detail; a no is a Fail. */
+/** A yes is returned with a detail; a no is thrown as a Fail. */
 async function check(name: string, question: () => Promise<string>): Promise<Check> {
   try {
     return { name, ok: true, detail: await question() };
@@ -108,11 +108,12 @@ async function podOn(lab: Lab, node: Machine) {
 async function logs(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
   const { exitCode, stderr } = await kubectl(lab, ["logs", "-n", metadata.namespace!, metadata.name, "--tail=1"]);
-  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "is the apiserver-kubelet-client certificate signed by the kubelet's CA?" });
+  if (exitCode !== 0)
+    throw new Fail(stderr.trim(), { hint: "look at who signed apiserver-kubelet-client.crt, and at the CA that the kubelet trusts" });
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** The images hold little: that the program is missing *inside the container* is an answer from there, too. */
+/** The images hold few programs: "not found" from *inside the container* is an answer, too. */
 async function exec(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
   const { exitCode, stderr } = await kubectl(lab, ["exec", "-n", metadata.namespace!, metadata.name, "--", "true"]);
@@ -120,16 +121,16 @@ async function exec(lab: Lab, node: Machine) {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** What the old keys save, all of it outside the control plane nodes. */
+/** With the old keys, nothing outside the control plane may change. */
 export function keptChecks(
   scene: Scene,
   { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
 ): Check[] {
   const tokens = `${oldTokensValid} of ${scene.oldTokens.length}`;
   return [
-    { name: "the workers' trust and kubelets are those of before", ok: trustIs === scene.trustWas, detail: trustIs },
-    { name: "no workload container restarted at all", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
-    { name: "tokens from before are valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
+    { name: "the workers trust the same CA, and their kubelets were not restarted", ok: trustIs === scene.trustWas, detail: trustIs },
+    { name: "no workload container restarted, part 4 included", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
+    { name: "tokens from before the damage are still valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
   ];
 }
 
@@ -141,16 +142,16 @@ export async function trustOfWorkers({ controlPlanes, workers }: Lab): Promise<s
   return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");
 }
 
-export interface Findings {
+interface Findings {
   changes: Changes;
   heartbeats: Heartbeat[];
   dataPlaneFailures: number;
   restarted: string[];
   evicted: string[];
   endpointsLost: { seconds: number; services: string[] };
-  /** The scenario follows our runbook, so our promises hold for it. */
+  /** The scenario follows our runbook, so our promises must hold. */
   byRunbook: boolean;
-  /** Machines failed: what that did to workloads says nothing about the repair. */
+  /** Machines failed: what this did to workloads says nothing about the repair. */
   machinesFail: boolean;
 }
 
@@ -159,25 +160,25 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
   const { changes, heartbeats } = findings;
   const none = (name: string, items: string[], good = "none") => ({ name, ok: items.length === 0, detail: items.join("; ") || good });
   const failed = scene.steps.filter((step) => !step.ok).map((step) => `${step.node}# ${step.command}: exit ${step.exitCode}`);
-  const sick = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
+  const silent = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
   return [
     none("every command ended as expected", failed, `${scene.steps.length} commands`),
     ...(findings.byRunbook ? [verified(scene.steps)] : []),
-    none("no secret in a transcript", scene.leaks),
-    none("ConfigMaps as before", changes.configMapsChanged, "all equal"),
-    none("Secrets as before", changes.secretsLost, "all equal"),
-    none("static pods as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
-    none("the API certificate has all its names", changes.namesLost, "all there"),
-    none("kubelet configuration byte-identical", changes.kubeletFilesChanged, "all equal"),
-    none("Nodes have the UIDs of before", changes.uidsChanged, "all equal"),
-    none("no pod evicted", findings.evicted),
+    none("no secret stands in a transcript", scene.leaks),
+    none("ConfigMaps are as before", changes.configMapsChanged, "all equal"),
+    none("Secrets are as before", changes.secretsLost, "all equal"),
+    none("static pod manifests are as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
+    none("the API server's certificate has all its names", changes.namesLost, "all there"),
+    none("the kubelets' configuration is unchanged", changes.kubeletFilesChanged, "all equal"),
+    none("Nodes have the same UIDs as before", changes.uidsChanged, "all equal"),
+    none("no pod was evicted", findings.evicted),
     ...(findings.machinesFail ? [] : undisturbed(findings)),
-    none("every heartbeat beats again", sick, heartbeats.map(({ name }) => name).join(", ")),
+    none("every heartbeat beats again", silent, heartbeats.map(({ name }) => name).join(", ")),
   ];
 }
 
 function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlaneFailures }: Findings): Check[] {
-  const without = [`${seconds.toFixed(1)} s without`, ...services].join("; ");
+  const without = [`${seconds.toFixed(1)} s without endpoints`, ...services].join("; ");
   return [
     { name: "no workload container restarted before part 4", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
     { name: "no Service lost its endpoints", ok: seconds === 0, detail: without },
@@ -187,5 +188,5 @@ function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlan
 
 function verified(steps: Step[]): Check {
   const last = steps.findLast((step) => step.command.includes("05-verify"));
-  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "was never run" };
+  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "05-verify was never run" };
 }

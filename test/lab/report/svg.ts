@@ -1,4 +1,4 @@
-/** The drawn timeline: a lane for each thing that was away, each heartbeat, each script; one axis of seconds since the wreck. */
+/** The drawn timeline: a lane for each server and node, each heartbeat and each script, over the seconds since the damage. */
 import type { Rehearsal } from "./rehearsal.ts";
 import { groups, returns, seconds } from "./terminal.ts";
 
@@ -28,8 +28,8 @@ interface Row {
 export function drawTimeline(record: Rehearsal): string {
   const sections = [
     { name: "The cluster", rows: clusterRows(record) },
-    { name: "Seen by the workloads", rows: heartbeatRows(record) },
-    { name: "What was typed", rows: commandRows(record) },
+    { name: "The workloads' calls", rows: heartbeatRows(record) },
+    { name: "Commands", rows: commandRows(record) },
   ];
   const end = lastSecond(record);
   const x = (at: number) => LEFT + (Math.max(0, Math.min(at, end)) / end) * (WIDTH - LEFT - RIGHT);
@@ -70,7 +70,7 @@ function heartbeatRows({ heartbeats }: Rehearsal): Row[] {
 }
 
 function gap({ from, to }: { from: number; to: number | null }, why: string): Span {
-  return { from, to, kind: "away", label: to === null ? `away until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}` };
+  return { from, to, kind: "away", label: to === null ? `no answer until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}` };
 }
 
 function commandRows({ steps }: Rehearsal): Row[] {

@@ -11,7 +11,7 @@ import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } f
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
 
-/** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
+/** Ends the scene: asks the live cluster, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
   const live = await liveChecks(scene);
   const isSilent = live.some(({ name, ok }) => name === API_ANSWERS && !ok);
@@ -38,7 +38,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     date: new Date(scene.zero).toISOString(),
     kubernetes: scene.before.kubernetes,
     machine: `${cpus().length} cores, Linux ${release()}`,
-    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: isControlPlaneNode(scene.lab, name) ? "control plane" : "worker" })),
+    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: roleIn(scene.lab, name) })),
     recovered: checks.every((check) => check.ok),
     checks,
     seconds,
@@ -103,7 +103,7 @@ function secondsOf(zero: number, times: Times, podsReady: number | undefined, he
   };
 }
 
-/** With no API to ask, everything in it counts as lost, and a check says why. */
+/** Without an API everything in it counts as lost, and a check says why. */
 async function factsNow(lab: Lab, checks: Check[]): Promise<Facts> {
   try {
     return await takeFacts(lab);
@@ -114,7 +114,7 @@ async function factsNow(lab: Lab, checks: Check[]): Promise<Facts> {
   }
 }
 
-const REPAIR = "wreck and repair, until part 4";
+const REPAIR = "damage and repair, until part 4";
 const PART_4 = "part 4";
 const AFTER = "after";
 
@@ -134,7 +134,7 @@ function timesOf(scene: Scene): Times {
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);
   const api = firstReturn(controlPlaneSamples(scene), "api", zero);
-  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilence(controlPlaneSamples(scene).flat(), api));
+  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilenceOfApi(controlPlaneSamples(scene).flat(), api));
   return {
     first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
@@ -145,8 +145,8 @@ function timesOf(scene: Scene): Times {
   };
 }
 
-/** The last look at which no API answered before it was back: whatever is newer came through the new one. */
-function lastSilence(samples: Sample[], api: number | undefined): number {
+/** The last look before the API was back: any later renewal went through the new API. */
+function lastSilenceOfApi(samples: Sample[], api: number | undefined): number {
   if (api === undefined) return Number.POSITIVE_INFINITY;
   return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
 }
@@ -158,14 +158,14 @@ function firstReturn(controlPlanes: Sample[][], what: "etcd" | "api", zero: numb
 
 function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
   return [
-    { name: "before the wreck", from: 0, to: zero },
+    { name: "before the damage", from: 0, to: zero },
     { name: REPAIR, from: zero, to: part4 },
     { name: PART_4, from: part4, to: part4End },
     { name: AFTER, from: part4End, to: Number.POSITIVE_INFINITY },
   ];
 }
 
-/** The workloads are well when the last gap of the last heartbeat is over and every pod is Ready. */
+/** The workloads are well when no heartbeat has a gap any more and every pod is Ready. */
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
@@ -178,7 +178,7 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   const called = (what: string, index: number) => (controlPlanes.length > 1 ? `${what} ${lab.controlPlanes[index]!.name}` : what);
   const answering = (what: "etcd" | "api", name: string) =>
     controlPlanes.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
-  const renewed = renewals(controlPlanes.flat(), lastSilence(controlPlanes.flat(), api));
+  const renewed = renewals(controlPlanes.flat(), lastSilenceOfApi(controlPlanes.flat(), api));
   const names = new Set(controlPlanes.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
   const lost = away(controlPlanes[0]!, "api", zero)[0]?.from ?? 0;
   const nodes = [...names].map((name) => {
@@ -203,6 +203,6 @@ export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;
 }
 
-function isControlPlaneNode(lab: Lab, name: string) {
-  return lab.controlPlanes.some((node) => node.name === name);
+function roleIn(lab: Lab, name: string): "control-plane" | "worker" {
+  return lab.controlPlanes.some((node) => node.name === name) ? "control-plane" : "worker";
 }

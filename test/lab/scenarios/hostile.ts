@@ -1,4 +1,4 @@
-/** The cluster has a tenant, a worker and a user of a node who wait for the day on which root looks for keys. The same disasters, with them. */
+/** The same disasters, with an attacker who has a tenant's namespace, a worker and a user of a node, and waits until root looks for keys. */
 
 import { attackIsInEtcd } from "../attacker/at-the-wreck.ts";
 import { makeAttacker } from "../attacker/attacker.ts";
@@ -11,15 +11,15 @@ import { mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.t
 import type { Machine } from "../machine/machine.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { type Scenario, type Scene, type } from "../scene/scene.ts";
-import { allLost, incident, TAGS } from "./all-lost.ts";
+import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 import { fleet } from "./fleet.ts";
-import { pkiLostAlive } from "./salvage.ts";
+import { pkiLostAlive } from "./keys-in-memory.ts";
 import { undelete } from "./undelete.ts";
 
 type Line = Scenario["lines"][number];
 
 interface Hostility {
-  /** Lines before he comes; what he does follows, and then the disaster. */
+  /** Lines before the attack; then come the attack and the disaster. */
   quiet?: Line[];
   /** The disaster and its repair. */
   disaster: (played: () => Played) => Line[];
@@ -27,30 +27,30 @@ interface Hostility {
   joins: boolean;
 }
 
-const HELD: Line = { title: "See that what he laid out is in etcd's data", run: async (scene) => attackIsInEtcd(scene) };
+const HELD: Line = { title: "etcd's data holds the attack", run: async (scene) => attackIsInEtcd(scene) };
 
-/** One worker of the two is his. */
+/** One of the two workers is the attacker's. */
 function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: Hostility): Scenario {
   let attack: Played;
   const oldKeys = base.oldKeys ?? false;
   return {
     ...base,
     name,
-    title: `a tenant, a worker and a user of a node attack beforehand; then: ${base.title}`,
+    title: `As ${base.name}, with an attacker who has a tenant's namespace, a worker and a user of a node`,
     workers: 2,
     packages: [...(base.packages ?? []), ...INTRUDER_PACKAGES],
     lines: [
       ...quiet,
       {
-        title: "A tenant, a worker and a user of a node lay out what they can",
+        title: "The attacker prepares: as a tenant, on a worker, as a user of a node",
         run: async (scene) => (attack = await layOut(scene, joins)),
       },
       ...disaster(() => attack),
       {
-        title: "Look for what is the attacker's",
+        title: "Nothing of the attacker's is used or left behind",
         run: async (scene) => scene.checks.push(...(await findings(scene, attack, { oldKeys }))),
       },
-      { title: "Take his rights and his worker away from him", run: shutOut },
+      { title: "The operator takes the attacker's rights and his worker away", run: shutOut },
     ],
   };
 }
@@ -71,15 +71,15 @@ async function shutOut(scene: Scene) {
   await tenantShutOut(scene);
 }
 
-/** Part 3 is closed only when he has asked for all that he wants. */
+/** The operator runs close only after the attacker has sent all his requests. */
 const beforeClose = async (command: string, { scene }: { scene: Scene; node: Machine }) => {
   if (played("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
 };
 
-/** What close said of a request that names what two nodes say they have: the honest one's waits for a person's word. */
+/** What close prints where two nodes claim the same address: the honest node's CSR waits for a person. */
 const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$/gm;
 
-/** Close has named what it left alone: an operator takes the worker away from him, looks whose the address is, and closes again. */
+/** Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address it is, and runs close again. */
 async function operatorLooks(scene: Scene) {
   if (!played("worker")) return;
   const { lab } = scene;
@@ -88,16 +88,16 @@ async function operatorLooks(scene: Scene) {
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromised(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
   scene.checks.push({
-    name: "close is not held up by what he claims, and names whose certificate waits for a person",
+    name: "close does not wait for the attacker, and names the CSRs that a person must approve",
     ok: requests.length > 0,
-    detail: requests.join(", ") || "nothing is named",
+    detail: requests.join(", ") || "no CSR is named",
   });
   const cp = lab.controlPlanes[0]!;
   for (const request of requests) await type(scene, cp, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${request}`);
   await type(scene, cp, "./bunw scripts/03-workers.ts close", { part: 3 });
 }
 
-/** Part 4 comes when part 3 is well. */
+/** Part 4 begins when part 3 is complete. */
 function untilPart4() {
   let looked = false;
   return async (command: string, at: { scene: Scene; node: Machine }) => {
@@ -108,14 +108,14 @@ function untilPart4() {
   };
 }
 
-/** Nothing of the old keys is left: all that a search can find is his. */
+/** No old key is left: a search can find only the attacker's keys. */
 export const hostileAllLost = hostile(allLost, "hostile", {
   joins: true,
   disaster: (attack) => [
-    ...incident,
+    ...everythingDeleted,
     HELD,
-    { title: "Look for the old keys before new ones are made", run: (scene) => salvageFirst(scene, attack()) },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }) },
+    { title: "The operator looks for the old keys first", run: (scene) => salvageFirst(scene, attack()) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }) },
   ],
 });
 
@@ -125,32 +125,35 @@ async function salvageFirst(scene: Scene, { attacker }: Played) {
   const { exitCode } = await type(scene, cp, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
   const his = filesOfHis(scene.lab, attacker);
   scene.checks.push({
-    name: "the salvage ends with the cluster's CA lost, and puts nothing of his into its place",
+    name: "00-salvage reports the cluster's CA as lost, and puts no file of the attacker's in its place",
     ok: exitCode === 2 && his.length === 0,
     detail: his.join("; ") || `exit ${exitCode}`,
   });
 }
 
-/** The right keys are in memory, and his are as well. */
+/** The right keys are in memory, and the attacker's, too. */
 export const hostileAlive = hostile(pkiLostAlive, "hostile-alive", {
   joins: false,
   disaster: () => [
     pkiLostAlive.lines[0]!,
     HELD,
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"], { before: beforeClose }) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"], { before: beforeClose }) },
   ],
 });
 
-/** The right keys are in free blocks, and his are as well; of the file that says who may sign in only his. */
+/** The right keys are in free blocks, and the attacker's, too. Of the file that says who may sign in, only the attacker's version is there. */
 export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   joins: false,
-  quiet: [undelete.lines[0]!, { title: "The API server reads who may sign in from a file", run: authenticationFromFile }],
+  quiet: [undelete.lines[0]!, { title: "The API server gets a file that says who may sign in", run: authenticationFromFile }],
   disaster: (attack) => [
-    { title: "He has had files on the control plane node's disk", run: (scene) => deletedLitter(scene, attack().attacker) },
+    {
+      title: "The attacker's files were on the control plane node's disk, and are deleted",
+      run: (scene) => deletedLitter(scene, attack().attacker),
+    },
     undelete.lines[1]!,
     HELD,
     {
-      title: "Follow RUNBOOK.md",
+      title: "The operator follows RUNBOOK.md",
       run: (scene) =>
         followRunbook(scene, ["salvage"], {
           async before(command, at) {
@@ -163,15 +166,15 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   ],
 });
 
-/** By the playbook, on three control plane nodes. */
+/** Repaired by the playbook, on three control plane nodes. */
 export const hostileFleet = hostile(fleet, "hostile-fleet", {
   joins: true,
   quiet: fleet.lines.slice(0, 1),
   disaster: () => [
-    ...incident,
+    ...everythingDeleted,
     HELD,
-    ...fleet.lines.slice(1 + incident.length, -1),
-    { title: "Look at what close has left alone", run: operatorLooks },
+    ...fleet.lines.slice(1 + everythingDeleted.length, -1),
+    { title: "The operator looks at the CSRs that close has not approved", run: operatorLooks },
     fleet.lines.at(-1)!,
   ],
 });

@@ -1,7 +1,7 @@
 /**
- * A soak: random damages of the control plane node of a running cluster, one after the other. Of each, 00-assess is held to what was done; what the
- * scripts print is typed until 05-verify is green, or until a script refuses with a reason: then the files from before are put back.
- * `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
+ * A soak: random damages on the control plane node of a running cluster, one after the other. Each time 00-assess must report what was
+ * done, and the operator types what the scripts print until 05-verify is green. A script may refuse with a reason: then the files from
+ * before are put back. `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -33,11 +33,11 @@ const SEED = Number(process.env.SEED || 20261124);
 export const randomDamages: Scenario = {
   ...allLost,
   name: "random-damages",
-  title: `${DAMAGES} random damages of the control plane node's files, one after the other; each told rightly, repaired or refused`,
+  title: `${DAMAGES} random damages on the control plane node, one after the other; each is reported correctly, and repaired or refused`,
   byRunbook: false,
   commandsMayFail: true,
   machinesFail: true,
-  lines: [{ title: "Damage, assess, repair", run: soak }],
+  lines: [{ title: "Files are damaged at random, and the operator types what the scripts print", run: soak }],
 };
 
 interface Tally {
@@ -57,7 +57,7 @@ async function soak(scene: Scene) {
     for (; done < DAMAGES; done++) await one(scene, { number: done + 1, pick, tally, saved });
   } finally {
     rmSync(saved, { recursive: true });
-    // Refusals are part of what is tried here.
+    // Refusals are part of this scenario.
     scene.steps = scene.steps.filter((step) => step.ok);
     const { right, repaired, refused, wrong } = tally;
     const name = `${done} damages: verdict right in ${right}, repaired ${repaired}, refused ${refused} with a reason (SEED=${SEED})`;
@@ -121,7 +121,7 @@ async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed:
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
-/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident. */
+/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of an earlier damage. */
 const CLEAN_UP = "rm -rf /root/kube-pki-repair-2*";
 
 /** Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is not. */
@@ -132,7 +132,7 @@ function mayRefuse({ foreigners }: Expected): boolean {
 /** Something new each time, so that a repair which brought back old data would be seen. */
 async function writeMark(scene: Scene, number: number) {
   const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `damage-${number}`, `--from-literal=at=${Date.now()}`]);
-  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "was the last damage repaired?" });
+  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the last damage is repaired" });
 }
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -179,5 +179,6 @@ async function putBack(scene: Scene, saved: string) {
   await cp.run(["bash", "-c", `${CLEAN_UP}; ${restart}; systemctl start kubelet`]);
   await quiet(scene);
   const { refused } = await followPrinted(scene, []);
-  if (refused) throw new Fail(`With the saved files the cluster is not whole: ${refused}`, { hint: "look at it with --keep" });
+  if (refused)
+    throw new Fail(`The cluster is not well after the saved files were put back: ${refused}`, { hint: "look at it with --keep" });
 }

@@ -1,7 +1,6 @@
 /**
- * Damages of every size that leave the cluster its CA, one after the other on one cluster. Each is repaired by
- * typing what the scripts print, and has to cost no more than it needs: in commands, in files, in restarts. `ROWS=expired` for those whose
- * title says so.
+ * Small damages, one after the other on one cluster. The operator types what the scripts print. A repair must not cost more than it
+ * needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word in the title.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
@@ -18,7 +17,7 @@ import { allLost } from "./all-lost.ts";
 export const smallDamages: Scenario = {
   ...allLost,
   name: "small-damages",
-  title: "small losses of every kind, one after the other; each repaired by what 00-assess and the scripts print",
+  title: "Small losses of every kind, one after the other; each time the operator types what 00-assess and the scripts print",
   byRunbook: false,
   lines: [],
 };
@@ -28,13 +27,13 @@ interface Row {
   damage(cp: Machine, scene: Scene): Promise<unknown> | unknown;
   /** The verdict of 00-assess on the control plane node. */
   says: RegExp;
-  /** What is typed until 05-verify is green, without what is the same in all commands. */
+  /** What the operator types until 05-verify is green, without the part that all commands share. */
   typed: string[];
-  /** The files that may be other than before the damage. */
+  /** The files that may differ from before the damage. */
   changes: RegExp;
-  /** Something that pods trust is new: they restart in part 4. */
+  /** Something that pods trust is new, so pods restart in part 4. */
   restarts?: true;
-  /** The service-account key is new: tokens from before are not valid any more. */
+  /** The service-account key is new, so old tokens are not valid any more. */
   newTokens?: true;
 }
 
@@ -60,12 +59,12 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
   },
   {
-    title: "the manifest of kube-vip is lost, which kubeadm never made",
+    title: "the manifest of kube-vip is lost, which is not one of kubeadm's",
     damage: (cp) => sh(cp, "systemctl stop kubelet; rm /etc/kubernetes/manifests/kube-vip.yaml"),
     ...{ says: HERE, typed: ISSUE, changes: /manifests\/kube-vip\.yaml$/ },
   },
   {
-    title: "another cluster's manifests, laid there while the kubelet was stopped",
+    title: "two manifests are replaced by another cluster's while the kubelet is stopped",
     async damage(cp) {
       await sh(cp, "systemctl stop kubelet");
       const stranger = await makeStranger();
@@ -105,7 +104,7 @@ const ROWS: Row[] = [
     },
   },
   {
-    title: "the leaves of one control plane node have expired",
+    title: "the certificates in the control plane node's pki/ have expired, but not the CAs",
     damage: (cp, scene) => expireLeaves(scene.lab, cp),
     ...{
       says: HERE,
@@ -119,7 +118,7 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
   },
   {
-    title: "a stale ca.crt of an earlier rotation beside the right ca.key",
+    title: "ca.crt is another CA's, ca.key is the right one",
     damage: async (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
@@ -134,7 +133,7 @@ const ROWS: Row[] = [
     ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
   },
   {
-    title: "sa.key and sa.pub are lost, and no process remembers them",
+    title: "sa.key and sa.pub are lost, and no process has them in memory",
     async damage(cp) {
       await sh(
         cp,
@@ -154,7 +153,7 @@ const ROWS: Row[] = [
     ],
   },
   {
-    title: "ca.key is lost, and no process remembers it",
+    title: "ca.key is lost, and no process has it in memory",
     damage: (cp) => sh(cp, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
     ...{
       says: /the keys of ca\./,
@@ -184,19 +183,19 @@ async function repairAndJudge(scene: Scene, row: Row) {
     ...(refused ? [`not repaired: ${refused}`] : await needlesslyChanged(scene, row, before)),
   ];
   scene.checks.push({ name: row.title, ok: wrong.length === 0, detail: wrong.join("; ") || typed.join(", ") });
-  scene.say(wrong.length === 0 ? `right: ${typed.join(", ")}` : `WRONG: ${wrong.join("; ")}`);
+  scene.say(wrong.length === 0 ? `as expected: ${typed.join(", ")}` : `WRONG: ${wrong.join("; ")}`);
   if (refused) throw new Fail(`${row.title}: ${refused}`, { hint: "look at the cluster with --keep" });
 }
 
 interface Before {
   facts: Facts;
-  /** Valid ones: an earlier row may have made the key new. */
+  /** Tokens that are valid now: an earlier row may have made a new key. */
   tokens: string[];
   files: Map<string, string>[];
   since: number;
 }
 
-/** Whatever the damage and its repair need not have cost. */
+/** What the repair changed although it need not. */
 async function needlesslyChanged(
   scene: Scene,
   { changes, restarts, newTokens }: Row,
@@ -209,14 +208,14 @@ async function needlesslyChanged(
   const data = Object.values(compare(facts, await takeFacts(lab))).flat();
   const valid = await countValid(lab, tokens);
   return [
-    ...changed.map((file) => `${file} is other than before`),
+    ...changed.map((file) => `${file} differs from before`),
     ...data,
     ...(restarts ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
     ...(valid === (newTokens ? 0 : tokens.length) ? [] : [`${valid} of ${tokens.length} old tokens are valid`]),
   ];
 }
 
-/** The control plane node first; where 05-verify is not content then, 00-assess is asked on the workers, as its hint says. */
+/** The control plane node first. If 05-verify still fails, 00-assess is run on the workers, as its hint says. */
 async function repairEverywhere(scene: Scene, next: string[]): Promise<Followed> {
   let followed = await followPrinted(scene, next);
   if (!followed.typed.includes("05-verify")) return followed;

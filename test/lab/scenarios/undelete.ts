@@ -11,19 +11,19 @@ import { allLost } from "./all-lost.ts";
 const FOLDER = "/etc/kubernetes/encryption";
 const CONFIG = `${FOLDER}/config.yaml`;
 
-/** Everything is deleted and no process is left: the keys, and the configuration that opens encrypted Secrets, are in free blocks only. */
+/** Everything is deleted and no process is left: the keys and the encryption configuration are only in the disk's free blocks. */
 export const undelete: Scenario = {
   ...allLost,
   name: "undelete",
   title:
-    "rm -rf /etc/kubernetes on the control plane node, processes gone, Secrets encrypted at rest; then RUNBOOK.md, with the files out of free blocks",
+    "/etc/kubernetes is deleted on the control plane node, no process is left, Secrets are encrypted; RUNBOOK.md with the files from free blocks",
   ownDisk: true,
   oldKeys: true,
   lines: [
-    { title: "Encrypt Secrets at rest", run: encrypt },
-    { title: "Delete everything below /etc/kubernetes on the control plane node", run: deleteAll },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
-    { title: "Look at what came back", run: look },
+    { title: "The cluster encrypts Secrets at rest", run: encrypt },
+    { title: "Everything below /etc/kubernetes is deleted on the control plane node", run: deleteAll },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
+    { title: "The encryption configuration is looked at", run: look },
   ],
 };
 
@@ -70,7 +70,7 @@ async function deleteAll(scene: Scene) {
   await scene.lab.controlPlanes[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
   note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
   await controlPlaneGone(scene);
-  note(scene, "control plane gone", workloadsLeft(scene));
+  note(scene, "the control plane is gone", workloadsLeft(scene));
 }
 
 async function look(scene: Scene) {

@@ -94,7 +94,7 @@ export async function sayAndWait<T>(
 }
 
 function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const), bun: `${KIT}/bun` };
+  return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: `${KIT}/bun` };
 }
 
 /** Pulls the plug of these nodes; nothing is written any more. */
@@ -134,7 +134,7 @@ export async function damage(scene: Scene, nodes: Machine[], line: string) {
   note(scene, `${line} on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
 }
 
-export function wreck(scene: Scene, nodes: Machine[]) {
+export function deleteKubernetes(scene: Scene, nodes: Machine[]) {
   return damage(scene, nodes, "rm -rf /etc/kubernetes");
 }
 

@@ -1,7 +1,7 @@
-/** Disasters in which the old keys can still be had: afterwards nobody outside the control plane nodes may notice anything. */
+/** Disasters in which processes still have the old keys in memory: afterwards nobody outside the control plane may notice anything. */
 import { away } from "../report/watch.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneSamples, damage, type Scenario, type Scene, sayAndWait, type, wreck } from "../scene/scene.ts";
+import { controlPlaneSamples, damage, deleteKubernetes, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const TAGS = ["salvage"];
@@ -10,31 +10,36 @@ const TAGS = ["salvage"];
 export const pkiLostAlive: Scenario = {
   ...allLost,
   name: "pki-lost-alive",
-  title: "rm -rf /etc/kubernetes/pki on the control plane node, everything running; then RUNBOOK.md, with the keys out of memory",
+  title:
+    "/etc/kubernetes/pki is deleted on the control plane node while everything runs; the operator follows RUNBOOK.md with the keys from memory",
   oldKeys: true,
   lines: [
     {
-      title: "Delete /etc/kubernetes/pki on the control plane node",
+      title: "/etc/kubernetes/pki is deleted on the control plane node",
       run: (scene) => damage(scene, scene.lab.controlPlanes, "rm -rf /etc/kubernetes/pki"),
     },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
-    { title: "Lay the API's outage beside one restart of its static pod", run: compareOutage },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "The API's outage is compared with one restart of its static pod", run: compareOutage },
   ],
 };
 
-/** All of /etc/kubernetes is gone, but somebody stopped the kubelet in time: it cannot end the static pods. */
+/** All of /etc/kubernetes is gone, but the kubelet is stopped: it cannot end the static pods. */
 export const allLostKubeletStopped: Scenario = {
   ...pkiLostAlive,
   name: "all-lost-kubelet-stopped",
-  title: "kubelet stopped, then rm -rf /etc/kubernetes on the control plane node; then RUNBOOK.md, with the keys out of memory",
+  title:
+    "The kubelet is stopped, then /etc/kubernetes is deleted on the control plane node; the operator follows RUNBOOK.md with the keys from memory",
   lines: [
-    { title: "Stop the control plane node's kubelet", run: (scene) => scene.lab.controlPlanes[0]!.run(["systemctl", "stop", "kubelet"]) },
-    { title: "Delete /etc/kubernetes on the control plane node", run: (scene) => wreck(scene, scene.lab.controlPlanes) },
+    {
+      title: "The kubelet of the control plane node is stopped",
+      run: (scene) => scene.lab.controlPlanes[0]!.run(["systemctl", "stop", "kubelet"]),
+    },
+    { title: "/etc/kubernetes is deleted on the control plane node", run: (scene) => deleteKubernetes(scene, scene.lab.controlPlanes) },
     ...pkiLostAlive.lines.slice(1),
   ],
 };
 
-/** As kubeadm's own guide restarts a static pod after a renewal: its manifest taken out of the folder, and put back when it is gone. */
+/** kubeadm's guide restarts a static pod after a renewal like this: its manifest leaves the folder, and comes back when the pod is gone. */
 async function compareOutage(scene: Scene) {
   const samples = () => controlPlaneSamples(scene)[0]!;
   const outage = secondsAway(away(samples(), "api", scene.zero));
@@ -49,8 +54,8 @@ async function compareOutage(scene: Scene) {
   await type(scene, cp, `mv /root/${name} ${folder}/`);
   await sayAndWait(scene, "the API server to be back", () => apiAway()?.to !== null, wait);
   const restart = secondsAway(away(samples(), "api", since));
-  const detail = `away ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;
-  scene.checks.push({ name: "the API is away no longer than for a restart of its static pod", ok: outage <= restart, detail });
+  const detail = `no answer for ${outage.toFixed(1)} s in the repair; one restart of its static pod takes ${restart.toFixed(1)} s`;
+  scene.checks.push({ name: "the API's outage is no longer than one restart of its static pod", ok: outage <= restart, detail });
 }
 
 function secondsAway(spans: ReturnType<typeof away>): number {
