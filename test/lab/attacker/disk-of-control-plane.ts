@@ -2,8 +2,8 @@
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { kubectl } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
-import { mirrored, note, type Scene, sayAndWait } from "../scene/scene.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
+import { mirrorPodFollows, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import type { Attacker } from "./attacker.ts";
 import { litter } from "./litter.ts";
 import { played } from "./objects.ts";
@@ -35,10 +35,10 @@ export async function authenticationFromFile(scene: Scene) {
   container.volumeMounts.push({ name: "authentication", mountPath: FOLDER, readOnly: true });
   manifest.spec.volumes.push({ name: "authentication", hostPath: { path: FOLDER, type: "DirectoryOrCreate" } });
   writeFileSync(path, stringify(manifest));
-  await mirrored(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
+  await mirrorPodFollows(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
   const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0;
   await sayAndWait(scene, "the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
-  scene.before = await takeFacts(scene.lab);
+  scene.before = await takeSnapshot(scene.lab);
 }
 
 /** His files lie in the same free blocks as the cluster's, and the cluster's own of one kind is overwritten. */

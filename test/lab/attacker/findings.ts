@@ -4,8 +4,8 @@ import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { certificatesIn, keyMatches, publicKeyHash, publicKeyOf } from "../../../shared/pki/certificate.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
-import { type Item, list } from "../report/fingerprint.ts";
 import type { Check, Step } from "../report/rehearsal.ts";
+import { type Item, list } from "../report/snapshot.ts";
 import { countValid } from "../report/verdict.ts";
 import type { Scene } from "../scene/scene.ts";
 import { type Attacker, loot, TEAM } from "./attacker.ts";
@@ -35,7 +35,7 @@ function publicHash(node: Machine, file: string): string {
 export interface Played {
   attacker: Attacker;
   tokens: Record<string, string>;
-  /** Before the wreck. */
+  /** Before the damage. */
   keys: Fingerprints;
 }
 

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
-import { list } from "../report/fingerprint.ts";
+import { list } from "../report/snapshot.ts";
 import { KIT, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { kubeletsMirror, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
@@ -116,7 +116,7 @@ async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; 
   }
 }
 
-/** Waited for once more just before the wreck: this is what etcd then holds. */
+/** Waited for once more just before the damage: this is what etcd then holds. */
 export async function poisoned(scene: Scene) {
   const { lab } = scene;
   const name = compromised(lab).nodeName;

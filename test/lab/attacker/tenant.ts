@@ -1,9 +1,12 @@
 /** The tenant: all that he does is done as him, so that whatever comes of it, whoever may create a pod can have it. */
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { readObject } from "../../../shared/k8s/stored.ts";
 import { kubectl, type Lab, type Output } from "../machine/machine.ts";
-import { type Item, list } from "../report/fingerprint.ts";
+import { type Item, list } from "../report/snapshot.ts";
 import { note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
+import { compromised } from "./intruder.ts";
 import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, played, squatter, TENANT } from "./objects.ts";
 
 /** Lays out everything and returns when it works. The forged tokens, for questions at the end. */
@@ -36,7 +39,7 @@ async function makeMirrors(scene: Scene) {
   if (exitCode === 0) await mirrorsThere(scene);
 }
 
-/** All of his mirror pods at once: waited for once more just before the wreck. */
+/** All of his mirror pods at once: waited for once more just before the damage. */
 export async function mirrorsThere(scene: Scene) {
   const { lab } = scene;
   const names = mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name);
@@ -59,6 +62,22 @@ export async function tenantShutOut({ lab }: Scene) {
     "--force",
     ...mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name),
   ]);
+}
+
+/** Looks whether etcd's data still holds the attack after the damage: the repair reads this data, so otherwise nothing was tried. */
+export function attackIsInEtcd({ lab, checks }: Scene) {
+  using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
+  const { nodeName } = compromised(lab);
+  const node = readObject<{ status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
+  const hasApiNames = node?.status.addresses.some(({ address }) => address === "lab-api");
+  // A deleted pod counts as well, as long as etcd remembers it.
+  const keys = [...data.keys(`/registry/pods/${TEAM}/`), ...data.deletedKeys(`/registry/pods/${TEAM}/`)];
+  const missing = mirrorPods(lab.controlPlanes).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
+  checks.push({
+    name: "etcd's data holds the attack after the damage",
+    ok: (hasApiNames || !played("worker")) && (missing.length === 0 || !played("mirrors")),
+    detail: `${nodeName} ${hasApiNames ? "has" : "does not have"} the API's names; ${missing.length} mirror pods are missing`,
+  });
 }
 
 async function podsOf(lab: Lab): Promise<Item[]> {

@@ -1,4 +1,4 @@
-/** How a repair grows with the number of workers: the same wreck with 1, 2, 4 and 8 real kubelets, one cluster after the other. */
+/** How a repair grows with the number of workers: the same damage with 1, 2, 4 and 8 real kubelets, one cluster after the other. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

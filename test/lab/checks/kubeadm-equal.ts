@@ -25,7 +25,7 @@ type Description = Map<string, Record<string, string>>;
 /** Random by nature, so only its length is compared. */
 const KEY_IDS = ["2.5.29.14", "2.5.29.35"];
 
-/** Facts that use every way a name or an address gets into a certificate. */
+/** Snapshot that use every way a name or an address gets into a certificate. */
 const VARIANTS: Record<string, Partial<ClusterFacts>> = {
   plain: {},
   names: {

@@ -35,21 +35,21 @@ ${other ? card(`Transcripts of ${esc(other.scenario)}`, other.steps.map(transcri
 `;
 }
 
-function head({ recovered, scenario, title, kubernetes, seconds: { wreckToWorkloadsOk }, ...record }: Rehearsal) {
+function head({ recovered, scenario, title, kubernetes, seconds: { damageToWorkloadsOk }, ...record }: Rehearsal) {
   const word = recovered ? "Recovered" : "Not recovered";
-  const when = recovered && wreckToWorkloadsOk !== null ? `, ${seconds(wreckToWorkloadsOk)} after the wreck` : "";
+  const when = recovered && damageToWorkloadsOk !== null ? `, ${seconds(damageToWorkloadsOk)} after the damage` : "";
   return `<header><p class="kicker">kube-pki-repair rehearsal · ${esc(scenario)} · Kubernetes ${esc(kubernetes)} · ${nodesOf(record)}</p>
 <h1><span class="badge ${recovered ? "good" : "bad"}">${recovered ? "✓" : "✗"}</span> ${word}${when}</h1>
 <p class="lead">${esc(title)}</p></header>`;
 }
 
 function tiles(record: Rehearsal) {
-  const { wreckToEtcd, wreckToApi, wreckToNodesReady, wreckToWorkloadsOk, repairCommands } = record.seconds;
+  const { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk, repairCommands } = record.seconds;
   const all = [
-    tile("etcd back", time(wreckToEtcd), "since the wreck"),
-    tile("API back", time(wreckToApi), "since the wreck"),
-    tile("nodes back", time(wreckToNodesReady), "by renewed Leases"),
-    tile("workloads well", time(wreckToWorkloadsOk), "no gap any more, all pods Ready"),
+    tile("etcd back", time(damageToEtcd), "since the damage"),
+    tile("API back", time(damageToApi), "since the damage"),
+    tile("nodes back", time(damageToNodesReady), "by renewed Leases"),
+    tile("workloads well", time(damageToWorkloadsOk), "no gap any more, all pods Ready"),
     tile(
       "repair",
       time(repairCommands),
@@ -93,10 +93,10 @@ function legend() {
 function compared(ours: Rehearsal, theirs: Rehearsal) {
   const rows: [string, (record: Rehearsal) => string][] = [
     ["Recovered", (record) => (record.recovered ? "yes" : "no")],
-    ["etcd back", (record) => time(record.seconds.wreckToEtcd)],
-    ["API back", (record) => time(record.seconds.wreckToApi)],
-    ["All nodes back", (record) => time(record.seconds.wreckToNodesReady)],
-    ["Workloads well", (record) => time(record.seconds.wreckToWorkloadsOk)],
+    ["etcd back", (record) => time(record.seconds.damageToEtcd)],
+    ["API back", (record) => time(record.seconds.damageToApi)],
+    ["All nodes back", (record) => time(record.seconds.damageToNodesReady)],
+    ["Workloads well", (record) => time(record.seconds.damageToWorkloadsOk)],
     ["Commands typed", (record) => String(record.steps.length)],
     ["Commands that failed", (record) => String(record.steps.filter((step) => !step.ok && !step.hung).length)],
     ["Commands that hung", (record) => String(record.steps.filter((step) => step.hung).length)],

@@ -2,8 +2,8 @@
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
-import { type Changes, type Item, list } from "./fingerprint.ts";
 import type { Check, Heartbeat, Step } from "./rehearsal.ts";
+import { type Changes, type Item, list } from "./snapshot.ts";
 
 /** Seconds; a kubelet renews its Lease every 10. */
 const LEASE_PATIENCE = 40;

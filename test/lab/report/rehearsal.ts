@@ -16,10 +16,10 @@ export interface Rehearsal {
   recovered: boolean;
   checks: Check[];
   seconds: {
-    wreckToEtcd: number | null;
-    wreckToApi: number | null;
-    wreckToNodesReady: number | null;
-    wreckToWorkloadsOk: number | null;
+    damageToEtcd: number | null;
+    damageToApi: number | null;
+    damageToNodesReady: number | null;
+    damageToWorkloadsOk: number | null;
     /** From the first command until all nodes are Ready again. */
     repairCommands: number | null;
     /** From the first command until every pod is Ready and every client is answered. */

@@ -43,12 +43,12 @@ function momentRow({ what, detail }: Moment) {
 }
 
 /** When things came back, as moments of the timeline. */
-export function returns({ seconds: { wreckToEtcd, wreckToApi, wreckToNodesReady, wreckToWorkloadsOk } }: Rehearsal): Moment[] {
+export function returns({ seconds: { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk } }: Rehearsal): Moment[] {
   const all = [
-    { at: wreckToEtcd, what: "etcd back" },
-    { at: wreckToApi, what: "API back" },
-    { at: wreckToNodesReady, what: "nodes Ready" },
-    { at: wreckToWorkloadsOk, what: "workloads well again" },
+    { at: damageToEtcd, what: "etcd back" },
+    { at: damageToApi, what: "API back" },
+    { at: damageToNodesReady, what: "nodes Ready" },
+    { at: damageToWorkloadsOk, what: "workloads well again" },
   ];
   return all.flatMap(({ at, what }) => (at === null ? [] : [{ at, what, detail: "" }]));
 }

@@ -4,18 +4,18 @@ import { Fail } from "../../../shared/fail.ts";
 import { unlessLate, VERSION } from "../../../shared/run.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
-import { compare, type Facts, factsOnDisk, takeFacts } from "./fingerprint.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
+import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
 import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
 
 /** Ends the scene: asks the live cluster, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
   const live = await liveChecks(scene);
   const isSilent = live.some(({ name, ok }) => name === API_ANSWERS && !ok);
-  const changes = compare(scene.before, isSilent ? factsOnDisk(scene.lab) : await factsNow(scene.lab, live), scene.replaced);
+  const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
   const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
   await stopWatchers(scene);
@@ -94,23 +94,23 @@ function secondsOf(zero: number, times: Times, podsReady: number | undefined, he
   const since = (at: number | undefined) => (at === undefined ? null : (at - zero) / 1000);
   const well = workloadsOk(heartbeats, since(podsReady));
   return {
-    wreckToEtcd: since(times.etcd),
-    wreckToApi: since(times.api),
-    wreckToNodesReady: since(times.nodesReady),
-    wreckToWorkloadsOk: well,
+    damageToEtcd: since(times.etcd),
+    damageToApi: since(times.api),
+    damageToNodesReady: since(times.nodesReady),
+    damageToWorkloadsOk: well,
     repairCommands: times.nodesReady && times.first ? (times.nodesReady - times.first) / 1000 : null,
     commandsToWorkloadsOk: well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
   };
 }
 
 /** Without an API everything in it counts as lost, and a check says why. */
-async function factsNow(lab: Lab, checks: Check[]): Promise<Facts> {
+async function snapshotNow(lab: Lab, checks: Check[]): Promise<Snapshot> {
   try {
-    return await takeFacts(lab);
+    return await takeSnapshot(lab);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     checks.unshift({ name: API_ANSWERS, ok: false, detail: err.message });
-    return factsOnDisk(lab);
+    return snapshotOfDisks(lab);
   }
 }
 

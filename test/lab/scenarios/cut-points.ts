@@ -5,7 +5,7 @@
 import { randomInt } from "node:crypto";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { compare, takeFacts } from "../report/fingerprint.ts";
+import { compare, takeSnapshot } from "../report/snapshot.ts";
 import { printedLine } from "../scene/runbook.ts";
 import { controlPlaneGone, cutPower, deleteKubernetes, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
@@ -65,7 +65,7 @@ async function soak(scene: Scene) {
     await writeMark(scene, ++rounds);
     // The record shows the last round only: times in earlier rounds count from earlier damages.
     Object.assign(scene, { steps: [], moments: [] });
-    const before = await takeFacts(scene.lab);
+    const before = await takeSnapshot(scene.lab);
     await deleteKubernetes(scene, scene.lab.nodes);
     await controlPlaneGone(scene);
     await repair(soak, tasksOf(scene, { workloads: soak.cuts + 15 >= CUTS }));
@@ -91,8 +91,8 @@ async function writeMark(scene: Scene, round: number) {
     throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the repair of the last round is complete" });
 }
 
-async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeFacts>>): Promise<string[]> {
-  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeFacts(scene.lab));
+async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeSnapshot>>): Promise<string[]> {
+  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeSnapshot(scene.lab));
   return [...secretsLost, ...configMapsChanged, ...uidsChanged, ...manifestsChanged, ...namesLost];
 }
 

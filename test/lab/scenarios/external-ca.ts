@@ -1,8 +1,8 @@
 import { sh } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
 import { quiet } from "../report/footprint.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { assessed, repairByPrinted } from "../scene/printed.ts";
-import { damage, mirrored, type Scenario, type Scene, type } from "../scene/scene.ts";
+import { damage, mirrorPodFollows, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const PKI = "/etc/kubernetes/pki";
@@ -32,9 +32,9 @@ async function takeKeyAway(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   await sh(cp, `mv ${KEY} ${ELSEWHERE}`);
   await sh(cp, `sed '/--cluster-signing-/d' ${MANAGER} > /root/manager && mv /root/manager ${MANAGER}`);
-  await mirrored(scene, "kube-controller-manager", (spec) => !spec.includes("--cluster-signing-"));
+  await mirrorPodFollows(scene, "kube-controller-manager", (spec) => !spec.includes("--cluster-signing-"));
   await quiet(scene);
-  scene.before = await takeFacts(scene.lab);
+  scene.before = await takeSnapshot(scene.lab);
 }
 
 async function refused(scene: Scene) {

@@ -1,13 +1,12 @@
 /** The same disasters, with an attacker who has a tenant's namespace, a worker and a user of a node, and waits until root looks for keys. */
 
-import { attackIsInEtcd } from "../attacker/at-the-wreck.ts";
 import { makeAttacker } from "../attacker/attacker.ts";
 import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-control-plane.ts";
 import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
 import { folderLaidOut } from "../attacker/folder.ts";
 import { compromised, INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
 import { played } from "../attacker/objects.ts";
-import { mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
+import { attackIsInEtcd, mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
 import type { Machine } from "../machine/machine.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { type Scenario, type Scene, type } from "../scene/scene.ts";

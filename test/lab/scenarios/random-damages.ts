@@ -20,8 +20,8 @@ import {
   wrongIn,
 } from "../../pretend/damage.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
 import { endedContainers, quiet } from "../report/footprint.ts";
+import { compare, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { assessed, followPrinted } from "../scene/printed.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
 import { makeStranger, STRANGERS_CLIENT } from "../scene/stranger.ts";
@@ -44,7 +44,7 @@ interface Tally {
   right: number;
   repaired: number;
   refused: number;
-  /** Damages that went otherwise, with what was wrong. */
+  /** Damages that did not go as expected, with the reason. */
   wrong: string[];
 }
 
@@ -88,13 +88,13 @@ async function one(scene: Scene, turn: Turn) {
   scene.say(`${struck.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
 }
 
-/** A damage that is done, and how things were before it. */
+/** A damage that was done, and the state before it. */
 interface Struck {
   label: string;
   wanted: Expected;
-  facts: Facts;
+  before: Snapshot;
   since: number;
-  /** The shared keys that have to stay as they are. */
+  /** The shared keys that must stay as they are. */
   sound: Map<string, string | undefined>;
 }
 
@@ -106,17 +106,17 @@ async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Stru
   const place = await placeOf(cp, saved);
   const damage = await chooseDamage(place, pick);
   const wanted = expectedOf(damage, place);
-  const [facts, since, label] = [await takeFacts(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
+  const [before, since, label] = [await takeSnapshot(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
   scene.say(label);
   await inflict(cp, damage);
-  return { label, wanted, facts, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
+  return { label, wanted, before, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
 }
 
 /** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
-async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed: string[]): Promise<string[]> {
+async function whatIsWrong(scene: Scene, { before, since, sound }: Struck, typed: string[]): Promise<string[]> {
   const cp = scene.lab.controlPlanes[0]!;
-  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was sound and is another`);
-  const changes = Object.values(compare(facts, await takeFacts(scene.lab))).flat();
+  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was good and has changed`);
+  const changes = Object.values(compare(before, await takeSnapshot(scene.lab))).flat();
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
@@ -156,7 +156,7 @@ async function placeOf(cp: Machine, saved: string): Promise<Place> {
   };
 }
 
-/** A kubelet that hears the API makes a foreign manifest the cluster's own within a second, mirror pod and all: such a damage is done in its absence. */
+/** A kubelet with an API makes a mirror pod of a foreign manifest within a second, so the manifest becomes the cluster's own: stop it first. */
 async function inflict(cp: Machine, damage: Damage) {
   if ([...damage].some(([file, { kind }]) => kind === "foreign" && file.includes("/manifests/")))
     await cp.run(["systemctl", "stop", "kubelet"]);

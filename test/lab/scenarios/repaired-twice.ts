@@ -1,5 +1,5 @@
 import type { Machine } from "../machine/machine.ts";
-import { list } from "../report/fingerprint.ts";
+import { list } from "../report/snapshot.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { type Scenario, type Scene, sayAndWait } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";

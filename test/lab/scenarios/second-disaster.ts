@@ -1,9 +1,9 @@
 import { sh } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
 import { quiet } from "../report/footprint.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { repairByPrinted } from "../scene/printed.ts";
-import { damage, mirrored, type Scenario, type Scene } from "../scene/scene.ts";
+import { damage, mirrorPodFollows, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 
 const SCHEDULER = "/etc/kubernetes/manifests/kube-scheduler.yaml";
@@ -33,7 +33,7 @@ async function goOn(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
   await sh(cp, `sed 's/- kube-scheduler$/&\\n    - ${FLAG}/' ${SCHEDULER} > /root/scheduler && mv /root/scheduler ${SCHEDULER}`);
-  await mirrored(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
+  await mirrorPodFollows(scene, "kube-scheduler", (spec) => spec.includes(`"${FLAG}"`));
   await quiet(scene);
-  scene.before = await takeFacts(scene.lab);
+  scene.before = await takeSnapshot(scene.lab);
 }

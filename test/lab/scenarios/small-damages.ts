@@ -5,8 +5,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { type Machine, sh } from "../machine/machine.ts";
-import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";
+import { compare, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { countValid } from "../report/verdict.ts";
 import { expireKubelet, expireLeaves } from "../scene/expire.ts";
 import { assessed, type Followed, followPrinted } from "../scene/printed.ts";
@@ -171,8 +171,8 @@ smallDamages.lines.push(...chosen.map((row) => ({ title: row.title, run: (scene:
 async function repairAndJudge(scene: Scene, row: Row) {
   const { lab } = scene;
   await quiet(scene);
-  const [facts, tokens] = [await takeFacts(lab), await tokensOf(lab)];
-  const before: Before = { facts, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
+  const [snapshot, tokens] = [await takeSnapshot(lab), await tokensOf(lab)];
+  const before: Before = { snapshot, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
   await row.damage(lab.controlPlanes[0]!, scene);
   note(scene, row.title);
   const said = await assessed(scene, lab.controlPlanes[0]!);
@@ -188,7 +188,7 @@ async function repairAndJudge(scene: Scene, row: Row) {
 }
 
 interface Before {
-  facts: Facts;
+  snapshot: Snapshot;
   /** Tokens that are valid now: an earlier row may have made a new key. */
   tokens: string[];
   files: Map<string, string>[];
@@ -199,13 +199,13 @@ interface Before {
 async function needlesslyChanged(
   scene: Scene,
   { changes, restarts, newTokens }: Row,
-  { facts, tokens, files, since }: Before,
+  { snapshot, tokens, files, since }: Before,
 ): Promise<string[]> {
   const { lab } = scene;
   const changed = lab.nodes.flatMap((node, index) =>
     changedFiles(files[index]!, filesOf(node)).flatMap((file) => (changes.test(file) ? [] : [`${node.name}: ${file}`])),
   );
-  const data = Object.values(compare(facts, await takeFacts(lab))).flat();
+  const data = Object.values(compare(snapshot, await takeSnapshot(lab))).flat();
   const valid = await countValid(lab, tokens);
   return [
     ...changed.map((file) => `${file} differs from before`),

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
-import { takeFacts } from "../report/fingerprint.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
@@ -50,7 +50,7 @@ async function encrypt(scene: Scene) {
     const { stdout } = await kubectl(scene.lab, ["-n", namespace, "get", "secrets", "-o", "json"]);
     await kubectl(scene.lab, ["replace", "-f", "-"], stdout);
   }
-  scene.before = await takeFacts(scene.lab);
+  scene.before = await takeSnapshot(scene.lab);
   await node.run(["sync"]);
   note(scene, "the API server encrypts Secrets");
 }

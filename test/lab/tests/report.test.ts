@@ -8,7 +8,7 @@ test("timeline() lists the incident in the order in which it happened", () => {
   expect(lines.slice(0, 7)).toEqual([
     " kube-pki-repair rehearsal   scenario all-lost   Kubernetes v1.34.4   1 control plane node and 1 worker   real kubelet, containerd, etcd",
     "    0.0 s  rm -rf /etc/kubernetes on cp1 and w1",
-    "    9.4 s  control plane gone                           11 of 11 workload containers still run",
+    "    9.4 s  the control plane is gone                    11 of 11 workload containers still run",
     "   19.6 s  systemctl stop kubelet                0.3 s  ",
     "   20.0 s  00-assess                             0.4 s  verdict: all CA keys lost on this node <try the disk first>",
     "   20.4 s  01-etcd                               3.2 s  done: same etcd proved",

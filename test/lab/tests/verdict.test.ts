@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
 import type { Step } from "../report/rehearsal.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { judge } from "../report/verdict.ts";
 import type { Sample } from "../report/watch.ts";
 import { allLost } from "../scenarios/all-lost.ts";
@@ -86,7 +86,7 @@ async function scene(): Promise<Scene> {
   const watcher = { samples: () => samplesSince(zero), stop: async () => {} };
   return {
     ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
-    before: await takeFacts(lab),
+    before: await takeSnapshot(lab),
     watchers: [
       { machine: cp1, watcher },
       { machine: w1, watcher: { samples: () => [], stop: async () => {} } },
@@ -99,10 +99,10 @@ test("judge() says recovered when everything it asks is well, with the times it 
   expect(record.checks.filter((check) => !check.ok)).toEqual([]);
   expect(record.recovered).toBe(true);
   expect(record.seconds).toEqual({
-    wreckToEtcd: 3,
-    wreckToApi: 4,
-    wreckToNodesReady: 4.5,
-    wreckToWorkloadsOk: 0,
+    damageToEtcd: 3,
+    damageToApi: 4,
+    damageToNodesReady: 4.5,
+    damageToWorkloadsOk: 0,
     repairCommands: 2,
     commandsToWorkloadsOk: 0,
   });

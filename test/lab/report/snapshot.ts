@@ -5,15 +5,15 @@ import { parse } from "yaml";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 
-export interface Facts {
+export interface Snapshot {
   kubernetes: string;
-  nodes: Record<string, NodeFacts>;
+  nodes: Record<string, NodeSnapshot>;
   nodeUids: Record<string, string>;
   configMaps: Record<string, string>;
   secrets: Record<string, string>;
 }
 
-export interface NodeFacts {
+export interface NodeSnapshot {
   /** Files below /etc/kubernetes. */
   files: string[];
   /** sha256 of the files that no repair can make: all but certificates, keys, kubeconfigs and manifests. */
@@ -30,10 +30,10 @@ const KUBELET_FILES = ["/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm
 /** These hold the old CA or an old signature: a repair must change them. */
 const MUST_CHANGE = /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
 
-export async function takeFacts(lab: Lab): Promise<Facts> {
+export async function takeSnapshot(lab: Lab): Promise<Snapshot> {
   const [nodes, configMaps, secrets] = await Promise.all(["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)));
   return {
-    ...factsOnDisk(lab),
+    ...snapshotOfDisks(lab),
     kubernetes: nodes![0]!.status.nodeInfo.kubeletVersion,
     nodeUids: byName(nodes!, (node) => node.metadata.uid),
     configMaps: byName(unchanging(configMaps!), (map) => sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null]))),
@@ -42,8 +42,8 @@ export async function takeFacts(lab: Lab): Promise<Facts> {
 }
 
 /** What the disks show, without an API. */
-export function factsOnDisk(lab: Lab): Facts {
-  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeFacts(node)]));
+export function snapshotOfDisks(lab: Lab): Snapshot {
+  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeSnapshot(node)]));
   return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
 }
 
@@ -79,7 +79,7 @@ function byName(items: Item[], value: (item: Item) => string) {
   return Object.fromEntries(items.map((item) => [name(item), value(item)]));
 }
 
-function nodeFacts(node: Machine): NodeFacts {
+function nodeSnapshot(node: Machine): NodeSnapshot {
   const home = node.path("/etc/kubernetes");
   const all = existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }) : [];
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
@@ -133,7 +133,7 @@ export interface Changes {
 }
 
 /** What differs in `after`. A machine that was `replaced` by a new one is not compared. */
-export function compare(before: Facts, after: Facts, replaced: string[] = []): Changes {
+export function compare(before: Snapshot, after: Snapshot, replaced: string[] = []): Changes {
   const changes: Changes = {
     secretsLost: unlike(before.secrets, after.secrets),
     configMapsChanged: unlike(before.configMaps, after.configMaps),
