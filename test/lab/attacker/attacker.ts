@@ -39,7 +39,7 @@ export function kidOf(pub: string): string {
 }
 
 /** What he can read in a token that the cluster gave him. */
-export interface Genuine {
+interface Genuine {
   kid: string;
   claims: Record<string, unknown>;
 }

@@ -16,7 +16,7 @@ const CERT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 export const INTRUDER_PACKAGES = [["/usr/bin/curl", "curl"]] as const;
 
 /** `joins`: the worker joins anew, so it asks when it has got the bootstrap token. Otherwise it asks at once, with the certificate that it has. */
-export interface Intrusion {
+interface Intrusion {
   joins: boolean;
 }
 

@@ -4,15 +4,15 @@ import { stringify } from "yaml";
 import { type Attacker, ISSUER, loot, TEAM } from "./attacker.ts";
 
 /** Name of a file → its content; one file is one piece on the disk. */
-export type Litter = Record<string, string>;
+type Litter = Record<string, string>;
 
-export interface Amount {
+interface Amount {
   policies: number;
   heads: number;
 }
 
 /** As many as one ConfigMap holds. */
-export const AMOUNT: Amount = { policies: 3000, heads: 400 };
+const AMOUNT: Amount = { policies: 3000, heads: 400 };
 
 export function litter(attacker: Attacker, { policies, heads }: Amount = AMOUNT): Litter {
   return {

@@ -22,7 +22,7 @@ interface Times {
   cpu: number;
 }
 
-export interface CarveTimes {
+interface CarveTimes {
   gigabytes: number;
   /** Medians of whole processes in milliseconds, and ours over grep's; the same of processor time, which a busy machine does not stretch. */
   carve: Times;

@@ -12,7 +12,7 @@ import { $ } from "zx";
 import type { ClusterFacts, KeyAlgorithm } from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
-export interface IssueTimes {
+interface IssueTimes {
   /** Medians in milliseconds. */
   kubeadm: number;
   process: number;

@@ -3,7 +3,7 @@
  * Thousands of kubelets, as far as part 3 sees them: a Node, a Lease that is renewed every ten seconds, a request for a serving certificate
  * made in the node's name, and, once that is issued, a port 10250 that serves with it, each on an address of its own in 127.0.0.0/8.
  *
- * A process of scale.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all have asked; it ends when it is ended.
+ * A process of close.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all have asked; it ends when it is ended.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";

@@ -10,14 +10,14 @@ import { tokenVerifier } from "../../../shared/pki/tokens.ts";
 import { count } from "../../../shared/progress.ts";
 import { isCurrent, TOKEN_SECRETS, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
-import { jobFile, measure } from "./scale.ts";
-import type { Measured } from "./scale-run.ts";
+import { jobFile, measure } from "./close.ts";
+import type { Measured } from "./measured.ts";
 
 const TYPE = "kubernetes.io/service-account-token";
 const ACCOUNTS_PER_NAMESPACE = 100;
 const WIDTH = 50;
 
-export interface TokenTimes extends Measured {
+interface TokenTimes extends Measured {
   secrets: number;
   /** Tokens that verify afterwards, and carry the CA. */
   valid: number;

@@ -13,7 +13,7 @@ export interface EtcdAnswers {
   keys: Map<string, string>;
 }
 
-export interface Difference {
+interface Difference {
   /** A key, or "revision", "clusterId", "memberId". */
   what: string;
   etcd: string;

@@ -1,7 +1,7 @@
 /**
  * Nodes for a playbook to be tried on, in seconds: real sshd's, each with its own host name and memory, on loopback addresses of a network
  * of our own. All else of their disks is read-only. Their kit is a pretend one: it writes down what it was asked, and says what the real one
- * says. Only for a process that is alone in namespaces of its own; see fleet.ts.
+ * says. Only for a process that is alone in namespaces of its own; see playbook.ts.
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -197,7 +197,7 @@ async function bindAdmins(admin: KubeApi) {
 }
 
 /** A port of the loopback that nobody uses at this moment. */
-export function freePort(): number {
+function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
   listener.stop(true);

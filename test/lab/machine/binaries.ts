@@ -24,11 +24,6 @@ export async function binaries(): Promise<Map<string, string>> {
   return found;
 }
 
-/** Programs of any Kubernetes version, such as the kubeadm of v1.29.15: a folder. */
-export async function buildKubernetes(version: string, programs: readonly string[]): Promise<string> {
-  return await buildGo(kubernetesBuild(version, programs));
-}
-
 async function collect(found: Map<string, string>, programs: string[], build: () => Promise<string>) {
   const given = process.env.KUBE_PKI_REPAIR_BIN;
   const missing: string[] = [];

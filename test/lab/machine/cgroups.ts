@@ -22,7 +22,7 @@ type Place = keyof typeof PLACES;
 /** What kubeadm and the kubelet want to find in a node, where the machine has it. */
 const CONTROLLERS = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"];
 
-export function hierarchies(): Hierarchy[] {
+function hierarchies(): Hierarchy[] {
   const found = readHierarchies(readFileSync("/proc/self/mounts", "utf8"), readFileSync("/proc/self/cgroup", "utf8"));
   if (found.some((h) => h.options.split(",").includes("memory"))) return found;
   const unified = found.find((h) => h.options === "");

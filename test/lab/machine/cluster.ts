@@ -18,13 +18,12 @@ import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.t
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
 /** `ownDisk`: the first control plane node's /etc/kubernetes is a file system of its own. */
-export type ClusterOptions = {
+type ClusterOptions = {
   ownDisk?: boolean;
   controlPlanes: number;
   workers: number;
   packages?: Needed;
   onProgress?: (line: string) => void;
-  waitSeconds?: number;
 };
 
 const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
@@ -59,15 +58,9 @@ export class Cluster {
     return new Cluster(readState().nodes.map(Node.attach));
   }
 
-  /** As `attach`, but nobody else may build, use or remove the lab until this process ends or lets go. */
-  static async claim(options: { waitSeconds: number } = { waitSeconds: 600 }): Promise<Cluster> {
-    await lock(options);
-    return Cluster.attach();
-  }
-
   /** Removes what an interrupted lab left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
   static async up(options: ClusterOptions): Promise<Cluster> {
-    await lock({ waitSeconds: options.waitSeconds ?? 600 });
+    await lock({ waitSeconds: 600 });
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
@@ -144,10 +137,6 @@ export class Cluster {
 
   async apply(yaml: string) {
     await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
-  }
-
-  async workloadsReady(seconds?: number) {
-    await workloadsReady(this, seconds);
   }
 
   async saveLogs() {

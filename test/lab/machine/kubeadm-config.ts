@@ -26,7 +26,7 @@ export const AUDIT_POLICY = stringify({
  * A flag and a variable that no kubeadm configuration of the cluster knows, as if somebody had edited the manifest by hand. Written with
  * kubeadm's patches, which are stored nowhere, rather than afterwards: a restart of the API server would cost the lab a minute and a half.
  */
-export const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
+const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
 export const PATCHES = "/root/kubeadm-patches";
 export const API_SERVER_PATCH = stringify([
   { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },

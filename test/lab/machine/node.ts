@@ -10,15 +10,12 @@ import { waitFor } from "../../../shared/run.ts";
 import { cgroupMounts, cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { type DiskSpec, makeDisk } from "./disk.ts";
 import { emptyCgroups, removeCgroup } from "./empty-cgroups.ts";
+import type { Output } from "./machine.ts";
 import { plugIn } from "./network.ts";
 import { isAlive, LAB, markOf, type NodeRecord, readState, record } from "./state.ts";
 
 export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string };
-export type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
-export type Output = { stdout: string; stderr: string; exitCode: number };
-
-/** systemd halts the machine on this signal, SIGRTMIN+4: the way a power button is pressed. */
-const HALT = 34 + 4;
+type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
 
 export class Node {
   /** The lab's word for it: cp1, w1. Its host name and its name in the cluster may be others. */
@@ -150,17 +147,6 @@ export class Node {
     return [...inside, "env", "-i", `--chdir=${options.cwd ?? "/root"}`, ...assignments];
   }
 
-  /** Presses the power button, and pulls the plug on what does not go by itself. The disk stays. */
-  async stop() {
-    const init = this.init();
-    if (init && isAlive(init)) {
-      process.kill(init.pid, HALT);
-      const end = Date.now() + 15_000;
-      while (isAlive(init) && Date.now() < end) await Bun.sleep(50);
-    }
-    await this.kill();
-  }
-
   /** Pulls the plug: every process is gone at once, nothing is written any more. The disk stays. */
   async kill() {
     const init = this.init();
@@ -168,11 +154,6 @@ export class Node {
     await emptyCgroups(this.record.cgroups);
     // Containers' cgroups would otherwise be there already at the next boot.
     for (const cgroup of this.record.cgroups) await removeCgroup(cgroup);
-  }
-
-  async powerCycle() {
-    await this.kill();
-    await this.boot();
   }
 
   /** Switches the node off and forgets it, disk and all. Its cable stays in the switch until the lab goes. */

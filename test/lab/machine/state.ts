@@ -12,10 +12,10 @@ export const LAB = "/var/lib/kube-pki-repair-lab";
 const STATE = join(LAB, "state.json");
 const LOCK = join(LAB, "lock");
 
-export type ProcessMark = { pid: number; startTime: string };
+type ProcessMark = { pid: number; startTime: string };
 export type NodeRecord = { name: string; ip: string; hostName: string; nodeName: string; cgroups: string[]; init?: ProcessMark };
 
-export type LabState = {
+type LabState = {
   nodes: NodeRecord[];
   processes: (ProcessMark & { what: string })[];
   namespaces: string[];

@@ -83,23 +83,20 @@ function isAvailable({ kind, metadata, spec, status }: KubeObject) {
   return (status.availableReplicas ?? 0) >= (spec.replicas ?? 1);
 }
 
-export type Beat = { t: number; ok: boolean; err?: string };
+type Beat = { t: number; ok: boolean };
 
-/** All heartbeats of one workload, from the disk of whichever worker it runs on: readable while the API is down. */
-export function heartbeats(cluster: Cluster, namespace: string, name: string): Beat[] {
+/** The last heartbeat of a workload, from the disk of the worker it runs on: readable while the API is down. */
+function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
   const logs = cluster.workers.flatMap((node) => {
     const path = `/var/log/heartbeat/${namespace}-${name}.log`;
     return node.exists(path) ? readFileSync(node.path(path), "utf8").split("\n") : [];
   });
   // The last line may be half written.
-  return logs.flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Beat] : [])).sort((a, b) => a.t - b.t);
+  const beats = logs.flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Beat] : []));
+  return beats.sort((a, b) => a.t - b.t).at(-1);
 }
 
-export function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
-  return heartbeats(cluster, namespace, name).at(-1);
-}
-
-/** Whether the last heartbeat is good and young; on a node that lost power the last one stays good for ever. */
+/** Whether the last heartbeat is good and young: on a node that lost power the last one stays good for ever. */
 function beatsNow(cluster: Cluster, namespace: string, name: string) {
   const beat = lastBeat(cluster, namespace, name);
   return beat?.ok && Date.now() - beat.t < 3000;

@@ -13,7 +13,7 @@ export interface Snapshot {
   secrets: Record<string, string>;
 }
 
-export interface NodeSnapshot {
+interface NodeSnapshot {
   /** Files below /etc/kubernetes. */
   files: string[];
   /** sha256 of the files that no repair can make: all but certificates, keys, kubeconfigs and manifests. */

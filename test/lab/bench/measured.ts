@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * What scale.ts measures, in a process of its own so that its memory is its own: scale-run.ts close|tokens JOB-FILE.
+ * What close.ts and tokens.ts measure, in a process of its own so that its memory is its own: measured.ts close|tokens JOB-FILE.
  * Prints one line of JSON.
  */
 import { KubeApi } from "../../../shared/api/kube-api.ts";

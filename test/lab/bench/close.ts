@@ -7,12 +7,12 @@ import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { count } from "../../../shared/progress.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 import { KUBERNETES } from "../machine/pins.ts";
+import type { Job, Measured } from "./measured.ts";
 import { askForServing, pretendNodes } from "./pretend-kubelets.ts";
-import type { Job, Measured } from "./scale-run.ts";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-export interface CloseTimes extends Measured {
+interface CloseTimes extends Measured {
   nodes: number;
   issued: number;
   /** The requests that nobody may approve are still as they were. */
@@ -74,7 +74,7 @@ export async function jobFile({ folder, caPem: ca, server, saKey, saPub, operato
 
 /** One of the two in a process of its own. */
 export async function measure(what: "close" | "tokens", job: string): Promise<Measured> {
-  const command = [process.execPath, join(import.meta.dir, "scale-run.ts"), what, job];
+  const command = [process.execPath, join(import.meta.dir, "measured.ts"), what, job];
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
   const output = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Fail(`${what} stopped`, { hint: "its own words stand above" });

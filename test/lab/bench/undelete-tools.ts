@@ -3,7 +3,7 @@
  * What comes back of a deleted /etc/kubernetes, by our carving, by photorec and by extundelete, on the same images of ext4. A file counts
  * when its whole content is in what a tool brought back, under whatever name; of ours a manifest has to be known as whole, too.
  *
- * By hand, as root: ./bunw test/lab/bench/undelete.ts
+ * By hand, as root: ./bunw test/lab/bench/undelete-tools.ts
  */
 import { randomFillSync } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
