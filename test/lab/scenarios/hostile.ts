@@ -1,12 +1,19 @@
 /** The same disasters, with an attacker who has a tenant's namespace, a worker and a user of a node, and waits until root looks for keys. */
 
 import { makeAttacker } from "../attacker/attacker.ts";
-import { authenticationFromFile, backupOfAuthentication, deletedLitter } from "../attacker/disk-of-control-plane.ts";
-import { filesOfHis, findings, fingerprints, type Played } from "../attacker/findings.ts";
-import { folderLaidOut } from "../attacker/folder.ts";
-import { compromised, INTRUDER_PACKAGES, intruderHasAsked, intruderShutOut, poisoned, workerAttacks } from "../attacker/intruder.ts";
-import { played } from "../attacker/objects.ts";
-import { attackIsInEtcd, mirrorsThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
+import { leaveDeletedFiles, restoreAuthentication, useAuthenticationFile } from "../attacker/disk-of-control-plane.ts";
+import { attackersFiles, findings, type Played, sharedPublicKeys } from "../attacker/findings.ts";
+import { layOutKitFolder } from "../attacker/folder.ts";
+import {
+  compromisedWorker,
+  INTRUDER_PACKAGES,
+  intruderHasAsked,
+  intruderShutOut,
+  lieIsBelieved,
+  workerAttacks,
+} from "../attacker/intruder.ts";
+import { plays } from "../attacker/objects.ts";
+import { attackIsInEtcd, mirrorPodsAreThere, tenantAttacks, tenantShutOut } from "../attacker/tenant.ts";
 import type { Machine } from "../machine/machine.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { type Scenario, type Scene, type } from "../scene/scene.ts";
@@ -56,23 +63,23 @@ function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: 
 
 async function layOut(scene: Scene, joins: boolean): Promise<Played> {
   const attacker = await makeAttacker();
-  const keys = fingerprints(scene.lab);
-  if (played("folder")) await folderLaidOut(scene, scene.lab.workers[0]!);
+  const keys = sharedPublicKeys(scene.lab);
+  if (plays("folder")) await layOutKitFolder(scene, scene.lab.workers[0]!);
   const tokens = await tenantAttacks(scene, attacker);
-  if (played("worker")) await workerAttacks(scene, { joins });
-  if (played("mirrors")) await mirrorsThere(scene);
-  if (played("worker")) await poisoned(scene);
+  if (plays("worker")) await workerAttacks(scene, { joins });
+  if (plays("mirrors")) await mirrorPodsAreThere(scene);
+  if (plays("worker")) await lieIsBelieved(scene);
   return { attacker, tokens, keys };
 }
 
 async function shutOut(scene: Scene) {
-  if (played("worker")) await intruderShutOut(scene);
+  if (plays("worker")) await intruderShutOut(scene);
   await tenantShutOut(scene);
 }
 
 /** The operator runs close only after the attacker has sent all his requests. */
 const beforeClose = async (command: string, { scene }: { scene: Scene; node: Machine }) => {
-  if (played("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
+  if (plays("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
 };
 
 /** What close prints where two nodes claim the same address: the honest node's CSR waits for a person. */
@@ -80,11 +87,11 @@ const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$
 
 /** Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address it is, and runs close again. */
 async function operatorLooks(scene: Scene) {
-  if (!played("worker")) return;
+  if (!plays("worker")) return;
   const { lab } = scene;
   await intruderShutOut(scene, { anew: true });
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
-  const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromised(lab).nodeName);
+  const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromisedWorker(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
   scene.checks.push({
     name: "close does not wait for the attacker, and names the CSRs that a person must approve",
@@ -122,7 +129,7 @@ async function salvageFirst(scene: Scene, { attacker }: Played) {
   const cp = scene.lab.controlPlanes[0]!;
   await type(scene, cp, "systemctl stop kubelet", { part: 0, cwd: "/root" });
   const { exitCode } = await type(scene, cp, "./bunw scripts/00-salvage.ts", { part: 0, exit: [0, 2] });
-  const his = filesOfHis(scene.lab, attacker);
+  const his = attackersFiles(scene.lab, attacker);
   scene.checks.push({
     name: "00-salvage reports the cluster's CA as lost, and puts no file of the attacker's in its place",
     ok: exitCode === 2 && his.length === 0,
@@ -143,11 +150,11 @@ export const hostileAlive = hostile(pkiLostAlive, "hostile-alive", {
 /** The right keys are in free blocks, and the attacker's, too. Of the file that says who may sign in, only the attacker's version is there. */
 export const hostileUndelete = hostile(undelete, "hostile-undelete", {
   joins: false,
-  quiet: [undelete.lines[0]!, { title: "The API server gets a file that says who may sign in", run: authenticationFromFile }],
+  quiet: [undelete.lines[0]!, { title: "The API server gets a file that says who may sign in", run: useAuthenticationFile }],
   disaster: (attack) => [
     {
       title: "The attacker's files were on the control plane node's disk, and are deleted",
-      run: (scene) => deletedLitter(scene, attack().attacker),
+      run: (scene) => leaveDeletedFiles(scene, attack().attacker),
     },
     undelete.lines[1]!,
     HELD,
@@ -157,7 +164,7 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
         followRunbook(scene, ["salvage"], {
           async before(command, at) {
             await beforeClose(command, at);
-            if (command.startsWith("./bunw scripts/02-control-plane.ts")) backupOfAuthentication(scene);
+            if (command.startsWith("./bunw scripts/02-control-plane.ts")) restoreAuthentication(scene);
           },
         }),
     },
