@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Part 4's tokens on a real API server and controller-manager: those that we sign equal the controller-manager's own byte for byte, and
- * renewing them, with sa.key and without it, leaves Secrets that the API accepts.
+ * Part 4's tokens on a real API server and controller-manager: our tokens equal the controller-manager's byte for byte, and after a renewal,
+ * with or without sa.key, the API accepts every Secret's token.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -49,20 +49,20 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   await breakAll(lab.admin, theirs);
   await renewTokens(lab.operator, { ...trust, saKey: undefined });
   const left = await tokenSecrets(lab.admin);
-  check(`${algorithm}: without sa.key the controller-manager writes them`, isDeepStrictEqual(left.map(bare), theirs.map(bare)));
+  check(`${algorithm}: without sa.key the controller-manager writes the tokens`, isDeepStrictEqual(left.map(bare), theirs.map(bare)));
 
   await manager.stop();
   await makeOrphan(lab.admin, theirs[0]!);
   const { orphans, renewed: others } = await renewTokens(lab.operator, trust);
-  check(`${algorithm}: the token of another ServiceAccount is left alone and named`, orphans.join() === `default/${NAMES[0]}-token`);
-  check(`${algorithm}: the others are renewed beside it`, others.length === 0);
+  check(`${algorithm}: a token of a deleted ServiceAccount is not changed, and reported`, orphans.join() === `default/${NAMES[0]}-token`);
+  check(`${algorithm}: all others are already renewed`, others.length === 0);
 }
 
 async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
   for (const name of NAMES) {
     if (name !== "default") await api.create("/api/v1/namespaces/default/serviceaccounts", { metadata: { name } });
     const metadata = { name: `${name}-token`, annotations: { "kubernetes.io/service-account.name": name } };
-    // The account of this name is made by the controller-manager, in its own time.
+    // The controller-manager makes the account of this name a little later.
     const create = () => api.create("/api/v1/namespaces/default/secrets", { metadata, type: TYPE });
     const there = () => api.find("/api/v1/namespaces/default/serviceaccounts/default");
     await waitFor("the ServiceAccount default", there, { seconds: 180, hint: HINT });
@@ -75,7 +75,7 @@ async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
   return (await waitFor("the controller-manager's tokens", full, { seconds: 180, hint: HINT })) ?? [];
 }
 
-/** Another signature: that of somebody else's token. */
+/** Replaces the signature of each token. */
 async function breakAll(api: KubeApi, secrets: TokenSecret[]) {
   for (const secret of secrets) {
     const [header, payload] = tokenOf(secret).split(".");

@@ -1,4 +1,4 @@
-/** A real kubeadm cluster on this machine: from nothing to workloads that answer, and back to nothing. */
+/** A real kubeadm cluster on this machine: builds it, with workloads, and removes it. */
 import { mkdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ import { SERVING_BY_CA } from "./pins.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
-/** `ownDisk`: the first control plane node's /etc/kubernetes is a file system of its own. */
+/** `ownDisk`: /etc/kubernetes on the first control plane node is a file system of its own. */
 type ClusterOptions = {
   ownDisk?: boolean;
   controlPlanes: number;
@@ -53,12 +53,12 @@ export class Cluster {
     });
   }
 
-  /** The lab that an earlier process left up. */
+  /** The lab that an earlier process has left up. */
   static attach(): Cluster {
     return new Cluster(readState().nodes.map(Node.attach));
   }
 
-  /** Removes what an interrupted lab left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
+  /** Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
   static async up(options: ClusterOptions): Promise<Cluster> {
     await lock({ waitSeconds: 600 });
     await removeLab();
@@ -143,7 +143,7 @@ export class Cluster {
     await saveLogs(this);
   }
 
-  /** Stops every node and removes all that the lab made, but its logs. */
+  /** Stops every node and removes everything that the lab made, except its logs. */
   async down() {
     await Promise.all(this.nodes.map(async (node) => await node.kill()));
     await removeLab();
@@ -172,7 +172,7 @@ async function prepareMachine(programs: Map<string, string>) {
   await makeSwitch();
 }
 
-/** Lends a node to import the images with, the first time, and forgets it. */
+/** Boots a node that imports the images, the first time, and removes it. */
 async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
   const names = await imageNames(programs.get("kubeadm")!);
   const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };

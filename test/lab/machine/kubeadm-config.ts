@@ -1,6 +1,6 @@
 /**
- * What this cluster's operator once chose, all of it different from kubeadm's defaults, so that a repair which falls back on defaults
- * is caught. Names and addresses are the lab's own.
+ * The settings of this cluster, all different from kubeadm's defaults: so a repair that falls back to defaults is caught. Names and
+ * addresses are the lab's own.
  */
 import { stringify } from "yaml";
 import { minorOf } from "../../../shared/pki/certs.ts";
@@ -23,8 +23,8 @@ export const AUDIT_POLICY = stringify({
 });
 
 /**
- * A flag and a variable that no kubeadm configuration of the cluster knows, as if somebody had edited the manifest by hand. Written with
- * kubeadm's patches, which are stored nowhere, rather than afterwards: a restart of the API server would cost the lab a minute and a half.
+ * A flag and a variable that are in no kubeadm configuration, as if somebody had edited the manifest by hand. kubeadm's patches write them:
+ * these are stored nowhere, and an edit afterwards would restart the API server, which costs a minute and a half.
  */
 const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
 export const PATCHES = "/root/kubeadm-patches";
@@ -34,8 +34,8 @@ export const API_SERVER_PATCH = stringify([
 ]);
 
 /**
- * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first control plane node mount
- * super-admin.conf, and its container has arguments but no command.
+ * A static pod that is not kubeadm's, like kube-vip: since 1.29 kube-vip's guide mounts super-admin.conf on the first control plane node, and
+ * its container has arguments but no command.
  */
 export const VIP = stringify({
   apiVersion: "v1",
@@ -57,7 +57,7 @@ export const VIP = stringify({
   },
 });
 
-/** `controllers`: the controller-manager's --controllers, where it is not to be the default. */
+/** `controllers`: the controller-manager's --controllers, where it is not the default. */
 export function initConfig(node: Machine, options: { controllers?: string } = {}) {
   return documents([
     {
@@ -79,7 +79,7 @@ export function joinConfig(node: Machine, join: { token: string; caCertHash: str
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
-  // The first control plane node's pods are where kubelets keep them by default, those of the control plane nodes beside it are elsewhere.
+  // The first control plane node's kubelet keeps pods in the default folder, the others' kubelets elsewhere.
   const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
   return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
 }

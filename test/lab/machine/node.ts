@@ -18,7 +18,7 @@ export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string }
 type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
 
 export class Node {
-  /** The lab's word for it: cp1, w1. Its host name and its name in the cluster may be others. */
+  /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
   readonly name: string;
   readonly ip: string;
   readonly hostName: string;
@@ -31,7 +31,7 @@ export class Node {
     ({ name: this.name, ip: this.ip, hostName: this.hostName, nodeName: this.nodeName } = record);
   }
 
-  /** A node that is there already, made by an earlier process. */
+  /** A node that an earlier process has made. */
   static attach(record: NodeRecord) {
     return new Node(record);
   }
@@ -111,14 +111,14 @@ export class Node {
     return readState().nodes.find((node) => node.name === this.name)?.init;
   }
 
-  /** Runs a command inside, as root's shell there would. A failing command is an answer, not an error. */
+  /** Runs a command inside, like root's shell there. A failing command is an answer, not an error. */
   async run(command: string[], options: RunOptions = {}): Promise<Output> {
     const proc = this.spawn(command, { ...options, stdout: "pipe", stderr: "pipe" });
     const [stdout, stderr, exitCode] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
     return { stdout, stderr, exitCode };
   }
 
-  /** As `run`, but a failing command is an Error with what it said. */
+  /** As `run`, but a failing command is an Error with its output. */
   async must(command: string[], options: RunOptions = {}): Promise<string> {
     const { stdout, stderr, exitCode } = await this.run(command, options);
     if (exitCode === 0) return stdout;
@@ -147,7 +147,7 @@ export class Node {
     return [...inside, "env", "-i", `--chdir=${options.cwd ?? "/root"}`, ...assignments];
   }
 
-  /** Pulls the plug: every process is gone at once, nothing is written any more. The disk stays. */
+  /** Cuts the power: every process is gone at once, nothing is written any more. The disk stays. */
   async kill() {
     const init = this.init();
     if (init && isAlive(init)) process.kill(init.pid, "SIGKILL");

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sh } from "./shell.ts";
 
-/** What Ansible needs on this machine, and a node to be reached. As in packages.ts. */
+/** What Ansible needs on this machine and on a node. As in packages.ts. */
 export const FLEET_PACKAGES = [
   ["/usr/bin/ansible-playbook", "ansible-core"],
   ["/usr/bin/ssh", "openssh-client"],
@@ -54,7 +54,7 @@ function inventory(folder: string, hosts: Host[]): string {
   return JSON.stringify({ all: { vars, children: Object.fromEntries(children) } }, null, 2);
 }
 
-/** What sshd on a node is told. Keys only, and no PAM: the node has no logins to keep. */
+/** sshd's configuration on a node: keys only, no PAM. */
 export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string }): string {
   const lines = [
     `HostKey ${options.hostKey}`,
