@@ -1,4 +1,4 @@
-/** A user of a node without rights makes the kit's folder before the operator does, with files that Bun runs first of all. */
+/** A user of a node without any rights has laid out the folder into which the kit will be unpacked, with what Bun runs before anything else. */
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -6,7 +6,7 @@ import { type Machine, sh } from "../machine/machine.ts";
 import { KIT, note, type Scene, type } from "../scene/scene.ts";
 import { TEAM } from "./attacker.ts";
 
-/** A file that only root can write. */
+/** Who writes it ran as root. */
 export const OWNED = "/run/owned";
 
 const LINE = "/root/unpack-the-kit.sh";
@@ -19,10 +19,10 @@ echo 'preload = ["./${TEAM}.ts"]' > bunfig.toml
 echo 'require("node:fs").writeFileSync("${OWNED}", "by a preload");' > ${TEAM}.ts
 printf '%s\\n' BUN_OPTIONS=--preload=./${TEAM}.ts KUBE_PKI_REPAIR_ROOT=/tmp > .env`;
 
-/** The runbook's own line finds that folder and refuses; when the operator has removed the folder, it works. */
-export async function layOutKitFolder(scene: Scene, node: Machine) {
+/** The runbook's own line meets that folder; then it does its work as the operator is told. */
+export async function folderLaidOut(scene: Scene, node: Machine) {
   const line = await unpackLine();
-  // what ssh would bring by its command and its stdin
+  // what ssh would bring by its command and by its stdin
   copyFileSync(scene.kit, node.path(TARBALL));
   writeFileSync(node.path(LINE), line);
   const unpack = `bash ${LINE} < ${TARBALL}`;
@@ -33,23 +33,23 @@ export async function layOutKitFolder(scene: Scene, node: Machine) {
   const ran = await type(scene, node, `cd ${KIT} && ./bunw scripts/00-assess.ts --help`, { cwd: "/root", exit });
   const owned = (await node.run(["test", "-e", OWNED])).exitCode === 0;
   scene.checks.push({
-    name: "the kit is not unpacked into a folder that somebody else has made",
+    name: "the kit is not unpacked into a folder that somebody else laid out",
     ok: unpacked.exitCode !== 0 && !owned,
-    detail: `the runbook's line: exit ${unpacked.exitCode}; a script there: exit ${ran.exitCode}; ${owned ? "the attacker's code ran as root" : "the attacker's code did not run"}`,
+    detail: `the runbook's line: exit ${unpacked.exitCode}; a script there: exit ${ran.exitCode}; ${owned ? "his code ran as root" : "his code did not run"}`,
   });
   await sh(node, `rm -rf ${KIT}`);
   const again = await type(scene, node, unpack, { cwd: "/root" });
-  scene.checks.push({ name: "when that folder is removed, the kit is unpacked", ok: again.ok, detail: `exit ${again.exitCode}` });
-  // The lab's own watcher runs from there.
+  scene.checks.push({ name: "when that folder is removed the kit is unpacked", ok: again.ok, detail: `exit ${again.exitCode}` });
+  // what the lab itself runs there goes on as it is
   await sh(node, `rm -rf ${KIT} ${OWNED} ${LINE} ${TARBALL}; mv ${KIT}.lab ${KIT}`);
   note(
     scene,
-    `on ${node.name} a user had made the folder ${KIT}`,
-    unpacked.exitCode === 0 ? "the runbook's line accepts it" : "the runbook's line refuses it",
+    `on ${node.name} a folder ${KIT} was laid out beforehand`,
+    unpacked.exitCode === 0 ? "the runbook's line takes it" : "refused",
   );
 }
 
-/** The line of RUNBOOK.md that unpacks the kit on a node by ssh. */
+/** What RUNBOOK.md types on a node by ssh to unpack the kit. */
 export async function unpackLine(): Promise<string> {
   const runbook = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
   const lines = [...runbook.matchAll(/^ssh root@NODE '([^']*)' < kit\.tar\.gz/gm)].map(([, line]) => line!);

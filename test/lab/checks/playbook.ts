@@ -73,7 +73,7 @@ async function checkAllParts(fleet: Fleet) {
   const look = "ssh w1 ls -A /dev/shm /dev/shm/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
   const folders = await fleet.shell(`(${look}) 2>/dev/null`);
   check(
-    "Ansible leaves no file behind, and wrote none outside the kit's folder",
+    "nothing of Ansible's stays, and none of it was outside the kit's folder",
     folders.output === "/dev/shm:\nkube-pki-repair\n\n/dev/shm/kube-pki-repair/tmp:\n",
     folders.output,
   );
@@ -83,21 +83,21 @@ async function checkAllParts(fleet: Fleet) {
 /** Somebody else has made the kit's folder on a worker. The play before has already stopped the kubelets. */
 async function checkForeignFolder(fleet: Fleet) {
   const kubelets = PART_0.slice(0, 1);
-  const cases: [what: string, line: string][] = [
+  const layings: [what: string, laid: string][] = [
     ["another user's folder", "mkdir $D && chown 12345 $D"],
     ["a folder that everybody may write", "mkdir -m 777 $D"],
     ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
   ];
-  for (const [what, line] of cases) {
-    await fleet.shell(`ssh w2 'D=/dev/shm/kube-pki-repair; ${line}'`);
+  for (const [what, laid] of layings) {
+    await fleet.shell(`ssh w2 'D=/dev/shm/kube-pki-repair; ${laid}'`);
     const { output } = await expectCalls(
       fleet,
-      `${what} instead of the kit's folder: nothing begins on any node`,
+      `${what} in place of the kit's: nothing begins on any node`,
       ["--tags", "part0"],
       kubelets,
       2,
     );
-    check(`${what} instead of the kit's folder: it is shown`, /[dl][rwx-]{9}.* \/dev\/shm\/kube-pki-repair/.test(output), output);
+    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/dev\/shm\/kube-pki-repair/.test(output), output);
     await fleet.shell("ssh w2 'rm -rf /dev/shm/kube-pki-repair*'");
   }
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Part 4's tokens on a real API server and controller-manager: our tokens equal the controller-manager's byte for byte, and after a renewal,
- * with or without sa.key, the API accepts every Secret's token.
+ * Part 4's tokens on a real API server and controller-manager: those that we sign equal the controller-manager's own byte for byte, and
+ * renewing them, with sa.key and without it, leaves Secrets that the API accepts.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -49,7 +49,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   await breakAll(lab.admin, theirs);
   await renewTokens(lab.operator, { ...trust, saKey: undefined });
   const left = await tokenSecrets(lab.admin);
-  check(`${algorithm}: without sa.key the controller-manager writes the tokens`, isDeepStrictEqual(left.map(bare), theirs.map(bare)));
+  check(`${algorithm}: without sa.key the controller-manager writes them`, isDeepStrictEqual(left.map(bare), theirs.map(bare)));
 
   await manager.stop();
   await makeOrphan(lab.admin, theirs[0]!);

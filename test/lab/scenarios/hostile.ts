@@ -3,7 +3,7 @@
 import { makeAttacker } from "../attacker/attacker.ts";
 import { leaveDeletedFiles, restoreAuthentication, useAuthenticationFile } from "../attacker/disk-of-control-plane.ts";
 import { attackersFiles, findings, type Played, sharedPublicKeys } from "../attacker/findings.ts";
-import { layOutKitFolder } from "../attacker/folder.ts";
+import { folderLaidOut } from "../attacker/folder.ts";
 import {
   compromisedWorker,
   INTRUDER_PACKAGES,
@@ -64,7 +64,7 @@ function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: 
 async function layOut(scene: Scene, joins: boolean): Promise<Played> {
   const attacker = await makeAttacker();
   const keys = sharedPublicKeys(scene.lab);
-  if (plays("folder")) await layOutKitFolder(scene, scene.lab.workers[0]!);
+  if (plays("folder")) await folderLaidOut(scene, scene.lab.workers[0]!);
   const tokens = await tenantAttacks(scene, attacker);
   if (plays("worker")) await workerAttacks(scene, { joins });
   if (plays("mirrors")) await mirrorPodsAreThere(scene);
@@ -82,7 +82,7 @@ const beforeClose = async (command: string, { scene }: { scene: Scene; node: Mac
   if (plays("worker") && command.startsWith("./bunw scripts/03-workers.ts close")) await intruderHasAsked(scene);
 };
 
-/** What close prints where two nodes claim the same address: the honest node's CSR waits for a person. */
+/** What close said of a request that names what two nodes say they have: the honest one's waits for a person's word. */
 const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$/gm;
 
 /** Close has named the CSRs it did not approve: the operator stops the attacker's worker, looks whose address it is, and runs close again. */

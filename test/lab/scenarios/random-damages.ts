@@ -54,7 +54,7 @@ async function soak(scene: Scene) {
   const saved = mkdtempSync(join(tmpdir(), "saved-"));
   let done = 0;
   try {
-    for (; done < DAMAGES; done++) await one(scene, { number: done + 1, pick, tally, saved });
+    for (; done < DAMAGES; done++) await damageAndRepair(scene, { number: done + 1, pick, tally, saved });
   } finally {
     rmSync(saved, { recursive: true });
     // Refusals are part of this scenario.
@@ -72,24 +72,27 @@ interface Turn {
   saved: string;
 }
 
-async function one(scene: Scene, turn: Turn) {
+async function damageAndRepair(scene: Scene, turn: Turn) {
   const { number, tally } = turn;
-  const struck = await strike(scene, turn);
+  const inflicted = await inflictNext(scene, turn);
   const said = await assessed(scene, scene.lab.controlPlanes[0]!);
-  const told = wrongIn(said, struck.wanted);
-  if (told.length === 0) tally.right++;
+  const misreported = wrongIn(said, inflicted.wanted);
+  if (misreported.length === 0) tally.right++;
   const { typed, refused } = await followPrinted(scene, said.next);
   if (refused) await putBack(scene, turn.saved);
-  const wrong = [...told, ...(refused ? (mayRefuse(struck.wanted) ? [] : [refused]) : await whatIsWrong(scene, struck, typed))];
+  const wrong = [
+    ...misreported,
+    ...(refused ? (mayRefuse(inflicted.wanted) ? [] : [refused]) : await whatIsWrong(scene, inflicted, typed)),
+  ];
   if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
-  if (wrong.length > 0) tally.wrong.push(`${struck.label}: ${wrong.join(", ")}`);
+  if (wrong.length > 0) tally.wrong.push(`${inflicted.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
   const outcome = refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`;
-  scene.say(`${struck.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
+  scene.say(`${inflicted.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
 }
 
 /** A damage that was done, and the state before it. */
-interface Struck {
+interface Inflicted {
   label: string;
   wanted: Expected;
   before: Snapshot;
@@ -98,7 +101,7 @@ interface Struck {
   sound: Map<string, string | undefined>;
 }
 
-async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Struck> {
+async function inflictNext(scene: Scene, { number, pick, saved }: Turn): Promise<Inflicted> {
   const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
   await writeMark(scene, number);
@@ -113,7 +116,7 @@ async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Stru
 }
 
 /** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
-async function whatIsWrong(scene: Scene, { before, since, sound }: Struck, typed: string[]): Promise<string[]> {
+async function whatIsWrong(scene: Scene, { before, since, sound }: Inflicted, typed: string[]): Promise<string[]> {
   const cp = scene.lab.controlPlanes[0]!;
   const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was good and has changed`);
   const changes = Object.values(compare(before, await takeSnapshot(scene.lab))).flat();

@@ -89,7 +89,7 @@ const ROWS: Row[] = [
     title: "only etcd's PKI is lost",
     damage: (cp) => sh(cp, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
     ...{
-      says: /the keys of etcd-ca, which only control plane nodes trust/,
+      says: /lost on this node: (the keys of )?etcd-ca[.,] .*only control plane nodes trust/i,
       typed: INTERNAL,
       changes: /pki\/(etcd\/.+|apiserver-etcd-client)\.(crt|key)$/,
     },
@@ -98,7 +98,7 @@ const ROWS: Row[] = [
     title: "only the front proxy's PKI is lost",
     damage: (cp) => sh(cp, `rm ${PKI}/front-proxy-*`),
     ...{
-      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
+      says: /lost on this node: (the keys of )?front-proxy-ca[.,] .*only control plane nodes trust/i,
       typed: INTERNAL,
       changes: /pki\/front-proxy-(ca|client)\.(crt|key)$/,
     },
@@ -130,7 +130,7 @@ const ROWS: Row[] = [
   {
     title: "sa.key and sa.pub are lost",
     damage: (cp) => sh(cp, `rm ${PKI}/sa.*`),
-    ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
+    ...{ says: /lost on this node: (the keys of )?sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
   },
   {
     title: "sa.key and sa.pub are lost, and no process has them in memory",
@@ -140,7 +140,12 @@ const ROWS: Row[] = [
         `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
       );
     },
-    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|new-sa-key$|kube-apiserver\.yaml$/, restarts: true, newTokens: true },
+    ...{
+      says: /lost on this node: (the keys of )?sa\./,
+      changes: /pki\/sa\.(key|pub)$|new-sa-key$|kube-apiserver\.yaml$/,
+      restarts: true,
+      newTokens: true,
+    },
     typed: [
       ...LOOK,
       "00-salvage secret",
@@ -156,7 +161,7 @@ const ROWS: Row[] = [
     title: "ca.key is lost, and no process has it in memory",
     damage: (cp) => sh(cp, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
     ...{
-      says: /the keys of ca\./,
+      says: /lost on this node: (the keys of )?ca\./,
       changes:
         /pki\/(ca|apiserver(-kubelet-client)?|etcd\/server)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
       restarts: true,

@@ -1,4 +1,4 @@
-/** A rehearsal while it runs: the cluster, the clock, the commands and their output. Scenarios are written with these verbs. */
+/** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
 import { UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
@@ -9,7 +9,7 @@ import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
 
-/** The kit's folder on a node, as the runbook says: in memory, so that no key is written to the disk and no free block is overwritten. */
+/** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
 export const KIT = "/dev/shm/kube-pki-repair";
 
 export interface Scenario {
