@@ -151,12 +151,12 @@ export function intruderAsked({ lab }: Scene): { taken: string[]; refused: strin
   };
 }
 
-/** Ends the attacker's unit. The kubelet corrects its status; started `anew` it asks for a certificate with its own names. */
-export async function intruderShutOut({ lab }: Scene, { anew = false } = {}) {
+/** Ends the attacker's unit. The kubelet corrects its status; after a restart it asks for a certificate with its own names. */
+export async function intruderShutOut({ lab }: Scene, { restartKubelet = false } = {}) {
   const node = compromisedWorker(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
   await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
-  if (anew) await node.run(["systemctl", "restart", "kubelet"]);
+  if (restartKubelet) await node.run(["systemctl", "restart", "kubelet"]);
 }
 
 async function must(node: Machine, command: string[]) {

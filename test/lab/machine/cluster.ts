@@ -156,7 +156,7 @@ export class Cluster {
 }
 
 async function prepareMachine(programs: Map<string, string>) {
-  // Kubelets set these for the whole machine, and many of them need more watches than Debian allows.
+  // Kubelets set these for this machine, and several kubelets need more watches than Debian allows.
   for (const name of [
     "kernel.panic",
     "kernel.panic_on_oops",

@@ -97,7 +97,7 @@ function registration(node: Machine, kubeletFlags: Record<string, string> = {}) 
   };
 }
 
-/** cgroup v1, which kubeadm refuses from 1.35 on whatever the kubelet is told; and in old releases a URL that today's Go does not parse. */
+/** From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet's configuration says. Old releases have a URL that today's Go cannot parse. */
 function notHeeded(minor: number): string[] {
   if (minor >= 35) return ["SystemVerification"];
   return minor < 34 ? ["HTTPProxyCIDR"] : [];
@@ -148,7 +148,7 @@ function kubeletConfiguration() {
     ...(SERVING_BY_CA ? { serverTLSBootstrap: true } : {}),
     cgroupDriver: "cgroupfs",
     failSwapOn: false,
-    // From 1.35 on a kubelet does not start on cgroup v1 unless it is told to; before 1.31 it knows no such field.
+    // From 1.35 on a kubelet starts on cgroup v1 only with this field; before 1.31 there is no such field.
     ...(minorOf(KUBERNETES) >= 31 ? { failCgroupV1: false } : {}),
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
@@ -162,7 +162,7 @@ function kubeProxyConfiguration() {
     kind: "KubeProxyConfiguration",
     mode: "iptables",
     oomScoreAdj: 0,
-    // These sysctls belong to the whole machine, not to a namespace: leave them alone.
+    // These sysctls belong to this machine, not to a namespace: leave them alone.
     conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
   };
 }

@@ -20,7 +20,7 @@ export interface Host {
 
 const HOME = join(import.meta.dir, "../../..");
 
-/** Makes the folder anew. The kit lies where RUNBOOK.md says: beside `scripts`. */
+/** Makes the folder from scratch. The kit is where RUNBOOK.md says: beside `scripts`. */
 export async function makeOperator(folder: string, options: { hosts: Host[]; kit: string }): Promise<{ publicKey: string }> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, "home"), { recursive: true, mode: 0o700 });

@@ -29,7 +29,7 @@ interface Hostility {
   quiet?: Line[];
   /** The disaster and its repair. */
   disaster: (played: () => Played) => Line[];
-  /** Workers join anew, with a bootstrap token. */
+  /** Workers join again, with a bootstrap token. */
   joins: boolean;
 }
 
@@ -89,7 +89,7 @@ const CONTESTED = /^\s*(\S+): (csr-\S+): ip "\S+" is what .* each say they have$
 async function operatorLooks(scene: Scene) {
   if (!plays("worker")) return;
   const { lab } = scene;
-  await intruderShutOut(scene, { anew: true });
+  await intruderShutOut(scene, { restartKubelet: true });
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromisedWorker(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];

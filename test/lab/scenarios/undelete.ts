@@ -27,7 +27,7 @@ export const undelete: Scenario = {
   ],
 };
 
-/** As the Kubernetes guide does it: a configuration, a flag and a volume in the manifest, then every Secret written anew. */
+/** As in the Kubernetes guide: a configuration, a flag and a volume in the manifest, then every Secret is written again. */
 async function encrypt(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
   const keys = [{ name: "key1", secret: randomBytes(32).toString("base64") }];
