@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * `npm test`: every check there is, the quick ones first. All run, even when one is red; the last line is the verdict.
- * With --fast the lab, which needs root and some minutes, is left out.
+ * `npm test`: every check, the quick ones first. All of them run, also after a red one; the last line is the verdict.
+ * With --fast without the lab, which needs root and some minutes.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,8 +13,8 @@ import type { Rehearsal } from "./lab/report/rehearsal.ts";
 
 const USAGE = `Usage: npm test [-- options]
 
-  --fast        leave the lab out (npm run ok)
-  --only TEXT   only the checks whose name holds TEXT
+  --fast        without the lab (npm run ok)
+  --only TEXT   only checks with TEXT in their name
 
 Exit codes: 0 all passed · 1 some failed`;
 
@@ -24,14 +24,14 @@ interface Check {
   name: string;
   command: string[];
   lab?: boolean;
-  /** How many passed and failed, when the check is more than one. */
+  /** Counts what passed and failed, where a check has several results. */
   count?: (output: string, exitCode: number) => Count;
 }
 
 interface Count {
   passed: number;
   failed: number;
-  /** What failed, a line each. */
+  /** What failed, one line each. */
   red?: string[];
 }
 
@@ -44,17 +44,17 @@ const CHECKS: Check[] = [
   { name: "types", command: ["x", "tsc", "-p", "."] },
   { name: "unit tests", command: ["test", "--parallel=2", "--timeout=60000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
-  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm.ts"], lab: true },
-  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age.ts"], lab: true },
-  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/fleet.ts"], lab: true, count: countLines },
+  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true },
+  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, count: countLines },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, count: countLines },
   { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, count: countLines },
-  { name: "lab: old tokens are accepted by a computed key", command: ["test/lab/checks/old-tokens.ts"], lab: true, count: countLines },
-  { name: "lab: keys out of real file systems' free blocks", command: ["test/lab/checks/disks.ts"], lab: true, count: countTests },
-  { name: "lab: keys out of real processes' memory", command: ["test/lab/checks/salvage.ts"], lab: true, count: countLines },
+  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, count: countLines },
+  { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, count: countTests },
+  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
-  { name: "lab: rehearse again", command: rehearsal("again"), lab: true, count: countChecks("again") },
+  { name: "lab: rehearse repaired-twice", command: rehearsal("repaired-twice"), lab: true, count: countChecks("repaired-twice") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
 ];
 
@@ -75,7 +75,7 @@ async function main() {
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 }
 
-/** Streams the check's output as it comes, and says that it still runs when it is silent. */
+/** Streams the check's output, and says that the check still runs when it prints nothing for a while. */
 async function runCheck({ name, command, count }: Check): Promise<Count> {
   console.log(`\n=== ${name}`);
   const began = Date.now();
@@ -99,14 +99,14 @@ async function runCheck({ name, command, count }: Check): Promise<Count> {
   return result;
 }
 
-/** Milliseconds; in CI, output that is silent for minutes looks like a hang. */
+/** Milliseconds; in CI, minutes without output look like a hang. */
 const QUIET = 30_000;
 
 function unitTests(): string[] {
   return [...new Glob("test/**/*.test.ts").scanSync(HOME)].sort().map((path) => `./${path}`);
 }
 
-/** Bun's own figures. A file that cannot be loaded, or no figures at all, is a failure, too. */
+/** Bun's own figures. A file that cannot be loaded is a failure, too, and so are missing figures. */
 function countTests(output: string, exitCode: number): Count {
   const figure = (word: string) => Number(output.match(new RegExp(`^ *(\\d+) ${word}$`, "m"))?.[1] ?? 0);
   const failed = Math.max(figure("fail"), exitCode === 0 ? 0 : 1);
@@ -115,7 +115,7 @@ function countTests(output: string, exitCode: number): Count {
   return { passed: figure("pass"), failed, red: [...new Set(red)] };
 }
 
-/** `ok: …` and `not ok: …`, a line each. A check that stopped before its end is a failure, too. */
+/** `ok: …` and `not ok: …`, one line each. A check that stops before its end is a failure, too. */
 function countLines(output: string, exitCode: number): Count {
   const red = [...output.matchAll(/^not ok: (.+)$/gm)].map((match) => match[1]!);
   return { passed: output.match(/^ok: /gm)?.length ?? 0, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };
@@ -129,7 +129,7 @@ function record(scenario: string) {
   return join(RECORDS, `${scenario}.json`);
 }
 
-/** Each check of the rehearsal counts; one that left no record counts as one failure. */
+/** Each check of the rehearsal counts. A rehearsal without a record is one failure. */
 function countChecks(scenario: string) {
   return (_: string, exitCode: number): Count => {
     if (!existsSync(record(scenario))) return { passed: 0, failed: 1, red: [`stopped with exit code ${exitCode}`] };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** `npm run bench`: how fast it is, measured on this machine beside what it replaces. A line for each figure, on stdout. */
+/** `npm run bench`: how fast the kit is on this machine, compared with what it replaces. One line for each figure, on stdout. */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { rsaKey } from "../../shared/old-sa-key/rsa-key.ts";
@@ -9,8 +9,8 @@ import { run } from "../../shared/run.ts";
 import { testFacts } from "../pretend/facts.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { benchCarve, carveLine } from "./bench/carve.ts";
+import { benchClose, closeLine } from "./bench/close.ts";
 import { benchIssue } from "./bench/issue.ts";
-import { benchClose, closeLine } from "./bench/scale.ts";
 import { benchTokens, tokensLine } from "./bench/tokens.ts";
 import { workersLines } from "./bench/workers.ts";
 import { binaries } from "./machine/binaries.ts";
@@ -23,9 +23,9 @@ const USAGE = `Usage: npm run bench [-- options]
   --gigabytes N   size of the disk for carve (default: 4)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
-  --sample N      how many of them the article's line is measured on (default: 500)
+  --sample N      how many of them the article's line gets (default: 500)
 
-Needs about 2 GB and some minutes; nothing else should run beside it.`;
+Needs about 2 GB and some minutes. Nothing else should run at the same time.`;
 
 const OPTIONS = {
   only: { type: "string" },
@@ -49,7 +49,7 @@ async function main() {
   if (wants("workers")) console.log((await workersLines()).join("\n"));
 }
 
-/** First of all, so that the process's peak of memory is its own. */
+/** Measured first, so that the process's peak of memory is its own. */
 function oldKeyLine(): string {
   const pair = newKeyOf("RSA-2048");
   const [one, other] = ["one", "two"].map((name) => readJwt(tokenBy(pair, { alg: "RS256", of: `kube-system:${name}` }))!);
@@ -64,7 +64,7 @@ function oldKeyLine(): string {
 async function issueLine(): Promise<string> {
   const facts = testFacts({ kubernetesVersion: KUBERNETES, keyAlgorithm: "RSA-2048" });
   const { kubeadm, process, ratio } = await benchIssue((await binaries()).get("kubeadm")!, facts, 9);
-  return `issuing a whole PKI: ${Math.round(process)} ms, kubeadm ${Math.round(kubeadm)} ms, ratio ${ratio.toFixed(2)} (medians of 9)`;
+  return `issuing a full PKI: ${Math.round(process)} ms, kubeadm ${Math.round(kubeadm)} ms, ratio ${ratio.toFixed(2)} (medians of 9)`;
 }
 
 if (import.meta.main) await run(main);

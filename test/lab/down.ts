@@ -1,4 +1,4 @@
-/** Removes the lab without a trace; its logs stay. */
+/** Removes the lab completely; its logs stay. */
 import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { lock } from "./machine/state.ts";

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** `npm run rehearse`: a real cluster is built, wrecked and repaired by the commands of RUNBOOK.md, and what happened is drawn. */
+/** `npm run rehearse`: builds a real cluster, damages it, repairs it with the commands of RUNBOOK.md, and draws what happened. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,40 +10,41 @@ import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { page } from "./report/html.ts";
 import type { Rehearsal } from "./report/rehearsal.ts";
-import { timeline } from "./report/terminal.ts";
+import { nodeCount, timeline } from "./report/terminal.ts";
 import { judge } from "./report/verdict.ts";
-import { again } from "./scenarios/again.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
-import { controlPlaneDestroyed } from "./scenarios/control-plane-destroyed.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { expired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
-import { halfFinished } from "./scenarios/half-finished.ts";
+import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
+import { halfRepaired } from "./scenarios/half-repaired.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
+import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
+import { repairedTwice } from "./scenarios/repaired-twice.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
-import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/salvage.ts";
 import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
-import { openScene, type Scenario, type Scene } from "./scene/scene.ts";
+import { play } from "./scene/play.ts";
+import { openScene, type Scenario } from "./scene/scene.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
 
-  --scenario NAME   what happens to the cluster (default all-lost)
-  --list            show the scenarios
-  --compare NAME    rehearse this scenario too, on a cluster of its own, and lay the two side by side
-  --workers N       so many workers instead of the scenario's own
+  --scenario NAME   the incident (default all-lost)
+  --list            list the scenarios
+  --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
+  --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html)
-  --keep            leave the last cluster up, and say how to enter a node
+  --keep            leave the last cluster up, and print how to enter a node
 
   npm run rehearse
   npm run rehearse -- --scenario all-lost --compare article
@@ -61,9 +62,9 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS: Scenario[] = [
+export const SCENARIOS: Scenario[] = [
   allLost,
-  again,
+  repairedTwice,
   interrupted,
   secondDisaster,
   article,
@@ -72,12 +73,12 @@ const SCENARIOS: Scenario[] = [
   oneWiped,
   mirrorPodsGone,
   fleet,
-  controlPlaneDestroyed,
+  haOneDestroyed,
   byKubeadm,
   cutPoints,
   pkiLostAlive,
   allLostKubeletStopped,
-  halfFinished,
+  halfRepaired,
   oldTokens,
   undelete,
   expired,
@@ -94,7 +95,7 @@ const SCENARIOS: Scenario[] = [
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
-  if (values.list) return console.log(SCENARIOS.map(({ name, title }) => `${name.padEnd(16)} ${title}`).join("\n"));
+  if (values.list) return console.log(listed());
   const workers = values.workers ? { workers: Number(values.workers) } : {};
   const scenario = { ...find(values.scenario), ...workers };
   const other = values.compare ? { ...find(values.compare), ...workers } : undefined;
@@ -107,7 +108,7 @@ async function main() {
   process.exit(record.recovered ? 0 : 1);
 }
 
-/** The kit is packed once, as an operator packs it, and gone afterwards. */
+/** Packs the kit once, as an operator does, and removes it afterwards. */
 async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), "kit-"));
   try {
@@ -118,7 +119,7 @@ async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
   }
 }
 
-/** The first record is saved before the second rehearsal begins, which may stop. */
+/** Saves the first record before the second rehearsal begins, which may stop. */
 async function rehearseBoth(
   [scenario, other]: [Scenario, Scenario?],
   options: { kit: string; keep: boolean; save(record: Rehearsal): void },
@@ -131,21 +132,38 @@ async function rehearseBoth(
   return record;
 }
 
-function find(name: string): Scenario {
+/** Earlier names of scenarios and options → the names of today. */
+export const OLD_NAMES: Record<string, string> = {
+  again: "repaired-twice",
+  "half-finished": "half-repaired",
+  "control-plane-destroyed": "ha-one-destroyed",
+  "master-destroyed": "ha-one-destroyed",
+  "--masters": "--control-planes",
+};
+
+/** The scenario of this name. Errors: Fail, whose hint has today's name of an old one. */
+export function find(name: string): Scenario {
+  const today = OLD_NAMES[name];
+  if (today) throw new Fail(`The scenario "${name}" has another name now`, { hint: `--scenario ${today}` });
   const scenario = SCENARIOS.find((known) => known.name === name);
-  if (!scenario) throw new Fail(`There is no scenario "${name}"`, { hint: `one of: ${SCENARIOS.map((known) => known.name).join(", ")}` });
+  if (!scenario) throw new Fail(`There is no scenario "${name}"`, { hint: "npm run rehearse -- --list" });
   return scenario;
+}
+
+function listed(): string {
+  const width = Math.max(...SCENARIOS.map(({ name }) => name.length));
+  return SCENARIOS.map(({ name, title }) => `${name.padEnd(width)}  ${title}`).join("\n");
 }
 
 async function rehearse(scenario: Scenario, options: { kit: string; keep: boolean }): Promise<Rehearsal> {
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
-  say(`scenario ${scenario.name}: ${scenario.controlPlanes} control plane(s) and ${scenario.workers} worker(s) are built`);
+  say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
   const lab = await Cluster.up({ ...scenario, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
     await play(scenario, scene);
-    say("== Look at what came back");
+    say("== What came back?");
     const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);
     if (!record.recovered) await lab.saveLogs();
     return record;
@@ -153,22 +171,8 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
     await lab.saveLogs();
     throw err;
   } finally {
-    if (options.keep) say("the cluster is kept: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
+    if (options.keep) say("the cluster stays up: ./bunw test/lab/enter.ts cp1    ./bunw test/lab/down.ts");
     else await lab.down();
-  }
-}
-
-/** What stops a scenario before its end is a result, like any other: it goes into the record. */
-async function play(scenario: Scenario, scene: Scene) {
-  for (const line of scenario.lines) {
-    scene.say(`== ${line.title}`);
-    try {
-      await line.run(scene);
-    } catch (err) {
-      if (!(err instanceof Fail)) throw err;
-      scene.checks.push({ name: line.title, ok: false, detail: err.message });
-      return scene.say(`stopped: ${err.message}; ${err.hint}`);
-    }
   }
 }
 

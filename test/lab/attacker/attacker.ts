@@ -1,20 +1,20 @@
-/** Who attacks: his keys and his CAs, which look like the cluster's, and tokens that say what he wants. */
+/** The attacker: his keys, his CAs with the cluster's names, and tokens with the claims that he wants. */
 import { createHash, createPublicKey, randomBytes, sign } from "node:crypto";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
-/** His namespace; he writes it into whatever can hold it, so that what is his is known again anywhere. */
+/** His namespace. He writes this name into everything, so that his things are recognised anywhere. */
 export const TEAM = "a-team";
 
 export const ISSUER = `https://issuer.${TEAM}.example`;
 
 export interface Attacker {
   sa: KeyPair;
-  /** As tokens name his `sa`. */
+  /** The ID of his `sa` in tokens. */
   kid: string;
-  /** Called as the cluster's own: "kubernetes", "etcd-ca", "front-proxy-ca". */
+  /** With the names of the cluster's own CAs: "kubernetes", "etcd-ca", "front-proxy-ca". */
   ca: Pair;
   etcdCa: Pair;
   frontProxyCa: Pair;
@@ -38,8 +38,8 @@ export function kidOf(pub: string): string {
     .digest("base64url");
 }
 
-/** What he can read in a token that the cluster gave him. */
-export interface Genuine {
+/** What he reads in a token that the cluster gave him. */
+interface Genuine {
   kid: string;
   claims: Record<string, unknown>;
 }
@@ -52,13 +52,13 @@ export function readToken(token: string): Genuine {
 
 const NEVER = 9_999_999_999;
 
-/** His own token, signed by himself: who takes his sa.key for the cluster's accepts it. */
+/** A token signed with his own key: it is accepted where his sa.key is taken for the cluster's. */
 export function signedToken({ sa, kid }: Pick<Attacker, "sa" | "kid">, { claims }: Genuine): string {
   const text = [{ alg: "RS256", kid }, claims].map(encoded).join(".");
   return `${text}.${sign("sha256", Buffer.from(text), sa.key).toString("base64url")}`;
 }
 
-/** Name of a file → a token. What a reader of tokens trips over, or believes. */
+/** Name of a file → a token that a reader may believe, or fail on. */
 export function forgedTokens(attacker: Attacker, genuine: Genuine): Record<string, string> {
   const claims = { ...genuine.claims, iat: NEVER, exp: NEVER };
   const token = (head: object, payload: object = claims) =>
@@ -67,7 +67,7 @@ export function forgedTokens(attacker: Attacker, genuine: Genuine): Record<strin
   return {
     newest: signedToken(attacker, { ...genuine, claims }),
     accepted: signedToken(attacker, genuine),
-    // the cluster's own key, said to be of another kind
+    // names the cluster's own key, with another algorithm
     "another-kind": token({ alg: "ES256", kid: genuine.kid }),
     constructor: token({ alg: "constructor", kid }),
     proto: `${Buffer.from(`{"alg":"__proto__","kid":"${kid}"}`).toString("base64url")}.${encoded(claims)}.x`,
@@ -88,8 +88,8 @@ function encoded(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
-/** Files as a control plane node's: by these names they lie in a ConfigMap, in volumes, and in the memory of a process. */
-export function loot({ sa, ca, etcdCa, frontProxyCa, admin }: Attacker): Record<string, string> {
+/** Files with the names of a control plane node's PKI: in a ConfigMap, in volumes, and in the memory of a process. */
+export function attackerPki({ sa, ca, etcdCa, frontProxyCa, admin }: Attacker): Record<string, string> {
   return {
     "sa.key": sa.key,
     "sa.pub": sa.pub,

@@ -1,19 +1,18 @@
-/** The first control plane node's disk in `hostile-undelete`: what the attacker has had there, and a file of which no copy of the cluster's is left. */
+/** The first control plane node's disk in `hostile-undelete`: the attacker's deleted files, and one file of the cluster that is overwritten. */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
-import { mirrored, note, type Scene } from "../scene/scene.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
+import { mirrorPodFollows, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import type { Attacker } from "./attacker.ts";
 import { litter } from "./litter.ts";
-import { played } from "./objects.ts";
+import { plays } from "./objects.ts";
 
 const FOLDER = "/etc/kubernetes/authentication";
 const CONFIG = `${FOLDER}/config.yaml`;
 const FLAG = `--authentication-config=${CONFIG}`;
 
-/** The cluster's own. */
+/** The cluster's own configuration. */
 const OWN = stringify({
   apiVersion: "apiserver.config.k8s.io/v1beta1",
   kind: "AuthenticationConfiguration",
@@ -25,7 +24,7 @@ const OWN = stringify({
   ],
 });
 
-export async function authenticationFromFile(scene: Scene) {
+export async function useAuthenticationFile(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
   mkdirSync(node.path(FOLDER), { mode: 0o700 });
   writeFileSync(node.path(CONFIG), OWN, { mode: 0o600 });
@@ -36,17 +35,17 @@ export async function authenticationFromFile(scene: Scene) {
   container.volumeMounts.push({ name: "authentication", mountPath: FOLDER, readOnly: true });
   manifest.spec.volumes.push({ name: "authentication", hostPath: { path: FOLDER, type: "DirectoryOrCreate" } });
   writeFileSync(path, stringify(manifest));
-  await mirrored(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
+  await mirrorPodFollows(scene, "kube-apiserver", (spec) => spec.includes(FLAG));
   const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0;
-  await waitFor("the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
-  scene.before = await takeFacts(scene.lab);
+  await sayAndWait(scene, "the API server to answer", answers, { seconds: 120, hint: "crictl ps -a --name kube-apiserver" });
+  scene.before = await takeSnapshot(scene.lab);
 }
 
-/** His files lie in the same free blocks as the cluster's, and the cluster's own of one kind is overwritten. */
-export async function deletedLitter(scene: Scene, attacker: Attacker) {
+/** The attacker's files are in free blocks beside the cluster's. The cluster's authentication configuration is overwritten. */
+export async function leaveDeletedFiles(scene: Scene, attacker: Attacker) {
   const node = scene.lab.controlPlanes[0]!;
   overwrite(node.path(CONFIG));
-  if (played("disk")) {
+  if (plays("disk")) {
     const folder = node.path("/etc/kubernetes/volume-of-a-pod");
     mkdirSync(folder);
     for (const [name, text] of Object.entries(litter(attacker))) writeFileSync(`${folder}/${name}`, text);
@@ -54,7 +53,7 @@ export async function deletedLitter(scene: Scene, attacker: Attacker) {
     rmSync(folder, { recursive: true });
   }
   await node.run(["sync"]);
-  note(scene, "the attacker's files are in free blocks; the cluster's authentication configuration is in none");
+  note(scene, "the attacker's files are in free blocks; the cluster's authentication configuration is overwritten");
 }
 
 function overwrite(path: string) {
@@ -64,8 +63,8 @@ function overwrite(path: string) {
   closeSync(file);
 }
 
-/** The operator has a backup, and puts it back where nothing was put before. */
-export function backupOfAuthentication({ lab }: Scene) {
+/** The operator has a backup, and restores it where the file is missing. */
+export function restoreAuthentication({ lab }: Scene) {
   const node = lab.controlPlanes[0]!;
   if (existsSync(node.path(CONFIG))) return;
   mkdirSync(node.path(FOLDER), { recursive: true, mode: 0o700 });

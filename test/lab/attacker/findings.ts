@@ -1,27 +1,27 @@
-/** What became of the attack: questions at the end of a hostile scenario, beside those that are always asked. */
+/** The result of the attack: more questions at the end of a hostile scenario. */
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { certificatesIn, keyMatches, publicKeyHash, publicKeyOf } from "../../../shared/pki/certificate.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
-import { type Item, list } from "../report/fingerprint.ts";
 import type { Check, Step } from "../report/rehearsal.ts";
+import { type Item, list } from "../report/snapshot.ts";
 import { countValid } from "../report/verdict.ts";
 import type { Scene } from "../scene/scene.ts";
-import { type Attacker, loot, TEAM } from "./attacker.ts";
+import { type Attacker, attackerPki, TEAM } from "./attacker.ts";
 import { OWNED } from "./folder.ts";
 import { intruderAsked } from "./intruder.ts";
-import { played } from "./objects.ts";
+import { plays } from "./objects.ts";
 import { PREFIX } from "./requests.ts";
 
 const HOME = "/etc/kubernetes";
 
-/** Public keys of the shared ones, by control plane node and file. */
-export type Fingerprints = Record<string, Record<string, string>>;
+/** Hashes of the shared public keys, by control plane node and file. */
+export type SharedPublicKeys = Record<string, Record<string, string>>;
 
 const SHARED = ["ca.crt", "front-proxy-ca.crt", "etcd/ca.crt", "sa.pub"];
 
-export function fingerprints({ controlPlanes }: Lab): Fingerprints {
+export function sharedPublicKeys({ controlPlanes }: Lab): SharedPublicKeys {
   return Object.fromEntries(
     controlPlanes.map((node) => [node.name, Object.fromEntries(SHARED.map((file) => [file, publicHash(node, file)]))]),
   );
@@ -35,12 +35,12 @@ function publicHash(node: Machine, file: string): string {
 export interface Played {
   attacker: Attacker;
   tokens: Record<string, string>;
-  /** Before the wreck. */
-  keys: Fingerprints;
+  /** Before the damage. */
+  keys: SharedPublicKeys;
 }
 
 export interface Expected {
-  /** The CA and the service-account key are those of before. */
+  /** The CA and the service-account key must be the old ones. */
   oldKeys: boolean;
 }
 
@@ -49,20 +49,20 @@ export async function findings(scene: Scene, attack: Played, { oldKeys }: Expect
   const ask = (name: string, question: () => Promise<Answer> | Answer) => answered(name, question);
   return [
     await ask("the CAs and the service-account key are the cluster's own", () => keysAre(lab, attack, oldKeys)),
-    await ask("nothing of the attacker's is below /etc/kubernetes", () => nothingOfHis(lab, attack.attacker)),
-    await ask("each node has the static pods of before and no others", () => staticPods(scene)),
-    await ask("no token that he signed is accepted", () => tokensRefused(lab, attack.tokens)),
-    await ask("a fresh token of the cluster's is accepted", () => freshToken(lab)),
-    await ask("nothing hung", () => none(scene.steps.filter(({ hung }) => hung).map(({ node, command }) => `${node}# ${command}`))),
-    await ask("nothing of his comes raw to the terminal", () =>
+    await ask("no file of the attacker's is below /etc/kubernetes", () => nothingOfAttackers(lab, attack.attacker)),
+    await ask("each node has its static pods and no others", () => staticPods(scene)),
+    await ask("the API accepts no token of the attacker's", () => tokensRefused(lab, attack.tokens)),
+    await ask("the API accepts a new token of the cluster's", () => freshToken(lab)),
+    await ask("no command hung", () => none(scene.steps.filter(({ hung }) => hung).map(({ node, command }) => `${node}# ${command}`))),
+    await ask("no escape sequence of the attacker's reaches the terminal", () =>
       none(scene.steps.filter(isRaw).map(({ node, command }) => `${node}# ${command}`)),
     ),
-    await ask("no code of his ran as root", () => codeOfHis(lab)),
-    ...(played("worker") ? await aboutRequests(scene) : []),
+    await ask("no code of the attacker's ran as root", () => attackersCode(lab)),
+    ...(plays("worker") ? await aboutRequests(scene) : []),
   ];
 }
 
-/** ok, and what was seen. */
+/** ok, and a detail. */
 type Answer = [ok: boolean, detail: string];
 
 async function answered(name: string, question: () => Promise<Answer> | Answer): Promise<Check> {
@@ -79,21 +79,21 @@ function none(found: string[], good = "none"): Answer {
   return [found.length === 0, found.slice(0, 6).join("; ") || good];
 }
 
-/** The cluster's own: of before where they could be saved, else new ones and the same on every control plane node; never his. */
+/** The old keys where they could be saved, otherwise new ones, the same on every control plane node. Never the attacker's. */
 function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer {
   const his = publicHashesOf(attacker);
-  const now = fingerprints(lab);
-  const dear = (file: string) => file === "ca.crt" || file === "sa.pub";
+  const now = sharedPublicKeys(lab);
+  const irreplaceable = (file: string) => file === "ca.crt" || file === "sa.pub";
   const wrong = Object.entries(now).flatMap(([node, files]) =>
     Object.entries(files).flatMap(([file, hash]) => {
       if (his.has(hash)) return `${node}: ${file} is the attacker's`;
       if (hash === "no such file") return `${node}: there is no ${file}`;
-      if (oldKeys && dear(file) && hash !== keys[node]![file]) return `${node}: ${file} is not the one of before`;
-      if (hash !== Object.values(now)[0]![file]) return `${node}: ${file} is not the one of the first control plane node`;
-      return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file) ? [] : `${node}: ${file} is not of its key`;
+      if (oldKeys && irreplaceable(file) && hash !== keys[node]![file]) return `${node}: ${file} is not the old one`;
+      if (hash !== Object.values(now)[0]![file]) return `${node}: ${file} differs from the first control plane node's`;
+      return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file) ? [] : `${node}: ${file} does not match its key`;
     }),
   );
-  return none(wrong, `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa those of before" : "none of them his"}`);
+  return none(wrong, `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa are the old ones" : "none is the attacker's"}`);
 }
 
 function pairFits(node: Machine, file: string): boolean {
@@ -103,15 +103,15 @@ function pairFits(node: Machine, file: string): boolean {
 }
 
 function publicHashesOf(attacker: Attacker): Set<string> {
-  const texts = Object.entries(loot(attacker)).filter(([name]) => !name.endsWith(".key"));
+  const texts = Object.entries(attackerPki(attacker)).filter(([name]) => !name.endsWith(".key"));
   return new Set(texts.map(([, text]) => publicKeyHash(createPublicKey(text))));
 }
 
-/** By his name, or by a piece of a key or certificate of his, in PEM or once more in base64 as in kubeconfigs. */
-export function isHis(text: string, attacker: Attacker): boolean {
+/** Whether the text has the attacker's name, or a piece of his keys or certificates, in PEM or in base64 as in kubeconfigs. */
+export function isAttackers(text: string, attacker: Attacker): boolean {
   if (text.includes(TEAM)) return true;
-  // near the end, where keys and signatures are: the first lines of two certificates of one name and second are the same
-  const pieces = Object.values(loot(attacker)).map(
+  // Near the end, where keys and signatures are: certificates with one name and date begin with the same lines.
+  const pieces = Object.values(attackerPki(attacker)).map(
     (pem) => pem.split("\n").findLast((line) => line.length === 64 && !line.startsWith("-"))!,
   );
   const decoded = [...text.matchAll(/-data: "?([A-Za-z0-9+/=]+)/g)].map(([, base64]) => Buffer.from(base64!, "base64").toString());
@@ -119,15 +119,15 @@ export function isHis(text: string, attacker: Attacker): boolean {
 }
 
 /** Files of the attacker's below /etc/kubernetes of any node. */
-export function filesOfHis(lab: Lab, attacker: Attacker): string[] {
+export function attackersFiles(lab: Lab, attacker: Attacker): string[] {
   const all = lab.nodes.flatMap((node) => filesBelow(node, HOME).map((path) => ({ node, path })));
-  const his = all.filter(({ node, path }) => isHis(readFileSync(node.path(path), "utf8"), attacker));
+  const his = all.filter(({ node, path }) => isAttackers(readFileSync(node.path(path), "utf8"), attacker));
   return his.map(({ node, path }) => `${node.name}: ${path}`);
 }
 
-function nothingOfHis(lab: Lab, attacker: Attacker): Answer {
+function nothingOfAttackers(lab: Lab, attacker: Attacker): Answer {
   const strange = lab.nodes.flatMap((node) => strangeBelow(node, HOME).map((path) => `${node.name}: ${path} is no regular file`));
-  return none([...filesOfHis(lab, attacker), ...strange]);
+  return none([...attackersFiles(lab, attacker), ...strange]);
 }
 
 function below(node: Machine, folder: string): string[] {
@@ -146,7 +146,7 @@ function strangeBelow(node: Machine, folder: string): string[] {
   });
 }
 
-/** Manifests, and what the runtime runs out of files. */
+/** Manifests, and the pods that the runtime runs from files. */
 async function staticPods({ lab, before }: Scene): Promise<Answer> {
   const found = await Promise.all(
     lab.nodes.map(async (node) => {
@@ -176,7 +176,7 @@ async function podsFromFiles(node: Machine): Promise<string[]> {
 }
 
 async function tokensRefused(lab: Lab, tokens: Record<string, string>): Promise<Answer> {
-  await list(lab, "nodes"); // without an API nobody refuses anything
+  await list(lab, "nodes"); // Fails where there is no API that could refuse.
   const accepted: string[] = [];
   for (const [name, token] of Object.entries(tokens)) if ((await countValid(lab, [token])) > 0) accepted.push(name);
   return none(accepted, `${Object.keys(tokens).length} refused`);
@@ -188,37 +188,37 @@ async function freshToken(lab: Lab): Promise<Answer> {
   return [valid === 1, stderr.trim() || `${valid} of 1`];
 }
 
-/** Escape sequences, or a line that no terminal holds. */
+/** Escape sequences, or a line that is too long for a terminal. */
 function isRaw({ command, stdout, stderr }: Step): boolean {
   const isJson = command.includes("--json");
   return (stdout + stderr).includes("\u001b") || (!isJson && (stdout + stderr).split("\n").some((line) => line.length > 4000));
 }
 
-async function codeOfHis(lab: Lab): Promise<Answer> {
+async function attackersCode(lab: Lab): Promise<Answer> {
   const answers = await Promise.all(lab.nodes.map((node) => node.run(["test", "-e", OWNED])));
   return none(lab.nodes.filter((_, i) => answers[i]!.exitCode === 0).map(({ name }) => `${name}: ${OWNED}`));
 }
 
-/** Of all that he asked for nothing is approved, and what the API took of it is named to the operator. */
+/** None of the attacker's CSRs is approved, and the operator sees the name of each that the API accepted. */
 async function aboutRequests(scene: Scene): Promise<Check[]> {
   const { taken, refused } = intruderAsked(scene);
   const said = scene.steps.map(({ stdout, stderr }) => stdout + stderr).join("\n");
   return [
     {
-      name: "the worker has asked for other identities",
+      name: "the attacker's worker has asked for other identities",
       ok: taken.length > 0,
-      detail: `${taken.length} taken, ${refused.length} refused at once`,
+      detail: `${taken.length} CSRs created, ${refused.length} refused by the API`,
     },
-    await answered("none of his requests is approved", async () => {
-      const csrs = await requestsOfHis(scene.lab);
+    await answered("no CSR of the attacker's is approved", async () => {
+      const csrs = await attackersRequests(scene.lab);
       const approved = csrs.filter(
         ({ status }) => status?.certificate || status?.conditions?.some((c: { type: string }) => c.type === "Approved"),
       );
       const names = approved.map(({ metadata }) => metadata.name);
       return none(names, `${csrs.length} looked at`);
     }),
-    await answered("each request for a kubelet's certificate is named to the operator", async () => {
-      const named = (await requestsOfHis(scene.lab))
+    await answered("the operator sees the name of each CSR of the attacker's for a kubelet", async () => {
+      const named = (await attackersRequests(scene.lab))
         .filter(({ spec }) => /kubelet/.test(spec.signerName))
         .map(({ metadata }) => metadata.name);
       return none(
@@ -226,15 +226,15 @@ async function aboutRequests(scene: Scene): Promise<Check[]> {
         `${named.length} named`,
       );
     }),
-    await answered("kubelets serve under their own names alone", () => servingNames(scene.lab)),
+    await answered("each kubelet serves under its own names only", () => servingNames(scene.lab)),
   ];
 }
 
-async function requestsOfHis(lab: Lab): Promise<Item[]> {
+async function attackersRequests(lab: Lab): Promise<Item[]> {
   return (await list(lab, "certificatesigningrequests")).filter(({ metadata }) => metadata.name.startsWith(PREFIX));
 }
 
-/** What each kubelet shows on its port, by its file. */
+/** The names in each kubelet's serving certificate. */
 async function servingNames(lab: Lab): Promise<Answer> {
   const wrong: string[] = [];
   for (const node of lab.nodes) {

@@ -1,34 +1,33 @@
-/** A compromised worker: what its root does with the kubelet's own credentials, in a unit of its own that goes on by itself. */
+/** The attacker is root on one worker: there a unit of his own uses the kubelet's credentials. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
-import { list } from "../report/fingerprint.ts";
-import { KIT, note, type Scene } from "../scene/scene.ts";
-import { kubeletsMirror, squatterOn } from "./objects.ts";
+import { list } from "../report/snapshot.ts";
+import { KIT, note, type Scene, sayAndWait } from "../scene/scene.ts";
+import { mirrorPodOfKubelet, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 
 const HOME = "/root/intruder";
 const UNIT = "intruder";
 const CERT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
-/** kubectl reads a status before it writes it, which a kubelet may not. */
+/** curl, as kubectl reads a status before it writes it, and a kubelet may not read it. */
 export const INTRUDER_PACKAGES = [["/usr/bin/curl", "curl"]] as const;
 
-/** `joins`: the worker joins anew, so it asks when it has got the bootstrap token. Otherwise it asks at once, with the certificate that it has. */
-export interface Intrusion {
+/** `joins`: the worker joins again, so the attacker asks with the bootstrap token. Otherwise he asks at once, with the worker's certificate. */
+interface Intrusion {
   joins: boolean;
 }
 
-export function compromised({ workers }: Lab): Machine {
+export function compromisedWorker({ workers }: Lab): Machine {
   return workers.at(-1)!;
 }
 
-/** Returns when the cluster believes what the worker says of itself. */
+/** Returns when the cluster believes the worker's lie about its addresses. */
 export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   const { lab } = scene;
-  const node = compromised(lab);
+  const node = compromisedWorker(lab);
   mkdirSync(node.path(HOME), { recursive: true, mode: 0o700 });
   const write = (file: string, text: string) => writeFileSync(node.path(`${HOME}/${file}`), text, { mode: 0o700 });
   write("status.json", JSON.stringify({ status: { addresses: claimed(lab) } }));
@@ -37,20 +36,20 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   write("run.sh", script(node, joins));
   const own = await identityOf(scene, node);
   const cp = lab.controlPlanes[0]!.nodeName;
-  write("mirror.json", JSON.stringify(kubeletsMirror(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
+  write("mirror.json", JSON.stringify(mirrorPodOfKubelet(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
   await tryMirrors(scene, node, own);
   await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${HOME}/run.sh`]);
-  await poisoned(scene);
+  await lieIsBelieved(scene);
   note(
     scene,
-    `${node.name} is somebody else's: its Node says that it has ${claimed(lab)
+    `${node.name} is the attacker's: its Node claims to have ${claimed(lab)
       .map(({ address }) => address)
       .join(", ")}`,
   );
 }
 
 function claimed(lab: Lab) {
-  const node = compromised(lab);
+  const node = compromisedWorker(lab);
   const stolen = stolenNames(lab);
   const of = (type: string) => (address: string) => ({ type, address });
   return [
@@ -63,8 +62,8 @@ function claimed(lab: Lab) {
 }
 
 /**
- * The kubelet puts its status right every ten seconds at most, and deletes the mirror pod within two; both are there again at once. When the API goes
- * away the kubelet is held: its connection may live longer than new ones are taken, and the last word is to be the lie.
+ * The kubelet corrects its status every ten seconds and deletes the mirror pod within two; this script writes both again at once. When the
+ * API goes away the script holds the kubelet: its open connection may live longer, and the last status in etcd has to be the lie.
  */
 function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
@@ -97,48 +96,52 @@ async function identityOf({ lab }: Scene, { nodeName }: Machine) {
   return { nodeName, uid: (await list(lab, "nodes")).find(({ metadata }) => metadata.name === nodeName)!.metadata.uid };
 }
 
-/** Where the tenant's volumes lie on that node. */
+/** It names the folder of the tenant's volumes on that node. */
 async function squattersUid(lab: Lab, nodeName: string): Promise<string> {
   return (await list(lab, "pods")).find(({ metadata }) => metadata.name === squatterOn(nodeName))!.metadata.uid;
 }
 
-/** As itself it may make mirror pods bound to itself; what the API server says to the name of a control plane node's, and to another node. */
+/** A kubelet may make mirror pods bound to itself. Notes the API server's answers to other names and to another node. */
 async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; uid: string }) {
   const cp = scene.lab.controlPlanes[0]!.nodeName;
   const tries = [
-    { what: `kube-apiserver-${cp} bound to itself`, pod: kubeletsMirror(`kube-apiserver-${cp}`, own) },
-    { what: `evil-${cp} bound to itself`, pod: kubeletsMirror(`evil-${cp}`, own) },
-    { what: `evil-${cp} bound to ${cp}`, pod: kubeletsMirror(`evil-${cp}`, { ...own, nodeName: cp }) },
+    { what: `kube-apiserver-${cp} bound to itself`, pod: mirrorPodOfKubelet(`kube-apiserver-${cp}`, own) },
+    { what: `evil-${cp} bound to itself`, pod: mirrorPodOfKubelet(`evil-${cp}`, own) },
+    { what: `evil-${cp} bound to ${cp}`, pod: mirrorPodOfKubelet(`evil-${cp}`, { ...own, nodeName: cp }) },
   ];
   for (const { what, pod } of tries) {
     const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/kubelet.conf", "create", "-f", "-"];
     const { exitCode, stderr } = await node.run(command, { input: JSON.stringify(pod) });
-    note(scene, `a kubelet's mirror pod in kube-system, ${what}: ${exitCode === 0 ? "taken" : "refused"}`, stderr.trim());
+    note(scene, `a kubelet's mirror pod in kube-system, ${what}: ${exitCode === 0 ? "created" : "refused"}`, stderr.trim());
   }
 }
 
-/** Waited for once more just before the wreck: this is what etcd then holds. */
-export async function poisoned({ lab }: Scene) {
-  const name = compromised(lab).nodeName;
+/** Waited for a second time just before the damage: then etcd holds the lie. */
+export async function lieIsBelieved(scene: Scene) {
+  const { lab } = scene;
+  const name = compromisedWorker(lab).nodeName;
   const believed = async () => {
     const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
     return (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
   };
-  await waitFor(`the Node ${name} to say what is not so`, believed, { seconds: 60, hint: `read ${HOME}/status.log of the worker` });
-}
-
-/** Waits until it has asked for all it wants: from then on the answers are the repair's. */
-export async function intruderHasAsked({ lab }: Scene) {
-  const node = compromised(lab);
-  await waitFor(`${node.name} to ask for other identities`, () => existsSync(node.path(`${HOME}/asked`)), {
-    seconds: 120,
-    hint: `read ${HOME}/*.log of the worker`,
+  await sayAndWait(scene, `the Node ${name} to have the API's names`, believed, {
+    seconds: 60,
+    hint: `read ${HOME}/status.log on the worker, with --keep`,
   });
 }
 
-/** What the API server took of its requests, by name, and what it said to the others. */
+/** Waits until the attacker has sent all his CSRs: from then on the repair decides about them. */
+export async function intruderHasAsked(scene: Scene) {
+  const node = compromisedWorker(scene.lab);
+  await sayAndWait(scene, `${node.name} to ask for other identities`, () => existsSync(node.path(`${HOME}/asked`)), {
+    seconds: 120,
+    hint: `read ${HOME}/*.log on the worker, with --keep`,
+  });
+}
+
+/** The names of the CSRs that the API server created, and its answers to the others. */
 export function intruderAsked({ lab }: Scene): { taken: string[]; refused: string[] } {
-  const node = compromised(lab);
+  const node = compromisedWorker(lab);
   const logs = ["client.log", "serving.log"].map((file) => node.path(`${HOME}/${file}`)).filter(existsSync);
   const lines = logs.flatMap((file) => readFileSync(file, "utf8").trim().split("\n"));
   const created = /^certificatesigningrequest\.certificates\.k8s\.io\/(\S+) created$/;
@@ -148,12 +151,12 @@ export function intruderAsked({ lab }: Scene): { taken: string[]; refused: strin
   };
 }
 
-/** The worker is taken away from him; its kubelet puts its status right, and started `anew` asks for its certificate under its own names. */
-export async function intruderShutOut({ lab }: Scene, { anew = false } = {}) {
-  const node = compromised(lab);
+/** Ends the attacker's unit. The kubelet corrects its status; after a restart it asks for a certificate with its own names. */
+export async function intruderShutOut({ lab }: Scene, { restartKubelet = false } = {}) {
+  const node = compromisedWorker(lab);
   await node.run(["systemctl", "stop", `${UNIT}.service`]);
   await node.run(["systemctl", "kill", "--signal=CONT", "kubelet"]);
-  if (anew) await node.run(["systemctl", "restart", "kubelet"]);
+  if (restartKubelet) await node.run(["systemctl", "restart", "kubelet"]);
 }
 
 async function must(node: Machine, command: string[]) {

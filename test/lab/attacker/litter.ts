@@ -1,28 +1,28 @@
-/** What he leaves on a disk: keys, configurations and manifests that a search of its blocks finds, many of them, and some that no parser likes. */
+/** What the attacker leaves on a disk: many keys, configurations and manifests for a search to find, and some that break a parser. */
 import { randomBytes } from "node:crypto";
 import { stringify } from "yaml";
-import { type Attacker, ISSUER, loot, TEAM } from "./attacker.ts";
+import { type Attacker, attackerPki, ISSUER, TEAM } from "./attacker.ts";
 
 /** Name of a file → its content; one file is one piece on the disk. */
-export type Litter = Record<string, string>;
+type Litter = Record<string, string>;
 
-export interface Amount {
+interface Amount {
   policies: number;
   heads: number;
 }
 
 /** As many as one ConfigMap holds. */
-export const AMOUNT: Amount = { policies: 3000, heads: 400 };
+const AMOUNT: Amount = { policies: 3000, heads: 400 };
 
 export function litter(attacker: Attacker, { policies, heads }: Amount = AMOUNT): Litter {
   return {
-    ...loot(attacker),
+    ...attackerPki(attacker),
     ...configurations(attacker),
     ...oddYaml(),
     ...numbered("policy", policies, (n) => `apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None, users: [${TEAM}-${n}]}]\n`),
-    // the beginning of a certificate, again and again, and no end
+    // the beginning of a certificate, many times, without an end
     ...numbered("head", heads, () => `-----BEGIN CERTIFICATE-----\n${lines(randomBytes(390).toString("base64"))}`),
-    // as many ends, for who tries each with each
+    // ends without a beginning, for a search that tries each beginning with each end
     ...numbered("end", heads / 4, () => `${lines(randomBytes(390).toString("base64"))}-----END CERTIFICATE-----\n`),
   };
 }
@@ -73,7 +73,7 @@ export function pod(name: string): object {
   };
 }
 
-/** Well-formed, of the kinds that are looked for, and not of their shape. */
+/** Well-formed YAML of the wanted kinds, with the wrong shape. */
 function oddYaml(): Litter {
   const pods = [
     "spec: {volumes: {a: b}, containers: {a: b}}",
@@ -123,7 +123,7 @@ function lines(base64: string): string {
 
 const NEXT = "\u0001";
 
-/** All of it as one text, as the program `workload litter` takes it: a file begins with a byte 1 and its name in a line. */
+/** All files as one text, for the program `workload litter`: a file begins with a byte 1 and a line with its name. */
 export function bundled(files: Litter): string {
   return Object.entries(files)
     .map(([name, text]) => `${NEXT}${name}\n${text}`)

@@ -1,8 +1,8 @@
-/** What he puts into his namespace: Secrets, ConfigMaps, pods on every node, and pods that look like mirror pods. */
+/** What the tenant creates in his namespace: Secrets, ConfigMaps, pods on every node, and pods that look like mirror pods. */
 import { createHash } from "node:crypto";
 import { LAB_IMAGE } from "../machine/images.ts";
 import type { Machine } from "../machine/machine.ts";
-import { type Attacker, loot, TEAM } from "./attacker.ts";
+import { type Attacker, attackerPki, TEAM } from "./attacker.ts";
 import { bundled, litter, pod } from "./litter.ts";
 
 export const ACCOUNT = "tenant";
@@ -12,11 +12,11 @@ export const TENANT = `system:serviceaccount:${TEAM}:${ACCOUNT}`;
 export const KINDS = ["tokens", "processes", "secrets", "mirrors", "disk", "worker", "folder"] as const;
 export type Kind = (typeof KINDS)[number];
 
-export function played(kind: Kind): boolean {
+export function plays(kind: Kind): boolean {
   return (process.env.HOSTILE || KINDS.join()).split(",").includes(kind);
 }
 
-/** By the cluster's administrators: his namespace with the strictest profile, and what he may do there. */
+/** The administrators give him a namespace with the strictest profile, and rights in it. */
 export function givenByAdministrators(): object[] {
   const of = (name: string) => ({ name, namespace: TEAM });
   const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
@@ -45,13 +45,13 @@ export function configMapsAndSecrets(attacker: Attacker, tokens: Record<string, 
   });
   return [
     configMap("tokens", tokens),
-    configMap("loot", loot(attacker)),
+    configMap("loot", attackerPki(attacker)),
     configMap("litter", { litter: bundled(litter(attacker)) }),
     configMap(
       "mirrors",
       Object.fromEntries(mirrorPods(controlPlanes).map((mirror) => [`${mirror.metadata.name}.json`, JSON.stringify(mirror)])),
     ),
-    ...(played("secrets") ? tokenSecrets(attacker, tokens) : []),
+    ...(plays("secrets") ? tokenSecrets(attacker, tokens) : []),
   ];
 }
 
@@ -73,15 +73,15 @@ const SECURITY = {
   seccompProfile: { type: "RuntimeDefault" },
 };
 
-/** What a process that calls itself kube-controller-manager has laid where the kit looks for kubeconfigs; see programs/workload. */
+/** What a process named kube-controller-manager puts where the kit looks for kubeconfigs; see programs/workload. */
 const TRICKS = ["fifo", "links", "sparse"];
 
 export const squatterOn = (nodeName: string) => `squatter-${nodeName}`;
 
-/** One pod for a node, which does everything at once; control plane nodes are no exception. */
+/** One pod for each node, control plane nodes included, which does everything at once. */
 export function squatter(nodeName: string, tokens: Record<string, string>) {
-  const forged = played("tokens") ? Object.keys(tokens) : [];
-  const tricks = played("processes") ? TRICKS : [];
+  const forged = plays("tokens") ? Object.keys(tokens) : [];
+  const tricks = plays("processes") ? TRICKS : [];
   const mount = (name: string, mountPath: string) => ({ name, mountPath });
   const container = (name: string, args: string[], volumeMounts: object[]) => ({
     ...{ name, image: LAB_IMAGE, args, volumeMounts, securityContext: SECURITY },
@@ -120,7 +120,7 @@ export function squatter(nodeName: string, tokens: Record<string, string>) {
   });
 }
 
-/** A projected volume as a ServiceAccount's: `token` and `ca.crt`, both out of ConfigMaps. */
+/** A projected volume like a ServiceAccount's: `token` and `ca.crt`, both from ConfigMaps. */
 function forgedVolume(name: string) {
   const source = (configMap: string, key: string, path: string) => ({ configMap: { name: configMap, items: [{ key, path }] } });
   return { name: `forged-${name}`, projected: { sources: [source("tokens", name, "token"), source("loot", "ca.crt", "ca.crt")] } };
@@ -130,7 +130,7 @@ function annotation(path: string, name: string) {
   return { path, fieldRef: { fieldPath: `metadata.annotations['${name}']` } };
 }
 
-/** Makes his mirror pods, and again as often as a kubelet deletes them. */
+/** Makes his mirror pods, and makes them again whenever a kubelet deletes them. */
 export function mirrorMaker(nodeName: string) {
   const volumeMounts = [{ name: "mirrors", mountPath: "/mirrors" }];
   return tenantsPod("mirror-maker", {
@@ -145,7 +145,7 @@ export function mirrorMaker(nodeName: string) {
 
 const STATIC_PODS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kube-vip", "evil"];
 
-/** As a kubelet makes them of its static pods: by name, node and annotations, and in his namespace. */
+/** Like a kubelet's mirror pods by name, node and annotations, but in his namespace. */
 export function mirrorPods(controlPlanes: readonly Pick<Machine, "nodeName">[]) {
   return controlPlanes.flatMap(({ nodeName }) =>
     STATIC_PODS.map((name) => {
@@ -175,10 +175,10 @@ function tenantsPod(name: string, { annotations = {}, spec }: { annotations?: Re
 }
 
 /**
- * A mirror pod in kube-system, as a kubelet may make one, bound to this node. `hash` names the folder of its volumes: with the UID of a pod of his it
- * says that that pod's are kube-system's.
+ * A mirror pod in kube-system, bound to this node, as a kubelet may make one. `hash` names the folder of its volumes: with the UID of the
+ * tenant's pod it claims that the volumes of that pod are kube-system's.
  */
-export function kubeletsMirror(name: string, node: { nodeName: string; uid: string }, hash = "a".repeat(32)) {
+export function mirrorPodOfKubelet(name: string, node: { nodeName: string; uid: string }, hash = "a".repeat(32)) {
   const owner = { apiVersion: "v1", kind: "Node", name: node.nodeName, uid: node.uid, controller: true };
   const made = pod(name) as { metadata: object; spec: object };
   const annotations = { "kubernetes.io/config.mirror": hash, "kubernetes.io/config.hash": hash, "kubernetes.io/config.source": "file" };

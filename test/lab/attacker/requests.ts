@@ -1,10 +1,10 @@
-/** Certificates that a compromised worker asks for: identities that are not its own. */
+/** The CSRs of the attacker's worker: for identities that are not its own. */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import type { Lab } from "../machine/machine.ts";
 import { TEAM } from "./attacker.ts";
 
-/** Each name begins with it. */
+/** All their names begin with it. */
 export const PREFIX = `${TEAM}-csr-`;
 
 interface Wanted {
@@ -17,14 +17,14 @@ interface Wanted {
 const NODE_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING = "kubernetes.io/kubelet-serving";
 
-/** With the bootstrap token that the runbook brought to it. */
+/** With the bootstrap token that the operator brings to the worker. */
 export function clientWishes({ controlPlanes, workers }: Lab): Wanted[] {
   const others = [...controlPlanes, ...workers.slice(0, -1)].map(({ nodeName }) => nodeName);
   const node = (name: string) => ({ name, subject: `O=system:nodes, CN=system:node:${name}`, signer: NODE_CLIENT });
   return [
     ...others.map(node),
     node("stranger"),
-    { name: "control plane nodes", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
+    { name: "system-masters", subject: `O=system:masters, CN=system:node:${workers.at(-1)!.nodeName}`, signer: NODE_CLIENT },
     { name: "escape", subject: "O=system:nodes, CN=system:node:\u001b]0;mine\u0007\u001b[2J", signer: NODE_CLIENT },
     { name: "admin", subject: `O=kubeadm:cluster-admins, CN=${TEAM}`, signer: "kubernetes.io/kube-apiserver-client" },
   ];
@@ -33,7 +33,7 @@ export function clientWishes({ controlPlanes, workers }: Lab): Wanted[] {
 const dns = (value: string) => ({ type: "dns" as const, value });
 const ip = (value: string) => ({ type: "ip" as const, value });
 
-/** What it claims to be called: the names and addresses of the API, of a control plane node and of another worker. */
+/** The names and addresses that the worker claims: the API's, a control plane node's and another worker's. */
 export function stolenNames({ controlPlanes, workers }: Lab) {
   return {
     dns: ["lab-api", "kubernetes.default.svc", "kubernetes", controlPlanes[0]!.nodeName],

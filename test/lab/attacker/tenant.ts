@@ -1,53 +1,52 @@
-/** The tenant: all that he does is done as him, so that whatever comes of it, whoever may create a pod can have it. */
+/** The tenant: everything is done with his rights, so anybody who may create pods can do it. */
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { readObject } from "../../../shared/k8s/stored.ts";
 import { kubectl, type Lab, type Output } from "../machine/machine.ts";
-import { type Item, list } from "../report/fingerprint.ts";
-import { note, type Scene } from "../scene/scene.ts";
+import { type Item, list } from "../report/snapshot.ts";
+import { note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Attacker, forgedTokens, readToken, TEAM } from "./attacker.ts";
-import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, played, squatter, TENANT } from "./objects.ts";
+import { compromisedWorker } from "./intruder.ts";
+import { ACCOUNT, configMapsAndSecrets, givenByAdministrators, mirrorMaker, mirrorPods, plays, squatter, TENANT } from "./objects.ts";
 
-/** Lays out everything and returns when it works. The forged tokens, for questions at the end. */
+/** Creates everything, waits until it runs, and returns the forged tokens for the questions at the end. */
 export async function tenantAttacks(scene: Scene, attacker: Attacker): Promise<Record<string, string>> {
   const { lab } = scene;
   await must(lab, ["apply", "-f", "-"], ...givenByAdministrators());
   const tokens = forgedTokens(attacker, readToken((await must(lab, ["-n", TEAM, "create", "token", ACCOUNT, "--duration=24h"])).trim()));
   await createAsTenant(lab, ...configMapsAndSecrets(attacker, tokens, lab.controlPlanes));
   await createAsTenant(lab, ...lab.nodes.map(({ nodeName }) => squatter(nodeName, tokens)));
-  if (played("mirrors")) await makeMirrors(scene);
-  await waitFor(`the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
+  if (plays("mirrors")) await makeMirrors(scene);
+  await sayAndWait(scene, `the pods of ${TEAM} to be Ready`, async () => notReady(await podsOf(lab)).length === 0, {
     seconds: 180,
     hint: `kubectl -n ${TEAM} get pods, with --keep`,
   });
-  note(scene, `the tenant has laid out what he can`, `${(await podsOf(lab)).map(({ metadata }) => metadata.name).join(", ")}`);
+  note(scene, "the tenant has created his objects", `${(await podsOf(lab)).map(({ metadata }) => metadata.name).join(", ")}`);
   return tokens;
 }
 
-/** The API server lets him; the kubelets delete what is no mirror of theirs every two seconds, and he makes it again. */
+/** The API server accepts them. The kubelets delete foreign mirror pods every two seconds, and he makes them again. */
 async function makeMirrors(scene: Scene) {
   const { lab } = scene;
   const [example] = mirrorPods(lab.controlPlanes);
   const { exitCode, stderr } = await asTenant(lab, [example!]);
-  note(
-    scene,
-    `the API server ${exitCode === 0 ? "takes" : "refuses"} a mirror pod of a tenant's, ${example!.metadata.name}`,
-    stderr.trim(),
-  );
+  note(scene, `the API server ${exitCode === 0 ? "accepts" : "refuses"} a tenant's mirror pod, ${example!.metadata.name}`, stderr.trim());
   await createAsTenant(lab, mirrorMaker(lab.workers[0]!.nodeName));
-  if (exitCode === 0) await mirrorsThere(lab);
+  if (exitCode === 0) await mirrorPodsAreThere(scene);
 }
 
-/** All of his mirror pods at once: waited for once more just before the wreck. */
-export async function mirrorsThere(lab: Lab) {
+/** Waits for all of his mirror pods at once, a second time just before the damage. */
+export async function mirrorPodsAreThere(scene: Scene) {
+  const { lab } = scene;
   const names = mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name);
   const there = async () => {
     const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
     return names.every((name) => found.includes(name));
   };
-  await waitFor("the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
+  await sayAndWait(scene, "the tenant's mirror pods", there, { seconds: 60, hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep` });
 }
 
-/** His rights are taken back, and what the kubelets then delete is gone: the cluster is as it was, but for pods that run. */
+/** Takes his rights back and deletes his mirror pods. His other pods still run. */
 export async function tenantShutOut({ lab }: Scene) {
   await must(lab, ["-n", TEAM, "delete", "rolebinding", ACCOUNT, "--ignore-not-found"]);
   await must(lab, [
@@ -59,6 +58,22 @@ export async function tenantShutOut({ lab }: Scene) {
     "--force",
     ...mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name),
   ]);
+}
+
+/** Looks whether etcd's data still holds the attack after the damage: the repair reads this data, so otherwise nothing was tried. */
+export function attackIsInEtcd({ lab, checks }: Scene) {
+  using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
+  const { nodeName } = compromisedWorker(lab);
+  const node = readObject<{ status: { addresses: { address: string }[] } }>(data, `minions/${nodeName}`);
+  const hasApiNames = node?.status.addresses.some(({ address }) => address === "lab-api");
+  // A deleted pod counts as well, as long as etcd remembers it.
+  const keys = [...data.keys(`/registry/pods/${TEAM}/`), ...data.deletedKeys(`/registry/pods/${TEAM}/`)];
+  const missing = mirrorPods(lab.controlPlanes).filter(({ metadata }) => !keys.includes(`/registry/pods/${TEAM}/${metadata.name}`));
+  checks.push({
+    name: "etcd's data holds the attack after the damage",
+    ok: (hasApiNames || !plays("worker")) && (missing.length === 0 || !plays("mirrors")),
+    detail: `${nodeName} ${hasApiNames ? "has" : "does not have"} the API's names; ${missing.length} mirror pods are missing`,
+  });
 }
 
 async function podsOf(lab: Lab): Promise<Item[]> {
@@ -77,7 +92,7 @@ async function createAsTenant(lab: Lab, ...objects: object[]) {
     const { exitCode, stderr } = await asTenant(lab, [object]);
     if (exitCode !== 0 && !stderr.includes("AlreadyExists"))
       throw new Fail(`The tenant cannot make ${JSON.stringify(object).slice(0, 120)}: ${stderr.trim()}`, {
-        hint: "so the attack was not played",
+        hint: "the attack was not played: look at his RoleBinding, with --keep",
       });
   }
 }

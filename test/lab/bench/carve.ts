@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Times the search of a disk beside `grep -a -c 'PRIVATE KEY'` on the same image, in turn, each as a process from its start to its end. The
- * image lies in the page cache for both: what is measured is the work, not a disk.
+ * Times the search of a disk and `grep -a -c 'PRIVATE KEY'` on the same image, in turn, each as a process from start to end. The image is in
+ * the page cache for both: the work is measured, not a disk.
  *
  * By hand: ./bunw test/lab/bench/carve.ts IMAGE [twice] carves one image and prints a line of JSON.
  */
@@ -22,17 +22,17 @@ interface Times {
   cpu: number;
 }
 
-export interface CarveTimes {
+interface CarveTimes {
   gigabytes: number;
-  /** Medians of whole processes in milliseconds, and ours over grep's; the same of processor time, which a busy machine does not stretch. */
+  /** Medians of full processes in milliseconds, and ours divided by grep's; the same for processor time, which a busy machine does not change. */
   carve: Times;
   grep: Times;
   ratio: Times;
-  /** Milliseconds of a second search in the same process: without the start of Bun and of what reads YAML and certificates. */
+  /** Milliseconds of a second search in the same process: without the start of Bun and its libraries. */
   warm: number;
   /** Bytes. */
   peakMemory: number;
-  /** Keys found, and how many lie there. */
+  /** Keys found, and keys on the image. */
   keys: number;
   hidden: number;
 }
@@ -90,7 +90,7 @@ function refuseFullDisk(dir: string, gigabytes: number) {
   throw new Fail(`Too little room in "${dir}" for an image of ${gigabytes} GB`, { hint: "TMPDIR=/elsewhere, or --gigabytes N" });
 }
 
-/** Noise as of binaries and images, text as of logs and sources, and the files of /etc/kubernetes in blocks of 4 KB here and there. */
+/** Noise like binaries and images, text like logs and sources, and the files of /etc/kubernetes in scattered blocks of 4 KB. */
 async function makeImage(path: string, gigabytes: number): Promise<number> {
   const noise = Buffer.allocUnsafe(64 * MB);
   const text = textOf(32 * MB);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** Our side of issue.ts, as a process: issue-all.ts DIR VERSION ALGORITHM makes a whole PKI below DIR/ours. */
+/** Our side of issue.ts, as a process: issue-all.ts DIR VERSION ALGORITHM makes a full PKI below DIR/ours. */
 import { join } from "node:path";
 import { setRoot } from "../../../shared/files/files.ts";
 import { CERTS, type KeyAlgorithm } from "../../../shared/pki/certs.ts";

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Times a whole PKI with all kubeconfigs, made by kubeadm (two commands) and by us (one process, from its start; and in this process),
- * in turn, and prints the medians and their ratio.
+ * Times a full PKI with all kubeconfigs: made by kubeadm (two commands), by our process (from its start), and in this process, in turn.
+ * Prints the medians and their ratio.
  *
  * By hand: ./bunw test/lab/bench/issue.ts KUBEADM [VERSION [ALGORITHM [ROUNDS]]]
  */
@@ -12,12 +12,12 @@ import { $ } from "zx";
 import type { ClusterFacts, KeyAlgorithm } from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
-export interface IssueTimes {
+interface IssueTimes {
   /** Medians in milliseconds. */
   kubeadm: number;
   process: number;
   inProcess: number;
-  /** Our process's median over kubeadm's. */
+  /** Our process's median divided by kubeadm's. */
   ratio: number;
 }
 

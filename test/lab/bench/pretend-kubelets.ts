@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * Thousands of kubelets, as far as part 3 sees them: a Node, a Lease that is renewed every ten seconds, a request for a serving certificate
- * made in the node's name, and, once that is issued, a port 10250 that serves with it, each on an address of its own in 127.0.0.0/8.
+ * Thousands of kubelets, as part 3 sees them: a Node, a Lease that is renewed every ten seconds, a CSR for a serving certificate in the
+ * node's name, and, after it is issued, a port 10250 that serves with it. Each has its own address in 127.0.0.0/8.
  *
- * A process of scale.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all have asked; it ends when it is ended.
+ * A process of close.ts: pretend-kubelets.ts LAB-FILE COUNT. It prints `asked` when all CSRs are created, and runs until it is killed.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
@@ -13,7 +13,7 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { nodeAsking, SERVING_SIGNER, watchRequests } from "../../../shared/workers/csr.ts";
 import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
 
-/** How a process beside the benchmark reaches its API; a file, as a key stands in it. */
+/** How another process of the benchmark reaches the API; in a file, as it has a key in it. */
 export interface LabFile {
   server: string;
   ca: string;
@@ -29,7 +29,7 @@ const RENEW_MS = 10_000;
 /** Renewals at the same time: real kubelets are spread over the ten seconds. */
 const RENEWALS = 5;
 
-/** The nodes as etcd knew them before. */
+/** The nodes that etcd knew before. */
 export function pretendNodes(count: number): KnownNode[] {
   return Array.from({ length: count }, (_, i) => {
     const name = `node-${String(i).padStart(5, "0")}`;
@@ -37,7 +37,7 @@ export function pretendNodes(count: number): KnownNode[] {
   });
 }
 
-/** A request as a kubelet makes it. `asking` is the user, who need not be the node that it names. */
+/** A CSR like a kubelet's. `asking` is the user, who may be another than the node in it. */
 export async function askForServing(lab: LabFile, asking: string, node: KnownNode, keys: CryptoKeyPair, groups = "system:nodes") {
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
     name: [{ O: ["system:nodes"] }, { CN: [`system:node:${node.name}`] }],

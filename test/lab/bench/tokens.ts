@@ -1,6 +1,6 @@
 /**
- * Times part 4's token Secrets beside the article's line of kubectl, on the same API server, etcd and controller-manager. On a machine that
- * does other things as well, seconds say little; what a Secret costs each program's processor says more.
+ * Times part 4's token Secrets and the article's kubectl line on the same API server, etcd and controller-manager. On a busy machine seconds
+ * say little: the processor time of each program for one Secret says more.
  */
 import { join } from "node:path";
 import { inParallel } from "../../../shared/api/many.ts";
@@ -10,26 +10,26 @@ import { tokenVerifier } from "../../../shared/pki/tokens.ts";
 import { count } from "../../../shared/progress.ts";
 import { isCurrent, TOKEN_SECRETS, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
-import { jobFile, measure } from "./scale.ts";
-import type { Measured } from "./scale-run.ts";
+import { jobFile, measure } from "./close.ts";
+import type { Measured } from "./measured.ts";
 
 const TYPE = "kubernetes.io/service-account-token";
 const ACCOUNTS_PER_NAMESPACE = 100;
 const WIDTH = 50;
 
-export interface TokenTimes extends Measured {
+interface TokenTimes extends Measured {
   secrets: number;
   /** Tokens that verify afterwards, and carry the CA. */
   valid: number;
-  /** What a Secret costs each program's processor, in milliseconds. */
+  /** Processor time of each program for one Secret, in milliseconds. */
   costs: Map<string, number>;
-  /** The article's line: how many Secrets it was measured on, its seconds, and how many times as long as ours one Secret takes it. */
+  /** The article's line: how many Secrets it got, its seconds, and its time for one Secret divided by ours. */
   sample: number;
   articleSeconds: number;
   ratio: number;
 }
 
-/** Part 4 over `secrets` token Secrets whose tokens are of another key, beside the article's line on the same ones. */
+/** Part 4 over `secrets` token Secrets with tokens of another key, and the article's line on the same ones. */
 export async function benchTokens(secrets: number, sample: number): Promise<TokenTimes> {
   await using lab = await apiLab();
   await lab.controllerManager();
@@ -95,7 +95,7 @@ async function articleLine(lab: ApiLab, sample: number): Promise<number> {
   return (performance.now() - begun) / 1000;
 }
 
-/** Follows the Secrets, so that the API server is not asked for thousands again and again meanwhile. */
+/** Watches the Secrets, so that the API server need not list thousands again and again. */
 async function written(lab: ApiLab, empty: Set<string>, seconds: number) {
   for await (const { object } of watch<TokenSecret>(lab.admin, TOKEN_SECRETS, AbortSignal.timeout(seconds * 1000))) {
     if (object.data?.token) empty.delete(object.metadata.name);

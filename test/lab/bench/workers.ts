@@ -1,4 +1,4 @@
-/** How a repair grows with the number of workers: the same wreck with 1, 2, 4 and 8 real kubelets, one cluster after the other. */
+/** How long a repair takes with more workers: the same damage with 1, 2, 4 and 8 real kubelets, one cluster after the other. */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -38,5 +38,5 @@ async function rehearse(workers: number, json: string): Promise<Rehearsal> {
 
 function line({ nodes, seconds, freshInitAndJoinSeconds, ratio }: Rehearsal): string {
   const [ready, well] = [seconds.repairCommands, seconds.commandsToWorkloadsOk].map((value) => value?.toFixed(1) ?? "-");
-  return `${nodes.length - 1} workers: all nodes heard ${ready} s after the first command, all clients and pods well ${well} s; fresh init + join ${freshInitAndJoinSeconds.toFixed(1)} s, ratio ${ratio?.toFixed(2) ?? "-"}`;
+  return `${nodes.length - 1} workers: all nodes back ${ready} s after the first command, all clients and pods well ${well} s; fresh init + join ${freshInitAndJoinSeconds.toFixed(1)} s, ratio ${ratio?.toFixed(2) ?? "-"}`;
 }

@@ -1,4 +1,4 @@
-/** The `age` tool and sealed.ts open each other's files: with an identity, in armor, and with a passphrase typed on a terminal. */
+/** The `age` tool opens what hand-over packs, and the other way round: with an identity, in armor, with a passphrase typed on a terminal. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,10 +7,13 @@ import { Fail } from "../../../shared/fail.ts";
 import { type Bundle, packTar, unpackTar } from "../../../shared/hand-over/bundle.ts";
 import { open, seal } from "../../../shared/hand-over/sealed.ts";
 import { SHARED_FILES } from "../../../shared/pki/certs.ts";
+import { run } from "../../../shared/run.ts";
+import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
+import { installPackages } from "../machine/packages.ts";
 
 export const PASSPHRASE = "nine trees by the river";
 
-/** A question to the tool: its answer is a sentence; a no is a Fail. */
+/** A question to the tool: a yes is a sentence, a no is a Fail. */
 type Proof = (folder: string, bundle: Bundle) => Promise<string>;
 
 export const PROOFS: Record<string, Proof> = {
@@ -70,7 +73,7 @@ export async function prove(name: string, bundle: Bundle): Promise<string> {
   }
 }
 
-/** What a command says that has a terminal of its own, on which somebody types. */
+/** What a command prints on a terminal of its own, while somebody types on it. */
 export async function onTerminal(folder: string, command: string, typed: string, env: Record<string, string> = {}): Promise<string> {
   const child = Bun.spawn(["script", "-qec", command, "/dev/null"], {
     cwd: folder,
@@ -104,3 +107,12 @@ function same(what: string, is: unknown, wanted: unknown) {
   const shown = /\.(key|pub)$/.test(what) ? "another key" : JSON.stringify(is);
   throw new Fail(`${what}: ${shown} where it should be another`, { hint: "test/lab/checks/age-equal.ts compares" });
 }
+
+async function main() {
+  await installPackages();
+  if (!Bun.which("age")) throw new Fail("The age tool is not on PATH", { hint: "apt-get install age" });
+  const bundle = bundleOf(await sharedFiles());
+  for (const name of Object.keys(PROOFS)) console.log(`${name}: ${await prove(name, bundle)}`);
+}
+
+if (import.meta.main) await run(main);

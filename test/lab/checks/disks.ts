@@ -1,5 +1,5 @@
 #!/usr/bin/env bun
-/** Keys out of free blocks of real ext4 and xfs file systems: as in the fast tests, which skip what a bare machine cannot make; here nothing may be skipped. */
+/** Keys from the free blocks of real ext4 and xfs file systems. The fast tests skip what this machine cannot make; here nothing may be skipped. */
 import { Fail } from "../../../shared/fail.ts";
 import { run } from "../../../shared/run.ts";
 import { installPackages } from "../machine/packages.ts";
@@ -19,7 +19,7 @@ async function main() {
   process.stderr.write(said);
   if ((await child.exited) !== 0) process.exit(1);
   if (/^ *\d+ skip$/m.test(said))
-    throw new Fail("Some file systems were skipped", { hint: "this machine has no loop devices, or no root: see the first line above" });
+    throw new Fail("Some file systems were skipped", { hint: "see the first line above: root and loop devices are needed" });
 }
 
 if (import.meta.main) await run(main);

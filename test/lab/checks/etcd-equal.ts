@@ -1,6 +1,6 @@
 /**
- * Holds `readEtcdData` against etcd itself, key by key: `const answers = await askEtcd("http://127.0.0.1:2379")`, then
- * `compareWithEtcd(dataDir, answers)`, while etcd runs, or after it was stopped or killed and before it is asked again.
+ * Compares `readEtcdData` with etcd itself, key by key: `const answers = await askEtcd("http://127.0.0.1:2379")`, then
+ * `compareWithEtcd(dataDir, answers)`, while etcd runs, or after it was stopped or killed.
  */
 import { createHash } from "node:crypto";
 import { type EtcdData, type KeyValue, readEtcdData } from "../../../shared/etcd-data/data.ts";
@@ -13,7 +13,7 @@ export interface EtcdAnswers {
   keys: Map<string, string>;
 }
 
-export interface Difference {
+interface Difference {
   /** A key, or "revision", "clusterId", "memberId". */
   what: string;
   etcd: string;
@@ -36,7 +36,7 @@ export async function askEtcd(endpoint: string, options: { tls?: object } = {}):
   }
 }
 
-/** What differs between etcd's answers and the data directory; nothing, if all is well. Values show as hashes. */
+/** The differences between etcd's answers and the data directory. Values are shown as hashes. */
 export function compareWithEtcd(dataDir: string, answers: EtcdAnswers, data: EtcdData = readEtcdData(dataDir)): Difference[] {
   const differences: Difference[] = [];
   const compare = (what: string, etcd: unknown, offline: unknown) => {

@@ -1,6 +1,6 @@
 /**
- * etcd's data directory read offline says what etcd itself says, key by key: while etcd runs, and after everything on the node was
- * killed. The API server is frozen meanwhile, so that nothing is written between question and comparison.
+ * etcd's data directory, read offline, has what etcd itself answers, key by key: while etcd runs, and after everything on the node was
+ * killed. The API server is frozen meanwhile, so that nothing is written between the answer and the comparison.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,7 +18,7 @@ async function main() {
   const [cp] = cluster.controlPlanes as [Node];
   await cp.must(["pkill", "-STOP", "-x", "kube-apiserver"]);
   const answers = await answersOf(cp);
-  // a lease that runs out meanwhile would be one more write
+  // A lease that expires meanwhile would be one more write.
   await cp.must(["pkill", "-STOP", "-x", "etcd"]);
   compare("while it runs", cp, answers);
   await cp.kill();

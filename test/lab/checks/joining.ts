@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Part 3's token and its approvals on a real API server and controller-manager: what the token lets its holders ask for, that no rule of the
- * cluster's approves it, that each worker gets one certificate, and that a hardened API (no anonymous requests) is no hindrance.
+ * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that no rule of the cluster approves
+ * its CSRs, that each worker gets one certificate, and that a hardened API (no anonymous requests) works, too.
  */
 import "reflect-metadata";
 import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
@@ -32,7 +32,7 @@ function check(name: string, ok: boolean, detail: unknown = "") {
 async function main() {
   await using lab = await apiLab({ flags: ["--enable-bootstrap-token-auth=true"] });
   await lab.controllerManager();
-  // As kubeadm leaves a cluster: its own tokens' requests are approved without anybody.
+  // As after kubeadm init: the cluster approves CSRs of kubeadm's tokens by itself.
   await bind(lab, "kubeadm:node-autoapprove-bootstrap", NODECLIENT, "system:bootstrappers:kubeadm:default-node-token");
   const token = await openJoining(lab.operator);
   const holder = new KubeApi({ server: lab.server, ca: lab.caPem, token });
@@ -41,7 +41,7 @@ async function main() {
   await hardened(lab);
   await bind(lab, "approve-csrs-for-group", NODECLIENT, "system:bootstrappers");
   const refused = await openJoining(lab.operator).catch((err: Error) => err.message);
-  check("no token is made where a rule approves every bootstrap token's requests", /A rule of this cluster/.test(refused), refused);
+  check("open refuses where a rule approves the CSRs of every bootstrap token", /A rule of this cluster/.test(refused), refused);
   process.exitCode = failures === 0 ? 0 : 1;
 }
 
@@ -94,10 +94,10 @@ async function everybodyAsks(lab: ApiLab, holder: KubeApi) {
   check("both workers have joined", away.length === 0, away);
   const left = (await lab.admin.list<Csr>(CSRS)).filter(isPending).map(({ metadata }) => metadata.name);
   const wanted = ["a-cp1", "b-masters", "c-never", "d-names", "f-w1-again", "g-left-out"];
-  check("nobody has decided on the six others, no controller of the cluster either", left.join() === wanted.join(), left);
+  check("nobody has approved the six others, no controller of the cluster either", left.join() === wanted.join(), left);
 }
 
-/** Takes the certificate that it was given, and renews its Lease by it. */
+/** Uses its new certificate to renew its Lease. */
 async function kubelet(lab: ApiLab, name: string, request: string) {
   const issued = async () => (await lab.admin.get<Csr>(`${CSRS}/${request}`)).status?.certificate;
   const cert = Buffer.from((await waitFor(`${request} to be issued`, issued, { seconds: 60, hint: HINT }))!, "base64").toString();
@@ -114,18 +114,22 @@ async function closed(lab: ApiLab, holder: KubeApi) {
     return answer === 401;
   };
   const isOut = await waitFor("the token to be refused", late, { seconds: 20, hint: HINT });
-  check("after close the token lets nobody in", isOut === true);
+  check("after close the API refuses the token", isOut === true);
   const bindings = (await lab.admin.list(RBAC)).map(({ metadata: { name } }) => name);
-  check("after close nothing of the kit's is in the cluster", !bindings.some((name) => name.startsWith("kube-pki-repair")), bindings);
+  check(
+    "after close no object of the kit's is left in the cluster",
+    !bindings.some((name) => name.startsWith("kube-pki-repair")),
+    bindings,
+  );
 }
 
 async function hardened(lab: ApiLab) {
   await lab.restartApi((flags) => [...flags, "--anonymous-auth=false"]);
   const stranger = new KubeApi({ server: lab.server, ca: lab.caPem });
   const status = await stranger.get("/version").catch((err: { status?: number }) => err.status);
-  check("the API lets nobody in without credentials", status === 401, status);
+  check("the API refuses requests without credentials", status === 401, status);
   const proved = await proveServer(lab.server, lab.caPem).then(() => true);
-  check("join proves the server nevertheless", proved);
+  check("join proves the server all the same", proved);
 }
 
 async function bind(lab: ApiLab, name: string, role: string, group: string) {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * Holds our tables and our issuing against a real kubeadm: both make a whole PKI and all kubeconfigs from the same facts, and every field
- * that is not random must be the same, down to the bytes of subjects and extensions.
+ * Compares our tables and our issuing with a real kubeadm: both make a full PKI and all kubeconfigs from the same facts. Every field that is
+ * not random must be equal, down to the bytes of subjects and extensions.
  *
- * By hand: ./bunw test/lab/checks/kubeadm-equal.ts KUBEADM VERSION, for example … ~/.cache/kube-pki-repair/kubernetes-v1.34.4/kubeadm v1.34.4
+ * The lab's own kubeadm, or another: ./bunw test/lab/checks/kubeadm-equal.ts ~/.cache/kube-pki-repair/kubernetes-v1.34.4/kubeadm v1.34.4
  */
 import "reflect-metadata";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -17,15 +17,19 @@ import { algorithmOf } from "../../../shared/pki/certificate.ts";
 import { CERTS, type ClusterFacts, KEY_ALGORITHMS, type KeyAlgorithm, minorOf } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../../shared/pki/kubeconfigs.ts";
+import { run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { binaries } from "../machine/binaries.ts";
+import { installPackages } from "../machine/packages.ts";
+import { KUBERNETES } from "../machine/pins.ts";
 
-/** File name → field → value; what kubeadm and we are compared by. */
+/** File name → field → value: what is compared. */
 type Description = Map<string, Record<string, string>>;
 
 /** Random by nature, so only its length is compared. */
 const KEY_IDS = ["2.5.29.14", "2.5.29.35"];
 
-/** Facts that use every way a name or an address gets into a certificate. */
+/** Facts that use every way in which a name or an address gets into a certificate. */
 const VARIANTS: Record<string, Partial<ClusterFacts>> = {
   plain: {},
   names: {
@@ -43,7 +47,7 @@ const VARIANTS: Record<string, Partial<ClusterFacts>> = {
 };
 
 /** The differences between kubeadm's files and ours, as sentences; none when they are the same. */
-export async function compareWithKubeadm(kubeadm: string, version: string, different: Partial<ClusterFacts> = {}): Promise<string[]> {
+async function compareWithKubeadm(kubeadm: string, version: string, different: Partial<ClusterFacts> = {}): Promise<string[]> {
   const dir = mkdtempSync(join(tmpdir(), "kubeadm-equal-"));
   const facts = testFacts({ kubernetesVersion: version, keyAlgorithm: "RSA-2048", ...different });
   try {
@@ -176,7 +180,7 @@ function hex(bytes: ArrayBuffer): string {
 }
 
 async function main() {
-  const [kubeadm = "kubeadm", version = "v1.34.4"] = process.argv.slice(2);
+  const [kubeadm = await labsKubeadm(), version = KUBERNETES] = process.argv.slice(2);
   const minor = minorOf(version);
   const algorithms: readonly KeyAlgorithm[] =
     minor < 31 ? ["RSA-2048"] : KEY_ALGORITHMS.filter((name) => minor >= 34 || name !== "ECDSA-P384");
@@ -194,4 +198,9 @@ async function main() {
   process.exit(count === 0 ? 0 : 1);
 }
 
-if (import.meta.main) await main();
+async function labsKubeadm(): Promise<string> {
+  await installPackages();
+  return (await binaries()).get("kubeadm")!;
+}
+
+if (import.meta.main) await run(main);

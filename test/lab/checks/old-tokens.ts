@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * A token issued before the disaster is accepted after it, on a real API server: its key is computed from tokens in etcd's data, read
- * offline, and given to an API server with a new sa.key. RSA keys have 1024 bits, which takes half a minute; named on the command line
- * (RSA-2048), a real one's takes a minute.
+ * A token from before the disaster is accepted after it, on a real API server: its key is computed from tokens in etcd's data, read offline,
+ * and given to an API server with a new sa.key. RSA keys have 1024 bits here, which takes half a minute; with RSA-2048 on the command line,
+ * the real size, a minute.
  */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -54,14 +54,14 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   writeFileSync(`${pki}/sa-old.pub`, pem);
   await lab.restartApi((flags) => [...flags, `--service-account-key-file=${pki}/sa-old.pub`]);
   check(`${algorithm}: with the computed key beside it all ${tokens.length} old tokens are accepted`, (await accepted()) === tokens.length);
-  check(`${algorithm}: and so is a new one`, (await review(lab.admin, await newToken(lab.admin))) !== undefined);
+  check(`${algorithm}: a new token is accepted, too`, (await review(lab.admin, await newToken(lab.admin))) !== undefined);
   const { keys } = await lab.operator.get<{ keys: { kid: string }[] }>("/openid/v1/jwks");
-  check(`${algorithm}: the operator sees both keys published`, keys.length === 2 && keys.some(({ kid }) => kid === old.kid));
+  check(`${algorithm}: the API publishes both keys`, keys.length === 2 && keys.some(({ kid }) => kid === old.kid));
   await renewTokens(lab.operator, { caPem: lab.caPem, saPub: lab.saPub, saKey: lab.saKey });
   // The API server remembers for ten seconds what it has accepted.
   const onlyBound = async () => (await accepted()) === 1;
-  await waitFor("tokens that no Secret holds any more to be refused", onlyBound, { seconds: 180, hint: "see kube-apiserver.log" });
-  check(`${algorithm}: a token of a Secret is dead once its Secret holds another, one of a pod is not`, await onlyBound());
+  await waitFor("the API to refuse tokens that no Secret holds any more", onlyBound, { seconds: 180, hint: "see kube-apiserver.log" });
+  check(`${algorithm}: a token is refused once its Secret holds another, a pod's token is not`, await onlyBound());
 }
 
 /** Two, in kube-system, where only administrators write. */

@@ -1,7 +1,6 @@
 /**
- * Nodes for a playbook to be tried on, in seconds: real sshd's, each with its own host name and memory, on loopback addresses of a network
- * of our own. All else of their disks is read-only. Their kit is a pretend one: it writes down what it was asked, and says what the real one
- * says. Only for a process that is alone in namespaces of its own; see fleet.ts.
+ * Pretend nodes for a playbook, made in seconds: real sshds, each with its own host name and memory, on loopback addresses of our own
+ * network. The rest of their disks is read-only. Their kit is a pretend one: it writes down each call, and prints what the real one prints. Only for a process that is alone in namespaces of its own; see playbook.ts.
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +14,7 @@ const CALLS = join(PLACE, "calls");
 const FAILS = join(PLACE, "fails");
 const OLD_CA = join(PLACE, "old-ca");
 
-/** Of the right shape, and put together here, so that no tool takes it for a secret that has leaked. */
+/** It has the right shape, and is put together here so that no tool takes it for a leaked secret. */
 export const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
 
 const BUNW = `#!/bin/sh
@@ -49,7 +48,7 @@ for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point
 exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;
 
 export interface Fleet {
-  /** Runs ansible-playbook as RUNBOOK.md does; what the nodes' kits were asked, in order, and what the operator saw. */
+  /** Runs ansible-playbook as RUNBOOK.md does; returns the calls of the nodes' kits, in order, and the operator's output. */
   play(args: string[]): Promise<{ calls: string[]; output: string; exitCode: number }>;
   /** Runs a shell script on the operator's machine, whose ssh and scp know the nodes by their names. */
   shell(script: string): ReturnType<Fleet["play"]>;
@@ -104,7 +103,7 @@ async function startNode({ name, address }: Host): Promise<string> {
   const command = ["unshare", "--mount", "--uts", "--propagation", "private", "sh", "-c", NODE, "sh", name];
   Bun.spawn(command, { stdin: "ignore", stdout: Bun.file(log), stderr: Bun.file(log) }).unref();
   const listens = () => existsSync(log) && readFileSync(log, "utf8").includes("Server listening");
-  await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `what it said: ${readFileSync(log, "utf8")}` });
+  await waitFor(`sshd of ${name}`, listens, { seconds: 180, hint: `its output: ${readFileSync(log, "utf8")}` });
   return publicKey;
 }
 

@@ -49,15 +49,15 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   await manager.stop();
   await makeOrphan(lab.admin, theirs[0]!);
   const { orphans, renewed: others } = await renewTokens(lab.operator, trust);
-  check(`${algorithm}: the token of another ServiceAccount is left alone and named`, orphans.join() === `default/${NAMES[0]}-token`);
-  check(`${algorithm}: the others are renewed beside it`, others.length === 0);
+  check(`${algorithm}: a token of a deleted ServiceAccount is not changed, and reported`, orphans.join() === `default/${NAMES[0]}-token`);
+  check(`${algorithm}: all others are already renewed`, others.length === 0);
 }
 
 async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
   for (const name of NAMES) {
     if (name !== "default") await api.create("/api/v1/namespaces/default/serviceaccounts", { metadata: { name } });
     const metadata = { name: `${name}-token`, annotations: { "kubernetes.io/service-account.name": name } };
-    // The account of this name is made by the controller-manager, in its own time.
+    // The controller-manager makes the account of this name a little later.
     const create = () => api.create("/api/v1/namespaces/default/secrets", { metadata, type: TYPE });
     const there = () => api.find("/api/v1/namespaces/default/serviceaccounts/default");
     await waitFor("the ServiceAccount default", there, { seconds: 180, hint: HINT });
@@ -70,7 +70,7 @@ async function tokensOfController(api: KubeApi): Promise<TokenSecret[]> {
   return (await waitFor("the controller-manager's tokens", full, { seconds: 180, hint: HINT })) ?? [];
 }
 
-/** Another signature: that of somebody else's token. */
+/** Replaces the signature of each token. */
 async function breakAll(api: KubeApi, secrets: TokenSecret[]) {
   for (const secret of secrets) {
     const [header, payload] = tokenOf(secret).split(".");

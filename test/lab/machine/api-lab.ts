@@ -1,6 +1,6 @@
 /**
- * An API server with its etcd, and a controller-manager when asked, on this machine's loopback and without any node: for what has to be
- * tried on a real API and needs no kubelet. Its keys are made by the kit; everything lies in one folder below /tmp and goes with it.
+ * An API server with its etcd, and on request a controller-manager, on this machine's loopback, without nodes: for checks that need a real
+ * API and no kubelet. The kit makes its keys. All its files are in one folder below /tmp, which is removed at the end.
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -126,7 +126,7 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
   }
 }
 
-/** Ours, as part 1 and 2 of the runbook make it; what it says is not of interest here. */
+/** Our PKI, as parts 1 and 2 of the runbook make it; its output is not shown. */
 async function makePki(facts: ClusterFacts) {
   mkdirSync(facts.certificatesDir, { recursive: true, mode: 0o700 });
   const { error } = console;
@@ -190,14 +190,18 @@ async function bindAdmins(admin: KubeApi) {
   const path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
   const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: "cluster-admin" };
   const subjects = [{ apiGroup: "rbac.authorization.k8s.io", kind: "Group", name: "kubeadm:cluster-admins" }];
-  await waitFor("the operator to be bound", () => admin.create(path, { metadata: { name: "kubeadm:cluster-admins" }, roleRef, subjects }), {
-    seconds: START,
-    hint: "see kube-apiserver.log",
-  });
+  await waitFor(
+    "the operator's ClusterRoleBinding",
+    () => admin.create(path, { metadata: { name: "kubeadm:cluster-admins" }, roleRef, subjects }),
+    {
+      seconds: START,
+      hint: "see kube-apiserver.log",
+    },
+  );
 }
 
 /** A port of the loopback that nobody uses at this moment. */
-export function freePort(): number {
+function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
   listener.stop(true);

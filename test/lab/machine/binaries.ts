@@ -1,4 +1,4 @@
-/** Where each of the lab's programs lies: in the folder the user names, or built from its Go module (the first time about 10 minutes). */
+/** The paths of the lab's programs: in the folder of KUBE_PKI_REPAIR_BIN, or built from Go modules (the first time about 10 minutes). */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
@@ -13,7 +13,8 @@ const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
 
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {
-  if (!/^v1\.\d+\.\d+$/.test(KUBERNETES)) throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "such as v1.37.2" });
+  if (!/^v1\.\d+\.\d+$/.test(KUBERNETES))
+    throw new Fail(`KUBERNETES is "${KUBERNETES}", which is no release`, { hint: "KUBERNETES=v1.37.2 npm run rehearse" });
   const found = new Map<string, string>();
   const build = async (pin: GoBuild) => await collect(found, pin.packages.map(programName), () => buildGo(pin));
   await build(kubernetesBuild(KUBERNETES, KUBERNETES_PROGRAMS));
@@ -22,11 +23,6 @@ export async function binaries(): Promise<Map<string, string>> {
   for (const pin of OTHERS) await build(pin);
   await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
   return found;
-}
-
-/** Programs of any Kubernetes version, such as the kubeadm of v1.29.15: a folder. */
-export async function buildKubernetes(version: string, programs: readonly string[]): Promise<string> {
-  return await buildGo(kubernetesBuild(version, programs));
 }
 
 async function collect(found: Map<string, string>, programs: string[], build: () => Promise<string>) {

@@ -10,7 +10,7 @@ import { basename, dirname, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { record } from "./state.ts";
 
-/** A mounted hierarchy: where, its options (such as `cpu,cpuacct`; empty for cgroup2), and the cgroup in it that ours are below. */
+/** A mounted hierarchy: where, its options (such as `cpu,cpuacct`; empty for cgroup2), and our cgroup in it. */
 export type Hierarchy = { mount: string; options: string; own: string };
 
 const PARENT = "kpr-lab";
@@ -19,10 +19,10 @@ const PARENT = "kpr-lab";
 const PLACES = { inside: "inside", outside: "outside", enter: "inside/enter" };
 type Place = keyof typeof PLACES;
 
-/** What kubeadm and the kubelet want to find in a node, where the machine has it. */
+/** What kubeadm and the kubelet need in a node, where the machine has it. */
 const CONTROLLERS = ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"];
 
-export function hierarchies(): Hierarchy[] {
+function hierarchies(): Hierarchy[] {
   const found = readHierarchies(readFileSync("/proc/self/mounts", "utf8"), readFileSync("/proc/self/cgroup", "utf8"));
   if (found.some((h) => h.options.split(",").includes("memory"))) return found;
   const unified = found.find((h) => h.options === "");

@@ -1,4 +1,4 @@
-/** A real kubeadm cluster on this machine: from nothing to workloads that answer, and back to nothing. */
+/** A real kubeadm cluster on this machine: builds it, with workloads, and removes it. */
 import { mkdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,14 +17,13 @@ import { SERVING_BY_CA } from "./pins.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
-/** `ownDisk`: the first control plane node's /etc/kubernetes is a file system of its own. */
-export type ClusterOptions = {
+/** `ownDisk`: /etc/kubernetes on the first control plane node is a file system of its own. */
+type ClusterOptions = {
   ownDisk?: boolean;
   controlPlanes: number;
   workers: number;
   packages?: Needed;
   onProgress?: (line: string) => void;
-  waitSeconds?: number;
 };
 
 const PROGRAMS = ["kubeadm", "kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "crictl", "etcdget"];
@@ -54,20 +53,14 @@ export class Cluster {
     });
   }
 
-  /** The lab that an earlier process left up. */
+  /** The lab that an earlier process has left up. */
   static attach(): Cluster {
     return new Cluster(readState().nodes.map(Node.attach));
   }
 
-  /** As `attach`, but nobody else may build, use or remove the lab until this process ends or lets go. */
-  static async claim(options: { waitSeconds: number } = { waitSeconds: 600 }): Promise<Cluster> {
-    await lock(options);
-    return Cluster.attach();
-  }
-
-  /** Removes what an interrupted lab left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
+  /** Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
   static async up(options: ClusterOptions): Promise<Cluster> {
-    await lock({ waitSeconds: options.waitSeconds ?? 600 });
+    await lock({ waitSeconds: 600 });
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
@@ -146,15 +139,11 @@ export class Cluster {
     await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
   }
 
-  async workloadsReady(seconds?: number) {
-    await workloadsReady(this, seconds);
-  }
-
   async saveLogs() {
     await saveLogs(this);
   }
 
-  /** Stops every node and removes all that the lab made, but its logs. */
+  /** Stops every node and removes everything that the lab made, except its logs. */
   async down() {
     await Promise.all(this.nodes.map(async (node) => await node.kill()));
     await removeLab();
@@ -167,7 +156,7 @@ export class Cluster {
 }
 
 async function prepareMachine(programs: Map<string, string>) {
-  // Kubelets set these for the whole machine, and many of them need more watches than Debian allows.
+  // Kubelets set these for this machine, and several kubelets need more watches than Debian allows.
   for (const name of [
     "kernel.panic",
     "kernel.panic_on_oops",
@@ -183,7 +172,7 @@ async function prepareMachine(programs: Map<string, string>) {
   await makeSwitch();
 }
 
-/** Lends a node to import the images with, the first time, and forgets it. */
+/** Boots a node that imports the images, the first time, and removes it. */
 async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
   const names = await imageNames(programs.get("kubeadm")!);
   const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };

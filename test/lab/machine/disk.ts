@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import { sh } from "./shell.ts";
 import { LAB, record } from "./state.ts";
 
-/** Of this machine's /etc only what programs need to run; nothing of whoever uses it. */
+/** The part of this machine's /etc that programs need to run; nothing of its users. */
 const FROM_OUR_ETC = [
   "alternatives",
   "bash.bashrc",
@@ -72,14 +72,14 @@ export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
   return disk;
 }
 
-/** kubeadm looks there before it creates a cluster, where the kernel itself does not tell (/proc/config.gz). */
+/** kubeadm reads it before it creates a cluster, where there is no /proc/config.gz. */
 async function giveKernelConfig(boot: string) {
   const config = `config-${release()}`;
   await mkdir(boot);
   if (existsSync(join("/boot", config))) await copyFile(join("/boot", config), join(boot, config));
 }
 
-/** Gives a folder of a node that is off a file system of its own, in an image of so many megabytes: what is deleted there lies in its free blocks. */
+/** Puts a folder of a node that is off on a file system of its own, in an image: deleted files are then in its free blocks. */
 export async function giveOwnDisk(name: string, folder: string, { megabytes }: { megabytes: number }) {
   const [image, place] = [join(LAB, "nodes", name, `${basename(folder)}.img`), join(LAB, "nodes", name, "root", folder)];
   await sh(["truncate", "-s", `${megabytes}M`, image]);
@@ -103,7 +103,7 @@ async function fillEtc(etc: string, spec: DiskSpec) {
   await writeFile(join(etc, "machine-id"), `${randomBytes(16).toString("hex")}\n`);
   await writeFile(join(etc, "hosts"), ["127.0.0.1 localhost", ...spec.hosts, ""].join("\n"));
   await writeFile(join(etc, "fstab"), "");
-  // Nobody answers there; but 127.0.0.1 would make CoreDNS stop over a forwarding loop.
+  // Nobody answers there. With 127.0.0.1 CoreDNS would stop because of a forwarding loop.
   await writeFile(join(etc, "resolv.conf"), "nameserver 10.250.0.254\n");
   await writeFile(join(etc, "shadow"), "root:*:20000:0:99999:7:::\n", { mode: 0o600 });
   await mkdir(join(etc, "cni/net.d"), { recursive: true });
@@ -123,7 +123,7 @@ function podNetwork(subnet: string) {
   };
 }
 
-/** A node needs a journal, containerd and a kubelet. All else that this machine's systemd would start is hardware, logins or chores. */
+/** A node needs a journal, containerd and a kubelet. All other units of this machine's systemd are masked. */
 async function maskUnits(units: string) {
   const started = globSync("/usr/lib/systemd/system/*.target.wants/*").map((path) => basename(path));
   for (const unit of new Set(started)) if (!KEPT_UNITS.includes(unit)) await symlink("/dev/null", join(units, unit));

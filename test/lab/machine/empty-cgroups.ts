@@ -1,4 +1,4 @@
-/** Cgroups that only ever held our processes: emptied, and removed with all below them. */
+/** Empties and removes cgroups that only ever held our processes, with all cgroups below them. */
 import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -65,7 +65,7 @@ function directoriesBelow(dir: string): string[] {
     .flatMap((entry) => [join(dir, entry.name), ...directoriesBelow(join(dir, entry.name))]);
 }
 
-/** Ends what a v2 cgroup hands to its children; a controller that somebody else makes use of by now stays. */
+/** Takes controllers back that a v2 cgroup gives to its children; a controller that somebody else uses by now stays. */
 export function takeBack(cgroup: string, controllers: string[]) {
   // A machine that was booted with cgroup v1 since then has no such file, and must not get one.
   if (!existsSync(join(cgroup, "cgroup.subtree_control"))) return;

@@ -1,6 +1,6 @@
 /**
- * The container images, made out of our binaries under the names kubeadm asks for, and imported once: what containerd made of them is
- * kept in the cache and becomes part of each new node's disk.
+ * The container images, made from our binaries under the names that kubeadm asks for, and imported once. The cache keeps containerd's
+ * directory, which becomes part of each new node's disk.
  */
 import { createHash } from "node:crypto";
 import { existsSync, globSync } from "node:fs";

@@ -1,6 +1,6 @@
 /**
- * What this cluster's operator once chose, all of it different from kubeadm's defaults, so that a repair which falls back on defaults
- * is caught. Names and addresses are the lab's own.
+ * The settings of this cluster, all different from kubeadm's defaults: so a repair that falls back to defaults is caught. Names and
+ * addresses are the lab's own.
  */
 import { stringify } from "yaml";
 import { minorOf } from "../../../shared/pki/certs.ts";
@@ -23,10 +23,10 @@ export const AUDIT_POLICY = stringify({
 });
 
 /**
- * A flag and a variable that no kubeadm configuration of the cluster knows, as if somebody had edited the manifest by hand. Written with
- * kubeadm's patches, which are stored nowhere, rather than afterwards: a restart of the API server would cost the lab a minute and a half.
+ * A flag and a variable that are in no kubeadm configuration, as if somebody had edited the manifest by hand. kubeadm's patches write them:
+ * these are stored nowhere, and an edit afterwards would restart the API server, which costs a minute and a half.
  */
-export const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
+const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
 export const PATCHES = "/root/kubeadm-patches";
 export const API_SERVER_PATCH = stringify([
   { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
@@ -34,8 +34,8 @@ export const API_SERVER_PATCH = stringify([
 ]);
 
 /**
- * A static pod that kubeadm did not make, put before the API server as kube-vip is: since 1.29 its guide has the first control plane node mount
- * super-admin.conf, and its container has arguments but no command.
+ * A static pod that is not kubeadm's, like kube-vip: since 1.29 kube-vip's guide mounts super-admin.conf on the first control plane node, and
+ * its container has arguments but no command.
  */
 export const VIP = stringify({
   apiVersion: "v1",
@@ -57,7 +57,7 @@ export const VIP = stringify({
   },
 });
 
-/** `controllers`: the controller-manager's --controllers, where it is not to be the default. */
+/** `controllers`: the controller-manager's --controllers, where it is not the default. */
 export function initConfig(node: Machine, options: { controllers?: string } = {}) {
   return documents([
     {
@@ -79,7 +79,7 @@ export function joinConfig(node: Machine, join: { token: string; caCertHash: str
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
-  // The first control plane node's pods are where kubelets keep them by default, those of the control plane nodes beside it are elsewhere.
+  // The first control plane node's kubelet keeps pods in the default folder, the others' kubelets elsewhere.
   const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
   return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
 }
@@ -97,7 +97,7 @@ function registration(node: Machine, kubeletFlags: Record<string, string> = {}) 
   };
 }
 
-/** cgroup v1, which kubeadm refuses from 1.35 on whatever the kubelet is told; and in old releases a URL that today's Go does not parse. */
+/** From 1.35 on kubeadm refuses cgroup v1, whatever the kubelet's configuration says. Old releases have a URL that today's Go cannot parse. */
 function notHeeded(minor: number): string[] {
   if (minor >= 35) return ["SystemVerification"];
   return minor < 34 ? ["HTTPProxyCIDR"] : [];
@@ -148,7 +148,7 @@ function kubeletConfiguration() {
     ...(SERVING_BY_CA ? { serverTLSBootstrap: true } : {}),
     cgroupDriver: "cgroupfs",
     failSwapOn: false,
-    // From 1.35 on a kubelet does not start on cgroup v1 unless it is told to; before 1.31 it knows no such field.
+    // From 1.35 on a kubelet starts on cgroup v1 only with this field; before 1.31 there is no such field.
     ...(minorOf(KUBERNETES) >= 31 ? { failCgroupV1: false } : {}),
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
@@ -162,7 +162,7 @@ function kubeProxyConfiguration() {
     kind: "KubeProxyConfiguration",
     mode: "iptables",
     oomScoreAdj: 0,
-    // These sysctls belong to the whole machine, not to a namespace: leave them alone.
+    // These sysctls belong to this machine, not to a namespace: leave them alone.
     conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: "0s", tcpCloseWaitTimeout: "0s" },
   };
 }

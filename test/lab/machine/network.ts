@@ -1,6 +1,6 @@
 /**
- * The lab's wires: one namespace is the switch, each node's eth0 is a cable into it. Nothing of this is on the machine's own network,
- * and nothing leads out of it. The API's balancer sits in the switch.
+ * The lab's network: one namespace is the switch, each node's eth0 is a cable into it. It has no connection to the machine's own network. The
+ * API's balancer runs in the switch.
  */
 import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,8 +17,8 @@ export async function makeSwitch() {
   await ip(SWITCH, "link add br0 type bridge");
   for (const address of [GATEWAY, BALANCER]) await ip(SWITCH, `addr add ${address}/24 dev br0`);
   await ip(SWITCH, "link set br0 up");
-  // Say no at once to what leads out of the lab. A client that waits in silence for a Service whose rules are not written yet (CoreDNS,
-  // at its start) would lose half a minute.
+  // Refuse at once what leads out of the lab. Otherwise a client of a Service whose rules are not written yet (CoreDNS at its start) waits
+  // half a minute.
   await ip(SWITCH, "route add unreachable default");
   await forward(SWITCH);
 }
@@ -28,7 +28,7 @@ export async function plugIn(namespace: string, address: string) {
   await makeNamespace(namespace);
   const port = `v${address.replaceAll(".", "").slice(-12)}`;
   await sh(["ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
-  await ip(SWITCH, `link set ${port} control plane node br0 up`);
+  await ip(SWITCH, `link set ${port} master br0 up`);
   await ip(namespace, `addr add ${address}/24 dev eth0`);
   await ip(namespace, "link set eth0 up");
   await ip(namespace, `route add default via ${GATEWAY}`);
@@ -54,7 +54,7 @@ async function ip(namespace: string, args: string) {
   await sh(["ip", "-n", namespace, ...args.split(" ")]);
 }
 
-/** haproxy in the switch, as kubeadm's own guide puts it before the API servers; only what says /readyz gets connections. */
+/** haproxy in the switch, as in kubeadm's guide: only API servers whose /readyz answers get connections. */
 export async function startBalancer(controlPlanes: readonly { name: string; ip: string }[]) {
   const cgroups = cgroupsOf("balancer");
   record((state) => state.cgroups.push(...cgroups));
@@ -84,8 +84,8 @@ defaults
   timeout server 1h
 frontend api
   bind ${BALANCER}:6443
-  default_backend control plane nodes
-backend control plane nodes
+  default_backend control-planes
+backend control-planes
   balance roundrobin
   option httpchk GET /readyz
   http-check expect status 200

@@ -10,18 +10,15 @@ import { waitFor } from "../../../shared/run.ts";
 import { cgroupMounts, cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { type DiskSpec, makeDisk } from "./disk.ts";
 import { emptyCgroups, removeCgroup } from "./empty-cgroups.ts";
+import type { Output } from "./machine.ts";
 import { plugIn } from "./network.ts";
 import { isAlive, LAB, markOf, type NodeRecord, readState, record } from "./state.ts";
 
 export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string };
-export type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
-export type Output = { stdout: string; stderr: string; exitCode: number };
-
-/** systemd halts the machine on this signal, SIGRTMIN+4: the way a power button is pressed. */
-const HALT = 34 + 4;
+type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
 
 export class Node {
-  /** The lab's word for it: cp1, w1. Its host name and its name in the cluster may be others. */
+  /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
   readonly name: string;
   readonly ip: string;
   readonly hostName: string;
@@ -34,7 +31,7 @@ export class Node {
     ({ name: this.name, ip: this.ip, hostName: this.hostName, nodeName: this.nodeName } = record);
   }
 
-  /** A node that is there already, made by an earlier process. */
+  /** A node that an earlier process has made. */
   static attach(record: NodeRecord) {
     return new Node(record);
   }
@@ -114,14 +111,14 @@ export class Node {
     return readState().nodes.find((node) => node.name === this.name)?.init;
   }
 
-  /** Runs a command inside, as root's shell there would. A failing command is an answer, not an error. */
+  /** Runs a command inside, like root's shell there. A failing command is an answer, not an error. */
   async run(command: string[], options: RunOptions = {}): Promise<Output> {
     const proc = this.spawn(command, { ...options, stdout: "pipe", stderr: "pipe" });
     const [stdout, stderr, exitCode] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
     return { stdout, stderr, exitCode };
   }
 
-  /** As `run`, but a failing command is an Error with what it said. */
+  /** As `run`, but a failing command is an Error with its output. */
   async must(command: string[], options: RunOptions = {}): Promise<string> {
     const { stdout, stderr, exitCode } = await this.run(command, options);
     if (exitCode === 0) return stdout;
@@ -150,29 +147,13 @@ export class Node {
     return [...inside, "env", "-i", `--chdir=${options.cwd ?? "/root"}`, ...assignments];
   }
 
-  /** Presses the power button, and pulls the plug on what does not go by itself. The disk stays. */
-  async stop() {
-    const init = this.init();
-    if (init && isAlive(init)) {
-      process.kill(init.pid, HALT);
-      const end = Date.now() + 15_000;
-      while (isAlive(init) && Date.now() < end) await Bun.sleep(50);
-    }
-    await this.kill();
-  }
-
-  /** Pulls the plug: every process is gone at once, nothing is written any more. The disk stays. */
+  /** Cuts the power: every process is gone at once, nothing is written any more. The disk stays. */
   async kill() {
     const init = this.init();
     if (init && isAlive(init)) process.kill(init.pid, "SIGKILL");
     await emptyCgroups(this.record.cgroups);
     // Containers' cgroups would otherwise be there already at the next boot.
     for (const cgroup of this.record.cgroups) await removeCgroup(cgroup);
-  }
-
-  async powerCycle() {
-    await this.kill();
-    await this.boot();
   }
 
   /** Switches the node off and forgets it, disk and all. Its cable stays in the switch until the lab goes. */

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sh } from "./shell.ts";
 
-/** What Ansible needs on this machine, and a node to be reached. As in packages.ts. */
+/** What Ansible needs on this machine and on a node. As in packages.ts. */
 export const FLEET_PACKAGES = [
   ["/usr/bin/ansible-playbook", "ansible-core"],
   ["/usr/bin/ssh", "openssh-client"],
@@ -20,7 +20,7 @@ export interface Host {
 
 const HOME = join(import.meta.dir, "../../..");
 
-/** Makes the folder anew. The kit lies where RUNBOOK.md says: beside `scripts`. */
+/** Makes the folder from scratch. The kit is where RUNBOOK.md says: beside `scripts`. */
 export async function makeOperator(folder: string, options: { hosts: Host[]; kit: string }): Promise<{ publicKey: string }> {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, "home"), { recursive: true, mode: 0o700 });
@@ -54,7 +54,7 @@ function inventory(folder: string, hosts: Host[]): string {
   return JSON.stringify({ all: { vars, children: Object.fromEntries(children) } }, null, 2);
 }
 
-/** What sshd on a node is told. Keys only, and no PAM: the node has no logins to keep. */
+/** sshd's configuration on a node: keys only, no PAM. */
 export function sshdConfig(options: { hostKey: string; authorizedKeys: string; listen?: string }): string {
   const lines = [
     `HostKey ${options.hostKey}`,

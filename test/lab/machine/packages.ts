@@ -53,7 +53,7 @@ function missingPackages(needed: Needed) {
 }
 
 function failFor(packages: string[], reason: string): never {
-  throw new Fail(`The lab misses Debian packages: ${packages.join(", ")}: ${reason}`, {
+  throw new Fail(`Debian packages are missing: ${packages.join(", ")}: ${reason}`, {
     hint: `apt-get update && apt-get install ${packages.join(" ")}`,
   });
 }

@@ -8,9 +8,9 @@ export interface Started {
   pid: number;
   /** Waits for a condition. Errors: Fail with the program's last lines where it has ended, or the time is over. */
   until(what: string, probe: () => Promise<unknown>, seconds: number): Promise<void>;
-  /** Its memory in MB, at most so far. */
+  /** Its peak of memory so far, in MB. */
   peakMemory(): number;
-  /** Its seconds of processor so far. */
+  /** Its processor time so far, in seconds. */
   processor(): number;
   /** Ends it, and returns when it has ended. */
   stop(): Promise<void>;

@@ -1,4 +1,4 @@
-/** Runs a command of this machine; its output, or an Error that says what it said. */
+/** Runs a command on this machine. Returns its output, or throws an Error with it. */
 export async function sh(command: string[], options: { input?: string; cwd?: string } = {}): Promise<string> {
   const proc = Bun.spawn(command, {
     stdin: options.input === undefined ? "ignore" : new Blob([options.input]),

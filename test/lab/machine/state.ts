@@ -1,6 +1,6 @@
 /**
- * What the lab has made on this machine, written down *before* it is made, so that the next start can remove exactly what an
- * interrupted lab left, and nothing else. A process is known by its pid and its start time, never by its name.
+ * What the lab makes on this machine, written down *before* it is made: so the next start can remove exactly what an interrupted lab has
+ * left. A process is known by its pid and its start time, never by its name.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,10 +12,10 @@ export const LAB = "/var/lib/kube-pki-repair-lab";
 const STATE = join(LAB, "state.json");
 const LOCK = join(LAB, "lock");
 
-export type ProcessMark = { pid: number; startTime: string };
+type ProcessMark = { pid: number; startTime: string };
 export type NodeRecord = { name: string; ip: string; hostName: string; nodeName: string; cgroups: string[]; init?: ProcessMark };
 
-export type LabState = {
+type LabState = {
   nodes: NodeRecord[];
   processes: (ProcessMark & { what: string })[];
   namespaces: string[];
@@ -24,7 +24,7 @@ export type LabState = {
   controllers?: Record<string, string[]>;
   /** Mount points of this machine's. */
   mounts: string[];
-  /** Values from before the lab: kubelets change some of the whole machine. */
+  /** Values from before the lab: kubelets change some for the full machine. */
   sysctls: Record<string, string>;
 };
 
@@ -62,13 +62,13 @@ export function isAlive(mark: ProcessMark | undefined) {
 export async function lock(options: { waitSeconds: number }) {
   mkdirSync(LAB, { recursive: true });
   const end = Date.now() + options.waitSeconds * 1000;
-  let told = false;
+  let said = false;
   while (!tryLock()) {
     const holder = lockHolder();
     if (Date.now() > end)
       throw new Fail(`Another lab is running: process ${holder?.pid}`, { hint: "wait for it to end, or stop it and run test/lab/down.ts" });
-    if (!told) console.error(`  waiting for the lab of process ${holder?.pid} to end`);
-    told = true;
+    if (!said) console.error(`  waiting for the lab of process ${holder?.pid} to end`);
+    said = true;
     await Bun.sleep(500);
   }
 }

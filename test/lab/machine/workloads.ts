@@ -1,4 +1,4 @@
-/** Puts the workloads into a cluster and knows when all of them work. */
+/** Deploys the workloads, and waits until all of them work. */
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ export async function deployWorkloads(cluster: Cluster) {
   await cluster.apply([...documents, AGGREGATED].join("\n---\n"));
 }
 
-/** Secrets and ConfigMaps whose contents exist nowhere but in this cluster: what comes back can only have come from its etcd. */
+/** Secrets and ConfigMaps with random contents: if they come back, they come from this cluster's etcd. */
 function randomContents(namespace: string) {
   return ["db", "api", "tls"].flatMap((name) => [
     stringify({ apiVersion: "v1", kind: "Secret", metadata: { name, namespace }, data: { value: randomBytes(48).toString("base64") } }),
@@ -26,7 +26,7 @@ function randomContents(namespace: string) {
   ]);
 }
 
-/** That the metrics server answers through the API server: discovery, which asks for no metrics yet, but for the front-proxy's trust. */
+/** Whether the metrics server answers through the API server: discovery needs no metrics yet, only trust in the front proxy. */
 async function aggregatedAnswers(cluster: Cluster) {
   const cp = cluster.controlPlanes[0]!;
   const command = ["kubectl", "get", "--raw", "/apis/metrics.k8s.io/v1beta1"];
@@ -52,7 +52,7 @@ export async function workloadsReady(cluster: Cluster, seconds = 120) {
   );
 }
 
-/** Names of what is not there in full, or "". */
+/** The names of what is not available in full, or "". */
 async function unavailable(cluster: Cluster) {
   const list = JSON.parse(await cluster.kubectl("get", "deploy,sts,ds,pod", "-A", "-o", "json")) as { items: KubeObject[] };
   const expected = parseAllDocuments(SOURCE).length;
@@ -83,23 +83,20 @@ function isAvailable({ kind, metadata, spec, status }: KubeObject) {
   return (status.availableReplicas ?? 0) >= (spec.replicas ?? 1);
 }
 
-export type Beat = { t: number; ok: boolean; err?: string };
+type Beat = { t: number; ok: boolean };
 
-/** All heartbeats of one workload, from the disk of whichever worker it runs on: readable while the API is down. */
-export function heartbeats(cluster: Cluster, namespace: string, name: string): Beat[] {
+/** The last heartbeat of a workload, from the disk of the worker it runs on: readable while the API is down. */
+function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
   const logs = cluster.workers.flatMap((node) => {
     const path = `/var/log/heartbeat/${namespace}-${name}.log`;
     return node.exists(path) ? readFileSync(node.path(path), "utf8").split("\n") : [];
   });
   // The last line may be half written.
-  return logs.flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Beat] : [])).sort((a, b) => a.t - b.t);
+  const beats = logs.flatMap((line) => (line.endsWith("}") ? [JSON.parse(line) as Beat] : []));
+  return beats.sort((a, b) => a.t - b.t).at(-1);
 }
 
-export function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
-  return heartbeats(cluster, namespace, name).at(-1);
-}
-
-/** Whether the last heartbeat is good and young; on a node that lost power the last one stays good for ever. */
+/** Whether the last heartbeat is good and young: on a node that lost power the last one stays good for ever. */
 function beatsNow(cluster: Cluster, namespace: string, name: string) {
   const beat = lastBeat(cluster, namespace, name);
   return beat?.ok && Date.now() - beat.t < 3000;

@@ -1,9 +1,8 @@
-/** What a damage and its repair left on the nodes: files by their hashes, containers that ended, whether all is quiet again. */
+/** What a damage and its repair changed on the nodes: files, containers; and a wait until the cluster is calm again. */
 import { createHash } from "node:crypto";
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
 import { containersGone } from "./watch.ts";
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -31,7 +30,7 @@ export function filesOf(node: Machine): Map<string, string> {
   );
 }
 
-/** Files that are new, gone or other than before. */
+/** Files that are new, gone or changed. */
 export function changedFiles(before: Map<string, string>, after: Map<string, string>): string[] {
   return [...new Set([...before.keys(), ...after.keys()])].filter((file) => before.get(file) !== after.get(file)).sort();
 }
@@ -43,7 +42,7 @@ export function endedContainers({ watchers }: Scene, since: number): string[] {
   );
 }
 
-/** Waits for a look at the cluster that sees every node Ready and every pod Ready, none of them leaving. */
+/** Waits until every node and every pod is Ready, and no pod is terminating. */
 export async function quiet(scene: Scene) {
   const since = Date.now();
   const isQuiet = () => {
@@ -51,5 +50,8 @@ export async function quiet(scene: Scene) {
     if (!look || look.t < since) return false;
     return look.nodes!.every(({ ready }) => ready) && look.pods!.every(({ ready, leaving }) => ready && !leaving);
   };
-  await waitFor("all nodes and pods to be Ready, and none leaving", isQuiet, { seconds: 180, hint: "kubectl get pods -A, with --keep" });
+  await sayAndWait(scene, "every node and pod to be Ready", isQuiet, {
+    seconds: 180,
+    hint: "kubectl get pods -A, with --keep",
+  });
 }

@@ -1,18 +1,19 @@
-/** Where the lab's workloads leave their heartbeats (workloads.yaml): a file NAMESPACE-CALLER.log for each, on the node it runs on. */
+/** The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its node. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { unlessLate, waitFor } from "../../../shared/run.ts";
+import { unlessLate } from "../../../shared/run.ts";
 import type { Lab } from "../machine/machine.ts";
+import { type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Beat, readBeats } from "./heartbeat.ts";
 
 const FOLDER = "/var/log/heartbeat";
 
 const CALLERS: Record<string, string> = {
   caller: "a pod that calls a Service by its IP every 200 ms",
-  asker: "a pod that asks the API and reads its token anew each time",
+  asker: "a pod that asks the API and reads its token before each call",
   "asker-cached": "a pod that asks the API with the token it read when it started",
 };
 
-/** The name of those that measure the data plane. */
+/** The callers that measure the data plane. */
 export const SERVICE_CALLER = "caller";
 
 export function readHeartbeats(lab: Lab): { name: string; what: string; beats: Beat[] }[] {
@@ -32,9 +33,9 @@ export function readHeartbeats(lab: Lab): { name: string; what: string; beats: B
     .map(({ name, what, beats: all }) => ({ name, what, beats: all }));
 }
 
-/** A call that is just late is no damage: each heartbeat has the time to be heard once more. One that is not is told by what follows. */
-export async function waitForBeats(lab: Lab) {
+/** A call that is only late is no damage: each heartbeat has time for one more. The record shows which never beats again. */
+export async function waitForBeats(scene: Scene) {
   const asked = Date.now();
-  const beat = () => readHeartbeats(lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
-  await unlessLate(waitFor("every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
+  const beat = () => readHeartbeats(scene.lab).every(({ beats }) => beats.some(({ t, ok }) => ok && t > asked));
+  await unlessLate(sayAndWait(scene, "every heartbeat to beat", beat, { seconds: 60, hint: "/var/log/heartbeat in the nodes" }));
 }

@@ -1,6 +1,6 @@
 /**
  * The pulse of the workloads. Pods write one JSON line a call ({"t":1732456789012,"ok":false,"err":"…"}) to a file on their node;
- * here the lines become gaps and counts. A call that is late counts like one that fails: silence is downtime too.
+ * here the lines become gaps and counts. A late call counts like a failed one: silence is downtime, too.
  */
 import type { Gap, Heartbeat } from "./rehearsal.ts";
 
@@ -10,7 +10,7 @@ export interface Beat {
   err?: string;
 }
 
-/** A stretch of time with a name: "before the wreck", "part 4". `to` is Infinity for the last one. */
+/** A stretch of time with a name: "before the damage", "part 4". `to` is Infinity for the last one. */
 export interface Phase {
   name: string;
   from: number;
@@ -26,10 +26,10 @@ export function readBeats(text: string): Beat[] {
     .sort((a, b) => a.t - b.t);
 }
 
-/** Milliseconds of silence that pass for one late call, with the machine's two cores busy. */
+/** Milliseconds of silence that count as one late call: the machine's two cores are busy. */
 const LATE = 2000;
 
-/** Calls and gaps since the wreck at `zero` (ms); what failed while the workloads came up is another matter, and in `phases` only. */
+/** Calls and gaps since the damage at `zero` (ms). What failed while the workloads started is in `phases` only. */
 export function measure(beats: Beat[], options: { name: string; what: string; zero: number; end: number; phases: Phase[] }): Heartbeat {
   const { name, what, zero, end, phases } = options;
   const since = beats.filter((beat) => beat.t >= zero);

@@ -1,9 +1,9 @@
-/** The rehearsal as one page that needs nothing else: no script, no font, no picture from anywhere; light and dark by the reader's own setting. */
+/** The rehearsal as one page that needs nothing else: no script, font or picture from elsewhere; light or dark as the reader's system is. */
 import { stripVTControlCharacters } from "node:util";
 import type { Rehearsal, Step } from "./rehearsal.ts";
 import style from "./report.css" with { type: "text" };
 import { drawTimeline, esc } from "./svg.ts";
-import { nodeCount, pulse, seconds } from "./terminal.ts";
+import { nodesOf, pulse, seconds } from "./terminal.ts";
 
 export function page(record: Rehearsal): string {
   const other = record.article;
@@ -22,10 +22,10 @@ ${style}</style>
 ${head(record)}
 ${tiles(record)}
 ${card("Timeline", `<div class="scroll">${drawTimeline(record)}</div>${legend()}`)}
-${other ? card("Beside it: the article by hand", compared(record, other)) : ""}
+${other ? card(`For comparison: ${esc(other.scenario)}`, compared(record, other)) : ""}
 ${card("What did not come back", losses(record))}
-${card("Is it recovered?", checks(record))}
-${card("The heartbeats", heartbeats(record))}
+${card("Checks", checks(record))}
+${card("Heartbeats", heartbeats(record))}
 ${card("Transcripts", record.steps.map(transcript).join("\n"))}
 ${other ? card(`Transcripts of ${esc(other.scenario)}`, other.steps.map(transcript).join("\n")) : ""}
 <footer>kube-pki-repair ${esc(record.tool)} · ${esc(record.date)} · ${esc(record.machine)} · real kubelet, containerd, etcd and Kubernetes ${esc(record.kubernetes)}</footer>
@@ -35,26 +35,26 @@ ${other ? card(`Transcripts of ${esc(other.scenario)}`, other.steps.map(transcri
 `;
 }
 
-function head({ recovered, scenario, title, kubernetes, seconds: { wreckToWorkloadsOk }, ...record }: Rehearsal) {
+function head({ recovered, scenario, title, kubernetes, seconds: { damageToWorkloadsOk }, ...record }: Rehearsal) {
   const word = recovered ? "Recovered" : "Not recovered";
-  const when = recovered && wreckToWorkloadsOk !== null ? `, ${seconds(wreckToWorkloadsOk)} after the wreck` : "";
-  return `<header><p class="kicker">kube-pki-repair rehearsal · ${esc(scenario)} · Kubernetes ${esc(kubernetes)} · ${nodeCount(record as Rehearsal)}</p>
+  const when = recovered && damageToWorkloadsOk !== null ? `, ${seconds(damageToWorkloadsOk)} after the damage` : "";
+  return `<header><p class="kicker">kube-pki-repair rehearsal · ${esc(scenario)} · Kubernetes ${esc(kubernetes)} · ${nodesOf(record)}</p>
 <h1><span class="badge ${recovered ? "good" : "bad"}">${recovered ? "✓" : "✗"}</span> ${word}${when}</h1>
 <p class="lead">${esc(title)}</p></header>`;
 }
 
 function tiles(record: Rehearsal) {
-  const { wreckToEtcd, wreckToApi, wreckToNodesReady, wreckToWorkloadsOk, repairCommands } = record.seconds;
+  const { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk, repairCommands } = record.seconds;
   const all = [
-    tile("etcd back", time(wreckToEtcd), "since the wreck"),
-    tile("API back", time(wreckToApi), "since the wreck"),
-    tile("nodes on the new CA", time(wreckToNodesReady), "by renewed Leases"),
-    tile("workloads well", time(wreckToWorkloadsOk), "last gap over, all pods Ready"),
+    tile("etcd back", time(damageToEtcd), "since the damage"),
+    tile("API back", time(damageToApi), "since the damage"),
+    tile("nodes back", time(damageToNodesReady), "by renewed Leases"),
+    tile("workloads well", time(damageToWorkloadsOk), "no gap any more, all pods Ready"),
     tile(
       "repair",
       time(repairCommands),
       record.ratio === null
-        ? "never complete"
+        ? "not complete"
         : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`,
     ),
     tile(
@@ -87,16 +87,16 @@ function card(title: string, body: string) {
 }
 
 function legend() {
-  return `<p class="legend"><span class="key well"></span> answers <span class="key away"></span> away <span class="key run"></span> a command <span class="key failed"></span> failed or hung</p>`;
+  return `<p class="legend"><span class="key well"></span> answers <span class="key away"></span> no answer <span class="key run"></span> a command <span class="key failed"></span> failed or hung</p>`;
 }
 
 function compared(ours: Rehearsal, theirs: Rehearsal) {
   const rows: [string, (record: Rehearsal) => string][] = [
     ["Recovered", (record) => (record.recovered ? "yes" : "no")],
-    ["etcd back", (record) => time(record.seconds.wreckToEtcd)],
-    ["API back", (record) => time(record.seconds.wreckToApi)],
-    ["All nodes on the new CA", (record) => time(record.seconds.wreckToNodesReady)],
-    ["Workloads well", (record) => time(record.seconds.wreckToWorkloadsOk)],
+    ["etcd back", (record) => time(record.seconds.damageToEtcd)],
+    ["API back", (record) => time(record.seconds.damageToApi)],
+    ["All nodes back", (record) => time(record.seconds.damageToNodesReady)],
+    ["Workloads well", (record) => time(record.seconds.damageToWorkloadsOk)],
     ["Commands typed", (record) => String(record.steps.length)],
     ["Commands that failed", (record) => String(record.steps.filter((step) => !step.ok && !step.hung).length)],
     ["Commands that hung", (record) => String(record.steps.filter((step) => step.hung).length)],
@@ -106,7 +106,7 @@ function compared(ours: Rehearsal, theirs: Rehearsal) {
   ];
   const cells = rows.map(([name, value]) => `<tr><th>${name}</th><td>${value(ours)}</td><td>${value(theirs)}</td></tr>`).join("");
   const table = `<table><thead><tr><th></th><th>${esc(ours.scenario)}</th><th>${esc(theirs.scenario)}</th></tr></thead><tbody>${cells}</tbody></table>`;
-  return `<p class="lead">${esc(theirs.title)}</p>${table}<div class="scroll">${drawTimeline(theirs)}</div>${legend()}<h3>What it lost</h3>${losses(theirs)}${checks(theirs)}`;
+  return `<p class="lead">${esc(theirs.title)}</p>${table}<div class="scroll">${drawTimeline(theirs)}</div>${legend()}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
 }
 
 function losses(record: Rehearsal) {
@@ -115,7 +115,7 @@ function losses(record: Rehearsal) {
     ...record.secretsLost.map((name) => `Secret not as before: ${name}`),
     ...record.configMapsChanged.map((name) => `ConfigMap not as before: ${name}`),
     ...record.differences.map((line) => `changed: ${line}`),
-    ...(record.oldTokens > 0 ? [`tokens from before the wreck: ${record.oldTokensValid} of ${record.oldTokens} are still valid`] : []),
+    ...(record.oldTokens > 0 ? [`${record.oldTokensValid} of ${record.oldTokens} tokens from before the damage are still valid`] : []),
   ];
   return items.length ? `<ul>${items.map((item) => `<li>${esc(item)}</li>`).join("")}</ul>` : "<p>Everything came back.</p>";
 }

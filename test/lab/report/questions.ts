@@ -1,31 +1,48 @@
-/** The questions a rehearsal ends with. `recovered` is true only if each is answered with yes; none is assumed. */
+/** The questions at the end of a rehearsal. `recovered` is true only if the answer to each is yes; no answer is assumed. */
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
-import { controlPlaneSamples, type Scene } from "../scene/scene.ts";
-import { type Changes, type Item, list } from "./fingerprint.ts";
+import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
 import type { Check, Heartbeat, Step } from "./rehearsal.ts";
+import { type Changes, type Item, list } from "./snapshot.ts";
 
 /** Seconds; a kubelet renews its Lease every 10. */
 const LEASE_PATIENCE = 40;
 
-/** What can only be asked while the cluster still stands. */
+export const API_ANSWERS = "the API answers";
+
+/**
+ * What can only be asked while the cluster still stands. After a failed repair each question is asked once, and none where the API does not
+ * answer. The first answer that is no makes the waits after it as short.
+ */
 export async function liveChecks(scene: Scene): Promise<Check[]> {
   const { lab } = scene;
-  return [
-    await check("each node renews its Lease now", () => leasesAreFresh(scene)),
-    await check("every pod is Ready", () => podsAreReady(lab)),
-    await check("an aggregated API server answers, with numbers of every node", () => aggregatedAnswers(lab)),
-    ...(await Promise.all(
-      lab.nodes.flatMap((node) => [
-        check(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
-        check(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
-      ]),
-    )),
-  ];
+  const api = scene.failed === undefined ? [] : [await check(API_ANSWERS, () => apiAnswers(lab))];
+  const isSilent = api.some(({ ok }) => !ok);
+  const ask = (name: string, question: () => Promise<string>) =>
+    isSilent ? { name, ok: false, detail: "the API does not answer" } : check(name, question);
+  const states = await Promise.all([
+    ask("every node is Ready and renews its Lease", () => leasesAreFresh(scene)),
+    ask("every pod is Ready", () => podsAreReady(scene)),
+    ask("the metrics API answers, with numbers of every node", () => metricsAnswer(scene)),
+  ]);
+  const bad = states.find(({ ok }) => !ok);
+  if (bad) scene.failed ??= `${bad.name}: ${bad.detail}`;
+  const commands = await Promise.all(
+    lab.nodes.flatMap((node) => [
+      ask(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
+      ask(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
+    ]),
+  );
+  return [...api, ...states, ...commands];
 }
 
-/** An answer is a detail; a no is a Fail. */
+async function apiAnswers(lab: Lab) {
+  const { exitCode, stdout, stderr } = await kubectl(lab, ["get", "--raw", "/readyz", "--request-timeout=5s"]);
+  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "crictl ps -a --name kube-apiserver, with --keep" });
+  return stdout.trim();
+}
+
+/** A yes is returned with a detail; a no is thrown as a Fail. */
 async function check(name: string, question: () => Promise<string>): Promise<Check> {
   try {
     return { name, ok: true, detail: await question() };
@@ -36,31 +53,33 @@ async function check(name: string, question: () => Promise<string>): Promise<Che
 }
 
 async function leasesAreFresh(scene: Scene) {
-  const since = Date.now();
-  const hint = "journalctl -u kubelet on the node, with --keep";
+  // After a failed repair nothing is waited for: then a renewal of the last seconds is enough.
+  const since = scene.failed === undefined ? Date.now() : Date.now() - LEASE_PATIENCE * 1000;
   const fresh = () => {
     const nodes = controlPlaneSamples(scene)[0]?.findLast((sample) => sample.nodes)?.nodes ?? [];
     return nodes.length === scene.lab.nodes.length && nodes.every((node) => node.ready && node.renewed > since);
   };
-  await waitFor("a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
-  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes, all Ready`;
+  const hint = "journalctl -u kubelet on the node, with --keep";
+  await sayAndWait(scene, "a Lease renewal of each Ready node", fresh, { seconds: LEASE_PATIENCE, hint });
+  return `${scene.lab.nodes.length} of ${scene.lab.nodes.length} nodes`;
 }
 
-async function podsAreReady(lab: Lab) {
+async function podsAreReady(scene: Scene) {
   const hint = "kubectl get pods -A, with --keep";
   let pods: Item[] = [];
   const ready = async () => {
-    pods = await list(lab, "pods");
+    pods = await list(scene.lab, "pods");
     const late = pods.filter((pod) => !isReady(pod));
     if (late.length > 0) throw new Fail(`not Ready: ${late.map((pod) => pod.metadata.name).join(", ")}`, { hint });
     return true;
   };
-  await waitFor("every pod to be Ready", ready, { seconds: 180, hint });
+  await sayAndWait(scene, "every pod to be Ready", ready, { seconds: 180, hint });
   return `${pods.length} pods`;
 }
 
-/** Both ways: the API server is believed by the metrics server (front-proxy CA), and that one by every kubelet (its token). */
-async function aggregatedAnswers(lab: Lab) {
+/** Trust both ways: the metrics server trusts the API server (front-proxy CA), and every kubelet trusts the metrics server (its token). */
+async function metricsAnswer(scene: Scene) {
+  const { lab } = scene;
   let found = 0;
   const answered = async () => {
     const { stdout, stderr, exitCode } = await kubectl(lab, ["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]);
@@ -69,8 +88,8 @@ async function aggregatedAnswers(lab: Lab) {
     found = (JSON.parse(stdout) as { items: unknown[] }).items.length;
     return found >= lab.nodes.length;
   };
-  const hint = "kubectl -n kube-system logs deploy/metrics-server";
-  await waitFor(`metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
+  const hint = "kubectl -n kube-system logs deploy/metrics-server, with --keep";
+  await sayAndWait(scene, `metrics of ${lab.nodes.length} nodes`, answered, { seconds: 180, hint });
   return `${found} nodes`;
 }
 
@@ -89,11 +108,12 @@ async function podOn(lab: Lab, node: Machine) {
 async function logs(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
   const { exitCode, stderr } = await kubectl(lab, ["logs", "-n", metadata.namespace!, metadata.name, "--tail=1"]);
-  if (exitCode !== 0) throw new Fail(stderr.trim(), { hint: "is the apiserver-kubelet-client certificate signed by the kubelet's CA?" });
+  if (exitCode !== 0)
+    throw new Fail(stderr.trim(), { hint: "look at who signed apiserver-kubelet-client.crt, and at the CA that the kubelet trusts" });
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** The images hold little: that the program is missing *inside the container* is an answer from there, too. */
+/** The images hold few programs: "not found" from *inside the container* is an answer, too. */
 async function exec(lab: Lab, node: Machine) {
   const { metadata } = await podOn(lab, node);
   const { exitCode, stderr } = await kubectl(lab, ["exec", "-n", metadata.namespace!, metadata.name, "--", "true"]);
@@ -101,16 +121,16 @@ async function exec(lab: Lab, node: Machine) {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** What the old keys save, all of it outside the control plane nodes. */
+/** With the old keys, nothing outside the control plane may change. */
 export function keptChecks(
   scene: Scene,
   { trustIs, restarted, oldTokensValid }: { trustIs: string; restarted: string[]; oldTokensValid: number },
 ): Check[] {
   const tokens = `${oldTokensValid} of ${scene.oldTokens.length}`;
   return [
-    { name: "the workers' trust and kubelets are those of before", ok: trustIs === scene.trustWas, detail: trustIs },
-    { name: "no workload container restarted at all", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
-    { name: "tokens from before are valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
+    { name: "the workers trust the same CA, and their kubelets were not restarted", ok: trustIs === scene.trustWas, detail: trustIs },
+    { name: "no workload container restarted, part 4 included", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
+    { name: "tokens from before the damage are still valid", ok: oldTokensValid === scene.oldTokens.length, detail: tokens },
   ];
 }
 
@@ -122,16 +142,16 @@ export async function trustOfWorkers({ controlPlanes, workers }: Lab): Promise<s
   return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");
 }
 
-export interface Findings {
+interface Findings {
   changes: Changes;
   heartbeats: Heartbeat[];
   dataPlaneFailures: number;
   restarted: string[];
   evicted: string[];
   endpointsLost: { seconds: number; services: string[] };
-  /** The scenario follows our runbook, so our promises hold for it. */
+  /** The scenario follows our runbook, so our promises must hold. */
   byRunbook: boolean;
-  /** Machines failed: what that did to workloads says nothing about the repair. */
+  /** Machines failed: what this did to workloads says nothing about the repair. */
   machinesFail: boolean;
 }
 
@@ -140,25 +160,25 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
   const { changes, heartbeats } = findings;
   const none = (name: string, items: string[], good = "none") => ({ name, ok: items.length === 0, detail: items.join("; ") || good });
   const failed = scene.steps.filter((step) => !step.ok).map((step) => `${step.node}# ${step.command}: exit ${step.exitCode}`);
-  const sick = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
+  const silent = heartbeats.filter(({ gaps, calls }) => calls === 0 || gaps.some((gap) => gap.to === null)).map(({ name }) => name);
   return [
     none("every command ended as expected", failed, `${scene.steps.length} commands`),
     ...(findings.byRunbook ? [verified(scene.steps)] : []),
-    none("no secret in a transcript", scene.leaks),
-    none("ConfigMaps as before", changes.configMapsChanged, "all equal"),
-    none("Secrets as before", changes.secretsLost, "all equal"),
-    none("static pods as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
-    none("the API certificate has all its names", changes.namesLost, "all there"),
-    none("kubelet configuration byte-identical", changes.kubeletFilesChanged, "all equal"),
-    none("Nodes have the UIDs of before", changes.uidsChanged, "all equal"),
-    none("no pod evicted", findings.evicted),
+    none("no secret stands in a transcript", scene.leaks),
+    none("ConfigMaps are as before", changes.configMapsChanged, "all equal"),
+    none("Secrets are as before", changes.secretsLost, "all equal"),
+    none("static pod manifests are as before: CIDRs, extra arguments, hand edits", changes.manifestsChanged, "all equal"),
+    none("the API server's certificate has all its names", changes.namesLost, "all there"),
+    none("the kubelets' configuration is unchanged", changes.kubeletFilesChanged, "all equal"),
+    none("Nodes have the same UIDs as before", changes.uidsChanged, "all equal"),
+    none("no pod was evicted", findings.evicted),
     ...(findings.machinesFail ? [] : undisturbed(findings)),
-    none("every heartbeat beats again", sick, heartbeats.map(({ name }) => name).join(", ")),
+    none("every heartbeat beats again", silent, heartbeats.map(({ name }) => name).join(", ")),
   ];
 }
 
 function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlaneFailures }: Findings): Check[] {
-  const without = [`${seconds.toFixed(1)} s without`, ...services].join("; ");
+  const without = [`${seconds.toFixed(1)} s without endpoints`, ...services].join("; ");
   return [
     { name: "no workload container restarted before part 4", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
     { name: "no Service lost its endpoints", ok: seconds === 0, detail: without },
@@ -168,5 +188,5 @@ function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlan
 
 function verified(steps: Step[]): Check {
   const last = steps.findLast((step) => step.command.includes("05-verify"));
-  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "was never run" };
+  return { name: "05-verify is green", ok: last?.exitCode === 0, detail: last ? `exit ${last.exitCode}` : "05-verify was never run" };
 }

@@ -1,26 +1,26 @@
 /**
  * What a rehearsal leaves behind: the shape of rehearsal.json, which the two reports draw.
  *
- * Times are seconds since the wreck, unless a name says otherwise; null is "not by the end of the rehearsal".
+ * Times are seconds since the damage, unless a name says otherwise; null means "not before the end of the rehearsal".
  */
 export interface Rehearsal {
   scenario: string;
   title: string;
   tool: string;
-  /** When the wreck happened, ISO 8601. */
+  /** When the damage was done, ISO 8601. */
   date: string;
   kubernetes: string;
   machine: string;
-  nodes: { name: string; role: "control plane" | "worker" }[];
+  nodes: { name: string; role: "control-plane" | "worker" }[];
   /** True only if every check below is. */
   recovered: boolean;
   checks: Check[];
   seconds: {
-    wreckToEtcd: number | null;
-    wreckToApi: number | null;
-    wreckToNodesReady: number | null;
-    wreckToWorkloadsOk: number | null;
-    /** From the first command to all nodes Ready on the new CA. */
+    damageToEtcd: number | null;
+    damageToApi: number | null;
+    damageToNodesReady: number | null;
+    damageToWorkloadsOk: number | null;
+    /** From the first command until all nodes are Ready again. */
     repairCommands: number | null;
     /** From the first command until every pod is Ready and every client is answered. */
     commandsToWorkloadsOk: number | null;
@@ -28,11 +28,11 @@ export interface Rehearsal {
   freshInitAndJoinSeconds: number;
   /** repairCommands / freshInitAndJoinSeconds */
   ratio: number | null;
-  /** Workload containers that were replaced before part 4 began (in part 4 that is the point). */
+  /** Workload containers that were replaced before part 4 began; part 4 restarts pods on purpose. */
   workloadContainersRestarted: number;
   workloadContainersRestartedInPart4: number;
   podsEvicted: number;
-  /** Seconds in which a Service seen before the wreck had no endpoint, while the API could say so. */
+  /** Seconds in which a Service from before the damage had no endpoint, as far as the API could say. */
   endpointsLostSeconds: number;
   /** Calls from pod to Service that failed: before part 4 begins, and in all. */
   dataPlaneFailures: number;
@@ -42,13 +42,13 @@ export interface Rehearsal {
   oldTokens: number;
   oldTokensValid: number;
   filesNotRestored: string[];
-  /** Whatever else is not as it was: manifests, SANs, kubelet configuration, UIDs. */
+  /** All other differences: manifests, SANs, kubelet configuration, UIDs. */
   differences: string[];
   moments: Moment[];
   lanes: Lane[];
   steps: Step[];
   heartbeats: Heartbeat[];
-  /** The same wreck repaired another way, when asked for with --compare. */
+  /** The scenario of --compare. */
   article?: Rehearsal;
 }
 
@@ -71,7 +71,7 @@ export interface Lane {
   note: string;
 }
 
-/** One command as it was typed, with all that it said. */
+/** One command as it was typed, with all that it printed. */
 export interface Step {
   part: number | undefined;
   node: string;
@@ -81,7 +81,7 @@ export interface Step {
   exitCode: number;
   /** The exit code is one that the runbook expects. */
   ok: boolean;
-  /** Ended by us, as it did not end by itself. */
+  /** It did not end by itself, so the lab killed it. */
   hung: boolean;
   stdout: string;
   stderr: string;

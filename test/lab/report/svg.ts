@@ -1,4 +1,4 @@
-/** The drawn timeline: a lane for each thing that was away, each heartbeat, each script; one axis of seconds since the wreck. */
+/** The drawn timeline: a lane for each server and node, each heartbeat and each script, over the seconds since the damage. */
 import type { Rehearsal } from "./rehearsal.ts";
 import { groups, returns, seconds } from "./terminal.ts";
 
@@ -28,12 +28,12 @@ interface Row {
 export function drawTimeline(record: Rehearsal): string {
   const sections = [
     { name: "The cluster", rows: clusterRows(record) },
-    { name: "Seen by the workloads", rows: heartbeatRows(record) },
-    { name: "What was typed", rows: commandRows(record) },
+    { name: "The workloads' calls", rows: heartbeatRows(record) },
+    { name: "Commands", rows: commandRows(record) },
   ];
   const end = lastSecond(record);
   const x = (at: number) => LEFT + (Math.max(0, Math.min(at, end)) / end) * (WIDTH - LEFT - RIGHT);
-  const flags = placeFlags([{ at: 0, what: "wreck", detail: "" }, ...returns(record)], x);
+  const flags = placeFlags([{ at: 0, what: "damage", detail: "" }, ...returns(record)], x);
   let y = 18 + 18 * (1 + Math.max(...flags.map((flag) => flag.level)));
   const top = y;
   const body: string[] = [];
@@ -70,7 +70,7 @@ function heartbeatRows({ heartbeats }: Rehearsal): Row[] {
 }
 
 function gap({ from, to }: { from: number; to: number | null }, why: string): Span {
-  return { from, to, kind: "away", label: to === null ? `away until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}` };
+  return { from, to, kind: "away", label: to === null ? `no answer until the end; ${why}` : `${seconds(to - Math.max(0, from))}; ${why}` };
 }
 
 function commandRows({ steps }: Rehearsal): Row[] {
@@ -111,7 +111,7 @@ interface Flag {
   text: string;
   /** The text stands left of its line, where it would run out of the picture. */
   left: boolean;
-  wreck: boolean;
+  damage: boolean;
 }
 
 /** Puts each flag on the lowest level on which it touches no other. */
@@ -125,13 +125,13 @@ function placeFlags(moments: { at: number; what: string; detail: string }[], x: 
     let level = ends.findIndex((end) => end <= start);
     if (level < 0) level = ends.length;
     ends[level] = start + length;
-    return { x: x(at), level, text, left, wreck: at === 0 };
+    return { x: x(at), level, text, left, damage: at === 0 };
   });
 }
 
-function drawFlag({ x, level, text, left, wreck }: Flag, bottom: number): string {
+function drawFlag({ x, level, text, left, damage }: Flag, bottom: number): string {
   const y = 14 + level * 18;
-  const kind = wreck ? "flag wreck" : "flag";
+  const kind = damage ? "flag damage" : "flag";
   const anchor = left ? ` text-anchor="end" x="${(x - 5).toFixed(1)}"` : ` x="${(x + 5).toFixed(1)}"`;
   return `<line class="${kind}" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${y - 10}" y2="${bottom}"/><text class="${kind}"${anchor} y="${y}">${esc(text)}</text>`;
 }

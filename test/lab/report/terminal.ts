@@ -15,7 +15,7 @@ export interface Group {
 
 export function timeline(record: Rehearsal): string {
   const lines = [
-    ` kube-pki-repair rehearsal   scenario ${record.scenario}   Kubernetes ${record.kubernetes}   ${nodeCount(record)}   real kubelet, containerd, etcd`,
+    ` kube-pki-repair rehearsal   scenario ${record.scenario}   Kubernetes ${record.kubernetes}   ${nodesOf(record)}   real kubelet, containerd, etcd`,
     ...rows(record),
     ...record.heartbeats.map((beat) => ` ${beat.name}, ${beat.what}: ${pulse(beat)}`),
     ...losses(record),
@@ -43,12 +43,12 @@ function momentRow({ what, detail }: Moment) {
 }
 
 /** When things came back, as moments of the timeline. */
-export function returns({ seconds: { wreckToEtcd, wreckToApi, wreckToNodesReady, wreckToWorkloadsOk } }: Rehearsal): Moment[] {
+export function returns({ seconds: { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk } }: Rehearsal): Moment[] {
   const all = [
-    { at: wreckToEtcd, what: "etcd back" },
-    { at: wreckToApi, what: "API back" },
-    { at: wreckToNodesReady, what: "nodes Ready" },
-    { at: wreckToWorkloadsOk, what: "workloads well" },
+    { at: damageToEtcd, what: "etcd back" },
+    { at: damageToApi, what: "API back" },
+    { at: damageToNodesReady, what: "nodes Ready" },
+    { at: damageToWorkloadsOk, what: "workloads well again" },
   ];
   return all.flatMap(({ at, what }) => (at === null ? [] : [{ at, what, detail: "" }]));
 }
@@ -66,7 +66,7 @@ export function groups(steps: Step[]): Group[] {
     group.seconds = end.start + end.seconds - group.start;
     group.ok = group.steps.every((step) => step.ok);
     group.hung = group.steps.some((step) => step.hung);
-    group.detail = gist(group.steps.find((step) => !step.ok) ?? end);
+    group.detail = tellingLine(group.steps.find((step) => !step.ok) ?? end);
   }
   return found;
 }
@@ -77,22 +77,22 @@ function nameOf({ command }: Step) {
   return script ? [script, word].filter(Boolean).join(" ") : command;
 }
 
-/** The line that says most: a verdict, an error, otherwise the last one. */
-function gist({ stdout, stderr }: Step) {
+/** The most telling line: a verdict or an error, otherwise the last line. */
+function tellingLine({ stdout, stderr }: Step) {
   const lines = `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim() !== "");
   const telling = lines.find((line) => /^\s*(verdict|error):/i.test(line)) ?? lines.at(-1) ?? "";
   return telling.trim();
 }
 
 export function pulse({ calls, failed, gaps }: Heartbeat): string {
-  if (calls === 0) return "no call was seen";
+  if (calls === 0) return "no call was recorded";
   const open = gaps.some((gap) => gap.to === null);
   const away = gaps.reduce((sum, gap) => sum + (gap.to === null ? 0 : gap.to - gap.from), 0);
   const answered = `${calls - failed} of ${calls} calls answered`;
   if (open) return `${answered}; never came back`;
   return gaps.length === 0
     ? `${answered}, no gap`
-    : `${answered}; away ${seconds(away)} in ${gaps.length} ${gaps.length === 1 ? "gap" : "gaps"}`;
+    : `${answered}; no answer for ${seconds(away)} in ${gaps.length} ${gaps.length === 1 ? "gap" : "gaps"}`;
 }
 
 function losses(record: Rehearsal): string[] {
@@ -105,24 +105,28 @@ function list(items: string[]) {
 }
 
 export function speed({ seconds: { repairCommands, commandsToWorkloadsOk }, ratio }: Rehearsal) {
-  if (repairCommands === null || ratio === null) return "the repair never had all nodes Ready";
-  const well = commandsToWorkloadsOk === null ? "" : `; all clients well ${seconds(commandsToWorkloadsOk)} after its first command`;
+  if (repairCommands === null || ratio === null) return "the repair never got all nodes Ready";
+  const well =
+    commandsToWorkloadsOk === null ? "" : `; all clients and pods well ${seconds(commandsToWorkloadsOk)} after its first command`;
   return `repair ${seconds(repairCommands)} (${ratio.toFixed(2)}x)${well}`;
 }
 
 function verdict(record: Rehearsal) {
   const good = record.checks.filter((check) => check.ok).length;
-  return ` ${record.recovered ? "recovered" : "NOT RECOVERED"}: ${good} of ${record.checks.length} checks are good`;
+  return ` ${record.recovered ? "recovered" : "NOT RECOVERED"}: ${good} of ${record.checks.length} checks passed`;
 }
 
 function failing(record: Rehearsal) {
-  return record.checks.filter((check) => !check.ok).map((check) => `   not so: ${check.name}: ${clip(check.detail, 160)}`);
+  return record.checks.filter((check) => !check.ok).map((check) => `   failed: ${check.name}: ${clip(check.detail, 160)}`);
 }
 
-export function nodeCount({ nodes }: Rehearsal) {
-  const controlPlanes = nodes.filter((node) => node.role === "control plane").length;
-  const workers = nodes.length - controlPlanes;
-  return `${controlPlanes} control ${controlPlanes === 1 ? "plane" : "planes"} + ${workers} ${workers === 1 ? "worker" : "workers"}`;
+export function nodesOf({ nodes }: Pick<Rehearsal, "nodes">) {
+  const controlPlanes = nodes.filter((node) => node.role === "control-plane").length;
+  return nodeCount(controlPlanes, nodes.length - controlPlanes);
+}
+
+export function nodeCount(controlPlanes: number, workers: number) {
+  return `${controlPlanes} control plane ${controlPlanes === 1 ? "node" : "nodes"} and ${workers} ${workers === 1 ? "worker" : "workers"}`;
 }
 
 export function seconds(value: number) {

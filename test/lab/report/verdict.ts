@@ -1,25 +1,26 @@
 /** From a scene that is over to the record of it. */
 import { cpus, release } from "node:os";
 import { Fail } from "../../../shared/fail.ts";
-import { VERSION } from "../../../shared/run.ts";
+import { unlessLate, VERSION } from "../../../shared/run.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
-import { compare, type Facts, factsOnDisk, takeFacts } from "./fingerprint.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
-import { keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
+import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
+import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
 import { away, containersGone, endpointsLost, podsEvicted, podsReadySince, renewals, type Sample } from "./watch.ts";
 
-/** Ends the scene: asks what can only be asked now, stops the watchers, and writes the record. */
+/** Ends the scene: asks the live cluster, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
   const live = await liveChecks(scene);
-  const changes = compare(scene.before, await factsNow(scene.lab, live), scene.replaced);
-  const oldTokensValid = await countValid(scene.lab, scene.oldTokens);
+  const isSilent = live.some(({ name, ok }) => name === API_ANSWERS && !ok);
+  const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
+  const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
-  await Promise.all(scene.watchers.map(({ watcher }) => watcher.stop()));
+  await stopWatchers(scene);
 
-  await waitForBeats(scene.lab);
+  await waitForBeats(scene);
   const times = timesOf(scene);
   const seen = whatWasSeen(scene, times);
   const restarted = [...seen.restarted, ...seen.restartedInPart4];
@@ -37,7 +38,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     date: new Date(scene.zero).toISOString(),
     kubernetes: scene.before.kubernetes,
     machine: `${cpus().length} cores, Linux ${release()}`,
-    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: isControlPlaneNode(scene.lab, name) ? "control plane" : "worker" })),
+    nodes: scene.lab.nodes.map(({ name }) => ({ name, role: roleIn(scene.lab, name) })),
     recovered: checks.every((check) => check.ok),
     checks,
     seconds,
@@ -60,6 +61,12 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     steps: scene.steps,
     heartbeats: seen.heartbeats,
   };
+}
+
+/** Where the repair has failed a node may be off, and its watcher with it: what it saw is on the disk. */
+async function stopWatchers({ watchers, failed }: Scene) {
+  const stopped = watchers.map(({ watcher }) => watcher.stop());
+  await Promise.all(failed === undefined ? stopped : stopped.map(unlessLate));
 }
 
 function whatWasSeen(scene: Scene, times: Times) {
@@ -87,27 +94,27 @@ function secondsOf(zero: number, times: Times, podsReady: number | undefined, he
   const since = (at: number | undefined) => (at === undefined ? null : (at - zero) / 1000);
   const well = workloadsOk(heartbeats, since(podsReady));
   return {
-    wreckToEtcd: since(times.etcd),
-    wreckToApi: since(times.api),
-    wreckToNodesReady: since(times.nodesReady),
-    wreckToWorkloadsOk: well,
+    damageToEtcd: since(times.etcd),
+    damageToApi: since(times.api),
+    damageToNodesReady: since(times.nodesReady),
+    damageToWorkloadsOk: well,
     repairCommands: times.nodesReady && times.first ? (times.nodesReady - times.first) / 1000 : null,
     commandsToWorkloadsOk: well === null || !times.first ? null : Math.max(0, well - (times.first - zero) / 1000),
   };
 }
 
-/** With no API to ask, everything in it counts as lost, and a check says why. */
-async function factsNow(lab: Lab, checks: Check[]): Promise<Facts> {
+/** Without an API everything in it counts as lost, and a check says why. */
+async function snapshotNow(lab: Lab, checks: Check[]): Promise<Snapshot> {
   try {
-    return await takeFacts(lab);
+    return await takeSnapshot(lab);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    checks.unshift({ name: "the API answers", ok: false, detail: err.message });
-    return factsOnDisk(lab);
+    checks.unshift({ name: API_ANSWERS, ok: false, detail: err.message });
+    return snapshotOfDisks(lab);
   }
 }
 
-const REPAIR = "wreck and repair, until part 4";
+const REPAIR = "damage and repair, until part 4";
 const PART_4 = "part 4";
 const AFTER = "after";
 
@@ -127,7 +134,7 @@ function timesOf(scene: Scene): Times {
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);
   const api = firstReturn(controlPlaneSamples(scene), "api", zero);
-  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilence(controlPlaneSamples(scene).flat(), api));
+  const renewed = renewals(controlPlaneSamples(scene).flat(), lastSilenceOfApi(controlPlaneSamples(scene).flat(), api));
   return {
     first: started(steps[0]),
     part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
@@ -138,8 +145,8 @@ function timesOf(scene: Scene): Times {
   };
 }
 
-/** The last look at which no API answered before it was back: whatever is newer came through the new one. */
-function lastSilence(samples: Sample[], api: number | undefined): number {
+/** The last look before the API was back: any later renewal went through the new API. */
+function lastSilenceOfApi(samples: Sample[], api: number | undefined): number {
   if (api === undefined) return Number.POSITIVE_INFINITY;
   return Math.max(...samples.filter((sample) => sample.api === false && sample.t < api).map((sample) => sample.t));
 }
@@ -151,14 +158,14 @@ function firstReturn(controlPlanes: Sample[][], what: "etcd" | "api", zero: numb
 
 function phasesOf(zero: number, { part4, part4End }: Times): Phase[] {
   return [
-    { name: "before the wreck", from: 0, to: zero },
+    { name: "before the damage", from: 0, to: zero },
     { name: REPAIR, from: zero, to: part4 },
     { name: PART_4, from: part4, to: part4End },
     { name: AFTER, from: part4End, to: Number.POSITIVE_INFINITY },
   ];
 }
 
-/** The workloads are well when the last gap of the last heartbeat is over and every pod is Ready. */
+/** The workloads are well when no heartbeat has a gap any more and every pod is Ready. */
 function workloadsOk(heartbeats: Rehearsal["heartbeats"], podsReady: number | null): number | null {
   const ends = heartbeats.flatMap(({ gaps }) => gaps.map((gap) => gap.to));
   if (podsReady === null || ends.includes(null)) return null;
@@ -171,7 +178,7 @@ function lanesOf(scene: Scene, api: number | undefined): Lane[] {
   const called = (what: string, index: number) => (controlPlanes.length > 1 ? `${what} ${lab.controlPlanes[index]!.name}` : what);
   const answering = (what: "etcd" | "api", name: string) =>
     controlPlanes.map((samples, index) => ({ name: called(name, index), away: away(samples, what, zero), note: "" }));
-  const renewed = renewals(controlPlanes.flat(), lastSilence(controlPlanes.flat(), api));
+  const renewed = renewals(controlPlanes.flat(), lastSilenceOfApi(controlPlanes.flat(), api));
   const names = new Set(controlPlanes.flat().flatMap((sample) => sample.nodes?.map((node) => node.name) ?? []));
   const lost = away(controlPlanes[0]!, "api", zero)[0]?.from ?? 0;
   const nodes = [...names].map((name) => {
@@ -196,6 +203,6 @@ export async function countValid(lab: Lab, tokens: string[]): Promise<number> {
   return reviews.filter(({ stdout }) => stdout.trim() === "true").length;
 }
 
-function isControlPlaneNode(lab: Lab, name: string) {
-  return lab.controlPlanes.some((node) => node.name === name);
+function roleIn(lab: Lab, name: string): "control-plane" | "worker" {
+  return lab.controlPlanes.some((node) => node.name === name) ? "control-plane" : "worker";
 }

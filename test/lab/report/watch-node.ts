@@ -1,6 +1,6 @@
 /**
- * Runs inside a node during a rehearsal and writes what it sees, one JSON line a look. It is copied there, so it imports nothing of
- * ours. Arguments: the folder to write to, and "control plane node" or "worker". It ends when a file `stop` appears in that folder.
+ * Runs inside a node during a rehearsal and writes what it sees, one JSON line for each look. It is copied into the node, so it imports
+ * none of our files. Arguments: the folder to write to, and "control-plane" or "worker". It ends when a file `stop` appears in that folder.
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
@@ -14,7 +14,7 @@ async function main() {
   for (let look = 0; !existsSync(`${folder}/stop`); look++) {
     const next = Date.now() + INTERVAL;
     const sample: Record<string, unknown> = { t: Date.now() };
-    if (role === "control plane node") {
+    if (role === "control-plane") {
       const [etcd, api] = await Promise.all([ready("http://127.0.0.1:2381/readyz"), ready("https://127.0.0.1:6443/readyz")]);
       Object.assign(sample, { etcd, api });
     }
@@ -32,7 +32,7 @@ async function ready(url: string): Promise<boolean> {
     const answer = await fetch(url, { tls: insecure, keepalive: false, signal: AbortSignal.timeout(1000) });
     return answer.status === 200;
   } catch {
-    return false; // refused, reset or late: that is the thing measured here
+    return false; // refused, reset or late: this is what is measured
   }
 }
 
@@ -47,7 +47,7 @@ async function containers(): Promise<Record<string, string> | undefined> {
   return Object.fromEntries(list.map(({ id, labels }) => [id, name(labels)]));
 }
 
-/** Nodes, pods and endpoints as the API tells them with this node's admin.conf; nothing while that file is away or not accepted. */
+/** Nodes, pods and endpoints from the API with this node's admin.conf; nothing while that file is missing or not accepted. */
 async function cluster() {
   try {
     const conf = Bun.YAML.parse(readFileSync("/etc/kubernetes/admin.conf", "utf8")) as Kubeconfig;

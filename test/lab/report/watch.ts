@@ -1,4 +1,4 @@
-/** What the watchers in the nodes saw (watch-node.ts), turned into times and counts. */
+/** Turns what the watchers in the nodes saw (watch-node.ts) into times and counts. */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -18,10 +18,10 @@ export interface Sample {
 const FOLDER = "/var/log/rehearsal";
 
 /**
- * Starts a watcher in a node; `stop()` ends it and returns its samples, `samples()` those so far. With `goOn`, it adds to what an earlier
- * one saw that died with its node.
+ * Starts a watcher in a node; `samples()` are what it has seen so far, `stop()` ends it. With `goOn`, it adds to what an earlier watcher
+ * saw, which died with its node.
  */
-export function watch(machine: Machine, options: { role: "control plane node" | "worker"; bun: string; goOn?: boolean }) {
+export function watch(machine: Machine, options: { role: "control-plane" | "worker"; bun: string; goOn?: boolean }) {
   const folder = machine.path(FOLDER);
   if (!options.goOn) {
     rmSync(folder, { recursive: true, force: true });
@@ -38,7 +38,6 @@ export function watch(machine: Machine, options: { role: "control plane node" | 
       const { exitCode, stderr } = await ended;
       if (exitCode !== 0)
         throw new Fail(`The watcher in ${machine.name} ended early: ${stderr.trim()}`, { hint: "run the rehearsal again" });
-      return samples();
     },
   };
 }
@@ -50,7 +49,7 @@ function readSamples(text: string): Sample[] {
   return lines.filter((line) => line.startsWith("{") && line.endsWith("}")).map((line) => JSON.parse(line) as Sample);
 }
 
-/** When `etcd` or `api` was away, in seconds since `zero`. */
+/** When `etcd` or `api` did not answer, in seconds since `zero`. */
 export function away(samples: Sample[], what: "etcd" | "api", zero: number) {
   const spans: { from: number; to: number | null }[] = [];
   for (const sample of samples.filter((sample) => sample.t >= zero)) {
@@ -63,8 +62,8 @@ export function away(samples: Sample[], what: "etcd" | "api", zero: number) {
 }
 
 /**
- * When each node proved itself to the API that came back: its first Lease renewal after `apiBack` (ms). A Node that merely says Ready
- * proves nothing, as nobody marks it NotReady while node-lifecycle is off.
+ * When each node was back: its first Lease renewal after the API came back (`apiBack`, ms). Ready alone proves nothing: nobody marks a
+ * Node NotReady while the node-lifecycle controller is off.
  */
 export function renewals(samples: Sample[], apiBack: number): Map<string, number> {
   const first = new Map<string, number>();
@@ -118,7 +117,7 @@ export function endpointsLost(samples: Sample[], from: number, to = Number.POSIT
   return { seconds, services: [...lost] };
 }
 
-/** Since when every pod has been Ready and none leaving; undefined when that does not hold at the end. */
+/** Since when every pod has been Ready and none terminating; undefined where that is not so at the end. */
 export function podsReadySince(samples: Sample[]): number | undefined {
   const looks = samples.filter((sample) => sample.pods);
   const lastBad = looks.findLastIndex((look) => look.pods!.some((pod) => !pod.ready || pod.leaving));

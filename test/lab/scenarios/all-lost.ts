@@ -1,26 +1,26 @@
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneGone, note, type Scenario, workloadsLeft, wreck } from "../scene/scene.ts";
+import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
 export const TAGS = ["all-lost", "new-cas"];
 
-export const incident: Scenario["lines"] = [
-  { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
+export const everythingDeleted: Scenario["lines"] = [
+  { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, scene.lab.nodes) },
   {
-    title: "The control plane dies, the workloads run on",
+    title: "The control plane stops, the workloads go on",
     async run(scene) {
       await controlPlaneGone(scene);
-      note(scene, "control plane gone", workloadsLeft(scene));
+      note(scene, "the control plane is gone", workloadsLeft(scene));
     },
   },
 ];
 
-/** The article's disaster: everything below /etc/kubernetes deleted on every node while the kubelets run. The runbook brings it back. */
+/** The article's disaster: everything below /etc/kubernetes is deleted on every node while the kubelets run. */
 export const allLost: Scenario = {
   name: "all-lost",
-  title: "rm -rf /etc/kubernetes on every node, kubelets running; then RUNBOOK.md",
+  title: "/etc/kubernetes is deleted on every node while the kubelets run; the operator follows RUNBOOK.md",
   controlPlanes: 1,
   workers: 1,
   byRunbook: true,
-  lines: [...incident, { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
+  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
 };

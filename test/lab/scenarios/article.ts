@@ -1,44 +1,54 @@
 /**
  * The article followed to the letter (shulou.com, "How to repair Kubernetes cluster certificates after they are all deleted") on the same
- * wreck: its commands, in its order, without --config, as it prints them. What is not in the article is waiting until a command can
- * work at all, and trying once more what was refused; both are said. A command that does not end is ended, and counts as hung.
+ * deletion: its commands, in its order, without --config, as it prints them. Two things are not in the article: we wait until a command can
+ * work at all, and we try a refused command a second time. A command that does not end is killed, and counts as hung.
  */
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import type { Machine } from "../machine/machine.ts";
-import { controlPlaneGone, controlPlaneSamples, note, type Scenario, type Scene, type, workloadsLeft, wreck } from "../scene/scene.ts";
+import {
+  controlPlaneGone,
+  controlPlaneSamples,
+  deleteKubernetes,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  type,
+  workloadsLeft,
+} from "../scene/scene.ts";
 
 export const article: Scenario = {
   name: "article",
-  title: "the same wreck, repaired by the article to the letter",
+  title: "As all-lost; the operator follows the article instead, to the letter",
   controlPlanes: 1,
   workers: 1,
   byRunbook: false,
+  commandsMayFail: true,
   lines: [
-    { title: "Delete /etc/kubernetes on every node", run: (scene) => wreck(scene, scene.lab.nodes) },
-    { title: "The control plane dies", run: controlPlaneDies },
-    { title: "Repair etcd", run: repairEtcd },
-    { title: "Repair the control plane", run: repairControlPlane },
-    { title: "Rejoin the control plane node's kubelet", run: rejoinControlPlane },
-    { title: "Rejoin the worker", run: rejoinWorker },
-    { title: "Stop the controller-manager for a while, and bring it back", run: toggleControllerManager },
-    { title: "Approve what is asked", run: approve },
-    { title: "Repair the service accounts", run: repairServiceAccounts },
+    { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, scene.lab.nodes) },
+    { title: "The control plane stops", run: controlPlaneStops },
+    { title: "The operator repairs etcd", run: repairEtcd },
+    { title: "The operator repairs the control plane", run: repairControlPlane },
+    { title: "The control plane node's kubelet joins again", run: rejoinControlPlane },
+    { title: "The worker joins again", run: rejoinWorker },
+    { title: "The operator stops the controller-manager and starts it again", run: toggleControllerManager },
+    { title: "The operator approves every CSR", run: approve },
+    { title: "The operator repairs the service accounts", run: repairServiceAccounts },
   ],
 };
 
-/** Seconds after which a command of the article is ended; `kubeadm join` gives up by itself after 300. */
+/** Seconds after which a command of the article is killed; `kubeadm join` gives up by itself after 300. */
 const PATIENCE = 330;
 
-/** The parts of our runbook, so that both timelines can be laid side by side. */
+/** The parts of our runbook, so that both timelines can be compared. */
 const ETCD = 1;
 const CONTROL_PLANE = 2;
 const WORKERS = 3;
 const SERVICE_ACCOUNTS = 4;
 
-async function controlPlaneDies(scene: Scene) {
+async function controlPlaneStops(scene: Scene) {
   await controlPlaneGone(scene);
-  note(scene, "control plane gone", workloadsLeft(scene));
+  note(scene, "the control plane is gone", workloadsLeft(scene));
 }
 
 export async function repairEtcd(scene: Scene) {
@@ -47,7 +57,7 @@ export async function repairEtcd(scene: Scene) {
   await run("kubeadm init phase certs etcd-ca");
   for (const phase of ["certs etcd-healthcheck-client", "certs etcd-peer", "certs etcd-server", "etcd local"])
     await run(`kubeadm init phase ${phase}`);
-  await until(scene, "etcd", "etcd runs", () => controlPlaneSamples(scene)[0]?.at(-1)?.etcd === true);
+  await waitPatiently(scene, "etcd", "etcd runs", () => controlPlaneSamples(scene)[0]?.at(-1)?.etcd === true);
   await run("crictl ps");
 }
 
@@ -55,7 +65,7 @@ export async function repairControlPlane(scene: Scene) {
   const run = onControlPlane(scene, CONTROL_PLANE);
   for (const phase of ["certs all", "kubeconfig all", "control-plane all"]) await run(`kubeadm init phase ${phase}`);
   await run("mkdir -p ~/.kube; cp -f /etc/kubernetes/admin.conf ~/.kube/config");
-  await until(scene, "API", "the API is ready", () => controlPlaneSamples(scene)[0]?.at(-1)?.api === true);
+  await waitPatiently(scene, "API", "the API is ready", () => controlPlaneSamples(scene)[0]?.at(-1)?.api === true);
   await run("kubeadm init phase bootstrap-token");
   await run("kubectl get nodes");
 }
@@ -71,12 +81,12 @@ async function rejoinWorker(scene: Scene) {
   const worker = scene.lab.workers[0]!;
   const { raw } = await onControlPlane(scene, WORKERS)("kubeadm token create --print-join-command", true);
   const line = raw.split("\n").find((text) => text.startsWith("kubeadm join "));
-  if (!line) return note(scene, "no join command was printed", "the worker stays away");
+  if (!line) return note(scene, "no join command was printed", "the worker does not join");
   const run = (command: string) => type(scene, worker, command, { part: WORKERS, seconds: PATIENCE, cwd: "/root", mayHoldToken: true });
   await run("systemctl stop kubelet; rm -rf /var/lib/kubelet/pki/ /etc/kubernetes/pki/ /etc/kubernetes/kubelet.conf");
   const join = line.trim().replace("kubeadm join ", "kubeadm join phase kubelet-start ");
   if ((await run(join)).ok) return;
-  await until(scene, "the worker to be NotReady", "the worker is NotReady", () => notReady(scene, worker));
+  await waitPatiently(scene, "the worker to be NotReady", "the worker is NotReady", () => notReady(scene, worker));
   await run(join);
 }
 
@@ -97,7 +107,7 @@ async function approve(scene: Scene) {
   await run("kubectl certificate approve $(kubectl get csr -o name | cut -d/ -f2)");
 }
 
-/** As printed; should its quotes get lost on their way through awk and sh, once more with them mended, as one who knows kubectl would. */
+/** As printed. If awk and sh lose its quotes, a second time with the quotes mended, as somebody who knows kubectl would type it. */
 const ONE_LINER = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p {\\\"data\\\":{\\\"token\\\":null}}"}' | sh -x`;
 const MENDED = String.raw`kubectl get secret --all-namespaces | awk '/kubernetes.io\/service-account-token/ { print "kubectl patch secret -n " $1 " " $2 " -p \"{\\\"data\\\":{\\\"token\\\":null}}\""}' | sh -x`;
 const DELETE_PODS = `kubectl get pod --field-selector 'spec.serviceAccountName!=default' --no-headers --all-namespaces | awk '$1 == "kube-system" {print "kubectl delete pod -n " $1 " " $2 " --wait=false --grace-period=0"}' | sh -x`;
@@ -114,13 +124,13 @@ function onControlPlane(scene: Scene, part: number) {
     type(scene, scene.lab.controlPlanes[0]!, command, { part, seconds: PATIENCE, cwd: "/root", mayHoldToken });
 }
 
-/** Waits as a patient person would; that it never came is a result, not an error. */
-async function until(scene: Scene, what: string, done: string, condition: () => boolean) {
+/** Waits as a patient person would. If it never comes, that is a result, not an error. */
+async function waitPatiently(scene: Scene, what: string, done: string, condition: () => boolean) {
   try {
-    await waitFor(what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
+    await sayAndWait(scene, what, condition, { seconds: 180, hint: "none: the article says nothing about it" });
     note(scene, done);
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    note(scene, `still waiting for ${what} after 180 s`, "going on as the article does");
+    note(scene, `still waiting for ${what} after 180 s`, "the article goes on, too");
   }
 }

@@ -1,13 +1,13 @@
 /**
- * A soak: three control plane nodes are wiped and repaired again and again, and in the middle of it one of them loses power at a random moment, whether
- * it was doing something or not. Whoever goes on first is left to chance. At the end nothing of the cluster's data may be missing.
+ * A soak: three control plane nodes are wiped and repaired again and again, and one of them loses power at random moments, busy or idle.
+ * Chance decides which node goes on first. At the end nothing of the cluster's data may be missing.
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { compare, takeFacts } from "../report/fingerprint.ts";
+import { compare, takeSnapshot } from "../report/snapshot.ts";
 import { printedLine } from "../scene/runbook.ts";
-import { controlPlaneGone, cutPower, KIT, powerOn, type Scenario, type Scene, type, wreck } from "../scene/scene.ts";
+import { controlPlaneGone, cutPower, deleteKubernetes, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const CUTS = Number(process.env.CUTS ?? 100);
@@ -15,16 +15,17 @@ const CUTS = Number(process.env.CUTS ?? 100);
 /** Of ten batches of commands, so many are cut. */
 const CUT_OF_TEN = 7;
 
-/** How often a command may fail by itself in a row: the others may have lost the quorum under it. */
+/** How often a command may fail in a row without a cut on its node: the other nodes may have lost the quorum. */
 const PATIENCE = 4;
 
 export const cutPoints: Scenario = {
   ...haAllLost,
   name: "cut-points",
-  title: `three control plane nodes wiped and repaired over and over; ${CUTS} times one of them loses power in the middle`,
+  title: `Three control plane nodes are wiped and repaired over and over; ${CUTS} times one of them loses power during the repair`,
   byRunbook: false,
+  commandsMayFail: true,
   machinesFail: true,
-  lines: [{ title: "Wreck, repair, cut, go on", run: soak }],
+  lines: [{ title: "The nodes are wiped, repaired, cut off from power, and repaired further", run: soak }],
 };
 
 interface Soak {
@@ -33,14 +34,14 @@ interface Soak {
   /** Where each cut hit: the command that ran on that node, or "idle". */
   hits: Record<string, number>;
   /** What the operator keeps on the laptop: files in base64, by name. */
-  pocket: Map<string, string>;
+  laptop: Map<string, string>;
   /** The lines that `pack` and `open` printed, by the script they run. */
   printed: Map<string, string>;
   /** Seconds that each command took when nothing disturbed it. */
   took: Map<string, number>;
 }
 
-/** One command on one control plane node; `after` are the ones, on any control plane nodes, that have to be through before it. */
+/** One command on one node; the commands in `after`, on any nodes, must have ended before it. */
 interface Task {
   name: string;
   node: Machine;
@@ -48,24 +49,24 @@ interface Task {
   after: Task[];
   done: boolean;
   failures: number;
-  /** Files that it finds in the kit's folder, out of the operator's pocket; and those that it leaves there, into the pocket. */
+  /** Files that the operator copies from the laptop into the kit's folder before it, and from there to the laptop after it. */
   needs?: string[];
   leaves?: string[];
-  /** It types what an earlier command printed. */
+  /** The operator types the line that an earlier command printed. */
   printed?: boolean;
-  /** Done again where this one fails, as its hint says. */
+  /** Run again where this one fails, as its hint says. */
   again?: Task;
 }
 
 async function soak(scene: Scene) {
-  const soak: Soak = { scene, cuts: 0, hits: {}, pocket: new Map(), printed: new Map(), took: new Map() };
+  const soak: Soak = { scene, cuts: 0, hits: {}, laptop: new Map(), printed: new Map(), took: new Map() };
   let rounds = 0;
   while (soak.cuts < CUTS) {
     await writeMark(scene, ++rounds);
-    // The record is of the last round: what was typed in earlier ones is told from other wrecks.
+    // The record shows the last round only: times in earlier rounds count from earlier damages.
     Object.assign(scene, { steps: [], moments: [] });
-    const before = await takeFacts(scene.lab);
-    await wreck(scene, scene.lab.nodes);
+    const before = await takeSnapshot(scene.lab);
+    await deleteKubernetes(scene, scene.lab.nodes);
     await controlPlaneGone(scene);
     await repair(soak, tasksOf(scene, { workloads: soak.cuts + 15 >= CUTS }));
     const lost = await whatIsMissing(scene, before);
@@ -73,24 +74,25 @@ async function soak(scene: Scene) {
     scene.checks.push({ name: `round ${rounds}: data as before`, ok: lost.length === 0, detail: lost.join("; ") || "all equal" });
     if (lost.length > 0) return;
   }
-  // Commands that were cut did not end well, which is what this is about: their ends are not judged one by one.
+  // A command that was cut does not end as expected, and need not: such commands are not judged one by one.
   scene.steps = scene.steps.filter((step) => step.ok);
   const where = Object.entries(soak.hits).map(([name, count]) => `${name} ${count}`);
   scene.checks.push({
-    name: `${CUTS} cuts survived`,
+    name: `the cluster survives ${CUTS} power cuts`,
     ok: soak.cuts >= CUTS,
     detail: `${soak.cuts} in ${rounds} rounds: ${where.join(", ")}`,
   });
 }
 
-/** Something new in every round, so that a repair which brought back old data would be seen. */
+/** Something new in every round: so a repair that brings back old data is seen. */
 async function writeMark(scene: Scene, round: number) {
   const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `round-${round}`, `--from-literal=at=${Date.now()}`]);
-  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "was the last round's repair complete?" });
+  if (exitCode !== 0)
+    throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the repair of the last round is complete" });
 }
 
-async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeFacts>>): Promise<string[]> {
-  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeFacts(scene.lab));
+async function whatIsMissing(scene: Scene, before: Awaited<ReturnType<typeof takeSnapshot>>): Promise<string[]> {
+  const { secretsLost, configMapsChanged, uidsChanged, manifestsChanged, namesLost } = compare(before, await takeSnapshot(scene.lab));
   return [...secretsLost, ...configMapsChanged, ...uidsChanged, ...manifestsChanged, ...namesLost];
 }
 
@@ -155,29 +157,29 @@ function planCut(soak: Soak, batch: Task[]) {
 }
 
 async function run(soak: Soak, task: Task) {
-  const { scene, pocket, printed, took } = soak;
+  const { scene, laptop, printed, took } = soak;
   const cuts = soak.cuts;
   try {
-    for (const file of task.needs ?? []) await write(task.node, file, pocket.get(file)!);
+    for (const file of task.needs ?? []) await write(task.node, file, laptop.get(file)!);
     const step = await type(scene, task.node, task.printed ? printed.get(task.command)! : task.command, {
       part: task.name === "04" ? 4 : undefined,
     });
     if (!step.ok) throw new Fail(`${task.name} on ${task.node.name}: exit ${step.exitCode}`, { hint: "see its last lines" });
-    for (const file of task.leaves ?? []) pocket.set(file, await read(task.node, file));
+    for (const file of task.leaves ?? []) laptop.set(file, await read(task.node, file));
     for (const line of [UNPACK, JOIN]) if (step.raw.includes(line)) printed.set(line, printedLine(line, step.raw)!);
     if (cuts === soak.cuts) took.set(task.name, step.seconds);
     task.done = true;
   } catch (err) {
-    // With the first control plane node's power what approves went away, too.
+    // The first node approves the CSRs: when it loses power, its command has to run again.
     if (task.again) task.again.done = false;
-    // A node that goes off under a command is what is tried here; without a cut it may be the others that are not there yet.
+    // A node that loses power during a command is what this scenario tries. Without a cut the other nodes may still be booting.
     if (!(err instanceof Fail) || (cuts === soak.cuts && ++task.failures >= PATIENCE)) throw err;
   }
 }
 
 async function read(node: Machine, file: string): Promise<string> {
   const { stdout, exitCode } = await node.run(["base64", "-w0", `${KIT}/${file}`]);
-  if (exitCode !== 0) throw new Fail(`${node.name} has no ${file}`, { hint: "it lost power in the meantime" });
+  if (exitCode !== 0) throw new Fail(`${node.name} has no ${file}`, { hint: "it has lost power in the meantime" });
   return stdout;
 }
 

@@ -3,15 +3,15 @@ import { followRunbook } from "../scene/follow.ts";
 import { cutPower, note, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
-/** Nobody renewed anything for a year, then the machines were restarted: every certificate has ended, the keys are all there. */
+/** Nobody renews anything for a year, then the machines restart: every certificate but the CAs' has expired, and every key is there. */
 export const expired: Scenario = {
   ...allLost,
   name: "expired",
-  title: "every certificate but the authorities' has ended, on all nodes, and the machines were restarted; then RUNBOOK.md",
+  title: "No certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
   machinesFail: true,
   lines: [
-    { title: "A year passes", run: aYearPasses },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["expired"]) },
+    { title: "Every certificate but the CAs' expires, every machine restarts", run: aYearPasses },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["expired"]) },
   ],
 };
 
@@ -19,6 +19,6 @@ async function aYearPasses(scene: Scene) {
   scene.zero = Date.now();
   await cutPower(scene, scene.lab.nodes);
   await expireAll(scene.lab);
-  note(scene, "every certificate ended yesterday");
+  note(scene, "every certificate expired yesterday");
   await powerOn(scene, scene.lab.nodes);
 }

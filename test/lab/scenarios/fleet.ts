@@ -7,7 +7,7 @@ import { FLEET_PACKAGES, type Group, makeOperator, newKey, operatorEnv, sshdConf
 import { LAB } from "../machine/state.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
-import { incident } from "./all-lost.ts";
+import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const OPERATOR = join(LAB, "operator");
@@ -16,14 +16,14 @@ const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
 export const fleet: Scenario = {
   ...haAllLost,
   name: "fleet",
-  title: "rm -rf /etc/kubernetes on three control plane nodes and two workers; then the playbook of RUNBOOK.md, and its parts 4 and 5",
+  title: "As ha-all-lost; the operator runs RUNBOOK.md's playbook from one machine, then follows parts 4 and 5",
   packages: FLEET_PACKAGES,
   lines: [
-    { title: "An operator's machine that reaches all nodes by ssh", run: makeReachable },
-    ...incident,
-    { title: "Run the playbook without new_cas: the first gate that fails stops it", run: stopAtGate },
-    { title: "Run the playbook as RUNBOOK.md says", run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }) },
-    { title: "Follow RUNBOOK.md from part 4 on", run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }) },
+    { title: "The operator has a machine that reaches all nodes by ssh", run: makeReachable },
+    ...everythingDeleted,
+    { title: "The operator runs the playbook without new_cas; its first gate stops it", run: stopAtGate },
+    { title: "The operator runs the playbook as RUNBOOK.md says", run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }) },
+    { title: "The operator follows RUNBOOK.md from part 4 on", run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }) },
   ],
 };
 
@@ -43,18 +43,18 @@ async function startSshd(node: Machine, authorizedKey: string): Promise<string> 
   writeFileSync(node.path("/root/.ssh/authorized_keys"), `${authorizedKey}\n`, { mode: 0o600 });
   writeFileSync(node.path("/etc/ssh/sshd_config"), sshdConfig({ hostKey: HOST_KEY, authorizedKeys: "/root/.ssh/authorized_keys" }));
   const { exitCode, stderr } = await node.run(["systemctl", "start", "ssh.service"]);
-  if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await whyNot(node)}`);
+  if (exitCode !== 0) throw new Error(`${node.name}: sshd does not start: ${stderr.trim()}; ${await journalOf(node)}`);
   return hostKey;
 }
 
-async function whyNot(node: Machine): Promise<string> {
+async function journalOf(node: Machine): Promise<string> {
   return (await node.run(["journalctl", "-u", "ssh.service", "-n", "10", "--no-pager", "-o", "cat"])).stdout.trim();
 }
 
-/** This machine's files with the switch's network, from which all nodes are reached and nothing else. Its folder stands for a checkout. */
+/** This machine's files with the switch's network: it reaches all nodes and nothing else. Its folder is the operator's checkout. */
 function operatorMachine(): Machine {
   const stays = async () => {
-    throw new Error("the operator's machine is this one: it is not switched off");
+    throw new Error("the operator's machine is this machine: it is never switched off");
   };
   return {
     ...{ name: "operator", nodeName: "operator", ip: GATEWAY, kill: stays, boot: stays },
@@ -74,19 +74,19 @@ function operatorMachine(): Machine {
   };
 }
 
-/** Part 1 refuses to make new CAs unasked, on the first control plane node; what would come next is an identity on each other control plane node. */
+/** Without new_cas part 1 refuses on the first control plane node. The next play would make an identity on each other control plane node. */
 async function stopAtGate(scene: Scene) {
   const { lab } = scene;
   const step = await type(scene, lab.operator!, "ansible-playbook -i inventory.yaml scripts/fleet.yaml", { exit: [2] });
   const refused = step.stdout.includes("is needed and cannot be used");
-  // an API server that is just ending may have given its sa.key to the salvage of part 0: that is no later play
+  // An API server that still runs may have given its sa.key to the salvage in part 0: that is no later play.
   const untouched = ["test", "!", "-e", `${KIT}/identity`, "-a", "!", "-e", "/etc/kubernetes/pki/ca.key"];
   const answers = await Promise.all(lab.controlPlanes.map((node) => node.run(untouched)));
   const touched = lab.controlPlanes.filter((_, i) => answers[i]!.exitCode !== 0).map(({ name }) => name);
   scene.checks.push({
-    name: "a gate that fails stops the playbook, and no later play begins",
+    name: "the first failed gate stops the playbook, and no later play begins",
     ok: step.ok && refused && touched.length === 0,
-    detail: `exit ${step.exitCode}, ${refused ? "" : "not "}by part 1's refusal; touched: ${touched.join(", ") || "none"}`,
+    detail: `exit ${step.exitCode}; part 1 ${refused ? "refused" : "did not refuse"}; changed nodes: ${touched.join(", ") || "none"}`,
   });
 }
 

@@ -1,17 +1,20 @@
 import { followRunbook } from "../scene/follow.ts";
 import type { Scenario } from "../scene/scene.ts";
-import { allLost, incident, TAGS } from "./all-lost.ts";
+import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 
 /** Seconds after which each writing script is killed, once; the shortest of them takes about twice as long. */
 const KILL_AFTER = 1;
 
-/** Each writing script is killed in its middle and run again: the end must be the same as without. */
+/** Each writing script is killed in its middle and run again: the end must be the same. */
 export const interrupted: Scenario = {
   ...allLost,
   name: "interrupted",
-  title: "rm -rf /etc/kubernetes on every node; then RUNBOOK.md, each writing script killed once and run again",
+  title: "/etc/kubernetes is deleted on every node; the operator follows RUNBOOK.md, each writing script is killed once and run again",
   lines: [
-    ...incident,
-    { title: "Follow RUNBOOK.md, and be interrupted", run: (scene) => followRunbook(scene, TAGS, { killAfter: KILL_AFTER }) },
+    ...everythingDeleted,
+    {
+      title: "The operator follows RUNBOOK.md, each writing script is killed once",
+      run: (scene) => followRunbook(scene, TAGS, { killAfter: KILL_AFTER }),
+    },
   ],
 };

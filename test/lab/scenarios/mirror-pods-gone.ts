@@ -1,26 +1,25 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { note, type Scenario, type Scene } from "../scene/scene.ts";
+import { note, type Scenario, type Scene, sayAndWait } from "../scene/scene.ts";
 import { oneWiped } from "./several-control-planes.ts";
 
-/** etcd's manifest stays: so this member learns, too, that the mirror pods of the others are no more. */
+/** etcd's manifest stays, so this etcd member also learns that the three mirror pods are deleted. */
 const DELETED = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /**
- * One control plane node of three loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets that there were any.
- * Then the rest of /etc/kubernetes goes.
+ * One of three control plane nodes loses its manifests and nobody notices: its kubelet deletes their mirror pods, and etcd forgets them.
+ * Then the rest of /etc/kubernetes is deleted.
  */
 export const mirrorPodsGone: Scenario = {
   ...oneWiped,
   name: "mirror-pods-gone",
-  title: "one control plane node of three loses its manifests, its kubelet deletes their mirror pods, etcd forgets them; then as one-wiped",
+  title: "As one-wiped, but the node lost three manifests before, and etcd has forgotten their mirror pods",
   packages: [["/usr/bin/curl", "curl"]],
   lines: [
     { title: "The third control plane node's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
-    { title: "Delete three manifests on the third control plane node", run: deleteManifests },
+    { title: "Three manifests are deleted on the third control plane node", run: deleteManifests },
     { title: "etcd forgets their mirror pods", run: forget },
     ...oneWiped.lines,
   ],
@@ -42,7 +41,7 @@ async function deleteManifests(scene: Scene) {
     const { stdout, exitCode } = await kubectl(scene.lab, ["-n", "kube-system", "get", "pods", "-o", "name"]);
     return exitCode === 0 && names.every((name) => !stdout.includes(`pod/${name}\n`));
   };
-  await waitFor("the kubelet to delete its mirror pods", gone, {
+  await sayAndWait(scene, "the kubelet to delete its mirror pods", gone, {
     seconds: 120,
     hint: "journalctl -u kubelet on the third control plane node",
   });
@@ -69,6 +68,7 @@ async function etcd(node: Machine, path: string, body: object): Promise<unknown>
     JSON.stringify(body),
     `https://127.0.0.1:2379/v3/${path}`,
   ]);
-  if (exitCode !== 0) throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, { hint: "crictl logs of etcd there" });
+  if (exitCode !== 0)
+    throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, { hint: "crictl logs of etcd on that node, with --keep" });
   return JSON.parse(stdout);
 }

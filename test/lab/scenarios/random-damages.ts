@@ -1,7 +1,7 @@
 /**
- * A soak: random damages of the control plane node of a running cluster, one after the other. Of each, 00-assess is held to what was done; what the
- * scripts print is typed until 05-verify is green, or until a script refuses with a reason: then the files from before are put back.
- * `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
+ * A soak: random damages on the control plane node of a running cluster, one after the other. Each time 00-assess must report what was
+ * done, and the operator types what the scripts print until 05-verify is green. A script may refuse with a reason: then the files from
+ * before are put back. `DAMAGES=40` for fewer, `SEED=N` for the same ones again.
  */
 import { cpSync, existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -20,8 +20,8 @@ import {
   wrongIn,
 } from "../../pretend/damage.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
-import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
 import { endedContainers, quiet } from "../report/footprint.ts";
+import { compare, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { assessed, followPrinted } from "../scene/printed.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
 import { makeStranger, STRANGERS_CLIENT } from "../scene/stranger.ts";
@@ -33,17 +33,18 @@ const SEED = Number(process.env.SEED || 20261124);
 export const randomDamages: Scenario = {
   ...allLost,
   name: "random-damages",
-  title: `${DAMAGES} random damages of the control plane node's files, one after the other; each told rightly, repaired or refused`,
+  title: `${DAMAGES} random damages on the control plane node, one after the other; each is reported correctly, and repaired or refused`,
   byRunbook: false,
+  commandsMayFail: true,
   machinesFail: true,
-  lines: [{ title: "Damage, assess, repair", run: soak }],
+  lines: [{ title: "Files are damaged at random, and the operator types what the scripts print", run: soak }],
 };
 
 interface Tally {
   right: number;
   repaired: number;
   refused: number;
-  /** Damages that went otherwise, with what was wrong. */
+  /** Damages that did not go as expected, with the reason. */
   wrong: string[];
 }
 
@@ -53,10 +54,10 @@ async function soak(scene: Scene) {
   const saved = mkdtempSync(join(tmpdir(), "saved-"));
   let done = 0;
   try {
-    for (; done < DAMAGES; done++) await one(scene, { number: done + 1, pick, tally, saved });
+    for (; done < DAMAGES; done++) await damageAndRepair(scene, { number: done + 1, pick, tally, saved });
   } finally {
     rmSync(saved, { recursive: true });
-    // Refusals are part of what is tried here.
+    // Refusals are part of this scenario.
     scene.steps = scene.steps.filter((step) => step.ok);
     const { right, repaired, refused, wrong } = tally;
     const name = `${done} damages: verdict right in ${right}, repaired ${repaired}, refused ${refused} with a reason (SEED=${SEED})`;
@@ -71,33 +72,36 @@ interface Turn {
   saved: string;
 }
 
-async function one(scene: Scene, turn: Turn) {
+async function damageAndRepair(scene: Scene, turn: Turn) {
   const { number, tally } = turn;
-  const struck = await strike(scene, turn);
+  const inflicted = await inflictNext(scene, turn);
   const said = await assessed(scene, scene.lab.controlPlanes[0]!);
-  const told = wrongIn(said, struck.wanted);
-  if (told.length === 0) tally.right++;
+  const misreported = wrongIn(said, inflicted.wanted);
+  if (misreported.length === 0) tally.right++;
   const { typed, refused } = await followPrinted(scene, said.next);
   if (refused) await putBack(scene, turn.saved);
-  const wrong = [...told, ...(refused ? (mayRefuse(struck.wanted) ? [] : [refused]) : await whatIsWrong(scene, struck, typed))];
+  const wrong = [
+    ...misreported,
+    ...(refused ? (mayRefuse(inflicted.wanted) ? [] : [refused]) : await whatIsWrong(scene, inflicted, typed)),
+  ];
   if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
-  if (wrong.length > 0) tally.wrong.push(`${struck.label}: ${wrong.join(", ")}`);
+  if (wrong.length > 0) tally.wrong.push(`${inflicted.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
   const outcome = refused ? `refused: ${refused}` : `repaired by ${typed.join(", ")}`;
-  scene.say(`${struck.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
+  scene.say(`${inflicted.label}: ${wrong.length > 0 ? `WRONG: ${wrong.join("; ")}` : outcome}`);
 }
 
-/** A damage that is done, and how things were before it. */
-interface Struck {
+/** A damage that was done, and the state before it. */
+interface Inflicted {
   label: string;
   wanted: Expected;
-  facts: Facts;
+  before: Snapshot;
   since: number;
-  /** The shared keys that have to stay as they are. */
+  /** The shared keys that must stay as they are. */
   sound: Map<string, string | undefined>;
 }
 
-async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Struck> {
+async function inflictNext(scene: Scene, { number, pick, saved }: Turn): Promise<Inflicted> {
   const cp = scene.lab.controlPlanes[0]!;
   await quiet(scene);
   await writeMark(scene, number);
@@ -105,22 +109,22 @@ async function strike(scene: Scene, { number, pick, saved }: Turn): Promise<Stru
   const place = await placeOf(cp, saved);
   const damage = await chooseDamage(place, pick);
   const wanted = expectedOf(damage, place);
-  const [facts, since, label] = [await takeFacts(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
+  const [before, since, label] = [await takeSnapshot(scene.lab), Date.now(), `damage ${number}: ${listed(damage)}`];
   scene.say(label);
   await inflict(cp, damage);
-  return { label, wanted, facts, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
+  return { label, wanted, before, since, sound: new Map(soundKeys(wanted).map((file) => [file, textOf(cp, file)])) };
 }
 
 /** What nobody wanted: other keys, other data, and where the CA and sa.key are those of before, workloads that ended. */
-async function whatIsWrong(scene: Scene, { facts, since, sound }: Struck, typed: string[]): Promise<string[]> {
+async function whatIsWrong(scene: Scene, { before, since, sound }: Inflicted, typed: string[]): Promise<string[]> {
   const cp = scene.lab.controlPlanes[0]!;
-  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was sound and is another`);
-  const changes = Object.values(compare(facts, await takeFacts(scene.lab))).flat();
+  const others = [...sound].filter(([file, text]) => textOf(cp, file) !== text).map(([file]) => `${file} was good and has changed`);
+  const changes = Object.values(compare(before, await takeSnapshot(scene.lab))).flat();
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
-/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of another incident. */
+/** As RUNBOOK.md's "Clean up" says. Half of the time nobody does, so that the next damage finds the rescue folder of an earlier damage. */
 const CLEAN_UP = "rm -rf /root/kube-pki-repair-2*";
 
 /** Whole keys of another cluster: what is right then is nowhere on this node, or nobody can tell that it is not. */
@@ -131,7 +135,7 @@ function mayRefuse({ foreigners }: Expected): boolean {
 /** Something new each time, so that a repair which brought back old data would be seen. */
 async function writeMark(scene: Scene, number: number) {
   const { exitCode, stderr } = await kubectl(scene.lab, ["create", "configmap", `damage-${number}`, `--from-literal=at=${Date.now()}`]);
-  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "was the last damage repaired?" });
+  if (exitCode !== 0) throw new Fail(`Cannot write to the cluster: ${stderr.trim()}`, { hint: "look whether the last damage is repaired" });
 }
 
 const FOLDERS = ["/etc/kubernetes", "/var/lib/kubelet/pki"];
@@ -155,7 +159,7 @@ async function placeOf(cp: Machine, saved: string): Promise<Place> {
   };
 }
 
-/** A kubelet that hears the API makes a foreign manifest the cluster's own within a second, mirror pod and all: such a damage is done in its absence. */
+/** A kubelet with an API makes a mirror pod of a foreign manifest within a second, so the manifest becomes the cluster's own: stop it first. */
 async function inflict(cp: Machine, damage: Damage) {
   if ([...damage].some(([file, { kind }]) => kind === "foreign" && file.includes("/manifests/")))
     await cp.run(["systemctl", "stop", "kubelet"]);
@@ -178,5 +182,6 @@ async function putBack(scene: Scene, saved: string) {
   await cp.run(["bash", "-c", `${CLEAN_UP}; ${restart}; systemctl start kubelet`]);
   await quiet(scene);
   const { refused } = await followPrinted(scene, []);
-  if (refused) throw new Fail(`With the saved files the cluster is not whole: ${refused}`, { hint: "look at it with --keep" });
+  if (refused)
+    throw new Fail(`The cluster is not well after the saved files were put back: ${refused}`, { hint: "look at it with --keep" });
 }

@@ -1,25 +1,23 @@
 /**
- * Damages of every size that leave the cluster its CA, one after the other on one cluster. Each is repaired by
- * typing what the scripts print, and has to cost no more than it needs: in commands, in files, in restarts. `ROWS=expired` for those whose
- * title says so.
+ * Small damages, one after the other on one cluster. The operator types what the scripts print. A repair must not cost more than it
+ * needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word in the title.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { type Machine, sh } from "../machine/machine.ts";
-import { compare, type Facts, takeFacts } from "../report/fingerprint.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";
+import { compare, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { countValid } from "../report/verdict.ts";
 import { expireKubelet, expireLeaves } from "../scene/expire.ts";
 import { assessed, type Followed, followPrinted } from "../scene/printed.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, tokensOf } from "../scene/scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, tokensOf } from "../scene/scene.ts";
 import { makeStranger } from "../scene/stranger.ts";
 import { allLost } from "./all-lost.ts";
 
 export const smallDamages: Scenario = {
   ...allLost,
   name: "small-damages",
-  title: "small losses of every kind, one after the other; each repaired by what 00-assess and the scripts print",
+  title: "Small losses of every kind, one after the other; each time the operator types what 00-assess and the scripts print",
   byRunbook: false,
   lines: [],
 };
@@ -29,13 +27,13 @@ interface Row {
   damage(cp: Machine, scene: Scene): Promise<unknown> | unknown;
   /** The verdict of 00-assess on the control plane node. */
   says: RegExp;
-  /** What is typed until 05-verify is green, without what is the same in all commands. */
+  /** What the operator types until 05-verify is green, without the part that all commands share. */
   typed: string[];
-  /** The files that may be other than before the damage. */
+  /** The files that may differ from before the damage. */
   changes: RegExp;
-  /** Something that pods trust is new: they restart in part 4. */
+  /** Something that pods trust is new, so pods restart in part 4. */
   restarts?: true;
-  /** The service-account key is new: tokens from before are not valid any more. */
+  /** The service-account key is new, so old tokens are not valid any more. */
   newTokens?: true;
 }
 
@@ -61,12 +59,12 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: ISSUE, changes: /^\/etc\/kubernetes\/manifests\/[a-z-]+\.yaml$/ },
   },
   {
-    title: "the manifest of kube-vip is lost, which kubeadm never made",
+    title: "the manifest of kube-vip is lost, which is not one of kubeadm's",
     damage: (cp) => sh(cp, "systemctl stop kubelet; rm /etc/kubernetes/manifests/kube-vip.yaml"),
     ...{ says: HERE, typed: ISSUE, changes: /manifests\/kube-vip\.yaml$/ },
   },
   {
-    title: "another cluster's manifests, laid there while the kubelet was stopped",
+    title: "two manifests are replaced by another cluster's while the kubelet is stopped",
     async damage(cp) {
       await sh(cp, "systemctl stop kubelet");
       const stranger = await makeStranger();
@@ -79,11 +77,11 @@ const ROWS: Row[] = [
   },
   {
     title: "etcd.yaml is cut off, and the kubelet has seen it",
-    async damage(cp) {
+    async damage(cp, scene) {
       const file = cp.path("/etc/kubernetes/manifests/etcd.yaml");
       writeFileSync(file, readFileSync(file, "utf8").slice(0, 1000));
       const gone = async () => !(await cp.run(["crictl", "ps", "-q", "--name", "^etcd$"])).stdout.trim();
-      await waitFor("the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
+      await sayAndWait(scene, "the kubelet to stop etcd", gone, { seconds: 60, hint: "journalctl -u kubelet" });
     },
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
@@ -91,7 +89,7 @@ const ROWS: Row[] = [
     title: "only etcd's PKI is lost",
     damage: (cp) => sh(cp, `rm -r ${PKI}/etcd ${PKI}/apiserver-etcd-client.*`),
     ...{
-      says: /the keys of etcd-ca, which only control plane nodes trust/,
+      says: /lost on this node: (the keys of )?etcd-ca[.,] .*only control plane nodes trust/i,
       typed: INTERNAL,
       changes: /pki\/(etcd\/.+|apiserver-etcd-client)\.(crt|key)$/,
     },
@@ -100,13 +98,13 @@ const ROWS: Row[] = [
     title: "only the front proxy's PKI is lost",
     damage: (cp) => sh(cp, `rm ${PKI}/front-proxy-*`),
     ...{
-      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
+      says: /lost on this node: (the keys of )?front-proxy-ca[.,] .*only control plane nodes trust/i,
       typed: INTERNAL,
       changes: /pki\/front-proxy-(ca|client)\.(crt|key)$/,
     },
   },
   {
-    title: "the leaves of one control plane node have expired",
+    title: "the certificates in the control plane node's pki/ have expired, but not the CAs",
     damage: (cp, scene) => expireLeaves(scene.lab, cp),
     ...{
       says: HERE,
@@ -120,7 +118,7 @@ const ROWS: Row[] = [
     ...{ says: HERE, typed: [...ISSUE.slice(0, 2), ...WORKERS], changes: /\/kubelet-(client|server)-[^/]+\.pem$|\/kubelet\.conf$/ },
   },
   {
-    title: "a stale ca.crt of an earlier rotation beside the right ca.key",
+    title: "ca.crt is another CA's, ca.key is the right one",
     damage: async (cp) => writeFileSync(cp.path(`${PKI}/ca.crt`), (await makeStranger()).text(`${PKI}/ca.crt`)),
     ...{ says: HERE, typed: ISSUE, changes: /^$/ },
   },
@@ -132,17 +130,22 @@ const ROWS: Row[] = [
   {
     title: "sa.key and sa.pub are lost",
     damage: (cp) => sh(cp, `rm ${PKI}/sa.*`),
-    ...{ says: /the keys of sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
+    ...{ says: /lost on this node: (the keys of )?sa\./, typed: [...LOOK, "00-salvage memory", ...ISSUE], changes: /pki\/sa\.(key|pub)$/ },
   },
   {
-    title: "sa.key and sa.pub are lost, and no process remembers them",
+    title: "sa.key and sa.pub are lost, and no process has them in memory",
     async damage(cp) {
       await sh(
         cp,
         `systemctl stop kubelet; rm ${PKI}/sa.*; crictl ps -q --name '^kube-(apiserver|controller-manager)$' | xargs crictl stop`,
       );
     },
-    ...{ says: /the keys of sa\./, changes: /pki\/sa\.(key|pub)$|new-sa-key$|kube-apiserver\.yaml$/, restarts: true, newTokens: true },
+    ...{
+      says: /lost on this node: (the keys of )?sa\./,
+      changes: /pki\/sa\.(key|pub)$|new-sa-key$|kube-apiserver\.yaml$/,
+      restarts: true,
+      newTokens: true,
+    },
     typed: [
       ...LOOK,
       "00-salvage secret",
@@ -155,10 +158,10 @@ const ROWS: Row[] = [
     ],
   },
   {
-    title: "ca.key is lost, and no process remembers it",
+    title: "ca.key is lost, and no process has it in memory",
     damage: (cp) => sh(cp, `systemctl stop kubelet; rm ${PKI}/ca.key; crictl ps -q --name '^kube-controller-manager$' | xargs crictl stop`),
     ...{
-      says: /the keys of ca\./,
+      says: /lost on this node: (the keys of )?ca\./,
       changes:
         /pki\/(ca|apiserver(-kubelet-client)?|etcd\/server)\.(crt|key)$|\.conf$|\/kubelet-(client|server)-|kube-controller-manager\.yaml$/,
       restarts: true,
@@ -173,8 +176,8 @@ smallDamages.lines.push(...chosen.map((row) => ({ title: row.title, run: (scene:
 async function repairAndJudge(scene: Scene, row: Row) {
   const { lab } = scene;
   await quiet(scene);
-  const [facts, tokens] = [await takeFacts(lab), await tokensOf(lab)];
-  const before: Before = { facts, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
+  const [snapshot, tokens] = [await takeSnapshot(lab), await tokensOf(lab)];
+  const before: Before = { snapshot, tokens, files: lab.nodes.map(filesOf), since: Date.now() };
   await row.damage(lab.controlPlanes[0]!, scene);
   note(scene, row.title);
   const said = await assessed(scene, lab.controlPlanes[0]!);
@@ -185,39 +188,39 @@ async function repairAndJudge(scene: Scene, row: Row) {
     ...(refused ? [`not repaired: ${refused}`] : await needlesslyChanged(scene, row, before)),
   ];
   scene.checks.push({ name: row.title, ok: wrong.length === 0, detail: wrong.join("; ") || typed.join(", ") });
-  scene.say(wrong.length === 0 ? `right: ${typed.join(", ")}` : `WRONG: ${wrong.join("; ")}`);
+  scene.say(wrong.length === 0 ? `as expected: ${typed.join(", ")}` : `WRONG: ${wrong.join("; ")}`);
   if (refused) throw new Fail(`${row.title}: ${refused}`, { hint: "look at the cluster with --keep" });
 }
 
 interface Before {
-  facts: Facts;
-  /** Valid ones: an earlier row may have made the key new. */
+  snapshot: Snapshot;
+  /** Tokens that are valid now: an earlier row may have made a new key. */
   tokens: string[];
   files: Map<string, string>[];
   since: number;
 }
 
-/** Whatever the damage and its repair need not have cost. */
+/** What the repair changed although it need not. */
 async function needlesslyChanged(
   scene: Scene,
   { changes, restarts, newTokens }: Row,
-  { facts, tokens, files, since }: Before,
+  { snapshot, tokens, files, since }: Before,
 ): Promise<string[]> {
   const { lab } = scene;
   const changed = lab.nodes.flatMap((node, index) =>
     changedFiles(files[index]!, filesOf(node)).flatMap((file) => (changes.test(file) ? [] : [`${node.name}: ${file}`])),
   );
-  const data = Object.values(compare(facts, await takeFacts(lab))).flat();
+  const data = Object.values(compare(snapshot, await takeSnapshot(lab))).flat();
   const valid = await countValid(lab, tokens);
   return [
-    ...changed.map((file) => `${file} is other than before`),
+    ...changed.map((file) => `${file} differs from before`),
     ...data,
     ...(restarts ? [] : endedContainers(scene, since).map((name) => `${name} ended`)),
     ...(valid === (newTokens ? 0 : tokens.length) ? [] : [`${valid} of ${tokens.length} old tokens are valid`]),
   ];
 }
 
-/** The control plane node first; where 05-verify is not content then, 00-assess is asked on the workers, as its hint says. */
+/** The control plane node first. If 05-verify still fails, 00-assess is run on the workers, as its hint says. */
 async function repairEverywhere(scene: Scene, next: string[]): Promise<Followed> {
   let followed = await followPrinted(scene, next);
   if (!followed.typed.includes("05-verify")) return followed;
@@ -235,6 +238,9 @@ async function expireKubelets(scene: Scene) {
     await expireKubelet(scene.lab, node);
     await sh(node, "systemctl restart kubelet");
     const gaveUp = async () => (await node.run(["systemctl", "is-active", "kubelet"])).stdout.trim() !== "active";
-    await waitFor(`the kubelet of ${node.name} to find its certificate expired`, gaveUp, { seconds: 30, hint: "journalctl -u kubelet" });
+    await sayAndWait(scene, `the kubelet of ${node.name} to find its certificate expired`, gaveUp, {
+      seconds: 30,
+      hint: "journalctl -u kubelet",
+    });
   }
 }

@@ -1,34 +1,33 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
-import { takeFacts } from "../report/fingerprint.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";
 const CONFIG = `${FOLDER}/config.yaml`;
 
-/** Everything is deleted and no process is left: the keys, and the configuration that opens encrypted Secrets, are in free blocks only. */
+/** Everything is deleted and no process is left: the keys and the encryption configuration are only in the disk's free blocks. */
 export const undelete: Scenario = {
   ...allLost,
   name: "undelete",
   title:
-    "rm -rf /etc/kubernetes on the control plane node, processes gone, Secrets encrypted at rest; then RUNBOOK.md, with the files out of free blocks",
+    "/etc/kubernetes is deleted on the control plane node, no process is left, Secrets are encrypted; RUNBOOK.md with the files from free blocks",
   ownDisk: true,
   oldKeys: true,
   lines: [
-    { title: "Encrypt Secrets at rest", run: encrypt },
-    { title: "Delete everything below /etc/kubernetes on the control plane node", run: deleteAll },
-    { title: "Follow RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
-    { title: "Look at what came back", run: look },
+    { title: "The cluster encrypts Secrets at rest", run: encrypt },
+    { title: "Everything below /etc/kubernetes is deleted on the control plane node", run: deleteAll },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
+    { title: "The encryption configuration is looked at", run: look },
   ],
 };
 
-/** As the Kubernetes guide does it: a configuration, a flag and a volume in the manifest, then every Secret written anew. */
+/** As in the Kubernetes guide: a configuration, a flag and a volume in the manifest, then every Secret is written again. */
 async function encrypt(scene: Scene) {
   const node = scene.lab.controlPlanes[0]!;
   const keys = [{ name: "key1", secret: randomBytes(32).toString("base64") }];
@@ -46,12 +45,12 @@ async function encrypt(scene: Scene) {
       (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).exitCode === 0
     );
   };
-  await waitFor("the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
+  await sayAndWait(scene, "the API server to encrypt", encrypts, { seconds: 180, hint: "crictl ps -a --name kube-apiserver" });
   for (const namespace of NAMESPACES) {
     const { stdout } = await kubectl(scene.lab, ["-n", namespace, "get", "secrets", "-o", "json"]);
     await kubectl(scene.lab, ["replace", "-f", "-"], stdout);
   }
-  scene.before = await takeFacts(scene.lab);
+  scene.before = await takeSnapshot(scene.lab);
   await node.run(["sync"]);
   note(scene, "the API server encrypts Secrets");
 }
@@ -71,7 +70,7 @@ async function deleteAll(scene: Scene) {
   await scene.lab.controlPlanes[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
   note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
   await controlPlaneGone(scene);
-  note(scene, "control plane gone", workloadsLeft(scene));
+  note(scene, "the control plane is gone", workloadsLeft(scene));
 }
 
 async function look(scene: Scene) {

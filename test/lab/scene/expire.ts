@@ -1,12 +1,12 @@
-/** Makes the certificates of a node what they would be in a year and a day: all ended, the authorities not. */
+/** Makes the certificates of a node what they are after a year and a day: all have expired, but not the CAs. */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { expiredText } from "../../pretend/expired.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 
 const PKI = "/etc/kubernetes/pki";
 
-/** Which authority signs what, by the name of the file. */
-const AUTHORITIES: [pattern: RegExp, ca: string][] = [
+/** Which CA signs what, by the name of the file. */
+const SIGNERS: [pattern: RegExp, ca: string][] = [
   [/^(etcd\/|apiserver-etcd-client)/, "etcd/ca"],
   [/^front-proxy-client/, "front-proxy-ca"],
   [/./, "ca"],
@@ -25,7 +25,7 @@ export async function expireLeaves(lab: Lab, node: Machine) {
   await expireIn(lab, node, PKI, "**/*.crt");
 }
 
-/** What a kubelet shows and serves. */
+/** A kubelet's client and serving certificates. */
 export async function expireKubelet(lab: Lab, node: Machine) {
   await expireIn(lab, node, "/var/lib/kubelet/pki", "kubelet-*-2*.pem");
 }
@@ -33,7 +33,7 @@ export async function expireKubelet(lab: Lab, node: Machine) {
 async function expireIn({ controlPlanes }: Lab, node: Machine, folder: string, pattern: string) {
   const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
   for (const file of files) {
-    const ca = AUTHORITIES.find(([signed]) => signed.test(file))![1];
+    const ca = SIGNERS.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);
     const text = await expiredText(readFileSync(path, "utf8"), readFileSync(controlPlanes[0]!.path(`${PKI}/${ca}.key`), "utf8"));
     if (text !== undefined) writeFileSync(path, text);

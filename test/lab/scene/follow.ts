@@ -1,24 +1,24 @@
-/** RUNBOOK.md followed in a scene: who types what, where, and what is carried from node to node. */
+/** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
-/** How the runbook is followed; by default from its first part to its last, as it is written. */
-export interface Following {
+/** How the runbook is followed; by default as it is written, from the first part to the last. */
+interface Following {
   markdown?: string;
-  /** Only these parts; -1 is what stands in none. */
+  /** Only these parts; -1 means blocks outside any part. */
   parts?: number[];
-  /** Seconds: each writing script is first killed in its middle and then run as if nothing had been. */
+  /** Seconds: each writing script is first killed after this time, and then run again. */
   killAfter?: number;
-  /** Names of control plane nodes that are lost for good: nothing is typed there, and the scripts that ask for it get `--without`. */
+  /** Names of nodes that never come back: nothing is typed there, and the scripts that need it get `--without`. */
   without?: string[];
   /** Called before each command. */
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
 }
 
-/** Runs the runbook as it is written: each block where it says, in the order of the page. Stops where an operator would: at a failure. */
+/** Types each block where the runbook says, in the order of the page. Stops at the first failure, as an operator does. */
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
   const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text()));
   const follow: Follow = { ...options, scene, printed: "" };
@@ -36,11 +36,11 @@ export async function followRunbook(scene: Scene, tags: string[], options: Follo
 
 interface Follow extends Following {
   scene: Scene;
-  /** All that was printed on stdout so far. */
+  /** Everything that was printed on stdout so far. */
   printed: string;
 }
 
-/** Types a block's commands on one node; false when one did not end as the runbook says. */
+/** Types a block's commands on one node; false when a command did not end as the runbook says. */
 async function followBlock(follow: Follow, block: Block, node: Machine): Promise<boolean> {
   const { scene, killAfter } = follow;
   for (const example of block.commands) {
@@ -54,10 +54,10 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
   return true;
 }
 
-const ASKS_WITHOUT = /^\.\/bunw scripts\/(02-control-plane\.ts|03-workers\.ts close|04-sa-tokens\.ts)/;
+const TAKES_WITHOUT = /^\.\/bunw scripts\/(02-control-plane\.ts|03-workers\.ts close|04-sa-tokens\.ts)/;
 
 function withoutLost({ without = [] }: Follow, command: string) {
-  return without.length > 0 && ASKS_WITHOUT.test(command) ? `${command} --without ${without.join(",")}` : command;
+  return without.length > 0 && TAKES_WITHOUT.test(command) ? `${command} --without ${without.join(",")}` : command;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;
@@ -75,7 +75,7 @@ function whatWasPrinted(block: Block, example: string, printed: string) {
   const line = printedLine(example, printed);
   if (!line)
     throw new Fail(`RUNBOOK.md line ${block.line}: no command printed a line like "${example}"`, {
-      hint: "see what the command before it printed",
+      hint: "look at what the command before it printed",
     });
   return line;
 }
@@ -89,23 +89,23 @@ function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machin
     "each-node": lab.nodes,
     operator: lab.operator ? [lab.operator] : [],
   };
-  if (place === "operator" && !lab.operator) throw new Fail("Nobody is the operator here", { hint: "see scenarios/fleet.ts" });
+  if (place === "operator" && !lab.operator) throw new Fail("This scenario has no operator's machine", { hint: "see scenarios/fleet.ts" });
   return nodes[place].filter((node) => !without.includes(node.name));
 }
 
-/** Stands for the operator's scp: by way of the node's own cat, as the kit's folder is in memory and has no path outside. */
+/** Replaces the operator's scp. It reads inside the node: the kit's folder is in memory and has no path on this machine. */
 export async function carryFile(from: Machine, to: Machine, file: string) {
   const path = file.startsWith("/") ? file : `${KIT}/${file}`;
   const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
   if (exitCode !== 0)
-    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "see what the command before it wrote" });
+    throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "look at what the command before it wrote" });
   await to.run(["bash", "-c", `umask 077; base64 -d > ${path}`], { input: stdout });
 }
 
 async function carry(follow: Follow, { file, from, to }: NonNullable<Block["carry"]>) {
   const source = nodesAt(follow, from)[0]!;
   for (const node of nodesAt(follow, to)) {
-    follow.scene.say(`carry ${file} from ${source.name} to ${node.name}`);
+    follow.scene.say(`the operator carries ${file} from ${source.name} to ${node.name}`);
     await carryFile(source, node, file);
   }
 }

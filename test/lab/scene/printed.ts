@@ -1,11 +1,11 @@
-/** A repair by what the scripts themselves print, from 00-assess on: as by an operator who has nothing else to read. */
+/** A repair by what the scripts print, from 00-assess on: by an operator who reads nothing else. */
 import type { Assessment } from "../../../shared/assess/report.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import type { Step } from "../report/rehearsal.ts";
 import { carryFile } from "./follow.ts";
-import { type Scene, type } from "./scene.ts";
+import { reasonIn, type Scene, type } from "./scene.ts";
 
 /** What 00-assess says on a node. */
 export async function assessed(scene: Scene, node: Machine): Promise<Assessment> {
@@ -15,22 +15,22 @@ export async function assessed(scene: Scene, node: Machine): Promise<Assessment>
 }
 
 export interface Followed {
-  /** Without what is the same in all of them: "01-etcd --new-internal-cas". */
+  /** Without the part that all commands share: "01-etcd --new-internal-cas". */
   typed: string[];
-  /** Why it ended before 05-verify was green, with the hint. */
+  /** Why it stopped before 05-verify was green, with the hint. */
   refused?: string;
 }
 
-/** No repair needs so many commands: they would go round in circles. */
+/** No repair needs so many commands: then the hints lead in a circle. */
 const MANY = 25;
 
-/** Types the first of these commands, then what it prints, and so on, up to 05-verify. What belongs to workers is typed there. */
+/** Types the first of these commands, then what it prints, and so on, until 05-verify. Commands for workers are typed there. */
 export async function followPrinted(scene: Scene, printed: readonly string[]): Promise<Followed> {
   const typed: string[] = [];
   let todo = [...printed.flatMap(commandIn), VERIFY];
   let withoutKey: string[] = [];
   for (let command = todo.shift(); command; command = todo.shift()) {
-    if (typed.length === MANY) return { typed, refused: `goes round in circles: ${typed.join(", ")}` };
+    if (typed.length === MANY) return { typed, refused: `the hints lead in a circle: ${typed.join(", ")}` };
     typed.push(shortened(command));
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
@@ -43,11 +43,12 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
   return { typed };
 }
 
-/** A whole repair of the first control plane node by what is printed there, and whether it came to its end, as a check. */
+/** Repairs the first control plane node by what is printed there. Errors: Fail where that does not lead to a green 05-verify. */
 export async function repairByPrinted(scene: Scene) {
   const { next } = await assessed(scene, scene.lab.controlPlanes[0]!);
   const { typed, refused } = await followPrinted(scene, next);
-  scene.checks.push({ name: "what the scripts print repairs it", ok: !refused, detail: refused ?? typed.join(", ") });
+  if (refused) throw new Fail(`What the scripts print does not repair it: ${refused}`, { hint: "type it by hand, with --keep" });
+  scene.checks.push({ name: "what the scripts print repairs the cluster", ok: true, detail: typed.join(", ") });
 }
 
 const VERIFY = "./bunw scripts/05-verify.ts";
@@ -57,12 +58,12 @@ const COMMAND =
 const OPEN_SECRET = "./bunw scripts/00-salvage.ts secret";
 const WITHOUT_KEY = "if nobody has that key: ";
 
-/** Here nobody has the certificate key of the Secret kubeadm-certs any more. */
+/** In the lab nobody has the certificate key of the Secret kubeadm-certs. */
 function ifNobodyHasTheKey(line: string): string[] {
   return line.startsWith(WITHOUT_KEY) ? line.slice(WITHOUT_KEY.length).split(", then ") : [];
 }
 
-/** The command in a printed line; in the lab nothing reads a disk, which is the machine's own. */
+/** The command in a printed line. In the lab no command reads a disk: it is the disk of this machine. */
 function commandIn(line: string): string[] {
   const command = COMMAND.exec(line)?.[0];
   if (!command || line.startsWith(WITHOUT_KEY)) return [];
@@ -74,14 +75,14 @@ const JOIN = "./bunw scripts/03-workers.ts join";
 async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { raw: string }> {
   const { controlPlanes, workers } = scene.lab;
   const cp = controlPlanes[0]!;
-  // 2 is an answer of 00-assess, 00-salvage and 05-verify, 1 where nobody has the certificate key; whoever follows looks at what it was.
+  // 00-assess, 00-salvage and 05-verify answer with 2; 00-salvage ends with 1 where nobody has the certificate key. The caller looks at the exit code.
   const options = {
     exit: command.startsWith(OPEN_SECRET) ? [0, 1, 2] : [0, 2],
     part: command.includes("04-sa-tokens") ? 4 : undefined,
   };
   if (!command.startsWith(JOIN)) {
     const step = await type(scene, cp, command, options);
-    // What 4.7 leaves for people: pods that nothing makes anew.
+    // 4.7 leaves these pods for you: no controller makes them again.
     if (command.endsWith("04-sa-tokens.ts") && step.stderr.includes("not restarted: ")) await restartBarePods(scene);
     return step;
   }
@@ -91,18 +92,13 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
   return steps.find(({ ok }) => !ok) ?? steps.at(-1)!;
 }
 
-/** The commands that a script gives for what comes after it. */
+/** The commands that a script prints as the next ones. */
 function nextIn({ command, exitCode, stdout, stderr, raw }: Step & { raw: string }): string[] {
   if (command.includes("00-assess")) return exitCode === 2 ? (JSON.parse(raw) as Assessment).next.flatMap(commandIn) : [];
   const join = stdout.split("\n").find((line) => line.trim().startsWith(JOIN));
   if (join) return [join.trim()];
   const line = /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
   return line ? commandIn(line) : [];
-}
-
-function reasonIn({ exitCode, stderr }: Step): string {
-  const [, error, hint] = /^error: (.*)\nhint: (.*)$/m.exec(stderr) ?? [];
-  return error ? `${error} (hint: ${hint})` : `exit ${exitCode}, without a reason`;
 }
 
 function failuresIn({ stdout, stderr }: Step): string {

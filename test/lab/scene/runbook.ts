@@ -3,13 +3,13 @@
  *
  * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string, which the page does not show:
  *
- *     ```sh on=first-control-plane            typed on the first control plane; also: each-control-plane, other-control-planes, each-worker, each-node,
- *                                      and operator: the machine that reaches all of them by ssh
- *     ```sh on=first-control-plane exit=0,2   these exit codes are as they should be (0 alone, when not said)
- *     ```sh on=first-control-plane if=new-cas only in scenarios that carry this tag, or one of several: if=new-cas,expired
- *     ```sh on=each-worker printed     an example: typed is the line that an earlier command printed on stdout and that begins the same
- *     ```sh on=each-worker side-by-side typed on all of them at the same time, as with a window for each
- *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it, owner and mode kept
+ *     ```sh on=first-control-plane              typed on this node; also other-control-planes, each-control-plane, each-worker, each-node,
+ *                                               and operator: the machine that reaches all nodes by ssh
+ *     ```sh on=first-control-plane exit=0,2     the expected exit codes (by default 0 alone)
+ *     ```sh on=first-control-plane if=new-cas   only in scenarios with this tag, or with one of several: if=new-cas,expired
+ *     ```sh on=each-worker printed              an example: the operator types the line that an earlier command printed and that begins the same
+ *     ```sh on=each-worker side-by-side         typed on all of them at the same time, in one window each
+ *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
  *
  * A `sh` fence with neither `on=` nor `carry=` is for the reader alone.
  */
@@ -26,13 +26,13 @@ export const PLACES = [
 export type Place = (typeof PLACES)[number];
 
 export interface Block {
-  /** The number of the part it stands in; undefined before part 0. */
+  /** The number of its part; undefined before part 0. */
   part: number | undefined;
   line: number;
   commands: string[];
   on?: Place;
   exit: number[];
-  /** Only in scenarios that carry one of these tags. */
+  /** Only in scenarios with one of these tags. */
   if?: string[];
   printed: boolean;
   /** On all its nodes at the same time. */
@@ -47,7 +47,7 @@ export interface Part {
   text: string;
 }
 
-export interface Runbook {
+interface Runbook {
   parts: Part[];
   /** Every `sh` fence, also those for the reader alone. */
   blocks: Block[];

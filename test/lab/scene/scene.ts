@@ -4,9 +4,9 @@ import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
-import { type Facts, list, takeFacts } from "../report/fingerprint.ts";
 import { trustOfWorkers } from "../report/questions.ts";
 import type { Check, Moment, Step } from "../report/rehearsal.ts";
+import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
 
 /** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
@@ -19,12 +19,14 @@ export interface Scenario {
   workers: number;
   /** The first control plane node's /etc/kubernetes is a file system of its own. */
   ownDisk?: boolean;
-  /** It follows our runbook, so our promises are held against it. */
+  /** The operator follows our runbook, so our promises must hold. */
   byRunbook: boolean;
-  /** The old CA and service-account keys are back: no workload restarts at all, every old token stays valid, nothing is new to the workers. */
+  /** The old CA and service-account keys come back: no workload restarts, every old token stays valid, nothing changes for the workers. */
   oldKeys?: boolean;
-  /** Machines lose power or are lost: containers end and calls fail whatever a repair does, so they are counted and not judged. */
+  /** Machines lose power or are destroyed: containers end and calls fail whatever a repair does. They are counted, not judged. */
   machinesFail?: boolean;
+  /** Commands that fail are part of the scenario: it goes on after them. */
+  commandsMayFail?: boolean;
   /** Debian packages that only this scenario needs. */
   packages?: Needed;
   /** The incident, line by line. */
@@ -33,54 +35,75 @@ export interface Scenario {
 
 export interface Scene {
   lab: Lab;
-  /** The kit's tarball, for a node that lost what it had in memory. */
+  /** The kit's tarball, for a node that loses its memory. */
   kit: string;
-  /** Milliseconds: the wreck. Everything is told from here. */
+  /** Milliseconds: when the damage was done. All times of the record count from here. */
   zero: number;
-  before: Facts;
-  /** trustOfWorkers() before the wreck. */
+  before: Snapshot;
+  /** trustOfWorkers() before the damage. */
   trustWas: string;
   oldTokens: string[];
   steps: Step[];
   moments: Moment[];
   leaks: string[];
-  /** Answers to a scenario's own questions, beside those that are always asked. */
+  /** Answers to the scenario's own questions. */
   checks: Check[];
-  /** Names of control plane nodes in whose place a new machine was put: they cannot be as before. */
+  /** Names of nodes that were replaced by a new machine: they cannot be as before. */
   replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
+  /** Why the repair has failed; undefined while it may still succeed. */
+  failed?: string;
   say(line: string): void;
 }
 
-/** Kit on every node, watchers on, fingerprint taken: the last quiet minute. */
+/** The minute before the damage: unpacks the kit on every node, starts the watchers, takes the snapshot. */
 export async function openScene(lab: Lab, options: { kit: string; say: (line: string) => void }): Promise<Scene> {
   for (const node of lab.nodes) await unpackKit(node, options.kit);
   const scene: Scene = {
     ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
     watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
-    before: await takeFacts(lab),
+    before: await takeSnapshot(lab),
     trustWas: await trustOfWorkers(lab),
     oldTokens: await tokensOf(lab),
   };
-  const looked = () =>
+  const haveLooked = () =>
     scene.watchers.every(({ machine, watcher }) =>
       watcher.samples().some((s) => s.containers && (s.pods || roleIn(lab, machine).role === "worker")),
     );
-  await waitFor("the watchers' first look", looked, { seconds: 180, hint: "look at /var/log/rehearsal in the nodes with --keep" });
+  await sayAndWait(scene, "the first look of each watcher", haveLooked, {
+    seconds: 180,
+    hint: "look at /var/log/rehearsal in the nodes with --keep",
+  });
   return scene;
 }
 
-function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const), bun: `${KIT}/bun` };
+/** Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once. Errors: Fail where it is not so. */
+export async function sayAndWait<T>(
+  scene: Pick<Scene, "say" | "failed">,
+  what: string,
+  probe: () => Promise<T | undefined | false> | T | undefined | false,
+  options: { seconds: number; hint: string },
+): Promise<T | undefined> {
+  if (scene.failed === undefined) {
+    scene.say(`  waits for ${what}, at most ${options.seconds} s (${options.hint})`);
+    return waitFor(what, probe, options);
+  }
+  const answer = await probe();
+  if (answer === undefined || answer === false) throw new Fail(`${what}: not so`, { hint: options.hint });
+  return answer;
 }
 
-/** Pulls the plug of these nodes; nothing is written any more. */
+function roleIn(lab: Lab, machine: Machine) {
+  return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: `${KIT}/bun` };
+}
+
+/** Cuts the power of these nodes; nothing is written any more. */
 export async function cutPower(scene: Scene, nodes: Machine[]) {
   await Promise.all(nodes.map((node) => node.kill()));
-  note(scene, `power cut on ${nodes.map((node) => node.name).join(", ")}`);
+  note(scene, `${nodes.map((node) => node.name).join(", ")} lost power`);
 }
 
-/** Switches nodes on again and gives them what they had in memory: the kit, and our watchers. */
+/** Boots nodes and gives them again what was in their memory: the kit and our watchers. */
 export async function powerOn(scene: Scene, nodes: Machine[]) {
   await Promise.all(nodes.map((node) => node.boot()));
   note(scene, `${nodes.map((node) => node.name).join(", ")} booted`);
@@ -104,30 +127,34 @@ export async function tokensOf(lab: Lab): Promise<string[]> {
   return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
 }
 
-/** Does this damage, a line of shell, on these nodes, all at once; starts the clock. */
+/** Runs a damage, a line of shell, on these nodes at the same time, and starts the clock. */
 export async function damage(scene: Scene, nodes: Machine[], line: string) {
   scene.zero = Date.now();
   await Promise.all(nodes.map((node) => sh(node, line)));
   note(scene, `${line} on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
 }
 
-export function wreck(scene: Scene, nodes: Machine[]) {
+export function deleteKubernetes(scene: Scene, nodes: Machine[]) {
   return damage(scene, nodes, "rm -rf /etc/kubernetes");
 }
 
-/** Waits until neither the API nor etcd answers any more. */
+/** Waits until neither the API server nor etcd of any control plane node answers. */
 export async function controlPlaneGone(scene: Scene) {
   const gone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false && samples.at(-1)?.etcd === false);
-  await waitFor("the control plane to go away", gone, { seconds: 120, hint: "is a kubelet running? it is what stops the static pods" });
+  await sayAndWait(scene, "the control plane to stop", gone, {
+    seconds: 120,
+    hint: "systemctl status kubelet: the kubelet stops the static pods",
+  });
 }
 
-/** Waits until the mirror pod of the first control plane node's static pod says of a manifest that was changed what it should. */
-export async function mirrored({ lab }: Scene, name: string, isSo: (spec: string) => boolean) {
-  const told = async () => {
+/** Waits until the mirror pod shows the change of a manifest on the first control plane node. */
+export async function mirrorPodFollows(scene: Scene, name: string, isSo: (spec: string) => boolean) {
+  const { lab } = scene;
+  const follows = async () => {
     const pod = (await list(lab, "pods")).find(({ metadata }) => metadata.name === `${name}-${lab.controlPlanes[0]!.nodeName}`);
     return pod !== undefined && isSo(JSON.stringify(pod.spec));
   };
-  await waitFor(`the mirror pod of ${name} to follow its manifest`, told, {
+  await sayAndWait(scene, `the mirror pod of ${name} to follow its manifest`, follows, {
     seconds: 120,
     hint: "journalctl -u kubelet on the control plane node, with --keep",
   });
@@ -143,7 +170,7 @@ export function note(scene: Scene, what: string, detail = "", at = Date.now()) {
   scene.say(`${what}${detail ? `: ${detail}` : ""}`);
 }
 
-/** Types a command on a node as an operator would; ends it after `seconds`. */
+/** Types a command on a node as an operator would; kills it after `seconds`. */
 export async function type(
   scene: Scene,
   node: Machine,
@@ -155,8 +182,8 @@ export async function type(
   const start = Date.now();
   const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], { cwd });
   const [stdout, stderr, typed] = [redact(output.stdout), redact(output.stderr), redact(command)];
-  const leak = stdout.what ?? stderr.what ?? typed.what;
-  if (leak && !options.mayHoldToken) scene.leaks.push(`${leak}: ${typed.text} on ${node.name}`);
+  const secret = stdout.what ?? stderr.what ?? typed.what;
+  if (secret && !options.mayHoldToken) scene.leaks.push(`${secret}: ${typed.text} on ${node.name}`);
   const took = (Date.now() - start) / 1000;
   const step: Step = {
     ...{ part, node: node.name, command: typed.text, start: (start - scene.zero) / 1000, seconds: took, exitCode: output.exitCode },
@@ -168,7 +195,7 @@ export async function type(
     },
   };
   scene.steps.push(step);
-  scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${lastLine(step)}`}`);
+  scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${reasonIn(step)}`}`);
   return { ...step, raw: output.stdout };
 }
 
@@ -179,7 +206,7 @@ const SECRETS = [
   { what: "a bootstrap token", pattern: /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g },
 ];
 
-/** The text without secrets, and what kind was in it. */
+/** The text without its secrets, and what kind of secret was in it. */
 export function redact(text: string): { text: string; what?: string } {
   let what: string | undefined;
   for (const secret of SECRETS) {
@@ -190,11 +217,14 @@ export function redact(text: string): { text: string; what?: string } {
   return what ? { text, what } : { text };
 }
 
-export function lastLine({ stdout, stderr }: { stdout: string; stderr: string }) {
-  return (stderr.trim() || stdout.trim() || "no output").split("\n").at(-1)!;
+/** Why a command failed: our scripts' error and hint, otherwise its last line. */
+export function reasonIn({ exitCode, stdout, stderr }: Pick<Step, "exitCode" | "stdout" | "stderr">): string {
+  const [, error, hint] = /^error: (.*)\nhint: (.*)$/m.exec(stderr) ?? [];
+  if (error) return `${error} (hint: ${hint})`;
+  return (stderr.trim() || stdout.trim()).split("\n").at(-1) || `exit ${exitCode}, without a reason`;
 }
 
-/** "11 of 11 workload containers still run", as the watchers last saw it. */
+/** "11 of 11 workload containers still run", by the watchers' last look. */
 export function workloadsLeft(scene: Scene) {
   const count = (at: number) => scene.watchers.reduce((sum, { watcher }) => sum + containersAt(watcher.samples(), at), 0);
   return `${count(Date.now())} of ${count(scene.zero)} workload containers still run`;

@@ -1,8 +1,8 @@
-/** A control plane node of another cluster, made a month ago: what lies there in the wrong place is foreign to the lab's. */
+/** A control plane node of another cluster, made a month ago: its files are foreign to the lab's cluster. */
 import { readFileSync } from "node:fs";
 import { makeControlPlane } from "../../pretend/cluster.ts";
 
-export interface Stranger {
+interface Stranger {
   text(file: string): string;
 }
 

@@ -1,4 +1,4 @@
-/** The lab's attacker, as far as he can be looked at without a cluster: what he lays out is what he means, and what is his is known again. */
+/** The lab's attacker, without a cluster: what he prepares is what he means to prepare, and his things are recognised. */
 import "reflect-metadata";
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,8 +9,8 @@ import { canonicalIp } from "../../../shared/pki/addresses.ts";
 import { tokenVerifier } from "../../../shared/pki/tokens.ts";
 import { makeControlPlane } from "../../pretend/cluster.ts";
 import { pretendScene } from "../../pretend/scene.ts";
-import { type Attacker, forgedTokens, loot, makeAttacker, readToken, signedToken, TEAM } from "../attacker/attacker.ts";
-import { type Fingerprints, findings, fingerprints, isHis } from "../attacker/findings.ts";
+import { type Attacker, attackerPki, forgedTokens, makeAttacker, readToken, signedToken, TEAM } from "../attacker/attacker.ts";
+import { findings, isAttackers, type SharedPublicKeys, sharedPublicKeys } from "../attacker/findings.ts";
 import { unpackLine } from "../attacker/folder.ts";
 import { intruderAsked } from "../attacker/intruder.ts";
 import { bundled, litter } from "../attacker/litter.ts";
@@ -79,7 +79,7 @@ test("the worker asks for each other node, for administrators and for the API's 
   }[];
   const names = asked.map(({ metadata }) => metadata.name.slice(PREFIX.length));
   expect(names).toEqual(
-    expect.arrayContaining(["cp1", "cp2", "stranger", "control plane nodes", "admin", "serving-lab-api", "serving-10.97.0.1"]),
+    expect.arrayContaining(["cp1", "cp2", "stranger", "system-masters", "admin", "serving-lab-api", "serving-10.97.0.1"]),
   );
   const request = requestOf(asked.find(({ metadata }) => metadata.name === `${PREFIX}serving-lab-api`)!);
   const { items } = request.extensions.find((one) => one instanceof x509.SubjectAlternativeNameExtension)!.names;
@@ -91,7 +91,7 @@ function requestOf({ spec }: { spec: { request: string } }) {
   return new x509.Pkcs10CertificateRequest(Buffer.from(spec.request, "base64").toString());
 }
 
-test("intruderAsked() tells what the API server took from what it refused", () => {
+test("intruderAsked() separates CSRs that the API server created from those that it refused", () => {
   const { scene } = pretendScene({});
   const home = join(folder, "w1");
   mkdirSync(`${home}/root/intruder`, { recursive: true });
@@ -107,12 +107,14 @@ test("RUNBOOK.md has one line that unpacks the kit on a node", async () => {
   expect(await unpackLine()).toContain("/dev/shm/kube-pki-repair");
 });
 
-test("isHis() knows what is the attacker's in PEM, in a kubeconfig and by his name, and leaves others alone", async () => {
+test("isAttackers() recognises the attacker's things in PEM, in a kubeconfig and by his name, and nothing else", async () => {
   const other = await makeAttacker();
   const kubeconfig = (pem: string) => `users:\n- user:\n    client-key-data: ${Buffer.from(pem).toString("base64")}\n`;
-  for (const pem of Object.values(loot(attacker))) expect([isHis(pem, attacker), isHis(kubeconfig(pem), attacker)]).toEqual([true, true]);
-  expect(isHis("issuer: https://issuer.a-team.example", attacker)).toBe(true);
-  for (const pem of Object.values(loot(other))) expect([isHis(pem, attacker), isHis(kubeconfig(pem), attacker)]).toEqual([false, false]);
+  for (const pem of Object.values(attackerPki(attacker)))
+    expect([isAttackers(pem, attacker), isAttackers(kubeconfig(pem), attacker)]).toEqual([true, true]);
+  expect(isAttackers("issuer: https://issuer.a-team.example", attacker)).toBe(true);
+  for (const pem of Object.values(attackerPki(other)))
+    expect([isAttackers(pem, attacker), isAttackers(kubeconfig(pem), attacker)]).toEqual([false, false]);
 });
 
 /** A lab whose only node is a pretend control plane node, with the API's answers that the findings ask for. */
@@ -164,12 +166,12 @@ function repaired() {
   return { write, requests, pods, accept: (token: string) => (valid = [...valid, token]), scene: { ...scene, lab, before, steps: [said] } };
 }
 
-async function notSo({ scene }: ReturnType<typeof repaired>, keys?: Fingerprints): Promise<string[]> {
-  const checks = await findings(scene, { attacker, tokens, keys: keys ?? fingerprints(scene.lab) }, { oldKeys: true });
+async function notSo({ scene }: ReturnType<typeof repaired>, keys?: SharedPublicKeys): Promise<string[]> {
+  const checks = await findings(scene, { attacker, tokens, keys: keys ?? sharedPublicKeys(scene.lab) }, { oldKeys: true });
   return checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail}`);
 }
 
-test("where nothing of the attacker's is left every question is answered with yes", async () => {
+test("where nothing of the attacker's is left, every answer is yes", async () => {
   expect(await notSo(repaired())).toEqual([]);
 });
 
@@ -177,19 +179,19 @@ type Repaired = ReturnType<typeof repaired>;
 
 test.each<[string, (lab: Repaired) => void]>([
   ["sa.pub is the attacker's", ({ write }) => write("/etc/kubernetes/pki/sa.pub", attacker.sa.pub)],
-  ["sa.pub is not of its key", ({ write }) => write("/etc/kubernetes/pki/sa.key", attacker.sa.key)],
+  ["sa.pub does not match its key", ({ write }) => write("/etc/kubernetes/pki/sa.key", attacker.sa.key)],
   ["etcd/ca.crt is the attacker's", ({ write }) => write("/etc/kubernetes/pki/etcd/ca.crt", attacker.etcdCa.cert)],
   ["/etc/kubernetes/auth/config.yaml", ({ write }) => write("/etc/kubernetes/auth/config.yaml", litter(attacker)["authentication.yaml"]!)],
   ["manifests/evil", ({ write }) => write("/etc/kubernetes/manifests/evil.yaml", "kind: Pod\n")],
   ["a-team/evil-cp1 runs", ({ pods }) => pods.push(sandbox("evil-cp1"))],
-  ["is accepted: accepted", ({ accept }) => accept(tokens.accepted!)],
-  [`approved: ${PREFIX}cp1`, ({ requests }) => requests.push(request({ certificate: "x" }))],
-  [`named to the operator: ${PREFIX}cp1`, ({ scene }) => (scene.steps[0]!.stderr = "3 nodes are back")],
-  ["raw to the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],
-  ["nothing hung: cp1# close", ({ scene }) => (scene.steps[0]!.hung = true)],
-])("one thing that is not so is seen: %s", async (what, change) => {
+  ["accepts no token of the attacker's: accepted", ({ accept }) => accept(tokens.accepted!)],
+  [`is approved: ${PREFIX}cp1`, ({ requests }) => requests.push(request({ certificate: "x" }))],
+  [`for a kubelet: ${PREFIX}cp1`, ({ scene }) => (scene.steps[0]!.stderr = "3 nodes are back")],
+  ["reaches the terminal: cp1# close", ({ scene }) => (scene.steps[0]!.stderr += "\u001b[2J")],
+  ["no command hung: cp1# close", ({ scene }) => (scene.steps[0]!.hung = true)],
+])("each thing of the attacker's is seen: %s", async (what, change) => {
   const lab = repaired();
-  const keys = fingerprints(lab.scene.lab);
+  const keys = sharedPublicKeys(lab.scene.lab);
   change(lab);
   expect((await notSo(lab, keys)).join("\n")).toContain(what);
 });

@@ -3,27 +3,27 @@ import { example, exampleWithArticle } from "../../fixtures/rehearsal-example.ts
 import { page } from "../report/html.ts";
 import { groups, pulse, timeline } from "../report/terminal.ts";
 
-test("timeline() tells the incident in the order in which it happened", () => {
+test("timeline() lists the incident in the order in which it happened", () => {
   const lines = timeline(example).split("\n");
   expect(lines.slice(0, 7)).toEqual([
-    " kube-pki-repair rehearsal   scenario all-lost   Kubernetes v1.34.4   1 control plane + 1 worker   real kubelet, containerd, etcd",
+    " kube-pki-repair rehearsal   scenario all-lost   Kubernetes v1.34.4   1 control plane node and 1 worker   real kubelet, containerd, etcd",
     "    0.0 s  rm -rf /etc/kubernetes on cp1 and w1",
-    "    9.4 s  control plane gone                           11 of 11 workload containers still run",
+    "    9.4 s  the control plane is gone                    11 of 11 workload containers still run",
     "   19.6 s  systemctl stop kubelet                0.3 s  ",
     "   20.0 s  00-assess                             0.4 s  verdict: all CA keys lost on this node <try the disk first>",
     "   20.4 s  01-etcd                               3.2 s  done: same etcd proved",
     "   22.8 s  etcd back",
   ]);
   expect(lines.at(-2)).toBe(
-    " fresh kubeadm init + join of the same lab: 19.8 s; repair 11.6 s (0.59x); all clients well 26.2 s after its first command",
+    " fresh kubeadm init + join of the same lab: 19.8 s; repair 11.6 s (0.59x); all clients and pods well 26.2 s after its first command",
   );
-  expect(lines.at(-1)).toBe(" recovered: 4 of 4 checks are good");
+  expect(lines.at(-1)).toBe(" recovered: 4 of 4 checks passed");
 });
 
-test("timeline() names what hung and what is not so", () => {
+test("timeline() names what hung and what failed", () => {
   const text = timeline(exampleWithArticle);
   expect(text).toContain("130.0 s  HUNG  could not find a JWS signature");
-  expect(text).toContain("NOT RECOVERED: 1 of 2 checks are good\n   not so: every pod is Ready: not Ready: coredns-1");
+  expect(text).toContain("NOT RECOVERED: 1 of 2 checks passed\n   failed: every pod is Ready: not Ready: coredns-1");
 });
 
 test("groups() puts one script's runs on several nodes together, and keeps its sub-commands apart", () => {

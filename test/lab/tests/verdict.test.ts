@@ -3,9 +3,10 @@ import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
-import { takeFacts } from "../report/fingerprint.ts";
 import type { Step } from "../report/rehearsal.ts";
+import { takeSnapshot } from "../report/snapshot.ts";
 import { judge } from "../report/verdict.ts";
 import type { Sample } from "../report/watch.ts";
 import { allLost } from "../scenarios/all-lost.ts";
@@ -82,13 +83,13 @@ async function scene(): Promise<Scene> {
     step(4, "./bunw scripts/04-sa-tokens.ts", 4.6, 0.5),
     step(5, "./bunw scripts/05-verify.ts", 5.1, 0.2),
   ];
-  const watcher = { samples: () => samplesSince(zero), stop: async () => samplesSince(zero) };
+  const watcher = { samples: () => samplesSince(zero), stop: async () => {} };
   return {
     ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
-    before: await takeFacts(lab),
+    before: await takeSnapshot(lab),
     watchers: [
       { machine: cp1, watcher },
-      { machine: w1, watcher: { samples: () => [], stop: async () => [] } },
+      { machine: w1, watcher: { samples: () => [], stop: async () => {} } },
     ],
   };
 }
@@ -98,10 +99,10 @@ test("judge() says recovered when everything it asks is well, with the times it 
   expect(record.checks.filter((check) => !check.ok)).toEqual([]);
   expect(record.recovered).toBe(true);
   expect(record.seconds).toEqual({
-    wreckToEtcd: 3,
-    wreckToApi: 4,
-    wreckToNodesReady: 4.5,
-    wreckToWorkloadsOk: 0,
+    damageToEtcd: 3,
+    damageToApi: 4,
+    damageToNodesReady: 4.5,
+    damageToWorkloadsOk: 0,
     repairCommands: 2,
     commandsToWorkloadsOk: 0,
   });
@@ -123,7 +124,7 @@ test("judge() says not recovered, and why, when a file, a flag or a container is
   rmSync(node.path("/etc/kubernetes/audit-policy.yaml"));
   writeFileSync(node.path("/etc/kubernetes/manifests/etcd.yaml"), "spec: {containers: [{name: etcd, command: [etcd]}]}\n");
   const samples = samplesSince(lost.zero).map((sample) => (sample.etcd === false ? { ...sample, containers: {} } : sample));
-  lost.watchers[0]!.watcher = { samples: () => samples, stop: async () => samples };
+  lost.watchers[0]!.watcher = { samples: () => samples, stop: async () => {} };
   const record = await judge(lost, allLost, 10);
   expect(record.recovered).toBe(false);
   expect(record.filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit-policy.yaml"]);
@@ -131,4 +132,17 @@ test("judge() says not recovered, and why, when a file, a flag or a container is
     "cp1: manifests/etcd.yaml lost .spec.containers[etcd].command[--data-dir]=--data-dir=/var/lib/etcd",
     "shop/agent-cp1/agent",
   ]);
+});
+
+test("judge() looks once, and ends at once, when the repair has failed: no API, and a node that is off with its watcher", async () => {
+  const failed = await scene();
+  failed.failed = "part 1 failed";
+  for (const node of failed.lab.nodes) node.run = async () => ({ stdout: "", stderr: "connection refused", exitCode: 1 });
+  failed.watchers[1]!.watcher.stop = () => Promise.reject(new Fail("the watcher ended early", { hint: "boot w1" }));
+  writeFileSync(failed.lab.workers[0]!.path("/var/log/heartbeat/shop-caller.log"), `{"t":${failed.zero},"ok":true}\n`);
+  const began = Date.now();
+  const record = await judge(failed, allLost, 10);
+  expect(Date.now() - began).toBeLessThan(2000);
+  expect(record.recovered).toBe(false);
+  expect(record.checks[0]).toEqual({ name: "the API answers", ok: false, detail: "connection refused" });
 });

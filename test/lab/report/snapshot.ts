@@ -1,24 +1,24 @@
-/** The fingerprint of a cluster, taken before the wreck and after the repair, and what differs between the two. */
+/** A snapshot of a cluster, before the damage and after the repair, and the differences between the two. */
 import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 
-export interface Facts {
+export interface Snapshot {
   kubernetes: string;
-  nodes: Record<string, NodeFacts>;
+  nodes: Record<string, NodeSnapshot>;
   nodeUids: Record<string, string>;
   configMaps: Record<string, string>;
   secrets: Record<string, string>;
 }
 
-export interface NodeFacts {
+interface NodeSnapshot {
   /** Files below /etc/kubernetes. */
   files: string[];
-  /** sha256 of those among them that no repair can make anew: neither certificates and keys, nor kubeconfigs, nor manifests. */
+  /** sha256 of the files that no repair can make: all but certificates, keys, kubeconfigs and manifests. */
   others: Record<string, string>;
-  /** sha256 of the kubelet's own configuration, which no repair should touch. */
+  /** sha256 of the kubelet's own configuration, which no repair may change. */
   kubelet: Record<string, string>;
   /** Static pods, flattened to "path=value" lines. */
   manifests: Record<string, string[]>;
@@ -27,13 +27,13 @@ export interface NodeFacts {
 
 const KUBELET_FILES = ["/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"];
 
-/** These hold the old CA, or are signed with an old key: a repair has to change them. */
+/** These hold the old CA or an old signature: a repair must change them. */
 const MUST_CHANGE = /\/(kube-root-ca\.crt|cluster-info|extension-apiserver-authentication|kubeadm-certs|bootstrap-token-[a-z0-9]+)$/;
 
-export async function takeFacts(lab: Lab): Promise<Facts> {
+export async function takeSnapshot(lab: Lab): Promise<Snapshot> {
   const [nodes, configMaps, secrets] = await Promise.all(["nodes", "configmaps", "secrets"].map((kind) => list(lab, kind)));
   return {
-    ...factsOnDisk(lab),
+    ...snapshotOfDisks(lab),
     kubernetes: nodes![0]!.status.nodeInfo.kubeletVersion,
     nodeUids: byName(nodes!, (node) => node.metadata.uid),
     configMaps: byName(unchanging(configMaps!), (map) => sha256(JSON.stringify([map.data ?? null, map.binaryData ?? null]))),
@@ -41,9 +41,9 @@ export async function takeFacts(lab: Lab): Promise<Facts> {
   };
 }
 
-/** What can be said without an API. */
-export function factsOnDisk(lab: Lab): Facts {
-  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeFacts(node)]));
+/** What the disks show, without an API. */
+export function snapshotOfDisks(lab: Lab): Snapshot {
+  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeSnapshot(node)]));
   return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
 }
 
@@ -68,7 +68,7 @@ function unchanging(items: Item[]) {
   return items.filter(({ metadata }) => !MUST_CHANGE.test(`/${metadata.name}`));
 }
 
-/** A token Secret gets a new token; that it is there, with the same keys and labels, is all that can be asked. */
+/** A token Secret gets a new token: only its existence and the names in its data can be compared. */
 function secretFact({ type, data }: Item) {
   if (type === "kubernetes.io/service-account-token") return `a token: ${Object.keys(data ?? {}).sort()}`;
   return sha256(JSON.stringify([type, data ?? null]));
@@ -79,7 +79,7 @@ function byName(items: Item[], value: (item: Item) => string) {
   return Object.fromEntries(items.map((item) => [name(item), value(item)]));
 }
 
-function nodeFacts(node: Machine): NodeFacts {
+function nodeSnapshot(node: Machine): NodeSnapshot {
   const home = node.path("/etc/kubernetes");
   const all = existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }) : [];
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
@@ -100,8 +100,8 @@ function namesOf(pem: string) {
 }
 
 /**
- * A manifest as sorted "path=value" lines, so that order does not count: a named item goes by its name, a flag by itself. Empty values
- * and nulls, which kubeadm writes and an API server leaves out, do not count either.
+ * A manifest as sorted "path=value" lines, so that order does not count: the path uses an item's name, or a flag. Empty values and nulls,
+ * which kubeadm writes and an API server leaves out, do not count.
  */
 export function flatten(value: unknown, path = ""): string[] {
   if (value === null || value === undefined) return [];
@@ -132,8 +132,8 @@ export interface Changes {
   uidsChanged: string[];
 }
 
-/** What of `before` is not so in `after`; a machine that was `replaced` by a new one is not held to what the old one was. */
-export function compare(before: Facts, after: Facts, replaced: string[] = []): Changes {
+/** What differs in `after`. A machine that was `replaced` by a new one is not compared. */
+export function compare(before: Snapshot, after: Snapshot, replaced: string[] = []): Changes {
   const changes: Changes = {
     secretsLost: unlike(before.secrets, after.secrets),
     configMapsChanged: unlike(before.configMaps, after.configMaps),
@@ -148,7 +148,7 @@ export function compare(before: Facts, after: Facts, replaced: string[] = []): C
     const on = (items: string[]) => items.map((item) => `${node}: ${item}`);
     changes.filesNotRestored.push(...on(was.files.filter((file) => !is.files.includes(file)).map((file) => `/etc/kubernetes/${file}`)));
     const replaced = unlike(was.others, is.others).filter((file) => is.files.includes(file));
-    changes.filesNotRestored.push(...on(replaced.map((file) => `/etc/kubernetes/${file} (another in its place)`)));
+    changes.filesNotRestored.push(...on(replaced.map((file) => `/etc/kubernetes/${file} (changed)`)));
     changes.kubeletFilesChanged.push(...on(unlike(was.kubelet, is.kubelet)));
     changes.namesLost.push(...on(was.apiServerNames.filter((name) => !is.apiServerNames.includes(name))));
     for (const [file, lines] of Object.entries(was.manifests))

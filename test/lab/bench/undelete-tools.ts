@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * What comes back of a deleted /etc/kubernetes, by our carving, by photorec and by extundelete, on the same images of ext4. A file counts
- * when its whole content is in what a tool brought back, under whatever name; of ours a manifest has to be known as whole, too.
+ * How much of a deleted /etc/kubernetes comes back by our carving, by photorec and by extundelete, on the same ext4 images. A file counts when
+ * its full content is in a tool's output, under any name; in ours a manifest must also be recognised as complete.
  *
- * By hand, as root: ./bunw test/lab/bench/undelete.ts
+ * By hand, as root: ./bunw test/lab/bench/undelete-tools.ts
  */
 import { randomFillSync } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const PACKAGES = [
 const MEGABYTES = 2048;
 const FOLDER = "etc/kubernetes";
 
-/** On the mounted file system: what happened before it was unmounted. */
+/** What happens on the mounted file system before it is unmounted. */
 interface Scenario {
   name: string;
   happen: (mount: string, files: Files, others: Files) => void;
@@ -47,7 +47,7 @@ const SCENARIOS: readonly Scenario[] = [
   },
 ];
 
-/** Everything that a tool brought back of an image: contents, whatever they are called. */
+/** The contents of all files that a tool brought back from an image. */
 const TOOLS: Record<string, (image: string, out: string) => Promise<string[]>> = {
   ours: async (image) => {
     const finds = await findsOn(image);

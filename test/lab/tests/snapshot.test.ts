@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { compare, type Facts, flatten } from "../report/fingerprint.ts";
+import { compare, flatten, type Snapshot } from "../report/snapshot.ts";
 
-const facts = (change: Partial<Facts["nodes"][string]> = {}, more: Partial<Facts> = {}): Facts => ({
+const snapshot = (change: Partial<Snapshot["nodes"][string]> = {}, more: Partial<Snapshot> = {}): Snapshot => ({
   nodes: {
     cp1: {
       files: ["admin.conf", "audit.yaml"],
@@ -20,14 +20,17 @@ const facts = (change: Partial<Facts["nodes"][string]> = {}, more: Partial<Facts
 });
 
 test("compare() finds nothing between equals", () => {
-  expect(Object.values(compare(facts(), facts())).flat()).toEqual([]);
+  expect(Object.values(compare(snapshot(), snapshot())).flat()).toEqual([]);
 });
 
 test("compare() names what was lost and what was changed", () => {
   const manifests = { "manifests/etcd.yaml": ["--a=1", "--b=2"] };
   const changed = { files: ["admin.conf"], kubelet: { "config.yaml": "bb" }, apiServerNames: [] };
-  const after = facts({ ...changed, manifests: { "manifests/etcd.yaml": ["--a=1"] } }, { secrets: { "a/s": "2" }, nodeUids: { cp1: "2" } });
-  expect(compare(facts({ manifests }), after)).toEqual({
+  const after = snapshot(
+    { ...changed, manifests: { "manifests/etcd.yaml": ["--a=1"] } },
+    { secrets: { "a/s": "2" }, nodeUids: { cp1: "2" } },
+  );
+  expect(compare(snapshot({ manifests }), after)).toEqual({
     secretsLost: ["a/s", "a/t"],
     configMapsChanged: [],
     filesNotRestored: ["cp1: /etc/kubernetes/audit.yaml"],
@@ -38,9 +41,9 @@ test("compare() names what was lost and what was changed", () => {
   });
 });
 
-test("compare() tells a file that was lost from one that has another in its place", () => {
-  const after = facts({ others: { "audit.yaml": "a stand-in" } });
-  expect(compare(facts(), after).filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit.yaml (another in its place)"]);
+test("compare() names a changed file as changed, not as lost", () => {
+  const after = snapshot({ others: { "audit.yaml": "a stand-in" } });
+  expect(compare(snapshot(), after).filesNotRestored).toEqual(["cp1: /etc/kubernetes/audit.yaml (changed)"]);
 });
 
 test("flatten() does not care for order, nulls and empty values", () => {

@@ -1,28 +1,26 @@
 import { globSync, rmSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { cutPower, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
-import { incident } from "./all-lost.ts";
+import { cutPower, KIT, powerOn, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
+import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
 
-/** Everything is deleted everywhere and one control plane node never comes back: two are repaired without it, then a new machine takes its place. */
-export const controlPlaneDestroyed: Scenario = {
+/** One of three control plane nodes never comes back: the other two are repaired without it, then a new machine takes its place. */
+export const haOneDestroyed: Scenario = {
   ...haAllLost,
-  name: "control-plane-destroyed",
-  title:
-    "rm -rf /etc/kubernetes on every node, and one control plane node of three is destroyed; RUNBOOK.md without it, then a new machine",
+  name: "ha-one-destroyed",
+  title: "As ha-all-lost, and one control plane node is destroyed; the operator repairs the others, then puts a new machine in its place",
   machinesFail: true,
   lines: [
-    ...incident,
+    ...everythingDeleted,
     { title: "The third control plane node is destroyed", run: (scene) => cutPower(scene, [lost(scene)]) },
-    { title: "Follow RUNBOOK.md up to part 3, without it", run: (scene) => follow(scene, [0, 1, 2, 3]) },
-    { title: "Delete its Node", run: deleteNode },
-    { title: "Follow parts 4 and 5", run: (scene) => follow(scene, [4, 5]) },
-    { title: "Put a new machine in its place", run: putNewControlPlane },
-    { title: "Verify again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
+    { title: "The operator follows RUNBOOK.md up to part 3, without that node", run: (scene) => follow(scene, [0, 1, 2, 3]) },
+    { title: "The operator deletes its Node object", run: deleteNode },
+    { title: "The operator follows parts 4 and 5", run: (scene) => follow(scene, [4, 5]) },
+    { title: "The operator puts a new machine in its place", run: putNewControlPlane },
+    { title: "The operator verifies again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
 };
 
@@ -30,15 +28,15 @@ function lost({ lab }: Scene) {
   return lab.controlPlanes[2]!;
 }
 
-async function follow(scene: Scene, parts: number[]) {
-  if (scene.steps.every((step) => step.ok)) await followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
+function follow(scene: Scene, parts: number[]) {
+  return followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
 }
 
 async function deleteNode(scene: Scene) {
   await type(scene, scene.lab.controlPlanes[0]!, whatPart2Printed(scene, "kubectl"), { part: 3 });
 }
 
-/** The lines that part 2 printed for a new control plane node, typed as they stand there. */
+/** The lines that part 2 printed for a new control plane node, typed as they were printed. */
 async function putNewControlPlane(scene: Scene) {
   const [first, node] = [scene.lab.controlPlanes[0]!, lost(scene)];
   const [carry, join] = ["tar", "kubeadm"].map((program) => whatPart2Printed(scene, program)) as [string, string];
@@ -48,7 +46,7 @@ async function putNewControlPlane(scene: Scene) {
   if (SERVING_BY_CA) await approveServing(scene, first, node.nodeName);
 }
 
-/** Both ends of the printed pipe as they stand there; base64 in the middle stands for ssh, which nobody listens to in this lab. */
+/** Both ends of the printed pipe, as printed; base64 between them replaces ssh, as this lab runs no sshd. */
 async function carryKeys(scene: Scene, line: string) {
   const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
   scene.say(line);
@@ -59,7 +57,7 @@ async function carryKeys(scene: Scene, line: string) {
     throw new Fail(`The keys were not carried to the new machine: ${stderr}${there.stderr}`, { hint: line });
 }
 
-/** The last printed line is advice: the request has to be there, and to be found by its user. */
+/** The last printed line is advice: the CSR must be there, and its user must find it. */
 async function approveServing(scene: Scene, first: Machine, nodeName: string) {
   const select = '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
   const query = [
@@ -71,11 +69,11 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
     "spec.signerName=kubernetes.io/kubelet-serving",
   ];
   const pending = async () => (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
-  const name = await waitFor(`a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
+  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
   await type(scene, first, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`);
 }
 
-/** A machine with the old one's name and address, with the images that the lab cannot fetch, and with nothing else of it. */
+/** A new machine has the old one's name and address, and the images that the lab cannot fetch; nothing else of the old one. */
 async function bootEmpty(scene: Scene) {
   const node = lost(scene);
   const folders = [

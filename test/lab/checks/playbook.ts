@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * The playbook on pretend nodes with real sshd's: the order of its plays, its batches, and that the first failure stops all that comes after.
- * Whether it brings a cluster back is the rehearsal's question: npm run rehearse -- --scenario fleet
+ * The playbook on pretend nodes with real sshds: the order of its plays, its batches, and that the first failure stops everything after it.
+ * Whether it repairs a cluster is another question: npm run rehearse -- --scenario fleet
  */
 import { isDeepStrictEqual } from "node:util";
 import { run } from "../../../shared/run.ts";
@@ -18,7 +18,7 @@ const HOSTS: Host[] = [
 const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w4", "w5"]];
 const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
 
-/** Who is asked for what, and in which order; one line is asked of all its nodes at the same time. */
+/** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
 const PART_0: Line[] = [
   [[...FIRST, ...OTHERS], "systemctl stop kubelet"],
   [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"],
@@ -45,15 +45,15 @@ let failures = 0;
 async function main() {
   if (!process.argv.includes("--inside")) return process.exit(await inOwnNamespaces());
   const fleet = await pretendFleet(HOSTS);
-  await checkLaidOut(fleet);
-  await checkWhole(fleet);
+  await checkForeignFolder(fleet);
+  await checkAllParts(fleet);
   await checkGates(fleet);
   await checkLoop(fleet);
   await checkChoices(fleet);
   process.exitCode = failures === 0 ? 0 : 1;
 }
 
-/** Everything that is mounted or started is gone when the process inside ends. */
+/** All mounts and processes are gone when the process inside ends. */
 async function inOwnNamespaces(): Promise<number> {
   await installPackages(FLEET_PACKAGES);
   const own = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
@@ -61,13 +61,13 @@ async function inOwnNamespaces(): Promise<number> {
   return await child.exited;
 }
 
-async function checkWhole(fleet: Fleet) {
-  const whole = [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS, CLOSE];
+async function checkAllParts(fleet: Fleet) {
+  const all = [...PART_0, ...PART_1, PART_2, OPEN, ...JOINS, CLOSE];
   const { output } = await expectCalls(
     fleet,
     "parts 0 to 3 in order, workers in batches",
     ["-e", "new_cas=true", "-e", "batch=2", "-vvv"],
-    whole,
+    all,
   );
   check("the token is in no output, not even with -vvv", !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n`)));
   const look = "ssh w1 ls -A /dev/shm /dev/shm/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
@@ -77,15 +77,15 @@ async function checkWhole(fleet: Fleet) {
     folders.output === "/dev/shm:\nkube-pki-repair\n\n/dev/shm/kube-pki-repair/tmp:\n",
     folders.output,
   );
-  check("what the scripts say is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
+  check("the output of the scripts is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
 }
 
-/** A stranger has been there before us; on a worker, so that some control plane nodes are through. The kubelets are stopped all the same. */
-async function checkLaidOut(fleet: Fleet) {
+/** Somebody else has made the kit's folder on a worker. The play before has already stopped the kubelets. */
+async function checkForeignFolder(fleet: Fleet) {
   const kubelets = PART_0.slice(0, 1);
   const layings: [what: string, laid: string][] = [
-    ["a stranger's folder", "mkdir $D && chown 12345 $D"],
-    ["a folder that is open to all", "mkdir -m 777 $D"],
+    ["another user's folder", "mkdir $D && chown 12345 $D"],
+    ["a folder that everybody may write", "mkdir -m 777 $D"],
     ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
   ];
   for (const [what, laid] of layings) {
@@ -103,7 +103,7 @@ async function checkLaidOut(fleet: Fleet) {
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }
 
-/** Each stands for a gate: what failed, and what was still asked for. */
+/** For each gate: the command that fails, and the commands that were run before it. */
 async function checkGates(fleet: Fleet) {
   const args = ["-e", "new_cas=true", "-e", "batch=2"];
   const gates: [failing: string, before: Line[]][] = [
@@ -116,20 +116,20 @@ async function checkGates(fleet: Fleet) {
   for (const [failing, before] of gates) {
     fleet.fail([failing]);
     const { output } = await expectCalls(fleet, `"${failing}" fails: nothing after it begins`, args, before, 2);
-    check(`"${failing}" fails: what it said is shown`, output.includes("error: it failed, as it was asked to"));
+    check(`"${failing}" fails: its output is shown`, output.includes("error: it failed, as it was asked to"));
   }
   fleet.fail([]);
   fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
   await expectCalls(
     fleet,
-    "a node that is not reached stops it before the first look",
+    "an unreachable node stops the playbook before the first look",
     ["-i", "dead.yaml", ...args],
     PART_0.slice(0, 1),
     2,
   );
 }
 
-/** The shell's way of RUNBOOK.md, read from there; it is for two workers, one after the other. */
+/** The shell loop, read from RUNBOOK.md; it is for two workers, one after the other. */
 async function checkLoop(fleet: Fleet) {
   const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
   const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
@@ -162,15 +162,15 @@ async function checkChoices(fleet: Fleet) {
     [["w5"], JOIN],
     [FIRST, "scripts/03-workers.ts close --without cp3,w1,w2"],
   ];
-  await expectCalls(fleet, "lost nodes are named, and --limit and --tags hold", lost, without);
+  await expectCalls(fleet, "lost nodes are passed on, and --limit and --tags work", lost, without);
   const [, own, pack, ...keys] = PART_1.map(
     ([nodes, call]): Line => [nodes.filter((node) => node !== "cp2"), call.replace("age1cp2,", "")],
   );
   const some = [PART_1[0]!, own!, pack!, ...keys];
-  await expectCalls(fleet, "keys are sealed for those that take part", [...PART_1_ONLY, "--limit", "first_control_plane,cp3"], some);
+  await expectCalls(fleet, "keys are sealed only for the nodes of --limit", [...PART_1_ONLY, "--limit", "first_control_plane,cp3"], some);
   await expectCalls(
     fleet,
-    "one control plane node alone packs nothing",
+    "a single control plane node packs nothing",
     [...PART_1_ONLY, "--limit", "first_control_plane,workers"],
     [PART_1[0]!],
   );
@@ -184,10 +184,10 @@ async function checkOldKey(fleet: Fleet) {
   const key = fleet.etc("cp2", "kubernetes/pki/ca.key");
   await Bun.write(key, "");
   const { output } = await expectCalls(fleet, "no new CAs while another control plane node has the old key", ["--tags", "part1"], [], 2);
-  check("it says which control plane node has the key", output.includes("cp2 has a CA key and cp1 has none"));
+  check("the playbook says which node has the key", output.includes("cp2 has a CA key and cp1 has none"));
 }
 
-/** Lines in their order; the nodes of a line in any. */
+/** The lines in their order; the nodes of one line in any order. */
 async function expectCalls(fleet: Fleet, name: string, how: string[] | (() => ReturnType<Fleet["shell"]>), lines: Line[], exitCode = 0) {
   const played = await (Array.isArray(how) ? fleet.play(how) : how());
   const wanted = lines.map(([nodes, call]) => nodes.map((node) => `${node}: ${call}`));

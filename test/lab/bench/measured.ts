@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * What scale.ts measures, in a process of its own so that its memory is its own: scale-run.ts close|tokens JOB-FILE.
+ * What close.ts and tokens.ts measure, in a process of its own so that its memory is its own: measured.ts close|tokens JOB-FILE.
  * Prints one line of JSON.
  */
 import { KubeApi } from "../../../shared/api/kube-api.ts";
@@ -14,7 +14,7 @@ export type Job = LabFile & { nodes: number; saKey: string; saPub: string };
 
 export interface Measured {
   seconds: number;
-  /** The same, of processor. */
+  /** The same, of processor time. */
   processor: number;
   /** The most memory it had, in MB. */
   memory: number;
@@ -39,7 +39,7 @@ async function main() {
 
 async function close(api: KubeApi, { nodes, ca }: Job) {
   const known = pretendNodes(nodes);
-  // All of them are on this machine: loopback is theirs here.
+  // All pretend nodes are on this machine, so loopback addresses are allowed here.
   const own = { proved: new Map(), certSANs: [], serviceSubnets: ["10.96.0.0/12"], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const asked = identities({ nodes: known, ...own });
   const returned = await nodesReturn({ api, expected: known, identities: asked, caPem: ca, serving: true, seconds: 600 });

@@ -7,20 +7,20 @@ import { reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { count } from "../../../shared/progress.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 import { KUBERNETES } from "../machine/pins.ts";
+import type { Job, Measured } from "./measured.ts";
 import { askForServing, pretendNodes } from "./pretend-kubelets.ts";
-import type { Job, Measured } from "./scale-run.ts";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-export interface CloseTimes extends Measured {
+interface CloseTimes extends Measured {
   nodes: number;
   issued: number;
-  /** The requests that nobody may approve are still as they were. */
+  /** The CSRs that nobody may approve are still pending. */
   foreignLeftAlone: boolean;
   apiserverMemory: number;
 }
 
-/** `03-workers close` over `nodes` nodes with a controller-manager that is reduced as by part 2, or, with `lifted` false, as slow as usual. */
+/** `03-workers close` over `nodes` nodes, with the controller-manager that part 2 reduces; `lifted` false: with its usual limits. */
 export async function benchClose(nodes: number, lifted = true): Promise<CloseTimes> {
   await using lab = await apiLab();
   await lab.controllerManager((command) => (lifted ? reducedCommand(command) : command));
@@ -47,7 +47,7 @@ function reducedCommand(command: string[]): string[] {
   return reduced(pod as never, KUBERNETES).spec.containers[0]!.command!;
 }
 
-/** One of a node that etcd did not know, one that names another node's address, one of somebody who is no node. */
+/** A node that etcd does not know, a node with another node's address, and a user that is no node. */
 async function askForStrangers(job: string) {
   const file = (await Bun.file(job).json()) as Job;
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
@@ -74,10 +74,10 @@ export async function jobFile({ folder, caPem: ca, server, saKey, saPub, operato
 
 /** One of the two in a process of its own. */
 export async function measure(what: "close" | "tokens", job: string): Promise<Measured> {
-  const command = [process.execPath, join(import.meta.dir, "scale-run.ts"), what, job];
+  const command = [process.execPath, join(import.meta.dir, "measured.ts"), what, job];
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" });
   const output = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Fail(`${what} stopped`, { hint: "its own words stand above" });
+  if ((await child.exited) !== 0) throw new Fail(`${what} stopped`, { hint: "see its output above" });
   return JSON.parse(output) as Measured;
 }
 

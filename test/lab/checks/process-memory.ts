@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Keys out of the memory of a real controller-manager and a real API server, after their files were deleted: of each kind that kubeadm makes, ca.key by
- * the CA's certificate, sa.key by what a token of the cluster says of it.
+ * Keys from the memory of a real controller-manager and a real API server after their files are deleted, of each kind that kubeadm makes:
+ * ca.key by the CA's certificate, sa.key by its ID in a token.
  */
 import { createPublicKey } from "node:crypto";
 import { rmSync } from "node:fs";
@@ -30,7 +30,7 @@ async function checkLab(lab: ApiLab, algorithm: string) {
   const ca: Target = { hash: publicKeyHash(publicKey), kind: keyKind(publicKey)!, publicKey };
   const sa = await fromToken(lab, ca.kind);
 
-  // it becomes the leader first, and reads ca.key some seconds later, when the signing controllers start
+  // It becomes the leader first, and reads ca.key some seconds later, when the signing controllers start.
   const loaded = async () => (await searchProcess(manager, [ca])).keys.size > 0;
   await waitFor("the controller-manager to read ca.key", loaded, { seconds: 180, hint: "see kube-controller-manager.log" });
   rmSync(`${lab.folder}/pki`, { recursive: true });
@@ -44,13 +44,13 @@ async function checkLab(lab: ApiLab, algorithm: string) {
     const names = targets.map((target) => (target === ca ? "ca.key" : "sa.key")).join(" and ");
     const figures = `${megabytes.toFixed(0)} MB, ${seconds.toFixed(2)} s`;
     if (process === apiserver && targets[0] === ca) check(`${algorithm}: ${names} is not in ${process.name}: ${figures}`, keys.size === 0);
-    else check(`${algorithm}: ${names} out of ${process.name}: ${figures}`, keys.size === targets.length);
+    else check(`${algorithm}: ${names} from ${process.name}: ${figures}`, keys.size === targets.length);
     const found = keys.get(sa.hash);
-    if (found) check(`${algorithm}: sa.key is the very key that was deleted`, found.equals(privateKeyOf(lab.saKey)));
+    if (found) check(`${algorithm}: sa.key equals the deleted one`, found.equals(privateKeyOf(lab.saKey)));
   }
 }
 
-/** What a token tells of the key that signed it. */
+/** The hash of the signing key, from the ID in a token. */
 async function fromToken({ admin }: ApiLab, kind: Target["kind"]): Promise<Target> {
   const hint = "the controller-manager makes the ServiceAccount: see kube-controller-manager.log";
   const token = (await waitFor("a token", () => newToken(admin), { seconds: 180, hint }))!;
