@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that is copied to the nodes: this Bun, the scripts as they are, the packages they need, RUNBOOK.md, and the sums.
- * Needs no network. Same sources, same Bun: same bytes.
+ * Packs the kit that operators copy to the nodes: this Bun, the scripts, their packages, RUNBOOK.md,
+ * and the sums. Needs no network. The same sources and the same Bun give the same bytes.
  */
 import { createHash } from "node:crypto";
 import {
@@ -25,8 +25,9 @@ import { Fail } from "../shared/fail.ts";
 import { run, say, start } from "../shared/run.ts";
 
 /**
- * Unpacks the kit from stdin on a node, as root, also over an earlier one. Everybody may write to /dev/shm, so what is there must be ours: the
- * folder is made with mode 0700, or was made so by root; anything else is shown and refused.
+ * Unpacks the kit from stdin on a node, as root, also over an earlier kit. Everybody may write to
+ * /dev/shm. So it makes the folder with mode 0700, or takes one that root made with mode 0700. It
+ * shows and refuses anything else of that name.
  */
 export const UNPACK = `D=/dev/shm/kube-pki-repair
   mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
@@ -34,10 +35,10 @@ export const UNPACK = `D=/dev/shm/kube-pki-repair
 
 const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
 
-  --out PLACE   a tarball when it ends in .tar.gz or .tgz, otherwise a folder, which must not exist or be empty
+  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
                 (default kube-pki-repair-${packageJson.version}.tar.gz)
 
-To a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
+Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed · 1 stopped, see hint`;
 
 const OPTIONS = {
@@ -48,15 +49,15 @@ const OPTIONS = {
 const HOME = resolve(import.meta.dir, "..");
 
 /**
- * What an operator gets, as it lies in the checkout; README.md and the like only once they are written. Where a folder has no tsconfig.json
- * Bun takes that of a folder above, and above a kit everybody may write.
+ * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun takes
+ * that of a folder above, and everybody may write above a kit.
  */
 const CONTENTS = [
   ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
   ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit whole?
+const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit complete and unchanged?
 ./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
 less RUNBOOK.md                             # the recovery, part by part
 `;
@@ -88,7 +89,7 @@ export async function packFolder(out: string) {
   mkdirSync(out, { recursive: true });
   if (readdirSync(out).length > 0)
     throw new Fail(`The folder ${out} is not empty`, {
-      hint: "name another with --out, or empty it",
+      hint: "name another folder with --out, or empty this one",
     });
   for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
     cpSync(join(HOME, item), join(out, item), { recursive: true });
@@ -105,7 +106,7 @@ export async function packFolder(out: string) {
   writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
 }
 
-/** The packages named, and all that they depend on. */
+/** These packages, and all packages that they need. */
 function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(HOME, "node_modules", name, "package.json");
@@ -122,7 +123,7 @@ function runtimePackages(names: string[], seen = new Set<string>()): Set<string>
   return seen;
 }
 
-/** Types and source maps stay at home: nothing on a node reads them. */
+/** Types and source maps are left out: nothing on a node reads them. */
 function copyPackage(name: string, out: string) {
   const from = join(HOME, "node_modules", name);
   const to = join(out, "node_modules", name);
