@@ -24,27 +24,15 @@ import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
 import { run, say, start } from "../shared/run.ts";
 
-/**
- * Unpacks the kit from stdin on a node, as root, also over an earlier kit. Everybody may write to
- * /dev/shm. So it makes the folder with mode 0700, or takes one that root made with mode 0700. It
- * shows and refuses anything else of that name.
- */
-export const UNPACK = `D=/dev/shm/kube-pki-repair
-  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
-  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
-
-const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
-
-  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
-                (default kube-pki-repair-${packageJson.version}.tar.gz)
-
-Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
-Exit codes: 0 packed · 1 stopped, see hint`;
-
-const OPTIONS = {
-  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
-  help: { type: "boolean" },
-} as const;
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("pack-kit");
+  const out = resolve(values.out);
+  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out);
+  else await packFolder(out);
+  say(`${values.out}: ${size(out)} MB`);
+}
 
 const HOME = resolve(import.meta.dir, "..");
 
@@ -61,16 +49,6 @@ const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit com
 ./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
 less RUNBOOK.md                             # the recovery, part by part
 `;
-
-async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
-  if (values.help) return console.log(USAGE);
-  start("pack-kit");
-  const out = resolve(values.out);
-  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out);
-  else await packFolder(out);
-  say(`${values.out}: ${size(out)} MB`);
-}
 
 export async function packTarball(out: string) {
   const folder = mkdtempSync(join(tmpdir(), "kit-"));
@@ -91,8 +69,7 @@ export async function packFolder(out: string) {
     throw new Fail(`The folder ${out} is not empty`, {
       hint: "name another folder with --out, or empty this one",
     });
-  for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
-    cpSync(join(HOME, item), join(out, item), { recursive: true });
+  for (const item of CONTENTS) cpSync(join(HOME, item), join(out, item), { recursive: true });
   for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
   cpSync(process.execPath, join(out, "bun"));
   writeFileSync(join(out, "START-HERE.txt"), START_HERE);
@@ -155,5 +132,27 @@ function size(path: string) {
   const files = statSync(path).isFile() ? [path] : filesBelow(path).map((file) => join(path, file));
   return Math.round(files.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
 }
+
+/**
+ * Unpacks the kit from stdin on a node, as root, also over an earlier kit. Everybody may write to
+ * /dev/shm. So it makes the folder with mode 0700, or takes one that root made with mode 0700. It
+ * shows and refuses anything else of that name.
+ */
+export const UNPACK = `D=/dev/shm/kube-pki-repair
+  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
+  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
+
+const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
+
+  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
+                (default kube-pki-repair-${packageJson.version}.tar.gz)
+
+Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
+Exit codes: 0 packed · 1 stopped, see hint`;
+
+const OPTIONS = {
+  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  help: { type: "boolean" },
+} as const;
 
 if (import.meta.main) await run(main);
