@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that operators copy to the nodes: this Bun, the scripts, their packages, RUNBOOK.md,
- * and the sums. Needs no network. The same sources and the same Bun give the same bytes.
+ * Packs the kit that is copied to the nodes: this Bun, the scripts as they are, the packages they need, RUNBOOK.md, and the sums.
+ * Needs no network. Same sources, same Bun: same bytes.
  */
 import { createHash } from "node:crypto";
 import {
@@ -24,6 +24,43 @@ import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
 import { run, say, start } from "../shared/run.ts";
 
+/**
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. Everybody may write to /dev/shm, so what is there must be ours: the
+ * folder is made with mode 0700, or was made so by root; anything else is shown and refused.
+ */
+export const UNPACK = `D=/dev/shm/kube-pki-repair
+  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
+  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
+
+const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
+
+  --out PLACE   a tarball when it ends in .tar.gz or .tgz, otherwise a folder, which must not exist or be empty
+                (default kube-pki-repair-${packageJson.version}.tar.gz)
+
+To a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
+Exit codes: 0 packed · 1 stopped, see hint`;
+
+const OPTIONS = {
+  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  help: { type: "boolean" },
+} as const;
+
+const HOME = resolve(import.meta.dir, "..");
+
+/**
+ * What an operator gets, as it lies in the checkout; README.md and the like only once they are written. Where a folder has no tsconfig.json
+ * Bun takes that of a folder above, and above a kit everybody may write.
+ */
+const CONTENTS = [
+  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
+  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
+];
+
+const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit whole?
+./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
+less RUNBOOK.md                             # the recovery, part by part
+`;
+
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
@@ -33,22 +70,6 @@ async function main() {
   else await packFolder(out);
   say(`${values.out}: ${size(out)} MB`);
 }
-
-const HOME = resolve(import.meta.dir, "..");
-
-/**
- * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun takes
- * that of a folder above, and everybody may write above a kit.
- */
-const CONTENTS = [
-  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
-  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
-];
-
-const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit complete and unchanged?
-./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
-less RUNBOOK.md                             # the recovery, part by part
-`;
 
 export async function packTarball(out: string) {
   const folder = mkdtempSync(join(tmpdir(), "kit-"));
@@ -67,9 +88,10 @@ export async function packFolder(out: string) {
   mkdirSync(out, { recursive: true });
   if (readdirSync(out).length > 0)
     throw new Fail(`The folder ${out} is not empty`, {
-      hint: "name another folder with --out, or empty this one",
+      hint: "name another with --out, or empty it",
     });
-  for (const item of CONTENTS) cpSync(join(HOME, item), join(out, item), { recursive: true });
+  for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
+    cpSync(join(HOME, item), join(out, item), { recursive: true });
   for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
   cpSync(process.execPath, join(out, "bun"));
   writeFileSync(join(out, "START-HERE.txt"), START_HERE);
@@ -83,7 +105,7 @@ export async function packFolder(out: string) {
   writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
 }
 
-/** These packages, and all packages that they need. */
+/** The packages named, and all that they depend on. */
 function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(HOME, "node_modules", name, "package.json");
@@ -100,7 +122,7 @@ function runtimePackages(names: string[], seen = new Set<string>()): Set<string>
   return seen;
 }
 
-/** Types and source maps are left out: nothing on a node reads them. */
+/** Types and source maps stay at home: nothing on a node reads them. */
 function copyPackage(name: string, out: string) {
   const from = join(HOME, "node_modules", name);
   const to = join(out, "node_modules", name);
@@ -132,27 +154,5 @@ function size(path: string) {
   const files = statSync(path).isFile() ? [path] : filesBelow(path).map((file) => join(path, file));
   return Math.round(files.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
 }
-
-/**
- * Unpacks the kit from stdin on a node, as root, also over an earlier kit. Everybody may write to
- * /dev/shm. So it makes the folder with mode 0700, or takes one that root made with mode 0700. It
- * shows and refuses anything else of that name.
- */
-export const UNPACK = `D=/dev/shm/kube-pki-repair
-  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
-  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
-
-const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
-
-  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
-                (default kube-pki-repair-${packageJson.version}.tar.gz)
-
-Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
-Exit codes: 0 packed · 1 stopped, see hint`;
-
-const OPTIONS = {
-  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
-  help: { type: "boolean" },
-} as const;
 
 if (import.meta.main) await run(main);

@@ -1,4 +1,4 @@
-/** RUNBOOK.md says what the scripts do: renaming a step or misspelling a flag turns this red. */
+/** RUNBOOK.md says what the scripts do: a renamed step or a misspelled flag makes this red. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
@@ -17,7 +17,7 @@ test("the runbook's numbered headings are the scripts' steps, in order", async (
   expect([...new Set(steps)]).toEqual(parts.flatMap((part) => part.steps));
 });
 
-test("every numbered script is run somewhere by the rehearsal, unless its block is for the reader", () => {
+test("the runbook runs every numbered script", () => {
   expect(scripts.filter((script) => !commands.some((command) => command.startsWith(`./bunw ${script}`)))).toEqual([]);
 });
 
