@@ -8,6 +8,10 @@ const home = join(import.meta.dir, "../..");
 const text = await Bun.file(`${home}/RUNBOOK.md`).text();
 const { parts, blocks } = readRunbook(text);
 const scripts = [...new Glob("scripts/[0-9]*.ts").scanSync(home)].sort();
+/** The code of the scripts and of shared/: what they can say. */
+const said = (
+  await Promise.all([...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].map((path) => Bun.file(`${home}/${path}`).text()))
+).join();
 const commands = blocks.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
@@ -39,6 +43,34 @@ test.each(blocks.map((block) => [block.line, block.commands.join("\n")] as const
 
 test("no fence has a `$ ` prompt, which would break copy and paste", () => {
   expect(commands.filter((command) => /^[\w@~:/-]*[$#] /.test(command))).toEqual([]);
+});
+
+/** Rows of a part's tables "it says": what a script prints, with … for what varies. */
+const quoted = parts.flatMap(({ number, text: part }) =>
+  [...part.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
+    rows!
+      .trim()
+      .split("\n")
+      .map((row) => [number, row.split("|")[1]!.trim()] as const),
+  ),
+);
+
+/** What a message has between its values. */
+function fixedWords(message: string): string[] {
+  const values = /Waited (?:…|\d+ s) for|…|;|"[^"]*"|`[^`]*`|\d+|[A-Z]{4,}|: |\bw\d\b/;
+  return message
+    .split(values)
+    .map((words) => words.trim())
+    .filter((words) => words.length >= 6);
+}
+
+test('the tables "it says" of parts 0 to 4 are found', () => {
+  expect(quoted.length).toBeGreaterThan(30);
+  expect([...new Set(quoted.map(([number]) => number))]).toEqual([0, 1, 2, 3, 4]);
+});
+
+test.each(quoted)("a script says what the runbook's part %d quotes: %s", (_, message) => {
+  expect(fixedWords(message).some((words) => said.includes(words))).toBe(true);
 });
 
 test("each part says what to do if it does not work, and how to undo it", () => {
