@@ -3,15 +3,17 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { readRunbook } from "../lab/scene/runbook.ts";
+import { blank } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const text = await Bun.file(`${home}/RUNBOOK.md`).text();
 const { parts, blocks } = readRunbook(text);
 const scripts = [...new Glob("scripts/[0-9]*.ts").scanSync(home)].sort();
-/** The code of the scripts and of shared/: what they can say. */
-const said = (
-  await Promise.all([...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].map((path) => Bun.file(`${home}/${path}`).text()))
-).join();
+/** The code of the scripts and of shared/, without comments: what they can say. */
+const code = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].map(async (path) =>
+  blank(await Bun.file(`${home}/${path}`).text(), { strings: false }),
+);
+const said = (await Promise.all(code)).join("\n");
 const commands = blocks.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
