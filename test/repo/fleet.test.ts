@@ -1,4 +1,4 @@
-/** scripts/fleet.yaml types what RUNBOOK.md says, in its order and on its nodes, and every play of it is a gate. */
+/** scripts/fleet.yaml types the commands of RUNBOOK.md, in the same order and on the same nodes, and every play is a gate. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
@@ -30,7 +30,7 @@ const plays: Play[] = parse(text, { merge: true });
 const runbook = await read("RUNBOOK.md");
 const { blocks } = readRunbook(runbook);
 
-/** Where the runbook has a line pasted that an earlier command printed, the playbook takes it from there. */
+/** Where an operator pastes a line that an earlier command printed, the playbook takes it from that command's output. */
 const PRINTED: [taken: string, line: string][] = [
   ["{{ hostvars[first].packed.stdout_lines | last", "./bunw scripts/hand-over.ts unpack"],
   ["{{ hostvars[first].join_line", "./bunw scripts/03-workers.ts join"],
@@ -48,7 +48,7 @@ function commandOf(task: Task): string | undefined {
   return typeof given === "string" ? given : (given as { cmd: string } | undefined)?.cmd;
 }
 
-/** What a play types on its nodes, as the runbook would say it: choices of the operator made as after a loss of all. */
+/** What a play types on its nodes, as the runbook writes it; for the operator's choices, those after all keys are lost. */
 function typed(command: string): string {
   for (const [taken, line] of PRINTED) if (command.startsWith(taken)) return line;
   return command
@@ -57,7 +57,7 @@ function typed(command: string): string {
     .trim();
 }
 
-/** Without what locks a bundle: the runbook's parts do it with a passphrase, the playbook with identities. */
+/** Without the options of encryption: the runbook's parts use a passphrase, the playbook uses identities. */
 function bare(command: string): string {
   const [, script] = command.match(/^\.\/bunw scripts\/hand-over\.ts (\w+)/) ?? [];
   return script ? `./bunw scripts/hand-over.ts ${script}` : command;
@@ -76,16 +76,16 @@ test("the playbook types what parts 0 to 3 of the runbook type, on the same node
     ({ part, on, if: tag }) => part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
   );
   const lines = meant.flatMap((block) => block.commands.filter(isOurs).map((command) => `${block.on}: ${bare(example(block, command))}`));
-  // On many nodes only memory is searched; a disk takes its own time.
+  // On many nodes only memory is searched: a disk takes hours.
   const own = commands.filter(({ command }) => !/hand-over.ts identity|00-salvage.ts memory/.test(command));
-  // The playbook looks at the workers, too.
+  // The playbook also looks at the workers.
   const wanted = lines.map((line) => line.replace("each-control-plane: ./bunw scripts/00", "each-node: ./bunw scripts/00"));
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
 });
 
 const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl )/.test(command);
 
-/** Of a line that was printed before, what it begins with. */
+/** Of a printed line, its beginning. */
 function example({ printed }: Block, command: string): string {
   return printed ? command.split(" ").slice(0, 3).join(" ") : command;
 }
@@ -100,7 +100,7 @@ test("the loop beside it in the runbook types the same", () => {
   expect(new Set(loop)).toEqual(new Set(own));
 });
 
-test("the kit's folder is made, or refused, and the kit is unpacked, as the runbook does it", () => {
+test("the playbook makes or refuses the kit's folder, and unpacks the kit, as the runbook does", () => {
   expect(runbook.split(`'${UNPACK}' < kit.tar.gz`)).toHaveLength(3);
   const [make, , unpack] = plays.flatMap(({ tasks }) => tasks).filter((task) => JSON.stringify(task).includes("kube-pki-repair"));
   const { cmd } = unpack!["ansible.builtin.shell"] as { cmd: string };
@@ -109,7 +109,7 @@ test("the kit's folder is made, or refused, and the kit is unpacked, as the runb
   expect(make!["ansible.builtin.raw"]).toBe([...making, "  rm -rf $D/tmp && mkdir $D/tmp"].join("\n"));
 });
 
-test("each play is a gate, and gathers nothing", () => {
+test("each play is a gate, and gathers no facts", () => {
   expect(plays.length).toBeGreaterThan(0);
   for (const { any_errors_fatal, gather_facts } of plays as (Play & { gather_facts: boolean })[])
     expect({ any_errors_fatal, gather_facts }).toEqual({ any_errors_fatal: true, gather_facts: false });
@@ -117,7 +117,7 @@ test("each play is a gate, and gathers nothing", () => {
   expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(2).fill("failed_when: ran.rc not in [0, 2]"));
 });
 
-test("Ansible keeps its own files in the kit's folder; before that is made it needs none", () => {
+test("Ansible keeps its own files in the kit's folder; until that exists it needs no files", () => {
   const folder = plays.findIndex(({ tasks }) => tasks.some((task) => task.name.startsWith("Make it")));
   for (const [i, { environment, vars, tasks }] of plays.entries()) {
     expect(vars?.ansible_remote_tmp).toBe("/dev/shm/kube-pki-repair/tmp");
@@ -127,7 +127,7 @@ test("Ansible keeps its own files in the kit's folder; before that is made it ne
   expect(text.match(/\/dev\/shm\/(?!kube-pki-repair\b)\S*|TMPDIR: \/tmp/g)).toBeNull();
 });
 
-test("what holds a secret is not logged, and goes through stdin", () => {
+test("a task with a secret is not logged, and the secret goes through stdin", () => {
   const carry = plays.flatMap(({ tasks }) => tasks).filter((task) => /slurp|stdin/.test(JSON.stringify(task)));
   expect(carry.map(({ no_log }) => no_log)).toEqual([true, true, true, true]);
   expect(commands.filter(({ command }) => /token\.content|sealed\.content/.test(command))).toEqual([]);
@@ -136,6 +136,17 @@ test("what holds a secret is not logged, and goes through stdin", () => {
 test("workers join in batches, the first one alone", () => {
   expect(plays.flatMap(({ hosts, serial }) => (serial ? [[hosts, serial]] : []))).toEqual([["workers", [1, "{{ batch | default(20) }}"]]]);
 });
+
+test("the first play sees every host of an inventory, and refuses the old names of groups and variables with the new ones", () => {
+  const [play] = plays;
+  const { that, fail_msg } = play!.tasks[0]!["ansible.builtin.assert"] as { that: string[]; fail_msg: string };
+  expect([play!.hosts, play!.tags]).toEqual(["all", ["always"]]);
+  const old = that.map((condition) => condition.match(/^(?:groups\.)?(\w+) is not defined$/)?.[1]);
+  expect(old).toEqual(["first_master", "other_masters", "lost_masters"]);
+  for (const name of old) expect(fail_msg).toContain(`${name} to ${name!.replace(/masters?/, (word) => NEW[word]!)}`);
+});
+
+const NEW: Record<string, string> = { master: "control_plane", masters: "control_planes" };
 
 test("the inventory's groups are those of the playbook, and it does not switch the check of host keys off", async () => {
   const inventory = await read("scripts/inventory.example.yaml");

@@ -31,15 +31,15 @@ test("no error is swallowed", () => {
   expect(empty).toEqual([]);
 });
 
-/** Where time itself is waited for. Each entry needs a reason, so that a reader can judge it again. */
+/** Files that wait for time itself. Each entry has its reason, so that a reader can judge it again. */
 const MAY_SLEEP: Record<string, string> = {
-  "shared/run.ts": "waitFor's interval between two probes; every other wait goes through it",
-  "shared/etcd-data/data.ts": "etcd is just writing the file that was read; it is read again a moment later, a few times at most",
-  "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests: waits until the etcd it started answers",
-  "test/lab/report/watch-node.ts": "the watcher's interval; it is copied into the node and imports nothing",
-  "test/lab/machine/node.ts": "waits for a process that is not our child to end; the kernel tells nobody else",
-  "test/lab/machine/state.ts": "waits for another lab to end; it holds the lock until then",
-  "test/lab/machine/empty-cgroups.ts": "waits for cgroups to run empty; the kernel tells nobody",
+  "shared/run.ts": "waitFor's interval between two probes; every other wait uses waitFor",
+  "shared/etcd-data/data.ts": "etcd is just writing the file; it is read again a moment later, a few times at most",
+  "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests; waits until its etcd answers",
+  "test/lab/report/watch-node.ts": "the watcher's interval; the lab copies the file into the node, and it imports nothing",
+  "test/lab/machine/node.ts": "waits for the end of a process that is not our child; the kernel reports it to nobody else",
+  "test/lab/machine/state.ts": "waits for the end of another lab, which holds the lock until then",
+  "test/lab/machine/empty-cgroups.ts": "waits until cgroups are empty; the kernel reports that to nobody",
   "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
 };
 
@@ -48,19 +48,19 @@ test("nobody waits for time to pass where a condition can be awaited", () => {
   expect(sleepers.flatMap((source) => matches(source, /\bsleep(Sync)?\(|\bsetTimeout\(/g))).toEqual([]);
 });
 
-test("answers go to stdout and narration to stderr, nothing to console's other voices", () => {
+test("answers go to stdout and narration to stderr; console has no other use", () => {
   expect(shipped.flatMap((source) => matches(source, /console\.(?!log\b|error\b)\w+\(/g))).toEqual([]);
 });
 
-/** These make it plain first, or write nothing of others'. */
+/** These files make text plain first, or print no text of others. */
 const SPEAK = ["shared/run.ts", "shared/progress.ts", "shared/k8s/generate-fields.ts"];
 
-test("nobody writes to the terminal but by run.ts, where a stranger's bytes become letters", () => {
+test("only run.ts writes to the terminal: it removes control characters", () => {
   const speakers = shipped.filter(({ path }) => !SPEAK.includes(path));
   expect(speakers.flatMap((source) => matches(source, /console\.\w+\((?!USAGE\))|process\.std(out|err)\.write\(/g))).toEqual([]);
 });
 
-test("only tests ask a server that they do not verify", () => {
+test("only tests talk to a server that they do not verify", () => {
   expect(shipped.flatMap((source) => matches(source, /insecure: true/g))).toEqual([]);
 });
 
@@ -88,7 +88,7 @@ const FLOORS: readonly (readonly string[])[] = [
 const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";
 const floorOf = (path: string) => FLOORS.findIndex((rooms) => rooms.includes(roomOf(path)));
 
-/** Imports of another room that does not stand lower. */
+/** Imports of another room that is not lower. */
 function wrongArrows(files: readonly Source[]): string[] {
   return files.flatMap((source) =>
     importsOf(source)
@@ -97,7 +97,7 @@ function wrongArrows(files: readonly Source[]): string[] {
   );
 }
 
-/** Names that several files have, each with those files. */
+/** Names that several files have, each with its files. */
 function twins(files: readonly Source[], namesOf: (source: Source) => string[]): string[] {
   const holders = Map.groupBy(
     files.flatMap((source) => namesOf(source).map((name) => ({ name, path: source.path }))),
@@ -118,10 +118,10 @@ function idleExports(files: readonly Source[], users: readonly Source[]): string
 
 const shared = sources.filter(({ path }) => path.startsWith("shared/"));
 
-test("an arrow that runs up, one between rooms of a floor, and a twin are seen", () => {
+test("an import that runs up, one between rooms of a floor, and a twin name are found", () => {
   const up = {
     path: "shared/pki/a.ts",
-    text: 'import type {\n  Control plane node,\n} from "../facts/control-plane-node.ts";\nexport const a = 1;\n',
+    text: 'import type {\n  ControlPlaneNode,\n} from "../facts/control-plane-node.ts";\nexport const a = 1;\n',
   };
   const across = { path: "shared/k8s/a.ts", text: 'export { b } from "../api/kube-api.ts";\nexport function a() {}\n' };
   const late = { path: "shared/run.ts", text: 'const files = await import("./files/files.ts");\n' };
@@ -142,8 +142,8 @@ test("rooms import only lower floors, and every room has its floor and its sente
   expect([...new Set(shared.map(({ path }) => roomOf(path)))].sort()).toEqual(FLOORS.flat().sort());
   expect(wrongArrows(shared)).toEqual([]);
   const rows = (await Bun.file(`${home}/shared/README.md`).text()).matchAll(/^\| (\d+) \| (?:`([\w-]+)\/`|\(no folder\)) \| .{20,} \|$/gm);
-  const told = [...rows].map(([, floor, room = ""]) => `${floor} ${room}`);
-  expect(told.sort()).toEqual(FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort());
+  const described = [...rows].map(([, floor, room = ""]) => `${floor} ${room}`);
+  expect(described.sort()).toEqual(FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort());
 });
 
 test("no two files of shared/ have one name, and no exported word has two meanings", () => {
@@ -172,8 +172,8 @@ test("there is no key and no token in the repository", async () => {
   expect(texts.filter(([, text]) => secret.test(text)).map(([file]) => file)).toEqual([]);
 });
 
-/** Budgets are for the reader's sake and are told, not enforced: now and then one topic needs its length. */
-test("sizes are told where they pass the budget", () => {
+/** Budgets are for the reader. They are printed, not enforced: now and then a topic needs its length. */
+test("files over the budget are printed", () => {
   const budget = (path: string) => (path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250);
   const long = sources
     .map(({ path, text }) => ({ path, lines: text.split("\n").length }))

@@ -1,4 +1,4 @@
-/** The kit, unpacked where there is no other Bun, no npm and no HOME, is all that a node needs. */
+/** The kit is all that a node needs: here it is unpacked with no other Bun, no npm and no HOME. */
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

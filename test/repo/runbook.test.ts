@@ -1,13 +1,19 @@
-/** RUNBOOK.md says what the scripts do: renaming a step or misspelling a flag turns this red. */
+/** RUNBOOK.md says what the scripts do: a renamed step or a misspelled flag makes this red. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { readRunbook } from "../lab/scene/runbook.ts";
+import { blank } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const text = await Bun.file(`${home}/RUNBOOK.md`).text();
 const { parts, blocks } = readRunbook(text);
 const scripts = [...new Glob("scripts/[0-9]*.ts").scanSync(home)].sort();
+/** The code of the scripts and of shared/, without comments: what they can say. */
+const code = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].map(async (path) =>
+  blank(await Bun.file(`${home}/${path}`).text(), { strings: false }),
+);
+const said = (await Promise.all(code)).join("\n");
 const commands = blocks.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
@@ -17,7 +23,7 @@ test("the runbook's numbered headings are the scripts' steps, in order", async (
   expect([...new Set(steps)]).toEqual(parts.flatMap((part) => part.steps));
 });
 
-test("every numbered script is run somewhere by the rehearsal, unless its block is for the reader", () => {
+test("the runbook runs every numbered script", () => {
   expect(scripts.filter((script) => !commands.some((command) => command.startsWith(`./bunw ${script}`)))).toEqual([]);
 });
 
@@ -39,6 +45,34 @@ test.each(blocks.map((block) => [block.line, block.commands.join("\n")] as const
 
 test("no fence has a `$ ` prompt, which would break copy and paste", () => {
   expect(commands.filter((command) => /^[\w@~:/-]*[$#] /.test(command))).toEqual([]);
+});
+
+/** Rows of a part's tables "it says": what a script prints, with … for what varies. */
+const quoted = parts.flatMap(({ number, text: part }) =>
+  [...part.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
+    rows!
+      .trim()
+      .split("\n")
+      .map((row) => [number, row.split("|")[1]!.trim()] as const),
+  ),
+);
+
+/** What a message has between its values. */
+function fixedWords(message: string): string[] {
+  const values = /Waited (?:…|\d+ s) for|…|;|"[^"]*"|`[^`]*`|\d+|[A-Z]{4,}|: |\bw\d\b/;
+  return message
+    .split(values)
+    .map((words) => words.trim())
+    .filter((words) => words.length >= 6);
+}
+
+test('the tables "it says" of parts 0 to 4 are found', () => {
+  expect(quoted.length).toBeGreaterThan(30);
+  expect([...new Set(quoted.map(([number]) => number))]).toEqual([0, 1, 2, 3, 4]);
+});
+
+test.each(quoted)("a script says what the runbook's part %d quotes: %s", (_, message) => {
+  expect(fixedWords(message).some((words) => said.includes(words))).toBe(true);
 });
 
 test("each part says what to do if it does not work, and how to undo it", () => {

@@ -1,4 +1,4 @@
-/** Reading TypeScript just well enough for house-style.test.ts: comments and strings are told from code. */
+/** Reads TypeScript just well enough for the tests of the house: it separates comments and strings from code. */
 import { dirname, join } from "node:path";
 
 export interface Source {
@@ -6,7 +6,7 @@ export interface Source {
   text: string;
 }
 
-/** The text with comments blanked out; with `strings`, the insides of strings too. Same length, same lines. */
+/** The text with blanks in place of comments, and with `strings` also inside of strings. Same length, same lines. */
 export function blank(text: string, options: { strings: boolean }): string {
   return text.replace(TOKEN, (token) => {
     if (token.startsWith("//") || token.startsWith("/*")) return spaces(token);
@@ -54,18 +54,18 @@ export function lineOf(text: string, index: number) {
   return text.slice(0, index).split("\n").length;
 }
 
-/** "path:line" of each match in the code, comments and strings aside. */
+/** "path:line" of each match in the code, not in comments and strings. */
 export function matches({ path, text }: Source, pattern: RegExp): string[] {
   return [...blank(text, { strings: true }).matchAll(pattern)].map((match) => `${path}:${lineOf(text, match.index)}`);
 }
 
-/** What a file imports, as paths from the checkout's top; packages aside. */
+/** The files that a file imports, as paths from the checkout's top; no packages. */
 export function importsOf({ path, text }: Source): string[] {
   const found = blank(text, { strings: false }).matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm);
   return [...found].map((match) => join(dirname(path), (match[1] ?? match[2])!));
 }
 
-/** The names that a file exports from its own declarations. */
+/** The names of a file's own declarations that it exports. */
 export function exportsOf({ text }: Source): string[] {
   const found = blank(text, { strings: true }).matchAll(
     /^export (?:async )?(?:abstract )?(?:class|const|enum|function\*?|interface|let|type) (\w+)/gm,

@@ -175,9 +175,27 @@ async function checkChoices(fleet: Fleet) {
     [PART_1[0]!],
   );
   await expectCalls(fleet, "--limit without the first control plane node is refused", ["--limit", "w5"], [], 2);
+  await checkOldNames(fleet);
   fleet.keepCa();
   await expectCalls(fleet, "with the old CA no worker joins", ["--tags", "part3"], [OPEN, CLOSE]);
   await checkOldKey(fleet);
+}
+
+/** An inventory or a variable from before "master" became "control plane node": nothing is done, and the new names are said. */
+async function checkOldNames(fleet: Fleet) {
+  const [first, ...others] = ["11", "12", "13"].map((end, i) => [`cp${i + 1}`, { ansible_host: `127.1.0.${end}` }] as const);
+  const groups = { first_master: { hosts: Object.fromEntries([first!]) }, other_masters: { hosts: Object.fromEntries(others) } };
+  fleet.write("old.yaml", JSON.stringify({ all: { children: groups } }));
+  const play = () => fleet.shell("ansible-playbook -i old.yaml scripts/fleet.yaml");
+  const { output } = await expectCalls(fleet, "an inventory with the old groups is refused", play, [], 2);
+  const said = output.replace(/\s+/g, " ");
+  const renames = ["first_master to first_control_plane", "other_masters to other_control_planes", "lost_masters to lost_control_planes"];
+  check(
+    "it says the new names",
+    renames.every((rename) => said.includes(rename)),
+    output,
+  );
+  await expectCalls(fleet, "the old variable is refused", ["-e", "lost_masters=cp3"], [], 2);
 }
 
 async function checkOldKey(fleet: Fleet) {
