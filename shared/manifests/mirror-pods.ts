@@ -86,14 +86,13 @@ function recordsOf(nodeName: string): Map<string, string[]> {
 function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark: string } {
   const trusted = isTrusted(one);
   if (!isDnsName(one.name)) return { why: "its name cannot be the name of a file", remark: "" };
-  if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are of kube-system", remark: "" };
+  if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are in kube-system", remark: "" };
   const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
   if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
     return trusted
       ? { remark: "" }
       : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since`, remark: "" };
-  if (uids.length > 0)
-    return { why: `what ran here by its name was another one, by the kubelet's records: ${uids.join(", ")}`, remark: "" };
+  if (uids.length > 0) return { why: `another pod ran here under its name, by the kubelet's records: ${uids.join(", ")}`, remark: "" };
   return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node", remark: "" };
 }
 

@@ -25,7 +25,7 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
   if (leader?.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, leader);
   const hint = `crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
-  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: is the leader`);
+  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
 }
 
 async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {

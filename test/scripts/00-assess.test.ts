@@ -212,7 +212,7 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
 
 test.each([
   ["pki/ca.crt", "scp -p root@NODE:/etc/kubernetes/pki/ca.crt /etc/kubernetes/pki/ca.crt"],
-  ["../../var/lib/kubelet/pki/kubelet-client-current.pem", "put ca.key of the external CA"],
+  ["../../var/lib/kubelet/pki/kubelet-client-current.pem", "put the external CA's ca.key"],
 ])("01-etcd says how %s comes back where the CA is external, and stops nothing", async (file, hint) => {
   using node = await externalCa();
   rmSync(`${node.root}/etc/kubernetes/${file}`);

@@ -66,8 +66,8 @@ describe("unpack on a node that has keys", () => {
     using _box = node();
     put(others, ["ca.crt"]);
     const refused = async (ca: Uint8Array) => (await failOf(() => unpackHere(bundleOf(keys), here(ca)))).message;
-    expect(await refused(others.get("ca.crt")!)).toEndWith("the cluster's CA, by etcd's data, is the one here");
-    expect(await refused(keys.get("ca.crt")!)).toEndWith("the cluster's CA, by etcd's data, is the bundle's");
+    expect(await refused(others.get("ca.crt")!)).toEndWith("by etcd's data, the cluster's CA is the one here");
+    expect(await refused(keys.get("ca.crt")!)).toEndWith("by etcd's data, the cluster's CA is the bundle's");
     expect(await refused(old.get("ca.crt")!)).toEndWith(`is ${fingerprints(old).ca}`);
   });
 

@@ -48,17 +48,17 @@ const HOSTILE: Objects = {
 };
 
 const NAMED = [
-  ["a-team/kube-apiserver", "kubeadm's static pods are of kube-system"],
-  ["a-team/kube-controller-manager", "kubeadm's static pods are of kube-system"],
+  ["a-team/kube-apiserver", "kubeadm's static pods are in kube-system"],
+  ["a-team/kube-controller-manager", "kubeadm's static pods are in kube-system"],
   ["a-team/miner", "the kubelet has no record of it on this node"],
   ["a-team/miner-hash", "the kubelet has no record of it on this node"],
   ["a-team/miner-uuid", "the kubelet has no record of it on this node"],
   ["a-team/proxy", "the kubelet has no record of it on this node"],
   ["a-team/super", "the kubelet has no record of it on this node"],
-  ["default/kube-scheduler", "kubeadm's static pods are of kube-system"],
+  ["default/kube-scheduler", "kubeadm's static pods are in kube-system"],
   ["default/proxy", "it ran here, but whoever may change pods in default can have changed it since"],
-  ["default/other", `what ran here by its name was another one, by the kubelet's records: ${HASH}`],
-  ["kube-system/contradicted", `what ran here by its name was another one, by the kubelet's records: ${HASH}`],
+  ["default/other", `another pod ran here under its name, by the kubelet's records: ${HASH}`],
+  ["kube-system/contradicted", `another pod ran here under its name, by the kubelet's records: ${HASH}`],
 ] as const;
 
 async function hostileControlPlane() {
@@ -147,7 +147,7 @@ test("01-etcd puts kube-system's etcd back, and lays a tenant's aside", async ()
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  the static pod a-team/etcd: NOT put to use: kubeadm's static pods are of kube-system; it is from the mirror pod ",
+    "  the static pod a-team/etcd: NOT put to use: kubeadm's static pods are in kube-system: it is from the mirror pod ",
   );
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`)).toEqual(["etcd.yaml"]);
   expect(planted(node.root)).toEqual([]);

@@ -51,12 +51,12 @@ interface Attack {
 const ATTACKS: Record<string, Attack> = {
   "a tenant's pod with kubeadm's name": {
     pods: () => fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver" }),
-    said: "the static pod a-team/kube-apiserver: NOT put to use: kubeadm's static pods are of kube-system",
+    said: "the static pod a-team/kube-apiserver: NOT put to use: kubeadm's static pods are in kube-system",
   },
   "a tenant's pod with kubeadm's name and a record of it": {
     pods: () => fakeMirror("a-team", "kube-scheduler", { like: "kube-scheduler", hash: HASH }),
     records: [["a-team", "kube-scheduler-m1", HASH]],
-    said: "the static pod a-team/kube-scheduler: NOT put to use: kubeadm's static pods are of kube-system",
+    said: "the static pod a-team/kube-scheduler: NOT put to use: kubeadm's static pods are in kube-system",
   },
   "a static pod of a tenant's own": {
     pods: () => fakeMirror("a-team", "miner"),
@@ -75,7 +75,7 @@ const ATTACKS: Record<string, Attack> = {
   "another hash than the record": {
     pods: () => fakeMirror("default", "proxy", { hash: OTHER_HASH }),
     records: [["default", "proxy-m1", HASH]],
-    said: `the static pod default/proxy: NOT put to use: what ran here by its name was another one, by the kubelet's records: ${HASH}`,
+    said: `the static pod default/proxy: NOT put to use: another pod ran here under its name, by the kubelet's records: ${HASH}`,
   },
   "a hash that is no text": {
     pods: () =>
@@ -97,7 +97,7 @@ const ATTACKS: Record<string, Attack> = {
   "one of kube-system that the kubelet's records contradict": {
     pods: () => fakeMirror("kube-system", "kube-vip", { hash: OTHER_HASH }),
     records: [["kube-system", "kube-vip-m1", HASH]],
-    said: "the static pod kube-system/kube-vip: NOT put to use: what ran here by its name was another one",
+    said: "the static pod kube-system/kube-vip: NOT put to use: another pod ran here under its name",
   },
   "one that another node's kubelet bound to itself in kube-system": { pods: () => fakeMirror("kube-system", "kube-vip", { node: "w1" }) },
   "one of the node x-m1": { pods: () => fakeMirror("kube-system", "kube-vip-x", { node: "x-m1" }) },
