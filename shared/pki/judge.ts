@@ -46,7 +46,7 @@ export function caVerdict(cert: string, info: CertInfo, ca: string | undefined, 
 }
 
 export function timeVerdict(info: CertInfo, now: Date): Verdict {
-  if (info.notAfter < now) return ["expired", `it expired on ${day(info.notAfter)}`];
+  if (info.notAfter < now) return ["expired", `it was valid until ${day(info.notAfter)}`];
   return info.notBefore > now
     ? ["not yet valid", `it is valid only from ${info.notBefore.toISOString()} on; is the clock right?`]
     : undefined;
