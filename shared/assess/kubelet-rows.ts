@@ -43,7 +43,7 @@ function clientPemState(path: string, ca: string | undefined, nodeName?: string)
   if (attempt(() => keyMatches(pem, pem)) !== true) return "!UNREADABLE!";
   if (ca === undefined || attempt(() => signedBy(pem, ca)) !== true) return "!OTHER CA!";
   if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "!OTHER NODE!";
-  return shown(timeVerdict(info, new Date())?.[0] ?? "ok");
+  return shown(timeVerdict(info)?.[0] ?? "ok");
 }
 
 /** By the CA that this kubelet trusts itself: all that can be said where etcd's data tells nothing. */

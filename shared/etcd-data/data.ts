@@ -13,7 +13,7 @@ import { Damaged } from "./protobuf.ts";
 import { Replay } from "./replay.ts";
 import { readNewestSnapshot, readWal, type Snapshot, type Wal } from "./wal.ts";
 
-export type { KeyValue, Member, Revision };
+export type { KeyValue, Member };
 
 export interface EtcdData {
   /** Hex, as etcdctl prints them. The cluster id derives from the first members: equal ids do not prove equal clusters. */

@@ -33,12 +33,8 @@ export interface Finding {
   cert?: CertInfo | undefined;
 }
 
-interface ExamineOptions {
-  /** Where there are no facts; default /etc/kubernetes/pki. */
-  certificatesDir?: string | undefined;
-  /** The moment that "expired" is about. Default: now. */
-  now?: Date | undefined;
-}
+/** kubeadm's own, for where there are no facts. */
+const DEFAULT_DIR = "/etc/kubernetes/pki";
 
 /** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */
 export function clusterCa(certificatesDir: string): string {
@@ -52,13 +48,13 @@ export function clusterCa(certificatesDir: string): string {
  * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
  * CA of the company. More names or groups than the row asks for are fine, fewer are not.
  */
-export function examine(row: Cert, facts: ClusterFacts | undefined, options: ExamineOptions = {}): Finding {
-  const dir = facts?.certificatesDir ?? options.certificatesDir ?? "/etc/kubernetes/pki";
+export function examine(row: Cert, facts: ClusterFacts | undefined, where: { certificatesDir?: string } = {}): Finding {
+  const dir = facts?.certificatesDir ?? where.certificatesDir ?? DEFAULT_DIR;
   const paths = [certPath(row, dir), keyPath(row, dir)];
   const [cert, key] = paths.map(readable);
   const pair = pairVerdict(cert, key);
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
-  const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir, options.now ?? new Date());
+  const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row.name, paths, cert, verdict);
   return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
 }
@@ -67,12 +63,12 @@ export function examine(row: Cert, facts: ClusterFacts | undefined, options: Exa
  * Looks at a row's kubeconfig; its client certificate may be in a file of its own (the kubelet's). Either server of the cluster is
  * accepted, this node's and the endpoint: kubeadm changed its mind between versions and warns only.
  */
-export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, options: ExamineOptions = {}): Finding {
-  const dir = facts?.certificatesDir ?? options.certificatesDir ?? "/etc/kubernetes/pki";
+export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined): Finding {
+  const dir = facts?.certificatesDir ?? DEFAULT_DIR;
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
   const ca = readable(certPath(certRow("ca"), dir));
-  const verdict = config ? kubeconfigVerdict(row, config, ca, facts, options.now ?? new Date()) : missing(row.path);
+  const verdict = config ? kubeconfigVerdict(row, config, ca, facts) : missing(row.path);
   return finding(row.name, [row.path], config?.clientCertPem, verdict);
 }
 
@@ -83,30 +79,24 @@ function finding(name: string, paths: string[], certPem: string | undefined, ver
   return { name, paths, state: verdict?.[0] ?? "ok", detail, cert };
 }
 
-function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string, now: Date): Verdict {
+function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string): Verdict {
   const info = certInfo(cert);
-  if (!row.ca) return rootVerdict(info, now);
+  if (!row.ca) return rootVerdict(info);
   const ca = certPath(certRow(row.ca), dir);
-  const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info, now) ?? usageVerdict(row, info);
+  const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info) ?? usageVerdict(row, info);
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong names") ?? namesVerdict(info, row.names?.(facts))));
 }
 
 /** Judges a CA's certificate and key, wherever they were read from. */
-export function caPairVerdict(cert: string | undefined, key: string | undefined, now = new Date()): Verdict {
-  return pairVerdict(cert, key) ?? rootVerdict(certInfo(cert!), now);
+export function caPairVerdict(cert: string | undefined, key: string | undefined): Verdict {
+  return pairVerdict(cert, key) ?? rootVerdict(certInfo(cert!));
 }
 
-function rootVerdict(info: CertInfo, now: Date): Verdict {
-  return info.isCa ? timeVerdict(info, now) : ["wrong usage", `${nameIn(info.subject)} is not a CA's certificate`];
+function rootVerdict(info: CertInfo): Verdict {
+  return info.isCa ? timeVerdict(info) : ["wrong usage", `${nameIn(info.subject)} is not a CA's certificate`];
 }
 
-function kubeconfigVerdict(
-  row: KubeconfigRow,
-  config: Kubeconfig,
-  ca: string | undefined,
-  facts: ClusterFacts | undefined,
-  now: Date,
-): Verdict {
+function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | undefined, facts: ClusterFacts | undefined): Verdict {
   const { clientCertPem: cert, clientKeyPem: key } = config;
   const source = config.clientCertificatePath ?? row.path;
   if (ca !== undefined && !(attempt(() => shareCertificate(config.caPem, ca)) === true))
@@ -115,8 +105,7 @@ function kubeconfigVerdict(
   const pair = pairVerdict(cert, key);
   if (pair) return pair;
   const info = certInfo(cert);
-  const verdict =
-    caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info, now) ?? usageVerdict({ usages: ["client"] }, info);
+  const verdict = caVerdict(cert, info, ca ?? config.caPem, "ca.crt") ?? timeVerdict(info) ?? usageVerdict({ usages: ["client"] }, info);
   return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong user") ?? serverVerdict(config.server, facts)));
 }
 

@@ -45,8 +45,9 @@ export function caVerdict(cert: string, info: CertInfo, ca: string | undefined, 
     : ["wrong CA", `${caPath} did not sign it (its issuer is ${nameIn(info.issuer)})`];
 }
 
-export function timeVerdict(info: CertInfo, now: Date): Verdict {
-  if (info.notAfter < now) return ["expired", `it expired on ${day(info.notAfter)}`];
+export function timeVerdict(info: CertInfo): Verdict {
+  const now = new Date();
+  if (info.notAfter < now) return ["expired", `it was valid until ${day(info.notAfter)}`];
   return info.notBefore > now
     ? ["not yet valid", `it is valid only from ${info.notBefore.toISOString()} on; is the clock right?`]
     : undefined;

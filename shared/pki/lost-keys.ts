@@ -4,7 +4,6 @@
  */
 import { X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import {
   type CertInfo,
   certInfo,
@@ -17,7 +16,7 @@ import {
   publicPem,
 } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
-import type { Finding } from "./examine.ts";
+import { type Finding, readable } from "./examine.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** A text with certificates of a CA, and where it was found. */
@@ -47,7 +46,7 @@ export const CLUSTERS_WORD = "kube-root-ca.crt";
 
 /** Errors: none; what cannot be read counts as not there. */
 export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
-  const [first, second] = finding.paths.map(textOf);
+  const [first, second] = finding.paths.map(readable);
   const row = CERTS.find(({ name }) => name === finding.name);
   const key = row ? second : first;
   if (!key || attempt(() => privateKeyOf(key)) instanceof Fail) return { do: "lost" };
@@ -92,7 +91,7 @@ function isUsable(info: CertInfo): boolean {
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   const pki = finding.paths[0]!.slice(0, -`/${row.file}.crt`.length);
   const leaves = CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
-    certificatesIn(textOf(`${pki}/${file}.crt`) ?? "").slice(0, 1),
+    certificatesIn(readable(`${pki}/${file}.crt`) ?? "").slice(0, 1),
   );
   return leaves.flatMap((pem) => {
     const leaf = attempt(() => new X509Certificate(certInfo(pem).pem));
@@ -114,11 +113,6 @@ function infosIn(text: string): CertInfo[] {
     const info = attempt(() => certInfo(pem));
     return info instanceof Fail ? [] : [info];
   });
-}
-
-function textOf(path: string): string | undefined {
-  const text = attempt(() => readText(path));
-  return text instanceof Fail ? undefined : text;
 }
 
 /**

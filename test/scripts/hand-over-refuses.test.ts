@@ -32,7 +32,7 @@ describe("pack refuses", () => {
     ["a lost sa.pub", /sa: public key missing/, () => without("sa.pub")],
     ["another's key", /etcd\/ca: does not match its key/, () => swapped("etcd/ca.key", others.get("etcd/ca.key")!)],
     ["another's sa.pub", /sa: does not match its key/, () => swapped("sa.pub", others.get("sa.pub")!)],
-    ["what has expired", /ca: expired \(it expired on \d{4}-.*front-proxy-ca: expired/, () => put(old)],
+    ["what has expired", /ca: expired \(it was valid until \d{4}-.*front-proxy-ca: expired/, () => put(old)],
     ["a certificate's file with a key in it", /ca: wrong usage/, () => swapped("ca.crt", both("ca"))],
   ];
   const without = (name: string) =>

@@ -8,7 +8,7 @@ import { examine, examineKubeconfig } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
-import type { WantedPki } from "../../../shared/pki/plan.ts";
+import { keysToMake, planPki, type WantedPki } from "../../../shared/pki/plan.ts";
 import { examineServiceAccountKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
@@ -56,7 +56,7 @@ describe("examine tells", () => {
     ["unreadable", /a key without a certificate/, () => put("etcd/peer", { key: "nonsense" })],
     ["does not match its key", /do not belong together/, async () => put("etcd/peer", { ...(await peer()), key: otherCa.key })],
     ["wrong CA", /etcd\/ca.crt did not sign it \(its issuer is etcd-ca\)/, async () => put("etcd/peer", await peer({}, otherCa))],
-    ["expired", /^it expired on \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
+    ["expired", /^it was valid until \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
     ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
     ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
     ["wrong names", /its CN is "m2", not "m1"/, async () => put("etcd/peer", await peer({ nodeName: "m2" }))],
@@ -234,6 +234,31 @@ test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and
     "scheduler",
   ]);
   for (const row of CERTS) expect([row.name, examine(row, FACTS).state]).toEqual([row.name, "ok"]);
+});
+
+test("a plan says for each row what is to be done, and writes nothing", async () => {
+  using box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  for (const file of ["ca.crt", "front-proxy-ca.key", "etcd/server.crt"]) removeFile(`${PKI}/${file}`);
+  const before = everything();
+  box.said.length = 0;
+  const todos = (newCas?: "internal") =>
+    Object.fromEntries(planPki(EVERYTHING, FACTS, { newCas }).map(({ finding, todo }) => [finding.name, todo]));
+  expect(todos()).toMatchObject({
+    ca: "restore",
+    apiserver: "check",
+    admin: "check",
+    "etcd-ca": "keep",
+    "etcd-server": "renew",
+    sa: "keep",
+  });
+  expect(todos()).toMatchObject({ "front-proxy-ca": "refuse", "front-proxy-client": "keep" });
+  expect(todos("internal")).toMatchObject({ "front-proxy-ca": "make", "front-proxy-client": "renew" });
+  expect(keysToMake(planPki(EVERYTHING, FACTS, { newCas: "internal" })).map(({ name }) => name)).toEqual(["front-proxy-ca"]);
+  expect([everything(), box.said]).toEqual([before, []]);
+  const { written } = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "internal" });
+  const configs = EVERYTHING.kubeconfigs!.map(({ name }) => name); // they embed the certificate that is new
+  expect(written).toEqual(["ca", "front-proxy-ca", "front-proxy-client", "etcd-server", ...configs]);
 });
 
 test("a run cut off between a key and its certificate is mended by the same call", async () => {
