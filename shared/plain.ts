@@ -1,11 +1,11 @@
 /**
- * Makes text safe for a terminal. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A terminal obeys
- * some characters, so none of these gets there; and no line is endless.
+ * Makes text safe for a terminal. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A
+ * terminal obeys some characters, so none of these gets there; and no line is endless.
  */
 
 /**
- * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible characters. A stranger's escape sequence
- * loses its escape, and only letters are left.
+ * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible characters. A stranger's
+ * escape sequence loses its escape, and only letters are left.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const OBEYED = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;

@@ -18,7 +18,7 @@ interface Figures {
 
 const BAR = 20;
 
-/** Milliseconds. On a terminal between two drawings; elsewhere a line comes with each tenth but not more often than AT_MOST, and after AT_LEAST in any case. */
+/** Milliseconds. A terminal is redrawn after REDRAW; elsewhere a line comes with each tenth after AT_MOST, and after AT_LEAST in any case. */
 const REDRAW = 100;
 const LINE_AT_MOST = 2000;
 const LINE_AT_LEAST = 30_000;

@@ -3,7 +3,7 @@ import { randomInt } from "node:crypto";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { Fail } from "./fail.ts";
 
-/** The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is built into the shell, so no argv has it. */
+/** The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is the shell's own, so no argv has it. */
 const ASK = `
 exec 3<>/dev/tty || exit 9
 before=$(stty -g <&3) || exit 9

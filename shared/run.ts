@@ -1,10 +1,10 @@
 /**
  * The rules of the terminal, stated once.
  *
- * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is
- * `  thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal.
- * A key, a token or a passphrase is never printed, and never part of a command line. Nobody else writes to the terminal, and all that goes there is
- * `plain`: it holds words of strangers, and a terminal obeys some characters.
+ * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is `
+ * thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal. A key,
+ * a token or a passphrase is never printed, and never part of a command line. Nobody else writes to the terminal, and all that goes there
+ * is `plain`: it holds words of strangers, and a terminal obeys some characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -82,8 +82,8 @@ const PROBE_INTERVAL = 150;
 const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
 /**
- * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is nothing to
- * wait for: undefined.
+ * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is
+ * nothing to wait for: undefined.
  *
  * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
  */

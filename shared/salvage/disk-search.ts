@@ -1,4 +1,4 @@
-/** Rung 3: searches a disk's blocks for the lost keys. Everybody who has a volume on that disk can have laid out what is found: see trust/sources.ts. */
+/** Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the finds: see trust/sources.ts. */
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { count } from "../progress.ts";
@@ -10,7 +10,7 @@ import { Disk } from "./disk/disk.ts";
 import type { CertificateFind, ConfigFind, Find, KubeconfigFind, ManifestFind, PrivateKeyFind } from "./disk/finds.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
-/** The device that /etc/kubernetes lay on. Warns of what makes it less likely that anything is found. Errors: Fail where there is none to read. */
+/** The device that /etc/kubernetes was on. Warns of what makes a find less likely. Errors: Fail where there is none to read. */
 export async function ownDevice(): Promise<string> {
   const { path, warnings } = await deviceOf("/etc/kubernetes");
   for (const warning of warnings) say(`warning: ${warning}`);
@@ -44,8 +44,8 @@ const MOST_TEXT = 64e6;
 const MOST_PEMS = 10_000;
 
 /**
- * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the search; all else goes to `found`.
- * Errors: Fail where the disk cannot be read, or the search ended early.
+ * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the search; all else goes to
+ * `found`. Errors: Fail where the disk cannot be read, or the search ended early.
  */
 export async function searchDisk(
   path: string,

@@ -1,6 +1,7 @@
 /**
- * Proves that an EncryptionConfiguration is the one that encrypted etcd's data: it opens a value. Formats: apiserver pkg/storage/value/encrypt,
- * `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce and box.
+ * Proves that an EncryptionConfiguration is the one that encrypted etcd's data: it opens a value. Formats: apiserver
+ * pkg/storage/value/encrypt, `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the
+ * etcd key; secretbox: nonce and box.
  */
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
@@ -22,9 +23,9 @@ type Open = (key: Buffer, sealed: Sealed) => Buffer;
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
 /**
- * The test for a configuration of any shape: does it open a value of each key that encrypted etcd's data? Who laid it out does not matter then: nobody
- * else has these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). The data is read once, however many
- * configurations are tested.
+ * The test for a configuration of any shape: does it open a value of each key that encrypted etcd's data? Who laid it out does not matter
+ * then: nobody else has these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). The data is
+ * read once, however many configurations are tested.
  */
 export function encryptionProver(data: EtcdData): (config: unknown) => boolean {
   const samples = sealedIn(data);

@@ -60,7 +60,7 @@ export class FoundKeys {
     return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
   }
 
-  /** Found keys that stay out of their place: earlier ones where the one in use is missing, and those among which a person has to choose. */
+  /** Found keys that are not put back: earlier ones where the one in use is missing, and those among which a person has to choose. */
   unchosen(): FoundKey[] {
     return [...this.missing().flatMap((wanted) => this.foundOf(wanted)), ...this.rivals().flat()];
   }
@@ -85,7 +85,7 @@ export class FoundKeys {
     return true;
   }
 
-  /** Takes a certificate as proof for the key beside it, for a CA of which nothing else is known. Only from a place that is proved itself. */
+  /** For a CA of which nothing else is known: a certificate proves the key beside it. Only from a place that is proved itself. */
   learn(name: string, certPem: string, from: string) {
     const wanted = this.wanted.find((one) => one.name === name);
     const learned = wanted?.generations.length === 0 ? attempt(() => generation(certPem, [from])) : undefined;
@@ -124,7 +124,7 @@ export function pairOf({ wanted, generation: { text }, key }: FoundKey): [string
   ];
 }
 
-/** For the operator: who names this key, and how many of their tokens it verifies. Undefined: tokens name it, and it verifies none of them. */
+/** For the operator: who names this key, and how many tokens it verifies. Undefined: tokens name it, and it verifies none of them. */
 function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefined {
   const names = from.join(", ");
   if (tokens.length === 0) return names;
@@ -144,7 +144,7 @@ function signs(key: KeyObject): boolean {
   return verify("sha256", text, publicPem(keyPem(key)), sign("sha256", text, key));
 }
 
-/** A person says which key is in use: where several have evidence of the same weight, or only an earlier one was found. Errors: Fail in the first case. */
+/** A person says which key is in use. Says how, where only an earlier one was found. Errors: Fail where several can be the one in use. */
 export function refuseRivals(foundKeys: FoundKeys) {
   const [rivals = []] = foundKeys.rivals();
   const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));

@@ -1,8 +1,8 @@
 /**
- * The generations of a key: the public keys by which the cluster knows it, the one in use first. There are several where the key was changed before.
- * Who names a generation (facts/evidence.ts) decides which one is in use, never its age: for a CA kube-root-ca.crt, then what kube-system's pods have
- * mounted; for the service-account key the newest of kube-system's tokens. Where evidence of equal weight names several, each is a candidate, and if
- * more than one is found, a person decides.
+ * The generations of a key: the public keys by which the cluster knows it, the one in use first. There are several where the key was
+ * changed before. Who names a generation (facts/evidence.ts) decides which one is in use, never its age: for a CA kube-root-ca.crt, then
+ * what kube-system's pods have mounted; for the service-account key the newest of kube-system's tokens. Where evidence of equal weight
+ * names several, each is a candidate, and if more than one is found, a person decides.
  */
 import { type ClusterEvidence, IN_PODS, type KnownToken } from "../facts/evidence.ts";
 import { attempt, Fail } from "../fail.ts";

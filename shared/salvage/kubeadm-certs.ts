@@ -1,6 +1,7 @@
 /**
- * Reads and decrypts the Secret kube-system/kubeadm-certs. `kubeadm init --upload-certs` puts the shared keys there for two hours, encrypted with a
- * certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
+ * Reads and decrypts the Secret kube-system/kubeadm-certs. `kubeadm init --upload-certs` puts the shared keys there for two hours,
+ * encrypted with a certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's
+ * app/phases/copycerts, app/util/crypto).
  */
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -19,15 +20,13 @@ export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   const last = data.history(key).find(({ deleted }) => !deleted);
   const decoded = last && decodeObject(last.value);
   if (!decoded || isObject(decoded)) return decoded;
-  throw new Fail(
-    `The Secret kubeadm-certs cannot be read: ${"encrypted" in decoded ? `it is encrypted at rest (${decoded.encrypted})` : "it is of an unknown kind"}`,
-    {
-      hint: "put the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
-    },
-  );
+  const why = "encrypted" in decoded ? `it is encrypted at rest (${decoded.encrypted})` : "it is of an unknown kind";
+  throw new Fail(`The Secret kubeadm-certs cannot be read: ${why}`, {
+    hint: "put the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
+  });
 }
 
-/** Its files by their names below pki/, decrypted; one that kubeadm did not have is left out. Errors: Fail where the key does not open it. */
+/** Its decrypted files by their names below pki/, without those that kubeadm did not have. Errors: Fail where the key does not open it. */
 export function openKubeadmCerts(secret: Secret, certificateKey: string): Map<string, string> {
   const key = keyBytes(certificateKey);
   const files = new Map<string, string>();

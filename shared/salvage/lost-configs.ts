@@ -1,4 +1,4 @@
-/** Finds configuration files that the API server's flags name and that are lost. kubeadm never made them, so only a copy brings them back. */
+/** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
 import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
@@ -43,7 +43,7 @@ interface Choice {
   unproved: ConfigFind[];
 }
 
-/** Everybody can lay out such a file. Only an EncryptionConfiguration proves itself: it opens what etcd holds, with keys that nobody else has. */
+/** Everybody can lay out such a file. Only an EncryptionConfiguration can be proved: it opens what etcd holds; nobody else has its keys. */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];

@@ -18,7 +18,7 @@ import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 /** For each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
-/** The control plane's processes on this node, by the runtime's containers, or by the kubelet's records where the runtime does not answer. */
+/** The control plane's processes on this node, by the runtime's containers, or by the kubelet's records where no runtime answers. */
 export async function processesHere(node: Node | undefined): Promise<Holders> {
   return holders(knownHere(node ? await containersOf(node) : []));
 }
@@ -71,8 +71,9 @@ async function searchOne(foundKeys: FoundKeys, process: Process, stop: AbortSign
 }
 
 /**
- * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold one of the keys that are to be made new.
- * Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server holds it for a minute, and pods restart anyway.
+ * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold one of the keys that are to
+ * be made new. Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server holds it for a minute, and pods
+ * restart anyway.
  */
 export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: ControlPlaneNode) {
   // an expired CA is of no use, wherever its key is

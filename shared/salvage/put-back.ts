@@ -23,8 +23,8 @@ export interface Brought {
 }
 
 /**
- * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is thrown when
- * the keys are in their places. Errors: as `placeKeys`, with nothing written.
+ * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger may have laid out is
+ * thrown when the keys are in their places. Errors: as `placeKeys`, with nothing written.
  */
 export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | undefined }) {
   const { foundKeys, here } = brought;

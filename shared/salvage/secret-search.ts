@@ -9,8 +9,8 @@ import type { FoundKeys } from "./found-keys.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 
 /**
- * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the certificate in the Secret proves the key beside it.
- * Returns whether the Secret was opened. Errors: Fail where the certificate key does not open it, or is none.
+ * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the certificate in the Secret proves the
+ * key beside it. Returns whether the Secret was opened. Errors: Fail where the certificate key does not open it, or is none.
  */
 export function openSecret(
   foundKeys: FoundKeys,
@@ -45,7 +45,7 @@ function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; ma
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
   throw new Fail("No certificate key was given for the Secret kubeadm-certs", {
-    hint: "give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type the key; if nobody has it: ./bunw scripts/00-assess.ts --deep says what else there is",
+    hint: "give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type it; if nobody has it: ./bunw scripts/00-assess.ts --deep",
     cause: answer,
   });
 }

@@ -11,7 +11,7 @@ const FEW = 5;
 
 const SOURCE = "a disk's blocks";
 
-/** CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone: a key and a certificate that belong together are no proof. */
+/** CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone. That key and certificate belong together is no proof. */
 export function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unproved[] {
   return pairs.slice(0, FEW).flatMap(({ name, cert, key }) => {
     const { publicKeyHash, notBefore } = cert.info;

@@ -1,6 +1,6 @@
 /**
- * Which private keys are lost on this node, and by which public key each will be proved. A key that belongs to no public key that the cluster knows
- * is not ours, whatever it looks like.
+ * Which private keys are lost on this node, and by which public key each will be proved. A key that belongs to no public key that the
+ * cluster knows is not ours, whatever it looks like.
  */
 import type { KeyObject } from "node:crypto";
 import type { ClusterEvidence } from "../facts/evidence.ts";
@@ -30,7 +30,7 @@ interface WantedOptions {
   from?: string | undefined;
 }
 
-/** The keys that are not in their places: first those that all control plane nodes share, then those of certificates that are here without their key. */
+/** The keys that are not in their places: first those that all control plane nodes share, then those of certificates without their key. */
 export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   return [...SHARED_KEYS.flatMap((key) => wantedShared(key, known, options)), ...wantedLeaves(options.certificatesDir)];
 }

@@ -1,7 +1,8 @@
 /**
- * Says to which pod a UID on this node belongs. The API server gives a UID, or, to a static pod, its kubelet; nobody else chooses one. So a folder named
- * by a UID belongs to the pod that has this UID in etcd, or in the kubelet's records: /var/log/pods/NAMESPACE_NAME_UID, which only root can write
- * (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have an underscore.
+ * Says to which pod a UID on this node belongs. The API server gives a UID, or, to a static pod, its kubelet; nobody else chooses one. So a
+ * folder named by a UID belongs to the pod that has this UID in etcd, or in the kubelet's records: /var/log/pods/NAMESPACE_NAME_UID, which
+ * only root can write (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's name can have
+ * an underscore.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -32,8 +33,8 @@ export function isStaticUid(uid: string): boolean {
 }
 
 /**
- * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may write a
- * mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
+ * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may
+ * write a mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
   const pods = data && attempt(() => readObjects<{ metadata?: { uid?: string } }>(data, "pods/kube-system/"));

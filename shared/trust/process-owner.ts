@@ -1,6 +1,7 @@
 /**
- * Says who owns a process, whatever its name: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's cgroup has the
- * pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice right below the root.
+ * Says who owns a process, whatever its name: by its cgroup (/proc/PID/cgroup, cgroups(7)), which no container can leave. A container's
+ * cgroup has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice
+ * right below the root.
  */
 import { hostText } from "../files/host-file.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
@@ -38,7 +39,7 @@ export function processOwner(pid: number, name: string, known: KnownPods): Proce
   return { source: own ? "a control plane process" : "another process", is };
 }
 
-/** Root alone puts a unit into a slice right below the root; a user's own units are in user.slice/user-N.slice/…, pods in kubepods.slice. */
+/** Only root puts a unit into a slice right below the root; a user's own units are in user.slice/user-N.slice/…, pods in kubepods.slice. */
 function isUnit(path: string, name: string): boolean {
   const [, slice, unit] = /^\/([a-z]+)\.slice\/([\w-]+)\.service$/.exec(path) ?? [];
   return unit === name && slice !== undefined && !["user", "machine", "kubepods"].includes(slice);

@@ -1,6 +1,6 @@
 /**
- * Keeps what was found and is not proved. It is never put to use: it is named with its origin and kept in the rescue folder, and the command that would
- * take it is printed, for a person who knows that it is right.
+ * Keeps what was found and is not proved. It is never put to use: it is named with its origin and kept in the rescue folder, and the
+ * command that would take it is printed, for a person who knows that it is right.
  */
 import { type WriteOptions, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";

@@ -1,4 +1,4 @@
-/** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. Nothing here writes, as in all checks. */
+/** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";

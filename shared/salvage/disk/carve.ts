@@ -1,7 +1,7 @@
 /**
- * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks until they are overwritten. What can be proved,
- * is proved: keys by signing, kubeconfigs by their key and certificate. Writes nothing. Reads the disk once, and a second time only where the
- * second piece of a file is missing.
+ * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks until they are overwritten. What
+ * can be proved, is proved: keys by signing, kubeconfigs by their key and certificate. Writes nothing. Reads the disk once, and a second
+ * time only where the second piece of a file is missing.
  */
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";
@@ -38,7 +38,7 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   };
 }
 
-/** Yields finds as they are met, each content once, however often it is there. Cut files come at the end. Errors: Fail where the budget is spent. */
+/** Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget is spent. */
 export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
   const files = new Assembler(disk);
   let read = 0;
@@ -72,8 +72,8 @@ interface Searched {
 }
 
 /**
- * Where some words (ASCII) are on a disk. Every byte is searched: a file is found whatever lies before it, and wherever it begins. While the hits of
- * a part are looked at, `disk.read` has it and what surrounds it in memory.
+ * Where some words (ASCII) are on a disk. Every byte is searched: a file is found whatever lies before it, and wherever it begins. While
+ * the hits of a part are looked at, `disk.read` has it and what surrounds it in memory.
  */
 export async function* search(disk: Disk, needles: readonly string[]): AsyncGenerator<Searched> {
   const overlap = Math.max(...needles.map((needle) => needle.length)) - 1;

@@ -1,6 +1,6 @@
 /**
- * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE). So a block that is cut off, or continues
- * elsewhere, is recognised, and the place of its END line is known to the byte.
+ * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE). So a block that is cut off,
+ * or continues elsewhere, is recognised, and the place of its END line is known to the byte.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
 
@@ -74,7 +74,7 @@ export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject }
   return proved ? { key, publicKey } : undefined;
 }
 
-/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of them; Go refuses an inconsistent key. */
+/** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of them; Go checks them. */
 function isConsistent(key: KeyObject): boolean {
   const numbers = key.export({ format: "jwk" }) as Record<string, string>;
   const number = (name: string) => BigInt(`0x${Buffer.from(numbers[name]!, "base64url").toString("hex")}`);

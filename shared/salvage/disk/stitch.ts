@@ -1,6 +1,6 @@
 /**
- * Joins files in two pieces: the first was found where it begins, and the second is searched among all that could be one. Only a join that proves
- * itself counts; a manifest has no proof but its form, so a joined one is marked as joined.
+ * Joins files in two pieces: the first was found where it begins, and the second is searched among all that could be one. Only a join that
+ * proves itself counts; a manifest has no proof but its form, so a joined one is marked as joined.
  */
 import { signedBy } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
@@ -53,8 +53,8 @@ function nearestTo(offset: number, ends: readonly number[]): number[] {
 }
 
 /**
- * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one, so a certificate has to be signed by itself
- * or by a CA that was found. Joined public keys are not worth a proof.
+ * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one, so a certificate has to be
+ * signed by itself or by a CA that was found. Joined public keys are not worth a proof.
  */
 export function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
   const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;

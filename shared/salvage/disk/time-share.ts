@@ -1,4 +1,4 @@
-/** Limits the time for one kind of look at what a stranger can lay out on a disk in any number, so that keys are searched everywhere all the same. */
+/** Limits the time for one kind of look at what a stranger can lay out in any number, so that keys are searched everywhere all the same. */
 export class TimeShare {
   skipped = 0;
   /** Why the first look failed, where one did. */

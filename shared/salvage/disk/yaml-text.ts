@@ -1,6 +1,7 @@
 /**
- * Finds the first and the last byte of a YAML file in free blocks. YAML has no end mark: the zeros that fill its last block show where a file ends. Text
- * that runs up to a block's end may continue elsewhere, or another file may follow; then the longest piece that reads as a whole is taken.
+ * Finds the first and the last byte of a YAML file in free blocks. YAML has no end mark: the zeros that fill its last block show where a
+ * file ends. Text that runs up to a block's end may continue elsewhere, or another file may follow; then the longest piece that reads as a
+ * whole is taken.
  */
 import type { Disk } from "./disk.ts";
 import { BLOCK } from "./pem-block.ts";
@@ -74,7 +75,7 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
   return begin;
 }
 
-/** A file begins at a block's border, after a mark, or as a further document in another file. After zeros only if none of these is found. */
+/** A file begins at a block's border, after a mark, or as a later document of a file; after zeros only if none of these is found. */
 function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
   const isFurther = bytes.toString("latin1", start, start + 3) === "---";
   return start === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;

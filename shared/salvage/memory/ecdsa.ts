@@ -1,4 +1,4 @@
-/** Finds ECDSA keys in memory. A scalar has no mark of its own, so each candidate's public key is computed (20 µs and more) and compared with the wanted ones. */
+/** Finds ECDSA keys in memory. A scalar has no mark, so each candidate's public key is computed (20 µs and more) and compared. */
 import { createECDH, createHash, createPrivateKey, type KeyObject } from "node:crypto";
 import { randomStretches } from "./limbs.ts";
 
@@ -54,7 +54,7 @@ function pointOf(curve: string, scalar: Uint8Array): Buffer | undefined {
   }
 }
 
-/** Text has no byte above 127; of random bytes about half are, and about half of all bits are set (both within eight standard deviations). */
+/** Text has no byte above 127; of random bytes about half are, and about half of all bits are set (within eight standard deviations). */
 function looksRandom(bytes: Uint8Array): boolean {
   let high = 0;
   let ones = 0;

@@ -1,4 +1,4 @@
-/** Finds private keys in memory in the form of files: PEM text (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
+/** Finds private keys in memory in the form of files: PEM (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import { keyFromScalar } from "./ecdsa.ts";
 

@@ -1,6 +1,7 @@
 /**
- * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and crypto/internal/fips140,
- * OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: only stretches of random-looking words are searched.
+ * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's math/big and
+ * crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random, most of memory does not: only stretches of random-looking words
+ * are searched.
  */
 
 /** Where a stretch of random-looking words begins and ends, in bytes. */
@@ -10,8 +11,8 @@ interface Stretch {
 }
 
 /**
- * Stretches of at least `bytes`. A word looks random when its lower half is not zero and its upper half is 256 or more: a random word misses
- * that once in 16 million times; counters, lengths and many pointers always do.
+ * Stretches of at least `bytes`. A word looks random when its lower half is not zero and its upper half is 256 or more: a random word
+ * misses that once in 16 million times; counters, lengths and many pointers always do.
  */
 export function* randomStretches(bytes: Uint8Array, atLeast: number): Generator<Stretch> {
   const halves = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);

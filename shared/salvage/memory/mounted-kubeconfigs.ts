@@ -1,6 +1,6 @@
 /**
- * Reads deleted kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf as single files,
- * and these stay readable below /proc/PID/root.
+ * Reads deleted kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf as
+ * single files, and these stay readable below /proc/PID/root.
  */
 import { attempt, Fail } from "../../fail.ts";
 import { readText } from "../../files/files.ts";

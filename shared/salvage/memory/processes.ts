@@ -1,7 +1,9 @@
 /**
- * Finds this node's control plane processes, and reads their memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or change them.
+ * Finds this node's control plane processes, and reads their memory, by /proc (proc(5)): `comm`, `maps`, `mem`. Reading does not stop or
+ * change them.
  *
- * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of any size costs the same few megabytes.
+ * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of any size costs the same few
+ * megabytes.
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { Fail } from "../../fail.ts";
@@ -59,8 +61,8 @@ interface Piece {
 }
 
 /**
- * A process's writable memory, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process that ends,
- * ends it. Errors: Fail where the memory may not be read at all.
+ * A process's writable memory, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
+ * that ends, ends it. Errors: Fail where the memory may not be read at all.
  */
 export function* memoryOf(process: Process): Generator<Piece> {
   const folder = `${hostPath("/proc")}/${process.pid}`;

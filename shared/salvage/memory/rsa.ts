@@ -3,8 +3,8 @@ import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "n
 import { fromLimbs, randomStretches } from "./limbs.ts";
 
 /**
- * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at least (FIPS 186-5 §A.1.1), so a
- * candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink meanwhile: memory has a prime many times.
+ * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at least (FIPS 186-5 §A.1.1), so
+ * a candidate is odd, and its highest byte is 0xb5 or more. `wanted` may shrink meanwhile: memory has a prime many times.
  */
 export function* primesIn(bytes: Uint8Array, wanted: Iterable<PublicKey>): Generator<{ key: PublicKey; prime: bigint }> {
   for (const [size, keys] of Map.groupBy(wanted, ({ bytes }) => bytes)) {

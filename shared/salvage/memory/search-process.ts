@@ -1,6 +1,6 @@
 /**
- * Searches the memory of one running process for lost keys: the leading controller-manager holds ca.key and sa.key, an API server sa.key and its own
- * key, etcd its own. Every key is proved by its public half, and nothing else that is seen there is ever kept.
+ * Searches the memory of one running process for lost keys: the leading controller-manager holds ca.key and sa.key, an API server sa.key
+ * and its own key, etcd its own. Every key is proved by its public half, and nothing else that is seen there is ever kept.
  */
 import type { KeyObject } from "node:crypto";
 import { publicKeyHash } from "../../pki/certificate.ts";
