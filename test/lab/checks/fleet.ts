@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * The playbook on pretend nodes with real sshd's: the order of its plays, its batches, and that the first failure stops all that comes after.
- * Whether it brings a cluster back is the rehearsal's question: npm run rehearse -- --scenario fleet
+ * The playbook on pretend nodes with real sshd's: the order of its plays, its batches, and that the first failure stops it.
+ * The rehearsal proves that it brings a cluster back: npm run rehearse -- --scenario fleet
  */
 import { isDeepStrictEqual } from "node:util";
 import { run } from "../../../shared/run.ts";
