@@ -34,10 +34,10 @@ export const UNPACK = `D=/dev/shm/kube-pki-repair
 
 const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
 
-  --out PLACE   a tarball when it ends in .tar.gz or .tgz, otherwise a folder, which must not exist or be empty
+  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
                 (default kube-pki-repair-${packageJson.version}.tar.gz)
 
-To a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
+Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed · 1 stopped, see hint`;
 
 const OPTIONS = {
@@ -48,8 +48,8 @@ const OPTIONS = {
 const HOME = resolve(import.meta.dir, "..");
 
 /**
- * What an operator gets, as it lies in the checkout; README.md and the like only once they are written. Where a folder has no tsconfig.json
- * Bun takes that of a folder above, and above a kit everybody may write.
+ * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun takes
+ * that of a folder above, and everybody may write above a kit.
  */
 const CONTENTS = [
   ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
@@ -88,7 +88,7 @@ export async function packFolder(out: string) {
   mkdirSync(out, { recursive: true });
   if (readdirSync(out).length > 0)
     throw new Fail(`The folder ${out} is not empty`, {
-      hint: "name another with --out, or empty it",
+      hint: "name another folder with --out, or empty this one",
     });
   for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
     cpSync(join(HOME, item), join(out, item), { recursive: true });
@@ -105,7 +105,7 @@ export async function packFolder(out: string) {
   writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
 }
 
-/** The packages named, and all that they depend on. */
+/** These packages, and all packages that they need. */
 function runtimePackages(names: string[], seen = new Set<string>()): Set<string> {
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(HOME, "node_modules", name, "package.json");

@@ -71,7 +71,7 @@ test("no shared file imports a script, and nothing shipped imports a test", () =
   expect(wrong.map(({ path }) => path)).toEqual([]);
 });
 
-/** The rooms of shared/, from the ground up; "" is shared/ itself. A room imports lower floors only. shared/README.md says what each is for. */
+/** The rooms of shared/, from the ground up; "" is shared/ itself. A room imports lower floors only. shared/README.md describes each. */
 const FLOORS: readonly (readonly string[])[] = [
   [""],
   ["files"],
