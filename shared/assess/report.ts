@@ -7,7 +7,7 @@ export interface Assessment extends NodeVerdict {
   cluster: string | undefined;
   damage: Row[];
   survivors: Survivor[];
-  /** What `--deep` found: each lost key, and where it can still be had. */
+  /** What `--deep` found: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;
 }

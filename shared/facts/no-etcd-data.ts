@@ -63,12 +63,8 @@ export async function hasExternalEtcd(dataDir: string): Promise<boolean> {
   }
 }
 
-/** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the control plane nodes. */
-export function issueStep(externalEtcd: boolean, option = ""): string {
-  return externalEtcd ? KUBEADM_CERTS : `./bunw scripts/01-etcd.ts${option}`;
-}
-
-const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+/** What takes the place of part 1 where etcd is not on the control plane nodes. */
+export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
 
 /** Parts 1 to 4 go by etcd on the control plane nodes. Where it is external, it is mended there, and kubeadm's own phases do the rest. */
 export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {

@@ -3,6 +3,7 @@
  * (kubeadm's controlplane/manifests.go and etcd/local.go). For a control plane node whose kubelet could still delete its own mirror pods.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -10,7 +11,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 /** The manifest of a static pod, from the first peer that has one, and a sentence that says so; undefined where none has. */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
   const { data, cluster, node, facts } = cp;
-  for (const peer of cluster.nodes.filter((known) => known.controlPlane && known.name !== node.name)) {
+  for (const peer of otherControlPlanes(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
     const theirs = manifestFromMirrorPod(mirror.pod, peer.name);

@@ -3,13 +3,14 @@
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { newToken, review } from "../workloads/token-secrets.ts";
 import type { Checks } from "./collect.ts";
 
 /** One check for each other control plane node; none where there is only this one. */
 export async function checkControlPlanes(checks: Checks, cp: ControlPlaneNode, api: KubeApi) {
-  const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
+  const others = otherControlPlanes(cp.cluster, cp);
   for (const { name, ips } of others) {
     await checks.check(
       "control plane nodes",

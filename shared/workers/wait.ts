@@ -9,6 +9,7 @@ import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { readObject } from "../k8s/stored.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -57,7 +58,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
-  await nodesReturn({ api, expected, caPem, serving, joining, identities: identitiesOf(cp), seconds: options.minutes * 60 });
+  await nodesReturn({ api, expected, caPem, serving, joining, without, identities: identitiesOf(cp), seconds: options.minutes * 60 });
 }
 
 /** For as long as workers join: approves what they ask for with the kit's token. Ends with them, or with the token. */
@@ -121,7 +122,7 @@ async function forEver(follower: Promise<void>): Promise<never> {
 }
 
 async function allBack(scene: Scene) {
-  const { away, expected, progress } = scene;
+  const { away, expected, progress, without = [] } = scene;
   const look = async () => {
     probePorts(scene);
     decideAgain(scene);
@@ -132,7 +133,7 @@ async function allBack(scene: Scene) {
     const missing = [...away.values()];
     const names = missing.map(({ node }) => node.name);
     throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " Requests that were left alone, and why, stand above; one that you know to be right: kubectl certificate approve CSR." : ""} Nodes that stay away: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
+      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " Requests that were left alone, and why, stand above; one that you know to be right: kubectl certificate approve CSR." : ""} Nodes that stay away: ${command("03-workers close", [...without, ...names.slice(0, FEW)])}`,
       cause,
     });
   });

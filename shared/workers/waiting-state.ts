@@ -39,6 +39,8 @@ export interface Return {
   identities?: Identities | undefined;
   /** By what requests for client certificates are judged; undefined where no token of the kit is there. */
   joining?: Joining | undefined;
+  /** Nodes that the operator has left out already. */
+  without?: readonly string[];
   /** Milliseconds after which a node whose serving certificate waits for a person counts as back. Default: 15 seconds. */
   leftAloneMs?: number;
   /** Only what a node does from now on counts as a sign of life, and once the token has ended nobody is waited for. */

@@ -1,4 +1,4 @@
-/** 00-assess --deep as operators run it: where each lost key can still be had, which rung that is, and that nothing is written for it. */
+/** 00-assess --deep as operators run it: where each lost key can still be found, which rung that is, and that nothing is written for it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -145,5 +145,5 @@ test("--deep sees another key's public half in the way of the lost key's", async
 test("--image without --deep is refused", async () => {
   using node = await pretendNode({ kind: "no node" });
   const { exitCode, stderr } = await node.run("00-assess --image x");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("say where --deep is to search")]);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("need --deep: they say where it searches")]);
 });

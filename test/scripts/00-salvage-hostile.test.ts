@@ -286,7 +286,7 @@ test("--pid reads a process that the operator vouches for, and nothing that is c
   using node = await wiped([{ ...MANAGER, cgroup: "/odd" }]);
   expect((await node.run("00-salvage memory")).exitCode).toBe(2);
   expect((await node.run("00-salvage memory --pid 99")).stderr).toContain(
-    "error: No process 99 here is called as one of the control plane's",
+    "error: No process 99 here has the name of a control plane's process",
   );
   expectOwn(node, await node.run("00-salvage memory --pid 31"), SHARED);
 });

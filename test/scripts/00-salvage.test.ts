@@ -94,7 +94,7 @@ test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toEndWith("\nended: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(stderr).toEndWith("\nexpired: ca; this makes new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
   expect(node.fingerprint()).toEqual(before);
 });
 

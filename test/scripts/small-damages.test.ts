@@ -55,7 +55,7 @@ const LOST = "systemctl stop kubelet";
 const CASES: Record<string, Case> = {
   "only pki/ is lost": {
     damage: (root) => remove(root, "pki"),
-    says: /lost on this node: the keys of ca, front-proxy-ca, etcd-ca, sa/,
+    says: /keys lost on this node: ca, front-proxy-ca, etcd-ca, sa/,
     first: LOST,
   },
   "the leaves of one control plane node have expired": {

@@ -25,7 +25,7 @@ test("what 00-assess and then each script prints is typed, up to 05-verify; what
     ),
     "./bunw scripts/04-sa-tokens.ts retire": done("the same on the other control plane nodes, then ./bunw scripts/05-verify.ts"),
   });
-  const assess = ["systemctl stop kubelet", "./bunw scripts/00-assess.ts --deep      # says where each key can still be had"];
+  const assess = ["systemctl stop kubelet", "./bunw scripts/00-assess.ts --deep    # says where each key can still be found"];
   const { typed: said, refused } = await followPrinted(scene, assess);
   expect(refused).toBeUndefined();
   expect(said).toEqual([
