@@ -147,7 +147,7 @@ test("03-workers approve ends well when systemd stops it", async () => {
   await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
   child.kill("SIGTERM");
   expect(await child.exited).toBe(0);
-  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: nothing is approved any more\n");
+  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: from now on nothing is approved\n");
 });
 
 test("03-workers approve does not begin without a token that is valid", async () => {

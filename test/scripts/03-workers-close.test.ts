@@ -72,7 +72,7 @@ test("03-workers open makes no token before the controller-manager has given eve
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace the new CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
   );
   expect(node.exists("/root/token")).toBe(false);
   expect(api.changes()).toEqual([]);
