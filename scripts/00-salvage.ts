@@ -94,7 +94,7 @@ async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) 
 }
 
 /**
- * Whether something is missing that this place may have. A disk takes long: unless it was asked for,
+ * Whether something is missing that this place may have. A disk takes long: without being asked for
  * it is searched only for what nothing else can replace.
  */
 function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
@@ -207,8 +207,8 @@ disk:    Deleted files stay in free blocks until they are overwritten: do not wr
 Options:
     --device DEVICE, --image FILE
                        Read this instead of the device that holds /etc/kubernetes.
-    --minutes MINUTES  Read the disk for so long at most (default: ${DISK_MINUTES}). What is found by then
-                       counts.
+    --minutes MINUTES  Read the disk for so long at most (default: ${DISK_MINUTES}). What is
+                       found by then counts.
     --certificate-key-file FILE
                        A file that only you can read, with the certificate key.
     --kid KID          The service-account key that is in use, where several are found or only an

@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. The old public key is computed
+ * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed
  * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
@@ -60,9 +60,8 @@ function collect(
 ): OldTokens | undefined {
   const { found, counts } = collected();
   const { secrets, encrypted, volumes, file } = counts;
-  say(
-    `token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`,
-  );
+  const unread = encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : "";
+  say(`token Secrets in etcd's data: ${secrets}${unread}`);
   say(
     `tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`,
   );
@@ -103,9 +102,9 @@ const USAGE = `Usage:
     ./bunw scripts/00-token-key.ts [--from FILE] [--token-file FILE] [--kid KID] [--dry-run]
                                    [--etcd-data DIR]
 
-Computes the lost public key of service-account tokens (sa.pub) from two old tokens, and writes it to
-pki/sa-old.pub. RSA takes about a minute and half a gigabyte of memory, ECDSA takes no time. Part 2
-then gives it to the API server as a second key to check tokens with.
+Computes the lost public key of service-account tokens (sa.pub) from two old tokens, and writes it
+to pki/sa-old.pub. RSA takes about a minute and half a gigabyte of memory, ECDSA takes no time. Part
+2 then gives it to the API server as a second key to check tokens with.
 
 Options:
     --from FILE        A public key that may be the old one: a copy of sa.pub, or published keys

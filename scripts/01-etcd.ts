@@ -103,19 +103,18 @@ async function look(
 
 function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
   const { members, keyCount, revision, lastWrite } = data;
+  const name = `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}`;
   const release = `Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`;
   const written = `revision ${revision}, last write ${lastWrite.toISOString()}`;
-  say(
-    `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}; ${cluster.name}, ${release}`,
-  );
+  say(`${name}; ${cluster.name}, ${release}`);
   say(`${dataFrom}: ${members.length} member(s), ${keyCount} keys, ${written}`);
   for (const warning of data.warnings) say(`warning: ${warning}`);
 }
 
 /**
- * Whether etcd serves the same data with the certificates on disk, all of them right. Where only its
- * manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps the kubelet
- * from starting anything.
+ * Whether etcd serves the same data with the certificates on disk, all of them right. Where its
+ * manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps the
+ * kubelet from starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode): Promise<boolean> {
   return etcdIsInPlace(cp) && (await servesSameData(cp)) && !needsCopy(cp);

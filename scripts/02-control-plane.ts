@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 2: certificates, kubeconfigs and static pods of this control plane node; the API answers.
- * Run on each control plane node, side by side if you like, once part 1 has proved etcd. Safe to run
- * again: what is right is kept.
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers.
+ * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
+ * Safe to run again: what is right is kept.
  */
 import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
@@ -101,7 +101,7 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
   if (!mode.dryRun) await endpointReady(cp.facts);
 }
 
-/** With the old CA, part 3 is needed only where a node waits for it, part 4 only for a new sa.key. */
+/** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
 async function next(cp: ControlPlaneNode, api: KubeApi, without: string[]): Promise<Todo[]> {
   const isNew = caIsNew(cp);
   const part3 =

@@ -1,12 +1,12 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 3: every kubelet trusts the new CA and has a new client certificate, and the
- * controller-manager runs in full again. `open` on the first control plane node, then `join` on each
- * worker, then `close` on each control plane node. Safe to run again. `open` starts `approve` itself.
+ * controller-manager runs in full again. `open` on the first control plane node, then `join` on
+ * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
 import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { closeJoining, openJoining } from "../shared/api/bootstrap-tokens.ts";
+import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -54,7 +54,7 @@ async function open(values: Values) {
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(cp, api, values["token-file"]),
-    "kubeadm token create --ttl 2h --groups system:bootstrappers:kube-pki-repair; kubectl certificate approve CSR",
+    `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
   printJoinLine(cp, values["token-file"]);
   tell("");
@@ -65,7 +65,7 @@ async function open(values: Values) {
   tell(`\nthen ${next.inOneLine(next.closing({ without }))}`);
 }
 
-/** With the old CA: a control plane node's kubelet gets its certificate in part 2, a worker joins. */
+/** With the old CA: part 2 gives a control plane node's kubelet its certificate, a worker joins. */
 function saySilent({ controlPlanes, workers }: Silent) {
   const why =
     "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
@@ -186,26 +186,26 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 function printJoinLine({ facts }: ControlPlaneNode, file: string) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
-  answer(
-    `./bunw scripts/03-workers.ts join --server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`,
-  );
+  const trust = `--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
+  answer(next.command(`03-workers join ${trust}`));
 }
 
 const USAGE = `Usage:
     ./bunw scripts/03-workers.ts open [--token-file FILE] [--without NODE,…] [--dry-run]
-    ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE [--dry-run]
+    ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
+                                      [--dry-run]
     ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--dry-run]
 
-open:    On the first control plane node. Makes a bootstrap token (valid for 2 hours), writes it with
-         the CA to a file, and prints the line for the workers. Starts approve as a unit of systemd.
-         A second open revokes the first token.
+open:    On the first control plane node. Makes a bootstrap token (valid for 2 hours), writes it
+         with the CA to a file, and prints the line for the workers. Starts approve as a unit of
+         systemd. A second open revokes the first token.
 join:    On each worker. The kubelet trusts the new CA and asks for a new client certificate; its
          configuration and all containers stay. If join fails, it puts the old files back; if it
          succeeds, it removes the token file.
-close:   On each control plane node. Waits until all nodes are back, approves serving certificates of
-         nodes that etcd knew, lets the controller-manager run in full again, and removes everything
-         that open has made.
+close:   On each control plane node. Waits until all nodes are back, approves serving certificates
+         of nodes that etcd knew, lets the controller-manager run in full again, and removes
+         everything that open has made.
 approve: Where open was. Approves client certificates of workers that etcd knew: once each, and only
          of workers that do not renew their Lease. Run it by hand only where systemd-run does not
          work. It ends with the last worker, or with the token.
@@ -216,9 +216,9 @@ Options:
     --server URL       The API's address, as open prints it.
     --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it
                        --discovery-token-ca-cert-hash).
-    --without NODES    Nodes that will not come back. No certificate of theirs is approved, and close
-                       does not wait for them. After close the controller-manager, running in full,
-                       will taint them and evict their pods.
+    --without NODES    Nodes that will not come back. No certificate of theirs is approved, and
+                       close does not wait for them. After close the controller-manager runs in
+                       full: it taints them and evicts their pods.
     --wait MINUTES     How long close waits for the nodes (default: 15).
     --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
     --dry-run          Print what would be done; nothing is written, stopped or started.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only; on a control plane node it looks at the whole cluster, on a
- * worker at its kubelet. Run it whenever you like.
+ * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
+ * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
@@ -21,27 +21,6 @@ import { checkFiles } from "../shared/verify/check-files.ts";
 import { checkKubelet } from "../shared/verify/check-kubelet.ts";
 import { checkServers } from "../shared/verify/check-servers.ts";
 import { type Answer, type Check, Checks } from "../shared/verify/collect.ts";
-
-const USAGE = `Usage:
-    ./bunw scripts/05-verify.ts [--json] [--all]
-
-Checks certificates, servers, nodes and tokens, from both ends: on a control plane node the whole cluster, on a worker its kubelet. Reads only.
-
-Options:
-    --all            Print every check, not only those that failed.
-    --json           Print all checks as JSON.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
-    --help           Print this text.
-
-Exit codes: 0 all good (warnings may be there), 1 could not look, 2 something failed
-`;
-
-const OPTIONS = {
-  all: { type: "boolean" },
-  json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
-  help: { type: "boolean" },
-} as const;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -78,11 +57,11 @@ async function verifyControlPlane(checks: Checks, dataDir: string) {
   });
 }
 
-/** Only the kubelet could be looked at; where etcd is external, that is no damage. */
+/** Only the kubelet was checked; where etcd is external, that is no damage. */
 function noData(found: WithoutData, dataDir: string): Answer {
   const why = whyWithoutData(found, dataDir);
   if (found.etcd !== "external") throw new Error(why);
-  return { warning: `${why}; only this node's kubelet was looked at` };
+  return { warning: `${why}; only this node's kubelet was checked` };
 }
 
 function report(
@@ -98,13 +77,34 @@ function report(
         answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
   const [warnings, failures] = [count("warning"), count("failed")];
   const verdict = failures > 0 ? `${failures} failed` : "all good";
-  tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} to know about` : ""}`);
+  const known = warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : "";
+  tell(`\n${checks.length} checks, ${verdict}${known}`);
   if (failures > 0) {
-    tell(
-      "hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it",
-    );
+    tell("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it");
     process.exitCode = 2;
   }
 }
+
+const USAGE = `Usage:
+    ./bunw scripts/05-verify.ts [--json] [--all] [--etcd-data DIR]
+
+Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
+the whole cluster, on a worker its kubelet. Reads only.
+
+Options:
+    --all            Print every check, not only warnings and failures.
+    --json           Print all checks as JSON.
+    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --help           Print this text.
+
+Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed
+`;
+
+const OPTIONS = {
+  all: { type: "boolean" },
+  json: { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  help: { type: "boolean" },
+} as const;
 
 if (import.meta.main) await run(main);

@@ -140,7 +140,7 @@ test("05-verify on a control plane node without etcd data says that only its kub
     `${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`,
     "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}",
   );
-  expect((await node.run("05-verify")).stdout).toMatch(/ {2}warning {2}etcd: .* external: .*; only this node's kubelet was looked at\n/);
+  expect((await node.run("05-verify")).stdout).toMatch(/ {2}warning {2}etcd: .* external: .*; only this node's kubelet was checked\n/);
 });
 
 test("00-assess --json gives the same as JSON, and nothing else on stdout", async () => {

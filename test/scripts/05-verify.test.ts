@@ -55,7 +55,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
   expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
   expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
-  expect(stderr).toEndWith("hint: where no command is named, ./bunw scripts/00-assess.ts on that node says which part mends it\n");
+  expect(stderr).toEndWith("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it\n");
 });
 
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
