@@ -1,6 +1,6 @@
 /**
- * `00-assess --deep`: for each lost key, where it can still be found, and the rung of the ladder that comes of it. The engines are those of
- * 00-salvage; here nothing is written, and nothing that is found is kept.
+ * `00-assess --deep`: for each lost key, where it can still be found, and the rung of the ladder that follows. It uses the engines of
+ * 00-salvage, writes nothing and keeps nothing that it finds.
  */
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import { command, inLines, otherControlPlanes, part1, type Todo } from "../facts/next.ts";
@@ -21,7 +21,7 @@ import type { PartialFacts } from "./partial-facts.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./report.ts";
 
 export interface DeepOptions {
-  /** A device or image; "own": the one that /etc/kubernetes lies on; unset: no disk. */
+  /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
   /** The same as an option of 00-salvage. */
   diskOption: string;
@@ -45,15 +45,22 @@ export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHe
   const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
-  const ended = lostKeys.filter(({ state }) => state === "expired").filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
+  const expired = lostKeys
+    .filter(({ state }) => state === "expired")
+    .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
   const keys = [
     ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
-    ...ended.map(({ name, detail }) => ({ name: keyName(name), file: `${keyName(name)}.key`, places: [], detail: `here, but ${detail}` })),
+    ...expired.map(({ name, detail }) => ({
+      name: keyName(name),
+      file: `${keyName(name)}.key`,
+      places: [],
+      detail: `here, but ${detail}`,
+    })),
   ];
   return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
 }
 
-/** Whether a file that is not the lost key's, or cannot be read, lies where it or its public half belongs. */
+/** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
 function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
   if (exists(`${certificatesDir}/${keyFile}`)) return true;
   const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
@@ -97,7 +104,7 @@ function lostKey({ name, keyFile, generations }: WantedKey, from: string | undef
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
-/** A finding's authority as SHARED_KEYS names it. */
+/** A finding's CA as SHARED_KEYS names it. */
 function keyName(name: string): string {
   return name === "etcd-ca" ? "etcd/ca" : name;
 }

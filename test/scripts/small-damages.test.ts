@@ -74,16 +74,20 @@ const CASES: Record<string, Case> = {
     first: PLAIN,
     writes: /^manifests\/etcd\.yaml$/,
   },
-  "sa.key and sa.pub are lost": { damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"), says: /the keys of sa\./, first: LOST },
+  "sa.key and sa.pub are lost": {
+    damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"),
+    says: /^keys lost on this node: sa\. Look for the old ones first/,
+    first: LOST,
+  },
   "etcd's whole PKI is lost": {
     damage: (root) => remove(root, "pki/etcd"),
-    ...{ says: /the keys of etcd-ca, which only control plane nodes trust/, first: INTERNAL, writes: /^pki\/etcd\// },
+    ...{ says: /^keys lost on this node: etcd-ca\. Only control plane nodes trust them/, first: INTERNAL, writes: /^pki\/etcd\// },
   },
   "the front-proxy's are lost": {
     damage: (root) =>
       remove(root, "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/front-proxy-client.crt", "pki/front-proxy-client.key"),
     ...{
-      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
+      says: /^keys lost on this node: front-proxy-ca\. Only control plane nodes trust them/,
       first: INTERNAL,
       writes: /^pki\/front-proxy-ca\.(crt|key)$/,
     },
