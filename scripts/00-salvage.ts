@@ -5,7 +5,7 @@
  * there is restarted. Safe to run again.
  */
 import { parseArgs } from "node:util";
-import { inOneLine, part1 } from "../shared/facts/next.ts";
+import { part1 } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { needRoot } from "../shared/node/node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
@@ -135,25 +135,21 @@ function sayNext({ foundKeys, searched, externalEtcd, expired }: Job) {
   const notFound = searched.map((place) => NAMES[place]).join(", ");
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
   const stillLost = `\nstill lost: ${files}: ${notFound ? `not found in ${notFound}; ` : ""}`;
-  const issue = (made: readonly { name: string }[]) =>
-    inOneLine([
-      part1(
-        made.map(({ name }) => name),
-        { externalEtcd },
-      ),
-    ]);
+  const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
+  const issue = (made: readonly string[]) => part1(made, { externalEtcd }).command;
   if (lost.some(isDear)) {
     process.exitCode = 2;
-    return tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${issue(lost)}`);
+    return tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${issue(names(lost))}`);
   }
   if (expired.length > 0) {
     process.exitCode = 2;
-    const cas = expired.map(({ name }) => name).join(", ");
-    return tell(`\nexpired: ${cas}; this makes new ones: ${issue(expired)}`);
+    return tell(
+      `\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`,
+    );
   }
   if (lost.length > 0)
     tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
-  done(issue(lost));
+  done(issue(names(lost)));
 }
 
 const LOOK_ELSEWHERE =

@@ -67,7 +67,7 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
-  if (!joining) throw new Fail("There is no token of this kit", { hint: "./bunw scripts/03-workers.ts open makes one" });
+  if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", without)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
   if (away.length > 0) say(`the token has ended, and there is no sign of: ${listed(away)}. open makes a new one`);
