@@ -135,9 +135,11 @@ function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {
   return lost.map((file) => ({
     what: file.path,
     state: "!MISSING!",
-    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? ": part 2 puts a stand-in there" : ""}`,
+    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? STAND_IN_COMES : ""}`,
   }));
 }
+
+const STAND_IN_COMES = ": part 2 puts a stand-in there";
 
 /** Private files that others can read: this damage stops nothing. */
 export function modeRows(paths: readonly string[]): Row[] {

@@ -35,7 +35,9 @@ function memory(running: Container[] | Fail): Survivor {
   return {
     where,
     hope: "worth a try",
-    detail: `${alive.join(", ")} still ${alive.length === 1 ? "runs" : "run"} and may hold ca.key or sa.key. Stop the kubelet, restart nothing, then ${command("00-salvage")}`,
+    detail:
+      `${alive.join(", ")} still ${alive.length === 1 ? "runs" : "run"} and may hold ca.key or sa.key. ` +
+      `Stop the kubelet, restart nothing, then ${command("00-salvage")}`,
   };
 }
 

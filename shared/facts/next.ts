@@ -82,7 +82,7 @@ export function isInternal(name: string): boolean {
 }
 
 /** The option of part 1 that makes these lost keys; "" where none is lost. */
-export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
+function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
   if (lost.length === 0) return "";
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }

@@ -44,7 +44,7 @@ export function keyOption({ to, "passphrase-file": file }: LockOptions): string 
 function generated(): string {
   const passphrase = newPassphrase();
   showOnce(
-    `\n  ${passphrase}\n\n  The passphrase of the bundle. Write it down now: it is shown once, and nobody can open the bundle without it.\n\n`,
+    `\n  ${passphrase}\n\n  The passphrase of the bundle. Write it down now: it is shown once. Without it nobody can open the bundle.\n\n`,
   );
   return passphrase;
 }

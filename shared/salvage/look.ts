@@ -60,7 +60,7 @@ function neverHere({ data, cluster, certificatesDir }: Here, externalEtcd: boole
   return [...(externalEtcd ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : [])];
 }
 
-/** A process that the operator knows is read as one of the control plane's. Errors: Fail where no process has that number and such a name. */
+/** A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that number and such a name. */
 function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
   if (pid === undefined) return { own, others };
   const one = others.find((process) => String(process.pid) === pid);

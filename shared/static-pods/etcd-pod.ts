@@ -1,5 +1,6 @@
 /** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
@@ -24,7 +25,9 @@ export function refuseForeignCa({ facts, cluster }: ControlPlaneNode) {
   const foreign = foreignAuthority(readText(path), cluster.oldCaPem);
   if (!foreign) return;
   throw new Fail(`"${path}" is of another CA, ${foreign}, made before the one that etcd's data names`, {
-    hint: "./bunw scripts/00-salvage.ts --move-aside looks for the cluster's own CA. If it is nowhere: mv ca.crt and ca.key away, then ./bunw scripts/00-assess.ts",
+    hint:
+      `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +
+      `If it is nowhere: mv ca.crt and ca.key away, then ${command("00-assess")}`,
   });
 }
 

@@ -13,7 +13,7 @@ import { restoreManifests } from "./restore.ts";
 import { staleReaders } from "./stale-readers.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS } from "./wanted-manifests.ts";
 
-/** Files first, manifests after them: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
+/** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
   const superAdmin = options.superAdmin || mountsSuperAdmin(cp);
   const kubeconfigs = kubeconfigRows(cp.facts, { superAdmin }).filter((row) => row.name !== "kubelet");

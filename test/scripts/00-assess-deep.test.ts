@@ -127,7 +127,7 @@ test("--deep with old tokens of kube-system is rung 4", async () => {
   ]);
 });
 
-test("--deep where another's ca.key lies in the place of the lost one brings the own one back with --move-aside", async () => {
+test("--deep prints --move-aside where another CA's ca.key is in the place of the lost one", async () => {
   const change = (root: string) => writeFileSync(`${root}/etc/kubernetes/pki/ca.key`, pki("etcd/ca.key"));
   const { rung, next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
   expect([rung, next[1], next[2]]).toEqual([2, "./bunw scripts/00-salvage.ts memory --move-aside", "./bunw scripts/01-etcd.ts"]);

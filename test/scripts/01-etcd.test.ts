@@ -1,4 +1,4 @@
-/** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the whole of it up to an etcd that answers. */
+/** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the run up to an etcd that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parse } from "yaml";

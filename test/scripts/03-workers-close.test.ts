@@ -78,7 +78,7 @@ test("03-workers open makes no token before the controller-manager has given eve
   expect(api.changes()).toEqual([]);
 });
 
-test("03-workers close makes the controller-manager whole, revokes the kit's own token, and again changes no byte", async () => {
+test("03-workers close lets the controller-manager run in full, revokes the kit's own token, and again changes no byte", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   const objects = {
     [BINDING]: {},
@@ -136,7 +136,7 @@ test("03-workers close puts the new manifest in only when the kubelet is done wi
   expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
 });
 
-test("03-workers close with a node that is not heard names it, and leaves controller-manager and token as they are", async () => {
+test("03-workers close names a node that does not renew its Lease, and leaves controller-manager and token as they are", async () => {
   using node = await afterPart2();
   using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
   const untouched = node.fingerprint();

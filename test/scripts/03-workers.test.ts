@@ -196,7 +196,7 @@ function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: stri
   return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
 }
 
-test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
+test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet renews its Lease, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w1", "w2"]);
   const before = node.fingerprint();
@@ -208,7 +208,7 @@ test("03-workers open on a control plane node with its old CA has nothing to do 
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("03-workers open on a control plane node with its old CA names the nodes that are not heard any more, and lets them join", async () => {
+test("03-workers open on a control plane node with its old CA names the nodes without a Lease renewal, and lets them join", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");

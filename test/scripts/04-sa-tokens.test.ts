@@ -146,7 +146,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
   );
 });
 
-test("04-sa-tokens refuses while a node is not heard, and names it", async () => {
+test("04-sa-tokens refuses while a node does not renew its Lease, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
     "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that stay away: ./bunw scripts/04-sa-tokens.ts --without w2\n",

@@ -1,4 +1,4 @@
-/** Damages that people really meet, each on a whole pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
+/** Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setRoot } from "../../shared/files/files.ts";
@@ -23,11 +23,11 @@ function remove(root: string, ...files: string[]) {
   for (const file of files) rmSync(`${root}${E}/${file}`, { recursive: true });
 }
 
-/** Leaves that ended a year ago. */
+/** Leaves that expired a year ago. */
 async function expire(root: string) {
   for (const row of CERTS.filter((cert) => cert.ca)) {
-    const authority = CERTS.find(({ name }) => name === row.ca)!.file;
-    const pair = { cert: read(`${authority}.crt`), key: read(`${authority}.key`) };
+    const issuer = CERTS.find(({ name }) => name === row.ca)!.file;
+    const pair = { cert: read(`${issuer}.crt`), key: read(`${issuer}.key`) };
     const { cert, key } = await issueLeaf(row, pair, FACTS, { now: LONG_AGO });
     writeFileSync(`${root}${E}/pki/${row.file}.crt`, cert);
     writeFileSync(`${root}${E}/pki/${row.file}.key`, key);
@@ -136,7 +136,7 @@ test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }
   if (writes.source !== "^$") expect(files.length).toBeGreaterThan(0);
 });
 
-test("a worker whose kubelet's certificate has expired is told apart from one of another CA", async () => {
+test("a worker whose kubelet's certificate has expired is distinguished from one of another CA", async () => {
   using node = await pretendNode({ kind: "worker" });
   await expireKubelet(node.root, "w1");
   const { stdout, exitCode } = await node.run("00-assess");
@@ -144,7 +144,7 @@ test("a worker whose kubelet's certificate has expired is told apart from one of
   expect(stdout).toContain("this worker has to join again");
 });
 
-test("a control plane node whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
+test("a control plane node whose kubelet's serving certificate has expired is reported, where the cluster's CA issues it", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
   const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });

@@ -37,7 +37,6 @@ test.each([
   [["etcd-ca", "sa"], "--new-cas"],
   [["ca"], "--new-cas"],
 ] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
-  expect(next.newCasOption(names)).toBe(option);
   expect(next.part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
   expect(next.part1(names, { externalEtcd: true }).command).toStartWith("kubeadm init phase certs all");
 });
