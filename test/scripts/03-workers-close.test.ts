@@ -159,4 +159,8 @@ test("03-workers close --without goes on without the node, but not without one t
   const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(parse(node.read(MANAGER)).metadata.annotations?.[REDUCED]).toBeUndefined();
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+
+  const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
+  expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --without w1,w2\n")]);
 });
