@@ -1,10 +1,12 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed from them, so that the API server can go on
- * accepting them until part 4 is done. Run once, on any control plane node; safe to run again. It reads tokens and writes one public key.
+ * RUNBOOK part 0: no old sa.key is left anywhere, but old tokens are. Their public key is computed
+ * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
+ * plane node; safe to run again. It reads tokens and writes one public key.
  */
 import { parseArgs } from "node:util";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { otherControlPlanes } from "../shared/facts/next.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { needRoot } from "../shared/node/node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
@@ -20,35 +22,6 @@ import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
-
-const USAGE = `Usage:
-    ./bunw scripts/00-token-key.ts [--from FILE] [--token-file FILE] [--kid KID] [--dry-run]
-
-Computes the lost public key of service-account tokens (sa.pub) out of two old tokens, RSA in about a minute and with half a gigabyte of
-memory, ECDSA at once, and writes it to pki/sa-old.pub. Part 2 then gives it to the API server as a second key to check tokens by.
-
-Options:
-    --from FILE        A public key that may be the old one: a copy of sa.pub, or published keys (JWKS). It is tried first.
-    --token-file FILE  More old tokens, a line each, for instance from workers: /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token.
-    --kid KID          The key to look for, where kube-system's tokens do not tell.
-    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
-    --dry-run          Compute the key, but do not write it.
-    --help             Print this text.
-
-Examples:
-    ./bunw scripts/00-token-key.ts
-
-Exit codes: 0 done, 1 stopped (see the hint)
-`;
-
-const OPTIONS = {
-  from: { type: "string" },
-  "token-file": { type: "string" },
-  kid: { type: "string" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
-  "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
-} as const;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -66,20 +39,20 @@ async function main() {
     say(`key ${key.kid}: ${key.proof}`);
     writeFile(oldSaPub(pki), key.pem, {
       mode: 0o644,
-      note: "public; the API server checks old tokens by it, nothing signs with it",
+      note: "public; the API server checks old tokens with it, nothing signs with it",
     });
   });
-  const others = cluster.nodes.filter((other) => other.controlPlane && other.name !== node.name);
+  const others = otherControlPlanes(cluster, { node });
   for (const { name, ips } of others)
     answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
   done(
     others.length > 0
-      ? "part 1, then the lines above; part 2 takes it up on each control plane node"
-      : "part 1; part 2 takes it up",
+      ? "part 1, then the scp lines above; part 2 uses the key on each control plane node"
+      : "part 1; part 2 uses the key",
   );
 }
 
-/** Undefined where no token is older than today's key. */
+/** Undefined where no token is older than the key of today. */
 function collect(
   pki: string,
   collected: () => ReturnType<typeof collectTokens>,
@@ -87,9 +60,8 @@ function collect(
 ): OldTokens | undefined {
   const { found, counts } = collected();
   const { secrets, encrypted, volumes, file } = counts;
-  say(
-    `token Secrets in etcd's data: ${secrets}${encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : ""}`,
-  );
+  const unread = encrypted > 0 ? `; ${encrypted} Secrets are encrypted` : "";
+  say(`token Secrets in etcd's data: ${secrets}${unread}`);
   say(
     `tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`,
   );
@@ -125,5 +97,38 @@ function computed(old: OldTokens): OldKey {
   progress?.clear();
   return key;
 }
+
+const USAGE = `Usage:
+    ./bunw scripts/00-token-key.ts [--from FILE] [--token-file FILE] [--kid KID] [--dry-run]
+                                   [--etcd-data DIR]
+
+Computes the lost public key of service-account tokens (sa.pub) from two old tokens, and writes it
+to pki/sa-old.pub. RSA takes about a minute and half a gigabyte of memory, ECDSA takes no time. Part
+2 then gives it to the API server as a second key to check tokens with.
+
+Options:
+    --from FILE        A public key that may be the old one: a copy of sa.pub, or published keys
+                       (JWKS). It is tried first.
+    --token-file FILE  More old tokens, one a line, for instance from workers:
+                       /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
+    --kid KID          The key to look for, where the tokens of kube-system do not name it.
+    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --dry-run          Compute the key, but do not write it.
+    --help             Print this text.
+
+Examples:
+    ./bunw scripts/00-token-key.ts
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  from: { type: "string" },
+  "token-file": { type: "string" },
+  kid: { type: "string" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
 
 if (import.meta.main) await run(main);

@@ -1,95 +1,25 @@
 #!/usr/bin/env bun
 /**
- * The keys that all control plane nodes share, in one encrypted file: carried from control plane node to control plane node (RUNBOOK part 1), and kept as the backup
- * (RUNBOOK, "Before it happens"). The file is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
+ * The keys that all control plane nodes share, in one encrypted file: carried from one node to
+ * another (RUNBOOK part 1), and kept as the backup (RUNBOOK, "Before it happens"). The file is a
+ * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
+import { command, inOneLine, part1 } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn, typed } from "../shared/files/operator-files.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
-import {
-  type Bundle,
-  caOf,
-  describe,
-  MAX_BYTES,
-  packTar,
-  readBundle,
-  sha256Of,
-  unpackTar,
-} from "../shared/hand-over/bundle.ts";
+import * as bundles from "../shared/hand-over/bundle.ts";
+import { howToLock, keyFor, keyOption } from "../shared/hand-over/lock-options.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
-import {
-  type Key,
-  type Lock,
-  lockOf,
-  newIdentity,
-  open,
-  recipientsIn,
-  recipientsOf,
-  seal,
-} from "../shared/hand-over/sealed.ts";
+import { lockOf, newIdentity, open, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { SHARED_FILES } from "../shared/pki/certs.ts";
 import { day } from "../shared/pki/judge.ts";
-import { ask, askTwice, newPassphrase, showOnce } from "../shared/prompt.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
-
-const USAGE = `Usage:
-    ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate] [--out FILE] [--force] [--dry-run]
-    ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE] [--ca-hash sha256:HASH] [--move-aside] [--dry-run]
-    ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
-    ./bunw scripts/hand-over.ts identity FILE [--dry-run]
-    ./bunw scripts/hand-over.ts files
-
-pack:    locks the keys that all control plane nodes share (three CAs and sa) into one file in the age format, for the other control plane nodes or as a backup.
-         Refuses if one of them is missing, has expired or does not fit.
-unpack:  checks every key and puts those that are missing here in their places, all or nothing. Keys that are here already are kept;
-         if they are other keys, nothing is done. A bundle of another cluster, or one older than the cluster's CA, is refused.
-list:    says what is in a bundle. Writes nothing.
-files:   prints the paths of the keys, one a line, for whoever carries them another way.
-identity: makes an age identity on the node that shall open a bundle, or keeps the one in FILE, and prints its recipient for pack --to.
-
-Without --to, --identity and --passphrase-file the passphrase is asked for on the terminal.
-
-Options:
-    --to RECIPIENTS         Lock for the holders of age identities (age-keygen), separated by commas.
-    --generate              Make a passphrase and show it, once, on the terminal.
-    --passphrase-file FILE  Take the passphrase from a file that only you can read.
-    --identity FILE         Open with an age identity file.
-    --out FILE              Default: kube-pki-HASH-DATE.age in this folder, HASH of the cluster's CA.
-    --force                 Overwrite the file.
-    --ca-hash HASH          Refuse any other CA. Use it with bundles for recipients: whoever knows a recipient can lock something for it.
-    --move-aside            Other keys that are here go to the rescue folder, and the bundle's take their place.
-    --etcd-data DIR         etcd's data directory, which tells what cluster this is (default: /var/lib/etcd).
-    --dry-run               Print what would be done; nothing is written.
-    --help                  Print this text.
-
-Examples:
-    ./bunw scripts/hand-over.ts pack --generate
-    ./bunw scripts/hand-over.ts unpack kube-pki-1a2b3c4d-2026-05-01.age
-    ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age     # by hand; unpack takes it, too
-
-Exit codes: 0 done, 1 stopped (see the hint)
-`;
-
-const OPTIONS = {
-  to: { type: "string", multiple: true },
-  generate: { type: "boolean" },
-  "passphrase-file": { type: "string" },
-  identity: { type: "string" },
-  out: { type: "string" },
-  force: { type: "boolean" },
-  "ca-hash": { type: "string" },
-  "move-aside": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
-  "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
-} as const;
-
-type Values = ReturnType<typeof parse>["values"];
 
 export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
@@ -100,11 +30,10 @@ export async function main(args: string[] = process.argv.slice(2)) {
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
+  const said = positionals.join(" ");
   throw new Fail(
-    `hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${positionals.join(" ")}"`,
-    {
-      hint: "./bunw scripts/hand-over.ts --help",
-    },
+    `hand-over needs pack, unpack FILE, list FILE, identity FILE or files, got "${said}"`,
+    { hint: "./bunw scripts/hand-over.ts --help" },
   );
 }
 
@@ -114,13 +43,13 @@ async function pack(values: Values) {
   const here = lookAtControlPlaneNode(values["etcd-data"]);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Fail("The cluster's CA is external: its key is not here to be packed", {
-      hint: "copy what there is with scp -p: ca.crt, front-proxy-ca.*, etcd/ca.* and sa.*, all below the certificates folder",
+      hint: `scp -p the rest of ${here.certificatesDir}: ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*`,
     });
-  const bundle = readBundle(here.certificatesDir, originOf(here));
+  const bundle = bundles.readBundle(here.certificatesDir, originOf(here));
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
-  for (const line of describe(bundle.files)) say(line);
+  for (const line of bundles.describe(bundle.files)) say(line);
 
-  const ca = caOf(bundle.files);
+  const ca = bundles.caOf(bundle.files);
   const out =
     values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
   if (exists(typed(out)) && !values.force)
@@ -128,11 +57,15 @@ async function pack(values: Values) {
       hint: "--out names another file, --force overwrites it",
     });
   if (mode.dryRun) return say(`would write ${out}`);
-  const sealed = await seal(packTar(bundle), await makeLock());
-  writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
-  markBackup(bundle.files, { name: basename(out), sha256: sha256Of(sealed) }, { newest: true });
-  tell("\ndone.  next: on the other control plane nodes, with this file beside the kit:");
-  answer(`./bunw scripts/hand-over.ts unpack ${out}${keyOption(values)} --ca-hash ${ca}`);
+  const sealed = await seal(bundles.packTar(bundle), await makeLock());
+  writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
+  markBackup(
+    bundle.files,
+    { name: basename(out), sha256: bundles.sha256Of(sealed) },
+    { newest: true },
+  );
+  tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
+  answer(command(`hand-over unpack ${out}${keyOption(values)} --ca-hash ${ca}`));
 }
 
 async function unpack(file: string, values: Values) {
@@ -144,7 +77,7 @@ async function unpack(file: string, values: Values) {
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
   markBackup(bundle.files, { name: basename(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
-  done("./bunw scripts/01-etcd.ts");
+  done(inOneLine([part1()]));
 }
 
 async function list(file: string, values: Values) {
@@ -169,102 +102,102 @@ function files(values: Values): string[] {
   return SHARED_FILES.map((name) => `${certificatesDir}/${name}`);
 }
 
-function about({ files, manifest }: Bundle): string[] {
+function about({ files, manifest }: bundles.Bundle): string[] {
   if (!manifest)
-    return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
+    return [
+      "packed by hand: it does not say when, and of which cluster",
+      ...bundles.describe(files),
+    ];
   const { made, node, tool, cluster } = manifest;
-  return [
-    `packed ${made} on ${node}, ${tool}; ${cluster ? `cluster "${cluster.name}"` : "cluster not known"}`,
-    ...describe(files),
-  ];
+  const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
+  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...bundles.describe(files)];
 }
 
-/** All of it is in memory and judged before anything is done with it. */
+/** All of it is in memory and judged before it is used. */
 async function openBundle(
   file: string,
   values: Values,
   certificatesDir: string,
-): Promise<{ bundle: Bundle; sha256: string }> {
+): Promise<{ bundle: bundles.Bundle; sha256: string }> {
   const info = stat(typed(file));
   if (!info)
     throw new Fail(`There is no file "${file}"`, {
       hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
     });
-  if (info.kind !== "file" || info.size > MAX_BYTES)
-    throw new Fail(
-      `"${file}" is no bundle: ${info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file"}`,
-      {
-        hint: "a bundle that pack wrote is about 20,000 bytes long",
-      },
-    );
+  if (info.kind !== "file" || info.size > bundles.MAX_BYTES) {
+    const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
+    throw new Fail(`"${file}" is no bundle: ${why}`, {
+      hint: "a bundle that pack wrote is about 20,000 bytes long",
+    });
+  }
   const sealed = readBytes(typed(file))!;
   const content = await open(sealed, keyFor(lockOf(sealed), values));
-  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed) };
+  return { bundle: bundles.unpackTar(content, certificatesDir), sha256: bundles.sha256Of(sealed) };
 }
 
-/** Recipients and files are looked at now; the passphrase is asked for only when all else is well. */
-function howToLock(values: Values): () => Promise<Lock> {
-  const { to, generate, "passphrase-file": file } = values;
-  if ([to, generate, file].filter(Boolean).length > 1 || values.identity)
-    throw new Fail("pack takes one of --to, --passphrase-file and --generate", {
-      hint: "./bunw scripts/hand-over.ts --help",
-    });
-  if (to) {
-    const recipients = recipientsIn(to);
-    if (recipients.length === 0)
-      throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
-    return async () => ({ recipients });
-  }
-  const given = file === undefined ? undefined : strong(passphraseIn(file));
-  return async () => ({ passphrase: given ?? (generate ? generated() : strong(askTwice())) });
-}
+const USAGE = `Usage:
+    ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate]
+                                     [--out FILE] [--force] [--dry-run]
+    ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE]
+                                     [--ca-hash sha256:HASH] [--move-aside] [--dry-run]
+    ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
+    ./bunw scripts/hand-over.ts identity FILE [--dry-run]
+    ./bunw scripts/hand-over.ts files
 
-function keyFor(lock: "passphrase" | "recipients", values: Values): Key {
-  const { identity, "passphrase-file": file } = values;
-  if (lock === "recipients") {
-    if (!identity)
-      throw new Fail("This bundle was packed for recipients, not with a passphrase", {
-        hint: "--identity FILE, as age-keygen wrote it",
-      });
-    return { identityFile: secretIn(identity) };
-  }
-  if (identity)
-    throw new Fail("This bundle was packed with a passphrase, not for an identity", {
-      hint: "run it without --identity",
-    });
-  return {
-    passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file),
-  };
-}
+pack:     Locks the keys that all control plane nodes share (three CAs and sa) into one file in the
+          age format, for the other control plane nodes or as a backup. Refuses if one of the keys
+          is missing, has expired or does not fit.
+unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
+          are here already are kept. If other keys are here, it changes nothing. It refuses a bundle
+          of another cluster, and one that is older than the cluster's CA.
+list:     Prints what is in a bundle. Writes nothing.
+identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE, and
+          prints its recipient for pack --to.
+files:    Prints the paths of the keys, one a line, if you carry them another way.
 
-function generated(): string {
-  const passphrase = newPassphrase();
-  showOnce(
-    `\n  ${passphrase}\n\n  The passphrase of the bundle. Write it down now: it is shown once, and nobody can open the bundle without it.\n\n`,
-  );
-  return passphrase;
-}
+Without --to, --identity and --passphrase-file, you type the passphrase on the terminal.
 
-function strong(passphrase: string): string {
-  if (passphrase.length >= 12) return passphrase;
-  throw new Fail("The passphrase is too short: whoever finds the bundle can try all of them", {
-    hint: "12 letters or more; --generate makes a good one",
-  });
-}
+Options:
+    --to RECIPIENTS         Lock for the holders of age identities (age-keygen); put commas between.
+    --generate              Make a passphrase and show it, once, on the terminal.
+    --passphrase-file FILE  Take the passphrase from a file that only you can read.
+    --identity FILE         Open with an age identity file.
+    --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
+                            of the cluster's CA).
+    --force                 Overwrite the file.
+    --ca-hash HASH          Refuse any other CA. Use it with bundles for recipients: anyone who
+                            knows a recipient can lock something for it.
+    --move-aside            Move other keys that are here to the rescue folder, and put the bundle's
+                            in their places.
+    --etcd-data DIR         etcd's data directory: it says which cluster this is (default:
+                            /var/lib/etcd).
+    --dry-run               Print what would be done; nothing is written.
+    --help                  Print this text.
 
-function passphraseIn(file: string): string {
-  const passphrase = secretIn(file).replace(/\r?\n$/, "");
-  if (!passphrase || passphrase.includes("\n"))
-    throw new Fail(`"${file}" holds ${passphrase ? "more than one line" : "no passphrase"}`, {
-      hint: "the passphrase alone, on the first line",
-    });
-  return passphrase;
-}
+Examples:
+    ./bunw scripts/hand-over.ts pack --generate
+    ./bunw scripts/hand-over.ts unpack kube-pki-1a2b3c4d-2026-05-01.age
+    # by hand; unpack takes it, too
+    ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age
 
-function keyOption({ to, "passphrase-file": file }: Values): string {
-  if (to) return " --identity FILE";
-  return file === undefined ? "" : ` --passphrase-file ${file}`;
-}
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  to: { type: "string", multiple: true },
+  generate: { type: "boolean" },
+  "passphrase-file": { type: "string" },
+  identity: { type: "string" },
+  out: { type: "string" },
+  force: { type: "boolean" },
+  "ca-hash": { type: "string" },
+  "move-aside": { type: "boolean" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = ReturnType<typeof parse>["values"];
 
 function parse(args: string[]) {
   return parseArgs({ args, options: OPTIONS, allowPositionals: true });

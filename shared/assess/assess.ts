@@ -1,7 +1,8 @@
-/** Looks at a node and writes nothing: what is damaged, what survives, what mends it. One object, printed or given as JSON. */
+/** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
+import { command } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -17,12 +18,12 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { authorityRow, dataRows, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { caRow, dataRows, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
 
-/** Looks at this node. Errors: Fail only where it is no kubeadm node at all; whatever else cannot be read is a row. */
+/** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const running = await runningContainers(node);
@@ -41,25 +42,25 @@ interface Look {
 async function assessControlPlane({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
   const known = lookAtControlPlaneNode(dataDir, found);
   const node = known.cp?.node ?? found;
-  const authorities = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
+  const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
   const configs = kubeconfigFindings(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const damage = [
-    ...authorities.map(authorityRow),
+    ...cas.map(caRow),
     findingRow(sa),
-    ...foreignRows(known, [authorities[0]!, sa], evidence),
+    ...foreignRows(known, [cas[0]!, sa], evidence),
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
     ...dataRows(known, dataDir),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
-    ...modeRows([...authorities, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
+    ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
-  const lostKeys = [...authorities, sa].filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "lost");
+  const lostKeys = [...cas, sa].filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "lost");
   const damaged = damage.some(isDamage);
   const deep = options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys }, options) : undefined);
   return {
@@ -68,7 +69,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage,
-    survivors: lostKeys.length > 0 ? survivors(known, running) : [],
+    survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
     deep,
     damaged,
     ...controlPlaneVerdict({ known, lostKeys, damaged, foreign: damage.some(({ state }) => state === FOREIGN), deep }),
@@ -100,9 +101,9 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     survivors: [],
     damaged,
     verdict: damaged
-      ? "this worker has to join again; its containers run on meanwhile"
-      : "nothing is damaged here; if the control plane nodes have got a new CA, it has to join again nevertheless",
-    next: damaged ? ["parts 1 and 2 on the control plane nodes, then the line that ./bunw scripts/03-workers.ts open prints there"] : [],
+      ? "this worker has to join again. Its containers run on"
+      : "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
+    next: damaged ? [`parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`] : [],
   };
 }
 
@@ -121,7 +122,7 @@ function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
   ].join(", ");
 }
 
-/** The running containers, or why they cannot be looked at: that is no damage of the PKI. */
+/** The running containers, or why they cannot be seen: that is no damage of the PKI. */
 async function runningContainers(node: Node): Promise<Container[] | Fail> {
   try {
     return (await containers(node.runtimeEndpoint)).filter((container) => container.running);

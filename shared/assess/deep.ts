@@ -1,9 +1,10 @@
 /**
- * `00-assess --deep`: for each lost key, where it can still be had, and the rung of the ladder that comes of it. The engines are those of
- * 00-salvage; here nothing is written, and nothing that is found is kept.
+ * `00-assess --deep`: for each lost key, where it can still be found, and the rung of the ladder that follows. It uses the engines of
+ * 00-salvage, writes nothing and keeps nothing that it finds.
  */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
+import { command, inLines, otherControlPlanes, part1, type Todo } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -21,7 +22,7 @@ import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-k
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./report.ts";
 
 export interface DeepOptions {
-  /** A device or image; "own": the one that /etc/kubernetes lies on; unset: no disk. */
+  /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
   /** The same as an option of 00-salvage. */
   diskOption: string;
@@ -45,15 +46,22 @@ export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHe
   const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere(node, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
-  const ended = lostKeys.filter(({ state }) => state === "expired").filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
+  const expired = lostKeys
+    .filter(({ state }) => state === "expired")
+    .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
   const keys = [
     ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
-    ...ended.map(({ name, detail }) => ({ name: keyName(name), file: `${keyName(name)}.key`, places: [], detail: `here, but ${detail}` })),
+    ...expired.map(({ name, detail }) => ({
+      name: keyName(name),
+      file: `${keyName(name)}.key`,
+      places: [],
+      detail: `here, but ${detail}`,
+    })),
   ];
   return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
 }
 
-/** Whether a file that is not the lost key's, or cannot be read, lies where it or its public half belongs. */
+/** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
 function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
   if (exists(`${certificatesDir}/${keyFile}`)) return true;
   const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
@@ -77,7 +85,7 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
 /** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
 function placesElsewhere(node: Node, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
-  const others = cluster?.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name).map(({ name }) => name) ?? [];
+  const others = cluster ? otherControlPlanes(cluster, { node }).map(({ name }) => name) : [];
   return (file) => [
     ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
       ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]
@@ -97,7 +105,7 @@ function lostKey({ name, keyFile, generations }: WantedKey, from: string | undef
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
-/** A finding's authority as SHARED_KEYS names it. */
+/** A finding's CA as SHARED_KEYS names it. */
 function keyName(name: string): string {
   return name === "etcd-ca" ? "etcd/ca" : name;
 }
@@ -114,69 +122,71 @@ function hasOldTokens({ data }: PartialFacts, { kubelet }: Node): boolean {
 
 /** The rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
-  const dear = deep.keys.filter(isIrreplaceable);
-  const nowhere = dear.filter(({ places }) => places.length === 0);
-  const rung = rungOf(deep, dear, nowhere);
-  const isNowhere = (name: string) => nowhere.some((key) => key.name === name);
-  const isInternalGone = deep.keys.some((key) => !isIrreplaceable(key) && key.places.length === 0);
-  const newCas = nowhere.length > 0 ? " --new-cas" : isInternalGone ? " --new-internal-cas" : "";
-  const next = [
-    "systemctl stop kubelet",
-    ...bringBack(deep),
-    ...(isNowhere("sa") && deep.oldTokens ? ["./bunw scripts/00-token-key.ts                # old tokens stay valid beside new ones"] : []),
-    `./bunw scripts/01-etcd.ts${newCas}${newCas === " --new-cas" ? "         # backups first: what is found there saves parts 3 and 4" : ""}`,
-    "./bunw scripts/02-control-plane.ts",
-    ...withoutCertificateKey(deep),
-  ];
-  const unread = deep.diskSearched || nowhere.length === 0 ? "" : "; the disk was not searched";
+  const irreplaceable = deep.keys.filter(isIrreplaceable);
+  const nowhere = deep.keys.filter(({ places }) => places.length === 0);
+  const lost = nowhere.filter(isIrreplaceable);
+  const rung = rungOf(deep, irreplaceable, lost);
+  const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
   return {
     rung,
-    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data tells nothing, so little can be proved"}`,
-    next,
+    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
+    next: inLines([
+      { command: "systemctl stop kubelet" },
+      ...bringBack(deep),
+      ...(deep.oldTokens && lost.some(({ name }) => name === "sa")
+        ? [{ command: command("00-token-key"), note: "old tokens stay valid beside new ones" }]
+        : []),
+      { ...part1(nowhere.map(({ name }) => name)), ...(lost.length > 0 ? { note: BACKUPS_FIRST } : {}) },
+      { command: command("02-control-plane") },
+      ...withoutCertificateKey(deep),
+    ]),
   };
 }
 
-/** The Secret opens with a key that was printed once; whoever has it no more has to go on as if the Secret was not there. */
-function withoutCertificateKey({ keys, oldTokens }: Deep): string[] {
-  const inSecret = keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
+const BACKUPS_FIRST = "look in backups first: a key that is found there saves parts 3 and 4";
+
+/** The Secret opens with a key that was printed once. Without it the Secret is of no use. */
+function withoutCertificateKey({ keys, oldTokens }: Deep): Todo[] {
+  const inSecret = keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word)).map(({ name }) => name);
   if (inSecret.length === 0) return [];
-  const tokens = oldTokens && inSecret.some(({ name }) => name === "sa") ? "./bunw scripts/00-token-key.ts, then " : "";
-  return [
-    `if nobody has that key: ${tokens}./bunw scripts/01-etcd.ts ${inSecret.some(isIrreplaceable) ? "--new-cas" : "--new-internal-cas"}`,
-  ];
+  const tokens = oldTokens && inSecret.includes("sa") ? `${command("00-token-key")}, then ` : "";
+  return [{ command: `if nobody has that key: ${tokens}${part1(inSecret).command}` }];
 }
 
 const WHY: Record<number, string> = {
-  0: "the cluster's CA key and sa.key are here; what else is lost only control plane nodes trust",
-  1: "the lost keys may be on another control plane node, or are in the Secret kubeadm-certs: bring them here, then only this control plane node is repaired",
-  2: "a process still holds the lost keys: read them back, restart nothing before",
-  3: "the lost keys lie in free blocks of the disk: write nothing to it before they are read back",
-  4: "a key is nowhere to be found: a new one, with which old service-account tokens stay valid until part 4",
-  5: "the lost keys are nowhere to be found: new ones, all nodes join anew and tokens are renewed (parts 3 and 4)",
+  0: "the keys of the cluster's CA and sa.key are here. Only control plane nodes trust the other lost keys",
+  1: "another control plane node or the Secret kubeadm-certs may have the lost keys: bring them here, then repair this node alone",
+  2: "a process still holds the lost keys: read them back before anything is restarted",
+  3: "the lost keys are in free blocks of the disk: read them back before anything is written to it",
+  4: "a key is nowhere to be found: a new one is made, and old service-account tokens stay valid until part 4",
+  5: "the lost keys are nowhere to be found: new ones are made, all nodes rejoin, tokens are renewed (parts 3 and 4)",
 };
 
-function rungOf({ oldTokens }: Deep, dear: LostKey[], nowhere: LostKey[]): number {
-  if (nowhere.length === 0) return Math.max(0, ...dear.map(({ places }) => places[0]!.rung));
-  const tokensLive = !nowhere.some(({ name }) => name === "sa") || oldTokens;
+function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]): number {
+  if (lost.length === 0) return Math.max(0, ...irreplaceable.map(({ places }) => places[0]!.rung));
+  const tokensLive = !lost.some(({ name }) => name === "sa") || oldTokens;
   return tokensLive ? 4 : 5;
 }
 
-/** The commands that bring back what can be had. */
-function bringBack({ keys, diskOption, moveAside }: Deep): string[] {
+/** The commands that bring back what can be found. */
+function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
   const aside = moveAside ? " --move-aside" : "";
   const words = new Set(keys.map(({ places }) => places[0]?.word));
-  const elsewhere = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
+  const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
+  const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
   return [
-    ...(words.has("memory") ? [`./bunw scripts/00-salvage.ts memory${aside}`] : []),
+    ...(words.has("memory") ? [{ command: command(`00-salvage memory${aside}`) }] : []),
     ...(words.has("secret")
-      ? [`./bunw scripts/00-salvage.ts secret${aside}            # asks for the certificate key that kubeadm printed`]
+      ? [{ command: command(`00-salvage secret${aside}`), note: "asks for the certificate key that kubeadm printed" }]
       : []),
-    ...(words.has("disk") ? [`./bunw scripts/00-salvage.ts disk${aside} ${diskOption}`.trimEnd()] : []),
-    ...(elsewhere
+    ...(words.has("disk") ? [{ command: command(`00-salvage disk${aside} ${diskOption}`.trimEnd()) }] : []),
+    ...(on
       ? [
-          `on ${elsewhere}: ./bunw scripts/00-assess.ts --deep, then ./bunw scripts/hand-over.ts pack where the keys are`,
-          "./bunw scripts/hand-over.ts unpack FILE         # here; if the keys are lost there as well: 01-etcd.ts --new-cas",
+          { on, command: pack },
+          { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO },
         ]
       : []),
   ];
 }
+
+const LOST_THERE_TOO = "here; if the keys are lost there as well: 01-etcd.ts --new-cas";

@@ -1,4 +1,4 @@
-/** The rows of the damage table that are about the kubelet: whether it runs, and the credentials that it goes by. */
+/** The rows of the damage table about the kubelet: whether it runs, and the credentials that it uses. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -34,8 +34,8 @@ function clientCertificate(node: Node): string {
     : `client certificate until ${info.notAfter.toISOString().slice(0, 10)}`;
 }
 
-/** What is wrong with a client certificate, in a file that has its key as well; "ok" where nothing is. */
-function clientPemState(path: string, ca: string | undefined, nodeName?: string): string {
+/** The state of a certificate in a file that has its key, too. */
+function pemState(path: string, ca: string | undefined, nodeName?: string): string {
   const pem = attempt(() => readText(path));
   if (pem === undefined) return "!MISSING!";
   const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
@@ -46,14 +46,14 @@ function clientPemState(path: string, ca: string | undefined, nodeName?: string)
   return shown(timeVerdict(info)?.[0] ?? "ok");
 }
 
-/** By the CA that this kubelet trusts itself: all that can be said where etcd's data tells nothing. */
+/** Judged by the CA that this kubelet trusts: the best that is possible without etcd's data. */
 export function clientPemRow({ kubelet }: Node): Row {
   const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
-  if (ca === undefined && exists(what)) return { what, state: "known", detail: `${detail}; no CA is here to hold it against` };
-  return { what, state: clientPemState(what, ca instanceof Fail ? undefined : ca), detail };
+  if (ca === undefined && exists(what)) return { what, state: "known", detail: `${detail}; no CA is here to check it with` };
+  return { what, state: pemState(what, ca instanceof Fail ? undefined : ca), detail };
 }
 
-/** What the kubelet goes by, where it is not as it should be. Without a CA here nothing can be said. */
+/** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
 export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
   const ca = facts && attempt(() => readText(certPath(certRow("ca"), facts.certificatesDir)));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
@@ -62,19 +62,19 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
   const configState =
     config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
   const rows = [
-    { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes it anew" },
+    { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes a new one" },
     {
       what: clientPem,
-      state: clientPemState(clientPem, ca, node.name),
+      state: pemState(clientPem, ca, node.name),
       detail: "the kubelet's client certificate; part 1 issues a new one",
     },
-    // Where there is none, it waits for approval, which is not asked for everywhere.
+    // Where there is none, it waits for an approval that not every cluster needs.
     ...(serverTlsBootstrap && exists(serverPem)
       ? [
           {
             what: serverPem,
-            state: clientPemState(serverPem, ca),
-            detail: "the kubelet's serving certificate; it asks for a new one, part 3 approves it",
+            state: pemState(serverPem, ca),
+            detail: "the kubelet's serving certificate; the kubelet asks for a new one, part 3 approves it",
           },
         ]
       : []),

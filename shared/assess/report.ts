@@ -1,5 +1,4 @@
-/** What 00-assess says of a node: the shape of `--json`, which the terminal shows as tables. */
-
+/** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
 export interface Assessment extends NodeVerdict {
   node: string;
   role: "control plane" | "worker";
@@ -7,7 +6,7 @@ export interface Assessment extends NodeVerdict {
   cluster: string | undefined;
   damage: Row[];
   survivors: Survivor[];
-  /** What `--deep` found: each lost key, and where it can still be had. */
+  /** What `--deep` found: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;
 }
@@ -15,7 +14,7 @@ export interface Assessment extends NodeVerdict {
 /** A line of the damage table. */
 export interface Row {
   what: string;
-  /** `ok`, `known` (no damage, but not the end either), or in capitals what is wrong. */
+  /** `ok`, `known` (no damage, but good to know), or in capitals what is wrong. */
   state: string;
   detail: string;
 }
@@ -38,11 +37,11 @@ export interface Deep {
   oldTokens: boolean;
   diskSearched: boolean;
   diskOption: string;
-  /** Other keys lie in the places of the lost ones. */
+  /** Other keys are in the places of the lost ones. */
   moveAside: boolean;
 }
 
-/** Where a key can be had: `found` has been seen and proved, the others are places to go to. */
+/** Where a key can be found: `found` has been seen and proved, the others are places to look at. */
 export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
@@ -60,9 +59,9 @@ export interface LostKey {
   detail: string;
 }
 
-/** What it all comes to, and the commands that come next. */
+/** The conclusion, and the commands that come next. */
 export interface NodeVerdict {
-  /** Of the ladder (RUNBOOK part 0), where damage was found and is it known: 0 all keys are here … 5 everything new. */
+  /** Of the ladder (RUNBOOK part 0), where it is known: 0 all keys are here … 5 everything new. */
   rung?: number | undefined;
   verdict: string;
   next: string[];

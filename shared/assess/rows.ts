@@ -1,4 +1,4 @@
-/** The rows of the damage table, each from what was found. */
+/** The rows of the damage table. */
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
@@ -20,7 +20,7 @@ import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifest
 import { standIns } from "../workloads/left-to-do.ts";
 import { type Row, shown } from "./report.ts";
 
-export function authorityRow(finding: Finding): Row {
+export function caRow(finding: Finding): Row {
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
   return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
@@ -31,10 +31,10 @@ export function findingRow(finding: Finding, lost = "signs every service-account
   return { what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
 }
 
-/** The state of a whole CA that is not the cluster's. */
+/** The state of a sound CA that is not the cluster's. */
 export const FOREIGN = "!FOREIGN!";
 
-/** Pairs that are sound, and not those that the cluster goes by. */
+/** Sound pairs that are not the ones that the cluster uses. */
 export function foreignRows({ cluster, facts }: PartialFacts, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
   const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
   const pem = attempt(() => readText(path));
@@ -42,14 +42,20 @@ export function foreignRows({ cluster, facts }: PartialFacts, [ca, sa]: [Finding
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   return [
-    ...(foreign ? [{ what: "pki/ca.crt", state: FOREIGN, detail: `another CA, made before the one that etcd's data names` }] : []),
+    ...(foreign ? [{ what: "pki/ca.crt", state: FOREIGN, detail: "another CA, made before the one that etcd's data names" }] : []),
     ...(own && !(own instanceof Fail) && !kids.has(own)
-      ? [{ what: "pki/sa.key", state: "known", detail: "signed none of the tokens here; if nobody made it new: 00-salvage --move-aside" }]
+      ? [
+          {
+            what: "pki/sa.key",
+            state: "known",
+            detail: "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside",
+          },
+        ]
       : []),
   ];
 }
 
-/** One line where all are well, or all are missing; else a line for each that is not. */
+/** One line where all are right or all are missing; else a line for each one that is wrong. */
 export function summary(what: string, findings: Finding[]): Row[] {
   if (findings.length === 0) return [];
   const wrong = findings.filter((finding) => finding.state !== "ok");
@@ -61,10 +67,10 @@ export function summary(what: string, findings: Finding[]): Row[] {
 
 function soonest(findings: Finding[]): string {
   const ends = findings.flatMap((finding) => finding.cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
-  return ends[0] ? `the first ends on ${ends[0].toISOString().slice(0, 10)}` : "";
+  return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
-/** The four manifests, and the files their pods name that no step makes. */
+/** The manifests, and the files that their pods name and that no step makes. */
 export function manifestRows(node: Node, { data, cp }: PartialFacts): Row[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
@@ -97,7 +103,7 @@ function manifestRow(
   return { what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
 }
 
-/** What `restoreManifests` will lay aside; no damage, as whoever may create a pod can make them. */
+/** What `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them. */
 function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
@@ -114,7 +120,7 @@ function secondRow(path: string): Row {
   return {
     what: path,
     state: "!SECOND!",
-    detail: "the kubelet reads it, too, and runs one of the two; part 2 moves it to the rescue folder",
+    detail: "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder",
   };
 }
 
@@ -129,11 +135,13 @@ function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {
   return lost.map((file) => ({
     what: file.path,
     state: "!MISSING!",
-    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? ": part 2 puts a stand-in there" : ""}`,
+    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? STAND_IN_COMES : ""}`,
   }));
 }
 
-/** Private things that others can read: no damage that stops anything. */
+const STAND_IN_COMES = ": part 2 puts a stand-in there";
+
+/** Private files that others can read: this damage stops nothing. */
 export function modeRows(paths: readonly string[]): Row[] {
   return [...new Set(paths)].flatMap((path) => {
     const mode = stat(path)?.mode ?? 0;
@@ -144,7 +152,7 @@ export function modeRows(paths: readonly string[]): Row[] {
   });
 }
 
-/** States that a repair passes through. */
+/** What a repair leaves for a time. */
 export function repairRows({ cp }: PartialFacts): Row[] {
   if (!cp) return [];
   const manifest = attempt(() => readManifest(manifestPath(cp, "kube-controller-manager")));

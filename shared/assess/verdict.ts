@@ -1,7 +1,7 @@
-/** What it all comes to for a control plane node: one sentence, and the commands that come next. */
+/** The conclusion for a control plane node: one sentence, and the commands that come next. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
-import { CERTS } from "../pki/certs.ts";
+import { command, inLines, isInternal, partsForCluster, partsHere, type Todo } from "../facts/next.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep.ts";
@@ -22,49 +22,48 @@ export function controlPlaneVerdict({ known, lostKeys, damaged, foreign, deep }:
   const lacking = cp && lackingOfExternalCa(cp);
   if (lacking)
     return {
-      verdict: `the cluster's CA is external: its key never was on the control plane nodes, and it has to give ${lacking.files.join(", ")}`,
+      verdict: `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`,
       next: lacking.steps,
     };
   if (deep) return deepVerdict(deep, known);
   if (foreign)
     return {
-      verdict: "the CA here is not the cluster's, and would sign what no node trusts",
-      next: [
-        "./bunw scripts/00-salvage.ts --move-aside   # looks for the cluster's own; if it is nowhere, move ca.crt and ca.key away, and 00-assess again",
-      ],
+      verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
+      next: inLines([{ command: command("00-salvage --move-aside"), note: FOREIGN_NOTE }]),
     };
-  if (lostKeys.length > 0) {
-    const names = lostKeys.map((finding) => finding.name).join(", ");
-    if (lostKeys.every(({ name }) => isInternal(name)))
-      return {
-        rung: 0,
-        verdict: `lost on this node: the keys of ${names}, which only control plane nodes trust. If no other control plane node has them, new ones cost nobody else anything`,
-        next: ["./bunw scripts/01-etcd.ts --new-internal-cas", "./bunw scripts/02-control-plane.ts"],
-      };
-    return {
-      verdict: `lost on this node: the keys of ${names}. Bring them back from another place if you can; if not: new ones, workloads run on, pods that talk to the API restart once in part 4`,
-      next: [
-        "systemctl stop kubelet",
-        "./bunw scripts/00-assess.ts --deep      # says where each key can still be had; reads only",
-        "./bunw scripts/00-salvage.ts            # looks for the old keys and puts them back",
-        "./bunw scripts/01-etcd.ts --new-cas     # only if the old keys are nowhere to be found",
-      ],
-    };
-  }
+  if (lostKeys.length > 0) return lostVerdict(lostKeys.map(({ name }) => name));
   if (damaged)
     return {
       rung: 0,
-      verdict: "rung 0: the keys are here: what is missing can be issued under them",
-      next: ["./bunw scripts/01-etcd.ts", "./bunw scripts/02-control-plane.ts"],
+      verdict: "rung 0: the CAs and the service-account key are here. They sign anew what is missing",
+      next: inLines(partsHere()),
     };
-  if (cp && caIsNew(cp))
-    return {
-      verdict: "this control plane node is repaired, with a new CA",
-      next: ["./bunw scripts/03-workers.ts open", "./bunw scripts/04-sa-tokens.ts", "./bunw scripts/05-verify.ts"],
-    };
-  return { verdict: "nothing is damaged on this node", next: ["./bunw scripts/05-verify.ts             # looks at the whole cluster"] };
+  if (cp && caIsNew(cp)) return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()) };
+  return {
+    verdict: "nothing is damaged on this node",
+    next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
+  };
 }
 
-function isInternal(name: string): boolean {
-  return CERTS.some((row) => row.internal && row.name === name);
+const FOREIGN_NOTE = "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
+
+function lostVerdict(names: readonly string[]): NodeVerdict {
+  const lost = `keys lost on this node: ${names.join(", ")}`;
+  if (names.every(isInternal))
+    return {
+      rung: 0,
+      verdict: `${lost}. Only control plane nodes trust them. If no other control plane node has them, make new ones: nothing else changes`,
+      next: inLines(partsHere(names)),
+    };
+  return {
+    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: new CA, every node rejoins, pods restart`,
+    next: inLines(LOOK_FIRST),
+  };
 }
+
+const LOOK_FIRST: readonly Todo[] = [
+  { command: "systemctl stop kubelet" },
+  { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
+  { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
+  { command: command("01-etcd --new-cas"), note: "only if the old keys are nowhere to be found" },
+];

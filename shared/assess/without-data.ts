@@ -1,5 +1,4 @@
-/** What can be said of a control plane node on which there is no etcd data: its files, by themselves, and why the parts of the runbook do not begin. */
-
+/** A control plane node without etcd data: its files by themselves, and why the parts of the runbook do not begin. */
 import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -12,7 +11,7 @@ import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { authorityRow, findingRow, summary } from "./rows.ts";
+import { caRow, findingRow, summary } from "./rows.ts";
 
 interface Look {
   node: Node;
@@ -20,7 +19,7 @@ interface Look {
   running: Container[] | Fail;
 }
 
-/** Reads only. Names in certificates are not judged: what they have to be is in etcd. */
+/** Reads only. Names in certificates are not judged: only etcd has the right ones. */
 export async function assessWithoutData({ node, dataDir, running }: Look, found: WithoutData): Promise<Assessment> {
   const why = whyWithoutData(found, dataDir);
   const damage = [etcdRow(found, dataDir), ...fileRows(node, found), ...(await kubeletRow(node, running)), clientPemRow(node)];
@@ -33,7 +32,7 @@ export async function assessWithoutData({ node, dataDir, running }: Look, found:
     damage,
     survivors: [],
     damaged,
-    verdict: damaged ? `parts 1 to 4 do not begin here. ${why}` : `nothing is damaged on this node. ${why}`,
+    verdict: damaged ? `parts 1 to 4 cannot begin here. ${why}` : `nothing is damaged on this node. ${why}`,
     next: damaged ? withoutDataSteps(found, node) : [],
   };
 }
@@ -44,22 +43,24 @@ function etcdRow({ etcd, servers, from }: WithoutData, dataDir: string): Row {
   return { what: "etcd", state: "known", detail: `external: ${detail}` };
 }
 
-/** Of etcd's own files those that such a control plane node has. */
+/** Of etcd's own files only those that such a node has. */
 function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
   const rows = etcd === "external" ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
   const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined) }));
   const configs = ["admin", "controller-manager", "scheduler"].map((name) => examineKubeconfig(kubeconfigRow(name), undefined));
   return [
-    ...findings.filter(({ shared }) => shared).map(({ finding }) => authorityRow(finding)),
+    ...findings.filter(({ shared }) => shared).map(({ finding }) => caRow(finding)),
     findingRow(examineServiceAccountKey("/etc/kubernetes/pki")),
     ...summary(
       "certificates",
       findings.filter(({ shared }) => !shared).map(({ finding }) => finding),
     ),
-    ...(etcd === "external" ? files.filter((path) => !exists(path)) : []).map((what) => missing(what, "the API server reaches etcd by it")),
+    ...(etcd === "external" ? files.filter((path) => !exists(path)) : []).map((what) =>
+      missing(what, "the API server needs it to reach etcd"),
+    ),
     ...summary("kubeconfigs", configs),
     ...CONTROL_PLANE.filter((name) => (name !== "etcd" || etcd !== "external") && !exists(manifestPath({ node }, name))).map((name) =>
-      missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, which is not here"),
+      missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"),
     ),
   ];
 }

@@ -1,5 +1,6 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
+import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, waitFor } from "../run.ts";
@@ -14,9 +15,10 @@ import type { Peer } from "./peers.ts";
  */
 export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options: { peers: readonly Peer[]; without: readonly string[] }) {
   const { clusterId } = await own.status();
-  for (const { name, host } of options.peers.filter((peer) => !options.without.includes(peer.name))) {
+  const { without } = options;
+  for (const { name, host } of options.peers.filter((peer) => !without.includes(peer.name))) {
     const theirs = etcdClient(facts, host)!;
-    const status = await answerOf(name, () => theirs.status());
+    const status = await answerOf({ name, without }, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
@@ -28,7 +30,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
       seconds: 120,
       hint: `crictl logs of etcd on ${name}; then run this script again`,
     });
-    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(name, () => theirs.hashAt(revision))]);
+    const [here, there] = await Promise.all([own.hashAt(revision), answerOf({ name, without }, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: "stop here; restore one of them from the other: RUNBOOK 1",
@@ -48,12 +50,12 @@ export async function removeMembers(own: EtcdClient, names: readonly string[]) {
   }
 }
 
-async function answerOf<T>(name: string, ask: () => Promise<T>): Promise<T> {
+async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (err) {
     throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, {
-      hint: `part 1 there first; if ${name} is lost for good: ./bunw scripts/02-control-plane.ts --without ${name}`,
+      hint: `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`,
       cause: err,
     });
   }

@@ -54,12 +54,8 @@ export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: st
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
-/** What comes next once the keys are here: part 1, or kubeadm's phases where etcd is not on the control plane nodes. */
-export function issueStep(externalEtcd: boolean, option = ""): string {
-  return externalEtcd ? KUBEADM_CERTS : `./bunw scripts/01-etcd.ts${option}`;
-}
-
-const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+/** What takes the place of part 1 where etcd is not on the control plane nodes. */
+export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
 
 /** Parts 1 to 4 need etcd on the control plane nodes. An external etcd is repaired where it runs, and kubeadm's own phases do the rest. */
 export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {

@@ -20,7 +20,7 @@ export interface WantedKey extends SharedKey, Generations {
   shared: boolean;
 }
 
-interface WantedOptions {
+export interface WantedOptions {
   certificatesDir: string;
   /** Keys that are in their places and sound are wanted as well, where the cluster uses others. */
   others?: boolean | undefined;

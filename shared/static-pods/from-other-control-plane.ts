@@ -4,6 +4,7 @@
  * pods.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -14,7 +15,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
  */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
   const { data, cluster, node, facts } = cp;
-  for (const peer of cluster.nodes.filter((known) => known.controlPlane && known.name !== node.name)) {
+  for (const peer of otherControlPlanes(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
     const theirs = manifestFromMirrorPod(mirror.pod, peer.name);

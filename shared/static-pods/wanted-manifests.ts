@@ -3,6 +3,7 @@
  * such as kube-vip, keepalived or haproxy: without them nobody reaches the API.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
@@ -74,7 +75,7 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
  */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
-  const peers = cluster.nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name);
+  const peers = otherControlPlanes(cluster, { node });
   const found = peers.flatMap(({ name: peer }) => findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })));
   const own = new Set(otherStaticPods({ data, node }).map(({ name }) => name));
   const missing = found.filter(

@@ -5,14 +5,14 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
 import { workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted } from "../node/kubelet-certs.ts";
-import { type Node, turnKubelet } from "../node/node.ts";
+import { kubeletActive, type Node, turnKubelet } from "../node/node.ts";
 import { newRescue } from "../node/rescue-folder.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";
 import { APPROVER_LOG } from "./approver.ts";
@@ -23,6 +23,13 @@ interface SavedTrust {
   files: { path: string; existed: boolean }[];
   /** Ids of the running containers: they must still run afterwards. */
   containers: string[];
+}
+
+/** Everything that the kubelet trusts and uses is of this CA, and it runs: one whose client CA is lost cannot start. */
+export async function hasJoined({ kubelet }: Node, hash: string): Promise<boolean> {
+  const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
+  const cas = trusts.map((read) => attempt(() => certificatesIn(read() ?? "").find((pem) => certInfo(pem).publicKeyHash === hash)));
+  return cas.every((ca) => typeof ca === "string" && trusted(kubelet.clientPem, ca)) && (await kubeletActive());
 }
 
 /**

@@ -8,6 +8,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { type KnownNode, refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { FEW, listed } from "../plain.ts";
@@ -29,7 +30,7 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
-  await nodesReturn({ api, expected, caPem, serving, joining, identities: identitiesOf(cp), seconds: options.minutes * 60 });
+  await nodesReturn({ api, expected, caPem, serving, joining, without, identities: identitiesOf(cp), seconds: options.minutes * 60 });
 }
 
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
@@ -38,7 +39,7 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without
   if (mode.dryRun) return say(`would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
-  if (!joining) throw new Fail("There is no token of this kit", { hint: "./bunw scripts/03-workers.ts open makes one" });
+  if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", without)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
   const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
   if (away.length > 0)
@@ -92,7 +93,7 @@ async function onlyItsError(follower: Promise<void>): Promise<never> {
 }
 
 async function allBack(scene: Scene) {
-  const { away, expected, progress } = scene;
+  const { away, expected, progress, without = [] } = scene;
   const look = async () => {
     probePorts(scene);
     decideAgain(scene);
@@ -103,7 +104,7 @@ async function allBack(scene: Scene) {
     const missing = [...away.values()];
     const names = missing.map(({ node }) => node.name);
     throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR." : ""} Go on without these nodes: ./bunw scripts/03-workers.ts close --without ${names.slice(0, FEW).join(",")}`,
+      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR." : ""} Go on without these nodes: ${command("03-workers close", [...without, ...names.slice(0, FEW)])}`,
       cause,
     });
   });

@@ -38,6 +38,8 @@ export interface Return {
   identities?: Identities | undefined;
   /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */
   joining?: Joining | undefined;
+  /** Nodes that the operator has left out already. */
+  without?: readonly string[];
   /** Milliseconds after which a node whose serving certificate waits for the operator counts as back. Default: 15 seconds. */
   refusedMs?: number;
   /** Only a renewal from now on counts, and the waiting ends when the token expires. */

@@ -6,7 +6,7 @@ import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { listed } from "../plain.ts";
-import { say } from "../run.ts";
+import { mode, say, waitFor } from "../run.ts";
 
 export interface TokenSecret extends KubeObject {
   data?: { token?: string; "ca.crt"?: string; namespace?: string };
@@ -60,6 +60,16 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
     if (data?.["ca.crt"]?.trim() === caPem.trim()) old.delete(metadata.namespace ?? "");
   }
   return [...old];
+}
+
+/** A pod that starts after that has today's CA at once; one that runs already, within a minute. */
+export async function waitForRootCa(api: KubeApi, caPem: string) {
+  const isEverywhere = async () => (await namespacesWithOldCa(api, caPem)).length === 0;
+  await waitFor("the controller-manager to give every namespace today's CA", isEverywhere, {
+    seconds: 120,
+    hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+  });
+  if (!mode.dryRun) say("kube-root-ca.crt: today's CA in every namespace");
 }
 
 /** A new token of kube-system's default ServiceAccount, valid for ten minutes. Nothing is stored in the cluster. */

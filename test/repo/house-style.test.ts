@@ -172,8 +172,33 @@ test("there is no key and no token in the repository", async () => {
   expect(texts.filter(([, text]) => secret.test(text)).map(([file]) => file)).toEqual([]);
 });
 
-/** Budgets are for the reader. They are printed, not enforced: now and then a topic needs its length. */
-test("files over the budget are printed", () => {
+/** What an operator reads on a node, beside what runs there; pack-kit.ts runs at home. */
+const scripts = sources.filter(({ path }) => path.startsWith("scripts/") && path !== "scripts/pack-kit.ts");
+
+/** What is wrong with a script's first screen and with its last line. */
+function untidy({ path, text }: Source): string[] {
+  const lines = text.trimEnd().split("\n");
+  const main = lines.findIndex((line) => /^(export )?async function main\(/.test(line)) + 1;
+  return [
+    ...lines.flatMap((line, index) => ([...line].length > 100 ? [`${path}:${index + 1}: over 100 columns`] : [])),
+    ...(main > 0 && main <= 40 ? [] : [`${path}: main is in line ${main}`]),
+    ...(lines.at(-1) === "if (import.meta.main) await run(main);" ? [] : [`${path}: run(main) is not the last line`]),
+  ];
+}
+
+test("a script's first screen has its main, its last line runs it, and no line is over 100 columns", () => {
+  const bad = `${"\n".repeat(40)}async function main() {}\nif (import.meta.main) await run(main);\n// ${"–".repeat(98)}\n`;
+  expect(untidy({ path: "s.ts", text: bad })).toEqual([
+    "s.ts:43: over 100 columns",
+    "s.ts: main is in line 41",
+    "s.ts: run(main) is not the last line",
+  ]);
+  expect(scripts.length).toBeGreaterThan(8);
+  expect(scripts.flatMap(untidy)).toEqual([]);
+});
+
+/** Budgets are for the reader's sake and are told, not enforced: now and then one topic needs its length. */
+test("sizes are told where they pass the budget", () => {
   const budget = (path: string) => (path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250);
   const long = sources
     .map(({ path, text }) => ({ path, lines: text.split("\n").length }))

@@ -1,4 +1,4 @@
-/** 00-assess --deep as operators run it: where each lost key can still be had, which rung that is, and that nothing is written for it. */
+/** 00-assess --deep as operators run it: where each lost key can still be found, which rung that is, and that nothing is written for it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -127,7 +127,7 @@ test("--deep with old tokens of kube-system is rung 4", async () => {
   ]);
 });
 
-test("--deep where another's ca.key lies in the place of the lost one brings the own one back with --move-aside", async () => {
+test("--deep prints --move-aside where another CA's ca.key is in the place of the lost one", async () => {
   const change = (root: string) => writeFileSync(`${root}/etc/kubernetes/pki/ca.key`, pki("etcd/ca.key"));
   const { rung, next } = await json("--no-disk", { kind: "healthy control plane node", processes: [MANAGER], change });
   expect([rung, next[1], next[2]]).toEqual([2, "./bunw scripts/00-salvage.ts memory --move-aside", "./bunw scripts/01-etcd.ts"]);
@@ -145,5 +145,5 @@ test("--deep sees another key's public half in the way of the lost key's", async
 test("--image without --deep is refused", async () => {
   using node = await pretendNode({ kind: "no node" });
   const { exitCode, stderr } = await node.run("00-assess --image x");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("say where --deep is to search")]);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("need --deep: they say where it searches")]);
 });

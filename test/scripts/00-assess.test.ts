@@ -1,4 +1,4 @@
-/** 00-assess as operators run it: whole, on pretend nodes. It says what it sees and changes nothing. */
+/** 00-assess as operators run it, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { UUID } from "../pretend/hostile-pods.ts";

@@ -60,7 +60,7 @@ function expectOwn(node: Node, run: Transcript, files: readonly string[]) {
   expect([run.stderr, found]).toEqual([run.stderr, files.map((file) => [file, pki(file)])]);
 }
 
-/** No file of the node that anything goes by has what he laid out; the rescue folder may. */
+/** No file that the node uses has what he laid out; the rescue folder may. */
 function expectNothingOf(node: Node, texts: readonly string[], below = "/etc") {
   if (!existsSync(node.root + below)) return;
   const names = readdirSync(node.root + below, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -286,7 +286,7 @@ test("--pid reads a process that the operator vouches for, and nothing that is c
   using node = await wiped([{ ...MANAGER, cgroup: "/odd" }]);
   expect((await node.run("00-salvage memory")).exitCode).toBe(2);
   expect((await node.run("00-salvage memory --pid 99")).stderr).toContain(
-    "error: No process 99 here is called as one of the control plane's",
+    "error: No process 99 here has the name of a control plane's process",
   );
   expectOwn(node, await node.run("00-salvage memory --pid 31"), SHARED);
 });
@@ -575,7 +575,7 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s in the middle of a searc
 
 // ---- 00-token-key and 00-assess ----
 
-test("00-token-key goes by kube-system's tokens alone, also where the kubelet's records are all that tells", async () => {
+test("00-token-key trusts kube-system's tokens alone, also where only the kubelet's records name them", async () => {
   using node = await wiped([]);
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
   for (const [i, [, token]] of ODD.entries()) inVolume(node, HIS_UID.replace(/..$/, String(10 + i)), "token", token);

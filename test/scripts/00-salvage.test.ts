@@ -78,15 +78,15 @@ test("00-salvage takes ca.key and sa.key out of memory, and 01-etcd --new-intern
   expectOld(node, SHARED);
 });
 
-test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage name new ones", async () => {
+test("no search brings an expired CA back: 00-assess --deep and 00-salvage name the command that makes a new one", async () => {
   const row = certRow("ca");
-  const ended = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
+  const expired = await issueCa(row, FACTS, { key: { key: pki("ca.key"), pub: publicPem(pki("ca.key")) }, now: new Date("2010-01-01") });
   using node = await pretendNode({
     kind: "healthy control plane node",
-    etcd: (objects) => Object.assign(objects, clusterObjects(ended.cert)),
+    etcd: (objects) => Object.assign(objects, clusterObjects(expired.cert)),
   });
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
-  write(`${node.root}/etc/kubernetes/pki/ca.crt`, ended.cert);
+  write(`${node.root}/etc/kubernetes/pki/ca.crt`, expired.cert);
   const deep = await node.run("00-assess --deep --json");
   const { next } = JSON.parse(deep.stdout);
   expect(next).toEqual(expect.arrayContaining([expect.stringMatching(/01-etcd\.ts --new-cas/)]));
@@ -94,7 +94,7 @@ test("a CA that has ended is no key to look for: 00-assess --deep and 00-salvage
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);
-  expect(stderr).toEndWith("\nexpired: ca; new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
+  expect(stderr).toEndWith("\nexpired: ca; this makes new ones: ./bunw scripts/01-etcd.ts --new-cas\n");
   expect(node.fingerprint()).toEqual(before);
 });
 
@@ -173,7 +173,7 @@ test("00-salvage secret opens kubeadm-certs with the certificate key: all comes 
   await expectTranscript("00-salvage-secret", run);
 });
 
-test("00-salvage says that kubeadm-certs is there, and does not ask for its key unless it is told to open it", async () => {
+test("00-salvage says that kubeadm-certs is there, and asks for its key only with the argument secret", async () => {
   using node = await wiped([], { etcd: addSecret(randomBytes(32)) });
   const { exitCode, stderr } = await node.run("00-salvage");
   expect(exitCode).toBe(2);

@@ -93,7 +93,7 @@ test("00-token-key takes a kept copy that fits, also out of published keys", asy
   expect(broken.stderr).toContain('error: There are no published keys (JWKS) in "/root/jwks.json"\n');
 });
 
-test("00-token-key takes more tokens from a file, but which key it looks for stays told by kube-system's", async () => {
+test("00-token-key takes more tokens from a file, but kube-system's tokens still say which key it looks for", async () => {
   using node = await nodeWithTokens();
   const [planted, ofOld] = [newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }];
   write(`${node.root}/root/tokens`, `${tokenBy(old, ofOld)}\n${tokenBy(planted, { ...PROXY, issuedAt: 1_999_999_999 })}\n`);

@@ -1,4 +1,4 @@
-/** 02-control-plane as operators run it: refusals, and the whole of it up to an API that answers. */
+/** 02-control-plane as operators run it: refusals, and the run up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
@@ -72,7 +72,7 @@ test("02-control-plane --dry-run on a wiped control plane node prints the plan a
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
   expect(node.fingerprint()).toEqual(before);
-  // Nothing can be planned under an authority that is not there yet.
+  // Nothing can be planned under a CA that is not there yet.
   expect(exitCode).toBe(1);
   expect(stderr).toContain("error: /etc/kubernetes/pki/ca.crt is needed and cannot be used: missing");
 });
@@ -111,7 +111,7 @@ test("02-control-plane tells of Nodes that are gone or other ones now, and stops
   api.objects.get("/api/v1/nodes/w2").metadata.uid = "made-anew";
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  1 of 3 Nodes, with the UIDs from before; deleted since, or other ones now: w1, w2\n");
+  expect(stderr).toContain("  1 of 3 Nodes, with the UIDs from before; deleted or made anew since: w1, w2\n");
   api.objects.delete("/api/v1/nodes/m1");
   const none = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(none.exitCode).toBe(1);
@@ -182,7 +182,7 @@ test("02-control-plane brings the API back without a static pod of others whose 
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
 });
 
-test("a second manifest of a pod is told, and part 2 moves it to the rescue folder", async () => {
+test("a second manifest of a pod is reported, and part 2 moves it to the rescue folder", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const second = "/etc/kubernetes/manifests/kube-scheduler.yaml.bak";
   write(node.root + second, node.read("/etc/kubernetes/manifests/kube-scheduler.yaml"));

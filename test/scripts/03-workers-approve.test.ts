@@ -47,7 +47,7 @@ function hostile(objects: Objects) {
   config.ClusterConfiguration = stringify({ ...parse(config.ClusterConfiguration), ...own });
 }
 
-/** A control plane node between parts 2 and 3's end: it alone renews its Lease. */
+/** A control plane node between part 2 and the end of part 3: only it renews its Lease. */
 async function scene(objects: Record<string, object>) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd: hostile });
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
@@ -100,7 +100,7 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
 });
 
-test("03-workers approve waits for a node that renewed its Lease a moment ago, and gives it nothing when it renews it again", async () => {
+test("03-workers approve waits for a node that renewed its Lease a moment ago, and gives it nothing when it renews again", async () => {
   const csrs = [await clientCsr({ name: "a-w1", subject: as("w1") }), await clientCsr({ name: "b-w2", subject: as("w2") })];
   using node = await scene({ ...asObjects(...csrs), [`${LEASES}/w1`]: lease(0) });
   using _api = node.api;
@@ -147,7 +147,7 @@ test("03-workers approve ends well when systemd stops it", async () => {
   await until(() => api.requests.some(({ path }) => path.includes("client-kubelet") && path.includes("watch=true")));
   child.kill("SIGTERM");
   expect(await child.exited).toBe(0);
-  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: nothing is approved any more\n");
+  expect(await new Response(child.stderr).text()).toEndWith("\nstopped: from now on nothing is approved\n");
 });
 
 test("03-workers approve does not begin without a token that is valid", async () => {
@@ -212,7 +212,7 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   expect(stderr).toContain("if you know that one is right: kubectl certificate approve CSR. Go on without these nodes: ");
 });
 
-test("a node whose address another one claims is not waited for without end: it counts as back, and a person is told what to look at", async () => {
+test("a node whose address another one claims is not waited for without end: it counts as back, and the output says what to look at", async () => {
   const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
   // nobody answers at these ports; the liar claims the honest one's address
   const [honest, liar] = [node("w2", "127.66.0.22"), node("w1", "127.66.0.21", "127.66.0.22")];

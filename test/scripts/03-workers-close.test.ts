@@ -72,13 +72,13 @@ test("03-workers open makes no token before the controller-manager has given eve
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace the new CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
   );
   expect(node.exists("/root/token")).toBe(false);
   expect(api.changes()).toEqual([]);
 });
 
-test("03-workers close makes the controller-manager whole, revokes the kit's own token, and again changes no byte", async () => {
+test("03-workers close lets the controller-manager run in full, revokes the kit's own token, and again changes no byte", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   const objects = {
     [BINDING]: {},
@@ -136,7 +136,7 @@ test("03-workers close puts the new manifest in only when the kubelet is done wi
   expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
 });
 
-test("03-workers close with a node that does not renew its Lease names it, and leaves controller-manager and token as they are", async () => {
+test("03-workers close names a node that does not renew its Lease, and leaves controller-manager and token as they are", async () => {
   using node = await afterPart2();
   using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000), [`${SECRETS}/bootstrap-token-aaaaaa`]: OURS } });
   const untouched = node.fingerprint();
@@ -159,4 +159,8 @@ test("03-workers close --without goes on without the node, but not without one t
   const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(parse(node.read(MANAGER)).metadata.annotations?.[REDUCED]).toBeUndefined();
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+
+  const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
+  expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --without w1,w2\n")]);
 });

@@ -142,7 +142,7 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   const again = await node.run(join());
   expect(again.exitCode).toBe(0);
   expect(again.stderr).toContain(
-    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the other workers, then on each control plane node: ",
+    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers, then on each control plane node: ",
   );
   expect(node.fingerprint()).toEqual(before);
   writeToken(node.root);
@@ -196,24 +196,26 @@ function serveLeases(node: Awaited<ReturnType<typeof pretendNode>>, living: stri
   return pretendApi({ hostname: ADDRESS, port: 6443, tls: { cert, key }, objects, on });
 }
 
-test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet is heard, and prints no line for workers", async () => {
+test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet renews its Lease, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w1", "w2"]);
   const before = node.fingerprint();
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
-  expect(stderr).toContain("the cluster knows its CA, and every kubelet is heard: no worker has to join\n  Part 3 has nothing to do\n");
+  expect(stderr).toContain("the CA is unchanged, and every kubelet renews its Lease: no worker has to join\n  part 3 has nothing to do\n");
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
   expect(api.changes()).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("03-workers open on a control plane node with its old CA names the nodes that are not heard any more, and lets them join", async () => {
+test("03-workers open on a control plane node with its old CA names the nodes without a Lease renewal, and lets them join", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("not heard: w1: the cluster knows its CA");
+  expect(stderr).toContain(
+    "no Lease renewal from w1. The CA is unchanged, so these kubelets' client certificates have expired or are missing: run join on these",
+  );
   expect(stdout).toMatch(/^\.\/bunw scripts\/03-workers\.ts join --server \S+ --ca-hash \S+ --token-file token\n$/);
   expect(api.changes()).toEqual([
     "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
@@ -232,8 +234,10 @@ test("03-workers open on a control plane node with its old CA sends a silent con
   using api = serveLeases(node, ["m1", "w1"]);
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
-  expect(stderr).toContain("not heard: w2: the cluster knows its CA");
-  expect(stderr).toEndWith("\ndone.  next: part 2 there: ./bunw scripts/02-control-plane.ts\n");
+  expect(stderr).toContain(
+    "no Lease renewal from w2. The CA is unchanged, so these kubelets' client certificates have expired or are missing: run part 2 on",
+  );
+  expect(stderr).toEndWith("\ndone.  next: on w2: ./bunw scripts/02-control-plane.ts\n");
   expect(api.changes()).toEqual([]);
 });
 
@@ -249,7 +253,7 @@ test("03-workers open on a control plane node with its old CA goes on with close
   const { exitCode, stderr } = await node.run("03-workers open");
   await port.stop(true);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("without a serving certificate of the CA: m1: close approves what they ask for");
+  expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
 });
 

@@ -1,4 +1,4 @@
-/** The shared keys travel whole or not at all: every way in which a bundle, a key to it or a node can be wrong is one plain Fail. */
+/** All shared keys travel, or none: every fault of a bundle, of a key to it or of a node is one plain Fail. */
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";

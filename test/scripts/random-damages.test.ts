@@ -1,6 +1,6 @@
 /**
  * Random damages of a healthy control plane node: what 00-assess says of each, held against what was done; and that the repair, by the code of parts 1
- * and 2, mends all of it or refuses, keeps every sound key, and throws nothing away. 30 of them; `DAMAGES=200 ./bunw test test/scripts/random-damages.test.ts`
+ * and 2, repairs all of it or refuses, keeps every sound key, and throws nothing away. 30 of them; `DAMAGES=200 ./bunw test test/scripts/random-damages.test.ts`
  * takes more, `SEED=N` the same ones again.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
@@ -91,7 +91,7 @@ async function check(damage: Damage) {
   const wanted = expectedOf(damage, PLACE);
   expect(wrongIn(await assess("/var/lib/etcd"), wanted)).toEqual([]);
   if (wanted.foreigners.includes("ca")) return;
-  const dear = wanted.lost.filter((name) => !isInternal(name));
+  const irreplaceable = wanted.lost.filter((name) => !isInternal(name));
   const before = new Map(soundKeys(wanted).map((file) => [file, now(file)]));
   const replaced = [...damage]
     .filter(([file, { kind }]) => kind !== "gone" && kind !== "mode" && file !== "/etc/kubernetes/kubelet.conf")
@@ -102,7 +102,7 @@ async function check(damage: Damage) {
     expect((refused as Fail).message).toContain("is needed and cannot be used");
     expect(existsSync(at("/root")) && readdirSync(at("/root"))).toEqual([]);
   }
-  await repair(dear.length > 0 ? "all" : wanted.lost.length > 0 ? "internal" : undefined);
+  await repair(irreplaceable.length > 0 ? "all" : wanted.lost.length > 0 ? "internal" : undefined);
   for (const [file, text] of before) expect([file, now(file) === text]).toEqual([file, true]);
   const kept = texts();
   for (const text of replaced) expect(kept.has(text)).toBe(true);
@@ -110,7 +110,7 @@ async function check(damage: Damage) {
   expect(after.damage.filter(isDamage)).toEqual([]);
 }
 
-test(`${COUNT} random damages: each is told, and mended with what is sound kept, or refused (SEED=${SEED})`, async () => {
+test(`${COUNT} random damages: each is reported, then repaired with every sound key kept, or refused (SEED=${SEED})`, async () => {
   setRoot(node.root);
   const pick = random(SEED);
   const wrong: string[] = [];

@@ -1,4 +1,4 @@
-/** Damages that people really meet, each on a whole pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
+/** Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setRoot } from "../../shared/files/files.ts";
@@ -23,11 +23,11 @@ function remove(root: string, ...files: string[]) {
   for (const file of files) rmSync(`${root}${E}/${file}`, { recursive: true });
 }
 
-/** Leaves that ended a year ago. */
+/** Leaves that expired a year ago. */
 async function expire(root: string) {
   for (const row of CERTS.filter((cert) => cert.ca)) {
-    const authority = CERTS.find(({ name }) => name === row.ca)!.file;
-    const pair = { cert: read(`${authority}.crt`), key: read(`${authority}.key`) };
+    const issuer = CERTS.find(({ name }) => name === row.ca)!.file;
+    const pair = { cert: read(`${issuer}.crt`), key: read(`${issuer}.key`) };
     const { cert, key } = await issueLeaf(row, pair, FACTS, { now: LONG_AGO });
     writeFileSync(`${root}${E}/pki/${row.file}.crt`, cert);
     writeFileSync(`${root}${E}/pki/${row.file}.key`, key);
@@ -55,7 +55,7 @@ const LOST = "systemctl stop kubelet";
 const CASES: Record<string, Case> = {
   "only pki/ is lost": {
     damage: (root) => remove(root, "pki"),
-    says: /lost on this node: the keys of ca, front-proxy-ca, etcd-ca, sa/,
+    says: /keys lost on this node: ca, front-proxy-ca, etcd-ca, sa/,
     first: LOST,
   },
   "the leaves of one control plane node have expired": {
@@ -74,16 +74,20 @@ const CASES: Record<string, Case> = {
     first: PLAIN,
     writes: /^manifests\/etcd\.yaml$/,
   },
-  "sa.key and sa.pub are lost": { damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"), says: /the keys of sa\./, first: LOST },
+  "sa.key and sa.pub are lost": {
+    damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"),
+    says: /^keys lost on this node: sa\. Look for the old ones first/,
+    first: LOST,
+  },
   "etcd's whole PKI is lost": {
     damage: (root) => remove(root, "pki/etcd"),
-    ...{ says: /the keys of etcd-ca, which only control plane nodes trust/, first: INTERNAL, writes: /^pki\/etcd\// },
+    ...{ says: /^keys lost on this node: etcd-ca\. Only control plane nodes trust them/, first: INTERNAL, writes: /^pki\/etcd\// },
   },
   "the front-proxy's are lost": {
     damage: (root) =>
       remove(root, "pki/front-proxy-ca.crt", "pki/front-proxy-ca.key", "pki/front-proxy-client.crt", "pki/front-proxy-client.key"),
     ...{
-      says: /the keys of front-proxy-ca, which only control plane nodes trust/,
+      says: /^keys lost on this node: front-proxy-ca\. Only control plane nodes trust them/,
       first: INTERNAL,
       writes: /^pki\/front-proxy-ca\.(crt|key)$/,
     },
@@ -132,7 +136,7 @@ test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }
   if (writes.source !== "^$") expect(files.length).toBeGreaterThan(0);
 });
 
-test("a worker whose kubelet's certificate has expired is told apart from one of another CA", async () => {
+test("a worker whose kubelet's certificate has expired is distinguished from one of another CA", async () => {
   using node = await pretendNode({ kind: "worker" });
   await expireKubelet(node.root, "w1");
   const { stdout, exitCode } = await node.run("00-assess");
@@ -140,7 +144,7 @@ test("a worker whose kubelet's certificate has expired is told apart from one of
   expect(stdout).toContain("this worker has to join again");
 });
 
-test("a control plane node whose kubelet's serving certificate has expired is told so, where the cluster's CA issues it", async () => {
+test("a control plane node whose kubelet's serving certificate has expired is reported, where the cluster's CA issues it", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   const server = "/var/lib/kubelet/pki/kubelet-server-current.pem";
   const pem = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now: LONG_AGO });

@@ -18,14 +18,14 @@ test("what 00-assess and then each script prints is typed, up to 05-verify; what
     "./bunw scripts/01-etcd.ts --new-cas": done("./bunw scripts/02-control-plane.ts"),
     "./bunw scripts/02-control-plane.ts": done("./bunw scripts/03-workers.ts open"),
     "./bunw scripts/03-workers.ts open": { stdout: `\n  ${JOIN}\n` },
-    [JOIN]: done("the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close"),
+    [JOIN]: done("the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close"),
     "./bunw scripts/03-workers.ts close": done("./bunw scripts/04-sa-tokens.ts"),
     "./bunw scripts/04-sa-tokens.ts": done(
       "./bunw scripts/04-sa-tokens.ts retire, on each control plane node; then ./bunw scripts/05-verify.ts",
     ),
     "./bunw scripts/04-sa-tokens.ts retire": done("the same on the other control plane nodes, then ./bunw scripts/05-verify.ts"),
   });
-  const assess = ["systemctl stop kubelet", "./bunw scripts/00-assess.ts --deep      # says where each key can still be had"];
+  const assess = ["systemctl stop kubelet", "./bunw scripts/00-assess.ts --deep    # says where each key can still be found"];
   const { typed: said, refused } = await followPrinted(scene, assess);
   expect(refused).toBeUndefined();
   expect(said).toEqual([

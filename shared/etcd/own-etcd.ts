@@ -1,0 +1,70 @@
+/** The etcd of this node: is it a member, and does it serve the data from before? */
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { EtcdSeen } from "../facts/next.ts";
+import { Fail } from "../fail.ts";
+import { endpointHost } from "../pki/addresses.ts";
+import { mode, say, waitFor } from "../run.ts";
+import { proveMembers, removeMembers } from "./all-members.ts";
+import { etcdClient, proveSameEtcd } from "./identity.ts";
+import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
+
+/** Errors: Fail where etcd's data names no member at this machine's addresses. */
+export function refuseNoMember({ data: { members }, node: { addresses } }: ControlPlaneNode) {
+  const isHere = (url: string) => addresses.includes(endpointHost(new URL(url).host));
+  if (members.some(({ peerURLs }) => peerURLs.some(isHere))) return;
+  throw new Fail(`etcd's data names no member at this machine's addresses (${addresses.join(", ")})`, {
+    hint: `its members are ${members.map(({ name, peerURLs }) => `"${name}" ${peerURLs}`).join(", ")}: run this on one of them`,
+  });
+}
+
+/** Whether it already serves the data from before, with the certificates on disk. */
+export async function servesSameData({ facts, data, cluster }: ControlPlaneNode): Promise<boolean> {
+  try {
+    const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster);
+    say(proofs[0]!);
+    return true;
+  } catch (err) {
+    say(`etcd does not serve yet: ${(err as Error).message}`);
+    return false;
+  }
+}
+
+const HINT = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
+
+/** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not. */
+export async function proveOwnEtcd({ facts, data, cluster, node }: ControlPlaneNode): Promise<Omit<EtcdSeen, "makesKeys">> {
+  const client = etcdClient(facts);
+  const peers = data.members.filter(({ id }) => id !== data.memberId).map(({ name }) => name);
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), {
+    seconds: 120,
+    hint: HINT,
+  });
+  const members = data.members.length;
+  const running = (await peersOf(data, node.addresses)).filter((peer) => answersPeers(peer, facts)).length + 1;
+  if (running < quorumOf(members)) {
+    say(`etcd runs here. It answers when ${quorumOf(members)} of its ${members} members run; now ${running}`);
+    return { peers, running: "too few" };
+  }
+  await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", {
+    seconds: 120,
+    hint: HINT,
+  });
+  if (client && !mode.dryRun) for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
+  return { peers, running: running < members ? "enough" : "all" };
+}
+
+const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
+
+/** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
+export async function proveEtcd({ facts, data, node, cluster }: ControlPlaneNode, without: readonly string[]) {
+  const client = etcdClient(facts);
+  if (!client) {
+    if (mode.dryRun) return say("etcd: has to answer before part 2 (part 1)");
+    throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
+  }
+  await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+  if (mode.dryRun) return;
+  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
+  await proveMembers(client, facts, { peers: await peersOf(data, node.addresses), without });
+  await removeMembers(client, without);
+}

@@ -1,0 +1,175 @@
+/**
+ * What comes next: the order of the runbook's parts is decided here and nowhere else. A script says what it has seen, and gets the commands
+ * to print. Pure. A `Route` remembers what the operator said with --without, so that every command of this run that takes it has it, too.
+ */
+import { CERTS } from "../pki/certs.ts";
+import type { KnownNode } from "./cluster.ts";
+import { KUBEADM_CERTS } from "./no-etcd-data.ts";
+
+/** One thing to do next. */
+export interface Todo {
+  command: string;
+  /** The nodes to do it on, in words; unset: this node. */
+  on?: string;
+  /** What a sentence calls it: "part 1". Unset: its command. */
+  called?: string;
+  /** Some of these nodes may be through with it. */
+  unlessDone?: true;
+  /** Why, or what to know: a comment behind the command. */
+  note?: string;
+}
+
+/** What all commands of one run have in common. */
+export interface Route {
+  /** Names of the other control plane nodes, except those of `without`. */
+  others: readonly string[];
+  /** Nodes that will not come back, as the operator says. */
+  without: readonly string[];
+}
+
+interface Place {
+  node: Pick<KnownNode, "name">;
+  without?: readonly string[];
+}
+
+export function otherControlPlanes<N extends Pick<KnownNode, "name" | "controlPlane">>(
+  { nodes }: { nodes: readonly N[] },
+  { node, without = [] }: Place,
+): N[] {
+  return nodes.filter(({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name));
+}
+
+export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, without: readonly string[]): Route {
+  return { others: otherControlPlanes(cluster, { node, without }).map(({ name }) => name), without };
+}
+
+/** Scripts, or their words, that take --without. */
+const TAKES_WITHOUT = /^(02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
+
+/** "03-workers close" as an operator types it. */
+export function command(words: string, without: readonly string[] = []): string {
+  const [script, ...args] = words.split(" ");
+  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", without.join(","));
+  return [`./bunw scripts/${script}.ts`, ...args].join(" ");
+}
+
+/** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
+export function inOneLine(todos: readonly Todo[]): string {
+  const phrases = todos.map(({ command, on, called, unlessDone }) => {
+    if (!on) return called ?? command;
+    return called ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}` : `on ${on}: ${command}`;
+  });
+  return phrases.join(", then ");
+}
+
+/** For a list: a line each, the comments one below the other. */
+export function inLines(todos: readonly Todo[]): string[] {
+  const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
+  const width = Math.max(...lines.map(({ text, note }) => (note ? text.length : 0)));
+  return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
+}
+
+const VERIFY: Todo = { command: command("05-verify") };
+const EACH = "each control plane node";
+
+function onOthers({ others }: Route, todo: Todo): Todo[] {
+  return others.length > 0 ? [{ ...todo, on: others.join(", "), unlessDone: true }] : [];
+}
+
+/** Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else anything. */
+export function isInternal(name: string): boolean {
+  return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
+}
+
+/** The option of part 1 that makes these lost keys; "" where none is lost. */
+function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
+  if (lost.length === 0) return "";
+  return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
+}
+
+/** Part 1, which makes these keys; where etcd is not on the control plane nodes, kubeadm's phases. */
+export function part1(lost: readonly string[] = [], { externalEtcd = false } = {}): Todo {
+  return { command: externalEtcd ? KUBEADM_CERTS : command(`01-etcd ${newCasOption(lost)}`.trim()) };
+}
+
+/** Parts 1 and 2 on this node. */
+export function partsHere(lost: readonly string[] = []): Todo[] {
+  return [part1(lost), { command: command("02-control-plane") }];
+}
+
+/** From a repaired control plane node with a new CA to the end. */
+export function partsForCluster(): Todo[] {
+  return [{ command: command("03-workers open") }, { command: command("04-sa-tokens") }, VERIFY];
+}
+
+export interface EtcdSeen {
+  /** Names of etcd's other members. */
+  peers: readonly string[];
+  /** This run made shared keys. */
+  makesKeys: boolean;
+  /** How many of the members run: too few to answer, enough, or all. */
+  running: "too few" | "enough" | "all";
+}
+
+/** After part 1. */
+export function afterEtcd({ peers, makesKeys, running }: EtcdSeen): Todo[] {
+  const on = peers.join(", ");
+  const pack = { command: command("hand-over pack") };
+  const part1There = { command: command("01-etcd"), called: "part 1", on };
+  if (running === "too few") return [pack, part1There];
+  const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on }];
+  return [
+    ...(makesKeys && peers.length > 0 ? handOver : []),
+    ...(running === "all" ? [] : [part1There]),
+    { command: command("02-control-plane") },
+  ];
+}
+
+export interface TrustSeen {
+  caIsNew: boolean;
+  saKeyIsNew: boolean;
+}
+
+/** Part 4 where something old is still trusted, else the proof. */
+function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Todo {
+  return caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY;
+}
+
+/** After part 2. `part3`: a kubelet has to join, or waits for its certificate, or the controller-manager is reduced. */
+export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean }): Todo[] {
+  const part2 = { command: command("02-control-plane", route.without), called: "part 2" };
+  const open = { command: command("03-workers open", route.without) };
+  return [...onOthers(route, part2), seen.part3 ? open : afterPart3(seen, route)];
+}
+
+/** After `open` and `approve`. */
+export function closing({ without }: Pick<Route, "without">): Todo[] {
+  return [{ command: command("03-workers close", without), on: EACH }];
+}
+
+/** After `join`, on a worker: it knows of no other node. */
+export function afterJoin(): Todo[] {
+  return [{ command: command("03-workers join"), called: "the same", on: "the other workers" }, ...closing({ without: [] })];
+}
+
+/** After an `open` where no worker has to join. `close`: it still has something to do. */
+export function afterIdleOpen(route: Route, seen: TrustSeen & { silentControlPlanes: readonly string[]; close: boolean }): Todo {
+  if (seen.silentControlPlanes.length > 0)
+    return { command: command("02-control-plane", route.without), on: seen.silentControlPlanes.join(", ") };
+  return seen.close ? { command: command("03-workers close", route.without) } : afterPart3(seen, route);
+}
+
+/** After `close`. */
+export function afterClose(route: Route, seen: TrustSeen): Todo[] {
+  return [...onOthers(route, { command: command("03-workers close", route.without), called: "the same" }), afterPart3(seen, route)];
+}
+
+/** After part 4. `oldSaKey`: the API servers still accept the old key beside the new one. */
+export function afterTokens({ without }: Route, oldSaKey: boolean): Todo[] {
+  return [...(oldSaKey ? [{ command: command("04-sa-tokens retire", without), on: EACH }] : []), VERIFY];
+}
+
+/** After `retire`. */
+export function afterRetire(route: Route): Todo[] {
+  return [...onOthers(route, { command: command("04-sa-tokens retire", route.without), called: "the same" }), VERIFY];
+}

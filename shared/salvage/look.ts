@@ -1,0 +1,79 @@
+/** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
+import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { readEvidence } from "../facts/evidence.ts";
+import { isExternalCa } from "../facts/external-ca.ts";
+import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
+import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { type Node, readNode } from "../node/node.ts";
+import { say } from "../run.ts";
+import { nothingFound } from "./disk-search.ts";
+import { FoundKeys } from "./found-keys.ts";
+import { lostConfigs } from "./lost-configs.ts";
+import { processesHere } from "./memory-search.ts";
+import type { Brought } from "./put-back.ts";
+import { expiredCas, sayLost, type WantedOptions, wantedKeys } from "./wanted-keys.ts";
+
+/** What was seen here; the searches add to it. */
+export interface Salvage extends Brought {
+  externalEtcd: boolean;
+  /** CAs that are here and have expired. */
+  expired: ReturnType<typeof expiredCas>;
+}
+
+/** What the operator says. */
+interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
+  /** A process that is the control plane's. */
+  pid: string | undefined;
+}
+
+/** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
+export async function lookForLost(dataDir: string, { pid, ...said }: Said): Promise<Salvage> {
+  const here = lookAtControlPlaneNode(dataDir);
+  const { certificatesDir, data } = here;
+  const node = await thisNode();
+  const processes = vouchedFor(await processesHere(node), pid);
+  if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
+    throw new Fail(`This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`, {
+      hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
+    });
+  const known = readEvidence({ data, node, certificatesDir });
+  if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
+  for (const line of new Set(known.unread)) say(`not read: ${line}`);
+  const externalEtcd = node !== undefined && controlPlaneWithoutData(node, dataDir)?.etcd === "external";
+  const wanted = wantedKeys(known, { certificatesDir, ...said });
+  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, externalEtcd).includes(name)));
+  const expired = expiredCas(certificatesDir);
+  for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
+  if (foundKeys.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
+  for (const one of foundKeys.wanted) sayLost(one);
+  foundKeys.takeWhatIsHere(certificatesDir);
+  const configs = data && node ? lostConfigs(data, node.name) : [];
+  for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
+  return { here, foundKeys, processes, externalEtcd, expired, configs, disk: nothingFound() };
+}
+
+/** Keys that were never on a control plane node are not lost. */
+function neverHere({ data, cluster }: PartialFacts, externalEtcd: boolean): string[] {
+  const externalCa = data && cluster && isExternalCa(data, cluster);
+  return [...(externalEtcd ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : [])];
+}
+
+/** A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that number and such a name. */
+function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
+  if (pid === undefined) return { own, others };
+  const one = others.find((process) => String(process.pid) === pid);
+  if (!one) throw new Fail(`No process ${pid} here has the name of a control plane's process`, { hint: "pgrep -l 'kube|etcd'" });
+  return { own: [...own, one], others: others.filter((other) => other !== one) };
+}
+
+/** A kubelet's folder that is gone is no reason not to search. */
+async function thisNode(): Promise<Node | undefined> {
+  try {
+    return await readNode();
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    say(`not read: ${err.message}`);
+    return undefined;
+  }
+}

@@ -1,0 +1,92 @@
+/** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
+import { attempt, Fail } from "../fail.ts";
+import { copyTree, moveAside } from "../files/file-tree.ts";
+import { exists, readText } from "../files/files.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
+import { KUBELET_DIR, kubeletActive, turnKubelet } from "../node/node.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { madeAt } from "../pki/certificate.ts";
+import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { ensureMany } from "../pki/ensure.ts";
+import { examine } from "../pki/examine.ts";
+import { foreignCa } from "../pki/lost-keys.ts";
+import type { PlanRow } from "../pki/plan.ts";
+import { say } from "../run.ts";
+import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
+import { wantedManifests } from "./wanted-manifests.ts";
+
+/** Errors: Fail where a sound CA is not the cluster's: it would sign certificates that no node trusts. */
+export function refuseForeignCa({ facts, cluster }: ControlPlaneNode) {
+  if (examine(certRow("ca"), facts).state !== "ok") return;
+  const path = certPath(certRow("ca"), facts.certificatesDir);
+  const foreign = foreignCa(readText(path), cluster.oldCaPem);
+  if (!foreign) return;
+  throw new Fail(`"${path}" is of another CA, ${foreign}, made before the one that etcd's data names`, {
+    hint:
+      `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +
+      `If it is nowhere: mv ca.crt and ca.key away, then ${command("00-assess")}`,
+  });
+}
+
+/** `plan`: of the shared keys. Whether they, etcd's certificates and its manifest are all in place and right. */
+export function etcdIsInPlace(cp: ControlPlaneNode, plan: readonly PlanRow[]): boolean {
+  const isSound = CERTS.filter(isEtcds).every((row) => examine(row, cp.facts).state === "ok");
+  if (!isSound || plan.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
+  return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
+}
+
+/** Somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for long. */
+export function needsCopy(cp: ControlPlaneNode): boolean {
+  if (!caIsNew(cp) || exists(rescuedEtcd(cp.rescue))) return false;
+  say("the CA on disk is not the one that etcd's data names, and there is no earlier copy of the data: etcd is stopped to copy it");
+  return true;
+}
+
+export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: boolean) {
+  if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
+  if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
+  else say("kubelet: not running");
+  await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
+}
+
+export function copyWhatIsLeft({ rescue, dataDir, data }: ControlPlaneNode, healthy: boolean) {
+  const copy = rescuedEtcd(rescue);
+  if (exists(copy)) return say(`${copy}: kept`);
+  if (healthy) return say("etcd is healthy: no copy needed");
+  // etcd's data last: a folder that has it has everything
+  for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
+  copyTree(dataDir, copy);
+  say(`${data.keyCount} keys, revision ${data.revision}`);
+}
+
+export async function issueEtcdCertificates(cp: ControlPlaneNode) {
+  markRepair(cp);
+  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, { asideDir: cp.asideDir });
+}
+
+/** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a sound one is issued again. */
+function markRepair(cp: ControlPlaneNode) {
+  const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), cp.facts.certificatesDir));
+  const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
+  if (made instanceof Fail || !caIsNew(cp) || !exists(rescuedEtcd(cp.rescue)) || made >= cp.rescue.made) return;
+  for (const path of paths) moveAside(path, cp.asideDir);
+}
+
+/** Its own certificates; part 2 issues the API server's client certificate. */
+function isEtcds(row: Cert): boolean {
+  return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
+}
+
+/** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */
+export async function startEtcd(cp: ControlPlaneNode) {
+  const { node, facts, asideDir } = cp;
+  const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
+  const manifest = restoreManifests(cp, ["etcd"]);
+  restoreOthers(cp);
+  if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
+  await turnKubelet("restart");
+}

@@ -1,0 +1,68 @@
+/** What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews its Lease. */
+import { adminApi } from "../api/admin-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { nodeLeases } from "../api/leases.ts";
+import { refuseStrangers } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { isReduced } from "../manifests/reduced-controllers.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { FEW } from "../plain.ts";
+import { say } from "../run.ts";
+import type { SigningTrust } from "./token-secrets.ts";
+
+export interface Ready {
+  api: KubeApi;
+  trust: SigningTrust;
+  /** Names of the nodes that are there. */
+  nodes: string[];
+}
+
+/** Errors: Fail with the first thing that is not true, and what to do about it. */
+export async function readyForPart4(cp: ControlPlaneNode, without: readonly string[]): Promise<Ready> {
+  refuseStrangers(without, cp);
+  const trust = trustHere(cp);
+  refuseReduced(cp, without);
+  const api = await adminApi(cp);
+  const nodes = cp.cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
+  await refuseSilent(api, nodes, without);
+  await refuseDeadNodes(api, without);
+  say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager runs in full`);
+  return { api, trust, nodes };
+}
+
+function trustHere({ facts: { certificatesDir: pki } }: ControlPlaneNode): SigningTrust {
+  const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
+  if (caPem && saPub && saKey) return { caPem, saPub, saKey };
+  throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
+}
+
+function refuseReduced(cp: ControlPlaneNode, without: readonly string[]) {
+  const controllerManager = readManifest(manifestPath(cp, "kube-controller-manager"));
+  if (controllerManager && !isReduced(controllerManager)) return;
+  throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
+    hint: `close part 3 first: ${command("03-workers close", without)}`,
+  });
+}
+
+async function refuseSilent(api: KubeApi, nodes: readonly string[], without: readonly string[]) {
+  const { notRenewed } = await nodeLeases(api, nodes);
+  if (notRenewed.length === 0) return;
+  const some = notRenewed.slice(0, FEW);
+  throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${some.join(", ")}`, {
+    hint: `part 3 there first; nodes that stay away: ${command("04-sa-tokens", [...without, ...some])}`,
+  });
+}
+
+/** A DaemonSet does not roll out past a node that is dead: its pod there counts as the one that may be missing. */
+async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
+  for (const name of without) {
+    if (!(await api.find(`/api/v1/nodes/${name}`))) continue;
+    throw new Fail(`The Node "${name}" is still there, and no DaemonSet can roll out past it`, {
+      hint: `is it lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
+    });
+  }
+}

@@ -1,0 +1,125 @@
+/** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
+import { describe, expect, test } from "bun:test";
+import * as next from "../../../shared/facts/next.ts";
+
+const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
+const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };
+const node = { name: "cp1" };
+const alone = next.routeOf({ cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node }, []);
+const all = next.routeOf({ cluster, node }, []);
+const lost = next.routeOf({ cluster, node }, ["cp3", "w1"]);
+const line = (...todos: next.Todo[]) => next.inOneLine(todos);
+const OLD = { caIsNew: false, saKeyIsNew: false };
+const NEW = { caIsNew: true, saKeyIsNew: true };
+
+test("the other control plane nodes are neither this one, nor workers, nor lost ones", () => {
+  expect(next.otherControlPlanes(cluster, { node }).map(({ name }) => name)).toEqual(["cp2", "cp3"]);
+  expect(lost.others).toEqual(["cp2"]);
+});
+
+test("a command has --without only where its script takes it", () => {
+  const commands = ["02-control-plane", "03-workers open", "03-workers join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
+  expect(commands.map((words) => next.command(words, ["cp3", "w1"]))).toEqual([
+    "./bunw scripts/02-control-plane.ts --without cp3,w1",
+    "./bunw scripts/03-workers.ts open --without cp3,w1",
+    "./bunw scripts/03-workers.ts join",
+    "./bunw scripts/04-sa-tokens.ts retire --without cp3,w1",
+    "./bunw scripts/01-etcd.ts --new-cas",
+    "./bunw scripts/05-verify.ts",
+  ]);
+  expect(next.command("02-control-plane")).toBe("./bunw scripts/02-control-plane.ts");
+});
+
+test.each([
+  [[], ""],
+  [["etcd-ca"], "--new-internal-cas"],
+  [["etcd/ca", "front-proxy-ca"], "--new-internal-cas"],
+  [["etcd-ca", "sa"], "--new-cas"],
+  [["ca"], "--new-cas"],
+] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
+  expect(next.part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
+  expect(next.part1(names, { externalEtcd: true }).command).toStartWith("kubeadm init phase certs all");
+});
+
+describe("after part 1", () => {
+  const peers = ["cp2", "cp3"];
+  const after = (seen: next.EtcdSeen) => line(...next.afterEtcd(seen));
+
+  test("a single member goes on with part 2, whether it has made keys or not", () => {
+    for (const makesKeys of [true, false])
+      expect(after({ peers: [], makesKeys, running: "all" })).toBe("./bunw scripts/02-control-plane.ts");
+  });
+
+  test("too few members: the keys are carried, and part 1 is done there", () => {
+    const pack = "./bunw scripts/hand-over.ts pack, then";
+    expect(after({ peers, makesKeys: true, running: "too few" })).toBe(`${pack} part 1 on cp2, cp3`);
+    expect(after({ peers, makesKeys: true, running: "enough" })).toBe(
+      `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
+    );
+    expect(after({ peers, makesKeys: false, running: "enough" })).toBe("part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts");
+  });
+});
+
+describe("after part 2", () => {
+  const after = (route: next.Route, part3: boolean, trust = OLD) => line(...next.afterControlPlane(route, { ...trust, part3 }));
+
+  test("part 3 comes next with a new CA, and with an old one where a node waits for it; else part 4 or the proof", () => {
+    expect(after(alone, true, NEW)).toBe("./bunw scripts/03-workers.ts open");
+    expect(after(alone, true)).toBe("./bunw scripts/03-workers.ts open");
+    expect(after(alone, false, { caIsNew: false, saKeyIsNew: true })).toBe("./bunw scripts/04-sa-tokens.ts");
+    expect(after(alone, false)).toBe("./bunw scripts/05-verify.ts");
+  });
+
+  test("the others first, but not those that are lost", () => {
+    expect(after(all, false)).toBe("part 2 on cp2, cp3 where it is not done yet, then ./bunw scripts/05-verify.ts");
+    expect(after(lost, true)).toBe("part 2 on cp2 where it is not done yet, then ./bunw scripts/03-workers.ts open --without cp3,w1");
+  });
+});
+
+describe("in part 3", () => {
+  const idle = (route: next.Route, silentControlPlanes: string[], close: boolean, trust = OLD) =>
+    line(next.afterIdleOpen(route, { ...trust, silentControlPlanes, close }));
+
+  test("open and approve print close with --without, join the same for other workers", () => {
+    expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1");
+    expect(line(...next.afterJoin())).toBe(
+      "the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close",
+    );
+  });
+
+  test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
+    expect(idle(lost, ["cp2"], true)).toBe("on cp2: ./bunw scripts/02-control-plane.ts --without cp3,w1");
+    expect(idle(lost, [], true)).toBe("./bunw scripts/03-workers.ts close --without cp3,w1");
+    expect(idle(lost, [], false)).toBe("./bunw scripts/05-verify.ts");
+    expect(idle(lost, [], false, NEW)).toBe("./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+  });
+
+  test("close --without cp3 does not name cp3, and part 4 is told of it", () => {
+    const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
+    expect(after(lost)).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+    expect(after(alone)).toBe("./bunw scripts/04-sa-tokens.ts");
+    expect(after(alone, OLD)).toBe("./bunw scripts/05-verify.ts");
+  });
+});
+
+test("after part 4 the old key is retired on each control plane node, if there is one", () => {
+  expect(line(...next.afterTokens(lost, false))).toBe("./bunw scripts/05-verify.ts");
+  expect(line(...next.afterTokens(lost, true))).toBe(
+    "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --without cp3,w1, then ./bunw scripts/05-verify.ts",
+  );
+  expect(line(...next.afterRetire(lost))).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts");
+});
+
+test("a list has a line for each command, and its comments one below the other", () => {
+  expect(
+    next.inLines([
+      { command: "systemctl stop kubelet" },
+      { command: next.command("00-salvage"), note: "looks for keys" },
+      { command: next.command("hand-over unpack FILE"), on: "cp2", note: "there" },
+    ]),
+  ).toEqual([
+    "systemctl stop kubelet",
+    "./bunw scripts/00-salvage.ts                      # looks for keys",
+    "on cp2: ./bunw scripts/hand-over.ts unpack FILE   # there",
+  ]);
+});
