@@ -67,7 +67,8 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
 
 /**
  * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and gives out the one that is ready
- * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked for.
+ * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked
+ * for.
  */
 export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<KeyPair> {
   const ready: Promise<KeyPair>[] = [];
