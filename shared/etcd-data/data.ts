@@ -138,7 +138,9 @@ function readOnce(paths: Paths): EtcdData {
   }
 }
 
-/** A follower may have got a whole new db and stopped before it used it: then that db is beside the old one. Undefined if there is no db. */
+/**
+ * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one. Undefined if there is no db.
+ */
 function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;
   const db = new Bbolt(paths.db);

@@ -11,7 +11,10 @@ const FIXED64 = 1;
 export const BYTES = 2;
 const FIXED32 = 5;
 
-/** A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag >>> 3`, the wire type `tag & 7`. */
+/**
+ * A cursor over one message. `while (!reader.done) { const tag = reader.tag(); … }`; the field number is `tag >>> 3`, the wire type `tag &
+ * 7`.
+ */
 export class Reader {
   private position = 0;
   private readonly message: Uint8Array;
@@ -85,7 +88,7 @@ export class Reader {
   }
 }
 
-/** One field as it lies on the wire. Of `number` and `bytes` only the one that fits its wire type is set. */
+/** One field as it is on the wire. Of `number` and `bytes` only the one that fits its wire type is set. */
 interface WireField {
   number: number;
   int: bigint;

@@ -50,7 +50,7 @@ export function readWal(folder: string, after: number): Wal {
   }
   if (!wal.clusterId) throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
-    wal.warnings.push(`The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what lies between is lost`);
+    wal.warnings.push(`The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`);
   }
   return wal;
 }
@@ -120,7 +120,7 @@ function parseRecord(message: Uint8Array): WalRecord | undefined {
       else if (field.number === 3) record.data = field.bytes;
     }
   } catch (err) {
-    if (err instanceof Damaged) return undefined; // told by stopAtDamage, with its place
+    if (err instanceof Damaged) return undefined; // stopAtDamage reports it, with its place
     throw err;
   }
   return record;
@@ -139,7 +139,9 @@ function follows(record: WalRecord, reading: Reading): boolean {
   return true;
 }
 
-/** As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd refuses; here it is a warning. */
+/**
+ * As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd refuses; here it is a warning.
+ */
 function stopAtDamage(bytes: Buffer, frame: { start: number; end: number; position: number }, reading: Reading): undefined {
   const place = `${reading.path} at byte ${frame.position}`;
   if (!reading.isLast) throw new Damaged(`checksum mismatch in ${place}, with more files after it`);

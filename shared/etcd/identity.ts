@@ -1,6 +1,6 @@
 /**
- * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can
- * even be the same (lab.md §5). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
+ * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can even
+ * be the same (lab.md §5). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -49,8 +49,8 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, cluster:
 }
 
 /**
- * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on since. etcd itself says whether they
- * were there at the revision that was read, as long as this revision is not compacted away.
+ * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on since. etcd itself says whether
+ * they were there at the revision that was read, as long as this revision is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {

@@ -19,8 +19,8 @@ export interface Peer {
   host: string;
   port: number;
   /**
-   * The certificate its etcd shows on the peer port; undefined where none answers. Not the client port: etcd serves clients only once it has a
-   * quorum.
+   * The certificate its etcd shows on the peer port; undefined where none answers. Not the client port: etcd serves clients only once it
+   * has a quorum.
    */
   servedPem: string | undefined;
 }
@@ -90,8 +90,8 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, plan:
 }
 
 /**
- * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator says
- * that they are lost there, too (`lostOn`). Errors: Fail that names these nodes.
+ * A control plane node whose etcd runs has the shared keys, or had them a moment ago. They are copied, not replaced, unless the operator
+ * says that they are lost there, too (`lostOn`). Errors: Fail that names these nodes.
  */
 export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly Peer[], lostOn: readonly string[], cp: ControlPlaneNode) {
   refuseStrangers(lostOn, cp);

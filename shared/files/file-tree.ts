@@ -15,8 +15,8 @@ const PRIVATE_FOLDER = 0o700;
 
 /**
  * Copies a file or a folder with mode, owner and times, and says so. It grows under `to`.partial and is renamed when all of it is on disk,
- * so a copy that was cut off is never taken for a complete one; a left-over `.partial` is begun again. An existing `to` is kept as it is. Links
- * are copied as links; sockets and pipes are left out, with a message. Returns whether it copied.
+ * so a copy that was cut off is never taken for a complete one; a left-over `.partial` is begun again. An existing `to` is kept as it is.
+ * Links are copied as links; sockets and pipes are left out, with a message. Returns whether it copied.
  */
 export function copyTree(from: string, to: string): boolean {
   if (exists(to)) {

@@ -84,8 +84,8 @@ export function writeFile(path: string, content: string | Uint8Array, options: W
 }
 
 /**
- * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first one gets its name: a full disk,
- * or a folder that cannot be written, changes none. Returns the paths it wrote.
+ * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first one gets its name: a full
+ * disk, or a folder that cannot be written, changes none. Returns the paths it wrote.
  */
 export function writeTogether(files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[]): string[] {
   const pending: Pending[] = [];

@@ -1,11 +1,11 @@
 /**
- * Reads a file that somebody else may have made: only a regular file, without following a link, without waiting for anybody, and no more than
- * so many bytes. A pipe, a device or a link in its place counts as no file, and so does a file that is too large.
+ * Reads a file that somebody else may have made: only a regular file, without following a link, without waiting for anybody, and no more
+ * than so many bytes. A pipe, a device or a link in its place counts as no file, and so does a file that is too large.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs";
 import { hostPath } from "./root.ts";
 
-/** Bytes. The largest file that is read whole: a kubeconfig, a manifest, a token. */
+/** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;
 
 /** A file below /proc as this node has it; undefined where there is none, or where its process has ended. */
@@ -13,7 +13,10 @@ export function hostText(path: string): string | undefined {
   return read(`${hostPath("/proc")}${path.slice("/proc".length)}`);
 }
 
-/** A file as a process sees it, `path` below its /proc/PID/root. Nothing on the way may be a link: in a container it leads wherever it likes. */
+/**
+ * A file as a process sees it, `path` below its /proc/PID/root. Nothing on the way may be a link: in a container it leads wherever it
+ * likes.
+ */
 export function textBelow(pid: number, path: string): string | undefined {
   const root = `${hostPath("/proc")}/${pid}/root`;
   const folders = path.split("/").slice(1, -1);

@@ -1,12 +1,15 @@
 /**
- * Compares what was read as a pod, from etcd or from a file, with the shape that everything here relies on. The API server and the kubelet check
- * this shape. A damaged value, or a file that was edited in a hurry, may not have it.
+ * Compares what was read as a pod, from etcd or from a file, with the shape that everything here relies on. The API server and the kubelet
+ * check this shape. A damaged value, or a file that was edited in a hurry, may not have it.
  */
 import type { Pod } from "./objects.ts";
 
 type Scalar = "string" | "number" | "boolean";
 
-/** A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields without a row are not looked at. */
+/**
+ * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields without a row are not looked
+ * at.
+ */
 type Shape = Scalar | "texts" | readonly [Shape] | { readonly [field: string]: Shape };
 
 const CONTAINER: Shape = {

@@ -1,6 +1,6 @@
 /**
- * The ECDSA public keys that one token can have been signed with: always two, one for each point whose x is r (SEC 1 §4.1.6). Both verify that
- * token, so only the kid or another token tells which. (x = r + n is possible, too, once in 2^128 signatures.)
+ * The ECDSA public keys that one token can have been signed with: always two, one for each point whose x is r (SEC 1 §4.1.6). Both verify
+ * that token, so only the kid or another token shows which. (x = r + n is possible, too, once in 2^128 signatures.)
  */
 import { createPublicKey } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";

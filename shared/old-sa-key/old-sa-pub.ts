@@ -1,9 +1,9 @@
 /**
- * The lost public key of service-account tokens, computed from tokens that its private key signed. With the old public key beside the new one,
- * the API server accepts old tokens as well. Nothing can be signed with it.
+ * The lost public key of service-account tokens, computed from tokens that its private key signed. With the old public key beside the new
+ * one, the API server accepts old tokens as well. Nothing can be signed with it.
  *
- * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only tokens of kube-system decide which key is
- * looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
+ * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only tokens of kube-system decide which
+ * key is looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
  */
 import { Fail } from "../fail.ts";
 import { publicKeysIn } from "../pki/certificate.ts";

@@ -1,7 +1,8 @@
 /**
- * An RSA public key from two tokens that its private key signed: N divides s^e - m for each, where s is the signature and m the padded hash (RFC 8017
- * §9.2), and two such numbers have hardly anything else in common. e is 65537, as in every key that kubeadm makes; of RSA-2048 the numbers
- * have 134 million bits each. No shorter way is known: e times the key's length is about the smallest multiple of N that can be written down.
+ * An RSA public key from two tokens that its private key signed: N divides s^e - m for each, where s is the signature and m the padded hash
+ * (RFC 8017 §9.2), and two such numbers have hardly anything else in common. e is 65537, as in every key that kubeadm makes; of RSA-2048
+ * the numbers have 134 million bits each. No shorter way is known: e times the key's length is about the smallest multiple of N that can be
+ * written down.
  */
 import { createHash, createPublicKey } from "node:crypto";
 import { base64url, type Jwt, numberOf } from "../pki/tokens.ts";
@@ -26,7 +27,9 @@ export interface RsaOptions {
   progress?: (done: number, total: number) => void;
 }
 
-/** The key that signed both RS256 tokens, in PEM; none where no key can have signed both. Takes a minute and half a gigabyte for RSA-2048. */
+/**
+ * The key that signed both RS256 tokens, in PEM; none where no key can have signed both. Takes a minute and half a gigabyte for RSA-2048.
+ */
 export function rsaKey(one: Jwt, other: Jwt, { exponent = EXPONENT, progress = () => {} }: RsaOptions = {}): string[] {
   const bytes = one.signature.length;
   if (other.signature.length !== bytes || bytes < SHORTEST || bytes > LONGEST) return [];

@@ -1,6 +1,6 @@
 /**
- * Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints the findings, the issuing steps follow them, verify
- * ends with them, so the three never disagree. Nothing here writes, and no damaged file makes it throw.
+ * Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess prints the findings, the issuing steps follow them,
+ * verify ends with them, so the three never disagree. Nothing here writes, and no damaged file makes it throw.
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";

@@ -41,7 +41,7 @@ export async function signingKey(key: KeyObject): Promise<{ key: CryptoKey; name
   const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
   if (key.asymmetricKeyType !== "rsa" && !crv)
     throw new Fail(`A key that is to sign is of the kind "${key.asymmetricKeyType}"`, {
-      hint: "kubeadm knows RSA and ECDSA keys only; see RUNBOOK, new CAs",
+      hint: "kubeadm knows RSA and ECDSA keys only; see what it is with: openssl pkey -noout -text_pub -in FILE",
     });
   const algorithm = crv ? { name: "ECDSA", namedCurve: crv } : { name: "RSASSA-PKCS1-v1_5", hash };
   const der = key.export({ type: "pkcs8", format: "der" });
@@ -67,7 +67,8 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
 
 /**
  * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and gives out the one that is ready
- * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked for.
+ * first: certificates are signed and written while later keys are still being made. More keys than `count` are made when they are asked
+ * for.
  */
 export function keyStock(algorithm: KeyAlgorithm, count: number): () => Promise<KeyPair> {
   const ready: Promise<KeyPair>[] = [];

@@ -1,6 +1,6 @@
 /**
- * A shared key that is here while its public half is missing, or belongs to another key: is the key the cluster's, and what brings the public
- * half back? A stale or unreadable ca.crt is no reason for a new CA. A key of unknown origin signs nothing.
+ * A shared key that is here while its public half is missing, or belongs to another key: is the key the cluster's, and what brings the
+ * public half back? A stale or unreadable ca.crt is no reason for a new CA. A key of unknown origin signs nothing.
  */
 import { X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
@@ -34,8 +34,8 @@ export interface Evidence {
 }
 
 /**
- * What helps a finding that is not ok. `certificate`: a known one of this very key. `again`: the key is here, its public half is made from it.
- * `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
+ * What helps a finding that is not ok. `certificate`: a known one of this very key. `again`: the key is here, its public half is made from
+ * it. `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
  */
 export type Remedy = { do: "certificate"; pem: string; from: string } | { do: "again" } | { do: "lost"; why?: string };
 
@@ -116,8 +116,8 @@ function infosIn(text: string): CertInfo[] {
 }
 
 /**
- * The fingerprint of a CA that is sound but belongs to another cluster: etcd's data does not name it, and it is older than those that etcd's data
- * names. A younger one is a new CA, as part 1 makes it: undefined.
+ * The fingerprint of a CA that is sound but belongs to another cluster: etcd's data does not name it, and it is older than those that
+ * etcd's data names. A younger one is a new CA, as part 1 makes it: undefined.
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = attempt(() => certInfo(certPem ?? ""));

@@ -1,6 +1,6 @@
 /**
- * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new keys and the writing all read this
- * list. Nothing here writes.
+ * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new keys and the writing all read
+ * this list. Nothing here writes.
  *
  * CAs and sa.key are different from all else: they are the same on every control plane node and everything hangs on them. New ones are made
  * only with `newCas`. Without `newCas` a lost one stops the run.
@@ -16,7 +16,9 @@ import { examineServiceAccountKey } from "./sa-keys.ts";
 export type NewCas = "all" | "internal";
 
 export interface PlanOptions {
-  /** Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else. */
+  /**
+   * Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else.
+   */
   newCas?: NewCas | undefined;
   /** What the cluster's public keys are known by; asked only where one of them is not here. */
   evidence?: (() => Evidence) | undefined;
@@ -33,8 +35,9 @@ export interface PlanRow {
   /** The row of a table; unset: the pair sa.key and sa.pub. */
   row?: Cert | KubeconfigRow;
   /**
-   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here. `refuse`: a CA or sa.key is lost, and no
-   * new one is asked for. `renew`: a new key and certificate, signed by its CA. `check`: its CA comes back first, then it is examined again.
+   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here. `refuse`: a CA or sa.key is lost, and
+   * no new one is asked for. `renew`: a new key and certificate, signed by its CA. `check`: its CA comes back first, then it is examined
+   * again.
    */
   todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
   /** Of `restore` and `refuse`: what brings it back, or why it is lost. */

@@ -1,7 +1,7 @@
 /**
  * The service-account keys on this node: the pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it.
- * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has renewed
- * them, and pods on other nodes keep theirs for longer.
+ * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has
+ * renewed them, and pods on other nodes keep theirs for longer.
  */
 
 import { attempt, Fail } from "../fail.ts";

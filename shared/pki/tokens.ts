@@ -1,7 +1,8 @@
 /**
- * Service-account tokens. `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there. Tokens
- * in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token controller
- * writes them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted names.
+ * Service-account tokens. `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked there.
+ * Tokens in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte as the controller-manager's token
+ * controller writes them. Source: kubernetes pkg/serviceaccount/legacy.go and jwt.go; go-jose writes header and claims as JSON with sorted
+ * names.
  */
 import { createPublicKey, verify } from "node:crypto";
 import { privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";

@@ -122,7 +122,7 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
     expect(data.history("/registry/refused")).toEqual([]);
   });
 
-  test("is read from the log alone when the db is gone and the log is whole", () => {
+  test("is read from the log alone when the db is gone and the log is complete", () => {
     const logOnly = readEtcdData(dataDir(version, (file, bytes) => (file === "snap/db" ? undefined : bytes)));
     expect(differences(version, logOnly)).toEqual([]);
     expect(logOnly.members).toEqual(data.members);
@@ -242,7 +242,7 @@ test("a db without a log is refused", () => {
   expect(failure(dataDir("3.6.13", (file, bytes) => (file.startsWith("wal/") ? undefined : bytes))).message).toContain("no .wal file");
 });
 
-test("a last write whose sector never reached the disk is left out and told", () => {
+test("a last write whose sector never reached the disk is left out, with a warning", () => {
   const dir = dataDir("3.6.13", (file, bytes) => {
     if (!file.startsWith("wal/")) return bytes;
     const end = bytes.findLastIndex((byte) => byte !== 0);

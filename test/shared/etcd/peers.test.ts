@@ -10,7 +10,7 @@ import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-test("an etcd whose certificate has ended is of our CA, but no member hears it", async () => {
+test("an etcd whose certificate has expired is of our CA, but answers no member", async () => {
   const { root } = await healthyCp();
   const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
   using _box = sandbox();

@@ -87,7 +87,7 @@ test("a write that fails leaves the old file and nothing beside it", () => {
   expect(list("/etc")).toEqual(["f", "g"]);
 });
 
-test("a killed write leaves the old file whole, and the next run clears what it left", async () => {
+test("a killed write leaves the old file as it was, and the next run clears what it left", async () => {
   using box = sandbox();
   writeFile("/etc/f", "old");
   const run = writer(box.dir, `renameSync() { process.kill(process.pid, "SIGKILL"); }`);
@@ -162,7 +162,7 @@ test("a dry run changes nothing on disk, and later reads see what it would have 
   ]);
 });
 
-test("a copied tree keeps modes, times and links; a cut one is begun again and a whole one kept", () => {
+test("a copied tree keeps modes, times and links; one that was cut off is begun again, a complete one is kept", () => {
   using box = sandbox();
   writeFile("/etc/pki/etcd/ca.key", "key");
   writeFile("/etc/pki/ca.crt", "cert", { mode: 0o644 });

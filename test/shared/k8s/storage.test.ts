@@ -88,7 +88,7 @@ describe("decodeObject()", () => {
     expect(decodeObject(Buffer.from('{"apiVersion":"a/v1","kind":"B","metadata":{"name":"c"}}'))).toMatchObject({ kind: "B" });
   });
 
-  test("tells what is encrypted, with which provider and key, and what it cannot decode", () => {
+  test("says what is encrypted, with which provider and key, and what it cannot decode", () => {
     expect(decodeObject(Buffer.from("k8s:enc:aescbc:v1:key1:\0\x01"))).toEqual({ encrypted: "aescbc:v1:key1" });
     expect(decodeObject(readFileSync(`${FIXTURES}/stored/post-2-deployments.bin`))).toEqual({ undecoded: "apps/v1 Deployment" });
     expect(decodeObject(Buffer.from("something"))).toEqual({ undecoded: "" });

@@ -35,7 +35,7 @@ test("gcd() is Euclid's, for numbers of all sizes and distances", () => {
   expect([gcd(0n, 5n), gcd(5n, 0n), gcd(7n, 7n), gcd(1n, 12n)]).toEqual([5n, 5n, 7n, 1n]);
 });
 
-test("gcd() finds what two numbers of three million bits have in common, and tells how far it is", () => {
+test("gcd() finds what two numbers of three million bits have in common, and reports how far it is", () => {
   const common = numbers(2n)(3000);
   let last = 0;
   const divisor = gcd(common * 3n ** 2_000_000n, common * 2n ** 3_200_000n, (bits) => {
@@ -81,7 +81,7 @@ test.each(CURVES)("an %s key comes out of one token with its kid", (alg, key) =>
   expect(compute([proxy(key, { alg })]).pem).toBe(key.pub);
 });
 
-test.each(CURVES)("an %s token without a kid fits two keys, and a second one tells which", (alg, key) => {
+test.each(CURVES)("an %s token without a kid fits two keys, and a second one shows which", (alg, key) => {
   const one = proxy(key, { alg, kid: "" });
   expect(ecKeys(one.jwt)).toHaveLength(2);
   expect(() => compute([one])).toThrow(`Two keys can have signed this one ${alg} token`);
@@ -106,7 +106,7 @@ test("the key looked for is that of kube-system's newest token, never one of a t
   expect(tokensOfLastKey([unnamed, proxy(rsa, { kid: "" })]).tokens).toHaveLength(1);
 });
 
-test("where kube-system's tokens do not tell which key was the last, a person has to", () => {
+test("where kube-system's tokens do not show which key was the last, a person has to say it", () => {
   const tokens = [proxy(rsa), dns(rsa), dns(otherRsa)];
   expect(() => tokensOfLastKey(tokens)).toThrow("The tokens of kube-system were signed by several keys");
   expect(compute(tokens, tokens[0]!.jwt.kid).pem).toBe(rsa.pub);

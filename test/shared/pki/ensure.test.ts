@@ -39,7 +39,7 @@ function peer(different: Partial<ClusterFacts> = {}, signer = ca, row: Cert = PE
   return issueLeaf(row, signer, testFacts(different), { key, now });
 }
 
-describe("examine tells", () => {
+describe("examine finds", () => {
   const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
   const cases: [state: string, detail: RegExp, put: () => Promise<void> | void][] = [
     ["ok", /^until \d{4}-\d\d-\d\d, signed by etcd-ca$/, async () => put("etcd/peer", await peer())],
@@ -121,7 +121,7 @@ describe("examine tells", () => {
   });
 });
 
-test("examineServiceAccountKey tells each state, and accepts old public keys beside the own one", () => {
+test("examineServiceAccountKey finds each state, and accepts old public keys beside the own one", () => {
   using _box = sandbox();
   const state = () => examineServiceAccountKey(PKI).state as string;
   const states = [state()];
@@ -138,7 +138,7 @@ test("examineServiceAccountKey tells each state, and accepts old public keys bes
   expect(states).toEqual(["missing", "key missing", "does not match its key", "ok", "public key missing", "unreadable"]);
 });
 
-test("examineKubeconfig tells each state", async () => {
+test("examineKubeconfig finds each state", async () => {
   using _box = sandbox();
   put("ca", ca);
   const user = await issueClient({ cn: "kubernetes-admin", o: "kubeadm:cluster-admins" }, ca, FACTS, { key });

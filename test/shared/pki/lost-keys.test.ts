@@ -82,7 +82,7 @@ test("a key that signed none of the pods' tokens is not made the service-account
   );
 });
 
-test("01-etcd refuses a whole CA of another cluster, and touches nothing", async () => {
+test("01-etcd refuses a sound CA of another cluster, and touches nothing", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   writeFileSync(`${node.root}/etc/kubernetes/pki/ca.crt`, older.cert);
   writeFileSync(`${node.root}/etc/kubernetes/pki/ca.key`, older.key);
