@@ -1,7 +1,4 @@
-/**
- * All that a script on a control plane node knows before it does anything: the node, the cluster as it was, the names to issue, the
- * folders.
- */
+/** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
 import { attempt, Fail } from "../fail.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";

@@ -16,10 +16,7 @@ import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa } from "./external-ca.ts";
 
-/**
- * This machine under its name in the cluster: where the kubelet's certificate names another node, the Node with this machine's address
- * counts.
- */
+/** This machine under its name in the cluster. If the kubelet's certificate names another node, the Node with its address counts. */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   const isHere = ({ ips }: KnownNode) => ips.some((ip) => node.addresses.includes(ip));
   const here = nodes.filter(isHere);

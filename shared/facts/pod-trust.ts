@@ -61,10 +61,7 @@ function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date |
   return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
 }
 
-/**
- * A pod that was made later has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote
- * them.
- */
+/** A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them. */
 function isStale({ metadata, status }: RunningPod, trusted: Date): boolean {
   if (status?.phase !== "Running" || metadata.deletionTimestamp || new Date(metadata.creationTimestamp ?? 0) > trusted) return false;
   const started = (status.containerStatuses ?? []).flatMap(({ state }) => state?.running?.startedAt ?? []);

@@ -85,9 +85,7 @@ export function manifestPath({ node }: { node: Node }, name: string, namespace?:
   return filesWith(node, name, namespace).at(-1) ?? (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual);
 }
 
-/**
- * Other files with a pod of this name. The kubelet runs only one of them, the last by its file's name, and chooses again at each restart.
- */
+/** Other files with a pod of this name. The kubelet runs only one of them, the last by file name; it chooses again at each restart. */
 export function secondManifests({ node }: { node: Node }, name: string, namespace?: string): string[] {
   const path = manifestPath({ node }, name, namespace);
   return filesWith(node, name, namespace).filter((file) => file !== path);

@@ -40,9 +40,7 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   renameFile(waiting, path);
 }
 
-/**
- * Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: without it no script can ask anything more.
- */
+/** Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can ask anything without it. */
 export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
   if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);

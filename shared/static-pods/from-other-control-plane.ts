@@ -9,10 +9,7 @@ import { flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
-/**
- * The manifest of a static pod, from the first other node that has its mirror pod, and a note about its source; undefined where no node has
- * it.
- */
+/** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
   const { data, cluster, node, facts } = cp;
   for (const peer of otherControlPlanes(cluster, { node })) {

@@ -69,10 +69,7 @@ export function otherStaticPods(place: Place): { name: string; namespace: string
   return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
 }
 
-/**
- * Where this node's mirror pods are gone: other static pods of the other control plane nodes. Nothing shows whether this node had them,
- * too.
- */
+/** If this node's mirror pods are gone: other static pods of the other control plane nodes. This node may have had them, too. */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
   const peers = otherControlPlanes(cluster, { node });
@@ -84,17 +81,12 @@ export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: 
   return [...new Map(missing.map(({ name, peer }) => [name, { name, peer }])).values()];
 }
 
-/**
- * None of kubeadm's programs uses super-admin.conf; since 1.29, kube-vip mounts it on the first control plane node (kube-vip/kube-vip#684).
- */
+/** kubeadm itself does not use super-admin.conf; since 1.29, kube-vip mounts it on the first control plane node (kube-vip/kube-vip#684). */
 export function mountsSuperAdmin(place: Place): boolean {
   return readable(place).some(({ pod }) => hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path));
 }
 
-/**
- * Which of these files each pod that kubeadm did not make mounts, the file itself or a folder above it: the pod has read them when it
- * started.
- */
+/** For each pod that kubeadm did not make: which of these files it mounts, itself or by a folder. It has read them when it started. */
 function mountedOf(place: Place, files: readonly string[]): { name: string; namespace: string; files: string[] }[] {
   return readable(place).flatMap(({ name, namespace, pod }) => {
     if (isKubeadms(name)) return [];
@@ -124,10 +116,7 @@ function readBy(server: string, certificatesDir: string): string[] {
   return CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) => certPath(row, certificatesDir));
 }
 
-/**
- * The manifests on disk, and mirror pods where the manifest is not on disk. No mirror pods where pods are encrypted in etcd:
- * `wantedManifests` fails then.
- */
+/** Manifests on disk, else mirror pods. No mirror pods where pods are encrypted in etcd: `wantedManifests` fails then. */
 function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
   const mirrors = attempt(() => mirrorPods(place));
   const pods = new Map<string, { spec: PodSpec }>();
