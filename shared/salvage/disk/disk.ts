@@ -15,7 +15,7 @@ const SECTOR = 4096;
 const readAsync = promisify(read);
 
 /** A part of the disk. `bytes` is a view: valid until the next part is asked for. */
-export interface Part {
+interface Part {
   offset: number;
   bytes: Buffer;
 }
