@@ -14,7 +14,7 @@ export interface TokenSecret extends KubeObject {
 }
 
 /** What Secrets are judged by. */
-interface TokenTrust {
+export interface TokenTrust {
   saPub: string;
   caPem: string;
 }
