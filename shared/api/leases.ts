@@ -82,7 +82,7 @@ export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyN
   return leases;
 }
 
-/** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`: its clock may differ, the next renewal proves it. */
+/** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`. Clocks may differ: the next renewal proves it. */
 export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
