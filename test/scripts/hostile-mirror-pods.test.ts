@@ -147,7 +147,7 @@ test("01-etcd puts kube-system's etcd back, and lays a tenant's aside", async ()
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  the static pod a-team/etcd: NOT put to use: kubeadm's static pods are in kube-system: it is from the mirror pod ",
+    "  the static pod a-team/etcd: NOT put to use: kubeadm's static pods are in kube-system; it is from the mirror pod ",
   );
   expect(readdirSync(`${node.root}/etc/kubernetes/manifests`)).toEqual(["etcd.yaml"]);
   expect(planted(node.root)).toEqual([]);
