@@ -1,6 +1,7 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
-import { UNPACK } from "../../../scripts/pack-kit.ts";
+import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
@@ -10,7 +11,7 @@ import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
 
 /** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
-export const KIT = "/dev/shm/kube-pki-repair";
+export const KIT = KIT_FOLDER;
 
 export interface Scenario {
   name: string;
@@ -71,7 +72,10 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
 }
 
 function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const), bun: `${KIT}/bun` };
+  return {
+    role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const),
+    bun: `${KIT}/bun/${OWN_ARCH}`,
+  };
 }
 
 /** Pulls the plug of these nodes; nothing is written any more. */

@@ -104,7 +104,7 @@ test("intruderAsked() tells what the API server took from what it refused", () =
 });
 
 test("RUNBOOK.md has one line that unpacks the kit on a node", async () => {
-  expect(await unpackLine()).toContain("/dev/shm/kube-pki-repair");
+  expect(await unpackLine()).toContain("/run/kube-pki-repair");
 });
 
 test("isHis() knows what is the attacker's in PEM, in a kubeconfig and by his name, and leaves others alone", async () => {
