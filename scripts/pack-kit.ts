@@ -101,17 +101,18 @@ export async function packTarball(out: string, archs: Arch[]) {
   mkdirSync(dirname(out), { recursive: true });
   writeFileSync(
     out,
-    Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 9, library: "libdeflate" }),
+    Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 6, library: "libdeflate" }),
   );
 }
 
 export async function packFolder(out: string, archs: Arch[]) {
-  mkdirSync(out, { recursive: true });
-  if (readdirSync(out).length > 0)
+  if (existsSync(out) && readdirSync(out).length > 0)
     throw new Fail(`The folder ${out} is not empty`, {
       hint: "name another with --out, or empty it",
     });
-  for (const [name, bytes] of await kitFiles(archs)) {
+  const files = await kitFiles(archs);
+  mkdirSync(out, { recursive: true });
+  for (const [name, bytes] of files) {
     for (const folder of foldersOf(name)) mkdirSync(join(out, folder), { recursive: true });
     writeFileSync(join(out, name), bytes);
     chmodSync(join(out, name), modeOf(name));

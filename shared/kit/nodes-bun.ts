@@ -33,8 +33,9 @@ export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
   const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
-  if (!existsSync(kept) || !isPinned(arch, readFileSync(kept))) await fetchInto(kept, arch);
-  const bun = readTar(Bun.gunzipSync(readFileSync(kept))).find((file) => file.name === "package/bin/bun");
+  let tarball = existsSync(kept) ? readFileSync(kept) : undefined;
+  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
+  const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
   if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: `rm ${kept} and pack again` });
   return bun.bytes;
 }
@@ -47,18 +48,20 @@ function cache() {
 }
 
 /** Written beside its place and renamed, as several may fetch at the same time. */
-async function fetchInto(kept: string, arch: Arch) {
+async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>> {
   const { name } = NODES_BUN[arch];
   mkdirSync(cache(), { recursive: true });
   const folder = mkdtempSync(join(cache(), "fetch-"));
   try {
     say(`fetching ${name} ${BUN_VERSION} by npm, about 50 MB, into ${cache()}`);
-    const tarball = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
-    if (!isPinned(arch, readFileSync(tarball)))
+    const file = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
+    const tarball = readFileSync(file);
+    if (!isPinned(arch, tarball))
       throw new Fail(`What npm brought as "${name}@${BUN_VERSION}" is not what is pinned, by its sha512`, {
         hint: "npm config get registry: is that one to be trusted? Ask another one: npm_config_registry=URL npm run pack",
       });
-    renameSync(tarball, kept);
+    renameSync(file, kept);
+    return tarball;
   } finally {
     rmSync(folder, { recursive: true });
   }

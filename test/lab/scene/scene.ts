@@ -1,8 +1,8 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
 import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import { waitFor } from "../../../shared/run.ts";
+import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
 import { type Facts, list, takeFacts } from "../report/fingerprint.ts";
@@ -74,7 +74,7 @@ export async function openScene(lab: Lab, options: { kit: string; say: (line: st
 function roleIn(lab: Lab, machine: Machine) {
   return {
     role: lab.controlPlanes.includes(machine) ? ("control plane node" as const) : ("worker" as const),
-    bun: `${KIT}/bun/${OWN_ARCH}`,
+    bun: LAB_BUN,
   };
 }
 
