@@ -32,7 +32,7 @@ export const KIT_FOLDER = "/run/kube-pki-repair";
  */
 export const UNPACK = `D=${KIT_FOLDER}
   mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
-  mountpoint -q $D || mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1
+  grep -q " $D tmpfs " /proc/mounts || mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1
   cd $D && rm -rf bun scripts shared node_modules && tar -xzf - && ! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"`;
 
 /** Most clusters are of one kind; nodes with musl are rare, so they are asked for. */
