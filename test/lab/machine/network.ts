@@ -28,7 +28,7 @@ export async function plugIn(namespace: string, address: string) {
   await makeNamespace(namespace);
   const port = `v${address.replaceAll(".", "").slice(-12)}`;
   await sh(["ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]);
-  await ip(SWITCH, `link set ${port} control plane node br0 up`);
+  await ip(SWITCH, `link set ${port} master br0 up`);
   await ip(namespace, `addr add ${address}/24 dev eth0`);
   await ip(namespace, "link set eth0 up");
   await ip(namespace, `route add default via ${GATEWAY}`);
@@ -84,8 +84,8 @@ defaults
   timeout server 1h
 frontend api
   bind ${BALANCER}:6443
-  default_backend control plane nodes
-backend control plane nodes
+  default_backend control-planes
+backend control-planes
   balance roundrobin
   option httpchk GET /readyz
   http-check expect status 200
