@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, the packages they need, RUNBOOK.md, and the sums.
- * On any laptop: nothing of it depends on the machine that packs. Same sources: same bytes. Needs the network once, for the nodes' Bun.
+ * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, the packages they
+ * need, RUNBOOK.md, and the sums. On any laptop: nothing of it depends on the machine that packs.
+ * Same sources: same bytes. Needs the network once, for the nodes' Bun.
  */
 import { createHash } from "node:crypto";
 import {
@@ -25,10 +26,11 @@ import { run, say, start } from "../shared/run.ts";
 export const KIT_FOLDER = "/run/kube-pki-repair";
 
 /**
- * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its own, mounted so that programs may run in it:
- * /run and /dev/shm are memory, too, but hardened hosts (CIS) mount them noexec. The folder below it is made in /run, so no block of a disk is
- * written. It has mode 0700 and is root's from the first moment, as is what is mounted there; anything else is shown and refused.
- * Also for a busybox's programs: its sha256sum knows no --quiet.
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
+ * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened hosts
+ * (CIS) mount them noexec. The folder below it is made in /run, so no block of a disk is written. It
+ * has mode 0700 and is root's from the first moment, as is what is mounted there; anything else is
+ * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
  */
 export const UNPACK = `D=${KIT_FOLDER}
   mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
