@@ -1,47 +1,58 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that is copied to the nodes: this Bun, the scripts as they are, the packages they need, RUNBOOK.md, and the sums.
- * Needs no network. Same sources, same Bun: same bytes.
+ * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, the packages they
+ * need, RUNBOOK.md, and the sums. On any laptop: nothing of it depends on the machine that packs.
+ * Same sources: same bytes. Needs the network once, for the nodes' Bun.
  */
 import { createHash } from "node:crypto";
 import {
   chmodSync,
-  cpSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { $ } from "zx";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
+import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
+import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import { run, say, start } from "../shared/run.ts";
 
-/**
- * Unpacks the kit from stdin on a node, as root, also over an earlier one. Everybody may write to /dev/shm, so what is there must be ours: the
- * folder is made with mode 0700, or was made so by root; anything else is shown and refused.
- */
-export const UNPACK = `D=/dev/shm/kube-pki-repair
-  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
-  cd $D && rm -rf scripts shared node_modules && tar -xzf - && sha256sum --quiet -c SHA256SUMS`;
+/** Below /run, where only root may make one. */
+export const KIT_FOLDER = "/run/kube-pki-repair";
 
-const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER]
+/**
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
+ * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened hosts
+ * (CIS) mount them noexec. The folder below it is made in /run, so no block of a disk is written. It
+ * has mode 0700 and is root's from the first moment, as is what is mounted there; anything else is
+ * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
+ */
+export const UNPACK = `D=${KIT_FOLDER}
+  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
+  grep -q " $D tmpfs " /proc/mounts || mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1
+  cd $D && rm -rf bun scripts shared node_modules && tar -xzf - && ! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"`;
+
+/** Most clusters are of one kind; nodes with musl are rare, so they are asked for. */
+const DEFAULT_ARCHS: Arch[] = ["x64", "arm64"];
+
+const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch ARCH,…]
 
   --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
                 (default kube-pki-repair-${packageJson.version}.tar.gz)
+  --arch ARCH   the nodes' machines: ${Object.keys(NODES_BUN).join(", ")} (default ${DEFAULT_ARCHS.join(",")});
+                each takes about 50 MB, and ./bunw chooses on the node
 
 Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed · 1 stopped, see hint`;
 
 const OPTIONS = {
   out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
   help: { type: "boolean" },
 } as const;
 
@@ -56,53 +67,76 @@ const CONTENTS = [
   ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-const START_HERE = `sha256sum --quiet -c SHA256SUMS             # is the kit whole?
+const START_HERE = `sha256sum -c SHA256SUMS | grep -v ": OK$"       # is the kit whole? it says nothing if it is
 ./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
 less RUNBOOK.md                             # the recovery, part by part
 `;
+
+const EXECUTABLE = /^(bunw$|bun\/)/;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("pack-kit");
-  const out = resolve(values.out);
-  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out);
-  else await packFolder(out);
-  say(`${values.out}: ${size(out)} MB`);
+  const [out, archs] = [resolve(values.out), archsOf(values.arch)];
+  if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out, archs);
+  else await packFolder(out, archs);
+  say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
 }
 
-export async function packTarball(out: string) {
-  const folder = mkdtempSync(join(tmpdir(), "kit-"));
-  try {
-    await packFolder(folder);
-    const same = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
-    await $({
-      quiet: true,
-    })`set -o pipefail; tar -C ${folder} ${same} -cf - . | gzip -n -6 > ${out}`;
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
+function archsOf(words: string): Arch[] {
+  const wrong = words.split(",").find((word) => !Object.hasOwn(NODES_BUN, word));
+  if (wrong === undefined) return [...new Set(words.split(","))] as Arch[];
+  throw new Fail(`There is no kit for "${wrong}"`, {
+    hint: `npm run pack -- --arch ${Object.keys(NODES_BUN).join(",")}, or some of these`,
+  });
 }
 
-export async function packFolder(out: string) {
-  mkdirSync(out, { recursive: true });
-  if (readdirSync(out).length > 0)
+/** Our own tar, as macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
+export async function packTarball(out: string, archs: Arch[]) {
+  const files = await kitFiles(archs);
+  const folders = new Set([...files.keys()].flatMap(foldersOf));
+  const entries: TarFile[] = [{ name: "./", mode: 0o700, bytes: new Uint8Array() }];
+  for (const name of [...folders].sort())
+    entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
+  for (const [name, bytes] of files) entries.push({ name, mode: modeOf(name), bytes });
+  mkdirSync(dirname(out), { recursive: true });
+  writeFileSync(
+    out,
+    Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 6, library: "libdeflate" }),
+  );
+}
+
+export async function packFolder(out: string, archs: Arch[]) {
+  if (existsSync(out) && readdirSync(out).length > 0)
     throw new Fail(`The folder ${out} is not empty`, {
       hint: "name another folder with --out, or empty this one",
     });
-  for (const item of CONTENTS.filter((item) => existsSync(join(HOME, item))))
-    cpSync(join(HOME, item), join(out, item), { recursive: true });
-  for (const name of runtimePackages(Object.keys(packageJson.dependencies))) copyPackage(name, out);
-  cpSync(process.execPath, join(out, "bun"));
-  writeFileSync(join(out, "START-HERE.txt"), START_HERE);
-  for (const path of pathsBelow(out))
-    chmodSync(
-      join(out, path),
-      isFile(join(out, path)) && !["bun", "bunw"].includes(path) ? 0o644 : 0o755,
-    );
+  const files = await kitFiles(archs);
+  mkdirSync(out, { recursive: true });
+  for (const [name, bytes] of files) {
+    for (const folder of foldersOf(name)) mkdirSync(join(out, folder), { recursive: true });
+    writeFileSync(join(out, name), bytes);
+    chmodSync(join(out, name), modeOf(name));
+  }
+  for (const path of readdirSync(out, { recursive: true, encoding: "utf8" }))
+    if (statSync(join(out, path)).isDirectory()) chmodSync(join(out, path), 0o755);
   chmodSync(out, 0o700);
-  const sums = filesBelow(out).map((file) => `${sha256(join(out, file))}  ${file}\n`);
-  writeFileSync(join(out, "SHA256SUMS"), sums.join(""), { mode: 0o644 });
+}
+
+/** Everything that a node gets, by its path in the kit, in order. */
+async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
+  const names = CONTENTS.filter((item) => existsSync(join(HOME, item))).flatMap(filesBelow);
+  for (const name of runtimePackages(Object.keys(packageJson.dependencies)))
+    names.push(...filesOfPackage(name));
+  const files = new Map(names.map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]));
+  for (const arch of archs) files.set(`bun/${arch}`, await nodesBun(arch));
+  files.set("START-HERE.txt", Buffer.from(START_HERE));
+  const sorted = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
+  const sums = sorted.map(
+    ([name, bytes]) => `${createHash("sha256").update(bytes).digest("hex")}  ${name}\n`,
+  );
+  return new Map([...sorted, ["SHA256SUMS", Buffer.from(sums.join(""))]]);
 }
 
 /** These packages, and all packages that they need. */
@@ -123,36 +157,32 @@ function runtimePackages(names: string[], seen = new Set<string>()): Set<string>
 }
 
 /** Types and source maps stay at home: nothing on a node reads them. */
-function copyPackage(name: string, out: string) {
-  const from = join(HOME, "node_modules", name);
-  const to = join(out, "node_modules", name);
-  mkdirSync(dirname(to), { recursive: true });
-  cpSync(from, to, {
-    recursive: true,
-    dereference: true,
-    filter: (path) => !/\.(d\.[cm]?ts|map)$/.test(path),
-  });
+function filesOfPackage(name: string): string[] {
+  return filesBelow(join("node_modules", name)).filter((path) => !/\.(d\.[cm]?ts|map)$/.test(path));
 }
 
-function pathsBelow(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, encoding: "utf8" }).sort();
+/** The files of the checkout that a path names; with links followed, as a kit has none. */
+function filesBelow(path: string): string[] {
+  if (statSync(join(HOME, path)).isFile()) return [path];
+  return readdirSync(join(HOME, path)).flatMap((name) => filesBelow(`${path}/${name}`));
 }
 
-function filesBelow(folder: string): string[] {
-  return pathsBelow(folder).filter((path) => isFile(join(folder, path)));
+/** `a/b/c` → a, a/b */
+function foldersOf(path: string): string[] {
+  const parts = path.split("/");
+  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
 }
 
-function isFile(path: string) {
-  return statSync(path).isFile();
+/** Whatever modes the checkout has. */
+function modeOf(name: string) {
+  return EXECUTABLE.test(name) ? 0o755 : 0o644;
 }
 
-function sha256(file: string) {
-  return createHash("sha256").update(readFileSync(file)).digest("hex");
-}
-
-function size(path: string) {
-  const files = statSync(path).isFile() ? [path] : filesBelow(path).map((file) => join(path, file));
-  return Math.round(files.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
+function size(path: string): number {
+  const paths = statSync(path).isFile()
+    ? [path]
+    : readdirSync(path, { recursive: true, encoding: "utf8" }).map((name) => join(path, name));
+  return Math.round(paths.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
 }
 
 if (import.meta.main) await run(main);

@@ -46,6 +46,7 @@ const CHECKS: Check[] = [
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true },
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true },
+  { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, count: countLines },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, count: countLines },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, count: countLines },
   { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, count: countLines },

@@ -18,7 +18,7 @@ export interface TarFile {
 const BLOCK = 512;
 const FIELDS = { name: [0, 100], size: [124, 12], checksum: [148, 8], type: [156, 1], magic: [257, 6], prefix: [345, 155] } as const;
 
-/** All files are root's and of one time. The same files give the same bytes. */
+/** All files are root's and of one time. A name that ends in `/` is a folder's. The same files give the same bytes. */
 export function writeTar(files: readonly TarFile[], modified: Date): Uint8Array {
   const parts = files.flatMap((file) => [header(file, modified), file.bytes, new Uint8Array(padding(file.bytes.length))]);
   return Buffer.concat([...parts, new Uint8Array(2 * BLOCK)]);
@@ -54,7 +54,7 @@ function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
   number(0, 116, 8);
   number(bytes.length, 124, 12);
   number(Math.floor(modified.getTime() / 1000), 136, 12);
-  head.write("0", FIELDS.type[0]);
+  head.write(name.endsWith("/") ? "5" : "0", FIELDS.type[0]);
   head.write("ustar\x0000", FIELDS.magic[0]);
   head.write("root", 265);
   head.write("root", 297);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { packTarball } from "../../scripts/pack-kit.ts";
 import { Fail } from "../../shared/fail.ts";
+import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { page } from "./report/html.ts";
@@ -112,7 +113,7 @@ async function main() {
 async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
   const folder = mkdtempSync(join(tmpdir(), "kit-"));
   try {
-    await packTarball(join(folder, "kit.tar.gz"));
+    await packTarball(join(folder, "kit.tar.gz"), [OWN_ARCH]);
     return await use(join(folder, "kit.tar.gz"));
   } finally {
     rmSync(folder, { recursive: true });

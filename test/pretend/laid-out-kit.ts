@@ -1,13 +1,17 @@
 /** A packed kit in a place where everybody may write, as /dev/shm is, and a stranger. His code, where it runs, leaves a marker. */
 import { afterAll, beforeAll, beforeEach, expect } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { $ } from "bun";
 import { packFolder } from "../../scripts/pack-kit.ts";
+import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 
 export const STRANGER = 12345;
 export const place = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "kit-folder-test-"));
+/** Anybody may look into it, and it is to be seen on a host with a /dev/shm of its own. */
+const bunPlace = mkdtempSync(join(tmpdir(), "kit-bun-"));
+chmodSync(bunPlace, 0o755);
 export const packed = join(place, "packed");
 export const tarball = join(place, "kit.tar.gz");
 export const evil = join(place, "evil.ts");
@@ -25,15 +29,18 @@ export const ASSESS = ["scripts/00-assess.ts", "--help"];
 export function withKit() {
   beforeAll(pack);
   beforeEach(clear);
-  afterAll(() => rmSync(place, { recursive: true }));
+  afterAll(() => {
+    for (const folder of [place, bunPlace]) rmSync(folder, { recursive: true });
+  });
 }
 
 async function pack() {
-  await packFolder(packed);
+  await packFolder(packed, [OWN_ARCH]);
   // Bun's hundred megabytes would be copied seventy times.
-  renameSync(join(packed, "bun"), join(place, "bun"));
-  writeFileSync(join(packed, "bun"), `#!/bin/sh\nexec ${place}/bun "$@"\n`, { mode: 0o755 });
-  await $`sed -i '/  bun$/d' SHA256SUMS && sha256sum bun >> SHA256SUMS && tar -czf ${tarball} .`.cwd(packed);
+  const bun = `bun/${OWN_ARCH}`;
+  cpSync(join(packed, bun), `${bunPlace}/bun`);
+  writeFileSync(join(packed, bun), `#!/bin/sh\nexec ${bunPlace}/bun "$@"\n`, { mode: 0o755 });
+  await $`sed -i '/  bun.${OWN_ARCH}$/d' SHA256SUMS && sha256sum ${bun} >> SHA256SUMS && tar -czf ${tarball} .`.cwd(packed);
   writeFileSync(evil, `await Bun.write("${marker}", "a stranger's code has run");\n`);
 }
 

@@ -91,6 +91,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
     exists: (path: string) => existsSync(root + path),
+    /** For a script that a test starts itself. */
+    env: programs.env,
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
     /** Runs a script to its end. Waiting in vain takes no time. */

@@ -81,7 +81,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["manifests"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
-  ["salvage", "workloads"],
+  ["salvage", "workloads", "kit"],
   ["assess", "verify"],
 ];
 

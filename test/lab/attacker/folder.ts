@@ -1,4 +1,7 @@
-/** A user of a node without any rights has laid out the folder into which the kit will be unpacked, with what Bun runs before anything else. */
+/**
+ * A user of a node without any rights wants the folder into which the kit will be unpacked, to lay out there what Bun runs before anything else.
+ * Below /run he cannot make it; so somebody who could has given it to him.
+ */
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -14,19 +17,18 @@ const TARBALL = "/root/kit-for-the-folder.tar.gz";
 
 const NOBODY = "setpriv --reuid=65534 --regid=65534 --clear-groups bash -ec";
 
-const LAID_OUT = `umask 022; mkdir ${KIT}; cd ${KIT}
+const LAID_OUT = `umask 022; cd ${KIT}
 echo 'preload = ["./${TEAM}.ts"]' > bunfig.toml
 echo 'require("node:fs").writeFileSync("${OWNED}", "by a preload");' > ${TEAM}.ts
 printf '%s\\n' BUN_OPTIONS=--preload=./${TEAM}.ts KUBE_PKI_REPAIR_ROOT=/tmp > .env`;
 
 /** The runbook's own line meets that folder; then it does its work as the operator is told. */
 export async function folderLaidOut(scene: Scene, node: Machine) {
-  const line = await unpackLine();
-  // what ssh would bring by its command and by its stdin
-  copyFileSync(scene.kit, node.path(TARBALL));
-  writeFileSync(node.path(LINE), line);
-  const unpack = `bash ${LINE} < ${TARBALL}`;
-  await sh(node, `mv ${KIT} ${KIT}.lab`);
+  const unpack = await bringLine(scene, node);
+  await sh(node, `umount ${KIT} && rmdir ${KIT}`);
+  const made = await node.run(["bash", "-c", `${NOBODY} 'mkdir ${KIT}'`]);
+  scene.checks.push({ name: "a user of a node cannot make the kit's folder", ok: made.exitCode !== 0, detail: made.stderr.trim() });
+  await sh(node, `mkdir -p ${KIT}; chown 65534 ${KIT}`);
   await sh(node, `${NOBODY} '${LAID_OUT.replaceAll("'", "'\\''")}'`);
   const exit = Array.from({ length: 256 }, (_, code) => code);
   const unpacked = await type(scene, node, unpack, { cwd: "/root", exit });
@@ -37,16 +39,22 @@ export async function folderLaidOut(scene: Scene, node: Machine) {
     ok: unpacked.exitCode !== 0 && !owned,
     detail: `the runbook's line: exit ${unpacked.exitCode}; a script there: exit ${ran.exitCode}; ${owned ? "his code ran as root" : "his code did not run"}`,
   });
-  await sh(node, `rm -rf ${KIT}`);
+  await sh(node, `rm -rf ${KIT} ${OWNED}`);
   const again = await type(scene, node, unpack, { cwd: "/root" });
   scene.checks.push({ name: "when that folder is removed the kit is unpacked", ok: again.ok, detail: `exit ${again.exitCode}` });
-  // what the lab itself runs there goes on as it is
-  await sh(node, `rm -rf ${KIT} ${OWNED} ${LINE} ${TARBALL}; mv ${KIT}.lab ${KIT}`);
+  await sh(node, `rm ${LINE} ${TARBALL}`);
   note(
     scene,
     `on ${node.name} a folder ${KIT} was laid out beforehand`,
     unpacked.exitCode === 0 ? "the runbook's line takes it" : "refused",
   );
+}
+
+/** What ssh would bring by its command and by its stdin; returns how it is typed there. */
+async function bringLine(scene: Scene, node: Machine): Promise<string> {
+  copyFileSync(scene.kit, node.path(TARBALL));
+  writeFileSync(node.path(LINE), await unpackLine());
+  return `bash ${LINE} < ${TARBALL}`;
 }
 
 /** What RUNBOOK.md types on a node by ssh to unpack the kit. */

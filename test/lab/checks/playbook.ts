@@ -70,11 +70,11 @@ async function checkAllParts(fleet: Fleet) {
     all,
   );
   check("the token is in no output, not even with -vvv", !output.includes(TOKEN) && !output.includes(btoa(`${TOKEN}\n`)));
-  const look = "ssh w1 ls -A /dev/shm /dev/shm/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
+  const look = "ssh w1 ls -A -I mount /dev/shm /run /run/kube-pki-repair/tmp; ssh w2 ls -A /dev/shm/.ansible";
   const folders = await fleet.shell(`(${look}) 2>/dev/null`);
   check(
     "nothing of Ansible's stays, and none of it was outside the kit's folder",
-    folders.output === "/dev/shm:\nkube-pki-repair\n\n/dev/shm/kube-pki-repair/tmp:\n",
+    folders.output === "/dev/shm:\n\n/run:\nkube-pki-repair\nsshd\n\n/run/kube-pki-repair/tmp:\n",
     folders.output,
   );
   check("the output of the scripts is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
@@ -89,7 +89,7 @@ async function checkForeignFolder(fleet: Fleet) {
     ["a link", "mkdir -m 700 $D.his && ln -s $D.his $D"],
   ];
   for (const [what, laid] of layings) {
-    await fleet.shell(`ssh w2 'D=/dev/shm/kube-pki-repair; ${laid}'`);
+    await fleet.shell(`ssh w2 'D=/run/kube-pki-repair; ${laid}'`);
     const { output } = await expectCalls(
       fleet,
       `${what} in place of the kit's: nothing begins on any node`,
@@ -97,8 +97,8 @@ async function checkForeignFolder(fleet: Fleet) {
       kubelets,
       2,
     );
-    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/dev\/shm\/kube-pki-repair/.test(output), output);
-    await fleet.shell("ssh w2 'rm -rf /dev/shm/kube-pki-repair*'");
+    check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output), output);
+    await fleet.shell("ssh w2 'rm -rf /run/kube-pki-repair*'");
   }
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }

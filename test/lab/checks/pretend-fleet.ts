@@ -8,8 +8,9 @@ import { waitFor } from "../../../shared/run.ts";
 import { type Host, makeOperator, newKey, operatorEnv, sshdConfig } from "../machine/operator.ts";
 import { sh } from "../machine/shell.ts";
 
-/** In /run, which is in memory and seen by all the nodes. */
-const PLACE = "/run/fleet";
+/** In memory, and seen by all the nodes. */
+const MEMORY = "/mnt";
+const PLACE = join(MEMORY, "fleet");
 const CALLS = join(PLACE, "calls");
 const FAILS = join(PLACE, "fails");
 const OLD_CA = join(PLACE, "old-ca");
@@ -39,7 +40,9 @@ echo "$(hostname): systemctl $*" >> ${CALLS}
 /** A node's memory and its /etc are its own; everything else is read-only from here on. */
 const NODE = `set -eu
 hostname "$1"
-mount -t tmpfs tmpfs /dev/shm
+for place in /run /dev/shm; do mount -t tmpfs -o mode=755,nosuid,nodev,noexec tmpfs $place; done
+chmod 1777 /dev/shm
+mkdir /run/sshd
 mkdir ${PLACE}/$1.etc
 cp -a /etc/. ${PLACE}/$1.etc
 mount --bind ${PLACE}/$1.etc /etc
@@ -63,8 +66,8 @@ export interface Fleet {
 }
 
 export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
-  await sh(["mount", "-t", "tmpfs", "tmpfs", "/run"]);
-  for (const folder of ["/run/sshd", PLACE]) mkdirSync(folder);
+  await sh(["mount", "-t", "tmpfs", "tmpfs", MEMORY]);
+  mkdirSync(PLACE);
   await sh(["ip", "link", "set", "lo", "up"]);
   for (const file of [CALLS, FAILS]) writeFileSync(file, "");
   writeFileSync(join(PLACE, "systemctl"), SYSTEMCTL, { mode: 0o755 });

@@ -132,6 +132,9 @@ async function maskUnits(units: string) {
     await symlink(`/etc/systemd/system/${unit}`, join(units, "multi-user.target.wants", unit));
 }
 
+/** Bun for what the lab itself runs in a node: the kit's own is the operator's, who may take it away. */
+export const LAB_BUN = "lab-bun";
+
 /** Puts the programs a node has in /usr/local/bin into one folder, by hard link where the file system allows. */
 export async function collectPrograms(programs: Map<string, string>, names: readonly string[]): Promise<string> {
   const bin = join(LAB, "bin");
@@ -140,5 +143,6 @@ export async function collectPrograms(programs: Map<string, string>, names: read
     await copyFile(programs.get(name)!, join(bin, name));
     await chmod(join(bin, name), 0o755);
   }
+  await copyFile(process.execPath, join(bin, LAB_BUN));
   return bin;
 }

@@ -15,7 +15,8 @@ mount -o remount,bind,ro usr/local/bin
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys
-mount -t tmpfs -o mode=755 tmpfs run
+# As hardened hosts have it (CIS), and Debian for /run: no program may run there.
+mount -t tmpfs -o mode=755,nosuid,nodev,noexec tmpfs run
 mkdir run/lock
 
 mount -t tmpfs -o mode=755 tmpfs dev
@@ -26,7 +27,7 @@ for device in null zero full random urandom tty kmsg fuse; do
 done
 mkdir dev/pts dev/shm dev/mqueue
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
-mount -t tmpfs tmpfs dev/shm
+mount -t tmpfs -o mode=1777,nosuid,nodev,noexec tmpfs dev/shm
 mount -t mqueue mqueue dev/mqueue
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd

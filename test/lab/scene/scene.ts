@@ -1,7 +1,8 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
-import { UNPACK } from "../../../scripts/pack-kit.ts";
+import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { waitFor } from "../../../shared/run.ts";
+import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
 import { trustOfWorkers } from "../report/questions.ts";
@@ -10,7 +11,7 @@ import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
 import { containersAt, type Sample, watch } from "../report/watch.ts";
 
 /** The kit's folder on a node, as the runbook says: in memory, so that no key touches the disk and nothing is overwritten there. */
-export const KIT = "/dev/shm/kube-pki-repair";
+export const KIT = KIT_FOLDER;
 
 export interface Scenario {
   name: string;
@@ -94,7 +95,7 @@ export async function sayAndWait<T>(
 }
 
 function roleIn(lab: Lab, machine: Machine) {
-  return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: `${KIT}/bun` };
+  return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: LAB_BUN };
 }
 
 /** Cuts the power of these nodes; nothing is written any more. */

@@ -104,7 +104,7 @@ test("intruderAsked() separates CSRs that the API server created from those that
 });
 
 test("RUNBOOK.md has one line that unpacks the kit on a node", async () => {
-  expect(await unpackLine()).toContain("/dev/shm/kube-pki-repair");
+  expect(await unpackLine()).toContain("/run/kube-pki-repair");
 });
 
 test("isAttackers() recognises the attacker's things in PEM, in a kubeconfig and by his name, and nothing else", async () => {

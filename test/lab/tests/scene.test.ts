@@ -13,7 +13,7 @@ test("followRunbook() types each command where the runbook says, and the line th
   const { scene, typed } = pretendScene({
     "./bunw scripts/00-assess.ts": { exitCode: 2 },
     [OPEN]: { stdout: `  ${JOIN}\n` },
-    "base64 -w0 /dev/shm/kube-pki-repair/token": { stdout: "dG9rZW4=" },
+    "base64 -w0 /run/kube-pki-repair/token": { stdout: "dG9rZW4=" },
   });
   await followRunbook(scene, ["new-cas"], { markdown });
   expect(typed).toEqual([
@@ -22,8 +22,8 @@ test("followRunbook() types each command where the runbook says, and the line th
     "w1: mkdir -p /dev/shm/kit",
     "cp1: ./bunw scripts/00-assess.ts",
     `cp1: ${OPEN}`,
-    "cp1: base64 -w0 /dev/shm/kube-pki-repair/token",
-    "w1: umask 077; base64 -d > /dev/shm/kube-pki-repair/token < dG9rZW4=",
+    "cp1: base64 -w0 /run/kube-pki-repair/token",
+    "w1: umask 077; base64 -d > /run/kube-pki-repair/token < dG9rZW4=",
     `w1: ${JOIN}`,
   ]);
   expect(scene.steps.map(({ part, ok }) => [part, ok])).toEqual([

@@ -6,6 +6,7 @@ import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
@@ -139,7 +140,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   "a folder that was there": {
     code: async () => {
       using box = sandbox();
-      await packFolder(`${box.dir}/kit`);
+      await packFolder(`${box.dir}/kit`, [OWN_ARCH]);
       mkdirSync(`${box.dir}/kit/scripts/more`);
       writeFileSync(`${box.dir}/kit/bunfig.toml`, 'preload = ["./scripts/more/his.ts"]\n');
       writeFileSync(`${box.dir}/kit/scripts/more/his.ts`, `await Bun.write("${box.dir}/owned", "");`);

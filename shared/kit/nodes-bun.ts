@@ -1,0 +1,86 @@
+/**
+ * The Bun that a kit brings to the nodes, whatever machine it is packed on: out of the registry that npm is set up for, held against the sums
+ * below, and kept in our cache. The versions are bunw's.
+ *
+ * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the registry's build "with AVX2" is the same,
+ * byte for byte. For another version: its sums are what `npm view @oven/NAME@VERSION dist.integrity` says.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { Fail } from "../fail.ts";
+import { readTar } from "../hand-over/tar.ts";
+import { say } from "../run.ts";
+
+export const BUN_VERSION = "1.4.5";
+
+/** By what bunw calls a node: the package in the registry, and its sum (sha512). */
+// biome-ignore format: a table
+export const NODES_BUN = {
+  "x64":        { name: "@oven/bun-linux-x64-baseline",      sum: "s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA==" },
+  "arm64":      { name: "@oven/bun-linux-aarch64",           sum: "4BXmsSKnjOrlGWqZV4x/oWa7AVoR+B6lCXddMzOAXBIm3t50eslg9wb66gmtW1AamEQ1l1CDvmmruysEhqOWMg==" },
+  "x64-musl":   { name: "@oven/bun-linux-x64-musl-baseline", sum: "cWJhU8h0+MiUgpSt99sQhjxLIIosKEcKYdtKddohokUvAuN6jKOy7g7+QDTZTXtwHxz93wL3BX+L6wXVPDUH3A==" },
+  "arm64-musl": { name: "@oven/bun-linux-aarch64-musl",      sum: "XCNc+WvvMAdNNb+OWTogpy+N9wm62fkVeEVLb6how0RZhW5LPi6c7BlkeVCuWps7XjEl2saFpHFa20/1E+PAHg==" },
+} as const;
+
+export type Arch = keyof typeof NODES_BUN;
+
+/** This machine's, for a kit that is tried here. */
+export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
+
+/** The Bun for such a node. Errors: Fail where it cannot be had, or is not the one that is pinned. */
+export async function nodesBun(arch: Arch): Promise<Uint8Array> {
+  const { name } = NODES_BUN[arch];
+  const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
+  let tarball = existsSync(kept) ? readFileSync(kept) : undefined;
+  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
+  const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
+  if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: `rm ${kept} and pack again` });
+  return bun.bytes;
+}
+
+/** bunw's, so that one folder is kept and one is thrown away. */
+function cache() {
+  const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
+  const ours = KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
+  return join(ours, `nodes-bun-${BUN_VERSION}`);
+}
+
+/** Written beside its place and renamed, as several may fetch at the same time. */
+async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>> {
+  const { name } = NODES_BUN[arch];
+  mkdirSync(cache(), { recursive: true });
+  const folder = mkdtempSync(join(cache(), "fetch-"));
+  try {
+    say(`fetching ${name} ${BUN_VERSION} by npm, about 50 MB, into ${cache()}`);
+    const file = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
+    const tarball = readFileSync(file);
+    if (!isPinned(arch, tarball))
+      throw new Fail(`What npm brought as "${name}@${BUN_VERSION}" is not what is pinned, by its sha512`, {
+        hint: "npm config get registry: is that one to be trusted? Ask another one: npm_config_registry=URL npm run pack",
+      });
+    renameSync(file, kept);
+    return tarball;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Unlike `npm install`, it takes packages for other machines, too, and runs nothing of theirs. Returns the file's name. */
+async function npmPack(spec: string, folder: string): Promise<string> {
+  const npm = Bun.which("npm");
+  if (!npm) throw new Fail(`npm, which fetches "${spec}", is missing here`, { hint: "install npm, or pack on a machine that has it" });
+  const child = Bun.spawn([npm, "pack", "--silent", spec], { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const exitCode = await child.exited;
+  const file = stdout.trim().split("\n").at(-1)!;
+  if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;
+  throw new Fail(`npm cannot fetch "${spec}", exit code ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
+    hint: `npm pack ${spec} says more; without network pack once where there is one: "${cache()}" is then all that is needed`,
+  });
+}
+
+function isPinned(arch: Arch, bytes: Uint8Array) {
+  return createHash("sha512").update(bytes).digest("base64") === NODES_BUN[arch].sum;
+}

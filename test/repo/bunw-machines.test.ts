@@ -1,0 +1,145 @@
+/** Which Bun `bunw` takes: in a checkout on the laptops that people have, in a kit on the nodes. Other machines are those that `uname` says. */
+import { afterEach, expect, test } from "bun:test";
+import { chmodSync, copyFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import packageJson from "../../package.json" with { type: "json" };
+import { BUN_VERSION, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { ASSESS, elsewhere, kit, layOut, withKit, worksAndNoMore, write } from "../pretend/laid-out-kit.ts";
+import { type FakeCommand, fakePath } from "../pretend/programs.ts";
+
+withKit();
+
+const BUNW = join(import.meta.dir, "../../bunw");
+const programs: ReturnType<typeof fakePath>[] = [];
+afterEach(() => {
+  for (const one of programs.splice(0)) one[Symbol.dispose]();
+});
+
+const MUSL = { command: "ldd --version", stderr: "musl libc (x86_64)\nVersion 1.2.5\n", exit: 1 };
+const GLIBC = { command: "ldd --version", stdout: "ldd (Debian GLIBC 2.36-9) 2.36\n" };
+
+function machine(system: string, processor: string, more: FakeCommand[] = [GLIBC]) {
+  const own = fakePath([{ command: "uname -m", stdout: `${processor}\n` }, { command: "uname -s", stdout: `${system}\n` }, ...more]);
+  programs.push(own);
+  return own;
+}
+
+async function run(bunw: string, args: string[], env: Record<string, string>) {
+  const child = Bun.spawn(["/bin/sh", bunw, ...args], { cwd: "/", env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { stdout, stderr, exitCode: await child.exited, ran: false };
+}
+
+test("the version is one, in bunw, for the nodes, and for the types", () => {
+  expect(readFileSync(BUNW, "utf8").match(/^version=(.+)$/m)![1]).toBe(BUN_VERSION);
+  expect(packageJson.devDependencies["@types/bun"]).toBe(BUN_VERSION);
+});
+
+const AVX2 = { command: "grep -q avx2 /proc/cpuinfo" };
+const NO_AVX2 = { ...AVX2, exit: 1 };
+const NO_LDD = { command: "ldd *", exit: 127, stderr: "sh: ldd: not found\n" };
+
+const LAPTOPS: [what: string, system: string, processor: string, more: FakeCommand[], name: string][] = [
+  ["a Mac with Apple's processor", "Darwin", "arm64", [NO_LDD], "bun-darwin-aarch64"],
+  ["a Mac with Intel's", "Darwin", "x86_64", [NO_LDD], "bun-darwin-x64-baseline"],
+  ["Linux, and WSL", "Linux", "x86_64", [GLIBC, AVX2], "bun-linux-x64"],
+  ["Linux without AVX2", "Linux", "x86_64", [GLIBC, NO_AVX2], "bun-linux-x64-baseline"],
+  ["Linux on arm64", "Linux", "aarch64", [GLIBC], "bun-linux-aarch64"],
+  ["Alpine", "Linux", "x86_64", [MUSL, AVX2], "bun-linux-x64-musl"],
+  ["Alpine without AVX2", "Linux", "x86_64", [MUSL, NO_AVX2], "bun-linux-x64-musl-baseline"],
+  ["Alpine on arm64", "Linux", "aarch64", [MUSL], "bun-linux-aarch64-musl"],
+];
+
+/** What npm would bring, in its place. */
+const INSTALL = `for package; do :; done; bin=$HOME/cache/bun-${BUN_VERSION}/node_modules/\${package%@*}/bin
+mkdir -p "$bin"; printf '#!/bin/sh\\necho "$0 $*"\\n' > "$bin/bun"; chmod 755 "$bin/bun"`;
+
+test.each(LAPTOPS)("in a checkout on %s, bunw installs that machine's Bun, once", async (_, system, processor, more, name) => {
+  copyFileSync(BUNW, join(elsewhere, "bunw"));
+  const { env, calls } = machine(system, processor, [...more, { command: "npm install *", does: INSTALL }]);
+  const there = { ...env, HOME: elsewhere, KUBE_PKI_REPAIR_CACHE: `${elsewhere}/cache` };
+  const place = `${elsewhere}/cache/bun-${BUN_VERSION}/node_modules/@oven/${name}/bin/bun`;
+  const { stdout, exitCode } = await run(`${elsewhere}/bunw`, ["x.ts", "--help"], there);
+  expect([exitCode, stdout]).toEqual([0, `${place} x.ts --help\n`]);
+  expect((await run(`${elsewhere}/bunw`, ["again"], there)).stdout).toBe(`${place} again\n`);
+  expect(calls().filter((call) => call.startsWith("npm "))).toEqual([expect.stringMatching(new RegExp(` @oven/${name}@${BUN_VERSION}$`))]);
+});
+
+test("in a checkout without Bun and npm, bunw says what to install", async () => {
+  copyFileSync(BUNW, join(elsewhere, "bunw"));
+  const { env } = machine("Darwin", "arm64", [NO_LDD]);
+  const { stderr, exitCode } = await run(`${elsewhere}/bunw`, [], { ...env, HOME: elsewhere });
+  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/^error: Bun [\d.]+ is not here, and npm.*\nhint: .*brew install node/)]);
+});
+
+/** A kit for several machines; the Bun of each says its name. */
+async function kitFor(archs: string[]) {
+  await layOut();
+  const sums = readFileSync(`${kit}/SHA256SUMS`, "utf8").replace(/^.* {2}bun\/.*\n/m, "");
+  for (const arch of archs) {
+    write(`${kit}/bun/${arch}`, `#!/bin/sh\necho ${arch}\n`);
+    chmodSync(`${kit}/bun/${arch}`, 0o755);
+  }
+  write(`${kit}/SHA256SUMS`, sums + archs.map((arch) => `${"0".repeat(64)}  bun/${arch}\n`).join(""));
+}
+
+/** The programs that bunw's guard uses, and this machine. */
+const on = (processor: string, more?: FakeCommand[]) => {
+  const { env } = machine("Linux", processor, more);
+  return { ...env, PATH: `${env.PATH}:/usr/bin:/bin` };
+};
+
+test.each([
+  ["x86_64", GLIBC, "x64"],
+  ["aarch64", GLIBC, "arm64"],
+  ["x86_64", MUSL, "x64-musl"],
+  ["aarch64", MUSL, "arm64-musl"],
+])("in a kit for all machines, on %s, bunw takes that one's Bun", async (processor, libc, arch) => {
+  await kitFor(["x64", "arm64", "x64-musl", "arm64-musl"]);
+  expect(await run(`${kit}/bunw`, ASSESS, on(processor, [libc]))).toEqual({ stdout: `${arch}\n`, stderr: "", exitCode: 0, ran: false });
+});
+
+test("a kit for other machines says for which one to pack", async () => {
+  await kitFor(["x64"]);
+  const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, on("aarch64"));
+  expect([exitCode, stderr.split("\n")]).toEqual([
+    1,
+    [
+      'error: This kit has no Bun for "arm64"',
+      expect.stringMatching(/^hint: on a laptop with the repository: npm run pack -- --arch arm64 --out kit\.tar\.gz; then unpack /),
+      "",
+    ],
+  ]);
+});
+
+test("on a machine for which there is no Bun, bunw says so", async () => {
+  await layOut();
+  const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, on("s390x"));
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(/^error: There is no Bun for this machine, "s390x".*\nhint: by hand: .*\n$/),
+  ]);
+});
+
+test.each([
+  ["misses a library", "echo 'Error loading shared library libstdc++.so.6: No such file' >&2; exit 127"],
+  ["ends by a signal", "kill -ILL $$"],
+])("a Bun that %s: bunw says with which exit code, and its last words", async (_, does) => {
+  await layOut();
+  write(`${kit}/bun/${OWN_ARCH}`, `#!/bin/sh\n${does}\n`);
+  const { stderr, exitCode } = await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" });
+  const words = does.includes("library") ? "exit code 127: Error loading .*" : "exit code 132: .*";
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(
+      new RegExp(
+        `^(Illegal instruction.*\n)?error: ".*/bun/${OWN_ARCH}" does not start, ${words}\nhint: sha256sum -c SHA256SUMS .*apk add`,
+      ),
+    ),
+  ]);
+});
+
+test("`sh bunw` is as good as `./bunw`", async () => {
+  await layOut();
+  expect(await run(`${kit}/bunw`, ASSESS, { PATH: "/usr/bin:/bin" })).toEqual(worksAndNoMore);
+});
