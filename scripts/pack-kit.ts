@@ -141,7 +141,7 @@ export const KIT_FOLDER = "/run/kube-pki-repair";
 /**
  * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
  * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened
- * hosts (CIS) mount them noexec. The folder below it is made in /run: no block of a disk is written.
+ * hosts (CIS) mount them noexec. The folder below it is made in /run: no disk block is written.
  * It has mode 0700 and is root's from the first moment, and so is the mount. Anything else is
  * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
  */
