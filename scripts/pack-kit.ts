@@ -15,11 +15,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
 import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
+import { parseOptions } from "../shared/options.ts";
 import { run, say, start } from "../shared/run.ts";
 
 /** Below /run, where only root may make one. */
@@ -75,7 +75,7 @@ less RUNBOOK.md                             # the recovery, part by part
 const EXECUTABLE = /^(bunw$|bun\/)/;
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("pack-kit");
   const [out, archs] = [resolve(values.out), archsOf(values.arch)];

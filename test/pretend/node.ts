@@ -69,7 +69,7 @@ export async function pretendNode(options: NodeOptions = {}) {
     mkdirSync(`${root}/etc/kubernetes/pki`, { recursive: true });
     cpSync(`${healthy}/etc/kubernetes/pki/ca.crt`, `${root}/etc/kubernetes/pki/ca.crt`, { preserveTimestamps: true });
   }
-  mkdirSync(`${root}/root`, { recursive: true });
+  for (const folder of ["root", "run"]) mkdirSync(`${root}/${folder}`, { recursive: true });
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
   for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
   const over = new AbortController();
@@ -201,6 +201,8 @@ function fingerprint(root: string): string[] {
             .digest("hex")
         : "";
       const target = info.isSymbolicLink() ? readlinkSync(join(root, path)) : "";
-      return [path, info.mode.toString(8), info.uid, info.mtimeMs, content, target].join(" ");
+      // the lock comes and goes in /run, which is memory
+      const time = path === "run" ? 0 : info.mtimeMs;
+      return [path, info.mode.toString(8), info.uid, time, content, target].join(" ");
     });
 }

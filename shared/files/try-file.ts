@@ -1,0 +1,36 @@
+/** The system's refusals, as the operator sees them: what failed, where, and what mends it. */
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { hostPath } from "./root.ts";
+
+/**
+ * `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's reason otherwise. `to`: where it
+ * writes, if that is elsewhere.
+ */
+export function tryFile<T>(verb: string, path: string, action: () => T, must = false, to = path): T | undefined {
+  try {
+    return action();
+  } catch (err) {
+    const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+    if (!code || err instanceof Fail) throw err;
+    if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
+    const what = to === path ? path : `${path} to ${to}`;
+    throw new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToMend(code, to), cause: err });
+  }
+}
+
+function howToMend(code: string, path: string): string {
+  const folder = nearestFolder(path);
+  if (code === "EACCES" || code === "EPERM") return "run it as root";
+  if (code === "ENOSPC" || code === "EDQUOT") return `make room there: df -h ${folder}; df -i ${folder}. Then run this again`;
+  if (code === "EROFS")
+    return `it can only be read. Why? findmnt -T ${folder}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
+  return `mend that, see: ls -ld ${path} ; df ${folder}`;
+}
+
+/** The folder that a path is in, or will be: one that is there already. */
+export function nearestFolder(path: string): string {
+  const folder = dirname(resolve("/", path));
+  return folder === "/" || existsSync(hostPath(folder)) ? folder : nearestFolder(folder);
+}
