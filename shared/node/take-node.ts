@@ -3,10 +3,10 @@
  * does. The kernel holds the lock for the process (flock(2)), so it ends with the process, however that ends. Its file is in /run: in
  * memory, where only root can make one. `fstat` and `stat` tell whether it is still the one of that name.
  */
-import { closeSync, fstatSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
-import { hostPath, makeFolder } from "../files/files.ts";
+import { hostPath } from "../files/files.ts";
 import { tryFile } from "../files/try-file.ts";
 import { strangers } from "../plain.ts";
 import { mode, say, show } from "../run.ts";
@@ -35,6 +35,8 @@ export function takeNode() {
 
 function lock() {
   const path = hostPath(LOCK);
+  // below another root (a disk that is looked at elsewhere) there may be none, and no other run
+  if (!existsSync(dirname(path))) return;
   const fd = tryFile("lock", LOCK, () => lockFile(path), true);
   if (fd === undefined) return;
   truncateSync(path);
@@ -44,7 +46,6 @@ function lock() {
 
 /** A descriptor that holds the lock; undefined where this node has no program for that. */
 function lockFile(path: string): number | undefined {
-  makeFolder(dirname(path), 0o755);
   for (;;) {
     const fd = openSync(path, "a+", 0o600);
     const held = flock(fd);
