@@ -117,13 +117,8 @@ async function searchSecret({ foundKeys, here, values, only }: Job): Promise<boo
 }
 
 async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boolean> {
-  const minutes = Number(values.minutes);
-  if (!(minutes > 0))
-    throw new Fail(`--minutes takes a number, got "${values.minutes}"`, {
-      hint: "for instance --minutes 600",
-    });
   await searchDisk(values.image ?? values.device ?? (await ownDevice()), foundKeys, disk, {
-    minutes,
+    minutes: Number(values.minutes),
     stop: stop.signal,
   });
   return true;
@@ -226,7 +221,7 @@ Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopp
 const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
-  minutes: { type: "string", default: String(DISK_MINUTES) },
+  minutes: { type: "string", default: String(DISK_MINUTES), number: true },
   "certificate-key-file": { type: "string" },
   kid: { type: "string" },
   from: { type: "string" },

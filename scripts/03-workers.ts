@@ -12,7 +12,7 @@ import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/con
 import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
-import { needRoot, readNode } from "../shared/node/node.ts";
+import { needRoot } from "../shared/node/node.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
@@ -100,7 +100,7 @@ function trustOf(cp: ControlPlaneNode): next.TrustSeen {
 }
 
 async function join(values: Values) {
-  const node = await readNode();
+  const node = await worker.readWorker(values["etcd-data"]);
   const { server, "ca-hash": hash, "token-file": file } = values;
   if (!server || !hash)
     throw new Fail("join needs --server and --ca-hash", {
@@ -233,7 +233,7 @@ const OPTIONS = {
   server: { type: "string" },
   "ca-hash": { type: "string" },
   without: { type: "string", default: "" },
-  wait: { type: "string", default: "15" },
+  wait: { type: "string", default: "15", number: true },
   "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

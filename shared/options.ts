@@ -9,7 +9,8 @@ export function typed(path: string): string {
 }
 
 /**
- * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute.
+ * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
+ * a number above 0.
  * Errors: Fail with the option that was meant.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
@@ -44,6 +45,7 @@ function faultOf({ options = {}, allowPositionals = false, args = process.argv.s
     if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: nearest(word, options) };
     if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
     if (option.type === "string" && !hasValue(token, "path" in option)) return { what: `"${token.rawName}" needs a value` };
+    if ("number" in option && !(Number(token.value) > 0)) return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
   return undefined;
 }
@@ -63,7 +65,7 @@ function nearest(word: string, options: NonNullable<ParseArgsConfig["options"]>)
   if (said.length < 2) return undefined;
   const near = Object.keys(options)
     .map((name) => ({ name, far: name.startsWith(said) ? 0 : distance(said, name) }))
-    .filter(({ name, far }) => far <= Math.max(1, Math.floor(name.length / 3)))
+    .filter(({ name, far }) => far <= Math.max(2, Math.floor(name.length / 3)) && far < name.length - 1)
     .sort((a, b) => a.far - b.far);
   return near[0] && `--${near[0].name}`;
 }

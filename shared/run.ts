@@ -125,10 +125,10 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
   }
 }
 
-/** Shows what stopped the script, what it leaves half done on this node, and what to do. */
+/** Shows what the script leaves half done on this node, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
-  const notes = left.map((line) => `\n${bold("note:")} ${plain(line)}`).join("");
-  console.error(`\n${bold("error:")} ${plain(message)}${notes}\n${bold("hint:")} ${plain(hint)}`);
+  for (const line of left) console.error(`\n${bold("note:")} ${plain(line)}`);
+  console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
 }
 
 function lastLine(output: ProcessOutput) {

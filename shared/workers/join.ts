@@ -5,6 +5,7 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
+import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
 import { exists, readText, removeFile, writeTogether } from "../files/files.ts";
@@ -12,7 +13,7 @@ import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/kubelet-certs.ts";
-import { kubeletActive, type Node, turnKubelet } from "../node/node.ts";
+import { kubeletActive, type Node, readNode, turnKubelet } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -26,6 +27,13 @@ interface SavedTrust {
   files: { path: string; existed: boolean }[];
   /** Ids of the running containers: they must still run afterwards. */
   containers: string[];
+}
+
+/** Looks at this worker. Errors: as `readNode`, and Fail on a control plane node. */
+export async function readWorker(dataDir: string): Promise<Node> {
+  const node = await readNode();
+  refuseControlPlane(node, dataDir);
+  return node;
 }
 
 /** Everything that the kubelet trusts and uses is of this CA, and it runs: one whose client CA is lost cannot start. */

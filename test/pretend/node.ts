@@ -97,6 +97,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     programs: `${programs.folder}/bin`,
     /** Runs a script to its end. Waiting in vain takes no time. */
     run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
+    /** Starts a script; the caller reads what it says, and waits for its end. */
+    start: (line: string, env: Record<string, string> = {}) => startScript(line, { ...programs.env, ...env }, root),
     /** Everything that a script can change: path, mode, time, content. */
     fingerprint: () => fingerprint(root),
     [Symbol.dispose]() {
@@ -152,14 +154,18 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
 }
 
-async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
+function startScript(line: string, env: Record<string, string>, root: string) {
   const [script, ...args] = line.split(" ");
-  const child = Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
+  return Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
     cwd: HOME,
     env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
     stdout: "pipe",
     stderr: "pipe",
   });
+}
+
+async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
+  const child = startScript(line, env, root);
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
