@@ -96,11 +96,13 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
     /** Runs a script to its end. Waiting in vain takes no time. */
-    run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
+    run: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+      runScript(line, { ...programs.env, ...env }, root, inside),
     /** Starts a script; the caller reads what it says, and waits for its end. */
-    start: (line: string, env: Record<string, string> = {}) => startScript(line, { ...programs.env, ...env }, root),
+    start: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+      startScript(line, { ...programs.env, ...env }, root, inside),
     /** Everything that a script can change: path, mode, time, content. */
-    fingerprint: () => fingerprint(root),
+    fingerprint: (as = (path: string) => path) => fingerprint(as(root)),
     [Symbol.dispose]() {
       over.abort();
       programs[Symbol.dispose]();
@@ -154,9 +156,10 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
 }
 
-function startScript(line: string, env: Record<string, string>, root: string) {
+function startScript(line: string, env: Record<string, string>, root: string, inside: string[]) {
   const [script, ...args] = line.split(" ");
-  return Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
+  const [place = "", ...of] = inside;
+  return Bun.spawn([...(place ? [Bun.which(place)!, ...of] : []), process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
     cwd: HOME,
     env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
     stdout: "pipe",
@@ -164,8 +167,8 @@ function startScript(line: string, env: Record<string, string>, root: string) {
   });
 }
 
-async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
-  const child = startScript(line, env, root);
+async function runScript(line: string, env: Record<string, string>, root: string, inside: string[]): Promise<Transcript> {
+  const child = startScript(line, env, root, inside);
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),

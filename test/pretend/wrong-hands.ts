@@ -37,15 +37,23 @@ export async function expectRefusal(node: PretendNode, line: string, error: stri
   expect(node.calls().filter((call) => /systemctl (stop|start|restart)|crictl .* stop|systemd-run/.test(call))).toEqual([]);
 }
 
-/** Starts a script, and sends a signal when it has said this. */
-export async function interrupted(node: PretendNode, line: string, said: string | RegExp, signal: NodeJS.Signals): Promise<Transcript> {
+/** Starts a script, and sends a signal when it has said this, or when that has happened. */
+export async function interrupted(
+  node: PretendNode,
+  line: string,
+  when: string | Promise<unknown>,
+  signal: NodeJS.Signals,
+): Promise<Transcript> {
   const child = node.start(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  let stderr = "";
+  let [stderr, sent] = ["", false];
+  const send = () => {
+    if (!sent) child.kill(signal);
+    sent = true;
+  };
+  if (typeof when !== "string") void when.then(send);
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
-    if (child.killed || !stderr.match(said)) continue;
-    process.kill(child.pid, signal);
+    if (typeof when === "string" && stderr.includes(when)) send();
   }
-  const exitCode = await child.exited;
-  return { exitCode, stderr, stdout: await new Response(child.stdout).text() };
+  return { exitCode: await child.exited, stderr, stdout: await new Response(child.stdout).text() };
 }
