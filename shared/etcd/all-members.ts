@@ -44,12 +44,9 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
 export function refuseLiving(peers: readonly Peer[], without: readonly string[]) {
   const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
   if (!alive) return;
+  const others = without.filter((name) => name !== alive.name);
   throw new Fail(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-    hint:
-      `nothing was changed. Repair it instead: parts 1 and 2 there, and here ${command(
-        "02-control-plane",
-        without.filter((name) => name !== alive.name),
-      )}. ` + "If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop",
+    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${command("02-control-plane", others)}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
   });
 }
 

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "./root.ts";
-import { nearestFolder, tryFile } from "./try-file.ts";
+import { nearestPlace, tryFile } from "./try-file.ts";
 
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
 const RESERVE = 64 * 2 ** 20;
@@ -13,7 +13,7 @@ const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
 /** Errors: Fail where the file system of `to` has no room for copies of these files and folders. */
 export function refuseNoRoom(paths: readonly string[], to: string) {
-  const folder = nearestFolder(`${to}/copy`);
+  const folder = nearestPlace(to);
   const { bavail, bsize, type } = fs.statfsSync(hostPath(folder));
   const home = fs.statSync(hostPath(folder)).dev;
   const copied = paths
@@ -28,7 +28,7 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
 
 /** Errors: Fail where a folder, or the one above that is there, can only be read. */
 export function refuseUnwritable(folders: readonly string[]) {
-  for (const folder of folders.map((path) => nearestFolder(`${path}/file`)))
+  for (const folder of folders.map(nearestPlace))
     tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
 }
 

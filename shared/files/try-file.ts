@@ -21,16 +21,14 @@ export function tryFile<T>(verb: string, path: string, action: () => T, must = f
 }
 
 function howToMend(code: string, path: string): string {
-  const folder = nearestFolder(path);
+  const place = nearestPlace(path);
   if (code === "EACCES" || code === "EPERM") return "run it as root";
-  if (code === "ENOSPC" || code === "EDQUOT") return `make room there: df -h ${folder}; df -i ${folder}. Then run this again`;
-  if (code === "EROFS")
-    return `it can only be read. Why? findmnt -T ${folder}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
-  return `mend that, see: ls -ld ${path} ; df ${folder}`;
+  if (code === "ENOSPC" || code === "EDQUOT") return `make room there: df -h ${place}; df -i ${place}. Then run this again`;
+  if (code === "EROFS") return `it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
+  return `mend that, see: ls -ld ${path} ; df ${place}`;
 }
 
-/** The folder that a path is in, or will be: one that is there already. */
-export function nearestFolder(path: string): string {
-  const folder = dirname(resolve("/", path));
-  return folder === "/" || existsSync(hostPath(folder)) ? folder : nearestFolder(folder);
+/** The path, or the nearest folder above it that is there. */
+export function nearestPlace(path: string): string {
+  return path === "/" || existsSync(hostPath(path)) ? path : nearestPlace(dirname(resolve("/", path)));
 }

@@ -85,8 +85,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** The content of etcd before the disaster: keys and values. */
     stored,
     calls: programs.calls,
-    /** Ends when this call was made. */
-    called: (call: string) => until(call, () => programs.calls().includes(call)),
+    /** Ends when a call that begins so was made. */
+    called: (call: string) => until(call, () => programs.calls().some((made) => made.startsWith(call))),
     /** Ends when this file exists. */
     written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),

@@ -202,12 +202,7 @@ test.each(SIGNALS)(
 test.each(SIGNALS)("%s while 00-salvage searches: it ends in order, and says that the search is not at its end", async (signal) => {
   using node = await pretendNode({ commands: [slow("findmnt *", "exit 1")] });
   const before = node.fingerprint();
-  const asked = new Promise<void>((resolve) => {
-    void (async () => {
-      while (!node.calls().some((call) => call.startsWith("findmnt"))) await Bun.file("/dev/null").text();
-      resolve();
-    })();
-  });
+  const asked = node.called("findmnt");
   const going = interrupted(node, "00-salvage", asked, signal);
   await asked;
   letGo(node);
