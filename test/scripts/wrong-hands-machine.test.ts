@@ -86,8 +86,7 @@ test.each(FULL)(
   async (_, line, made, folder, error, hint) => {
     using node = await made();
     using _api = line === join() ? await serve(newCa) : undefined;
-    const room = line.startsWith("01") ? fullDisk(node.root + folder, "30m", 1) : fullDisk(node.root + folder, "256k");
-    await using host = await ownMounts(room);
+    await using host = await ownMounts(line.startsWith("01") ? memoryDisk(node.root + folder, "30m") : fullDisk(node.root + folder));
     const files = () => withoutTimes(node.fingerprint(host.path));
     const before = files();
     const said = await node.run(line, {}, host.inside);
