@@ -3,11 +3,11 @@
  * RUNBOOK part 0: what is damaged on this node, what survives, and the commands that repair it.
  * Reads only; run it on any node, at any time.
  */
-import { parseArgs } from "node:util";
 import { assess } from "../shared/assess/assess.ts";
 import type { DeepOptions } from "../shared/assess/deep.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
 import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/options.ts";
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {
@@ -62,14 +62,14 @@ const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
   json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   help: { type: "boolean" },
 } as const;
 
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseArgs({ options: OPTIONS });
+  return parseOptions({ options: OPTIONS });
 }
 
 if (import.meta.main) await run(main);

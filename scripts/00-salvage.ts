@@ -4,10 +4,10 @@
  * that the cluster is known by proves each of them. Run on each control plane node, before anything
  * there is restarted. Safe to run again.
  */
-import { parseArgs } from "node:util";
 import { part1 } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
-import { needRoot } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { refuseRivals } from "../shared/salvage/found-keys.ts";
@@ -16,14 +16,15 @@ import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
+import { onSignal } from "../shared/signals.ts";
 
 async function main() {
   const { values, positionals } = parse();
   if (values.help) return console.log(USAGE);
   const places = placesIn(positionals);
   start("00-salvage", { dryRun: values["dry-run"] });
-  needRoot();
-  for (const signal of SIGNALS) process.on(signal, stopSearch);
+  takeNode();
+  onSignal(stopSearch);
 
   const salvage = await step("0.2 Look at which keys are lost, and what proves each", () =>
     lookForLost(values["etcd-data"], {
@@ -116,13 +117,8 @@ async function searchSecret({ foundKeys, here, values, only }: Job): Promise<boo
 }
 
 async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boolean> {
-  const minutes = Number(values.minutes);
-  if (!(minutes > 0))
-    throw new Fail(`--minutes takes a number, got "${values.minutes}"`, {
-      hint: "for instance --minutes 600",
-    });
   await searchDisk(values.image ?? values.device ?? (await ownDevice()), foundKeys, disk, {
-    minutes,
+    minutes: Number(values.minutes),
     stop: stop.signal,
   });
   return true;
@@ -155,8 +151,6 @@ function sayNext({ foundKeys, searched, externalEtcd, expired }: Job) {
 const LOOK_ELSEWHERE =
   "look on the other control plane nodes (this script, there) and in backups; " +
   "carry what is found here with ./bunw scripts/hand-over.ts";
-
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 const stop = new AbortController();
 
@@ -220,19 +214,20 @@ Options:
     --help             Print this text.
 
 Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopped (see the hint),
-            2 one of them is still lost, or a CA has expired, 130 stopped by you
+            2 one of them is still lost, or a CA has expired, 4 locked by another run,
+            130 stopped by you
 `;
 
 const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
-  minutes: { type: "string", default: String(DISK_MINUTES) },
+  minutes: { type: "string", default: String(DISK_MINUTES), number: true },
   "certificate-key-file": { type: "string" },
   kid: { type: "string" },
   from: { type: "string" },
   pid: { type: "string" },
   "move-aside": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -240,7 +235,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseArgs({ options: OPTIONS, allowPositionals: true });
+  return parseOptions({ options: OPTIONS, allowPositionals: true });
 }
 
 if (import.meta.main) await run(main);

@@ -4,7 +4,6 @@
  * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
-import { parseArgs } from "node:util";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/next.ts";
 import { writeFile } from "../shared/files/files.ts";
@@ -18,13 +17,14 @@ import {
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-sa-pub.ts";
 import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
+import { parseOptions } from "../shared/options.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("00-token-key", { dryRun: values["dry-run"] });
   needRoot();
@@ -123,10 +123,10 @@ Exit codes: 0 done, 1 stopped (see the hint)
 `;
 
 const OPTIONS = {
-  from: { type: "string" },
-  "token-file": { type: "string" },
+  from: { type: "string", path: true },
+  "token-file": { type: "string", path: true },
   kid: { type: "string" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -3,7 +3,6 @@
  * RUNBOOK part 1: etcd serves the old data with new certificates.
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
  */
-import { parseArgs } from "node:util";
 import { proveOwnEtcd, refuseNoMember, servesSameData } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import {
@@ -16,7 +15,8 @@ import { afterEtcd, inOneLine } from "../shared/facts/next.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { containers } from "../shared/node/containers.ts";
-import { needRoot } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
@@ -29,6 +29,7 @@ import {
   issueEtcdCertificates,
   needsCopy,
   refuseForeignCa,
+  refuseWhereNothingFits,
   startEtcd,
   stopOldControlPlane,
 } from "../shared/static-pods/etcd-pod.ts";
@@ -38,12 +39,13 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("01-etcd", { dryRun: values["dry-run"] });
-  needRoot();
+  takeNode();
 
   const { cp, plan } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
   );
   const healthy = await isHealthy(cp, plan);
+  if (!healthy) refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     stopOldControlPlane(cp, healthy),
   );
@@ -153,14 +155,14 @@ Examples:
     ./bunw scripts/01-etcd.ts --dry-run --new-cas
     ./bunw scripts/01-etcd.ts --new-cas
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", default: "" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -168,7 +170,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseArgs({ options: OPTIONS });
+  return parseOptions({ options: OPTIONS });
 }
 
 if (import.meta.main) await run(main);

@@ -4,7 +4,6 @@
  * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
  * Safe to run again: what is right is kept.
  */
-import { parseArgs } from "node:util";
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
@@ -16,7 +15,8 @@ import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterControlPlane, inOneLine, routeOf, type Todo } from "../shared/facts/next.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
-import { needRoot } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
@@ -25,10 +25,10 @@ import { nodesNeedPart3, proveNodes, proveOwnKubelet } from "../shared/workers/n
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("02-control-plane", { dryRun: values["dry-run"] });
-  needRoot();
+  takeNode();
 
   const without = values.without.split(",").filter(Boolean);
   const cp = await step("2.1 Check that etcd is the one from before", () =>
@@ -134,13 +134,13 @@ Examples:
     ./bunw scripts/02-control-plane.ts --dry-run
     ./bunw scripts/02-control-plane.ts
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", default: "" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

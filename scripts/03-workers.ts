@@ -4,7 +4,6 @@
  * controller-manager runs in full again. `open` on the first control plane node, then `join` on
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
-import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
@@ -13,12 +12,15 @@ import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/con
 import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
-import { needRoot, readNode } from "../shared/node/node.ts";
+import { needRoot } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
@@ -32,15 +34,14 @@ import { waitForRootCa } from "../shared/workloads/token-secrets.ts";
 async function main() {
   const { values, positionals } = parse();
   if (values.help) return console.log(USAGE);
-  const [name = ""] = positionals;
+  const name = positionals.join(" ");
   const command = COMMANDS.get(name);
   if (!command)
-    throw new Fail(
-      `03-workers needs one of open, join, close, approve, got "${positionals.join(" ")}"`,
-      { hint: "./bunw scripts/03-workers.ts --help" },
-    );
+    throw new Fail(`03-workers needs one of open, join, close, approve, got "${name}"`, {
+      hint: "./bunw scripts/03-workers.ts --help",
+    });
   start(`03-workers ${name}`, { dryRun: values["dry-run"] });
-  needRoot();
+  (name === "approve" ? needRoot : takeNode)(); // approve runs beside open and close
   await command(values);
 }
 
@@ -99,7 +100,7 @@ function trustOf(cp: ControlPlaneNode): next.TrustSeen {
 }
 
 async function join(values: Values) {
-  const node = await readNode();
+  const node = await worker.readWorker(values["etcd-data"]);
   const { server, "ca-hash": hash, "token-file": file } = values;
   if (!server || !hash)
     throw new Fail("join needs --server and --ca-hash", {
@@ -117,18 +118,17 @@ async function join(values: Values) {
       },
     );
     const saved = await step("3.3 Save this worker's old trust", () => worker.saveTrust(node));
-    try {
+    const changeTrust = async () => {
       await step("3.4 Swap the trust and restart the kubelet", () =>
         worker.swapTrust(node, trust, saved),
       );
       await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
         worker.proveKubelet(node, { ...trust, saved }),
       );
-    } catch (err) {
-      await worker.rollBack(saved);
-      throw err;
-    }
+    };
+    await orUndo(changeTrust, () => worker.rollBack(saved));
   }
+  worker.endJoin(node);
   dropTokenFile(file);
   done(next.inOneLine(next.afterJoin()));
 }
@@ -225,7 +225,7 @@ Options:
     --dry-run          Print what would be done; nothing is written, stopped or started.
     --help             Print this text.
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
@@ -233,8 +233,8 @@ const OPTIONS = {
   server: { type: "string" },
   "ca-hash": { type: "string" },
   without: { type: "string", default: "" },
-  wait: { type: "string", default: "15" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  wait: { type: "string", default: "15", number: true },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -242,7 +242,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseArgs({ options: OPTIONS, allowPositionals: true });
+  return parseOptions({ options: OPTIONS, allowPositionals: true });
 }
 
 if (import.meta.main) await run(main);

@@ -4,12 +4,12 @@
  * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
  * run again: what is current is not touched.
  */
-import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
-import { needRoot } from "../shared/node/node.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { count } from "../shared/progress.ts";
@@ -32,7 +32,7 @@ async function main() {
       hint: "./bunw scripts/04-sa-tokens.ts --help",
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
-  needRoot();
+  takeNode();
   const without = values.without.split(",").filter(Boolean);
   if (command === "retire") return await retire(values, without);
 
@@ -153,13 +153,13 @@ Examples:
     ./bunw scripts/04-sa-tokens.ts
     ./bunw scripts/04-sa-tokens.ts retire
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   without: { type: "string", default: "" },
   force: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -167,7 +167,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseArgs({ options: OPTIONS, allowPositionals: true });
+  return parseOptions({ options: OPTIONS, allowPositionals: true });
 }
 
 if (import.meta.main) await run(main);

@@ -3,7 +3,6 @@
  * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
-import { parseArgs } from "node:util";
 import { adminClient } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -15,6 +14,7 @@ import {
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { readNode } from "../shared/node/node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { clusterChecks } from "../shared/verify/check-cluster.ts";
@@ -26,7 +26,7 @@ import { serverChecks } from "../shared/verify/check-servers.ts";
 import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
@@ -115,7 +115,7 @@ Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a chec
 const OPTIONS = {
   all: { type: "boolean" },
   json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   help: { type: "boolean" },
 } as const;
 

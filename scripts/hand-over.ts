@@ -5,18 +5,19 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { basename } from "node:path";
-import { parseArgs } from "node:util";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { command, inOneLine, part1 } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
-import { secretIn, typed } from "../shared/files/operator-files.ts";
+import { secretIn } from "../shared/files/operator-files.ts";
 import { markBackup } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { howToLock, keyFor, keyOption } from "../shared/hand-over/lock-options.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { lockOf, newIdentity, open, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import { takeNode } from "../shared/node/take-node.ts";
+import { parseOptions, typed } from "../shared/options.ts";
 import { SHARED_FILES } from "../shared/pki/certs.ts";
 import { day } from "../shared/pki/judge.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
@@ -39,6 +40,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
 
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
+  takeNode();
   const makeLock = howToLock(values);
   const here = lookAtControlPlaneNode(values["etcd-data"]);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
@@ -70,6 +72,7 @@ async function pack(values: Values) {
 
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
+  takeNode();
   const here = lookAtControlPlaneNode(values["etcd-data"]);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   for (const line of about(bundle)) say(line);
@@ -180,7 +183,7 @@ Examples:
     # by hand; unpack takes it, too
     ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
@@ -192,7 +195,7 @@ const OPTIONS = {
   force: { type: "boolean" },
   "ca-hash": { type: "string" },
   "move-aside": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd" },
+  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
@@ -200,7 +203,7 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse(args: string[]) {
-  return parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  return parseOptions({ args, options: OPTIONS, allowPositionals: true });
 }
 
 if (import.meta.main) await run(main);

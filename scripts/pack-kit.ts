@@ -15,17 +15,17 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { parseArgs } from "node:util";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "../shared/fail.ts";
 import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
+import { parseOptions } from "../shared/options.ts";
 import { run, say, start } from "../shared/run.ts";
 
 const HOME = resolve(import.meta.dir, "..");
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("pack-kit");
   const [out, archs] = [resolve(values.out), archsOf(values.arch)];

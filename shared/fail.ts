@@ -4,10 +4,13 @@
  */
 export class Fail extends Error {
   readonly hint: string;
+  /** What the script ends with. */
+  readonly exitCode: number;
 
-  constructor(message: string, options: { hint: string; cause?: unknown }) {
+  constructor(message: string, options: { hint: string; cause?: unknown; exitCode?: number }) {
     super(message, { cause: options.cause });
     this.hint = options.hint;
+    this.exitCode = options.exitCode ?? 1;
   }
 }
 

@@ -8,42 +8,44 @@
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
-import { join, relative } from "node:path";
 import { ProcessOutput } from "zx";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
+import { checkSignal, whatIsLeft } from "./signals.ts";
 
 export const VERSION: string = packageJson.version;
 
 /** What holds for the whole run of a script. Set once, by `start`. */
-export const mode = { dryRun: false };
+export const mode = { dryRun: false, script: "" };
 
-/** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits 1. A bug keeps its stack. */
+/** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */
 export async function run(main: () => Promise<unknown>) {
   try {
     await main();
   } catch (err) {
-    if (err instanceof Fail) show(err.message, err.hint);
+    if (err instanceof Fail) show(err.message, err.hint, whatIsLeft());
     else if (err instanceof ProcessOutput)
       show(
         `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
         "repair the cause, then run this script again: it skips finished steps",
+        whatIsLeft(),
       );
-    else if (isUsageError(err)) show(err.message, `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")} --help`);
     else tell(Bun.inspect(err));
-    process.exit(1);
+    process.exit(err instanceof Fail ? err.exitCode : 1);
   }
 }
 
 /** First line of a writing script: name, version, and whether this is a dry run. */
 export function start(script: string, options: { dryRun?: boolean | undefined } = {}) {
   mode.dryRun = options.dryRun ?? false;
+  mode.script = script;
   tell(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
 }
 
 /** Prints a runbook step's number and title, and the command it stands for, then does it. */
 export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
+  checkSignal();
   console.error(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
   return await action();
 }
@@ -71,6 +73,7 @@ export function answer(text: string) {
 /** Changes the node or the cluster, and says so; in a dry run it only says what it would do. */
 export async function act(line: string, action: () => Promise<unknown> | unknown) {
   if (mode.dryRun) return say(`would: ${line}`);
+  checkSignal();
   await action();
   say(line);
 }
@@ -99,6 +102,7 @@ export async function waitFor<T>(
   const end = Date.now() + options.seconds * 1000 * PATIENCE;
   let last: unknown = "no answer yet";
   while (Date.now() < end) {
+    checkSignal();
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== false) return answer;
@@ -121,16 +125,14 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
   }
 }
 
-function show(message: string, hint: string) {
+/** Shows what the script leaves half done on this node, what stopped it, and what to do. */
+export function show(message: string, hint: string, left: readonly string[] = []) {
+  for (const line of left) console.error(`\n${bold("note:")} ${plain(line)}`);
   console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
 }
 
 function lastLine(output: ProcessOutput) {
   return (output.stderr.trim() || output.stdout.trim() || "no output").split("\n").at(-1);
-}
-
-function isUsageError(err: unknown): err is Error {
-  return err instanceof Error && "code" in err && String(err.code).startsWith("ERR_PARSE_ARGS");
 }
 
 function bold(text: string) {

@@ -40,6 +40,16 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
   }
 }
 
+/** Errors: Fail where a member that is said to be lost answers: whatever its certificate, it may hold data that no other member has. */
+export function refuseLiving(peers: readonly Peer[], without: readonly string[]) {
+  const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
+  if (!alive) return;
+  const others = without.filter((name) => name !== alive.name);
+  throw new Fail(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
+    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${command("02-control-plane", others)}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
+  });
+}
+
 /** Takes out members that are lost for good, so that a new machine can take their place. A member that is out already is no error. */
 export async function removeMembers(own: EtcdClient, names: readonly string[]) {
   const members = await own.members();

@@ -4,7 +4,7 @@ import type { EtcdSeen } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say, waitFor } from "../run.ts";
-import { proveMembers, removeMembers } from "./all-members.ts";
+import { proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { etcdClient, proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
 
@@ -57,6 +57,8 @@ const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
 /** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
 export async function proveEtcd({ facts, data, node, cluster }: ControlPlaneNode, without: readonly string[]) {
+  const peers = await peersOf(data, node.addresses);
+  refuseLiving(peers, without);
   const client = etcdClient(facts);
   if (!client) {
     if (mode.dryRun) return say("etcd: has to answer before part 2 (part 1)");
@@ -65,6 +67,6 @@ export async function proveEtcd({ facts, data, node, cluster }: ControlPlaneNode
   await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
   if (mode.dryRun) return;
   for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
-  await proveMembers(client, facts, { peers: await peersOf(data, node.addresses), without });
+  await proveMembers(client, facts, { peers, without });
   await removeMembers(client, without);
 }

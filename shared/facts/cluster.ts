@@ -71,12 +71,21 @@ export function readCluster(data: EtcdData): Cluster {
   };
 }
 
-/** Checks the names after --without. Errors: Fail where etcd never knew one of the names: it is mistyped. */
-export function refuseStrangers(names: readonly string[], { cluster, data }: { cluster: Cluster; data: EtcdData }) {
+/** Checks the names after --without. Errors: Fail where one is this node's own, or etcd never knew it: it is mistyped. */
+export function refuseStrangers(
+  names: readonly string[],
+  { cluster, data, node }: { cluster: Cluster; data: EtcdData; node: { name: string } },
+) {
   const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
   if (strangers.length > 0)
     throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
+  const own = data.members.find(({ id }) => id === data.memberId)?.name;
+  const here = names.find((name) => name === node.name || name === own);
+  if (here !== undefined)
+    throw new Fail(`"${here}" is this node, and it is not lost`, {
+      hint: "nothing was changed. Name other nodes only, those that will not come back",
+    });
 }
 
 function readConfiguration(data: EtcdData): ClusterConfiguration {

@@ -1,5 +1,6 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
 import { attempt, Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -8,7 +9,7 @@ import type { NewCas, PlanOptions } from "../pki/plan.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
-import { controlPlaneWithoutData, withoutDataFail } from "./no-etcd-data.ts";
+import { controlPlaneWithoutData, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 
 export interface ControlPlaneNode extends Repair {
@@ -59,7 +60,9 @@ function asideOf({ dir }: Rescue): string {
 
 /** The same where all must be known. Errors: Fail as `readNode`, and the obstacle. */
 export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
-  const { cp, obstacle } = lookAtControlPlaneNode(dataDir, await readNode());
+  const node = await readNode();
+  const { cp, obstacle } = lookAtControlPlaneNode(dataDir, node);
+  if (obstacle && !exists(dataDir) && !controlPlaneWithoutData(node, dataDir)) throw noControlPlane(dataDir);
   if (obstacle) throw obstacle;
   return cp!;
 }

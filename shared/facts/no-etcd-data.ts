@@ -42,6 +42,22 @@ export function withoutDataFail(found: WithoutData, node: Node, dataDir: string)
   return new Fail(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
 }
 
+/** Nothing of a control plane is here: most likely a worker. */
+export function noControlPlane(dataDir: string): Fail {
+  return new Fail(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
+    hint: "run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node whose etcd keeps its data elsewhere: --etcd-data DIR",
+  });
+}
+
+/** Errors: Fail on a control plane node: with a bootstrap token it would come back as a worker. */
+export function refuseControlPlane(node: Node, dataDir: string) {
+  const trace = exists(`${dataDir}/member`) ? `${dataDir}/member` : controlPlaneWithoutData(node, dataDir)?.from[0];
+  if (trace === undefined) return;
+  throw new Fail(`This is a control plane node (${trace}): join is for workers`, {
+    hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
+  });
+}
+
 /** The same where a copy of an external etcd's data was brought here. */
 export function refuseExternalEtcd({ node, dataDir, cluster }: { node: Node; dataDir: string; cluster: { externalEtcd: boolean } }) {
   if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, dataDir);

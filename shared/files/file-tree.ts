@@ -6,9 +6,10 @@ import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
-import { exists, makeFolder, syncFolder, tryFile } from "./files.ts";
+import { exists, makeFolder, syncFolder } from "./files.ts";
 import { lookUp, note } from "./overlay.ts";
 import { contentPath, hostEntry } from "./root.ts";
+import { tryFile } from "./try-file.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
 const PRIVATE_FOLDER = 0o700;
@@ -25,7 +26,7 @@ export function copyTree(from: string, to: string): boolean {
   }
   if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
   if (run.dryRun) noteCopy(from, to);
-  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true);
+  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
   say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
   return true;
 }
@@ -40,7 +41,7 @@ export function moveAside(path: string, folder: string): string | undefined {
   if (run.dryRun) {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });
-  } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true);
+  } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
   say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}`);
   return to;
 }
@@ -51,6 +52,21 @@ export function copyAside(path: string, folder: string): string {
   const to = freeName(join(folder, from));
   copyTree(from, to);
   return to;
+}
+
+/** Whether two files or folders are equal: content, mode and owner of all that is in them. Times do not count. */
+export function sameTree(a: string, b: string): boolean {
+  return tryFile("compare", b, () => sameEntry(hostEntry(a), hostEntry(b))) ?? false;
+}
+
+function sameEntry(a: string, b: string): boolean {
+  const [one, other] = [fs.lstatSync(a), fs.lstatSync(b)];
+  if (one.mode !== other.mode || one.uid !== other.uid || one.gid !== other.gid) return false;
+  if (one.isSymbolicLink()) return fs.readlinkSync(a) === fs.readlinkSync(b);
+  if (one.isFile()) return one.size === other.size && fs.readFileSync(a).equals(fs.readFileSync(b));
+  if (!one.isDirectory()) return true;
+  const names = fs.readdirSync(a).sort();
+  return names.join("\n") === fs.readdirSync(b).sort().join("\n") && names.every((name) => sameEntry(join(a, name), join(b, name)));
 }
 
 function noteCopy(from: string, to: string) {
@@ -71,9 +87,15 @@ function isLink(path: string): boolean {
 
 function copyWhole(from: string, to: string) {
   makeFolder(dirname(to), PRIVATE_FOLDER);
-  fs.rmSync(`${to}.partial`, { recursive: true, force: true });
-  copyEntry(from, `${to}.partial`);
-  fs.renameSync(`${to}.partial`, to);
+  const partial = `${to}.partial`;
+  fs.rmSync(partial, { recursive: true, force: true });
+  try {
+    copyEntry(from, partial);
+    fs.renameSync(partial, to);
+  } catch (err) {
+    fs.rmSync(partial, { recursive: true, force: true });
+    throw err;
+  }
   syncFolder(dirname(to));
 }
 

@@ -11,6 +11,7 @@ import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
+import { tryFile } from "./try-file.ts";
 
 export { hostEntry, hostPath, setRoot } from "./root.ts";
 
@@ -182,19 +183,6 @@ export function makeFolder(hostFolder: string, mode: number) {
   fs.mkdirSync(hostFolder, { mode });
   fs.chmodSync(hostFolder, mode);
   syncFolder(dirname(hostFolder));
-}
-
-/** `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's reason otherwise. */
-export function tryFile<T>(verb: string, path: string, action: () => T, must = false): T | undefined {
-  try {
-    return action();
-  } catch (err) {
-    const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
-    if (!code || err instanceof Fail) throw err;
-    if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
-    const hint = code === "EACCES" || code === "EPERM" ? "run it as root" : `repair that, see: ls -ld ${path} ; df ${dirname(path)}`;
-    throw new Fail(`Cannot ${verb} ${path}: ${(err as Error).message}`, { hint, cause: err });
-  }
 }
 
 /** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */

@@ -1,6 +1,6 @@
 /** Files that the operator names, some of them with a secret. */
-import { resolve } from "node:path";
 import { Fail } from "../fail.ts";
+import { typed } from "../options.ts";
 import { readText, stat } from "./files.ts";
 
 /** The text of a file with a secret. Errors: Fail where it is not there, or where others can read it. */
@@ -10,9 +10,4 @@ export function secretIn(file: string): string {
   if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
   if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: `chmod 600 ${file}` });
   return text;
-}
-
-/** A path as it was typed, from the folder the script is run in. */
-export function typed(path: string): string {
-  return resolve(process.env.PWD ?? ".", path);
 }

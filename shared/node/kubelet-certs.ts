@@ -8,9 +8,9 @@
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { moveAside } from "../files/file-tree.ts";
+import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
+import { certInfo, certificatesIn, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day } from "../pki/judge.ts";
@@ -36,10 +36,10 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
   const row = certRow("ca");
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
-    ensureClientCa(node, ca.cert),
+    ensureClientCa(node, ca.cert, asideDir),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
-    ensureKubeletConf(node, facts, ca.cert),
+    ensureKubeletConf(node, facts, ca.cert, asideDir),
   ];
   return changes.includes(true);
 }
@@ -82,10 +82,33 @@ export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }
 
-/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file gets the same content. */
-function ensureClientCa(node: Node, caPem: string): boolean {
-  if (readText(node.kubelet.clientCaFile) === caPem) return false;
-  return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
+/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file gets its content; other CAs in it stay. */
+function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {
+  const { clientCaFile } = node.kubelet;
+  const text = readText(clientCaFile);
+  if (text !== undefined && certificatesIn(text).some((pem) => pem.trim() === caPem.trim())) return false;
+  const content = withOtherCas(node, caPem);
+  if (text !== undefined) copyAside(clientCaFile, asideDir);
+  return writeFile(clientCaFile, content, { mode: 0o644 });
+}
+
+/**
+ * The content of the kubelet's clientCAFile with a new cluster CA: the one before goes, other CAs of a bundle stay (a monitoring's, say).
+ * The one before is in kubelet.conf, or has signed the kubelet's certificate; where nothing names it, only a lone one is known to be it.
+ */
+export function withOtherCas({ kubelet }: Node, caPem: string): string {
+  const bundle = certificatesIn(attemptOr("", () => readText(kubelet.clientCaFile) ?? ""));
+  const conf = certificatesIn(attemptOr("", () => readKubeconfig(kubelet.kubeconfig)?.caPem ?? ""));
+  const client = attemptOr("", () => readText(kubelet.clientPem) ?? "");
+  const isBefore = (pem: string) => conf.some((one) => one.trim() === pem.trim()) || attemptOr(false, () => signedBy(client, pem));
+  const others = bundle.length < 2 ? [] : bundle.filter((pem) => pem.trim() !== caPem.trim() && !isBefore(pem));
+  for (const pem of others) say(`${kubelet.clientCaFile}: keeps its other CA, ${attemptOr("of no name", () => certInfo(pem).subject)}`);
+  return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
+}
+
+function attemptOr<T>(otherwise: T, read: () => T): T {
+  const found = attempt(read);
+  return found instanceof Fail ? otherwise : found;
 }
 
 async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {
@@ -99,7 +122,7 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
   return true;
 }
 
-function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): boolean {
+function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, asideDir: string): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
   const found = attempt(() => readKubeconfig(kubeconfig));
   const now = found instanceof Fail ? undefined : found;
@@ -107,6 +130,7 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): bool
     say(`${kubeconfig}: kept`);
     return false;
   }
+  if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
   return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem }), { mode: 0o600 });
 }
 

@@ -11,6 +11,7 @@ import { exists, readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { act } from "../run.ts";
+import { leaves } from "../signals.ts";
 
 export interface Node {
   /** The name of its Node object. */
@@ -83,11 +84,15 @@ export async function kubeletActive(): Promise<boolean> {
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
+const KUBELET_STOPPED =
+  "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
+
 /** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed. */
 export async function turnKubelet(verb: keyof typeof DONE, note = "") {
   await act(`kubelet: ${DONE[verb]}${note}`, async () => {
+    if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
     const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
-    if (exitCode === 0) return;
+    if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
     throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
       hint: "systemctl status kubelet; journalctl -u kubelet -n 50. Then run this script again: finished steps are skipped",
     });

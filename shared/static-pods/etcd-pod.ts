@@ -1,9 +1,11 @@
 /** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
+import { dirname } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
+import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
@@ -46,6 +48,16 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
   return true;
 }
 
+/** Errors: Fail where there is no room for the copy, or where a folder cannot be written: nothing is stopped then. */
+export function refuseWhereNothingFits({ rescue, dataDir, node, facts }: ControlPlaneNode) {
+  const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
+  refuseUnwritable([dirname(rescue.dir), facts.certificatesDir, staticPodPath, ...[kubeconfig, clientPem].map((path) => dirname(path))]);
+  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([dataDir, ...LEFT], rescue.dir);
+}
+
+/** What is copied beside etcd's data. */
+const LEFT = ["/etc/kubernetes", `${KUBELET_DIR}/pki`];
+
 export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: boolean) {
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
   if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
@@ -58,7 +70,7 @@ export function copyWhatIsLeft({ rescue, dataDir, data }: ControlPlaneNode, heal
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
   // etcd's data last: a folder that has it has everything
-  for (const left of ["/etc/kubernetes", `${KUBELET_DIR}/pki`]) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
+  for (const left of LEFT) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
   copyTree(dataDir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
 }

@@ -11,6 +11,7 @@ import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { waitFor } from "../run.ts";
+import { leaves } from "../signals.ts";
 
 /** Where the new manifest waits: `.kube-controller-manager.yaml`. */
 function waitingPath(path: string): string {
@@ -31,6 +32,7 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   const waiting = waitingPath(path);
   const old = (await controlPlaneContainers(cp.node.runtimeEndpoint)).filter((container) => container.name === name);
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
+  leaves(path, `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`);
   removeFile(path);
   if (old.length > 0)
     await waitFor(`the old ${name} to end`, isForgotten(old, cp.node), {
@@ -38,6 +40,7 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
       hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
     });
   renameFile(waiting, path);
+  leaves(path, undefined);
 }
 
 /** Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can ask anything without it. */

@@ -3,7 +3,7 @@ import { KubeApi } from "../api/kube-api.ts";
 import { readText } from "../files/files.ts";
 import { trusted } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { certInfo, shareCertificate } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import type { Answer, CheckRow } from "./checks.ts";
@@ -31,7 +31,7 @@ function clientCertificate({ name, kubelet: { clientPem, clientCaFile } }: Node)
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
   const conf = readKubeconfig(kubeconfig);
   if (!conf) return { failed: "missing" };
-  if (conf.caPem.trim() !== (readText(clientCaFile) ?? "").trim()) return { failed: `trusts another CA than ${clientCaFile}` };
+  if (!shareCertificate(conf.caPem, readText(clientCaFile) ?? "")) return { failed: `trusts another CA than ${clientCaFile}` };
   await KubeApi.from(conf).get(`/api/v1/nodes/${name}`);
   return `${conf.server} answers it`;
 }

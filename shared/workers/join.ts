@@ -5,13 +5,16 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
+import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { copyTree, moveAside } from "../files/file-tree.ts";
-import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
+import { exists, readText, removeFile, writeTogether } from "../files/files.ts";
+import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { refuseUnwritable } from "../files/room.ts";
 import { workloadContainers } from "../node/containers.ts";
-import { dropClientPems, dropForeignServing, trusted } from "../node/kubelet-certs.ts";
-import { kubeletActive, type Node, turnKubelet } from "../node/node.ts";
-import { newRescue } from "../node/rescue-folder.ts";
+import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/kubelet-certs.ts";
+import { kubeletActive, type Node, readNode, turnKubelet } from "../node/node.ts";
+import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";
@@ -19,10 +22,18 @@ import { APPROVER_LOG } from "./approver.ts";
 
 /** What is saved before a worker's trust is changed. */
 interface SavedTrust {
+  /** The rescue folder. */
   dir: string;
   files: { path: string; existed: boolean }[];
   /** Ids of the running containers: they must still run afterwards. */
   containers: string[];
+}
+
+/** Looks at this worker. Errors: as `readNode`, and Fail on a control plane node. */
+export async function readWorker(dataDir: string): Promise<Node> {
+  const node = await readNode();
+  refuseControlPlane(node, dataDir);
+  return node;
 }
 
 /** Everything that the kubelet trusts and uses is of this CA, and it runs: one whose client CA is lost cannot start. */
@@ -48,33 +59,66 @@ export async function proveServer(server: string, ca: string) {
   say(`${server}: has a certificate of the CA ${certInfo(ca).publicKeyHash}`);
 }
 
-/** Copies the kubelet's trust into a rescue folder, and notes which containers run. */
-export async function saveTrust(node: Node): Promise<SavedTrust> {
-  const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = node.kubelet;
-  const { dir } = newRescue();
-  const paths = [kubeconfig, bootstrapKubeconfig, clientCaFile, dirname(clientPem)];
-  const files = paths.map((path) => ({ path, existed: exists(path) }));
-  for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
-  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
-  say(`${containers.length} containers run here and keep running`);
-  return { dir, files, containers };
+/** In the rescue folder of a join that has not ended: neither well, nor by a roll back. */
+const UNFINISHED = "join-unfinished";
+
+interface UnfinishedMark extends Mark {
+  files: SavedTrust["files"];
 }
 
-/** Writes the new trust and lets the kubelet bootstrap with it. */
+/** Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes which containers run. */
+export async function saveTrust(node: Node): Promise<SavedTrust> {
+  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
+  const saved = unfinished(node) ?? copyTrust(node);
+  say(`${containers.length} containers run here and keep running`);
+  return { ...saved, containers };
+}
+
+type Copied = Pick<SavedTrust, "dir" | "files">;
+
+/**
+ * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file that it writes and the last that
+ * a roll back removes: without it, those in place are not half of each.
+ */
+function unfinished({ kubelet }: Node): Copied | undefined {
+  if (!exists(kubelet.bootstrapKubeconfig)) return undefined;
+  for (const { dir } of rescueFolders()) {
+    const mark = readMark<UnfinishedMark>(`${dir}/${UNFINISHED}`);
+    if (!mark) continue;
+    say(`${dir}: a join was cut off here; what it saved comes back if this one fails`);
+    return { dir, files: mark.files };
+  }
+  return undefined;
+}
+
+function copyTrust({ kubelet }: Node): Copied {
+  const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = kubelet;
+  const paths = [kubeconfig, clientCaFile, dirname(clientPem), bootstrapKubeconfig];
+  refuseUnwritable(paths.map(dirname));
+  const { dir } = newRescue();
+  const files = paths.map((path) => ({ path, existed: exists(path) }));
+  for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
+  writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, { made: new Date().toISOString(), files }, "until this join has ended");
+  return { dir, files };
+}
+
+/** Writes the new trust and lets the kubelet bootstrap with it. What needs room comes first: a full disk changes nothing. */
 export async function swapTrust(node: Node, trust: { server: string; ca: string; token: string }, saved: SavedTrust) {
   const { kubelet } = node;
   const aside = `${saved.dir}/aside`;
   await turnKubelet("stop", " (containers run on without it)");
-  writeFile(kubelet.clientCaFile, trust.ca, { mode: 0o644 });
+  writeTogether([
+    { path: kubelet.bootstrapKubeconfig, content: bootstrapKubeconfig(trust), mode: 0o600, note: "used once, removed below" },
+    { path: kubelet.clientCaFile, content: withOtherCas(node, trust.ca), mode: 0o644 },
+  ]);
   if (exists(kubelet.kubeconfig)) moveAside(kubelet.kubeconfig, aside);
   dropClientPems(node, aside);
   dropForeignServing(node, trust.ca, aside);
-  writeFile(kubelet.bootstrapKubeconfig, bootstrapKubeconfig(trust), { mode: 0o600, note: "used once, removed below" });
   await turnKubelet("start");
 }
 
 /**
- * Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. Removes the bootstrap kubeconfig.
+ * Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended.
  */
 export async function proveKubelet(node: Node, { server, ca, saved }: { server: string; ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
@@ -96,17 +140,45 @@ export async function proveKubelet(node: Node, { server, ca, saved }: { server: 
       ? `all ${saved.containers.length} containers still run`
       : `warning: ${ended.length} containers have ended since: ${ended.map((id) => id.slice(0, 13))}`,
   );
-  if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
 }
 
-/** Puts the files from before back, as they were, and restarts the kubelet. */
+/** This worker has joined: also where the run that brought it so far was cut off. */
+export function endJoin({ kubelet }: Node) {
+  for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {
+    if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
+    removeFile(`${dir}/${UNFINISHED}`);
+  }
+}
+
+/** Puts the files from before back, as they were, and restarts the kubelet. Errors: Fail where one does not come back. */
 export async function rollBack(saved: SavedTrust) {
   if (mode.dryRun) return;
   tell("\n== Roll back: this worker's files from before come back");
-  await turnKubelet("stop");
-  for (const { path, existed } of saved.files) {
-    moveAside(path, `${saved.dir}/failed`);
-    if (existed) copyTree(`${saved.dir}/before${path}`, path);
+  const troubles = [await failOf(() => turnKubelet("stop"))];
+  for (const file of saved.files) troubles.push(await failOf(() => bringBack(file, saved.dir)));
+  troubles.push(await failOf(() => turnKubelet("start")));
+  const [trouble] = troubles.filter((one) => one !== undefined);
+  if (!trouble) return void removeFile(`${saved.dir}/${UNFINISHED}`);
+  throw new Fail(`Not all files from before are back: ${trouble.message}`, {
+    hint: `repair the cause (${trouble.hint}); then run this script again, or bring them back by hand: cp -a ${saved.dir}/before/. / ; systemctl start kubelet`,
+    cause: trouble,
+  });
+}
+
+/** What is as it was is left alone: on a full disk nothing is moved away that could not come back. */
+function bringBack({ path, existed }: SavedTrust["files"][number], dir: string) {
+  const before = `${dir}/before${path}`;
+  if (existed && sameTree(before, path)) return;
+  moveAside(path, `${dir}/failed`);
+  if (existed) copyTree(before, path);
+}
+
+async function failOf(action: () => unknown): Promise<Fail | undefined> {
+  try {
+    await action();
+    return undefined;
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
   }
-  await turnKubelet("start");
 }

@@ -1,17 +1,12 @@
 /** The file that the operator copies to the workers: a bootstrap token, and under it the CA in PEM, so that no server is asked for it. */
-import { resolve } from "node:path";
 import { TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { typed } from "../options.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 
-/** Its path, from the folder in which the operator runs the script. */
-export function tokenFile(file: string): string {
-  return resolve(process.env.PWD ?? ".", file);
-}
-
 export function writeTokenFile(file: string, { token, ca }: { token: string; ca: string }) {
-  writeFile(tokenFile(file), `${token}\n${ca}`, {
+  writeFile(typed(file), `${token}\n${ca}`, {
     mode: 0o600,
     note: `a bootstrap token, valid for ${TOKEN_HOURS} h, and the CA: copy this file to the workers with scp, so that the token is never on a screen`,
   });
@@ -19,7 +14,7 @@ export function writeTokenFile(file: string, { token, ca }: { token: string; ca:
 
 /** The token, and the CA with this fingerprint. Errors: Fail if the file is not there, or is from another `open`. */
 export function readTokenFile(file: string, hash: string): { token: string; ca: string } {
-  const text = readText(tokenFile(file));
+  const text = readText(typed(file));
   const hint = `copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${file} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
   const token = text.split("\n")[0]!.trim();
@@ -34,5 +29,5 @@ export function readTokenFile(file: string, hash: string): { token: string; ca: 
 
 /** This worker no longer needs it. */
 export function dropTokenFile(file: string) {
-  if (exists(tokenFile(file))) removeFile(tokenFile(file));
+  if (exists(typed(file))) removeFile(typed(file));
 }

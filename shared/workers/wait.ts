@@ -11,7 +11,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { FEW, listed } from "../plain.ts";
+import { listed } from "../plain.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
@@ -104,7 +104,7 @@ async function allBack(scene: Scene) {
     const missing = [...away.values()];
     const names = missing.map(({ node }) => node.name);
     throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR." : ""} Go on without these nodes: ${command("03-workers close", [...without, ...names.slice(0, FEW)])}`,
+      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR." : ""} Go on without these nodes: ${command("03-workers close", [...without, ...names])}`,
       cause,
     });
   });

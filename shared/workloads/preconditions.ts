@@ -10,7 +10,7 @@ import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { FEW } from "../plain.ts";
+import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
@@ -51,9 +51,8 @@ function refuseReduced(cp: ControlPlaneNode, without: readonly string[]) {
 async function refuseSilent(api: KubeApi, nodes: readonly string[], without: readonly string[]) {
   const { notRenewed } = await nodeLeases(api, nodes);
   if (notRenewed.length === 0) return;
-  const some = notRenewed.slice(0, FEW);
-  throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${some.join(", ")}`, {
-    hint: `part 3 there first; nodes that stay away: ${command("04-sa-tokens", [...without, ...some])}`,
+  throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`, {
+    hint: `part 3 there first; nodes that stay away: ${command("04-sa-tokens", [...without, ...notRenewed])}`,
   });
 }
 

@@ -69,7 +69,7 @@ export async function pretendNode(options: NodeOptions = {}) {
     mkdirSync(`${root}/etc/kubernetes/pki`, { recursive: true });
     cpSync(`${healthy}/etc/kubernetes/pki/ca.crt`, `${root}/etc/kubernetes/pki/ca.crt`, { preserveTimestamps: true });
   }
-  mkdirSync(`${root}/root`, { recursive: true });
+  for (const folder of ["root", "run"]) mkdirSync(`${root}/${folder}`, { recursive: true });
   const programs = fakePath(commandsOf(kind === "worker" ? "w1" : "m1", options));
   for (const name of options.without ?? []) rmSync(`${programs.folder}/bin/${name}`, { force: true });
   const over = new AbortController();
@@ -85,8 +85,8 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** The content of etcd before the disaster: keys and values. */
     stored,
     calls: programs.calls,
-    /** Ends when this call was made. */
-    called: (call: string) => until(call, () => programs.calls().includes(call)),
+    /** Ends when a call that begins so was made. */
+    called: (call: string) => until(call, () => programs.calls().some((made) => made.startsWith(call))),
     /** Ends when this file exists. */
     written: (path: string) => until(path, () => existsSync(root + path)),
     read: (path: string) => readFileSync(root + path, "utf8"),
@@ -96,9 +96,13 @@ export async function pretendNode(options: NodeOptions = {}) {
     /** The folder of its programs, for PATH. */
     programs: `${programs.folder}/bin`,
     /** Runs a script to its end. Waiting in vain takes no time. */
-    run: (line: string, env: Record<string, string> = {}) => runScript(line, { ...programs.env, ...env }, root),
+    run: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+      runScript(line, { ...programs.env, ...env }, root, inside),
+    /** Starts a script; the caller reads what it says, and waits for its end. */
+    start: (line: string, env: Record<string, string> = {}, inside: string[] = []) =>
+      startScript(line, { ...programs.env, ...env }, root, inside),
     /** Everything that a script can change: path, mode, time, content. */
-    fingerprint: () => fingerprint(root),
+    fingerprint: (as = (path: string) => path) => fingerprint(as(root)),
     [Symbol.dispose]() {
       over.abort();
       programs[Symbol.dispose]();
@@ -152,14 +156,19 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   return [...commands, ...usual.filter(({ command }) => !replaced.has(command))];
 }
 
-async function runScript(line: string, env: Record<string, string>, root: string): Promise<Transcript> {
+function startScript(line: string, env: Record<string, string>, root: string, inside: string[]) {
   const [script, ...args] = line.split(" ");
-  const child = Bun.spawn([process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
+  const [place = "", ...of] = inside;
+  return Bun.spawn([...(place ? [Bun.which(place)!, ...of] : []), process.execPath, `${HOME}/scripts/${script}.ts`, ...args], {
     cwd: HOME,
     env: { PWD: "/root", KUBE_PKI_REPAIR_ROOT: root, KUBE_PKI_REPAIR_PATIENCE: "0.0005", ...env },
     stdout: "pipe",
     stderr: "pipe",
   });
+}
+
+async function runScript(line: string, env: Record<string, string>, root: string, inside: string[]): Promise<Transcript> {
+  const child = startScript(line, env, root, inside);
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -201,6 +210,8 @@ function fingerprint(root: string): string[] {
             .digest("hex")
         : "";
       const target = info.isSymbolicLink() ? readlinkSync(join(root, path)) : "";
-      return [path, info.mode.toString(8), info.uid, info.mtimeMs, content, target].join(" ");
+      // the lock comes and goes in /run, which is memory
+      const time = path === "run" ? 0 : info.mtimeMs;
+      return [path, info.mode.toString(8), info.uid, time, content, target].join(" ");
     });
 }

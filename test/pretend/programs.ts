@@ -33,6 +33,7 @@ const REAL_PROGRAMS = [
   "uname",
   "grep",
   "dirname",
+  "flock",
 ];
 
 /** The PATH has only the pretend programs and a few real ones, so that no test starts another program of this machine. */

@@ -2,37 +2,23 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
-import { manifestText } from "../../shared/manifests/on-disk.ts";
-import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { REDUCED } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
-import { FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
-import { CRICTL, crictlPs, expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
+import { healthyCp, manifest, otherCa } from "../pretend/cluster.ts";
+import { expectTranscript } from "../pretend/node.ts";
+import { LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
 await healthyCp();
 const before = await otherCa();
-const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 const BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
 const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
-
-/** A control plane node that has been through part 2 with a new CA: its controller-manager is reduced. */
-async function afterPart2(options: NodeOptions = {}) {
-  const node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
-  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
-  return node;
-}
-
-/** What the runtime says while the kubelet starts the controller-manager again: another container from the second question on. */
-const RESTARTS = ["kube-controller-manager-id", "kube-controller-manager-id-2"].map((id) => ({
-  command: `${CRICTL} ps -a -o json`,
-  stdout: crictlPs(["kube-controller-manager"]).replace("kube-controller-manager-id", id),
-}));
 
 test("03-workers open writes a token that only root can read, and prints the line for the workers without it", async () => {
   using node = await afterPart2();

@@ -1,50 +1,15 @@
 /** 03-workers as operators run it: `join` on a worker against a pretend API server; `open` and `close` on a control plane node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, rmSync, statSync } from "node:fs";
-import { certInfo } from "../../shared/pki/certificate.ts";
+import { rmSync, statSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
-import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
-import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
-import { type ApiOptions, pretendApi, status } from "../pretend/api.ts";
-import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "../pretend/cluster.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { type ApiOptions, pretendApi } from "../pretend/api.ts";
+import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
+import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
 import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
-
-const SERVER = `https://${ADDRESS}:6443`;
-const LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1";
-const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
-const newCa = await otherCa();
-const newHash = certInfo(newCa.cert).publicKeyHash;
-
-/** An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no credentials. */
-async function serve(ca: Pair) {
-  return pretendApi({
-    hostname: ADDRESS,
-    port: 6443,
-    tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
-    objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
-    on: ({ path }) => (path === LEASE ? undefined : status(401, "Unauthorized")),
-  });
-}
-
-/** As `open` writes it. */
-function writeToken(root: string, ca = newCa.cert) {
-  write(`${root}/root/token`, `${TOKEN}\n${ca}`);
-}
-
-function join(hash = newHash) {
-  return `03-workers join --server ${SERVER} --ca-hash ${hash} --token-file token`;
-}
-
-/** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */
-function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
-  return node
-    .fingerprint()
-    .filter((line) => /^(etc|var)\//.test(line) && !/^\S+ 4/.test(line))
-    .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
-}
 
 test.each([
   ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],
@@ -165,15 +130,6 @@ test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
     expect(stderr).toContain("== 3.4 Swap the trust and restart the kubelet");
   },
 );
-
-/** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
-async function bootstrap(root: string) {
-  const made = `${root}/tmp`;
-  await writeKubelet(made, "w1", { ca: newCa, server: SERVER });
-  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
-  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: newCa.cert }));
-  rmSync(made, { recursive: true });
-}
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 

@@ -4,8 +4,8 @@ import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/boots
 import { ApiError, KubeApi } from "../../../shared/api/kube-api.ts";
 import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
+import { typed } from "../../../shared/options.ts";
 import { mode } from "../../../shared/run.ts";
-import { tokenFile } from "../../../shared/workers/token-file.ts";
 import { pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -274,7 +274,7 @@ test("openJoining() makes no token where a rule of the cluster's approves whatev
   ]);
 });
 
-test("tokenFile() is in the folder in which the operator stands, not in the kit's", () => {
-  expect(tokenFile("token")).toBe(`${process.env.PWD}/token`);
-  expect(tokenFile("/root/token")).toBe("/root/token");
+test("typed() is in the folder in which the operator stands, not in the kit's", () => {
+  expect(typed("token")).toBe(`${process.env.PWD}/token`);
+  expect(typed("/root/token")).toBe("/root/token");
 });

@@ -1,0 +1,82 @@
+/** The command line of a script, read strictly: a word that means nothing stops the script before it does anything. */
+import { join, relative, resolve } from "node:path";
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import { Fail } from "./fail.ts";
+
+/** A path as it was typed, from the folder the script is run in. */
+export function typed(path: string): string {
+  return resolve(process.env.PWD ?? ".", path);
+}
+
+/**
+ * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
+ * a number above 0.
+ * Errors: Fail with the option that was meant.
+ */
+export function parseOptions<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  const fault = faultOf(config);
+  if (fault) throw new Fail(fault.what, { hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help` });
+  const parsed = parseArgs(config);
+  const values = parsed.values as Record<string, unknown>;
+  for (const [name, option] of Object.entries(config.options ?? {}))
+    if ("path" in option && typeof values[name] === "string") values[name] = typed(values[name]);
+  return parsed;
+}
+
+/** This script, as an operator types it. */
+export function thisScript(): string {
+  return `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
+}
+
+interface Fault {
+  what: string;
+  meant?: string | undefined;
+}
+
+/** The first word that the script does not understand. */
+function faultOf({ options = {}, allowPositionals = false, args = process.argv.slice(2) }: ParseArgsConfig): Fault | undefined {
+  const { tokens } = parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true });
+  for (const token of tokens) {
+    const word = args[token.index] ?? "";
+    if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
+      return { what: `"${word}" is not understood`, meant: nearest(word, options) };
+    if (token.kind !== "option") continue;
+    const option = token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
+    if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: nearest(word, options) };
+    if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
+    if (option.type === "string" && !hasValue(token, "path" in option)) return { what: `"${token.rawName}" needs a value` };
+    if ("number" in option && !(Number(token.value) > 0)) return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
+  }
+  return undefined;
+}
+
+/** Word processors and chats make one long dash of two. */
+const DASHES = /^[\u2010-\u2015\u2212]/;
+
+/** A next option is not a value, and an empty path is none: `--token-file $UNSET`. */
+function hasValue({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }, isPath: boolean): boolean {
+  if (value === undefined || (isPath && value === "")) return false;
+  return inlineValue === true || !value.startsWith("-");
+}
+
+/** The option that is most like the word; undefined where none is. */
+function nearest(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
+  const said = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
+  if (said.length < 2) return undefined;
+  const near = Object.keys(options)
+    .map((name) => ({ name, far: name.startsWith(said) ? 0 : distance(said, name) }))
+    .filter(({ name, far }) => far <= Math.max(2, Math.floor(name.length / 3)) && far < name.length - 1)
+    .sort((a, b) => a.far - b.far);
+  return near[0] && `--${near[0].name}`;
+}
+
+/** How many letters have to be changed, added or removed (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...b].entries()) next.push(Math.min(next[j]! + 1, row[j + 1]! + 1, row[j]! + (letter === other ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}

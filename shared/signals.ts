@@ -1,0 +1,74 @@
+/**
+ * Ctrl-C, an ssh that drops (SIGHUP), and kill: what they do to a script that changes the node. Files are written without a pause, so a
+ * signal never finds half of one; it comes between two of them, or while the script waits. The script then says what it leaves and ends.
+ * Where it can go back, it does (`orUndo`).
+ */
+import { Fail } from "./fail.ts";
+
+const SIGNALS = ["SIGHUP", "SIGINT", "SIGTERM"] as const;
+type Signal = (typeof SIGNALS)[number];
+
+/** The exit code of a script that a signal ended. */
+const BY_SIGNAL = 130;
+
+const AGAIN = "what was written is whole. Run the same command again: finished steps are skipped";
+
+/** What a signal does now; undefined: nobody has called `onSignal`, and the system ends the process. */
+let action: ((signal: Signal) => void) | undefined;
+
+/** The signal that has come and was not obeyed yet. */
+let pending: Signal | undefined;
+
+const left = new Map<string, string>();
+
+/** From now on a signal calls this. */
+export function onSignal(next: (signal: Signal) => void) {
+  if (!action) for (const signal of SIGNALS) process.on(signal, () => action?.(signal));
+  action = next;
+}
+
+/** The Fail of a script that a signal ends. */
+export function stoppedBy(signal: Signal, hint = AGAIN): Fail {
+  return new Fail(`Stopped by ${NAMES[signal]}`, { hint, exitCode: BY_SIGNAL });
+}
+
+const NAMES: Record<Signal, string> = { SIGHUP: "SIGHUP: the connection is gone", SIGINT: "Ctrl-C (SIGINT)", SIGTERM: "SIGTERM" };
+
+/** A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back what was before. */
+export function checkSignal() {
+  if (pending) throw stoppedBy(pending, "what was here before is back. Run the same command again");
+}
+
+/**
+ * Runs `action`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal disturbs that. Errors: those of
+ * `action`, and of `undo`.
+ */
+export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unknown>): Promise<T> {
+  const before = action;
+  if (before) {
+    onSignal((signal) => {
+      pending = signal;
+    });
+  }
+  try {
+    return await work();
+  } catch (err) {
+    pending = undefined;
+    if (before) onSignal(() => undefined);
+    await undo();
+    throw err;
+  } finally {
+    pending = undefined;
+    action = before;
+  }
+}
+
+/** Remembers what this run leaves half done if it ends now; `undefined` where that is mended. The end of a failed run says it. */
+export function leaves(what: string, note: string | undefined) {
+  if (note === undefined) left.delete(what);
+  else left.set(what, note);
+}
+
+export function whatIsLeft(): string[] {
+  return [...left.values()];
+}

@@ -1,0 +1,52 @@
+/** A worker, the API server that it joins by `03-workers join`, and what its kubelet then does. */
+import { cpSync, rmSync } from "node:fs";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
+import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
+import { pretendApi, status } from "./api.ts";
+import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./cluster.ts";
+import type { pretendNode } from "./node.ts";
+
+const SERVER = `https://${ADDRESS}:6443`;
+export const LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1";
+export const TOKEN = ["abcdef", "0123456789abcdef"].join(".");
+export const newCa = await otherCa();
+const newHash = certInfo(newCa.cert).publicKeyHash;
+
+/** An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no credentials. */
+export async function serve(ca: Pair) {
+  return pretendApi({
+    hostname: ADDRESS,
+    port: 6443,
+    tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
+    objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
+    on: ({ path }) => (path === LEASE ? undefined : status(401, "Unauthorized")),
+  });
+}
+
+/** As `open` writes it. */
+export function writeToken(root: string, ca = newCa.cert) {
+  write(`${root}/root/token`, `${TOKEN}\n${ca}`);
+}
+
+export function join(hash = newHash) {
+  return `03-workers join --server ${SERVER} --ca-hash ${hash} --token-file token`;
+}
+
+/** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */
+export function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
+  return node
+    .fingerprint()
+    .filter((line) => /^(etc|var)\//.test(line) && !/^\S+ 4/.test(line))
+    .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
+}
+
+/** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
+export async function bootstrap(root: string) {
+  const made = `${root}/tmp`;
+  await writeKubelet(made, "w1", { ca: newCa, server: SERVER });
+  cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
+  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: newCa.cert }));
+  rmSync(made, { recursive: true });
+}

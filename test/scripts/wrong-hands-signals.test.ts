@@ -1,0 +1,212 @@
+/** Wrong hands: Ctrl-C, kill, and an ssh that drops, in the middle of each script that changes a node. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
+import { write } from "../pretend/cluster.ts";
+import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { pretendNode } from "../pretend/node.ts";
+import type { FakeCommand } from "../pretend/programs.ts";
+import { LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { expectStop, interrupted } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(60_000);
+
+/** [signal, what the error calls it] */
+const SIGNALS: [NodeJS.Signals, RegExp][] = [
+  ["SIGHUP", /^Stopped by SIGHUP: the connection is gone$/],
+  ["SIGINT", /^Stopped by Ctrl-C \(SIGINT\)$/],
+  ["SIGTERM", /^Stopped by SIGTERM$/],
+];
+const AGAIN = /^what was written is whole\. Run the same command again: finished steps are skipped$/;
+const BACK = /^what was here before is back\. Run the same command again$/;
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+const STOPPED = "\nnote: this node's kubelet is stopped, its containers run on. ";
+
+/** A program that waits in its middle for the file `go`, as a slow one does. */
+const slow = (command: string, does: string): FakeCommand => ({ command, does: `while test ! -e "$FAKE/go"; do :; done; ${does}` });
+const letGo = (node: Awaited<ReturnType<typeof pretendNode>>) => write(`${node.env.FAKE}/go`, "");
+
+async function joins(node: Awaited<ReturnType<typeof pretendNode>>, api: Awaited<ReturnType<typeof serve>>) {
+  const running = node.run(join(), WAITS);
+  await node.written("/etc/kubernetes/bootstrap-kubelet.conf");
+  await bootstrap(node.root);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  return await running;
+}
+
+test.each(SIGNALS)(
+  "%s while join waits for the certificate: the old trust is back, and the next run goes through",
+  async (signal, error) => {
+    using node = await pretendNode({ kind: "worker" });
+    writeToken(node.root);
+    using api = await serve(newCa);
+    const before = kubeletFiles(node);
+    const stopped = await interrupted(node, join(), "== 3.5 ", signal);
+    expectStop(stopped, error, BACK, 130);
+    expect(stopped.stderr).toContain("== Roll back: ");
+    expect(kubeletFiles(node)).toEqual(before);
+    expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
+      Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
+    );
+    expect(existsSync(`${node.root}/run/kube-pki-repair.lock`)).toBe(false);
+    expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
+    expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
+  },
+);
+
+test.each(SIGNALS)("%s while join stops the kubelet: nothing is changed, and the kubelet runs again", async (signal, error) => {
+  using node = await pretendNode({ kind: "worker", commands: [slow("systemctl stop kubelet", 'echo > "$FAKE/stopped"')] });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const before = kubeletFiles(node);
+  const going = interrupted(node, join(), node.called("systemctl stop kubelet"), signal);
+  await node.called("systemctl stop kubelet");
+  letGo(node);
+  expectStop(await going, error, BACK, 130);
+  expect(kubeletFiles(node)).toEqual(before);
+  expect(node.calls().at(-1)).toBe("systemctl start kubelet");
+  expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
+});
+
+test.each(["SIGINT", "SIGHUP"] as const)("a second %s does not disturb the roll back of join", async (signal) => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const before = kubeletFiles(node);
+  const child = node.start(join(), WAITS);
+  let stderr = "";
+  for await (const piece of child.stderr) {
+    stderr += Buffer.from(piece).toString();
+    if (stderr.includes("== 3.5 ")) child.kill(signal);
+  }
+  expectStop({ exitCode: await child.exited, stderr, stdout: "" }, /^Stopped by /, BACK, 130);
+  expect(kubeletFiles(node)).toEqual(before);
+});
+
+test("join that was killed, and fails when it is run again, rolls back to the files from before the first run", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const before = kubeletFiles(node);
+  await interrupted(node, join(), "== 3.5 ", "SIGKILL");
+  expect(kubeletFiles(node)).not.toEqual(before);
+  const { exitCode, stderr } = await node.run(join());
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringContaining("a join was cut off here") });
+  expect(kubeletFiles(node)).toEqual(before);
+  expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+});
+
+test("join that was killed when the kubelet had its certificate already: run again, it clears up and is done", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  await interrupted(node, join(), "== 3.5 ", "SIGKILL");
+  await bootstrap(node.root);
+  expect(await node.run(join())).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("nothing to do") });
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+  expect(node.fingerprint().filter((line) => /join-unfinished/.test(line))).toEqual([]);
+});
+
+test("join whose output nobody reads any more, as over an ssh without a terminal that drops, goes on to its end", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const child = node.start(join(), WAITS);
+  await child.stderr.cancel();
+  await child.stdout.cancel();
+  await node.written("/etc/kubernetes/bootstrap-kubelet.conf");
+  await bootstrap(node.root);
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  expect(await child.exited).toBe(0);
+  expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
+});
+
+test.each(SIGNALS)(
+  "%s while 01-etcd stops the kubelet: it says that the kubelet is stopped, and the next run goes on",
+  async (signal, error) => {
+    using node = await pretendNode({ commands: [slow("systemctl stop kubelet", 'echo > "$FAKE/stopped"')] });
+    const before = node.fingerprint();
+    const stopped = await interrupted(node, "01-etcd --new-cas", node.called("systemctl stop kubelet"), signal);
+    letGo(node);
+    expectStop(stopped, error, AGAIN, 130);
+    expect(stopped.stderr).toContain(STOPPED);
+    expect(node.fingerprint()).toEqual(before);
+    expect((await node.run("01-etcd --new-cas")).stderr).toContain("== 1.7 ");
+  },
+);
+
+test.each(SIGNALS)("%s while 01-etcd waits for etcd: every file is whole, and the next run keeps them all", async (signal, error) => {
+  using node = await pretendNode();
+  const stopped = await interrupted(node, "01-etcd --new-cas", "== 1.7 ", signal);
+  expectStop(stopped, error, AGAIN, 130);
+  expect(stopped.stderr).not.toContain(STOPPED);
+  const files = () => node.fingerprint().filter((line) => /^(etc|var)\//.test(line));
+  const first = files();
+  expect(first.filter((line) => line.includes(".partial"))).toEqual([]);
+  const again = await node.run("01-etcd --new-cas");
+  expect(again.stderr).toContain("== 1.7 ");
+  expect(files()).toEqual(first);
+});
+
+test.each(SIGNALS)("%s while 02-control-plane waits for etcd: nothing was changed", async (signal, error) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const before = node.fingerprint();
+  expectStop(await interrupted(node, "02-control-plane", "== 2.1 ", signal), error, AGAIN, 130);
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test.each(SIGNALS)("%s while close waits for nodes: controller-manager and token stay as they are", async (signal, error) => {
+  using node = await afterPart2();
+  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const before = node.fingerprint();
+  expectStop(await interrupted(node, "03-workers close", "== 3.6 ", signal), error, AGAIN, 130);
+  expect(node.fingerprint()).toEqual(before);
+  expect(api.changes()).toEqual([]);
+});
+
+test.each(SIGNALS)(
+  "%s while close exchanges the controller-manager: it says what is away, and the next run ends it",
+  async (signal, error) => {
+    using node = await afterPart2({ commands: RESTARTS });
+    using _api = serveRunning(node);
+    const pod = `${node.root}/var/lib/kubelet/pods/kube-controller-manager-uid`;
+    mkdirSync(pod, { recursive: true });
+    const stopped = await interrupted(node, "03-workers close", `removed ${MANAGER}`, signal);
+    expectStop(stopped, error, AGAIN, 130);
+    expect(stopped.stderr).toContain(
+      `\nnote: ${MANAGER} is away, its new content waits in /etc/kubernetes/manifests/.kube-controller-manager.yaml: `,
+    );
+    rmSync(pod, { recursive: true });
+    expect(await node.run("03-workers close", WAITS)).toMatchObject({ exitCode: 0 });
+    expect(node.exists(MANAGER)).toBe(true);
+    expect(node.exists(MANAGER.replace("/kube-c", "/.kube-c"))).toBe(false);
+  },
+);
+
+test.each(SIGNALS)(
+  "%s while 04-sa-tokens waits for the CA in a namespace: it ends, with nothing on this node changed",
+  async (signal, error) => {
+    using node = await pretendNode({ kind: "healthy control plane node" });
+    using api = serveRunning(node, {
+      objects: { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": newCa.cert } } },
+    });
+    const before = node.fingerprint();
+    expectStop(await interrupted(node, "04-sa-tokens", "== 4.2 ", signal), error, AGAIN, 130);
+    expect(node.fingerprint()).toEqual(before);
+    expect(api.changes().filter((change) => !change.startsWith("POST /apis/authentication"))).toEqual([]);
+  },
+);
+
+test.each(SIGNALS)("%s while 00-salvage searches: it ends in order, and says that the search is not at its end", async (signal) => {
+  using node = await pretendNode({ commands: [slow("findmnt *", "exit 1")] });
+  const before = node.fingerprint();
+  const asked = node.called("findmnt");
+  const going = interrupted(node, "00-salvage", asked, signal);
+  await asked;
+  letGo(node);
+  const { exitCode, stderr } = await going;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 130, stderr: expect.stringContaining("\nstopped: the search is not at its end") });
+  expect(node.fingerprint()).toEqual(before);
+});

@@ -1,0 +1,85 @@
+/** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { pretendNode } from "../pretend/node.ts";
+import { expectRefusal } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(60_000);
+
+/** [line, error, what was meant] */
+const WORDS: [line: string, error: string, meant: string][] = [
+  ["00-assess --deap", 'There is no option "--deap"', "--deep"],
+  ["00-assess deep", '"deep" is not understood', "--deep"],
+  ["00-salvage --dryrun", 'There is no option "--dryrun"', "--dry-run"],
+  ["00-salvage --minutes", '"--minutes" needs a value', ""],
+  ["00-salvage memory --from --dry-run", '"--from" needs a value', ""],
+  ["00-token-key --tokenfile x", 'There is no option "--tokenfile"', "--token-file"],
+  ["00-token-key --token-file=", '"--token-file" needs a value', ""],
+  ["01-etcd --new-ca", 'There is no option "--new-ca"', "--new-cas"],
+  ["01-etcd -new-cas", 'There is no option "-new-cas"', "--new-cas"],
+  ["01-etcd —new-cas", '"—new-cas" is not understood', "--new-cas"],
+  ["01-etcd --new-cas=yes", '"--new-cas" takes no value, got "yes"', ""],
+  ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', "--dry-run"],
+  ["01-etcd --lost-on", '"--lost-on" needs a value', ""],
+  ["02-control-plane --witout cp3", 'There is no option "--witout"', "--without"],
+  ["02-control-plane --without --dry-run", '"--without" needs a value', ""],
+  ["02-control-plane cp3", '"cp3" is not understood', ""],
+  ["03-workers close –dry-run", '"–dry-run" is not understood', "--dry-run"],
+  ["03-workers close --weit 5", 'There is no option "--weit"', "--wait"],
+  ["03-workers join --server", '"--server" needs a value', ""],
+  ["03-workers join --server https://x --cahash sha256:00", 'There is no option "--cahash"', "--ca-hash"],
+  ["04-sa-tokens retire --forse", 'There is no option "--forse"', "--force"],
+  ["04-sa-tokens --without", '"--without" needs a value', ""],
+  ["05-verify --al", 'There is no option "--al"', "--all"],
+  ["05-verify all", '"all" is not understood', "--all"],
+  ["hand-over pack --passphrase x", 'There is no option "--passphrase"', "--passphrase-file"],
+  ["hand-over unpack x.age --identity", '"--identity" needs a value', ""],
+  ["pack-kit --arhc x64", 'There is no option "--arhc"', "--arch"],
+];
+
+test.each(WORDS)("%s: refused, with the option that was meant", async (line, error, meant) => {
+  using node = await pretendNode({ kind: "worker" });
+  const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
+  const { exitCode, stdout, stderr } = await node.run(line);
+  expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 1, stdout: "", stderr: `\nerror: ${error}\nhint: ${hint}\n` });
+  expect(node.calls()).toEqual([]);
+});
+
+/** Sub-commands: [line, error] */
+const COMMANDS: [line: string, error: RegExp][] = [
+  ["00-salvage memmory", /^00-salvage knows no place "memmory"$/],
+  ["00-salvage memory disk", /^00-salvage knows no place "memory disk"$/],
+  ["03-workers jion", /^03-workers needs one of open, join, close, approve, got "jion"$/],
+  ["03-workers open close", /^03-workers needs one of open, join, close, approve, got "open close"$/],
+  ["03-workers close dry-run", /got "close dry-run"$/],
+  ["04-sa-tokens retier", /^04-sa-tokens knows only retire, got "retier"$/],
+  ["hand-over", /^hand-over needs pack, unpack FILE/],
+  ["hand-over pack keys.age", /^hand-over needs pack, unpack FILE.* got "pack keys.age"$/],
+  ["hand-over unpack", /^hand-over needs pack, unpack FILE.* got "unpack"$/],
+  ["hand-over unpack a.age b.age", /got "unpack a.age b.age"$/],
+  ["01-etcd --new-cas --new-internal-cas", /give one$/],
+  ["00-assess --no-disk", /need --deep/],
+];
+
+test.each(COMMANDS)("%s: refused, with the help", async (line, error) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  await expectRefusal(node, line, error, /\.\/bunw scripts\/[\w-]+\.ts/);
+});
+
+test.each([
+  ["00-salvage disk --minutes soon", /^"--minutes" takes a number, got "soon"$/],
+  ["03-workers close --wait soon", /^"--wait" takes a number, got "soon"$/],
+  ["03-workers close --wait=-5", /^"--wait" takes a number, got "-5"$/],
+])("%s: a number is needed", async (line, error) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  await expectRefusal(node, line, error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/);
+});
+
+test.each([
+  ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["02-control-plane --without m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
+  ["01-etcd --lost-on cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+])("%s: a name that cannot be meant", async (line, error, hint) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  await expectRefusal(node, line, error, hint);
+});
