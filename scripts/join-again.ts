@@ -49,7 +49,7 @@ const NEXT = [
   "kubeadm reset --force",
   "the keys from another control plane node (the line with tar that part 2 printed there)",
   `kubeadm join --config ${JOIN_CONFIG}`,
-  `diff ${SAVED}/config.yaml ${KUBELET_DIR}/config.yaml (kubeadm writes the second one from the cluster's settings)`,
+  `diff ${SAVED}/config.yaml ${KUBELET_DIR}/config.yaml (kubeadm takes it from the cluster)`,
 ].join(", then ");
 
 const USAGE = `Usage:

@@ -28,7 +28,8 @@ function flat(value: unknown, path: string): string[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`));
   if (typeof value !== "object") return [/\b(command|args)\[\]$/.test(path) ? String(value) : `${path}=${value}`];
-  return Object.entries(value).flatMap(([key, child]) => flat(child, path ? `${path}.${key}` : key));
+  const named = path.endsWith(`[${nameOf(value)}]`);
+  return Object.entries(value).flatMap(([key, child]) => (named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key)));
 }
 
 function nameOf(item: unknown): string {

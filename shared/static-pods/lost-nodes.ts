@@ -35,12 +35,11 @@ export interface LostNode {
 const FOLDER = "lost-nodes";
 const OBJECT = "node.json";
 
-/** Keeps what etcd's data says of this node; what an earlier run has kept stays. */
+/** Keeps what etcd's data says of this node; what an earlier run has kept of the same Node stays. */
 export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">): LostNode | undefined {
   const kept = lostNodes().find((node) => node.name === name);
-  if (kept) return kept;
   const object = readObject<NodeObject>(data, `minions/${name}`);
-  if (!object) return undefined;
+  if (!object || (kept && kept.object.metadata.uid === object.metadata.uid)) return kept;
   const folder = `${rescue.dir}/${FOLDER}/${name}`;
   const options = { mode: 0o600, folderMode: 0o700 };
   const mirrors = findMirrorPods(data, name).filter(({ from }) => from === "live");
@@ -83,7 +82,7 @@ function readKept(name: string, folder: string): LostNode | undefined {
 }
 
 /** What kubeadm and the kubelet give to a control plane node that joins. */
-export const AFTER_JOIN: NodeObject = {
+const AFTER_JOIN: NodeObject = {
   metadata: {
     labels: { "node-role.kubernetes.io/control-plane": "", "node.kubernetes.io/exclude-from-external-load-balancers": "" },
     annotations: {},
