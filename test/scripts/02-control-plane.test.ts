@@ -1,13 +1,12 @@
 /** 02-control-plane as operators run it: refusals, and the run up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, rmSync, utimesSync } from "node:fs";
+import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { HAND_EDIT, withM2 } from "../pretend/lost-cp.ts";
 import { CRICTL, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -28,12 +27,7 @@ async function afterPart1(options: NodeOptions = {}) {
 }
 
 /** The API of the old objects, with the certificate that part 2 wrote. */
-function serveApi(
-  node: Node,
-  kids: string[] = [],
-  own = () => serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub")),
-  more: string[] = [],
-) {
+function serveApi(node: Node, kids: string[] = [], own = () => serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"))) {
   const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
   const lease = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
   return pretendApi({
@@ -42,7 +36,7 @@ function serveApi(
     tls: { cert: cert!, key: key! },
     on: ({ path }) => (path === "/openid/v1/jwks" ? Response.json({ keys: [own(), ...kids].map((kid) => ({ kid })) }) : undefined),
     objects: {
-      ...Object.fromEntries(["m1", "w1", "w2", ...more].map((name) => [`/api/v1/nodes/${name}`, {}])),
+      ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`/api/v1/nodes/${name}`, {}])),
       "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
       "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": { data: { "client-ca-file": node.ca.cert } },
       "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager": lease,
@@ -223,30 +217,6 @@ test("02-control-plane --without takes a lost control plane node out of etcd, an
   using _api = serveApi(node);
   await expectTranscript("02-control-plane-without", await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(state.members).toEqual([MEMBER]);
-});
-
-test("02-control-plane --without keeps what a lost control plane node was, and prints how the same machine comes back", async () => {
-  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost], etcd: withM2 });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, lost] });
-  using _api = serveApi(node, [], undefined, ["m2"]);
-  const { exitCode, stderr } = await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  const kubectl = "  kubectl --kubeconfig /etc/kubernetes/admin.conf";
-  const printed = stderr.split("\n");
-  expect(printed).toContain("  ./bunw scripts/join-again.ts --address 127.77.0.12:7443 --kubernetes v1.34.4");
-  expect(printed).toContain("  kubeadm reset --force");
-  expect(printed).toContain("  kubeadm join --config /root/kube-pki-repair-kubelet/join.yaml");
-  expect(printed.filter((line) => / node m2 /.test(line))).toEqual([
-    `${kubectl} label --overwrite node m2 disk=nvme node.kubernetes.io/exclude-from-external-load-balancers-`,
-    `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
-    `${kubectl} annotate --overwrite node m2 $'example.org/owner=O\\'Neill & co'`,
-  ]);
-  const [folder] = readdirSync(`${node.root}/root`).map((name) => `/root/${name}/lost-nodes/m2`);
-  expect(readdirSync(node.root + folder).sort()).toEqual(
-    ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml", "node.json"].sort(),
-  );
-  expect(node.read(`${folder}/kube-apiserver.yaml`)).toContain(HAND_EDIT);
 });
 
 test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {
