@@ -14,7 +14,7 @@ import {
   ownFlags,
   SAVED,
 } from "../shared/node/join-config.ts";
-import { KUBELET_DIR, needRoot, readNode } from "../shared/node/node.ts";
+import { KUBELET_CONFIG, KUBELET_DIR, needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start } from "../shared/run.ts";
 
 async function main() {
@@ -37,7 +37,7 @@ async function save({ address, kubernetes }: Values) {
   const config = joinConfig(node, { address, kubernetes });
   const flags = ownFlags().map(([name, value]) => `--${name}=${value}`);
   say(`the kubelet of ${node.name} has these flags of yours: ${flags.join(" ") || "none"}`);
-  for (const path of [`${KUBELET_DIR}/config.yaml`, FLAGS_FILE])
+  for (const path of [KUBELET_CONFIG, FLAGS_FILE])
     writeFile(path.replace(KUBELET_DIR, SAVED), readText(path)!, PRIVATE);
   // last: where it is, all is saved
   writeFile(JOIN_CONFIG, config, { ...PRIVATE, note: "for kubeadm join" });
@@ -49,7 +49,7 @@ const NEXT = [
   "kubeadm reset --force",
   "the keys from another control plane node (the line with tar that part 2 printed there)",
   `kubeadm join --config ${JOIN_CONFIG}`,
-  `diff ${SAVED}/config.yaml ${KUBELET_DIR}/config.yaml (kubeadm takes it from the cluster)`,
+  `diff ${SAVED}/config.yaml ${KUBELET_CONFIG} (kubeadm takes it from the cluster)`,
 ].join(", then ");
 
 const USAGE = `Usage:

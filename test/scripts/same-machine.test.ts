@@ -1,7 +1,8 @@
 /** A control plane node is lost, and its machine joins again: what part 2 keeps and prints, and what 05-verify then compares. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync } from "node:fs";
-import { healthyCp } from "../pretend/cluster.ts";
+import { cpSync, readdirSync, rmSync } from "node:fs";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { healthyCp, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { HAND_EDIT, M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
@@ -86,4 +87,24 @@ test("05-verify says that a control plane node that has joined again is as befor
 test("05-verify compares nothing while the Node of the lost control plane node is still there", async () => {
   using m2 = await joinedAgain(M2, []);
   expect((await m2.verify()).filter((line) => line.includes("joined again"))).toEqual([]);
+});
+
+test("hand-over unpack on a control plane node without etcd data names the way on without it, not part 1", async () => {
+  using from = await pretendNode({ kind: "healthy control plane node" });
+  write(`${from.root}/root/passphrase`, "nine trees by the river");
+  const pack = await from.run("hand-over pack --passphrase-file /root/passphrase --out /root/keys.age");
+  expect(pack).toMatchObject({ exitCode: 0 });
+  using node = await pretendNode();
+  rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  for (const file of ["passphrase", "keys.age"]) cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
+  const line = pack.stdout
+    .trim()
+    .replace(/^\.\/bunw scripts\/hand-over\.ts/, "hand-over")
+    .replace(/sha256:HASH/, certInfo(from.ca.cert).publicKeyHash);
+  const { exitCode, stderr } = await node.run(line);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("etcd's data is not here: part 1 would not begin\n");
+  expect(stderr.trimEnd().split("\n").at(-1)).toMatch(
+    /^done\. {2}next: find .*, then on another control plane node, if the data is gone for good: \.\/bunw scripts\/02-control-plane\.ts --without m1$/,
+  );
 });

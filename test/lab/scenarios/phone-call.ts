@@ -9,7 +9,7 @@ import { KUBERNETES } from "../machine/pins.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
 import { readRunbook } from "../scene/runbook.ts";
 import { controlPlaneGone, deleteKubernetes, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
-import { followScreens, type Operator, onTerminal, operatorAt } from "../scene/screens.ts";
+import { followScreens, type Operator, operatorAt, withPassphrase } from "../scene/screens.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const HALF_ATTEMPT = ["certs ca", "certs etcd-ca", "certs apiserver", "kubeconfig admin"];
@@ -88,7 +88,7 @@ async function cleanUp(scene: Scene) {
   const block = blocks.find(({ commands }) => commands.some((line) => line.includes("umount /run/kube-pki-repair")));
   if (!block) throw new Fail("RUNBOOK.md has no block that unmounts the kit's folder", { hint: "see its section Clean up" });
   const [backup, ...everywhere] = block.commands as [string, ...string[]];
-  await type(scene, scene.lab.controlPlanes[0]!, onTerminal(backup));
+  await type(scene, scene.lab.controlPlanes[0]!, withPassphrase(backup));
   for (const node of scene.lab.nodes) for (const line of everywhere) await type(scene, node, line, { cwd: "/" });
   const seconds = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);

@@ -64,7 +64,10 @@ function astray({ typed }: Operator, why: string) {
 async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step> {
   const { scene, typed } = operator;
   typed.push(`${node.name}: ${command.replace(BUNW, "")}`);
-  const step = await type(scene, node, onTerminal(command), { exit: [0, 1, 2], part: command.includes("04-sa-tokens") ? 4 : undefined });
+  const step = await type(scene, node, withPassphrase(command), {
+    exit: [0, 1, 2],
+    part: command.includes("04-sa-tokens") ? 4 : undefined,
+  });
   const screen = screenOf(step);
   if (step.exitCode === 1) operator.stops.push(`${typed.at(-1)}: ${reasonIn({ ...step, stderr: screen })}`);
   if (command.includes("04-sa-tokens") && screen.includes("not restarted: ")) await restartBarePods(scene);
@@ -76,7 +79,7 @@ async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step
 }
 
 /** `pack` asks twice, `unpack` once; what is typed too much is not read. */
-export function onTerminal(command: string): string {
+export function withPassphrase(command: string): string {
   if (!/hand-over\.ts (pack|unpack)/.test(command) || /--(passphrase-file|identity|to)\b/.test(command)) return command;
   return `yes "${PASSPHRASE}" | head -2 | script -qec "${command}" /dev/null`;
 }
@@ -166,7 +169,10 @@ function on({ scene: { lab }, first, lost }: Operator, words: string, command: s
     "each control plane node": lab.controlPlanes,
     "the others": lab.controlPlanes.filter((node) => node !== first),
     "the other workers": lab.workers,
+    "the first": [first],
   };
-  const nodes = places[words] ?? lab.nodes.filter(({ name }) => words.split(/, | and /).includes(name));
+  const nodes =
+    places[words.replace(/^another control plane node.*/, "the first")] ??
+    lab.nodes.filter(({ name }) => words.split(/, | and /).includes(name));
   return nodes.filter(({ name }) => !lost.has(name)).map((node) => ({ node, command }));
 }
