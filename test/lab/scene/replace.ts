@@ -2,6 +2,7 @@
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
+import { quiet } from "../report/footprint.ts";
 import { carryFile } from "./follow.ts";
 import { KIT, type Scene, sayAndWait, type } from "./scene.ts";
 
@@ -69,7 +70,7 @@ export async function putBackByPrinted(scene: Scene, node: Machine) {
   }
 }
 
-/** Until the kubelet's mirror pods show the manifests that were put back. */
+/** Until the kubelet's mirror pods show the manifests that were put back. Its own API server restarts meanwhile, so it is silent for a time. */
 export async function untilAsBefore(scene: Scene) {
   const first = scene.lab.controlPlanes[0]!;
   const isWell = async () => (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
@@ -77,5 +78,6 @@ export async function untilAsBefore(scene: Scene) {
     seconds: 300,
     hint: "./bunw scripts/05-verify.ts on cp1, with --keep",
   });
+  await quiet(scene);
   await type(scene, first, "./bunw scripts/05-verify.ts --all", { part: 5 });
 }
