@@ -50,8 +50,8 @@ export async function followScreens(operator: Operator, command: string) {
       operator.beforePart4 = undefined;
     }
     const step = await typeAt(operator, todo);
-    if (todo.command.startsWith(VERIFY) && todo.node === first && step.exitCode === 0) return;
-    takeUp(operator, todo, step);
+    if (todo.command.startsWith(VERIFY) && todo.node === first && step?.exitCode === 0) return;
+    if (step) takeUp(operator, todo, step);
   }
   throw astray(operator, "the screens name nothing more");
 }
@@ -61,8 +61,16 @@ function astray({ typed }: Operator, why: string) {
 }
 
 /** One command, as typed; a passphrase is typed on a terminal. What has to be carried by scp then is carried. */
-async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step> {
+async function typeAt(operator: Operator, { node, command }: Todo): Promise<Step | undefined> {
   const { scene, typed } = operator;
+  const [, , file, name] = SCP.exec(command) ?? [];
+  if (file)
+    return await carry(
+      operator,
+      node,
+      file,
+      scene.lab.nodes.filter((other) => other.name === name),
+    );
   typed.push(`${node.name}: ${command.replace(BUNW, "")}`);
   const step = await type(scene, node, withPassphrase(command), {
     exit: [0, 1, 2],
@@ -84,7 +92,7 @@ export function withPassphrase(command: string): string {
   return `yes "${PASSPHRASE}" | head -2 | script -qec "${command}" /dev/null`;
 }
 
-async function carry({ scene, typed, lost }: Operator, from: Machine, file: string, to: Machine[]) {
+async function carry({ scene, typed, lost }: Operator, from: Machine, file: string, to: Machine[]): Promise<undefined> {
   for (const node of to.filter((other) => other !== from && !lost.has(other.name))) {
     scene.say(`the operator carries ${file} from ${from.name} to ${node.name}`);
     typed.push(`laptop: scp ${from.name}:${file} ${node.name}:`);
@@ -93,18 +101,27 @@ async function carry({ scene, typed, lost }: Operator, from: Machine, file: stri
 }
 
 function screenOf({ stdout, stderr }: Step): string {
-  return `${stdout}\n${stderr}`.replaceAll("\r", "");
+  return Bun.stripANSI(`${stdout}\n${stderr}`).replaceAll("\r", "");
 }
 
-/** Puts what this screen names in front of what is still to be done. */
+/** What this screen names comes first; what was planned already keeps its place, in its newer words. */
 function takeUp(operator: Operator, { node, command }: Todo, step: Step) {
   const screen = screenOf(step);
   for (const [, names] of screen.matchAll(/--without ([\w.,-]+)/g)) for (const name of names!.split(",")) operator.lost.add(name);
   operator.beforePart4 ??= /^ {2}(kubectl .*delete node .*)$/m.exec(screen)?.[1];
   const named = todosOn(operator, node, screen, step.exitCode).filter((todo) => !isDone(operator, todo));
   const isOutdated = (todo: Todo) => command.includes("00-assess") && todo.node === node && !todo.command.includes("00-assess");
-  const rest = operator.plan.filter((todo) => !isOutdated(todo) && !named.some((other) => isSame(todo, other)));
-  operator.plan = [...named, ...rest].filter((todo) => !operator.lost.has(todo.node.name));
+  const plan = operator.plan.filter((todo) => !isOutdated(todo));
+  let place = 0;
+  for (const todo of named) {
+    const known = plan.findIndex((other) => isSame(todo, other));
+    if (known === -1) plan.splice(place++, 0, todo);
+    else {
+      plan[known] = todo;
+      place = Math.max(place, known + 1);
+    }
+  }
+  operator.plan = plan.filter((todo) => !operator.lost.has(todo.node.name));
 }
 
 /** Of two with the same script and word on one node the newer counts. */
@@ -125,8 +142,16 @@ function todosOn(operator: Operator, node: Machine, screen: string, exitCode: nu
   const pasted = screen.split("\n").filter((line) => /^\s*\.\/bunw scripts\/(03-workers\.ts join|hand-over\.ts unpack) /.test(line));
   return [
     ...pasted.flatMap((line) => on(operator, line.includes(" join ") ? "the other workers" : "the others", line.trim())),
-    ...phrasesOn(screen, exitCode).flatMap((phrase) => inPhrase(operator, node, phrase)),
+    ...phrasesOn(screen, exitCode).flatMap((phrase) =>
+      phrase === "the scp lines above" ? scpLines(screen).map((line) => ({ node, command: line })) : inPhrase(operator, node, phrase),
+    ),
   ];
+}
+
+const SCP = /^\s*(scp -p (\S+) root@([\w.-]+):(\S+))/;
+
+function scpLines(screen: string): string[] {
+  return screen.split("\n").flatMap((line) => SCP.exec(line)?.[1] ?? []);
 }
 
 /** What to do next, by the three places where a screen says it: a list, the last line, a hint. Nobody has the certificate key, or a backup. */
@@ -142,12 +167,20 @@ function phrasesOn(screen: string, exitCode: number): string[] {
   ].flatMap((line) => line.split(", then "));
 }
 
+/** A hint may name an option alone: the same command with it. */
+function withOption(operator: Operator, phrase: string): string | undefined {
+  const option = /^[^.]*: (--move-aside)\b/.exec(phrase)?.[1];
+  return option && `${BUNW}${operator.typed.at(-1)!.replace(/^\w+: /, "")} ${option}`;
+}
+
 const CALLED: Record<string, string> = { "part 1": `${BUNW}01-etcd.ts`, "part 2": `${BUNW}02-control-plane.ts` };
 const COMMAND = /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?!on\b|on$)[\w./=:-]+(?:,[\w.-]+)*)*/;
 
 function inPhrase(operator: Operator, node: Machine, phrase: string): Todo[] {
   const named = /^(part 1|part 2|the same) on (.+?)(?: where it is not done yet)?$/.exec(phrase);
   if (named) return on(operator, named[2]!, CALLED[named[1]!] ?? `${BUNW}${operator.typed.at(-1)!.replace(/^\w+: /, "")}`);
+  const again = withOption(operator, phrase);
+  if (again) return [{ node, command: again }];
   const there = /^on ([^:]+): (.+)$/.exec(phrase);
   const command = COMMAND.exec(there?.[2] ?? phrase)?.[0].trim();
   // pack prints the line with the name of its file

@@ -36,9 +36,16 @@ test("what each screen names is typed on the node that it names, up to a green 0
       `${S}/02-control-plane.ts`,
     ),
     [`${S}/00-salvage.ts secret`]: stop(`type it; if nobody has it: ${S}/00-token-key.ts, then ${S}/01-etcd.ts --new-cas`),
+    [`${S}/00-token-key.ts`]: {
+      ...done(`${S}/01-etcd.ts --new-cas, then the scp lines above, then ${S}/02-control-plane.ts`),
+      stdout: "  scp -p /etc/kubernetes/pki/sa-old.pub root@cp2:/etc/kubernetes/pki/\n",
+    },
     [`${S}/01-etcd.ts --new-cas`]: done(`${S}/hand-over.ts pack, then unpack it on cp2, then part 1 on cp2, then ${S}/02-control-plane.ts`),
     [terminal(`${S}/hand-over.ts pack`)]: { stdout: `\r\ndone.  next: copy it; there:\r\n${UNPACK}\r\n` },
-    [terminal(UNPACK)]: { exitCode: 1, stdout: `\r\nerror: other keys\r\nhint: ${UNPACK} --move-aside\r\n` },
+    [terminal(UNPACK)]: {
+      exitCode: 1,
+      stdout: `\r\n\x1b[1merror:\x1b[0m other keys\r\nhint: if the bundle is right: --move-aside, it moves the keys\r\n`,
+    },
     [terminal(`${UNPACK} --move-aside`)]: { stdout: `\r\ndone.  next: ${S}/01-etcd.ts\r\n` },
     [`${S}/01-etcd.ts`]: done(`${S}/02-control-plane.ts`),
     [`${S}/02-control-plane.ts`]: done(`part 2 on cp1, cp2 where it is not done yet, then ${S}/03-workers.ts open`),
@@ -54,7 +61,14 @@ test("what each screen names is typed on the node that it names, up to a green 0
     ...["cp1: 00-assess.ts", "cp1: systemctl stop kubelet", "cp1: 00-assess.ts --deep --no-disk", "cp1: 00-salvage.ts secret"],
     ...["cp1: 00-token-key.ts", "cp1: 01-etcd.ts --new-cas", "cp1: hand-over.ts pack", "laptop: scp cp1:keys.age cp2:"],
     ...["cp2: hand-over.ts unpack keys.age --ca-hash sha256:7d", "cp2: hand-over.ts unpack keys.age --ca-hash sha256:7d --move-aside"],
-    ...["cp2: 01-etcd.ts", "cp2: 02-control-plane.ts", "cp1: 02-control-plane.ts", "cp1: 03-workers.ts open", "laptop: scp cp1:token w1:"],
+    ...[
+      "cp2: 01-etcd.ts",
+      "cp2: 02-control-plane.ts",
+      "laptop: scp cp1:/etc/kubernetes/pki/sa-old.pub cp2:",
+      "cp1: 02-control-plane.ts",
+      "cp1: 03-workers.ts open",
+      "laptop: scp cp1:token w1:",
+    ],
     ...[`w1: ${JOIN.replace(`${S}/`, "")}`, "cp1: 03-workers.ts close", "cp2: 03-workers.ts close", "cp1: 04-sa-tokens.ts"],
     ...["cp1: 04-sa-tokens.ts retire", "cp2: 04-sa-tokens.ts retire", "cp1: 05-verify.ts"],
   ]);
