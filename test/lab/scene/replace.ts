@@ -3,14 +3,23 @@ import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { SERVING_BY_CA } from "../machine/pins.ts";
 import { quiet } from "../report/footprint.ts";
+import type { Step } from "../report/rehearsal.ts";
 import { carryFile } from "./follow.ts";
 import { KIT, type Scene, sayAndWait, type } from "./scene.ts";
 
+const isPart2 = ({ command, ok }: Step) => ok && command.includes("02-control-plane.ts --without");
+
 /** The lines of part 2's last output that begin so. */
-export function printedByPart2(scene: Scene, beginning: string): string[] {
-  const said = scene.steps.findLast((step) => step.command.includes("02-control-plane.ts --without"))?.stderr ?? "";
+function printedByPart2(scene: Scene, beginning: string): string[] {
+  const said = scene.steps.findLast(isPart2)?.stderr ?? "";
   const lines = said.split("\n").map((text) => text.trim());
   return lines.filter((line) => line.startsWith(beginning));
+}
+
+/** "Here" in these lines: where it ran. */
+function nodeOfPart2({ steps, lab }: Scene): Machine {
+  const name = steps.findLast(isPart2)?.node;
+  return lab.controlPlanes.find((node) => node.name === name) ?? lab.controlPlanes[0]!;
 }
 
 /** The first of them. Errors: Fail where there is none. */
@@ -22,14 +31,14 @@ export function whatPart2Printed(scene: Scene, beginning: string): string {
 }
 
 export async function deleteNode(scene: Scene) {
-  await type(scene, scene.lab.controlPlanes[0]!, whatPart2Printed(scene, "kubectl"), { part: 3 });
+  await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, "kubectl"), { part: 3 });
 }
 
 /** The keys, then kubeadm's line of this beginning, then the CSR. */
 export async function joinByPrinted(scene: Scene, node: Machine, join: string) {
   await carryKeys(scene, node, whatPart2Printed(scene, "tar"));
   await type(scene, node, whatPart2Printed(scene, join), { cwd: "/root" });
-  if (SERVING_BY_CA) await approveServing(scene, scene.lab.controlPlanes[0]!, node.nodeName);
+  if (SERVING_BY_CA) await approveServing(scene, nodeOfPart2(scene), node.nodeName);
 }
 
 /** Both ends of the printed pipe, as printed; base64 between them replaces ssh, as this lab runs no sshd. */
@@ -37,7 +46,7 @@ async function carryKeys(scene: Scene, node: Machine, line: string) {
   const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
   scene.say(line);
   const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
-  const { stdout, stderr, exitCode } = await scene.lab.controlPlanes[0]!.run(bash(`${pack} | base64 -w0`), { cwd: KIT });
+  const { stdout, stderr, exitCode } = await nodeOfPart2(scene).run(bash(`${pack} | base64 -w0`), { cwd: KIT });
   const there = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
   if (exitCode !== 0 || there.exitCode !== 0)
     throw new Fail(`The keys were not carried to the machine: ${stderr}${there.stderr}`, { hint: line });
@@ -61,7 +70,7 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
 
 /** What a join does not bring: the printed kubectl lines, and the static pods that 05-verify names as changed. */
 export async function putBackByPrinted(scene: Scene, node: Machine) {
-  const first = scene.lab.controlPlanes[0]!;
+  const first = nodeOfPart2(scene);
   const verified = await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5, exit: [2] });
   for (const line of printedByPart2(scene, "kubectl").slice(1)) await type(scene, first, line);
   for (const [, from, to] of verified.stdout.matchAll(/scp -p (\S+) root@[^\s:]+:([^\s;]+)/g)) {
@@ -72,7 +81,7 @@ export async function putBackByPrinted(scene: Scene, node: Machine) {
 
 /** Until the kubelet's mirror pods show the manifests that were put back. Its own API server restarts meanwhile, so it is silent for a time. */
 export async function untilAsBefore(scene: Scene) {
-  const first = scene.lab.controlPlanes[0]!;
+  const first = nodeOfPart2(scene);
   const isWell = async () => (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
   await sayAndWait(scene, "05-verify to find nothing changed", isWell, {
     seconds: 300,
