@@ -22,6 +22,7 @@ import { fileChecks } from "../shared/verify/check-files.ts";
 import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
 import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
+import { returnedChecks } from "../shared/verify/check-returned.ts";
 import { serverChecks } from "../shared/verify/check-servers.ts";
 import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
 
@@ -58,6 +59,7 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
     const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
     await checks.add(clusterChecks(api, trust));
     await checks.add(nodeChecks(cp, api, trust.caPem));
+    await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem));
     return `${cp.cluster.nodes.length} nodes`;
   };

@@ -8,6 +8,7 @@ import { basename } from "node:path";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { command, inOneLine, part1 } from "../shared/facts/next.ts";
+import { stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
@@ -80,7 +81,9 @@ async function unpack(file: string, values: Values) {
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
   markBackup(bundle.files, { name: basename(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
-  done(inOneLine([part1()]));
+  const withoutData = await stepsWhereDataIsLost(values["etcd-data"]);
+  if (withoutData) say("etcd's data is not here: part 1 would not begin");
+  done(withoutData ?? inOneLine([part1()]));
 }
 
 async function list(file: string, values: Values) {

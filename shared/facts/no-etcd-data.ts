@@ -7,7 +7,7 @@ import { exists, list } from "../files/files.ts";
 import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
-import type { Node } from "../node/node.ts";
+import { KUBELET_CONFIG, type Node, readNode } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
@@ -61,6 +61,14 @@ export function refuseControlPlane(node: Node, dataDir: string) {
 /** The same where a copy of an external etcd's data was brought here. */
 export function refuseExternalEtcd({ node, dataDir, cluster }: { node: Node; dataDir: string; cluster: { externalEtcd: boolean } }) {
   if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, dataDir);
+}
+
+/** The same for a script that goes on all the same: the steps in one line. Undefined where the data is here, or this is no such node. */
+export async function stepsWhereDataIsLost(dataDir: string): Promise<string | undefined> {
+  const node = exists(KUBELET_CONFIG) ? await readNode() : undefined;
+  const found = node && controlPlaneWithoutData(node, dataDir);
+  const steps = found && withoutDataSteps(found, node).map((line) => line.split(/ +# /) as [string, string?]);
+  return steps?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command)).join(", then ");
 }
 
 export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: string): string {

@@ -40,6 +40,8 @@ interface Kubelet {
 }
 
 export const KUBELET_DIR = "/var/lib/kubelet";
+/** kubeadm writes it on each node. */
+export const KUBELET_CONFIG = `${KUBELET_DIR}/config.yaml`;
 /** Where a kubelet without --root-dir keeps its pods. */
 export const PODS_DIR = `${KUBELET_DIR}/pods`;
 const KUBELET_PKI = `${KUBELET_DIR}/pki`;
@@ -107,10 +109,9 @@ interface KubeletConfiguration {
 }
 
 function readKubeletConfig(): KubeletConfiguration {
-  const path = `${KUBELET_DIR}/config.yaml`;
-  const text = readText(path);
+  const text = readText(KUBELET_CONFIG);
   if (text === undefined) {
-    throw new Fail(`This is no node that kubeadm set up: "${path}" is missing`, {
+    throw new Fail(`This is no node that kubeadm set up: "${KUBELET_CONFIG}" is missing`, {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
     });
   }

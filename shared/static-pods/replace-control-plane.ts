@@ -1,8 +1,11 @@
-/** A new machine takes the place of a control plane node that is lost for good. */
+/** A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
-import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { JOIN_CONFIG } from "../node/join-config.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
+import { KUBECTL, keepLostNode, type LostNode, putBackCommands } from "./lost-nodes.ts";
 import { isMade } from "./restore.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
@@ -12,20 +15,65 @@ import { otherStaticPods } from "./wanted-manifests.ts";
  * SharedCertificateExists in phases/certs).
  */
 export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): string {
+  const names = without.join(", ");
   const files = ["/etc/kubernetes/admin.conf", ...lostFiles(cp)].join(" ");
-  const others = otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
-  const carry = without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`);
-  return `
-After part 3, before part 4:
-  kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${without.join(" ")}
-When part 5 is green: prepare an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) in the place of ${without.join(", ")}. Copy the shared keys to it, from this folder:
-${carry.join("\n")}
-On the new machine:
-  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf${
-    cp.node.kubelet.serverTlsBootstrap
-      ? "\nThen approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"
-      : ""
-  }${others.length > 0 ? `\nkubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}` : ""}`;
+  const lost = without.flatMap((name) => keepLostNode(name, cp) ?? []);
+  const [join, joinAgain] = ["--control-plane --discovery-file /etc/kubernetes/admin.conf", `--config ${JOIN_CONFIG}`];
+  return [
+    "",
+    "After part 3, before part 4:",
+    `  ${KUBECTL} delete node ${without.join(" ")}`,
+    `When part 5 is green, an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) takes the place of ${names}.`,
+    ...emptySameMachine(cp, lost),
+    "Copy the shared keys to it, from this folder:",
+    ...without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`),
+    "On a new machine:",
+    `  kubeadm join ${join}`,
+    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join ${joinAgain}`] : []),
+    ...(cp.node.kubelet.serverTlsBootstrap
+      ? ["Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"]
+      : []),
+    ...afterJoin(cp, lost),
+  ].join("\n");
+}
+
+/** A join writes its kubelet's flags anew, and its Node begins with kubeadm's defaults. */
+function emptySameMachine({ cluster }: ControlPlaneNode, lost: readonly LostNode[]): string[] {
+  if (lost.length === 0) return [];
+  const save = (node: LostNode) =>
+    `  ${command("join-again")} --address ${addressOf(node, cluster)} --kubernetes ${cluster.kubernetesVersion}`;
+  return [
+    "Is it the same machine? There, in the kit's folder, save its kubelet's flags. Only then empty it:",
+    ...lost.map(save),
+    "  kubeadm reset --force",
+  ];
+}
+
+/** What a join does not bring, and the comparison that shows what is still missing. */
+function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
+  const own = lost.flatMap(({ name, pods }) =>
+    pods.flatMap((pod) => (isKubeadms(pod.name) ? [] : [`  ${putManifest(pod.file, name, cp)}`])),
+  );
+  const back = [...own, ...lost.flatMap(({ name, object }) => putBackCommands(name, object).map((line) => `  ${line}`))];
+  const others = own.length > 0 ? [] : otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
+  return [
+    ...(others.length > 0 ? [`kubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}`] : []),
+    ...(back.length > 0 ? ["After the join, here: what kubeadm does not bring back:", ...back] : []),
+    ...lost.map(({ name, folder }) => `Then ${command("05-verify")} here compares ${name} with what it was (${folder})`),
+  ];
+}
+
+/** Its files are as they were on the lost node. */
+export function putManifest(file: string, nodeName: string, { node }: Pick<ControlPlaneNode, "node">): string {
+  return `scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
+}
+
+const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";
+
+/** Where its API server listened. */
+function addressOf({ name, pods }: LostNode, cluster: ControlPlaneNode["cluster"]): string {
+  const advertised = pods.find((pod) => pod.name === "kube-apiserver")?.manifest.metadata.annotations?.[ADVERTISED];
+  return advertised ?? `${cluster.nodes.find((node) => node.name === name)?.ips[0]}:6443`;
 }
 
 /** Files that the API server here needs and that kubeadm does not make on a new node. */

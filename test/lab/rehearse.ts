@@ -21,12 +21,14 @@ import { expired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
+import { haSameMachineBack } from "./scenarios/ha-same-machine-back.ts";
 import { halfRepaired } from "./scenarios/half-repaired.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
+import { phoneCall } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
 import { saLost } from "./scenarios/sa-lost.ts";
@@ -75,6 +77,8 @@ export const SCENARIOS: Scenario[] = [
   mirrorPodsGone,
   fleet,
   haOneDestroyed,
+  haSameMachineBack,
+  phoneCall,
   byKubeadm,
   cutPoints,
   pkiLostAlive,

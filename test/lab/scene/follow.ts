@@ -94,12 +94,12 @@ function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machin
 }
 
 /** Replaces the operator's scp. It reads inside the node: the kit's folder is in memory and has no path on this machine. */
-export async function carryFile(from: Machine, to: Machine, file: string) {
-  const path = file.startsWith("/") ? file : `${KIT}/${file}`;
+export async function carryFile(from: Machine, to: Machine, file: string, place = file) {
+  const [path, there] = [file, place].map((one) => (one.startsWith("/") ? one : `${KIT}/${one}`)) as [string, string];
   const { stdout, exitCode, stderr } = await from.run(["base64", "-w0", path]);
   if (exitCode !== 0)
     throw new Fail(`Cannot carry ${file} from ${from.name}: ${stderr.trim()}`, { hint: "look at what the command before it wrote" });
-  await to.run(["bash", "-c", `umask 077; base64 -d > ${path}`], { input: stdout });
+  await to.run(["bash", "-c", `umask 077; base64 -d > ${there}`], { input: stdout });
 }
 
 async function carry(follow: Follow, { file, from, to }: NonNullable<Block["carry"]>) {

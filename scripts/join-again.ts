@@ -1,0 +1,84 @@
+#!/usr/bin/env bun
+/**
+ * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
+ * was started, and writes the file with which `kubeadm join` starts it in the same way
+ * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept.
+ */
+import { parseArgs } from "node:util";
+import { Fail } from "../shared/fail.ts";
+import { exists, readText, writeFile } from "../shared/files/files.ts";
+import {
+  FLAGS_FILE,
+  JOIN_CONFIG,
+  joinConfig,
+  ownFlags,
+  SAVED,
+} from "../shared/node/join-config.ts";
+import { KUBELET_CONFIG, KUBELET_DIR, needRoot, readNode } from "../shared/node/node.ts";
+import { done, run, say, start } from "../shared/run.ts";
+
+async function main() {
+  const { values } = parseArgs({ options: OPTIONS });
+  if (values.help) return console.log(USAGE);
+  start("join-again", { dryRun: values["dry-run"] });
+  needRoot();
+  if (exists(JOIN_CONFIG)) say(`${JOIN_CONFIG}: kept; to save anew: rm -r ${SAVED}`);
+  else await save(values);
+  say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
+  done(NEXT);
+}
+
+async function save({ address, kubernetes }: Values) {
+  if (!address || !kubernetes)
+    throw new Fail("join-again needs --address and --kubernetes", {
+      hint: "copy its line from the screen of 02-control-plane.ts --without, on another node",
+    });
+  const node = await readNode();
+  const config = joinConfig(node, { address, kubernetes });
+  const flags = ownFlags().map(([name, value]) => `--${name}=${value}`);
+  say(`the kubelet of ${node.name} has these flags of yours: ${flags.join(" ") || "none"}`);
+  for (const path of [KUBELET_CONFIG, FLAGS_FILE])
+    writeFile(path.replace(KUBELET_DIR, SAVED), readText(path)!, PRIVATE);
+  // last: where it is, all is saved
+  writeFile(JOIN_CONFIG, config, { ...PRIVATE, note: "for kubeadm join" });
+}
+
+const PRIVATE = { mode: 0o600, folderMode: 0o700 };
+
+const NEXT = [
+  "kubeadm reset --force",
+  "the keys from another control plane node (the line with tar that part 2 printed there)",
+  `kubeadm join --config ${JOIN_CONFIG}`,
+  `diff ${SAVED}/config.yaml ${KUBELET_CONFIG} (kubeadm takes it from the cluster)`,
+].join(", then ");
+
+const USAGE = `Usage:
+    ./bunw scripts/join-again.ts --address IP:PORT --kubernetes VERSION [--dry-run]
+
+Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is
+to join again. It saves the kubelet's flags and its configuration in ${SAVED}.
+There it also writes join.yaml, with which kubeadm join gives the kubelet the same flags.
+02-control-plane.ts --without prints this line, on another control plane node.
+
+Options:
+    --address IP:PORT     Where its API server listened, and will listen.
+    --kubernetes VERSION  The cluster's version, such as v1.34.4: it decides the file's format.
+    --dry-run             Print what would be done; nothing is written.
+    --help                Print this text.
+
+Example:
+    ./bunw scripts/join-again.ts --address 10.0.0.13:6443 --kubernetes v1.34.4
+
+Exit codes: 0 done, 1 stopped (see the hint)
+`;
+
+const OPTIONS = {
+  address: { type: "string" },
+  kubernetes: { type: "string" },
+  "dry-run": { type: "boolean" },
+  help: { type: "boolean" },
+} as const;
+
+type Values = { address?: string | undefined; kubernetes?: string | undefined };
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,37 @@
+/** What two manifests of one static pod say differently: hand edits of every kind. */
+import { flags } from "./command.ts";
+import type { Manifest } from "./from-mirror-pod.ts";
+import { full } from "./reduced-controllers.ts";
+
+/** `+--v=4` is in `now` only, `-env[TZ].value=UTC` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
+export function manifestDifferences(now: Manifest, before: Manifest): string[] {
+  const [here, there] = [now, before].map((manifest) => linesOf(lasting(manifest))) as [string[], string[]];
+  const only = (sign: string, of: string[], other: string[]) => of.filter((line) => !other.includes(line)).map((line) => sign + line);
+  return [...only("+", here, there), ...only("-", there, here)];
+}
+
+/** etcd reads its members from its data: the flags are for its first start. */
+function lasting(manifest: Manifest): Manifest {
+  const copy = structuredClone(full(manifest));
+  const command = flags(copy.spec.containers[0]?.command ?? []);
+  if (copy.metadata.name === "etcd") for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
+  return copy;
+}
+
+function linesOf({ metadata: { labels, annotations }, spec: { containers, ...spec } }: Manifest): string[] {
+  const inside = containers.flatMap((container) => flat(container, containers.length > 1 ? container.name : ""));
+  return [...flat({ labels, annotations, ...spec }, ""), ...inside];
+}
+
+/** A line for each value; the order of a list does not count. An item of a list goes by its name, a word of a command by itself. */
+function flat(value: unknown, path: string): string[] {
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`));
+  if (typeof value !== "object") return [/\b(command|args)\[\]$/.test(path) ? String(value) : `${path}=${value}`];
+  const named = path.endsWith(`[${nameOf(value)}]`);
+  return Object.entries(value).flatMap(([key, child]) => (named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key)));
+}
+
+function nameOf(item: unknown): string {
+  return typeof item === "object" && item && "name" in item ? String(item.name) : "";
+}

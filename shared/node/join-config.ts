@@ -1,0 +1,55 @@
+/** What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join leaves all of it out. */
+import { stringify } from "yaml";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { minorOf } from "../pki/certs.ts";
+import { KUBELET_DIR, type Node } from "./node.ts";
+
+/** root's own; kubeadm reset does not empty it. */
+export const SAVED = "/root/kube-pki-repair-kubelet";
+export const JOIN_CONFIG = `${SAVED}/join.yaml`;
+
+export const FLAGS_FILE = `${KUBELET_DIR}/kubeadm-flags.env`;
+
+/** kubeadm gives these itself: from the node's name, the socket and its own release (kubeadm's phases/kubelet/flags.go). */
+const KUBEADMS = [
+  "container-runtime",
+  "container-runtime-endpoint",
+  "pod-infra-container-image",
+  "hostname-override",
+  "register-with-taints",
+];
+
+/** The flags in kubeadm-flags.env that somebody has set. Errors: Fail where the file is not there. */
+export function ownFlags(): [name: string, value: string][] {
+  const text = readText(FLAGS_FILE);
+  if (text === undefined)
+    throw new Fail(`There is no "${FLAGS_FILE}": the kubelet's flags are not known any more`, {
+      hint: "was kubeadm reset run already? Then take the flags from a backup, or from another control plane node",
+    });
+  const words = /^KUBELET_KUBEADM_ARGS="?(.*?)"?$/m.exec(text)?.[1]?.split(/\s+/).filter(Boolean) ?? [];
+  const flags = words.map((word): [string, string] => {
+    const [name, ...value] = word.replace(/^--?/, "").split("=");
+    return [name!, value.length > 0 ? value.join("=") : "true"];
+  });
+  return flags.filter(([name]) => !KUBEADMS.includes(name));
+}
+
+/** kubeadm's JoinConfiguration for this machine. `address`: of its API server. `kubernetes`: kubeadm's version decides the format. */
+export function joinConfig(node: Node, { address, kubernetes }: { address: string; kubernetes: string }): string {
+  const isList = minorOf(kubernetes) >= 31;
+  const [, host, port] = /^(.+):(\d+)$/.exec(address) ?? [];
+  if (!host) throw new Fail(`"${address}" is no address with a port`, { hint: "--address IP:PORT, as part 2 has printed it" });
+  const flags = ownFlags();
+  return stringify({
+    apiVersion: `kubeadm.k8s.io/${isList ? "v1beta4" : "v1beta3"}`,
+    kind: "JoinConfiguration",
+    discovery: { file: { kubeConfigPath: "/etc/kubernetes/admin.conf" } },
+    controlPlane: { localAPIEndpoint: { advertiseAddress: host.replace(/^\[(.*)\]$/, "$1"), bindPort: Number(port) } },
+    nodeRegistration: {
+      name: node.name,
+      criSocket: node.runtimeEndpoint,
+      kubeletExtraArgs: isList ? flags.map(([name, value]) => ({ name, value })) : Object.fromEntries(flags),
+    },
+  });
+}

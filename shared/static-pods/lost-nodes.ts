@@ -1,0 +1,131 @@
+/**
+ * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its static pods. Part 2 with --without
+ * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
+ * one, joins under that name.
+ */
+import { quote } from "zx";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { exists, list, readText, writeFile } from "../files/files.ts";
+import { readObject } from "../k8s/stored.ts";
+import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { manifestText, readManifest } from "../manifests/on-disk.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+
+interface Taint {
+  key: string;
+  value?: string;
+  effect: string;
+}
+
+/** As much of a Node as people set. */
+export interface NodeObject {
+  metadata: { uid?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
+  spec?: { taints?: Taint[] };
+}
+
+export interface LostNode {
+  name: string;
+  /** Its folder. */
+  folder: string;
+  object: NodeObject;
+  pods: { name: string; file: string; manifest: Manifest }[];
+}
+
+const FOLDER = "lost-nodes";
+const OBJECT = "node.json";
+
+/** Keeps what etcd's data says of this node; what an earlier run has kept of the same Node stays. */
+export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">): LostNode | undefined {
+  const kept = lostNodes().find((node) => node.name === name);
+  const object = readObject<NodeObject>(data, `minions/${name}`);
+  if (!object || (kept && kept.object.metadata.uid === object.metadata.uid)) return kept;
+  const folder = `${rescue.dir}/${FOLDER}/${name}`;
+  const options = { mode: 0o600, folderMode: 0o700 };
+  const mirrors = findMirrorPods(data, name).filter(({ from }) => from === "live");
+  const pods = mirrors.map((pod) => ({
+    name: pod.name,
+    file: `${folder}/${pod.name}.yaml`,
+    manifest: manifestFromMirrorPod(pod.pod, name),
+  }));
+  for (const { file, manifest } of pods)
+    writeFile(file, manifestText(manifest), { ...options, note: `as it was on ${name}, from its mirror pod` });
+  const { metadata, spec } = object;
+  const marks: NodeObject = {
+    metadata: { uid: metadata.uid ?? "", labels: metadata.labels ?? {}, annotations: metadata.annotations ?? {} },
+    spec: { taints: spec?.taints ?? [] },
+  };
+  // last: a folder that has it has everything
+  writeFile(`${folder}/${OBJECT}`, `${JSON.stringify(marks, null, 2)}\n`, {
+    ...options,
+    note: "its Node's labels, taints and annotations",
+  });
+  return { name, folder, object: marks, pods };
+}
+
+/** All that were kept on this control plane node; of a name, the newest. */
+export function lostNodes(): LostNode[] {
+  const found = rescueFolders().flatMap(({ dir }) =>
+    list(`${dir}/${FOLDER}`).flatMap((name) => readKept(name, `${dir}/${FOLDER}/${name}`) ?? []),
+  );
+  return found.filter(({ name }, index) => found.findIndex((other) => other.name === name) === index);
+}
+
+function readKept(name: string, folder: string): LostNode | undefined {
+  if (!exists(`${folder}/${OBJECT}`)) return undefined;
+  const object = JSON.parse(readText(`${folder}/${OBJECT}`)!) as NodeObject;
+  const pods = list(folder).flatMap((file) => {
+    const manifest = file.endsWith(".yaml") ? readManifest(`${folder}/${file}`) : undefined;
+    return manifest ? [{ name: file.replace(/\.yaml$/, ""), file: `${folder}/${file}`, manifest }] : [];
+  });
+  return { name, folder, object, pods };
+}
+
+/** What kubeadm and the kubelet give to a control plane node that joins. */
+const AFTER_JOIN: NodeObject = {
+  metadata: {
+    labels: { "node-role.kubernetes.io/control-plane": "", "node.kubernetes.io/exclude-from-external-load-balancers": "" },
+    annotations: {},
+  },
+  spec: { taints: [{ key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" }] },
+};
+
+/** The kubelet, the cluster's controllers and its drivers write these themselves. */
+const NOBODYS =
+  /^(kubernetes\.io\/(arch|os|hostname)|beta\.kubernetes\.io\/(arch|os|instance-type)|kubeadm\.alpha\.kubernetes\.io\/cri-socket|node\.alpha\.kubernetes\.io\/ttl|volumes\.kubernetes\.io\/controller-managed-attach-detach|csi\.volume\.kubernetes\.io\/nodeid|alpha\.kubernetes\.io\/provided-node-ip)$/;
+
+/** They come and go with the node's health. */
+const STATE = /^node\.(kubernetes|cloudprovider\.kubernetes)\.io\//;
+
+export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
+
+/** The commands that make the Node again what it was. Of annotations only those that are gone: programs change theirs. */
+export function putBackCommands(name: string, was: NodeObject, is: NodeObject = AFTER_JOIN): string[] {
+  const [labels, now] = [peoples(was.metadata.labels), peoples(is.metadata.labels)];
+  const gone = Object.entries(peoples(was.metadata.annotations)).filter(([key]) => is.metadata.annotations?.[key] === undefined);
+  const changes = {
+    label: [...Object.entries(labels).filter(([key, value]) => now[key] !== value), ...added(labels, now)],
+    taint: taintsChanged(was.spec?.taints ?? [], is.spec?.taints ?? []),
+    annotate: gone,
+  };
+  return Object.entries(changes).flatMap(([verb, words]) => {
+    const typed = words.map((word) => quote(typeof word === "string" ? word : word.join("=")));
+    return typed.length > 0 ? [`${KUBECTL} ${verb} --overwrite node ${name} ${typed.join(" ")}`] : [];
+  });
+}
+
+function added(was: Record<string, string>, is: Record<string, string>): string[] {
+  return Object.keys(is).flatMap((key) => (key in was ? [] : [`${key}-`]));
+}
+
+function peoples(marks: Record<string, string> = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(marks).filter(([key]) => !NOBODYS.test(key)));
+}
+
+function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {
+  const word = ({ key, value, effect }: Taint) => `${key}${value ? `=${value}` : ""}:${effect}`;
+  const only = (of: readonly Taint[], others: readonly Taint[]) =>
+    of.filter((taint) => !STATE.test(taint.key) && !others.some((other) => word(other) === word(taint)));
+  const gone = only(is, was).filter((taint) => !was.some(({ key, effect }) => key === taint.key && effect === taint.effect));
+  return [...only(was, is).map(word), ...gone.map(({ key, effect }) => `${key}:${effect}-`)];
+}

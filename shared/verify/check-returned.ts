@@ -1,0 +1,47 @@
+/** A control plane node that was lost and has joined again: is it as it was? kubeadm brings back no labels, taints and hand edits. */
+import type { KubeApi } from "../api/kube-api.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { attempt, Fail } from "../fail.ts";
+import type { Pod } from "../k8s/objects.ts";
+import { manifestDifferences } from "../manifests/differences.ts";
+import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
+import { type LostNode, lostNodes, type NodeObject, putBackCommands } from "../static-pods/lost-nodes.ts";
+import { putManifest } from "../static-pods/replace-control-plane.ts";
+import type { Answer, CheckRow } from "./checks.ts";
+
+type ApiNode = NodeObject & { metadata: { name: string } };
+
+export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): AsyncGenerator<CheckRow> {
+  const lost = lostNodes();
+  if (lost.length === 0) return;
+  const nodes = await api.list<ApiNode>("/api/v1/nodes");
+  const pods = await api.list<Pod>("/api/v1/namespaces/kube-system/pods");
+  for (const was of lost) {
+    const now = nodes.find(({ metadata }) => metadata.name === was.name);
+    // the Node of before: it is still to be deleted
+    if (!now || now.metadata.uid === was.object.metadata.uid) continue;
+    const row = (what: string, look: () => Answer) => ({ area: "nodes", what: `${was.name}, which has joined again: ${what}`, look });
+    yield row("labels, taints, annotations", () => marksAnswer(was, now));
+    for (const pod of was.pods) yield row(pod.name, () => podAnswer(was, pod, pods, cp));
+  }
+}
+
+function marksAnswer({ name, object, folder }: LostNode, now: ApiNode): Answer {
+  const commands = putBackCommands(name, object, now);
+  return commands.length === 0 ? "as before" : { failed: `!CHANGED! ${commands.join("; ")}${orMeant(folder)}` };
+}
+
+function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], pods: readonly Pod[], cp: ControlPlaneNode): Answer {
+  const back = `${putManifest(pod.file, name, cp)}${orMeant(folder)}`;
+  const mirror = pods.find(({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name);
+  const now = mirror && attempt(() => manifestFromMirrorPod(mirror, name));
+  if (!now || now instanceof Fail) return { failed: `!MISSING! ${back}` };
+  const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
+  const differences = manifestDifferences(lasting(now), lasting(pod.manifest));
+  return differences.length === 0 ? "as before" : { failed: `!CHANGED! ${differences.join(" ")}: ${back}` };
+}
+
+function orMeant(folder: string) {
+  return `; or, if it is to be so: rm -r ${folder}`;
+}

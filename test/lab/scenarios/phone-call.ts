@@ -1,0 +1,114 @@
+/**
+ * The cluster of a phone call at night: three control plane nodes, each broken in another way, one worker without its certificates. The
+ * operator has the screens alone, up to "Clean up". Afterwards the cluster is as it was, and nothing of the kit is left.
+ */
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import { type Machine, sh } from "../machine/machine.ts";
+import { KUBERNETES } from "../machine/pins.ts";
+import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
+import { readRunbook } from "../scene/runbook.ts";
+import { controlPlaneGone, deleteKubernetes, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
+import { followScreens, type Operator, operatorAt, withPassphrase } from "../scene/screens.ts";
+import { haAllLost } from "./several-control-planes.ts";
+
+const HALF_ATTEMPT = ["certs ca", "certs etcd-ca", "certs apiserver", "kubeconfig admin"];
+
+export const phoneCall: Scenario = {
+  ...haAllLost,
+  name: "phone-call",
+  title:
+    "Three control plane nodes: one wiped, one with half an attempt by kubeadm, one without data; the operator types what is printed alone",
+  machinesFail: true,
+  lines: [
+    { title: "/etc/kubernetes is deleted on the control plane nodes and the first worker, and cp3 loses etcd's data", run: lose },
+    { title: "Somebody begins with kubeadm on the second control plane node", run: beginWithKubeadm },
+    { title: "The operator types what is printed, from 00-assess on the first control plane node", run: repair },
+    { title: "The same machine comes back as the third control plane node", run: comeBack },
+    { title: "The operator cleans up", run: cleanUp },
+  ],
+};
+
+/** Stops that the cluster's state causes, not the tool: nobody has the certificate key; the half attempt's keys are in the way. */
+const EXPECTED = [/^cp1: 00-salvage\.ts secret/, /^cp2: hand-over\.ts unpack/];
+
+async function lose(scene: Scene) {
+  const { controlPlanes, workers } = scene.lab;
+  await deleteKubernetes(scene, [...controlPlanes, workers[0]!]);
+  await sh(controlPlanes[2]!, "rm -rf /var/lib/etcd");
+  await controlPlaneGone(scene);
+  note(scene, "the control plane is gone", workloadsLeft(scene));
+}
+
+async function beginWithKubeadm({ lab }: Scene) {
+  for (const phase of HALF_ATTEMPT)
+    await sh(
+      lab.controlPlanes[1]!,
+      `kubeadm init phase ${phase}${phase === "certs apiserver" ? ` --kubernetes-version ${KUBERNETES}` : ""}`,
+    );
+}
+
+/** When the first command was typed, in milliseconds. */
+let began = 0;
+
+async function repair(scene: Scene) {
+  const operator = operatorAt(scene);
+  began = Date.now();
+  try {
+    await followScreens(operator, "./bunw scripts/00-assess.ts");
+  } finally {
+    count(operator);
+  }
+  // A stop is no failed command here: what it is, the check says.
+  for (const step of scene.steps) step.ok = true;
+}
+
+function count({ scene, typed, stops }: Operator) {
+  const seconds = ((Date.now() - began) / 1000).toFixed(0);
+  const wrong = stops.filter((stop) => !EXPECTED.some((expected) => expected.test(stop)));
+  const cost = `05-verify is green after ${typed.length} commands and ${seconds} s`;
+  const name = "what is printed leads to the end without a wrong turn";
+  scene.checks.push({ name, ok: wrong.length === 0, detail: wrong.join("; ") || cost });
+  note(scene, "phone call", `${cost}: ${typed.join("; ")}`);
+}
+
+async function comeBack(scene: Scene) {
+  const node = scene.lab.controlPlanes[2]!;
+  scene.replaced.push(node.name);
+  await type(scene, node, whatPart2Printed(scene, "./bunw scripts/join-again.ts"));
+  await type(scene, node, whatPart2Printed(scene, "kubeadm reset"), { cwd: "/root" });
+  await joinByPrinted(scene, node, "kubeadm join --config");
+  await putBackByPrinted(scene, node);
+  await untilAsBefore(scene);
+}
+
+/** RUNBOOK's own lines. The backup is typed on the first control plane node alone. */
+async function cleanUp(scene: Scene) {
+  const { blocks } = readRunbook(await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text());
+  const block = blocks.find(({ commands }) => commands.some((line) => line.includes("umount /run/kube-pki-repair")));
+  if (!block) throw new Fail("RUNBOOK.md has no block that unmounts the kit's folder", { hint: "see its section Clean up" });
+  const [backup, ...everywhere] = block.commands as [string, ...string[]];
+  await type(scene, scene.lab.controlPlanes[0]!, withPassphrase(backup));
+  for (const node of scene.lab.nodes) for (const line of everywhere) await type(scene, node, line, { cwd: "/" });
+  const seconds = ((Date.now() - began) / 1000).toFixed(0);
+  note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);
+  const left = (await Promise.all(scene.lab.nodes.map(whatIsLeft))).flat();
+  scene.checks.push({
+    name: "nothing of the kit is left behind, but the mark of the backup",
+    ok: left.length === 0,
+    detail: left.join("; ") || "nothing",
+  });
+}
+
+const LEFT = `
+grep kube-pki-repair /proc/mounts
+ls -d /run/kube-pki-repair* /root/kube-pki-repair* /dev/shm/* /tmp/kube-pki* /root/.bun 2>/dev/null
+find /etc/kubernetes /var/lib/kubelet -name '*kube-pki-repair*' -not -name .kube-pki-repair-backup
+systemctl list-units --all --plain --no-legend 'kube-pki-repair*'
+pgrep -af kube-pki-repair | grep -v pgrep
+true`;
+
+async function whatIsLeft(node: Machine): Promise<string[]> {
+  const { stdout } = await node.run(["bash", "-c", LEFT], { cwd: "/" });
+  return stdout.split("\n").flatMap((line) => (line.trim() ? [`${node.name}: ${line.trim()}`] : []));
+}

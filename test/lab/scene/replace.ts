@@ -1,0 +1,92 @@
+/** A control plane node comes in by the lines that part 2 printed with --without: a new machine, or the same one. */
+import { Fail } from "../../../shared/fail.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { SERVING_BY_CA } from "../machine/pins.ts";
+import { quiet } from "../report/footprint.ts";
+import type { Step } from "../report/rehearsal.ts";
+import { carryFile } from "./follow.ts";
+import { KIT, type Scene, sayAndWait, type } from "./scene.ts";
+
+const isPart2 = ({ command, ok }: Step) => ok && command.includes("02-control-plane.ts --without");
+
+/** The lines of part 2's last output that begin so. */
+function printedByPart2(scene: Scene, beginning: string): string[] {
+  const said = scene.steps.findLast(isPart2)?.stderr ?? "";
+  const lines = said.split("\n").map((text) => text.trim());
+  return lines.filter((line) => line.startsWith(beginning));
+}
+
+/** "Here" in these lines: where it ran. */
+function nodeOfPart2({ steps, lab }: Scene): Machine {
+  const name = steps.findLast(isPart2)?.node;
+  return lab.controlPlanes.find((node) => node.name === name) ?? lab.controlPlanes[0]!;
+}
+
+/** The first of them. Errors: Fail where there is none. */
+export function whatPart2Printed(scene: Scene, beginning: string): string {
+  const [line] = printedByPart2(scene, beginning);
+  if (!line)
+    throw new Fail(`Part 2 printed no line that begins with ${beginning}`, { hint: "see --without in scripts/02-control-plane.ts" });
+  return line;
+}
+
+export async function deleteNode(scene: Scene) {
+  await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, "kubectl"), { part: 3 });
+}
+
+/** The keys, then kubeadm's line of this beginning, then the CSR. */
+export async function joinByPrinted(scene: Scene, node: Machine, join: string) {
+  await carryKeys(scene, node, whatPart2Printed(scene, "tar"));
+  await type(scene, node, whatPart2Printed(scene, join), { cwd: "/root" });
+  if (SERVING_BY_CA) await approveServing(scene, nodeOfPart2(scene), node.nodeName);
+}
+
+/** Both ends of the printed pipe, as printed; base64 between them replaces ssh, as this lab runs no sshd. */
+async function carryKeys(scene: Scene, node: Machine, line: string) {
+  const [pack, unpack] = line.split(/ \| ssh root@\S+ /) as [string, string];
+  scene.say(line);
+  const bash = (command: string) => ["env", "HOME=/root", "bash", "-c", `set -o pipefail; ${command}`];
+  const { stdout, stderr, exitCode } = await nodeOfPart2(scene).run(bash(`${pack} | base64 -w0`), { cwd: KIT });
+  const there = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
+  if (exitCode !== 0 || there.exitCode !== 0)
+    throw new Fail(`The keys were not carried to the machine: ${stderr}${there.stderr}`, { hint: line });
+}
+
+/** The last printed line is advice: the CSR must be there, and its user must find it. */
+async function approveServing(scene: Scene, first: Machine, nodeName: string) {
+  const select = '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
+  const query = [
+    "get",
+    "csr",
+    "-o",
+    `jsonpath=${select.replace("NODE", nodeName)}`,
+    "--field-selector",
+    "spec.signerName=kubernetes.io/kubelet-serving",
+  ];
+  const pending = async () => (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
+  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, { seconds: 60, hint: "kubectl get csr" });
+  await type(scene, first, `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`);
+}
+
+/** What a join does not bring: the printed kubectl lines, and the static pods that 05-verify names as changed. */
+export async function putBackByPrinted(scene: Scene, node: Machine) {
+  const first = nodeOfPart2(scene);
+  const verified = await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5, exit: [2] });
+  for (const line of printedByPart2(scene, "kubectl").slice(1)) await type(scene, first, line);
+  for (const [, from, to] of verified.stdout.matchAll(/scp -p (\S+) root@[^\s:]+:([^\s;]+)/g)) {
+    scene.say(`the operator carries ${from} to ${node.name}`);
+    await carryFile(first, node, from!, `${to}${from!.split("/").at(-1)}`);
+  }
+}
+
+/** Until the kubelet's mirror pods show the manifests that were put back. Its own API server restarts meanwhile, so it is silent for a time. */
+export async function untilAsBefore(scene: Scene) {
+  const first = nodeOfPart2(scene);
+  const isWell = async () => (await first.run(["env", "HOME=/root", "./bunw", "scripts/05-verify.ts"], { cwd: KIT })).exitCode === 0;
+  await sayAndWait(scene, "05-verify to find nothing changed", isWell, {
+    seconds: 300,
+    hint: "./bunw scripts/05-verify.ts on cp1, with --keep",
+  });
+  await quiet(scene);
+  await type(scene, first, "./bunw scripts/05-verify.ts --all", { part: 5 });
+}

@@ -1,0 +1,40 @@
+/** A second control plane node, m2, as etcd knew it before it was lost: with marks of people, and a hand edit of its API server. */
+import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import { mirrorPod, type Objects } from "./cluster.ts";
+
+const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
+
+export const M2 = {
+  apiVersion: "v1",
+  kind: "Node",
+  metadata: {
+    name: "m2",
+    uid: "uid-of-m2",
+    labels: { "kubernetes.io/hostname": "m2", [CONTROL_PLANE]: "", disk: "nvme" },
+    annotations: { "node.alpha.kubernetes.io/ttl": "0", "example.org/owner": "O'Neill & co" },
+  },
+  spec: {
+    taints: [
+      { key: CONTROL_PLANE, effect: "NoSchedule" },
+      { key: "storage", value: "only", effect: "NoExecute" },
+      { key: "node.kubernetes.io/unreachable", effect: "NoExecute" },
+    ],
+  },
+  status: { addresses: [{ type: "InternalIP", address: "127.77.0.12" }] },
+};
+
+export const HAND_EDIT = "--event-ttl=2h";
+
+/** Its static pods: as m1's, at its own address. */
+export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
+  const pod = JSON.parse(JSON.stringify(mirrorPod(name)).replaceAll(/-m1\b/g, "-m2").replaceAll('"m1"', '"m2"')) as Manifest;
+  pod.metadata.annotations!["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"] = "127.77.0.12:7443";
+  pod.spec.containers[0]!.command?.push(...edits);
+  return pod;
+}
+
+export function withM2(objects: Objects) {
+  objects["minions/m2"] = M2;
+  for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+    objects[`pods/kube-system/${name}-m2`] = mirrorPodOfM2(name, ...(name === "kube-apiserver" ? [HAND_EDIT] : []));
+}
