@@ -45,6 +45,10 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeAp
 /** Servers that hold the service-account key. */
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
+/** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
+const RESTART =
+  "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
+
 /** Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody still holds a token of it. */
 export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force }: { force: boolean }) {
   const pki = cp.facts.certificatesDir;
@@ -54,7 +58,10 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   const manifest = readManifest(path);
   if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
-  if (bare !== manifest) await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  if (bare !== manifest) {
+    say(RESTART);
+    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  }
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
   const moved = moveAside(oldSaPub(pki), cp.asideDir);

@@ -72,7 +72,7 @@ test("03-workers open makes no token before the controller-manager has given eve
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
   );
   expect(node.exists("/root/token")).toBe(false);
   expect(api.changes()).toEqual([]);
@@ -143,6 +143,15 @@ test("03-workers close names a node that does not renew its Lease, and leaves co
   await expectTranscript("03-workers-close-away", await node.run("03-workers close --wait 0.05", WAITS));
   expect(node.fingerprint()).toEqual(untouched);
   expect(api.changes()).toEqual([]);
+});
+
+test("03-workers close says after ten seconds which nodes it waits for, until when, and how to go on without them", async () => {
+  using node = await afterPart2();
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const { stderr } = await node.run("03-workers close --wait 0.2 --without w1", WAITS);
+  expect(stderr).toMatch(
+    /\n {2}still waiting for 1 of 2 nodes to come back: w2 \(since [\d:]{8}, until [\d:]{8} at most\)\. If it takes too long: has 03-workers.ts join been run there\? Go on without these nodes: \.\/bunw scripts\/03-workers.ts close --without w1,w2\n/,
+  );
 });
 
 test("03-workers close --without goes on without the node, but not without one that etcd never knew", async () => {
