@@ -69,6 +69,9 @@ export function inLines(todos: readonly Todo[]): string[] {
   return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 
+/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
+export const BACKUP = command("hand-over pack --out /root/keys.age");
+
 const VERIFY: Todo = { command: command("05-verify") };
 const EACH = "each control plane node";
 

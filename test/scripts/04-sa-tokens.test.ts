@@ -184,7 +184,7 @@ test("04-sa-tokens goes no further when a namespace does not get the new CA", as
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
   );
   expect(api.changes()).toEqual([]);
 });
