@@ -177,6 +177,8 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   expect(exitCode).toBe(0);
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
+  const { stdout } = await node.run("05-verify");
+  expect(stdout).toContain("warning  files: /root/kube-pki-repair-TIME: holds no key and no Secret, only sa-old.pub: remove it");
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {

@@ -123,7 +123,7 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
-  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
+  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds etcd's data with all Secrets: remove it when you no longer need it\n");
 });
 
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
