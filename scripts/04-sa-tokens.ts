@@ -10,7 +10,7 @@ import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/con
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { needRoot } from "../shared/node/node.ts";
-import { oldSaKeys } from "../shared/pki/sa-keys.ts";
+import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
@@ -115,6 +115,8 @@ async function proveTokens({ api }: Scene) {
 async function sayLeft({ cp, api, trust }: Scene, renewed: string[], groups: Group[]) {
   const left = { cp, api, renewed, reported: reportedOf(groups), caPem: trust.caPem };
   for (const line of await leftToDo(left)) say(`- ${line}`);
+  if (left.reported.length === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0)
+    dropNewSaKeyMark();
 }
 
 async function retire(values: Values, without: string[]) {

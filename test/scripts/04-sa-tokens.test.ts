@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
 import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
@@ -16,6 +17,7 @@ setDefaultTimeout(60_000);
 await healthyCp();
 const before = await otherCa();
 const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
+const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
 const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
 const WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
@@ -91,6 +93,21 @@ test("04-sa-tokens renews the token and restarts the pods of before, in order; a
     "POST /apis/authentication.k8s.io/v1/tokenreviews",
   ]);
   expect(node.fingerprint()).toEqual(untouched);
+});
+
+test("04-sa-tokens removes part 1's mark when no running pod is older than the new key, and not before", async () => {
+  using node = await afterPart3();
+  const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
+  write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
+  using api = serveStale(node, { "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch" }) });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect([node.exists(MARK), stderr.includes("not restarted: shop/batch: of the Job batch")]).toEqual([true, true]);
+
+  api.objects.delete("/api/v1/namespaces/shop/pods/batch");
+  const again = await node.run("04-sa-tokens", WAITS);
+  expect(again.stderr).toContain(`  removed ${MARK}\n`);
+  expect([again.exitCode, node.exists(MARK)]).toEqual([0, false]);
 });
 
 test("04-sa-tokens --dry-run says what it would restart, and changes nothing", async () => {
