@@ -6,6 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { leftOut } from "../shared/etcd/all-members.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
@@ -33,11 +34,11 @@ async function main() {
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   needRoot();
-  const without = values.without.split(",").filter(Boolean);
-  if (command === "retire") return await retire(values, without);
+  const named = values.without.split(",").filter(Boolean);
+  if (command === "retire") return await retire(values, named);
 
-  const scene = await step("4.1 Check that part 3 is closed", () => look(values, without));
-  const { cp, api, trust, nodes } = scene;
+  const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
+  const { cp, api, trust, nodes, without } = scene;
   await step(
     "4.2 Wait for the CA in every namespace",
     () => waitForRootCa(scene),
@@ -70,9 +71,9 @@ interface Scene extends Ready {
   cp: ControlPlaneNode;
 }
 
-async function look(values: Values, without: string[]): Promise<Scene> {
+async function look(values: Values, named: string[]): Promise<Scene> {
   const cp = await readControlPlaneNode(values["etcd-data"]);
-  return { cp, ...(await readyForPart4(cp, without)) };
+  return { cp, ...(await readyForPart4(cp, named)) };
 }
 
 async function waitForRootCa({ api, trust: { caPem } }: Scene) {
@@ -119,7 +120,7 @@ async function sayLeft({ cp, api, trust }: Scene, renewed: string[], groups: Gro
     dropNewSaKeyMark();
 }
 
-async function retire(values: Values, without: string[]) {
+async function retire(values: Values, named: string[]) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
@@ -129,7 +130,7 @@ async function retire(values: Values, without: string[]) {
     await apiReady(api, { seconds: 120 });
     await endpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, without))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, named)))));
 }
 
 const USAGE = `Usage:

@@ -1,5 +1,6 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -47,6 +48,33 @@ export async function removeMembers(own: EtcdClient, names: readonly string[]) {
     const member = members.find((candidate) => candidate.name === name);
     if (!member) say(`${name}: is no member of etcd any more`);
     else await act(`${name}: taken out of etcd's members`, () => own.removeMember(member.id));
+  }
+}
+
+/**
+ * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --without. So what was said once holds on every
+ * control plane node and in every later script, until the machine is a member again. Only etcd's own answer proves it: none where it does
+ * not answer.
+ */
+export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
+  const live = await liveNames(facts);
+  const isGone = ({ name }: { name: string }) => live?.includes(name) === false;
+  return data.members.filter(isGone).flatMap(({ name }) => (cluster.nodes.some((node) => node.name === name) ? [name] : []));
+}
+
+/** The nodes to leave out: those that the operator names, and, said here, those that are taken out already. */
+export async function leftOut(cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">, without: readonly string[]): Promise<string[]> {
+  const lost = (await takenOut(cp)).filter((name) => !without.includes(name));
+  for (const name of lost) say(`${name}: no member of etcd any more (02-control-plane --without): left out here, too`);
+  return [...without, ...lost];
+}
+
+async function liveNames(facts: ClusterFacts): Promise<string[] | undefined> {
+  try {
+    return (await etcdClient(facts)?.members())?.map(({ name }) => name);
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return undefined;
   }
 }
 

@@ -6,7 +6,8 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
-import { CRICTL, crictlPs, expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { CRICTL, crictlPs, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -172,4 +173,17 @@ test("03-workers close --without goes on without the node, but not without one t
 
   const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
   expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --without w1,w2\n")]);
+});
+
+test("03-workers leaves out a control plane node that part 2 took out of etcd, without being told again, and prints that on", async () => {
+  using node = await afterPart2({ commands: RESTARTS, members: [MEMBER, TAKEN_OUT] });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const opened = await node.run("03-workers open");
+  expect(opened.stderr).toContain("  w2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(opened.stderr).toEndWith("then on each control plane node: ./bunw scripts/03-workers.ts close --without w2\n");
+  expect(node.calls().at(-1)).toEndWith(" --etcd-data /var/lib/etcd --without w2");
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
 });

@@ -7,7 +7,8 @@ import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
 import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
-import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
@@ -141,6 +142,18 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
   expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds etcd's data with all Secrets: remove it when you no longer need it\n");
+});
+
+test("04-sa-tokens does not wait for a control plane node that part 2 took out of etcd", async () => {
+  using node = await afterPart3({ members: [MEMBER, TAKEN_OUT] });
+  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const early = await node.run("04-sa-tokens", WAITS);
+  expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining('error: The Node "w2" is still there')]);
+  api.objects.delete("/api/v1/nodes/w2");
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  2 of 2 nodes renew their Lease;");
 });
 
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
