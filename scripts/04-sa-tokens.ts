@@ -146,7 +146,8 @@ retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub
 
 Options:
     --without NODES  Nodes that will not come back.
-    --force          retire: also where a Secret or a pod still holds a token of the old key.
+    --force          retire: also where a Secret or a pod may still use a token of the old key.
+                     These tokens then stop working; nothing else changes.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.
