@@ -115,6 +115,12 @@ export async function waitFor<T>(
   });
 }
 
+/** Does something that has a time limit of its own: a program, a long answer. It is as little silent as `waitFor`. */
+export async function sayWhile<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {
+  using _wait = sayWhileWaiting({ what, hint, began: Date.now(), say });
+  return await action();
+}
+
 /** A `waitFor` that gives undefined where the time is over. */
 export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {

@@ -10,9 +10,9 @@ export type Words = string | (() => string);
 export interface Waiting {
   what: Words;
   hint: Words;
-  /** Milliseconds, as Date.now(). */
+  /** Milliseconds, as Date.now(); `end` is unset where what is waited for has its own limit. */
   began: number;
-  end: number;
+  end?: number;
   /** The last error of the probe. */
   last?: unknown;
   /** Seconds between two lines; unset: ten. For a wait of hours in the background. */
@@ -59,7 +59,8 @@ function sayWaits() {
 function lineOf(wait: Waiting): string {
   const { what, hint, began, end } = wait;
   const reason = soFar(wait);
-  const times = `since ${clock(began)}, until ${clock(end)} at most${reason ? `, so far: ${strangers(reason)}` : ""}`;
+  const limit = end === undefined ? "" : `, until ${clock(end)} at most`;
+  const times = `since ${clock(began)}${limit}${reason ? `, so far: ${strangers(reason)}` : ""}`;
   return `still waiting for ${words(what)} (${times}). If it takes too long: ${words(hint)}`;
 }
 

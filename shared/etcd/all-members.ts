@@ -4,7 +4,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { act, say, waitFor } from "../run.ts";
+import { act, say, sayWhile, waitFor } from "../run.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient } from "./identity.ts";
 import type { Peer } from "./peers.ts";
@@ -79,12 +79,10 @@ async function liveNames(facts: ClusterFacts): Promise<string[] | undefined> {
 }
 
 async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
+  const hint = `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`;
   try {
-    return await ask();
+    return await sayWhile(`etcd on ${name} to answer`, hint, ask);
   } catch (err) {
-    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, {
-      hint: `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`,
-      cause: err,
-    });
+    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, { hint, cause: err });
   }
 }

@@ -1,6 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, test } from "bun:test";
-import { waitFor } from "../../shared/run.ts";
+import { sayWhile, waitFor } from "../../shared/run.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 beforeEach(() => void jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) }));
@@ -81,4 +81,20 @@ test("a wait in the background says less often, and where it is told to", async 
   expect(box.said).toEqual([]);
   end();
   await waiting;
+});
+
+test("a program that hangs, or an answer that takes long, is no silence either", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  const restarting = sayWhile("systemctl restart kubelet", "journalctl -u kubelet -n 50", probe);
+  jest.advanceTimersByTime(10_000);
+  expect(box.said).toEqual([
+    "still waiting for systemctl restart kubelet (since 03:00:00). If it takes too long: journalctl -u kubelet -n 50",
+  ]);
+  end();
+  expect(await restarting).toBe("there");
+  const failing = sayWhile("crictl stop", "x", () => Promise.reject(new Error("no runtime")));
+  await expect(failing).rejects.toThrow("no runtime");
+  jest.advanceTimersByTime(60_000);
+  expect(box.said).toHaveLength(1);
 });
