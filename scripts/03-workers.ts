@@ -92,7 +92,7 @@ async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, with
     state.close = asking.length > 0 || reduced;
     if (!state.close) say("part 3 has nothing to do");
   }
-  done(next.inOneLine([next.afterIdleOpen(next.routeOf(cp, without), state)]));
+  done(next.inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
 }
 
 function trustOf(cp: ControlPlaneNode): next.TrustSeen {

@@ -6,7 +6,7 @@ import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, sayWhile, waitFor } from "../run.ts";
 import type { EtcdClient } from "./client.ts";
-import { etcdClient } from "./identity.ts";
+import { etcdClient, nodeUid } from "./identity.ts";
 import type { Peer } from "./peers.ts";
 
 /**
@@ -53,13 +53,16 @@ export async function removeMembers(own: EtcdClient, names: readonly string[]) {
 
 /**
  * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --without. So what was said once holds on every
- * control plane node and in every later script, until the machine is a member again. Only etcd's own answer proves it: none where it does
- * not answer.
+ * control plane node and in every later script, until a machine of that name joins again: as a member, or with a Node of its own. Only
+ * etcd's own answer proves it: none where it does not answer.
  */
 export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
-  const live = await liveNames(facts);
-  const isGone = ({ name }: { name: string }) => live?.includes(name) === false;
-  return data.members.filter(isGone).flatMap(({ name }) => (cluster.nodes.some((node) => node.name === name) ? [name] : []));
+  const client = etcdClient(facts);
+  const live = await unlessSilent(async () => (await client?.members())?.map(({ name }) => name));
+  if (!client || !live) return [];
+  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && data.members.some((member) => member.name === name));
+  const uids = await Promise.all(gone.map(({ name }) => unlessSilent(() => nodeUid(client, data, name))));
+  return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
 /** The nodes to leave out: those that the operator names, and, said here, those that are taken out already. */
@@ -69,9 +72,9 @@ export async function leftOut(cp: Pick<ControlPlaneNode, "data" | "facts" | "clu
   return [...without, ...lost];
 }
 
-async function liveNames(facts: ClusterFacts): Promise<string[] | undefined> {
+async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
   try {
-    return (await etcdClient(facts)?.members())?.map(({ name }) => name);
+    return await ask();
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     return undefined;

@@ -22,6 +22,8 @@ const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
 const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
+const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2";
+
 /** A control plane node that has been through part 2 with a new CA: its controller-manager is reduced. */
 async function afterPart2(options: NodeOptions = {}) {
   const node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
@@ -169,7 +171,7 @@ test("03-workers close --without goes on without the node, but not without one t
   const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(parse(node.read(MANAGER)).metadata.annotations?.[REDUCED]).toBeUndefined();
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+  expect(stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without w2\n`);
 
   const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
   expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --without w1,w2\n")]);
@@ -185,5 +187,16 @@ test("03-workers leaves out a control plane node that part 2 took out of etcd, w
   expect(node.calls().at(-1)).toEndWith(" --etcd-data /var/lib/etcd --without w2");
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+  expect(stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without w2\n`);
+});
+
+test("03-workers waits for a machine that has joined again under the name of one that was taken out of etcd", async () => {
+  using node = await afterPart2({ members: [MEMBER, TAKEN_OUT] });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const keys = new Map(node.stored);
+  const [key] = [...keys.keys()].filter((name) => name.endsWith("/minions/w2"));
+  keys.set(key!, JSON.stringify({ kind: "Node", metadata: { name: "w2", uid: "another" } }));
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), keys });
+  const { exitCode, stderr } = await node.run("03-workers close --wait 0.02", WAITS);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: 1 of 3 nodes have not come back: w2\n")]);
 });
