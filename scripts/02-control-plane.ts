@@ -8,6 +8,7 @@ import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leases.ts";
+import { takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -102,8 +103,9 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
 }
 
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
-async function next(cp: ControlPlaneNode, api: KubeApi, without: string[]): Promise<Todo[]> {
+async function next(cp: ControlPlaneNode, api: KubeApi, named: string[]): Promise<Todo[]> {
   const isNew = caIsNew(cp);
+  const without = mode.dryRun ? named : [...new Set([...named, ...(await takenOut(cp))])];
   const part3 =
     isNew || (!mode.dryRun && (managerIsReduced(cp) || (await nodesNeedPart3(cp, api, without))));
   return afterControlPlane(routeOf(cp, without), {

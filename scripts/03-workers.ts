@@ -7,6 +7,7 @@
 import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
+import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
@@ -92,7 +93,7 @@ async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, with
     state.close = asking.length > 0 || reduced;
     if (!state.close) say("part 3 has nothing to do");
   }
-  done(next.inOneLine([next.afterIdleOpen(next.routeOf(cp, without), state)]));
+  done(next.inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
 }
 
 function trustOf(cp: ControlPlaneNode): next.TrustSeen {
@@ -172,7 +173,8 @@ async function close(values: Values) {
 
 async function onControlPlane(values: Values) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
-  return { cp, api: await adminApi(cp), without: values.without.split(",").filter(Boolean) };
+  const api = await adminApi(cp);
+  return { cp, api, without: await leftOut(cp, values.without.split(",").filter(Boolean)) };
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {

@@ -5,12 +5,13 @@
  * run again: what is current is not touched.
  */
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { leftOut } from "../shared/etcd/all-members.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
-import { oldSaKeys } from "../shared/pki/sa-keys.ts";
+import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
@@ -33,11 +34,11 @@ async function main() {
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   takeNode();
-  const without = values.without.split(",").filter(Boolean);
-  if (command === "retire") return await retire(values, without);
+  const named = values.without.split(",").filter(Boolean);
+  if (command === "retire") return await retire(values, named);
 
-  const scene = await step("4.1 Check that part 3 is closed", () => look(values, without));
-  const { cp, api, trust, nodes } = scene;
+  const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
+  const { cp, api, trust, nodes, without } = scene;
   await step(
     "4.2 Wait for the CA in every namespace",
     () => waitForRootCa(scene),
@@ -70,9 +71,9 @@ interface Scene extends Ready {
   cp: ControlPlaneNode;
 }
 
-async function look(values: Values, without: string[]): Promise<Scene> {
+async function look(values: Values, named: string[]): Promise<Scene> {
   const cp = await readControlPlaneNode(values["etcd-data"]);
-  return { cp, ...(await readyForPart4(cp, without)) };
+  return { cp, ...(await readyForPart4(cp, named)) };
 }
 
 async function waitForRootCa({ api, trust: { caPem } }: Scene) {
@@ -115,9 +116,11 @@ async function proveTokens({ api }: Scene) {
 async function sayLeft({ cp, api, trust }: Scene, renewed: string[], groups: Group[]) {
   const left = { cp, api, renewed, reported: reportedOf(groups), caPem: trust.caPem };
   for (const line of await leftToDo(left)) say(`- ${line}`);
+  if (left.reported.length === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0)
+    dropNewSaKeyMark();
 }
 
-async function retire(values: Values, without: string[]) {
+async function retire(values: Values, named: string[]) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
@@ -127,7 +130,7 @@ async function retire(values: Values, without: string[]) {
     await apiReady(api, { seconds: 120 });
     await endpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, without))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, named)))));
 }
 
 const USAGE = `Usage:
@@ -143,7 +146,8 @@ retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub
 
 Options:
     --without NODES  Nodes that will not come back.
-    --force          retire: also where a Secret or a pod still holds a token of the old key.
+    --force          retire: also where a Secret or a pod may still use a token of the old key.
+                     These tokens then stop working; nothing else changes.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.

@@ -4,16 +4,16 @@
  * another (RUNBOOK part 1), and kept as the backup (RUNBOOK, "Before it happens"). The file is a
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
-import { basename } from "node:path";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
-import { command, inOneLine, part1 } from "../shared/facts/next.ts";
+import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
 import { stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
-import { markBackup } from "../shared/hand-over/backup-mark.ts";
+import { markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
+import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
 import { howToLock, keyFor, keyOption } from "../shared/hand-over/lock-options.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { lockOf, newIdentity, open, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
@@ -62,13 +62,22 @@ async function pack(values: Values) {
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(bundles.packTar(bundle), await makeLock());
   writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
-  markBackup(
-    bundle.files,
-    { name: basename(out), sha256: bundles.sha256Of(sealed) },
-    { newest: true },
+  const packed = { path: typed(out), sha256: bundles.sha256Of(sealed) };
+  markBackup(bundle.files, packed, { newest: true });
+  sayKept(out);
+  sayLeftBehind(
+    { bundle: out, opener: values["passphrase-file"] },
+    "When it is unpacked on every node that needs it",
   );
   tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
   answer(command(`hand-over unpack ${out}${keyOption(values)} --ca-hash ${ca}`));
+}
+
+/** Whether 05-verify counts this bundle as the backup. */
+function sayKept(out: string) {
+  const why = notKept(typed(out));
+  if (why) say(`${out} does not count as a backup: ${why}. A backup: ${BACKUP}`);
+  else say(`${out} counts as the backup of these keys: move it away from this machine`);
 }
 
 async function unpack(file: string, values: Values) {
@@ -79,8 +88,11 @@ async function unpack(file: string, values: Values) {
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
-  markBackup(bundle.files, { name: basename(file), sha256 }, { newest: false });
+  markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
+  const opener = values["passphrase-file"] ?? values.identity;
+  if (!mode.dryRun)
+    sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
   const withoutData = await stepsWhereDataIsLost(values["etcd-data"]);
   if (withoutData) say("etcd's data is not here: part 1 would not begin");
   done(withoutData ?? inOneLine([part1()]));
@@ -152,7 +164,8 @@ const USAGE = `Usage:
 
 pack:     Locks the keys that all control plane nodes share (three CAs and sa) into one file in the
           age format, for the other control plane nodes or as a backup. Refuses if one of the keys
-          is missing, has expired or does not fit.
+          is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's folder
+          does not count as a backup.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
           are here already are kept. If other keys are here, it changes nothing. It refuses a bundle
           of another cluster, and one that is older than the cluster's CA.

@@ -13,6 +13,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { checkSignal, whatIsLeft } from "./signals.ts";
+import { sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
 
 export const VERSION: string = packageJson.version;
 
@@ -86,33 +87,42 @@ const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
 /**
  * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is
- * nothing to wait for: undefined.
+ * nothing to wait for: undefined. A long wait says what it waits for: see waiting.ts.
  *
  * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
  */
 export async function waitFor<T>(
-  what: string,
+  what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number; hint: string },
+  options: { seconds: number } & Pick<Waiting, "hint" | "every"> & Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
-    say(`would wait for: ${what}`);
+    say(`would wait for: ${words(what)}`);
     return undefined;
   }
-  const end = Date.now() + options.seconds * 1000 * PATIENCE;
-  let last: unknown = "no answer yet";
+  const began = Date.now();
+  const end = began + options.seconds * 1000 * PATIENCE;
+  using wait = sayWhileWaiting({ say, ...options, what, began, end });
   while (Date.now() < end) {
     checkSignal();
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== false) return answer;
     } catch (err) {
-      last = err;
+      wait.last = err;
     }
     await Bun.sleep(PROBE_INTERVAL * Math.min(1, PATIENCE));
   }
-  const reason = last instanceof Error ? last.message : String(last);
-  throw new Fail(`Waited ${options.seconds} s for ${what}: ${reason}`, { hint: options.hint, cause: last });
+  throw new Fail(`Waited ${options.seconds} s for ${words(what)}: ${soFar(wait) ?? "no answer yet"}`, {
+    hint: words(options.hint),
+    cause: wait.last,
+  });
+}
+
+/** Does something that has a time limit of its own: a program, a long answer. It is as little silent as `waitFor`. */
+export async function sayWhile<T>(what: string, hint: string, action: () => Promise<T>): Promise<T> {
+  using _wait = sayWhileWaiting({ what, hint, began: Date.now(), say });
+  return await action();
 }
 
 /** A `waitFor` that gives undefined where the time is over. */

@@ -3,6 +3,7 @@
  * Source: pkg/kubelet/util/nodelease, client-go leaderelection.
  */
 import { madeAt } from "../pki/certificate.ts";
+import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
@@ -78,7 +79,8 @@ export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyN
     return leases.notRenewed.length === 0;
   };
   const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
-  if (leases.notRenewed.length > 0) await unlessLate(waitFor("every kubelet to renew its Lease", allRenewed, options));
+  const what = () => `the kubelets of ${listed(leases.notRenewed)} to renew their Leases`;
+  if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, allRenewed, options));
   return leases;
 }
 

@@ -1,11 +1,12 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { act, say, waitFor } from "../run.ts";
+import { act, say, sayWhile, waitFor } from "../run.ts";
 import type { EtcdClient } from "./client.ts";
-import { etcdClient } from "./identity.ts";
+import { etcdClient, nodeUid } from "./identity.ts";
 import type { Peer } from "./peers.ts";
 
 /**
@@ -60,13 +61,41 @@ export async function removeMembers(own: EtcdClient, names: readonly string[]) {
   }
 }
 
-async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
+/**
+ * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --without. So what was said once holds on every
+ * control plane node and in every later script, until a machine of that name joins again: as a member, or with a Node of its own. Only
+ * etcd's own answer proves it: none where it does not answer.
+ */
+export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, "data" | "facts" | "cluster">): Promise<string[]> {
+  const client = etcdClient(facts);
+  const live = await unlessSilent(async () => (await client?.members())?.map(({ name }) => name));
+  if (!client || !live) return [];
+  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && data.members.some((member) => member.name === name));
+  const uids = await Promise.all(gone.map(({ name }) => unlessSilent(() => nodeUid(client, data, name))));
+  return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
+}
+
+/** The nodes to leave out: those that the operator names, and, said here, those that are taken out already. */
+export async function leftOut(cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">, without: readonly string[]): Promise<string[]> {
+  const lost = (await takenOut(cp)).filter((name) => !without.includes(name));
+  for (const name of lost) say(`${name}: no member of etcd any more (02-control-plane --without): left out here, too`);
+  return [...without, ...lost];
+}
+
+async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
   try {
     return await ask();
   } catch (err) {
-    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, {
-      hint: `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`,
-      cause: err,
-    });
+    if (!(err instanceof Fail)) throw err;
+    return undefined;
+  }
+}
+
+async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
+  const hint = `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`;
+  try {
+    return await sayWhile(`etcd on ${name} to answer`, hint, ask);
+  } catch (err) {
+    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, { hint, cause: err });
   }
 }

@@ -71,13 +71,17 @@ function lastingKeys(data: EtcdData): string[] {
 
 /** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */
 async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, nodes }: Cluster): Promise<string> {
-  const prefix = registryPrefix(data);
-  const kubeSystem = await uidOf(client, `${prefix}/namespaces/kube-system`);
+  const kubeSystem = await uidOf(client, `${registryPrefix(data)}/namespaces/kube-system`);
   if (kubeSystem !== kubeSystemUid)
     throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`);
   let same = 0;
-  for (const { name, uid } of nodes) if ((await uidOf(client, `${prefix}/minions/${name}`)) === uid) same++;
+  for (const { name, uid } of nodes) if ((await nodeUid(client, data, name)) === uid) same++;
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
+}
+
+/** The UID of a Node now; undefined where it is deleted. */
+export async function nodeUid(client: EtcdClient, data: EtcdData, name: string): Promise<string | undefined> {
+  return await uidOf(client, `${registryPrefix(data)}/minions/${name}`);
 }
 
 async function uidOf(client: EtcdClient, key: string): Promise<string | undefined> {

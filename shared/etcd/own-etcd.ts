@@ -4,7 +4,7 @@ import type { EtcdSeen } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say, waitFor } from "../run.ts";
-import { proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
+import { leftOut, proveMembers, refuseLiving, removeMembers, takenOut } from "./all-members.ts";
 import { etcdClient, proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
 
@@ -32,7 +32,8 @@ export async function servesSameData({ facts, data, cluster }: ControlPlaneNode)
 const HINT = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
 
 /** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not. */
-export async function proveOwnEtcd({ facts, data, cluster, node }: ControlPlaneNode): Promise<Omit<EtcdSeen, "makesKeys">> {
+export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Omit<EtcdSeen, "makesKeys">> {
+  const { facts, data, cluster, node } = cp;
   const client = etcdClient(facts);
   const peers = data.members.filter(({ id }) => id !== data.memberId).map(({ name }) => name);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), {
@@ -49,14 +50,17 @@ export async function proveOwnEtcd({ facts, data, cluster, node }: ControlPlaneN
     seconds: 120,
     hint: HINT,
   });
-  if (client && !mode.dryRun) for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
-  return { peers, running: running < members ? "enough" : "all" };
+  if (!client || mode.dryRun) return { peers, running: running < members ? "enough" : "all" };
+  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
+  const out = await takenOut(cp);
+  return { peers: peers.filter((name) => !out.includes(name)), running: running < members - out.length ? "enough" : "all" };
 }
 
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
 /** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
-export async function proveEtcd({ facts, data, node, cluster }: ControlPlaneNode, without: readonly string[]) {
+export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]) {
+  const { facts, data, node, cluster } = cp;
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
   const client = etcdClient(facts);
@@ -67,6 +71,6 @@ export async function proveEtcd({ facts, data, node, cluster }: ControlPlaneNode
   await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
   if (mode.dryRun) return;
   for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
-  await proveMembers(client, facts, { peers, without });
+  await proveMembers(client, facts, { peers, without: await leftOut(cp, without) });
   await removeMembers(client, without);
 }

@@ -69,6 +69,9 @@ export function inLines(todos: readonly Todo[]): string[] {
   return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 
+/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
+export const BACKUP = command("hand-over pack --out /root/keys.age");
+
 const VERIFY: Todo = { command: command("05-verify") };
 const EACH = "each control plane node";
 
@@ -130,16 +133,17 @@ export interface TrustSeen {
   saKeyIsNew: boolean;
 }
 
-/** Part 4 where something old is still trusted, else the proof. */
-function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Todo {
-  return caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY;
+/** Part 4 where something old is still trusted, else the proof. Before both, lost nodes go: no DaemonSet rolls out past a dead one. */
+function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Todo[] {
+  const remove = { command: `kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${without.join(" ")}` };
+  return [...(without.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY];
 }
 
 /** After part 2. `part3`: a kubelet has to join, or waits for its certificate, or the controller-manager is reduced. */
 export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean }): Todo[] {
   const part2 = { command: command("02-control-plane", route.without), called: "part 2" };
   const open = { command: command("03-workers open", route.without) };
-  return [...onOthers(route, part2), seen.part3 ? open : afterPart3(seen, route)];
+  return [...onOthers(route, part2), ...(seen.part3 ? [open] : afterPart3(seen, route))];
 }
 
 /** After `open` and `approve`. */
@@ -153,15 +157,15 @@ export function afterJoin(): Todo[] {
 }
 
 /** After an `open` where no worker has to join. `close`: it still has something to do. */
-export function afterIdleOpen(route: Route, seen: TrustSeen & { silentControlPlanes: readonly string[]; close: boolean }): Todo {
+export function afterIdleOpen(route: Route, seen: TrustSeen & { silentControlPlanes: readonly string[]; close: boolean }): Todo[] {
   if (seen.silentControlPlanes.length > 0)
-    return { command: command("02-control-plane", route.without), on: seen.silentControlPlanes.join(", ") };
-  return seen.close ? { command: command("03-workers close", route.without) } : afterPart3(seen, route);
+    return [{ command: command("02-control-plane", route.without), on: seen.silentControlPlanes.join(", ") }];
+  return seen.close ? [{ command: command("03-workers close", route.without) }] : afterPart3(seen, route);
 }
 
 /** After `close`. */
 export function afterClose(route: Route, seen: TrustSeen): Todo[] {
-  return [...onOthers(route, { command: command("03-workers close", route.without), called: "the same" }), afterPart3(seen, route)];
+  return [...onOthers(route, { command: command("03-workers close", route.without), called: "the same" }), ...afterPart3(seen, route)];
 }
 
 /** After part 4. `oldSaKey`: the API servers still accept the old key beside the new one. */

@@ -1,4 +1,4 @@
-/** The system's refusals, as the operator sees them: what failed, where, and what mends it. */
+/** The system's refusals, as the operator sees them: what failed, where, and what repairs it. */
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
@@ -16,16 +16,16 @@ export function tryFile<T>(verb: string, path: string, action: () => T, must = f
     if (!code || err instanceof Fail) throw err;
     if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
     const what = to === path ? path : `${path} to ${to}`;
-    throw new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToMend(code, to), cause: err });
+    throw new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToRepair(code, to), cause: err });
   }
 }
 
-function howToMend(code: string, path: string): string {
+function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   if (code === "EACCES" || code === "EPERM") return "run it as root";
   if (code === "ENOSPC" || code === "EDQUOT") return `make room there: df -h ${place}; df -i ${place}. Then run this again`;
   if (code === "EROFS") return `it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
-  return `mend that, see: ls -ld ${path} ; df ${place}`;
+  return `repair that, see: ls -ld ${path} ; df ${place}`;
 }
 
 /** The path, or the nearest folder above it that is there. */

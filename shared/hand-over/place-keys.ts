@@ -4,7 +4,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
-import { certInfo, hashIn, madeAt } from "../pki/certificate.ts";
+import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import { SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
@@ -81,7 +81,7 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
       if (typeof standing === "object") conflicts.push({ file, path, ...standing });
     }
   }
-  for (const { file, here: one, there } of conflicts) say(`${file}: here ${one}, in ${options.source} ${there}`);
+  for (const { file, here: one, there } of conflicts) say(`${file}: the one on this node is ${one}; ${options.source} has ${there}`);
   if (conflicts.length > 0 && !options.moveAside) throw otherKeys(conflicts, here, options.source);
   for (const { path } of conflicts) copyAside(path, here.asideDir);
   return writeTogether([...wanted, ...(options.more ?? [])]);
@@ -106,8 +106,10 @@ function standingOf(
   const wanted = hashIn(textIn(files, key.publicFile)!);
   const text = Buffer.from(there).toString("utf8");
   const same = attempt(() => sameKey(key, file, files, text));
-  const here = same === false && file !== key.keyFile ? attempt(() => hashIn(text)) : "another key";
-  if (same instanceof Fail || here instanceof Fail) return { here: "unreadable content", there: wanted };
+  const here = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
+  if (same instanceof Fail || here instanceof Fail) return { here: "unreadable", there: wanted };
+  if (!same && file === key.keyFile)
+    return { here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${here})`, there: wanted };
   if (!same) return { here, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
   return end && end < new Date() ? { here: `a certificate that expired on ${day(end)}`, there: wanted } : "the same key";

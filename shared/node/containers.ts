@@ -1,7 +1,7 @@
 /** The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later nodes should have it. */
 import { $ } from "zx";
 import { Fail } from "../fail.ts";
-import { act, say } from "../run.ts";
+import { act, say, sayWhile } from "../run.ts";
 
 export interface Container {
   id: string;
@@ -49,10 +49,8 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 export async function stopContainers(endpoint: string, list: readonly Container[]) {
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
-    await act(
-      `${container.name}: stopped`,
-      () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`,
-    );
+    const stop = () => $({ quiet: true })`crictl --runtime-endpoint ${endpoint} stop --timeout 0 ${container.id}`;
+    await act(`${container.name}: stopped`, () => sayWhile(`${container.name} to stop`, "systemctl status containerd", stop));
   }
 }
 

@@ -10,7 +10,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { certInfo } from "../pki/certificate.ts";
-import { act } from "../run.ts";
+import { act, sayWhile } from "../run.ts";
 import { leaves } from "../signals.ts";
 
 export interface Node {
@@ -91,12 +91,14 @@ const KUBELET_STOPPED =
 
 /** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed. */
 export async function turnKubelet(verb: keyof typeof DONE, note = "") {
+  const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
+  const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
   await act(`kubelet: ${DONE[verb]}${note}`, async () => {
     if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
-    const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
+    const { exitCode, stderr } = await sayWhile(`systemctl ${verb} kubelet`, look, turn);
     if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
     throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
-      hint: "systemctl status kubelet; journalctl -u kubelet -n 50. Then run this script again: finished steps are skipped",
+      hint: `${look}. Then run this script again: finished steps are skipped`,
     });
   });
 }

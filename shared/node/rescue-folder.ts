@@ -1,8 +1,11 @@
 /**
  * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds a copy of etcd's data,
- * from which all parts read their facts, and all files that a script has moved aside. No script changes or deletes what is in it.
+ * from which all parts read their facts, and all files that a script has moved aside. `retire` moves a public key there. No script changes or deletes what is in it.
  */
-import { list } from "../files/files.ts";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { exists, hostEntry, list } from "../files/files.ts";
+import { listed } from "../plain.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -32,6 +35,40 @@ export function rescueFolders(): Rescue[] {
       return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
     })
     .sort((a, b) => b.made.getTime() - a.made.getTime());
+}
+
+/** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
+const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^\s*token:\s*\S/m;
+
+/** Bytes; larger files are not read, and count as secret. */
+const LARGEST = 1 << 20;
+
+/** What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
+export function heldIn({ dir, made }: Rescue): string {
+  const etcd = exists(rescuedEtcd({ dir, made }));
+  const files = filesBelow(hostEntry(dir), etcd ? ["etcd"] : []);
+  const secret = files.filter(isSecret).length;
+  const others = files.length - secret;
+  if (!etcd && secret === 0) return `no key and no Secret, only ${listed(files.map((path) => basename(path)).sort())}`;
+  return [
+    ...(etcd ? ["etcd's data with all Secrets"] : []),
+    ...(secret > 0 ? [`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`] : []),
+    ...(others > 0 ? [`${others} without`] : []),
+  ].join(", ");
+}
+
+/** Regular files, on this machine; links are not followed. */
+function filesBelow(folder: string, except: readonly string[] = []): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true }).filter(({ name }) => !except.includes(name));
+  return entries.flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return filesBelow(path);
+    return entry.isFile() ? [path] : [];
+  });
+}
+
+function isSecret(host: string): boolean {
+  return lstatSync(host).size > LARGEST || SECRET.test(readFileSync(host, "utf8"));
 }
 
 function stampOf(name: string): Date | undefined {

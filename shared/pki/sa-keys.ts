@@ -5,7 +5,7 @@
  */
 
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { readText, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { hashIn, keyMatches, privateKeyOf, publicKeyOf, publicKeysIn } from "./certificate.ts";
 import { keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
@@ -58,6 +58,11 @@ interface NewSaKey extends Mark {
 export function markNewSaKey(publicPem: string) {
   const mark: NewSaKey = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
   writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
+}
+
+/** When no running pod is older than the key, nobody reads the mark any more. */
+export function dropNewSaKeyMark() {
+  removeFile(MARK);
 }
 
 /** When part 1 made this sa.pub; undefined for every other one. */

@@ -22,6 +22,9 @@ import { comeBack, noteOf, type Return, type Returned, type Scene, sayReturned, 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
 
+/** Seconds between two lines of \`approve\`, whose output is a log. */
+const IN_BACKGROUND = 300;
+
 /** `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did not come back in time. */
 export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, options: { without: readonly string[]; minutes: number }) {
   const { without } = options;
@@ -93,21 +96,32 @@ async function onlyItsError(follower: Promise<void>): Promise<never> {
 }
 
 async function allBack(scene: Scene) {
-  const { away, expected, progress, without = [] } = scene;
+  const { away, expected, progress } = scene;
   const look = async () => {
     probePorts(scene);
     decideAgain(scene);
     progress.show(expected.length - away.size, noteOf(scene));
     return away.size === 0 || (await tokenIsGone(scene));
   };
-  await waitFor("all nodes to come back", look, { seconds: scene.seconds, hint: "" }).catch((cause: unknown) => {
-    const missing = [...away.values()];
-    const names = missing.map(({ node }) => node.name);
-    throw new Fail(`${missing.length} of ${expected.length} nodes have not come back: ${listed(missing.map(whyAway))}`, {
-      hint: `has 03-workers.ts join been run there?${scene.refused.size > 0 ? " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR." : ""} Go on without these nodes: ${command("03-workers close", [...without, ...names])}`,
-      cause,
-    });
+  const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
+  const { seconds, whileTokenLasts } = scene;
+  const say = (line: string) => progress.say(line);
+  const patience = { seconds, hint: () => wayOut(scene), say, ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}) };
+  await waitFor(what, look, patience).catch((cause: unknown) => {
+    throw new Fail(`${away.size} of ${expected.length} nodes have not come back: ${namesOf(scene)}`, { hint: wayOut(scene), cause });
   });
+}
+
+function namesOf({ away }: Scene): string {
+  return listed([...away.values()].map(whyAway));
+}
+
+/** What to do for nodes that do not come back. */
+function wayOut({ away, refused, without = [] }: Scene): string {
+  const join = "has 03-workers.ts join been run there?";
+  const csrs =
+    " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
+  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes: ${command("03-workers close", [...without, ...away.keys()])}`;
 }
 
 async function followLeases(scene: Scene, signal: AbortSignal) {

@@ -2,10 +2,11 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { BACKUP } from "../facts/next.ts";
 import { readText } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { rescueFolders } from "../node/rescue-folder.ts";
+import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/restore.ts";
@@ -40,9 +41,9 @@ export async function leftToDo({ cp, api, renewed, reported, caPem }: Left): Pro
     for (const name of await withOldCaBundle(api, oldCa)) lines.push(`${name}: its caBundle is still the old CA, put the new one there`);
   }
   lines.push(
-    `make a backup now: ./bunw scripts/hand-over.ts pack, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
+    `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
-  for (const { dir } of rescueFolders()) lines.push(`${dir} holds old keys and all Secrets: remove it when you no longer need it`);
+  for (const rescue of rescueFolders()) lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
 }
 

@@ -2,6 +2,7 @@
 import { adminApi } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/leases.ts";
+import { leftOut } from "../etcd/all-members.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
@@ -19,19 +20,22 @@ export interface Ready {
   trust: SigningTrust;
   /** Names of the nodes that are there. */
   nodes: string[];
+  /** Names of the nodes that are left out. */
+  without: string[];
 }
 
 /** Errors: Fail with the first thing that is not true, and what to do about it. */
-export async function readyForPart4(cp: ControlPlaneNode, without: readonly string[]): Promise<Ready> {
-  refuseStrangers(without, cp);
+export async function readyForPart4(cp: ControlPlaneNode, named: readonly string[]): Promise<Ready> {
+  refuseStrangers(named, cp);
   const trust = trustHere(cp);
-  refuseReduced(cp, without);
+  refuseReduced(cp, named);
   const api = await adminApi(cp);
+  const without = await leftOut(cp, named);
   const nodes = cp.cluster.nodes.map((node) => node.name).filter((name) => !without.includes(name));
   await refuseSilent(api, nodes, without);
   await refuseDeadNodes(api, without);
   say(`${nodes.length} of ${nodes.length} nodes renew their Lease; the controller-manager runs in full`);
-  return { api, trust, nodes };
+  return { api, trust, nodes, without };
 }
 
 function trustHere({ facts: { certificatesDir: pki } }: ControlPlaneNode): SigningTrust {

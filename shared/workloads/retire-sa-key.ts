@@ -1,7 +1,6 @@
-/** The old service-account key at the API server: does the server use it, who still holds a token of it, and how it is taken out. */
+/** The old service-account key at the API server: does the server use it, and how it is taken out. */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { readText } from "../files/files.ts";
@@ -9,13 +8,10 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
-import { clusterCa } from "../pki/examine.ts";
-import { oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { tokenVerifier } from "../pki/tokens.ts";
+import { dropNewSaKeyMark, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
-import { staleGroups } from "./stale-pods.ts";
-import { liveAccounts, nameOf, sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
+import { refuseHolders } from "./token-holders.ts";
 
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 
@@ -45,21 +41,29 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeAp
 /** Servers that hold the service-account key. */
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
+/** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
+const RESTART =
+  "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
+
 /** Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody still holds a token of it. */
 export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force }: { force: boolean }) {
   const pki = cp.facts.certificatesDir;
   const kids = oldSaKeys(pki).map(serviceAccountKeyId);
-  if (kids.length > 0 && !force) refuseHolders(await holders(cp, api));
+  if (kids.length > 0 && !force) await refuseHolders(cp, api);
   const path = manifestPath(cp, "kube-apiserver");
   const manifest = readManifest(path);
   if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
-  if (bare !== manifest) await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  if (bare !== manifest) {
+    say(RESTART);
+    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  }
   if (kids.length > 0)
     await waitForKeys(api, "the API server to come back without the old key", (published) => !kids.some((kid) => published.includes(kid)));
   const moved = moveAside(oldSaPub(pki), cp.asideDir);
   if (!moved) say("there is no sa-old.pub on this node: nothing to take out");
   else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
+  if (!force) dropNewSaKeyMark();
 }
 
 /**
@@ -79,27 +83,4 @@ async function waitForKeys(api: KubeApi, what: string, isSo: (kids: string[]) =>
 
 async function publishedKeys(api: KubeApi): Promise<string[] | undefined> {
   return (await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks"))?.keys.map(({ kid }) => kid);
-}
-
-interface Holders {
-  secrets: string[];
-  pods: string[];
-}
-
-async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
-  const byOldKey = tokenVerifier(oldSaKeys(cp.facts.certificatesDir).join(""));
-  const secrets: TokenSecret[] = [];
-  for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) if (byOldKey(tokenOf(secret))) secrets.push(secret);
-  const groups = await staleGroups(api, clusterCa(cp.facts.certificatesDir), trustSince(cp));
-  const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
-  return { secrets: await liveAccounts(api, secrets), pods: pods.map(nameOf) };
-}
-
-function refuseHolders({ secrets, pods }: Holders) {
-  if (secrets.length + pods.length === 0) return say("no Secret and no running pod holds a token of the old key");
-  sayNames("Secrets with a token of the old key", secrets);
-  sayNames("pods with a token, started before the new key", pods);
-  throw new Fail(`Tokens of the old key are still in use: ${secrets.length} in Secrets, ${pods.length} in pods`, {
-    hint: "./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API: retire --force; their old tokens then stop working",
-  });
 }

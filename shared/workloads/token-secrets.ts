@@ -64,8 +64,13 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
 
 /** A pod that starts after that has today's CA at once; one that runs already, within a minute. */
 export async function waitForRootCa(api: KubeApi, caPem: string) {
-  const isEverywhere = async () => (await namespacesWithOldCa(api, caPem)).length === 0;
-  await waitFor("the controller-manager to give every namespace today's CA", isEverywhere, {
+  let old: string[] = [];
+  const isEverywhere = async () => {
+    old = await namespacesWithOldCa(api, caPem);
+    return old.length === 0;
+  };
+  const what = () => `the controller-manager to give every namespace today's CA${old.length > 0 ? ` (missing: ${listed(old)})` : ""}`;
+  await waitFor(what, isEverywhere, {
     seconds: 120,
     hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
   });

@@ -18,6 +18,9 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
   return { keys: stored, clusterId: CLUSTER_ID, members: [MEMBER], revision: stored.size + 1 };
 }
 
+/** A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a pretend node. */
+export const TAKEN_OUT = { id: "b1b2c3d4e5f60718", name: "w2", peerURLs: ["https://127.77.0.12:2380"] };
+
 /** Serves at the pretend control plane node's address, with the certificates on its disk. The peer port only shows its certificate. */
 export function serveEtcd(root: string, state: EtcdState) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>

@@ -42,6 +42,12 @@ export function node() {
   };
 }
 
+/** Says of a node where its memory is mounted, as /proc does. */
+export function mountMemory(...folders: string[]) {
+  const mounts = ["/dev/vda1 / ext4 rw,relatime 0 0", ...folders.map((folder) => `tmpfs ${folder} tmpfs rw,nosuid,nodev 0 0`)];
+  writeFile("/proc/self/mounts", `${mounts.join("\n")}\n`);
+}
+
 export const pack = (...args: string[]) => main(["pack", "--to", recipient, "--out", FILE, ...args]);
 export const unpack = (...args: string[]) => main(["unpack", FILE, "--identity", "/id", ...args]);
 

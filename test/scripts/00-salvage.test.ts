@@ -201,7 +201,10 @@ test("00-salvage leaves other keys that are here alone, unless they are to be mo
   expect(node.read("/etc/kubernetes/pki/ca.key")).toBe(other.key);
 
   const { exitCode, stderr } = await node.run("00-salvage --move-aside");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("ca.key: here another key, in the salvage sha256:HASH")]);
+  expect([exitCode, stderr]).toEqual([
+    0,
+    expect.stringContaining("ca.key: the one on this node is of another CA (sha256:HASH); the salvage has sha256:HASH\n"),
+  ]);
   expectOld(node, SHARED);
 });
 
@@ -209,7 +212,7 @@ test("00-salvage --move-aside replaces what cannot be read where sa.key is lost"
   using node = await wiped([MANAGER]);
   write(`${node.root}/etc/kubernetes/pki/sa.pub`, pki("sa.pub").slice(0, 60));
   const { exitCode, stderr } = await node.run("00-salvage memory --move-aside");
-  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("sa.pub: here unreadable content, in the salvage sha256:")]);
+  expect([exitCode, stderr]).toEqual([0, expect.stringContaining("sa.pub: the one on this node is unreadable; the salvage has sha256:")]);
   expectOld(node, SHARED);
 });
 

@@ -16,6 +16,7 @@ const KID = serviceAccountKeyId(old.pub);
 const OLD = "/etc/kubernetes/pki/sa-old.pub";
 const FLAG = `--service-account-key-file=${OLD}`;
 const API_SERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 const PROXY = { alg: "ES256", of: "kube-system:kube-proxy" };
 
 const settled = (out: Transcript): Transcript => ({ ...out, stderr: out.stderr.replaceAll(KID, "KID") });
@@ -141,7 +142,11 @@ async function controlPlaneWithOldKey() {
 
 test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the old key, and changes nothing", async () => {
   using node = await controlPlaneWithOldKey();
-  const mount = { name: "t", projected: { sources: [{ serviceAccountToken: {} }] } };
+  const volumes = [{ name: "t", projected: { sources: [{ serviceAccountToken: {} }] } }];
+  const oldPodOn = (nodeName: string) => ({
+    spec: { nodeName, volumes },
+    status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }] },
+  });
   using api = serveApi(node, {
     "/api/v1/namespaces/kube-system/secrets/old": tokenSecret("kube-system", "old", tokenBy(old, PROXY)),
     "/api/v1/namespaces/kube-system/secrets/orphan": {
@@ -149,26 +154,31 @@ test("04-sa-tokens retire refuses while a Secret or a pod holds a token of the o
       metadata: { annotations: { "kubernetes.io/service-account.name": "gone" } },
     },
     "/api/v1/nodes/w1": {},
-    "/api/v1/namespaces/shop/pods/batch": {
-      spec: { nodeName: "w1", volumes: [mount] },
-      status: { phase: "Running", containerStatuses: [{ state: { running: { startedAt: "2026-01-01T00:00:00Z" } } }] },
-    },
+    "/api/v1/nodes/m1": {},
+    "/api/v1/namespaces/shop/pods/batch": oldPodOn("w1"),
+    "/api/v1/namespaces/shop/pods/renewed": oldPodOn("m1"),
+    "/api/v1/namespaces/shop/pods/behind": oldPodOn("m1"),
   });
+  const volume = (pod: string) => `${node.root}/var/lib/kubelet/pods/uid-of-${pod}/volumes/kubernetes.io~projected/t`;
+  const today = { key: node.read("/etc/kubernetes/pki/sa.key"), pub: node.read("/etc/kubernetes/pki/sa.pub") };
+  write(`${volume("renewed")}/token`, tokenBy(today, { alg: "ES256", of: "shop:default" }));
+  write(`${volume("behind")}/token`, tokenBy(old, { alg: "ES256", of: "shop:default" }));
   const before = node.fingerprint();
   await expectTranscript("04-sa-tokens-retire-refused", settled(await node.run("04-sa-tokens retire")));
   expect(node.fingerprint()).toEqual(before);
   expect(api.changes()).toEqual([]);
 
+  write(node.root + MARK, "{}", 0o644);
   const { exitCode } = await node.run("04-sa-tokens retire --force", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  expect(exitCode).toBe(0);
-  expect(node.exists(OLD)).toBe(false);
+  expect([exitCode, node.exists(OLD), node.exists(MARK)]).toEqual([0, false, true]);
 });
 
 test("04-sa-tokens retire takes the old key out of the API server and moves its file aside; again it changes no byte", async () => {
   using node = await controlPlaneWithOldKey();
   using _api = serveApi(node);
+  write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid: "today" }), 0o644);
   await expectTranscript("04-sa-tokens-retire", settled(await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" })));
-  expect(node.exists(OLD)).toBe(false);
+  expect([node.exists(OLD), node.exists(MARK)]).toEqual([false, false]);
   expect(command(node.read(API_SERVER)).filter((word) => word.startsWith("--service-account-key-file"))).toEqual([
     "--service-account-key-file=/etc/kubernetes/pki/sa.pub",
   ]);
@@ -177,6 +187,8 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   expect(exitCode).toBe(0);
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
+  const { stdout } = await node.run("05-verify");
+  expect(stdout).toContain("warning  files: /root/kube-pki-repair-TIME: holds no key and no Secret, only sa-old.pub: remove it");
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {

@@ -2,11 +2,12 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
+import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
-import { ADDRESS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { CRICTL, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -217,6 +218,20 @@ test("02-control-plane --without takes a lost control plane node out of etcd, an
   using _api = serveApi(node);
   await expectTranscript("02-control-plane-without", await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
   expect(state.members).toEqual([MEMBER]);
+});
+
+test("02-control-plane on the next control plane node leaves out what the first one took out of etcd, and prints that on", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT] });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  write(
+    `${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`,
+    text(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+  );
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  w2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --without w2\n");
 });
 
 test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {

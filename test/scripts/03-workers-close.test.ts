@@ -6,7 +6,8 @@ import { REDUCED } from "../../shared/manifests/reduced-controllers.ts";
 import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { healthyCp, manifest, otherCa } from "../pretend/cluster.ts";
-import { expectTranscript } from "../pretend/node.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { expectTranscript, MEMBER } from "../pretend/node.ts";
 import { LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -19,6 +20,8 @@ const BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const BINDING = `${BINDINGS}/kube-pki-repair:kubelet-bootstrap`;
 const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+
+const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2";
 
 test("03-workers open writes a token that only root can read, and prints the line for the workers without it", async () => {
   using node = await afterPart2();
@@ -58,7 +61,7 @@ test("03-workers open makes no token before the controller-manager has given eve
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
   );
   expect(node.exists("/root/token")).toBe(false);
   expect(api.changes()).toEqual([]);
@@ -131,6 +134,15 @@ test("03-workers close names a node that does not renew its Lease, and leaves co
   expect(api.changes()).toEqual([]);
 });
 
+test("03-workers close says after ten seconds which nodes it waits for, until when, and how to go on without them", async () => {
+  using node = await afterPart2();
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const { stderr } = await node.run("03-workers close --wait 0.2 --without w1", WAITS);
+  expect(stderr).toMatch(
+    /\n {2}still waiting for 1 of 2 nodes to come back: w2 \(since [\d:]{8}, until [\d:]{8} at most\)\. If it takes too long: has 03-workers.ts join been run there\? Go on without these nodes: \.\/bunw scripts\/03-workers.ts close --without w1,w2\n/,
+  );
+});
+
 test("03-workers close --without goes on without the node, but not without one that etcd never knew", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
@@ -145,8 +157,32 @@ test("03-workers close --without goes on without the node, but not without one t
   const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(parse(node.read(MANAGER)).metadata.annotations?.[REDUCED]).toBeUndefined();
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts --without w2\n");
+  expect(stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without w2\n`);
 
   const away = await node.run("03-workers close --wait 0.05 --without w1", WAITS);
   expect([away.exitCode, away.stderr]).toEqual([1, expect.stringContaining("03-workers.ts close --without w1,w2\n")]);
+});
+
+test("03-workers leaves out a control plane node that part 2 took out of etcd, without being told again, and prints that on", async () => {
+  using node = await afterPart2({ commands: RESTARTS, members: [MEMBER, TAKEN_OUT] });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const opened = await node.run("03-workers open");
+  expect(opened.stderr).toContain("  w2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(opened.stderr).toEndWith("then on each control plane node: ./bunw scripts/03-workers.ts close --without w2\n");
+  expect(node.calls().at(-1)).toEndWith(" --etcd-data /var/lib/etcd --without w2");
+  const { exitCode, stderr } = await node.run("03-workers close", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toEndWith(`\ndone.  next: ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without w2\n`);
+});
+
+test("03-workers waits for a machine that has joined again under the name of one that was taken out of etcd", async () => {
+  using node = await afterPart2({ members: [MEMBER, TAKEN_OUT] });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const keys = new Map(node.stored);
+  const [key] = [...keys.keys()].filter((name) => name.endsWith("/minions/w2"));
+  keys.set(key!, JSON.stringify({ kind: "Node", metadata: { name: "w2", uid: "another" } }));
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), keys });
+  const { exitCode, stderr } = await node.run("03-workers close --wait 0.02", WAITS);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("error: 1 of 3 nodes have not come back: w2\n")]);
 });

@@ -3,10 +3,12 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { tokenVerifier } from "../../shared/pki/tokens.ts";
 import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
-import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
@@ -16,6 +18,7 @@ setDefaultTimeout(60_000);
 await healthyCp();
 const before = await otherCa();
 const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
+const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
 const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
 const WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
@@ -93,6 +96,21 @@ test("04-sa-tokens renews the token and restarts the pods of before, in order; a
   expect(node.fingerprint()).toEqual(untouched);
 });
 
+test("04-sa-tokens removes part 1's mark when no running pod is older than the new key, and not before", async () => {
+  using node = await afterPart3();
+  const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
+  write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
+  using api = serveStale(node, { "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch" }) });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect([node.exists(MARK), stderr.includes("not restarted: shop/batch: of the Job batch")]).toEqual([true, true]);
+
+  api.objects.delete("/api/v1/namespaces/shop/pods/batch");
+  const again = await node.run("04-sa-tokens", WAITS);
+  expect(again.stderr).toContain(`  removed ${MARK}\n`);
+  expect([again.exitCode, node.exists(MARK)]).toEqual([0, false]);
+});
+
 test("04-sa-tokens --dry-run says what it would restart, and changes nothing", async () => {
   using node = await afterPart3();
   using api = serveStale(node);
@@ -123,7 +141,19 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA: give them new ones");
-  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds old keys and all Secrets");
+  expect(stderr).toContain("  - /root/kube-pki-repair-TIME holds etcd's data with all Secrets: remove it when you no longer need it\n");
+});
+
+test("04-sa-tokens does not wait for a control plane node that part 2 took out of etcd", async () => {
+  using node = await afterPart3({ members: [MEMBER, TAKEN_OUT] });
+  using api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const early = await node.run("04-sa-tokens", WAITS);
+  expect([early.exitCode, early.stderr]).toEqual([1, expect.stringContaining('error: The Node "w2" is still there')]);
+  api.objects.delete("/api/v1/nodes/w2");
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  2 of 2 nodes renew their Lease;");
 });
 
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
@@ -184,7 +214,7 @@ test("04-sa-tokens goes no further when a namespace does not get the new CA", as
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: shop): no answer yet\nhint: does it lead?",
   );
   expect(api.changes()).toEqual([]);
 });

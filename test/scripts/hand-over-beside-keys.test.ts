@@ -53,6 +53,9 @@ describe("unpack on a node that has keys", () => {
       `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data cannot be read`,
     );
     expect(hint).toContain("--move-aside");
+    const [here, there] = [fingerprints(others), fingerprints(keys)];
+    expect(box.said).toContain(`ca.key: the one on this node is of another CA (${here.ca}); the bundle has ${there.ca}`);
+    expect(box.said).toContain(`ca.crt: the one on this node is ${here.ca}; the bundle has ${there.ca}`);
     expect(fingerprint(box.dir)).toEqual(before);
 
     await unpack("--move-aside");

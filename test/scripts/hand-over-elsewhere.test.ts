@@ -1,13 +1,14 @@
 /** The hand-over as others see it: 05-verify, a terminal, and the age tool. */
 import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { main } from "../../scripts/hand-over.ts";
-import { stat, writeFile } from "../../shared/files/files.ts";
-import { backupAnswer } from "../../shared/hand-over/backup-mark.ts";
+import { readText, stat, writeFile } from "../../shared/files/files.ts";
+import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
 import { fingerprints } from "../../shared/hand-over/bundle.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
 import { onTerminal, PROOFS, prove } from "../lab/checks/age-equal.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { FILE, keys, node, others, pack, SLOW, unpack } from "../pretend/hand-over.ts";
+import { FILE, keys, mountMemory, node, others, pack, recipient, SLOW, unpack } from "../pretend/hand-over.ts";
 
 describe("05-verify", () => {
   test("says when no backup was made, or one of other keys, and is quiet after pack and after unpack", async () => {
@@ -26,9 +27,77 @@ describe("05-verify", () => {
   });
 });
 
+describe("a bundle that only travels", () => {
+  const FOLDER = "/run/kube-pki-repair";
+  const travelling = `${FOLDER}/shared-keys.age`;
+  const TOGETHER = (opener: string) =>
+    `WARNING: "${FOLDER}/${opener}" opens "${travelling}", and together they are all keys of the cluster. `;
+
+  test("in memory is no backup: pack says so, unpack leaves no mark, and 05-verify still asks for one", async () => {
+    using box = node();
+    mountMemory("/run", FOLDER);
+    put(keys);
+    await main(["pack", "--to", recipient, "--out", travelling]);
+    expect(box.said).toContain(
+      `${travelling} does not count as a backup: it is in memory, and gone when this machine is off. A backup: ./bunw scripts/hand-over.ts pack --out /root/keys.age`,
+    );
+    await main(["unpack", travelling, "--identity", "/id"]);
+    expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
+
+    await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
+    expect(box.said).toContain("/root/keys.age counts as the backup of these keys: move it away from this machine");
+    expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
+    await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
+    expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
+  });
+
+  test("in the kit's folder is none either, wherever that is", () => {
+    using _box = node();
+    const kit = join(import.meta.dir, "../..");
+    expect(notKept(`${kit}/shared-keys.age`)).toBe("it is in the kit's folder, which is removed after the repair");
+    expect([notKept(`${kit}-keys.age`), notKept("/root/keys.age")]).toEqual([undefined, undefined]);
+  });
+
+  test(
+    "beside the file that opens it: unpack and pack say what to remove, each file in the way that its place needs",
+    async () => {
+      using box = node();
+      mountMemory(FOLDER);
+      put(keys);
+      for (const name of ["passphrase", "id"]) writeFile(`${FOLDER}/${name}`, readText(`/${name}`)!, { mode: 0o600 });
+      await main(["pack", "--passphrase-file", `${FOLDER}/passphrase`, "--out", travelling]);
+      const both = `rm ${FOLDER}/passphrase ${travelling}`;
+      expect(box.said).toContain(`${TOGETHER("passphrase")}When it is unpacked on every node that needs it: ${both}`);
+      await main(["unpack", travelling, "--passphrase-file", `${FOLDER}/passphrase`, "--dry-run"]);
+      expect(box.said.join("\n")).not.toContain("This node no longer needs them");
+      await main(["unpack", travelling, "--passphrase-file", `${FOLDER}/passphrase`]);
+      expect(box.said).toContain(`${TOGETHER("passphrase")}This node no longer needs them, so remove them here: ${both}`);
+      expect([travelling, `${FOLDER}/passphrase`].map((path) => stat(path)?.kind)).toEqual(["file", "file"]);
+
+      await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
+      await main(["unpack", travelling, "--identity", `${FOLDER}/id`]);
+      expect(box.said).toContain(`${TOGETHER("id")}This node no longer needs them, so remove them here: rm ${FOLDER}/id ${travelling}`);
+      await main(["unpack", travelling, "--identity", "/id"]);
+      expect(box.said.join("\n")).toContain(`so remove them here: shred -u /id; rm ${travelling}\n`);
+    },
+    SLOW,
+  );
+
+  test("a backup that lies beside what opens it is not to be removed, but to be kept elsewhere", async () => {
+    using box = node();
+    put(keys);
+    await pack();
+    await unpack();
+    expect(box.said).toContain(
+      `WARNING: "/id" opens "${FILE}", and together they are all keys of the cluster. Keep them in two places, away from this machine`,
+    );
+  });
+});
+
 describe.skipIf(!Bun.which("script"))("on a terminal", () => {
   const script = (box: { dir: string }, args: string[]) => {
-    const code = `import { main } from "${import.meta.dir}/../../scripts/hand-over.ts"; import { run } from "${import.meta.dir}/../../shared/run.ts";
+    const code = `import { join } from "node:path";
+import { main } from "${import.meta.dir}/../../scripts/hand-over.ts"; import { run } from "${import.meta.dir}/../../shared/run.ts";
       import { setRoot } from "${import.meta.dir}/../../shared/files/files.ts"; setRoot("${box.dir}"); await run(() => main(${JSON.stringify(args)}));`;
     return (typed: string) => onTerminal(box.dir, `'${process.execPath}' -e "$CODE"`, typed, { CODE: code });
   };

@@ -60,6 +60,8 @@ describe("after part 1", () => {
   });
 });
 
+const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found cp3 w1";
+
 describe("after part 2", () => {
   const after = (route: next.Route, part3: boolean, trust = OLD) => line(...next.afterControlPlane(route, { ...trust, part3 }));
 
@@ -78,7 +80,7 @@ describe("after part 2", () => {
 
 describe("in part 3", () => {
   const idle = (route: next.Route, silentControlPlanes: string[], close: boolean, trust = OLD) =>
-    line(next.afterIdleOpen(route, { ...trust, silentControlPlanes, close }));
+    line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, close }));
 
   test("open and approve print close with --without, join the same for other workers", () => {
     expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1");
@@ -90,13 +92,15 @@ describe("in part 3", () => {
   test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
     expect(idle(lost, ["cp2"], true)).toBe("on cp2: ./bunw scripts/02-control-plane.ts --without cp3,w1");
     expect(idle(lost, [], true)).toBe("./bunw scripts/03-workers.ts close --without cp3,w1");
-    expect(idle(lost, [], false)).toBe("./bunw scripts/05-verify.ts");
-    expect(idle(lost, [], false, NEW)).toBe("./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+    expect(idle(lost, [], false)).toBe(`${DELETE}, then ./bunw scripts/05-verify.ts`);
+    expect(idle(lost, [], false, NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`);
   });
 
-  test("close --without cp3 does not name cp3, and part 4 is told of it", () => {
+  test("close --without cp3 does not name cp3; its Node goes before part 4, which is told of it", () => {
     const after = (route: next.Route, trust = NEW) => line(...next.afterClose(route, trust));
-    expect(after(lost)).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+    expect(after(lost)).toBe(
+      `the same on cp2 where it is not done yet, then ${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`,
+    );
     expect(after(alone)).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, OLD)).toBe("./bunw scripts/05-verify.ts");
   });

@@ -1,0 +1,100 @@
+/** What a wait says while it waits. */
+import { afterEach, beforeEach, expect, jest, test } from "bun:test";
+import { sayWhile, waitFor } from "../../shared/run.ts";
+import { sandbox } from "../pretend/sandbox.ts";
+
+beforeEach(() => void jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) }));
+afterEach(() => void jest.useRealTimers());
+
+/** A probe that is called once and takes as long as the test wants: time passes by advanceTimersByTime alone. */
+function longProbe() {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  return { probe: () => promise, end: () => resolve("there") };
+}
+
+const lease = { seconds: 90, hint: "journalctl -u kubelet -n 50" };
+
+test("a wait is silent for ten seconds; then a line every ten seconds says for whom, since when, until when, and what to do", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  let away = "cp3, w1";
+  const waiting = waitFor(() => `${away} to come back`, probe, { seconds: 900, hint: () => `close --without ${away}` });
+  jest.advanceTimersByTime(9000);
+  expect(box.said).toEqual([]);
+  jest.advanceTimersByTime(1000);
+  expect(box.said).toEqual([
+    "still waiting for cp3, w1 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3, w1",
+  ]);
+  away = "cp3";
+  jest.advanceTimersByTime(20_000);
+  expect(box.said.slice(1)).toEqual(
+    Array(2).fill("still waiting for cp3 to come back (since 03:00:00, until 03:15:00 at most). If it takes too long: close --without cp3"),
+  );
+  end();
+  expect(await waiting).toBe("there");
+  jest.advanceTimersByTime(60_000);
+  expect(box.said).toHaveLength(3);
+});
+
+test("a wait says what the last probe said, as text that no terminal obeys", async () => {
+  using box = sandbox();
+  const { promise, resolve } = Promise.withResolvers<string>();
+  let asked = 0;
+  const probe = () => {
+    if (asked++ > 0) return promise;
+    throw new Error("refused\u001b[2J\nerror: forged");
+  };
+  const waiting = waitFor("the Lease of cp1 to be renewed", probe, lease);
+  await Promise.resolve();
+  jest.advanceTimersByTime(10_000);
+  expect(box.said).toEqual([
+    "still waiting for the Lease of cp1 to be renewed (since 03:00:00, until 03:01:30 at most, so far: refused\\u001b[2J\\nerror: forged). If it takes too long: journalctl -u kubelet -n 50",
+  ]);
+  resolve("there");
+  expect(await waiting).toBe("there");
+});
+
+test("fifty waits at the same time do not give fifty lines", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  const waiting = Promise.all(Array.from({ length: 50 }, (_, i) => waitFor(`a test pod on w${i}`, probe, lease)));
+  jest.advanceTimersByTime(10_000);
+  expect(box.said.map((line) => line.split(" (")[0])).toEqual([
+    "still waiting for a test pod on w0",
+    "still waiting for a test pod on w1",
+    "still waiting for a test pod on w2",
+    "and 47 more like these",
+  ]);
+  end();
+  await waiting;
+});
+
+test("a wait in the background says less often, and where it is told to", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  const lines: string[] = [];
+  const waiting = waitFor("all workers", probe, { seconds: 7200, hint: "x", every: 300, say: (line) => void lines.push(line) });
+  jest.advanceTimersByTime(299_000);
+  expect(lines).toEqual([]);
+  jest.advanceTimersByTime(301_000);
+  expect(lines).toHaveLength(2);
+  expect(box.said).toEqual([]);
+  end();
+  await waiting;
+});
+
+test("a program that hangs, or an answer that takes long, is no silence either", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  const restarting = sayWhile("systemctl restart kubelet", "journalctl -u kubelet -n 50", probe);
+  jest.advanceTimersByTime(10_000);
+  expect(box.said).toEqual([
+    "still waiting for systemctl restart kubelet (since 03:00:00). If it takes too long: journalctl -u kubelet -n 50",
+  ]);
+  end();
+  expect(await restarting).toBe("there");
+  const failing = sayWhile("crictl stop", "x", () => Promise.reject(new Error("no runtime")));
+  await expect(failing).rejects.toThrow("no runtime");
+  jest.advanceTimersByTime(60_000);
+  expect(box.said).toHaveLength(1);
+});
