@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
+import { saySilentMembers } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
@@ -49,6 +50,7 @@ const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 async function open(values: Values) {
   const { cp, api, without } = await onControlPlane(values);
   refuseStrangers(without, cp);
+  await saySilentMembers(cp, "03-workers open", without);
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins(cp, silent, without);
@@ -152,6 +154,7 @@ function stopped() {
 
 async function close(values: Values) {
   const { cp, api, without } = await onControlPlane(values);
+  await saySilentMembers(cp, "03-workers close", without);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),

@@ -2,14 +2,24 @@
  * `00-assess --deep`: for each lost key, where it can still be found, and the rung of the ladder that follows. It uses the engines of
  * 00-salvage, writes nothing and keeps nothing that it finds.
  */
+
+import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
-import { command, inLines, otherControlPlanes, part1, type Todo } from "../facts/next.ts";
+import {
+  command,
+  inArrows,
+  inLines,
+  inOneLine,
+  type OldSaKey,
+  otherControlPlanes,
+  type Todo,
+  wayFrom,
+  withoutKeys,
+} from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
-import { tokensOfLastKey } from "../old-sa-key/old-sa-pub.ts";
-import { collectTokens } from "../old-sa-key/old-tokens.ts";
 import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
@@ -33,13 +43,15 @@ interface LostKeysHere {
   known: PartialFacts;
   evidence: ClusterEvidence;
   lostKeys: Finding[];
+  strange: StrangeCa | undefined;
+  oldKey: OldSaKey;
 }
 
 /** Searches memory first, the disk only for what is not found there. Reads only. */
-export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHere, options: DeepOptions): Promise<Deep> {
+export async function searchDeep({ node, known, evidence, lostKeys, strange, oldKey }: LostKeysHere, options: DeepOptions): Promise<Deep> {
   const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
-  const wanted = wantedKeys(evidence, { certificatesDir }).filter(({ name }) => names.has(name));
+  const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(certificatesDir);
   await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
@@ -58,7 +70,7 @@ export async function searchDeep({ node, known, evidence, lostKeys }: LostKeysHe
       detail: `here, but ${detail}`,
     })),
   ];
-  return { keys, oldTokens: hasOldTokens(known, node), diskSearched, diskOption: options.diskOption, moveAside };
+  return { keys, oldTokens: oldKey !== "lost", oldKeyHere: oldKey === "here", diskSearched, diskOption: options.diskOption, moveAside };
 }
 
 /** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
@@ -115,11 +127,6 @@ function foundPlace(from: string): KeyPlace {
   return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
 }
 
-function hasOldTokens({ data }: PartialFacts, { kubelet }: Node): boolean {
-  const old = data && attempt(() => tokensOfLastKey(collectTokens(data, kubelet.podsDir).found));
-  return old !== undefined && !(old instanceof Fail) && old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1);
-}
-
 /** The rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
@@ -127,16 +134,17 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict 
   const lost = nowhere.filter(isIrreplaceable);
   const rung = rungOf(deep, irreplaceable, lost);
   const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
+  const back = bringBack(deep);
+  const names = nowhere.map(({ name }) => name);
+  const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   return {
     rung,
+    ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
     verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
     next: inLines([
       { command: "systemctl stop kubelet" },
-      ...bringBack(deep),
-      ...(deep.oldTokens && lost.some(({ name }) => name === "sa")
-        ? [{ command: command("00-token-key"), note: "old tokens stay valid beside new ones" }]
-        : []),
-      { ...part1(nowhere.map(({ name }) => name)), ...(lost.length > 0 ? { note: BACKUPS_FIRST } : {}) },
+      ...back,
+      ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
       { command: command("02-control-plane") },
       ...withoutCertificateKey(deep),
     ]),
@@ -146,11 +154,15 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict 
 const BACKUPS_FIRST = "look in backups first: a key that is found there saves parts 3 and 4";
 
 /** The Secret opens with a key that was printed once. Without it the Secret is of no use. */
-function withoutCertificateKey({ keys, oldTokens }: Deep): Todo[] {
-  const inSecret = keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word)).map(({ name }) => name);
+function withoutCertificateKey(deep: Deep): Todo[] {
+  const inSecret = deep.keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
   if (inSecret.length === 0) return [];
-  const tokens = oldTokens && inSecret.includes("sa") ? `${command("00-token-key")}, then ` : "";
-  return [{ command: `if nobody has that key: ${tokens}${part1(inSecret).command}` }];
+  const names = inSecret.map(({ name }) => name);
+  return [{ command: `if nobody has that key: ${inOneLine(withoutKeys(names, oldKeyOf(deep)))}` }];
+}
+
+function oldKeyOf({ oldTokens, oldKeyHere }: Deep): OldSaKey {
+  return oldKeyHere ? "here" : oldTokens ? "in tokens" : "lost";
 }
 
 const WHY: Record<number, string> = {
