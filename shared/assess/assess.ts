@@ -100,7 +100,7 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     ...(await kubeletRow(node, running)),
   ];
   const seen = clusterCaSeen(node);
-  const strangers = seen.copies.filter(({ is }) => is === "another").map(({ what }) => what);
+  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
   const damaged = damage.some(isDamage);
   return {
     node: node.name,

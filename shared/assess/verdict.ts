@@ -48,7 +48,7 @@ export function controlPlaneVerdict({ known, lostKeys, damaged, strange, oldKey,
       verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
       next: inLines([
         { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
-        ...(strange.older ? [] : [{ ...part1(names.filter((name) => name !== "ca")), note: HANDED_OVER }]),
+        ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
       ]),
     };
   if (names.length > 0) return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey) };

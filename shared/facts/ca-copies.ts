@@ -24,7 +24,7 @@ export interface CaCopy {
   what: string;
   /** Unset: it cannot be read. */
   hash?: string;
-  is: "the cluster's" | "new in this repair" | "another" | "not compared" | "unreadable";
+  is: "the cluster's" | "new in this repair" | "another CA" | "not compared" | "unreadable";
 }
 
 type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
@@ -42,7 +42,7 @@ export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
     if (!hash) return { what, is: "unreadable" };
     if (hashes.length === 0) return { what, hash, is: "not compared" };
     const same = own.find((one) => hashes.includes(one));
-    return same ? { what, hash: same, is: "the cluster's" } : { what, hash, is: made ? "new in this repair" : "another" };
+    return same ? { what, hash: same, is: "the cluster's" } : { what, hash, is: made ? "new in this repair" : "another CA" };
   };
   const made = known !== undefined && repairHasBegun(known);
   return { hashes, from, copies: copiesOn(node, certificatesDir).map(({ what, pem }) => judge(what, pem, made)) };

@@ -1,7 +1,6 @@
 /** 00-assess where a CA that is here is not the cluster's: the fingerprint that etcd's data names, and each CA of this node beside it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { certInfo } from "../../shared/pki/certificate.ts";
+import { mkdirSync, rmSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
@@ -12,7 +11,8 @@ setDefaultTimeout(60_000);
 
 const { ca } = await healthyCp();
 const other = await otherCa();
-const hashOf = (pem: string) => certInfo(pem).publicKeyHash;
+/** Transcripts show this instead of a fingerprint; test/shared/facts/ca-copies.test.ts holds them against each other. */
+const HASH = "sha256:HASH";
 
 interface Answer {
   damaged: boolean;
@@ -42,8 +42,8 @@ test("00-assess does not call the CA of a half attempt ok: etcd's data names ano
   expect([exitCode, seen]).toEqual([
     2,
     expect.objectContaining({
-      hashes: [hashOf(ca.cert)],
-      copies: [{ what: "/etc/kubernetes/pki/ca.crt", hash: hashOf(other.cert), is: "another" }],
+      hashes: [HASH],
+      copies: [{ what: "/etc/kubernetes/pki/ca.crt", hash: HASH, is: "another CA" }],
     }),
   ]);
 });
@@ -53,10 +53,10 @@ test("00-assess on a node that is well but for a CA of a half attempt finds dama
   const { exitCode, ca: seen, next } = await json(node);
   expect(exitCode).toBe(2);
   expect(seen.copies.map(({ what, is }) => [what, is])).toEqual([
-    ["/etc/kubernetes/pki/ca.crt", "another"],
+    ["/etc/kubernetes/pki/ca.crt", "another CA"],
     ["/etc/kubernetes/kubelet.conf", "the cluster's"],
   ]);
-  expect(next[0]).toStartWith("./bunw scripts/00-salvage.ts --move-aside ");
+  expect(next.map((line) => line.replace(/ +#.*/, ""))).toEqual(["./bunw scripts/00-salvage.ts --move-aside", "./bunw scripts/01-etcd.ts"]);
 });
 
 test("00-assess --deep looks for the cluster's ca.key where another CA is in its place", async () => {
@@ -84,7 +84,7 @@ test("a new CA of this repair is no strange one: 00-assess names it, and 00-salv
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   expect((await node.run("01-etcd --new-cas")).exitCode).toBe(1); // its etcd never starts here
   const { ca: seen, next } = await json(node);
-  expect(seen.hashes).toEqual([hashOf(ca.cert)]);
+  expect(seen.hashes).toEqual([HASH]);
   expect(seen.copies[0]).toMatchObject({ what: "/etc/kubernetes/pki/ca.crt", is: "new in this repair" });
   expect(next.join("\n")).not.toContain("--move-aside");
   const { exitCode, stderr } = await node.run("00-salvage");
@@ -103,10 +103,10 @@ test("00-assess on a worker holds its CAs against the one that kube-system's pod
   expect([exitCode, seen]).toEqual([
     2,
     expect.objectContaining({
-      hashes: [hashOf(ca.cert)],
+      hashes: [HASH],
       copies: [
-        { what: "/etc/kubernetes/pki/ca.crt", hash: hashOf(ca.cert), is: "the cluster's" },
-        { what: "/etc/kubernetes/kubelet.conf", hash: hashOf(other.cert), is: "another" },
+        { what: "/etc/kubernetes/pki/ca.crt", hash: HASH, is: "the cluster's" },
+        { what: "/etc/kubernetes/kubelet.conf", hash: HASH, is: "another CA" },
       ],
     }),
   ]);
@@ -167,8 +167,3 @@ test("00-assess on a control plane node names the cluster's control plane nodes"
 function readM1(m1: object | string | undefined): object {
   return JSON.parse(JSON.stringify(m1).replaceAll('"m1"', '"m2"').replaceAll("127.77.0.11", "127.77.0.12"));
 }
-
-test("the transcript of the half attempt says nothing of the file's own hash as the cluster's", () => {
-  const text = readFileSync(`${import.meta.dir}/../transcripts/00-assess-half-attempt.txt`, "utf8");
-  expect(text).not.toMatch(/cluster, read from etcd: .*CA sha256/);
-});
