@@ -48,9 +48,8 @@ async function main() {
 const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
-  const { cp, api, without } = await onControlPlane(values);
+  const { cp, api, without } = await onControlPlane(values, "03-workers open");
   refuseStrangers(without, cp);
-  await saySilentMembers(cp, "03-workers open", without);
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins(cp, silent, without);
@@ -153,8 +152,7 @@ function stopped() {
 }
 
 async function close(values: Values) {
-  const { cp, api, without } = await onControlPlane(values);
-  await saySilentMembers(cp, "03-workers close", without);
+  const { cp, api, without } = await onControlPlane(values, "03-workers close");
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
@@ -173,9 +171,13 @@ async function close(values: Values) {
   done(next.inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
 }
 
-async function onControlPlane(values: Values) {
+/** `words`: what the operator typed; the hint to go on without a silent control plane node has it. */
+async function onControlPlane(values: Values, words?: string) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
-  return { cp, api: await adminApi(cp), without: values.without.split(",").filter(Boolean) };
+  const without = values.without.split(",").filter(Boolean);
+  const api = await adminApi(cp);
+  if (words) await saySilentMembers(cp, words, without);
+  return { cp, api, without };
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {

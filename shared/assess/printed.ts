@@ -40,7 +40,7 @@ function printCas({ hashes, from, copies }: Assessment["ca"]) {
   for (const { what, hash, is } of copies) answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`);
 }
 
-const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node does";
+const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
 /** Columns as wide as their widest cell. */
 function table(rows: string[][], head?: string[]) {

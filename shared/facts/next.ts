@@ -128,6 +128,11 @@ export function partsForCluster(): Todo[] {
   return [{ command: command("03-workers open") }, { command: command("04-sa-tokens") }, VERIFY];
 }
 
+/** After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the other control plane nodes. */
+export function afterTokenKey({ saKeyIsHere, carry }: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+  return [...(saKeyIsHere ? [] : [part1(["sa"])]), ...carry, { command: command("02-control-plane") }];
+}
+
 export interface EtcdSeen {
   /** Names of etcd's other members. */
   peers: readonly string[];
