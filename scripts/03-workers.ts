@@ -171,11 +171,9 @@ async function close(values: Values) {
   done(next.inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
 }
 
-/** `words`: what the operator typed; the hint to go on without a silent control plane node has it. */
 async function onControlPlane(values: Values, words?: string) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
-  const without = values.without.split(",").filter(Boolean);
-  const api = await adminApi(cp);
+  const [api, without] = [await adminApi(cp), values.without.split(",").filter(Boolean)];
   if (words) await saySilentMembers(cp, words, without);
   return { cp, api, without };
 }
