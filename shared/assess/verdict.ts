@@ -18,7 +18,7 @@ import {
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
-import { deepVerdict } from "./deep.ts";
+import { deepVerdict } from "./deep-verdict.ts";
 import type { Deep, NodeVerdict } from "./report.ts";
 
 interface SeenHere {

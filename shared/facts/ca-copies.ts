@@ -20,7 +20,7 @@ export interface ClusterCa {
 }
 
 /** A CA on this node. */
-export interface CaCopy {
+interface CaCopy {
   what: string;
   /** Unset: it cannot be read. */
   hash?: string;

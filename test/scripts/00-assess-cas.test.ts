@@ -79,6 +79,15 @@ test("00-salvage counts the cluster's ca.key as lost where another CA is in its 
   expect(node.fingerprint()).toEqual(before);
 });
 
+test("01-etcd names the CA of a half attempt before it does anything, and how to get the cluster's own", async () => {
+  using node = await halfAttempt();
+  const { stderr } = await node.run("01-etcd --new-cas --dry-run");
+  expect(stderr).toMatch(
+    / \/etc\/kubernetes\/pki\/ca\.crt is newer than the CA that etcd's data names: sha256:HASH\. .*00-salvage\.ts --move-aside looks for the cluster's own\n/,
+  );
+  expect(stderr.indexOf("is newer than")).toBeLessThan(stderr.indexOf("== 1.2 "));
+});
+
 test("a new CA of this repair is no strange one: 00-assess names it, and 00-salvage misses no other", async () => {
   using node = await pretendNode();
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
@@ -87,6 +96,7 @@ test("a new CA of this repair is no strange one: 00-assess names it, and 00-salv
   expect(seen.hashes).toEqual([HASH]);
   expect(seen.copies[0]).toMatchObject({ what: "/etc/kubernetes/pki/ca.crt", is: "new in this repair" });
   expect(next.join("\n")).not.toContain("--move-aside");
+  expect((await node.run("01-etcd --dry-run")).stderr).not.toContain("is newer than");
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([0, expect.stringContaining("nothing is lost")]);
 });
