@@ -4,17 +4,17 @@
  * that the cluster is known by proves each of them. Run on each control plane node, before anything
  * there is restarted. Safe to run again.
  */
-import { part1 } from "../shared/facts/next.ts";
+import { inOneLine, withoutKeys } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
-import { refuseRivals } from "../shared/salvage/found-keys.ts";
 import { lookForLost, type Salvage } from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
+import { nextAfterSalvage } from "../shared/salvage/still-lost.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 
@@ -111,9 +111,11 @@ async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boo
   return true;
 }
 
-async function searchSecret({ foundKeys, here, values, only }: Job): Promise<boolean> {
+async function searchSecret({ foundKeys, here, values, only, oldKey }: Job): Promise<boolean> {
   const keyFile = values["certificate-key-file"];
-  return openSecret(foundKeys, here.data, { keyFile, mayAsk: only !== undefined });
+  const lost = foundKeys.missing().map(({ name }) => name);
+  const otherwise = inOneLine(withoutKeys(lost, oldKey));
+  return openSecret(foundKeys, here.data, { keyFile, mayAsk: only !== undefined, otherwise });
 }
 
 async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boolean> {
@@ -124,33 +126,17 @@ async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boole
   return true;
 }
 
-/** What is still lost, where it was looked for, and the command for that. */
-function sayNext({ foundKeys, searched, externalEtcd, expired }: Job) {
-  refuseRivals(foundKeys);
-  const lost = foundKeys.missing().filter(({ shared }) => shared);
-  const notFound = searched.map((place) => NAMES[place]).join(", ");
-  const files = lost.map(({ keyFile }) => keyFile).join(", ");
-  const stillLost = `\nstill lost: ${files}: ${notFound ? `not found in ${notFound}; ` : ""}`;
-  const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
-  const issue = (made: readonly string[]) => part1(made, { externalEtcd }).command;
-  if (lost.some(isIrreplaceable)) {
-    process.exitCode = 2;
-    return tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${issue(names(lost))}`);
-  }
-  if (expired.length > 0) {
-    process.exitCode = 2;
-    return tell(
-      `\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`,
-    );
-  }
-  if (lost.length > 0)
-    tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
-  done(issue(names(lost)));
+/** What is still lost is a reason to exit with 2. */
+function sayNext(job: Job) {
+  const { searched, oldKey, values } = job;
+  const next = nextAfterSalvage(job, {
+    notFound: searched.map((place) => NAMES[place]),
+    oldKey,
+    moveAside: values["move-aside"] === true,
+  });
+  if (next !== undefined) return done(next);
+  process.exitCode = 2;
 }
-
-const LOOK_ELSEWHERE =
-  "look on the other control plane nodes (this script, there) and in backups; " +
-  "carry what is found here with ./bunw scripts/hand-over.ts";
 
 const stop = new AbortController();
 

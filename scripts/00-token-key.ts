@@ -5,7 +5,7 @@
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { otherControlPlanes } from "../shared/facts/next.ts";
+import { afterTokenKey, inOneLine, otherControlPlanes } from "../shared/facts/next.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { needRoot } from "../shared/node/node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
@@ -45,11 +45,8 @@ async function main() {
   const others = otherControlPlanes(cluster, { node });
   for (const { name, ips } of others)
     answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
-  done(
-    others.length > 0
-      ? "part 1, then the scp lines above; part 2 uses the key on each control plane node"
-      : "part 1; part 2 uses the key",
-  );
+  const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];
+  done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }
 
 /** Undefined where no token is older than the key of today. */

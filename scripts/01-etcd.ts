@@ -11,16 +11,18 @@ import {
   readControlPlaneNode,
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
-import { afterEtcd, inOneLine } from "../shared/facts/next.ts";
+import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
+import { readText } from "../shared/files/files.ts";
 import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
+import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { parseOptions } from "../shared/options.ts";
 import { CERTS } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
-import { markNewSaKey } from "../shared/pki/sa-keys.ts";
+import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
 import {
@@ -70,7 +72,8 @@ async function main() {
     () => proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  done(inOneLine(afterEtcd({ ...etcd, makesKeys: keysToMake(plan).length > 0 })));
+  const makesKeys = keysToMake(plan).length > 0;
+  done(inOneLine(afterEtcd({ ...etcd, makesKeys, oldKey: replacedKey(cp) })));
 }
 
 function newCasOf(values: Values): NewCas | undefined {
@@ -127,6 +130,12 @@ async function isHealthy(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promis
 
 async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
   await apply(plan, facts, { asideDir, onNewSaKey: markNewSaKey });
+}
+
+/** Of a service-account key that this node has made anew, in this run or before. */
+function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefined {
+  const pki = facts.certificatesDir;
+  return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);
 }
 
 const USAGE = `Usage:

@@ -8,6 +8,7 @@ import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
+import { saySilentMembers } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
@@ -49,7 +50,7 @@ async function main() {
 const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
-  const { cp, api, without } = await onControlPlane(values);
+  const { cp, api, without } = await onControlPlane(values, "03-workers open");
   refuseStrangers(without, cp);
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
@@ -152,7 +153,7 @@ function stopped() {
 }
 
 async function close(values: Values) {
-  const { cp, api, without } = await onControlPlane(values);
+  const { cp, api, without } = await onControlPlane(values, "03-workers close");
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
@@ -171,10 +172,12 @@ async function close(values: Values) {
   done(next.inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
 }
 
-async function onControlPlane(values: Values) {
+async function onControlPlane(values: Values, words?: string) {
   const cp = await readControlPlaneNode(values["etcd-data"]);
   const api = await adminApi(cp);
-  return { cp, api, without: await leftOut(cp, values.without.split(",").filter(Boolean)) };
+  const without = await leftOut(cp, values.without.split(",").filter(Boolean));
+  if (words) await saySilentMembers(cp, words, without);
+  return { cp, api, without };
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {

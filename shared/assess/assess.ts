@@ -1,16 +1,16 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
+import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { command } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { certInfo } from "../pki/certificate.ts";
-import { CERTS, type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
-import { examine, examineKubeconfig } from "../pki/examine.ts";
+import { oldSaKey } from "../old-sa-key/old-tokens.ts";
+import { CERTS, type ClusterFacts } from "../pki/certs.ts";
+import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
@@ -18,17 +18,19 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { caRow, dataRows, FOREIGN, findingRow, foreignRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { caRow, dataRows, findingRow, foreignSaRow, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
+import { eitherVerdict, workerVerdict } from "./worker-verdict.ts";
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
 export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
-  const running = await runningContainers(node);
+  const all = await containersHere(node);
+  const running = all instanceof Fail ? all : all.filter((container) => container.running);
   if (exists(dataDir)) return await assessControlPlane({ node, dataDir, running, deep });
-  const withoutData = controlPlaneWithoutData(node, dataDir, running instanceof Fail ? [] : running);
+  const withoutData = controlPlaneWithoutData(node, dataDir, all instanceof Fail ? [] : all);
   return withoutData ? await assessWithoutData({ node, dataDir, running }, withoutData) : await assessWorker(node, running);
 }
 
@@ -47,10 +49,11 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
   const configs = kubeconfigFindings(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
+  const strange = strangeCa(known);
   const damage = [
-    ...cas.map(caRow),
+    ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),
     findingRow(sa),
-    ...foreignRows(known, [cas[0]!, sa], evidence),
+    ...foreignSaRow(sa, evidence),
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
@@ -60,19 +63,24 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
-  const lostKeys = [...cas, sa].filter((finding) => finding.state !== "ok" && remedyOf(finding, evidence).do === "lost");
+  const isLost = (finding: Finding) =>
+    finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
+  const lostKeys = [...cas, sa].filter(isLost);
+  const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const damaged = damage.some(isDamage);
-  const deep = options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys }, options) : undefined);
+  const deep =
+    options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey }, options) : undefined);
   return {
     node: node.name,
     role: "control plane",
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
+    ca: clusterCaSeen(node, known),
     damage,
     survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
     deep,
     damaged,
-    ...controlPlaneVerdict({ known, lostKeys, damaged, foreign: damage.some(({ state }) => state === FOREIGN), deep }),
+    ...controlPlaneVerdict({ known, lostKeys, damaged, strange, oldKey, deep }),
   };
 }
 
@@ -91,41 +99,39 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     clientPemRow(node),
     ...(await kubeletRow(node, running)),
   ];
+  const seen = clusterCaSeen(node);
+  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
   const damaged = damage.some(isDamage);
   return {
     node: node.name,
-    role: "worker",
     kubernetes: undefined,
     cluster: undefined,
-    damage,
+    ca: seen,
+    damage: damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
     survivors: [],
-    damaged,
-    verdict: damaged
-      ? "this worker has to join again. Its containers run on"
-      : "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
-    next: damaged ? [`parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`] : [],
+    damaged: damaged || strangers.length > 0,
+    // a control plane node that lost everything has no kubelet.conf either
+    ...(exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
   };
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
-  const controlPlanes = cluster.nodes.filter((node) => node.controlPlane).length;
-  const ca = attempt(() => certInfo(readText(certPath(certRow("ca"), cluster.certificatesDir)) ?? ""));
+  const controlPlanes = cluster.nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   return [
     cluster.name,
     `API ${cluster.endpoint ?? facts?.advertiseAddress ?? "?"}`,
     `Services ${cluster.serviceSubnets}`,
     `Pods ${cluster.podSubnet ?? "?"}`,
-    `${controlPlanes} control plane`,
-    `${cluster.nodes.length - controlPlanes} workers`,
+    `${controlPlanes.length} control plane (${controlPlanes.join(", ")})`,
+    `${cluster.nodes.length - controlPlanes.length} workers`,
     ...(facts ? [facts.keyAlgorithm] : []),
-    ...(ca instanceof Fail ? [] : [`CA ${ca.publicKeyHash.slice(0, 19)}…`]),
   ].join(", ");
 }
 
-/** The running containers, or why they cannot be seen: that is no damage of the PKI. */
-async function runningContainers(node: Node): Promise<Container[] | Fail> {
+/** All containers, or why they cannot be seen: that is no damage of the PKI. */
+async function containersHere(node: Node): Promise<Container[] | Fail> {
   try {
-    return (await containers(node.runtimeEndpoint)).filter((container) => container.running);
+    return await containers(node.runtimeEndpoint);
   } catch (err) {
     if (err instanceof Fail) return err;
     throw err;

@@ -1,9 +1,14 @@
 /** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
+import type { ClusterCa } from "../facts/ca-copies.ts";
+
 export interface Assessment extends NodeVerdict {
   node: string;
-  role: "control plane" | "worker";
+  /** `unknown`: a worker, or a control plane node that lost everything. */
+  role: "control plane" | "worker" | "unknown";
   kubernetes: string | undefined;
   cluster: string | undefined;
+  /** The cluster's CA, and each CA on this node beside it. */
+  ca: ClusterCa;
   damage: Row[];
   survivors: Survivor[];
   /** What `--deep` found: each lost key, and where it can still be found. */
@@ -35,6 +40,8 @@ export interface Deep {
   keys: LostKey[];
   /** Tokens of the lost service-account key, enough to compute its public half. */
   oldTokens: boolean;
+  /** Somebody has computed it: it is here. */
+  oldKeyHere: boolean;
   diskSearched: boolean;
   diskOption: string;
   /** Other keys are in the places of the lost ones. */
@@ -61,6 +68,10 @@ export interface LostKey {
 
 /** The conclusion, and the commands that come next. */
 export interface NodeVerdict {
+  /** Files of lost keys: after `--deep` those that are nowhere to be found. */
+  lost?: string[];
+  /** The whole way from here, in one line: "00-token-key → 01-etcd --new-cas → …". */
+  way?: string;
   /** Of the ladder (RUNBOOK part 0), where it is known: 0 all keys are here … 5 everything new. */
   rung?: number | undefined;
   verdict: string;

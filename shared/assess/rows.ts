@@ -1,4 +1,5 @@
 /** The rows of the damage table. */
+import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
@@ -10,9 +11,9 @@ import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { publicPem } from "../pki/certificate.ts";
-import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { type Evidence, foreignCa } from "../pki/lost-keys.ts";
+import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { isMade, manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
@@ -20,7 +21,9 @@ import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifest
 import { standIns } from "../workloads/left-to-do.ts";
 import { type Row, shown } from "./report.ts";
 
-export function caRow(finding: Finding): Row {
+/** `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
+export function caRow(finding: Finding, strange?: StrangeCa): Row {
+  if (strange) return { ...findingRow(finding), state: FOREIGN, detail: strange.older ? EARLIER : LATER };
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
   return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
@@ -32,27 +35,18 @@ export function findingRow(finding: Finding, lost = "signs every service-account
 }
 
 /** The state of a sound CA that is not the cluster's. */
-export const FOREIGN = "!FOREIGN!";
+const FOREIGN = "!FOREIGN!";
 
-/** Sound pairs that are not the ones that the cluster uses. */
-export function foreignRows({ cluster, facts }: PartialFacts, [ca, sa]: [Finding, Finding], { tokens }: Evidence): Row[] {
-  const path = certPath(certRow("ca"), facts?.certificatesDir ?? "/etc/kubernetes/pki");
-  const pem = attempt(() => readText(path));
-  const foreign = cluster && ca.state === "ok" && !(pem instanceof Fail) ? foreignCa(pem, cluster.oldCaPem) : undefined;
+const EARLIER = "another CA, made before the one that etcd's data names";
+const LATER = "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
+
+/** A sound service-account key that is not the one that the cluster uses. */
+export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
-  return [
-    ...(foreign ? [{ what: "pki/ca.crt", state: FOREIGN, detail: "another CA, made before the one that etcd's data names" }] : []),
-    ...(own && !(own instanceof Fail) && !kids.has(own)
-      ? [
-          {
-            what: "pki/sa.key",
-            state: "known",
-            detail: "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside",
-          },
-        ]
-      : []),
-  ];
+  if (!own || own instanceof Fail || kids.has(own)) return [];
+  const detail = "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside";
+  return [{ what: "pki/sa.key", state: "known", detail }];
 }
 
 /** One line where all are right or all are missing; else a line for each one that is wrong. */

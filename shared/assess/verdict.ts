@@ -1,22 +1,37 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
+
+import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
-import { command, inLines, isInternal, partsForCluster, partsHere, type Todo } from "../facts/next.ts";
+import {
+  command,
+  inLines,
+  isInternal,
+  type OldSaKey,
+  part1,
+  partsForCluster,
+  partsHere,
+  type Todo,
+  wayFrom,
+  withoutKeys,
+} from "../facts/next.ts";
+import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
-import { deepVerdict } from "./deep.ts";
+import { deepVerdict } from "./deep-verdict.ts";
 import type { Deep, NodeVerdict } from "./report.ts";
 
 interface SeenHere {
   known: PartialFacts;
   lostKeys: Finding[];
   damaged: boolean;
-  /** The CA here is another cluster's. */
-  foreign: boolean;
+  /** Another CA is in the place of the cluster's. */
+  strange: StrangeCa | undefined;
+  oldKey: OldSaKey;
   deep: Deep | undefined;
 }
 
-export function controlPlaneVerdict({ known, lostKeys, damaged, foreign, deep }: SeenHere): NodeVerdict {
+export function controlPlaneVerdict({ known, lostKeys, damaged, strange, oldKey, deep }: SeenHere): NodeVerdict {
   const { cp, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   const lacking = cp && lackingOfExternalCa(cp);
@@ -26,12 +41,17 @@ export function controlPlaneVerdict({ known, lostKeys, damaged, foreign, deep }:
       next: lacking.steps,
     };
   if (deep) return deepVerdict(deep, known);
-  if (foreign)
+  const names = lostKeys.map(({ name }) => name);
+  if (strange)
     return {
+      ...lostHere(lostKeys, oldKey),
       verdict: "the CA on this node is not the cluster's CA. No node trusts what it signs",
-      next: inLines([{ command: command("00-salvage --move-aside"), note: FOREIGN_NOTE }]),
+      next: inLines([
+        { command: command("00-salvage --move-aside"), note: FOREIGN_NOTE },
+        ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
+      ]),
     };
-  if (lostKeys.length > 0) return lostVerdict(lostKeys.map(({ name }) => name));
+  if (names.length > 0) return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey) };
   if (damaged)
     return {
       rung: 0,
@@ -46,8 +66,20 @@ export function controlPlaneVerdict({ known, lostKeys, damaged, foreign, deep }:
 }
 
 const FOREIGN_NOTE = "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
+const HANDED_OVER = "only if part 1 made this CA on another control plane node, and hand-over brought it here";
 
-function lostVerdict(names: readonly string[]): NodeVerdict {
+/** For the first line: keys that cost nobody else anything are not worth it. */
+function lostHere(lostKeys: readonly Finding[], oldKey: OldSaKey): Pick<NodeVerdict, "lost" | "way"> {
+  const names = lostKeys.map(({ name }) => name);
+  if (names.every(isInternal)) return {};
+  return { lost: lostKeys.map(keyFile), way: `00-assess --deep → 00-salvage → if nothing is found: ${wayFrom(names, oldKey)}` };
+}
+
+function keyFile({ name }: Finding): string {
+  return `${CERTS.find((row) => row.name === name)?.file ?? name}.key`;
+}
+
+function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
   const lost = `keys lost on this node: ${names.join(", ")}`;
   if (names.every(isInternal))
     return {
@@ -57,7 +89,7 @@ function lostVerdict(names: readonly string[]): NodeVerdict {
     };
   return {
     verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: new CA, every node rejoins, pods restart`,
-    next: inLines(LOOK_FIRST),
+    next: inLines([...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
   };
 }
 
@@ -65,5 +97,6 @@ const LOOK_FIRST: readonly Todo[] = [
   { command: "systemctl stop kubelet" },
   { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
   { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
-  { command: command("01-etcd --new-cas"), note: "only if the old keys are nowhere to be found" },
 ];
+
+const ONLY_IF_LOST = "only if the old keys are nowhere to be found";

@@ -1,4 +1,5 @@
 /** A control plane node without etcd data: its files by themselves, and why the parts of the runbook do not begin. */
+import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -29,6 +30,7 @@ export async function assessWithoutData({ node, dataDir, running }: Look, found:
     role: "control plane",
     kubernetes: undefined,
     cluster: undefined,
+    ca: clusterCaSeen(node),
     damage,
     survivors: [],
     damaged,

@@ -5,9 +5,9 @@ import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, sayWhile, waitFor } from "../run.ts";
-import type { EtcdClient } from "./client.ts";
+import type { EtcdClient, LiveMember } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
-import type { Peer } from "./peers.ts";
+import { type Peer, quorumOf } from "./peers.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by
@@ -51,14 +51,24 @@ export function refuseLiving(peers: readonly Peer[], without: readonly string[])
   });
 }
 
-/** Takes out members that are lost for good, so that a new machine can take their place. A member that is out already is no error. */
-export async function removeMembers(own: EtcdClient, names: readonly string[]) {
-  const members = await own.members();
+/**
+ * Takes out members that are lost for good, so that a new machine can take their place, and says who remains. A member that is out already
+ * is no error. `own`: unset in a dry run before etcd has its certificates.
+ */
+export async function removeMembers(
+  members: readonly Pick<LiveMember, "id" | "name">[],
+  names: readonly string[],
+  own: EtcdClient | undefined,
+) {
   for (const name of names) {
     const member = members.find((candidate) => candidate.name === name);
     if (!member) say(`${name}: is no member of etcd any more`);
-    else await act(`${name}: taken out of etcd's members`, () => own.removeMember(member.id));
+    else await act(`${name}: taken out of etcd's members for good: no command brings it back`, () => own!.removeMember(member.id));
   }
+  const left = members.flatMap(({ id, name }) => (names.includes(name) ? [] : [name || id]));
+  if (names.length > 0 && left.length > 1)
+    say(`then etcd has the members ${left.join(", ")}, and answers while ${quorumOf(left.length)} of them run`);
+  else if (names.length > 0) say(`then etcd has the member ${left.join("")}, and answers while it runs`);
 }
 
 /**
@@ -92,7 +102,7 @@ async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
 }
 
 async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
-  const hint = `part 1 there first; if ${name} is lost for good: ${command("02-control-plane", [...without, name])}`;
+  const hint = `${name} does not answer: part 1 there first. If its data is lost, go on without it: ${command("02-control-plane", [...without, name])}`;
   try {
     return await sayWhile(`etcd on ${name} to answer`, hint, ask);
   } catch (err) {

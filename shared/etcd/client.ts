@@ -12,9 +12,11 @@ interface EtcdStatus {
   version: string;
 }
 
-interface LiveMember {
+export interface LiveMember {
   id: string;
+  /** Empty: it has never run. */
   name: string;
+  peerURLs: string[];
 }
 
 interface Header {
@@ -54,8 +56,8 @@ export class EtcdClient {
   }
 
   async members(): Promise<LiveMember[]> {
-    const answer = await this.#post<{ members: { ID: string; name?: string }[] }>("/v3/cluster/member/list", {});
-    return answer.members.map((member) => ({ id: hex(member.ID), name: member.name ?? "" }));
+    const answer = await this.#post<{ members: { ID: string; name?: string; peerURLs?: string[] }[] }>("/v3/cluster/member/list", {});
+    return answer.members.map((member) => ({ id: hex(member.ID), name: member.name ?? "", peerURLs: member.peerURLs ?? [] }));
   }
 
   /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */

@@ -10,7 +10,8 @@ import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { EtcdClient } from "./client.ts";
+import { EtcdClient, type LiveMember } from "./client.ts";
+import { placeOf } from "./peers.ts";
 
 /** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
 export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
@@ -19,11 +20,17 @@ export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): 
   return ca && cert && key ? new EtcdClient(endpointUrl(host, 2379), { ca, cert, key }) : undefined;
 }
 
+interface SameEtcd {
+  data: EtcdData;
+  cluster: Cluster;
+  facts: ClusterFacts;
+}
+
 /**
  * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
  * Errors: Fail with the first difference; nothing is written by it.
  */
-export async function proveSameEtcd(client: EtcdClient, data: EtcdData, cluster: Cluster): Promise<string[]> {
+export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }: SameEtcd): Promise<string[]> {
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
@@ -40,12 +47,28 @@ export async function proveSameEtcd(client: EtcdClient, data: EtcdData, cluster:
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
 
+  const silent = await silentMembers(members, data, facts);
   const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
   return [
-    `etcd ${status.version}: healthy, leader ${leader}, ${members.length} of ${data.members.length} members`,
+    `etcd ${status.version}: healthy, leader ${leader}, ${howMany(members, silent)}`,
     `same cluster, revision ${status.revision} (was ${data.revision}), ${data.keyCount - lost.length} of ${data.keyCount} keys${deleted}`,
     `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
   ];
+}
+
+/** Names of listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
+export async function silentMembers(members: readonly LiveMember[], data: EtcdData, facts: ClusterFacts): Promise<string[]> {
+  const known = members.map((member) => ({ ...data.members.find(({ id }) => id === member.id), ...member }));
+  const others = known.filter(({ id, peerURLs }) => id !== data.memberId && placeOf({ peerURLs }).host !== facts.advertiseAddress);
+  const asked = await Promise.allSettled(others.map(({ peerURLs }) => etcdClient(facts, placeOf({ peerURLs }).host)!.status()));
+  const isSilent = (answer: (typeof asked)[number]) => answer.status === "rejected" || answer.value.leaderId === "0";
+  return others.flatMap(({ id, name }, i) => (isSilent(asked[i]!) ? [name || id] : []));
+}
+
+/** "2 of 3 members answer, not cp3" */
+function howMany(members: readonly LiveMember[], silent: readonly string[]): string {
+  const answer = `${members.length - silent.length} of ${members.length} members answer`;
+  return silent.length > 0 ? `${answer}, not ${silent.join(", ")}` : answer;
 }
 
 /**

@@ -1,11 +1,13 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
+import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import type { EtcdSeen } from "../facts/next.ts";
+import { command, type EtcdSeen } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { leftOut, proveMembers, refuseLiving, removeMembers, takenOut } from "./all-members.ts";
-import { etcdClient, proveSameEtcd } from "./identity.ts";
+import type { EtcdClient } from "./client.ts";
+import { etcdClient, proveSameEtcd, silentMembers } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
 
 /** Errors: Fail where etcd's data names no member at this machine's addresses. */
@@ -18,9 +20,9 @@ export function refuseNoMember({ data: { members }, node: { addresses } }: Contr
 }
 
 /** Whether it already serves the data from before, with the certificates on disk. */
-export async function servesSameData({ facts, data, cluster }: ControlPlaneNode): Promise<boolean> {
+export async function servesSameData(cp: ControlPlaneNode): Promise<boolean> {
   try {
-    const proofs = await proveSameEtcd(etcdClient(facts)!, data, cluster);
+    const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
     say(proofs[0]!);
     return true;
   } catch (err) {
@@ -32,8 +34,8 @@ export async function servesSameData({ facts, data, cluster }: ControlPlaneNode)
 const HINT = "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50";
 
 /** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not. */
-export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Omit<EtcdSeen, "makesKeys">> {
-  const { facts, data, cluster, node } = cp;
+export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "running">> {
+  const { facts, data, node } = cp;
   const client = etcdClient(facts);
   const peers = data.members.filter(({ id }) => id !== data.memberId).map(({ name }) => name);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), {
@@ -51,7 +53,7 @@ export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Omit<EtcdSeen,
     hint: HINT,
   });
   if (!client || mode.dryRun) return { peers, running: running < members ? "enough" : "all" };
-  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
+  for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const out = await takenOut(cp);
   return { peers: peers.filter((name) => !out.includes(name)), running: running < members - out.length ? "enough" : "all" };
 }
@@ -60,17 +62,32 @@ const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 
 /** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
 export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]) {
-  const { facts, data, node, cluster } = cp;
+  const { facts, data, node } = cp;
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
   const client = etcdClient(facts);
-  if (!client) {
-    if (mode.dryRun) return say("etcd: has to answer before part 2 (part 1)");
-    throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
-  }
+  if (mode.dryRun) return await foretell(client, data, without);
+  if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
   await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
-  if (mode.dryRun) return;
-  for (const proof of await proveSameEtcd(client, data, cluster)) say(proof);
+  for (const proof of await proveSameEtcd(client, cp)) say(proof);
   await proveMembers(client, facts, { peers, without: await leftOut(cp, without) });
-  await removeMembers(client, without);
+  await removeMembers(await client.members(), without, client);
+}
+
+/** The members are etcd's own where it answers already, and else those that its data names. */
+async function foretell(client: EtcdClient | undefined, data: EtcdData, without: readonly string[]) {
+  if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+  else say("etcd: has to answer before part 2 (part 1)");
+  if (without.length === 0) return;
+  const [live] = await Promise.allSettled([client?.members()]);
+  await removeMembers((live.status === "fulfilled" && live.value) || data.members, without, client);
+}
+
+/** Names members of etcd that do not answer, each with the way on without it: `words` again. Says nothing where this etcd does not answer. */
+export async function saySilentMembers({ facts, data }: ControlPlaneNode, words: string, without: readonly string[]) {
+  const client = etcdClient(facts);
+  const [members] = await Promise.allSettled([client?.members()]);
+  if (members.status === "rejected" || !members.value) return;
+  const silent = (await silentMembers(members.value, data, facts)).filter((name) => !without.includes(name));
+  for (const name of silent) say(`${name} does not answer. If its data is lost, go on without it: ${command(words, [...without, name])}`);
 }

@@ -28,7 +28,7 @@ export interface Peer {
 /** All members except those at this machine's addresses. All are asked at the same time. Reads only. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
   const members = await Promise.all(
-    data.members.map(async (member) => ({ ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
+    data.members.map(async (member) => ({ name: member.name, ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
   );
   return members.filter(({ host }) => !ownAddresses.includes(host));
 }
@@ -61,9 +61,10 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
   return answer.status === "fulfilled" ? answer.value : undefined;
 }
 
-function placeOf(member: Member): Omit<Peer, "servedPem"> {
-  const url = new URL(member.peerURLs[0] ?? "https://0.0.0.0:2380");
-  return { name: member.name, host: endpointHost(url.host), port: Number(url.port || 2380) };
+/** Where a member's peers find it. */
+export function placeOf({ peerURLs }: Pick<Member, "peerURLs">): Pick<Peer, "host" | "port"> {
+  const url = new URL(peerURLs[0] ?? "https://0.0.0.0:2380");
+  return { host: endpointHost(url.host), port: Number(url.port || 2380) };
 }
 
 /** Says on which other control plane nodes etcd runs. Errors: Fail where one of them cannot share an etcd CA with this node. */

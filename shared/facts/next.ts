@@ -95,6 +95,32 @@ export function part1(lost: readonly string[] = [], { externalEtcd = false } = {
   return { command: externalEtcd ? KUBEADM_CERTS : command(`01-etcd ${newCasOption(lost)}`.trim()) };
 }
 
+/** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
+export type OldSaKey = "here" | "in tokens" | "lost";
+
+/** Where these keys are nowhere to be found: rung 4 where old tokens can be kept valid, and part 1. */
+export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: { externalEtcd?: boolean } = {}): Todo[] {
+  return [...(lost.includes("sa") ? tokenKey(oldKey) : []), part1(lost, options)];
+}
+
+/** Before part 2, on one control plane node. */
+function tokenKey(oldKey: OldSaKey): Todo[] {
+  return oldKey === "in tokens" ? [{ command: command("00-token-key"), note: "old tokens stay valid beside new ones" }] : [];
+}
+
+/** The whole way from lost keys to the end, in one line: "00-token-key → 01-etcd --new-cas → …". */
+export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
+  const cluster = lost.every(isInternal) ? [VERIFY] : [{ command: command("03-workers") }, { command: command("04-sa-tokens") }, VERIFY];
+  return inArrows([...withoutKeys(lost, oldKey), { command: command("02-control-plane") }, ...cluster]);
+}
+
+/** Scripts and their words alone. */
+export function inArrows(todos: readonly Todo[]): string {
+  return todos
+    .map(({ command, on }) => `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`)
+    .join(" → ");
+}
+
 /** Parts 1 and 2 on this node. */
 export function partsHere(lost: readonly string[] = []): Todo[] {
   return [part1(lost), { command: command("02-control-plane") }];
@@ -105,6 +131,11 @@ export function partsForCluster(): Todo[] {
   return [{ command: command("03-workers open") }, { command: command("04-sa-tokens") }, VERIFY];
 }
 
+/** After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the other control plane nodes. */
+export function afterTokenKey({ saKeyIsHere, carry }: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+  return [...(saKeyIsHere ? [] : [part1(["sa"])]), ...carry, { command: command("02-control-plane") }];
+}
+
 export interface EtcdSeen {
   /** Names of etcd's other members. */
   peers: readonly string[];
@@ -112,18 +143,21 @@ export interface EtcdSeen {
   makesKeys: boolean;
   /** How many of the members run: too few to answer, enough, or all. */
   running: "too few" | "enough" | "all";
+  /** Of the service-account key that this repair has replaced; unset: it has not. */
+  oldKey?: OldSaKey | undefined;
 }
 
 /** After part 1. */
-export function afterEtcd({ peers, makesKeys, running }: EtcdSeen): Todo[] {
+export function afterEtcd({ peers, makesKeys, running, oldKey = "lost" }: EtcdSeen): Todo[] {
   const on = peers.join(", ");
   const pack = { command: command("hand-over pack") };
   const part1There = { command: command("01-etcd"), called: "part 1", on };
-  if (running === "too few") return [pack, part1There];
+  if (running === "too few") return [pack, part1There, ...tokenKey(oldKey)];
   const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on }];
   return [
     ...(makesKeys && peers.length > 0 ? handOver : []),
     ...(running === "all" ? [] : [part1There]),
+    ...tokenKey(oldKey),
     { command: command("02-control-plane") },
   ];
 }

@@ -9,7 +9,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import { KUBELET_CONFIG, type Node, readNode } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
-import { podRecords } from "../trust/pod-owner.ts";
+import { isStaticUid, type PodRecord, podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
 export interface WithoutData {
@@ -23,10 +23,10 @@ export interface WithoutData {
   files: string[];
 }
 
-/** Undefined where there is a data directory, and on a worker. `running`: the containers, if they are known. */
-export function controlPlaneWithoutData(node: Node, dataDir: string, running: readonly Container[] = []): WithoutData | undefined {
+/** Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also those that have ended. */
+export function controlPlaneWithoutData(node: Node, dataDir: string, all: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
-  const [apiServer, etcd] = [tracesOf("kube-apiserver", node, running), tracesOf("etcd", node, running)];
+  const [apiServer, etcd] = [tracesOf("kube-apiserver", node, all), tracesOf("etcd", node, all)];
   const from = [...apiServer, ...etcd, ...CONTROL_PLANE_FILES.filter((path) => exists(path))];
   if (from.length === 0) return undefined;
   const { servers, files } = etcdOptions(node);
@@ -91,8 +91,13 @@ export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): stri
     ];
   return [
     "find / -xdev -path '*/member/snap/db'   # found elsewhere: --etcd-data DIR; the disk may not be mounted: mount it",
-    `./bunw scripts/02-control-plane.ts --without ${node.name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`,
+    withoutNode(node.name),
   ];
+}
+
+/** How the other control plane nodes go on without this one. */
+export function withoutNode(name: string): string {
+  return `./bunw scripts/02-control-plane.ts --without ${name}   # on another control plane node, if the data is gone for good: RUNBOOK 1, "If a member has no data"`;
 }
 
 /** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
@@ -102,18 +107,28 @@ const CONTROL_PLANE_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.ke
 
 const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `/etc/kubernetes/pki/${file}`);
 
-/** Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. */
-function tracesOf(name: string, node: Node, running: readonly Container[]): string[] {
+/**
+ * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where
+ * the kubelet has stopped it: the container that has ended, and the kubelet's record of the pod, the folder of its logs.
+ */
+function tracesOf(name: string, node: Node, all: readonly Container[]): string[] {
   const manifest = manifestPath({ node }, name);
   const { podsDir } = node.kubelet;
   // any pod may give its container this name
-  const others = new Set(podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
+  const records = podRecords();
+  const others = new Set(records.flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
   const uids = list(podsDir).filter((uid) => !others.has(uid));
   const folders = uids.map((uid) => `${podsDir}/${uid}/containers/${name}`);
   return [
     ...[manifest, ...folders].filter((path) => exists(path)),
-    ...(running.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),
+    ...(all.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),
+    ...(records.some((one) => isRecordOf(one, name, node)) ? [`the kubelet's record of ${name}`] : []),
   ];
+}
+
+/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
+function isRecordOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
+  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
 }
 
 function etcdOptions(node: Node): Pick<WithoutData, "servers" | "files"> {

@@ -3,15 +3,18 @@
  * Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
-import { list, readText, stat } from "../files/files.ts";
+import type { OldSaKey } from "../facts/next.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
 import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
+import type { Node } from "../node/node.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
 import { readJwt } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
-import type { FoundToken } from "./old-sa-pub.ts";
+import { type FoundToken, tokensOfLastKey } from "./old-sa-pub.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
@@ -26,6 +29,14 @@ interface Collected {
   found: FoundToken[];
   /** How many there were, by where; for the operator. */
   counts: { secrets: number; encrypted: number; volumes: number; file: number };
+}
+
+/** What is left of a lost service-account key. Data that cannot be read has no tokens. */
+export function oldSaKey(data: EtcdData | undefined, node: Pick<Node, "kubelet">, certificatesDir: string): OldSaKey {
+  if (exists(oldSaPub(certificatesDir))) return "here";
+  const old = data && attempt(() => tokensOfLastKey(collectTokens(data, node.kubelet.podsDir).found));
+  if (old === undefined || old instanceof Fail) return "lost";
+  return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
 
 /** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */

@@ -1,11 +1,15 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
+import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
+import type { OldSaKey } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { oldSaKey } from "../old-sa-key/old-tokens.ts";
+import { certInfo } from "../pki/certificate.ts";
 import { say } from "../run.ts";
 import { nothingFound } from "./disk-search.ts";
 import { FoundKeys } from "./found-keys.ts";
@@ -19,6 +23,9 @@ export interface Salvage extends Brought {
   externalEtcd: boolean;
   /** CAs that are here and have expired. */
   expired: ReturnType<typeof expiredCas>;
+  /** A sound CA in the place of the cluster's. */
+  strange: StrangeCa | undefined;
+  oldKey: OldSaKey;
 }
 
 /** What the operator says. */
@@ -45,12 +52,19 @@ export async function lookForLost(dataDir: string, { pid, ...said }: Said): Prom
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, externalEtcd).includes(name)));
   const expired = expiredCas(certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
-  if (foundKeys.wanted.length === 0) say(`${certificatesDir}: nothing is lost`);
+  const strange = strangeCa(here);
+  if (strange) say(`${certificatesDir}/ca.crt: sound, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`);
+  if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
+  const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const configs = data && node ? lostConfigs(data, node.name) : [];
   for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { here, foundKeys, processes, externalEtcd, expired, configs, disk: nothingFound() };
+  return { here, foundKeys, processes, externalEtcd, expired, strange, oldKey, configs, disk: nothingFound() };
+}
+
+function clustersHash({ cluster }: PartialFacts): string {
+  return certInfo(cluster!.oldCaPem).publicKeyHash;
 }
 
 /** Keys that were never on a control plane node are not lost. */

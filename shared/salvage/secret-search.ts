@@ -8,15 +8,18 @@ import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
 import { findKubeadmCerts, openKubeadmCerts } from "./kubeadm-certs.ts";
 
+interface SecretOptions {
+  keyFile: string | undefined;
+  mayAsk: boolean;
+  /** The way on where nobody has the certificate key. */
+  otherwise: string;
+}
+
 /**
  * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the certificate in the Secret proves the
  * key beside it. Returns whether the Secret was opened. Errors: Fail where the certificate key does not open it, or is none.
  */
-export function openSecret(
-  foundKeys: FoundKeys,
-  data: EtcdData | undefined,
-  options: { keyFile: string | undefined; mayAsk: boolean },
-): boolean {
+export function openSecret(foundKeys: FoundKeys, data: EtcdData | undefined, options: SecretOptions): boolean {
   const secret = data && findKubeadmCerts(data);
   const certificateKey = secret && certificateKeyOf(options);
   if (!secret || certificateKey === undefined) {
@@ -38,14 +41,14 @@ export function openSecret(
   return true;
 }
 
-function certificateKeyOf({ keyFile, mayAsk }: { keyFile: string | undefined; mayAsk: boolean }): string | undefined {
+function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string | undefined {
   if (keyFile !== undefined) return secretIn(keyFile);
   const given = process.env.KUBE_PKI_REPAIR_CERTIFICATE_KEY;
   if (given || !mayAsk) return given;
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
   throw new Fail("No certificate key was given for the Secret kubeadm-certs", {
-    hint: "give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type it; if nobody has it: ./bunw scripts/00-assess.ts --deep",
+    hint: `give --certificate-key-file FILE, or run this in a terminal (ssh -t) and type it; if nobody has it: ${otherwise}`,
     cause: answer,
   });
 }

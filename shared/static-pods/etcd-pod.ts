@@ -1,5 +1,6 @@
 /** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
+import { strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -15,19 +16,26 @@ import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { examine } from "../pki/examine.ts";
-import { foreignCa } from "../pki/lost-keys.ts";
 import type { PlanRow } from "../pki/plan.ts";
 import { say } from "../run.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
-/** Errors: Fail where a sound CA is not the cluster's: it would sign certificates that no node trusts. */
-export function refuseForeignCa({ facts, cluster }: ControlPlaneNode) {
-  if (examine(certRow("ca"), facts).state !== "ok") return;
-  const path = certPath(certRow("ca"), facts.certificatesDir);
-  const foreign = foreignCa(readText(path), cluster.oldCaPem);
-  if (!foreign) return;
-  throw new Fail(`"${path}" is of another CA, ${foreign}, made before the one that etcd's data names`, {
+/**
+ * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the new one, made on another control
+ * plane node; it is named. Errors: Fail where it is older.
+ */
+export function refuseForeignCa(cp: ControlPlaneNode) {
+  const { certificatesDir } = cp.facts;
+  const strange = strangeCa({ ...cp, certificatesDir });
+  if (!strange) return;
+  const path = certPath(certRow("ca"), certificatesDir);
+  if (!strange.older)
+    return say(
+      `${path} is newer than the CA that etcd's data names: ${strange.hash}. If neither part 1 nor hand-over.ts has made it, ` +
+        `stop here: ${command("00-salvage --move-aside")} looks for the cluster's own`,
+    );
+  throw new Fail(`"${path}" is of another CA, ${strange.hash}, made before the one that etcd's data names`, {
     hint:
       `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +
       `If it is nowhere: mv ca.crt and ca.key away, then ${command("00-assess")}`,

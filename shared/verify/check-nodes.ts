@@ -1,18 +1,20 @@
 /** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
-import { ApiError, type KubeApi } from "../api/kube-api.ts";
+import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { strangers } from "../plain.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 import type { Answer, CheckRow } from "./checks.ts";
 
 export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
   const area = "nodes";
   const serving = servingByCa(cp);
-  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const { renewals, notRenewed } = await nodeLeases(api, [...there]);
+  const there = new Map((await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]));
+  const { renewals, notRenewed } = await nodeLeases(api, [...there.keys()]);
   for (const node of cp.cluster.nodes) {
     const { name } = node;
-    if (!there.has(name)) {
+    const seen = there.get(name);
+    if (!seen) {
       yield { area, what: name, look: () => ({ warning: "there is no such Node any more" }) };
       continue;
     }
@@ -23,6 +25,7 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       look: () => (notRenewed.includes(name) ? { failed: `last ${age()}` } : age()),
       hint: "does its kubelet run? If its certificate has expired: ./bunw scripts/03-workers.ts open",
     };
+    yield { area, what: `${name} is Ready`, look: () => readyNode(seen), hint: `${DESCRIBE} ${name}; journalctl -u kubelet -n 50 there` };
     if (serving)
       yield {
         area,
@@ -32,6 +35,19 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       };
     yield { area, what: `${name} answers kubectl logs and exec`, look: () => reachedByApi(name, api) };
   }
+}
+
+interface SeenNode extends KubeObject {
+  status?: { conditions?: { type: string; status: string; message?: string }[] };
+}
+
+const DESCRIBE = "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node";
+
+/** By its condition: a kubelet that renews its Lease may still run no pod. */
+function readyNode({ status }: SeenNode): Answer {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  if (ready?.status === "True") return "yes";
+  return { failed: ready ? [`Ready is ${ready.status}`, ...(ready.message ? [strangers(ready.message)] : [])].join(": ") : "it never was" };
 }
 
 /** The API server may still have a dead connection to a kubelet that has restarted; the next request uses another one. */

@@ -2,9 +2,10 @@
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { leaderNow } from "../api/leases.ts";
-import { etcdClient } from "../etcd/identity.ts";
+import { etcdClient, silentMembers } from "../etcd/identity.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
@@ -57,6 +58,11 @@ async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
 
 async function members({ facts, data }: ControlPlaneNode): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
+  const silent = await silentMembers(now, data, facts);
+  if (silent.length > 0) {
+    const answer = `${now.length - silent.length} of ${now.length} answer, not ${silent.join(", ")}`;
+    return { failed: `${answer}: part 1 there; if its data is lost: ${command("02-control-plane", silent)}` };
+  }
   const before = data.members.length;
   if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
   return now.map((member) => member.name).join(", ");

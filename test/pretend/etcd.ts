@@ -7,7 +7,7 @@ export interface EtcdState {
   keys: Map<string, string>;
   /** Hex. */
   clusterId: string;
-  members: { id: string; name: string }[];
+  members: { id: string; name: string; peerURLs?: string[] }[];
   revision: number;
   /** The keys at an earlier revision; default: the same as now. */
   earlier?: Map<string, string>;
@@ -44,7 +44,7 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
     const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
     return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
   }
-  if (path === "/v3/cluster/member/list") return { members: members.map(({ id, name }) => ({ ID: decimal(id), name })) };
+  if (path === "/v3/cluster/member/list") return { members: members.map(({ id, ...member }) => ({ ID: decimal(id), ...member })) };
   if (path === "/v3/cluster/member/remove") {
     const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
     return { members: members.splice(gone, 1) };

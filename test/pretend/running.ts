@@ -33,11 +33,14 @@ export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "
   });
 }
 
+/** What a kubelet that is well says of its Node. */
+const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
+
 function usual(ca: string): Record<string, object> {
   const namespaces = ["default", "kube-system", "shop"];
   const clusterInfo = { kubeconfig: `certificate-authority-data: ${Buffer.from(ca).toString("base64")}` };
   return {
-    ...Object.fromEntries(NODES.map((name) => [`/api/v1/nodes/${name}`, {}])),
+    ...Object.fromEntries(NODES.map((name) => [`/api/v1/nodes/${name}`, READY])),
     ...Object.fromEntries(NODES.map((name) => [`${LEASES}/${name}`, lease(0)])),
     ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}`, { status: { phase: "Active" } }])),
     ...Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data: { "ca.crt": ca } }])),

@@ -234,6 +234,44 @@ test("02-control-plane on the next control plane node leaves out what the first 
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --without w2\n");
 });
 
+const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: ["https://127.77.0.13:2380"] };
+
+test("02-control-plane --dry-run --without prints that a member is taken out of etcd, before etcd answers as well, and who remains", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST, THIRD] });
+  const before = node.fingerprint();
+  const line = "02-control-plane --dry-run --without m3";
+  const removal =
+    "  would: m3: taken out of etcd's members for good: no command brings it back\n" +
+    "  then etcd has the members m1, m2, and answers while 2 of them run\n";
+  const silent = await node.run(line);
+  expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
+  const state = { ...sameEtcd(node.stored), members: [MEMBER, LOST, THIRD] };
+  using _etcd = serveEtcd(node.root, state);
+  expect((await node.run(line)).stderr).toContain(removal);
+  state.members = [MEMBER, LOST];
+  expect((await node.run(line)).stderr).toContain("  m3: is no member of etcd any more\n");
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("02-control-plane --dry-run --without prints the removal where part 1 has not been there yet", async () => {
+  using node = await pretendNode({ members: [MEMBER, LOST] });
+  const { stderr } = await node.run("02-control-plane --dry-run --without m2");
+  expect(stderr).toContain("  would: m2: taken out of etcd's members for good");
+  expect(stderr).toContain("  then etcd has the member m1, and answers while it runs\n");
+});
+
+test("02-control-plane says which member of etcd does not answer, and the way without it", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST] });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, LOST] });
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("  etcd 3.6.5: healthy, leader m1, 1 of 2 members answer, not m2\n");
+  expect(stderr).toContain(
+    "hint: m2 does not answer: part 1 there first. If its data is lost, go on without it: ./bunw scripts/02-control-plane.ts --without m2\n",
+  );
+});
+
 test("02-control-plane gives the API server the old key of tokens beside the new one, and proves that it checks by it", async () => {
   using node = await afterPart1();
   using _etcd = node.etcd;

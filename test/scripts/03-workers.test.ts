@@ -5,8 +5,9 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiOptions, pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, otherCa, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
-import { expectTranscript, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -211,6 +212,18 @@ test("03-workers open on a control plane node with its old CA goes on with close
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
+});
+
+test("03-workers open and close name a control plane node that does not answer, and the way on without it", async () => {
+  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost] });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, lost] });
+  using _api = serveLeases(node, ["m1", "w1", "w2"]);
+  const line = (words: string) =>
+    `  m2 does not answer. If its data is lost, go on without it: ./bunw scripts/03-workers.ts ${words} --without m2\n`;
+  expect((await node.run("03-workers open")).stderr).toContain(line("open"));
+  expect((await node.run("03-workers close --dry-run")).stderr).toContain(line("close"));
+  expect((await node.run("03-workers close --dry-run --without m2")).stderr).not.toContain("does not answer");
 });
 
 test("03-workers open before part 2 names it", async () => {

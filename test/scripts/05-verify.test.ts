@@ -8,7 +8,7 @@ import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, status } from "../pretend/api.ts";
 import { FACTS, healthyCp, manifest, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
+import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
 
@@ -110,6 +110,34 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
     expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
   ]);
+});
+
+test.each([
+  ["False", "its kubelet says so"],
+  ["Unknown", "its kubelet is unheard"],
+])("05-verify fails where a Node is not Ready (%s: %s), with the command that looks further", async (status) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const condition = { type: "Ready", status, message: "container runtime network not ready" };
+  using api = serveRunning(node, { objects: { "/api/v1/nodes/w2": { status: { conditions: [condition] } } } });
+  const { exitCode, stdout } = await verify(node, api);
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
+  expect(stdout).toContain(
+    `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2`,
+  );
+  expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
+});
+
+test("05-verify fails where a member of etcd is listed and does not answer: it is named, and the way without it", async () => {
+  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost] });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, lost] });
+  using api = serveRunning(node);
+  const { exitCode, stdout } = await verify(node, api);
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
+  expect(stdout).toContain(
+    "  failed   etcd: members: 1 of 2 answer, not m2: part 1 there; if its data is lost: ./bunw scripts/02-control-plane.ts --without m2\n",
+  );
 });
 
 test("05-verify --json prints every check, and a worker's are its kubelet's", async () => {

@@ -10,8 +10,10 @@ import { assess } from "../../shared/assess/assess.ts";
 import { isDamage } from "../../shared/assess/report.ts";
 import { type ControlPlaneNode, ensureOptions, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../shared/fail.ts";
+import { copyTree } from "../../shared/files/file-tree.ts";
 import { setRoot } from "../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../shared/node/kubelet-certs.ts";
+import { rescuedEtcd } from "../../shared/node/rescue-folder.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
@@ -73,6 +75,8 @@ async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
   const { facts, asideDir } = cp;
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(cp, newCas));
+  // part 1 has copied it before: a new CA without that copy would be somebody else's
+  copyTree(cp.dataDir, rescuedEtcd(cp.rescue));
   await ensureControlPlaneKubelet(cp.node, facts, asideDir);
   restoreManifests(cp, ["etcd"]);
   restoreManifests(cp);

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { EtcdClient } from "../../../shared/etcd/client.ts";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
+import { FACTS } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { type EtcdState, etcdAnswer, sameEtcd } from "../../pretend/etcd.ts";
 
@@ -18,7 +19,7 @@ async function prove(different: Partial<EtcdState> = {}): Promise<string[]> {
     fetch: async (request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state)),
   });
   const client = new EtcdClient(`http://127.0.0.1:${server.port}`, { ca: "", cert: "", key: "" });
-  return await proveSameEtcd(client, data, cluster);
+  return await proveSameEtcd(client, { data, cluster, facts: FACTS });
 }
 
 function without(...keys: string[]) {
@@ -29,7 +30,7 @@ function without(...keys: string[]) {
 
 test("the same etcd is proved, also when it has gone on meanwhile", async () => {
   expect(await prove()).toEqual([
-    "etcd 3.6.5: healthy, leader m1, 1 of 1 members",
+    "etcd 3.6.5: healthy, leader m1, 1 of 1 members answer",
     "same cluster, revision 13 (was 13), 12 of 12 keys",
     "the namespace kube-system and 3 Nodes have the UIDs read before",
   ]);

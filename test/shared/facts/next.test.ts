@@ -41,6 +41,36 @@ test.each([
   expect(next.part1(names, { externalEtcd: true }).command).toStartWith("kubeadm init phase certs all");
 });
 
+test("where keys are nowhere to be found, old tokens are kept valid before part 1, and only where they can be", () => {
+  expect(line(...next.withoutKeys(["ca", "sa"], "in tokens"))).toBe(
+    "./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas",
+  );
+  for (const [lost, oldKey] of [
+    [["ca", "sa"], "here"],
+    [["ca", "sa"], "lost"],
+    [["ca"], "in tokens"],
+  ] as const)
+    expect(line(...next.withoutKeys(lost, oldKey))).toBe("./bunw scripts/01-etcd.ts --new-cas");
+});
+
+test("the whole way in one line: parts 3 and 4 only where somebody beside control plane nodes trusts a new key", () => {
+  expect(next.wayFrom(["etcd-ca"], "in tokens")).toBe("01-etcd --new-internal-cas → 02-control-plane → 05-verify");
+  expect(next.wayFrom(["ca", "sa"], "in tokens")).toBe(
+    "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
+  );
+  expect(next.inArrows([{ on: "cp2", command: next.command("00-assess --deep") }, next.part1()])).toBe(
+    "on cp2: 00-assess --deep → 01-etcd",
+  );
+});
+
+test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
+  const carry = [{ command: "the scp lines above" }];
+  expect(line(...next.afterTokenKey({ saKeyIsHere: true, carry: [] }))).toBe("./bunw scripts/02-control-plane.ts");
+  expect(line(...next.afterTokenKey({ saKeyIsHere: false, carry }))).toBe(
+    "./bunw scripts/01-etcd.ts --new-cas, then the scp lines above, then ./bunw scripts/02-control-plane.ts",
+  );
+});
+
 describe("after part 1", () => {
   const peers = ["cp2", "cp3"];
   const after = (seen: next.EtcdSeen) => line(...next.afterEtcd(seen));
@@ -57,6 +87,14 @@ describe("after part 1", () => {
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
     expect(after({ peers, makesKeys: false, running: "enough" })).toBe("part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts");
+  });
+
+  test("a new service-account key: 00-token-key before part 2, also while etcd waits for other members, and once only", () => {
+    const seen = { peers, makesKeys: false } as const;
+    const tokenKey = "part 1 on cp2, cp3, then ./bunw scripts/00-token-key.ts";
+    expect(after({ ...seen, running: "enough", oldKey: "in tokens" })).toBe(`${tokenKey}, then ./bunw scripts/02-control-plane.ts`);
+    expect(after({ ...seen, running: "too few", oldKey: "in tokens" })).toEndWith(tokenKey);
+    expect(after({ ...seen, running: "all", oldKey: "here" })).toBe("./bunw scripts/02-control-plane.ts");
   });
 });
 

@@ -1,0 +1,81 @@
+/** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
+import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { command, inArrows, inLines, inOneLine, type OldSaKey, type Todo, wayFrom, withoutKeys } from "../facts/next.ts";
+import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import type { Deep, LostKey, NodeVerdict } from "./report.ts";
+
+/** The rung, why, and what to type. */
+export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
+  const irreplaceable = deep.keys.filter(isIrreplaceable);
+  const nowhere = deep.keys.filter(({ places }) => places.length === 0);
+  const lost = nowhere.filter(isIrreplaceable);
+  const rung = rungOf(deep, irreplaceable, lost);
+  const unread = deep.diskSearched || lost.length === 0 ? "" : "; the disk was not searched";
+  const back = bringBack(deep);
+  const names = nowhere.map(({ name }) => name);
+  const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
+  return {
+    rung,
+    ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
+    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
+    next: inLines([
+      { command: "systemctl stop kubelet" },
+      ...back,
+      ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
+      { command: command("02-control-plane") },
+      ...withoutCertificateKey(deep),
+    ]),
+  };
+}
+
+const BACKUPS_FIRST = "look in backups first: a key that is found there saves parts 3 and 4";
+
+/** The Secret opens with a key that was printed once. Without it the Secret is of no use. */
+function withoutCertificateKey(deep: Deep): Todo[] {
+  const inSecret = deep.keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
+  if (inSecret.length === 0) return [];
+  const names = inSecret.map(({ name }) => name);
+  return [{ command: `if nobody has that key: ${inOneLine(withoutKeys(names, oldKeyOf(deep)))}` }];
+}
+
+function oldKeyOf({ oldTokens, oldKeyHere }: Deep): OldSaKey {
+  return oldKeyHere ? "here" : oldTokens ? "in tokens" : "lost";
+}
+
+const WHY: Record<number, string> = {
+  0: "the keys of the cluster's CA and sa.key are here. Only control plane nodes trust the other lost keys",
+  1: "another control plane node or the Secret kubeadm-certs may have the lost keys: bring them here, then repair this node alone",
+  2: "a process still holds the lost keys: read them back before anything is restarted",
+  3: "the lost keys are in free blocks of the disk: read them back before anything is written to it",
+  4: "a key is nowhere to be found: a new one is made, and old service-account tokens stay valid until part 4",
+  5: "the lost keys are nowhere to be found: new ones are made, all nodes rejoin, tokens are renewed (parts 3 and 4)",
+};
+
+function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]): number {
+  if (lost.length === 0) return Math.max(0, ...irreplaceable.map(({ places }) => places[0]!.rung));
+  const tokensLive = !lost.some(({ name }) => name === "sa") || oldTokens;
+  return tokensLive ? 4 : 5;
+}
+
+/** The commands that bring back what can be found. */
+function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
+  const aside = moveAside ? " --move-aside" : "";
+  const words = new Set(keys.map(({ places }) => places[0]?.word));
+  const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
+  const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
+  return [
+    ...(words.has("memory") ? [{ command: command(`00-salvage memory${aside}`) }] : []),
+    ...(words.has("secret")
+      ? [{ command: command(`00-salvage secret${aside}`), note: "asks for the certificate key that kubeadm printed" }]
+      : []),
+    ...(words.has("disk") ? [{ command: command(`00-salvage disk${aside} ${diskOption}`.trimEnd()) }] : []),
+    ...(on
+      ? [
+          { on, command: pack },
+          { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO },
+        ]
+      : []),
+  ];
+}
+
+const LOST_THERE_TOO = "here; if the keys are lost there as well: 01-etcd.ts --new-cas";

@@ -1,0 +1,92 @@
+/** The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads only. */
+import { attempt, Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { examine } from "../pki/examine.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
+import type { PartialFacts } from "./control-plane-node.ts";
+import { IN_PODS, readEvidence } from "./evidence.ts";
+
+export interface ClusterCa {
+  /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing here names it. */
+  hashes: string[];
+  /** What names them, for the operator. */
+  from: string;
+  copies: CaCopy[];
+}
+
+/** A CA on this node. */
+interface CaCopy {
+  what: string;
+  /** Unset: it cannot be read. */
+  hash?: string;
+  is: "the cluster's" | "new in this repair" | "another CA" | "not compared" | "unreadable";
+}
+
+type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+
+/** `known`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the cluster has given it to them. */
+export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
+  const certificatesDir = known?.certificatesDir ?? "/etc/kubernetes/pki";
+  const { text, from } = known?.cluster
+    ? { text: known.cluster.oldCaPem, from: `${CLUSTERS_WORD} in etcd's data` }
+    : inPods(node, certificatesDir);
+  const hashes = hashesIn(text);
+  const judge = (what: string, pem: string | Fail, made: boolean): CaCopy => {
+    const own = pem instanceof Fail ? [] : hashesIn(pem);
+    const [hash] = own;
+    if (!hash) return { what, is: "unreadable" };
+    if (hashes.length === 0) return { what, hash, is: "not compared" };
+    const same = own.find((one) => hashes.includes(one));
+    return same ? { what, hash: same, is: "the cluster's" } : { what, hash, is: made ? "new in this repair" : "another CA" };
+  };
+  const made = known !== undefined && repairHasBegun(known);
+  return { hashes, from, copies: copiesOn(node, certificatesDir).map(({ what, pem }) => judge(what, pem, made)) };
+}
+
+function inPods(node: Node, certificatesDir: string): { text: string; from: string } {
+  const { texts } = readEvidence({ data: undefined, node, certificatesDir });
+  const found = texts.find(({ ca, from }) => ca === "ca" && from === IN_PODS);
+  return { text: found?.text ?? "", from: found?.from ?? "" };
+}
+
+/** A file that is missing is no copy. */
+function copiesOn({ kubelet }: Node, certificatesDir: string): { what: string; pem: string | Fail }[] {
+  const files = [...new Set([certPath(certRow("ca"), certificatesDir), kubelet.clientCaFile])];
+  const copies = [
+    ...files.map((what) => ({ what, pem: attempt(() => readText(what)) })),
+    { what: kubelet.kubeconfig, pem: attempt(() => readKubeconfig(kubelet.kubeconfig)?.caPem) },
+  ];
+  return copies.flatMap(({ what, pem }) => (pem === undefined ? [] : [{ what, pem }]));
+}
+
+function hashesIn(text: string): string[] {
+  const infos = certificatesIn(text).map((pem) => attempt(() => certInfo(pem)));
+  return infos.flatMap((info) => (info instanceof Fail ? [] : [info.publicKeyHash]));
+}
+
+/** Part 1 has copied etcd's data here: a CA that differs from the one in it is the new one. */
+function repairHasBegun({ rescue }: Pick<PartialFacts, "rescue">): boolean {
+  return rescue !== undefined && exists(rescuedEtcd(rescue));
+}
+
+/** A sound CA in the place of the cluster's that this repair has not made. */
+export interface StrangeCa {
+  hash: string;
+  /** It is older than the cluster's. A younger one may be of a half attempt, or part 1 made it on another control plane node. */
+  older: boolean;
+}
+
+export function strangeCa(known: Known): StrangeCa | undefined {
+  const { cluster, facts, certificatesDir } = known;
+  if (!cluster || examine(certRow("ca"), facts, { certificatesDir }).state !== "ok") return undefined;
+  const pem = readText(certPath(certRow("ca"), certificatesDir))!;
+  const hash = certInfo(pem).publicKeyHash;
+  if (hashesIn(cluster.oldCaPem).includes(hash)) return undefined;
+  const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
+  return older || !repairHasBegun(known) ? { hash, older } : undefined;
+}

@@ -1,0 +1,44 @@
+/** The end of a salvage: what is still lost, where it was looked for, and the way on. */
+import { command, inOneLine, type OldSaKey, withoutKeys } from "../facts/next.ts";
+import { tell } from "../run.ts";
+import { refuseRivals } from "./found-keys.ts";
+import type { Salvage } from "./look.ts";
+import { isIrreplaceable } from "./wanted-keys.ts";
+
+interface Searched {
+  /** Where it really looked, for the operator. */
+  notFound: readonly string[];
+  oldKey: OldSaKey;
+  /** Other keys are moved out of the way. */
+  moveAside: boolean;
+}
+
+/** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`. */
+export function nextAfterSalvage(salvage: Salvage, { notFound, oldKey, moveAside }: Searched): string | undefined {
+  const { foundKeys, externalEtcd, expired, strange, here } = salvage;
+  refuseRivals(foundKeys);
+  const lost = foundKeys.missing().filter(({ shared }) => shared);
+  const files = lost.map(({ keyFile }) => keyFile).join(", ");
+  const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
+  const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
+  const issue = (made: readonly string[]) => inOneLine(withoutKeys(made, oldKey, { externalEtcd }));
+  const inTheWay = strange && !moveAside;
+  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${command("00-salvage --move-aside")}`);
+  if (lost.some(isIrreplaceable)) {
+    const away = strange && moveAside ? `mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
+    tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
+    return undefined;
+  }
+  if (inTheWay) return undefined;
+  if (expired.length > 0) {
+    tell(`\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`);
+    return undefined;
+  }
+  if (lost.length > 0) tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
+  return issue(names(lost));
+}
+
+const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";
+
+const LOOK_ELSEWHERE =
+  "look on the other control plane nodes (this script, there) and in backups; carry what is found here with ./bunw scripts/hand-over.ts";

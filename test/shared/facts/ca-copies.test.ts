@@ -1,0 +1,60 @@
+/** The fingerprint of the cluster's CA is that of etcd's data, never that of a file of this node. */
+import { expect, test } from "bun:test";
+import { clusterCaSeen, strangeCa } from "../../../shared/facts/ca-copies.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
+import { newRescue } from "../../../shared/node/rescue-folder.ts";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, type Pair } from "../../../shared/pki/issue.ts";
+import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const { ca } = await healthyCp();
+const younger = await otherCa();
+const older = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
+const cluster = readCluster(await pretendData());
+const hashOf = ({ cert }: Pair) => certInfo(cert).publicKeyHash;
+
+/** A node with this CA in its place; `begun`: part 1 has copied etcd's data here. */
+function nodeWith(pair: Pair, { begun = false } = {}) {
+  const box = sandbox();
+  const rescue = newRescue();
+  const pki = `${box.dir}/etc/kubernetes/pki`;
+  write(`${pki}/ca.crt`, pair.cert, 0o644);
+  write(`${pki}/ca.key`, pair.key);
+  write(`${box.dir}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: ca.cert }));
+  if (begun) write(`${box.dir}${rescue.dir}/etcd/member`, "");
+  return { known: { cluster, rescue, certificatesDir: FACTS.certificatesDir }, [Symbol.dispose]: () => box[Symbol.dispose]() };
+}
+
+test.each([
+  ["the cluster's", ca, false, "the cluster's", undefined],
+  ["a younger one", younger, false, "another CA", { hash: hashOf(younger), older: false }],
+  ["the one that part 1 made here", younger, true, "new in this repair", undefined],
+  ["an older one", older, false, "another CA", { hash: hashOf(older), older: true }],
+] as const)("where ca.crt is %s", (_, pair, begun, is, strange) => {
+  using node = nodeWith(pair, { begun });
+  expect(clusterCaSeen(NODE, node.known)).toEqual({
+    hashes: [hashOf(ca)],
+    from: "kube-root-ca.crt in etcd's data",
+    copies: [
+      { what: "/etc/kubernetes/pki/ca.crt", hash: hashOf(pair), is },
+      { what: "/etc/kubernetes/kubelet.conf", hash: hashOf(ca), is: "the cluster's" },
+    ],
+  });
+  expect(strangeCa(node.known)).toEqual(strange as never);
+});
+
+test("a ca.crt that cannot be read is named, and is no strange CA", () => {
+  using node = nodeWith({ ...ca, cert: "garbage" });
+  expect(clusterCaSeen(NODE, node.known).copies[0]).toEqual({ what: "/etc/kubernetes/pki/ca.crt", is: "unreadable" });
+  expect(strangeCa(node.known)).toBeUndefined();
+});
+
+test("where nothing names the cluster's CA, nothing is compared", () => {
+  using _node = nodeWith(younger);
+  const seen = clusterCaSeen(NODE);
+  expect([seen.hashes, seen.copies.map(({ is }) => is)]).toEqual([[], ["not compared", "not compared"]]);
+});
