@@ -2,7 +2,7 @@
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 
-/** How many bytes are read of a refusal, and of an answer from an unverified server. */
+/** How many bytes are read of a refusal. */
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text; the rest is not read. */

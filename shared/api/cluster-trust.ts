@@ -11,14 +11,9 @@ import { clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
+import { ApiError, KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
-
-/** The control plane node whose files are published. */
-interface Place {
-  facts: ClusterFacts;
-}
 
 interface Binding {
   name: string;
@@ -41,7 +36,7 @@ const KUBELET_CLIENT: Binding =
  * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
  * of system:masters that is only in memory, and valid for an hour.
  */
-export async function ensureAdmins({ facts }: Place, api: KubeApi) {
+export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
   const rows = [
     ...ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion)),
@@ -58,7 +53,7 @@ export async function ensureAdmins({ facts }: Place, api: KubeApi) {
 }
 
 /** kube-public/cluster-info: a joining node reads it first. The controller-manager (bootstrapsigner) makes its signatures again. */
-export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void> {
+export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeApi): Promise<void> {
   const { facts } = cp;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
@@ -66,12 +61,13 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
   if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
-  const written = await unlessOvertaken(() =>
+  // Several control plane nodes may be repaired at the same time.
+  const written = await unlessRefused([409], () =>
     now
       ? api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } })
       : api.create("/api/v1/namespaces/kube-public/configmaps", body),
   );
-  if (!written) return await publishClusterInfo(cp, api);
+  if (written === undefined) return await publishClusterInfo(cp, api);
   say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
 }
 
@@ -79,7 +75,7 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
  * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
  * trust a lost CA until it expires.
  */
-export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
+export async function cleanFrontProxy({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
@@ -110,19 +106,8 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
     const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
     const binding = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", metadata: { name }, roleRef, subjects };
-    const made = await unlessOvertaken(() => api.create(`${RBAC}/clusterrolebindings`, binding));
-    say(`ClusterRoleBinding ${name}: was missing, ${made ? "made" : "another control plane node has made it"}`);
-  }
-}
-
-/** Several control plane nodes may be repaired at the same time: false if another one has just written the same object. */
-async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await write();
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && err.status === 409) return false;
-    throw err;
+    const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
+    say(`ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`);
   }
 }
 

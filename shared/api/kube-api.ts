@@ -56,27 +56,23 @@ const PAGE = 500;
 
 export class KubeApi {
   readonly server: string;
-  readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
+  readonly #tls: Bun.TLSOptions;
   readonly #headers: Record<string, string>;
-  readonly #insecure: boolean;
 
-  /** Errors: Fail if there is no CA to verify the server with, and `insecure` is not set. */
+  /** Errors: Fail if there is no CA to verify the server with. */
   constructor(options: {
     server: string;
     ca?: string | undefined;
-    /** The server is not verified: only for answers that are proved in another way. Not together with `ca`. */
-    insecure?: true;
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
     /** More headers for every request. */
     headers?: Record<string, string>;
   }) {
-    const { server, ca, insecure, cert, key, token, headers } = options;
+    const { server, ca, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
-    this.#insecure = insecure === true && ca === undefined;
-    if (!this.#insecure && !ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
-    this.#tls = { ...(this.#insecure ? { rejectUnauthorized: false } : { ca }), ...(cert && key ? { cert, key } : {}) };
+    if (!ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
+    this.#tls = { ca, ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
@@ -99,13 +95,8 @@ export class KubeApi {
   }
 
   /** The object; undefined if there is none. */
-  async find<T = KubeObject>(path: string): Promise<T | undefined> {
-    try {
-      return await this.get<T>(path);
-    } catch (err) {
-      if (err instanceof ApiError && err.status === 404) return undefined;
-      throw err;
-    }
+  find<T = KubeObject>(path: string): Promise<T | undefined> {
+    return unlessRefused([404], () => this.get<T>(path));
   }
 
   /**
@@ -177,7 +168,7 @@ export class KubeApi {
   }
 
   #text(response: Response): Promise<string> {
-    return answered(this.#insecure || !response.ok ? firstOf(response) : response.text(), this.server, HINT);
+    return answered(response.ok ? response.text() : firstOf(response), this.server, HINT);
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
@@ -189,6 +180,16 @@ export class KubeApi {
       signal,
     };
     return answered(fetch(this.server + path, request), this.server, HINT);
+  }
+}
+
+/** What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
+export async function unlessRefused<T>(statuses: readonly number[], ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (err) {
+    if (err instanceof ApiError && statuses.includes(err.status)) return undefined;
+    throw err;
   }
 }
 

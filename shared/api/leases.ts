@@ -4,7 +4,7 @@
  */
 import { madeAt } from "../pki/certificate.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
@@ -87,13 +87,8 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-interface Renewal {
-  name: string;
-  time: Date;
-}
-
 /** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. */
-export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<Renewal> {
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal) {
   const made = madeAt(caPem);
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
     const time = renewed(object);
@@ -125,13 +120,11 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
   if (!lease || lease.spec.holderIdentity !== holder) return;
-  try {
-    await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
-    say(`Lease ${name}: removed, its holder "${holder}" no longer runs`);
-  } catch (err) {
-    if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
-    say(`Lease ${name}: kept, another holder has just taken it`);
-  }
+  const preconditions = { resourceVersion: lease.metadata.resourceVersion };
+  const removed = await unlessRefused([404, 409], () => api.delete(path, { preconditions }));
+  say(
+    `Lease ${name}: ${removed === undefined ? "kept, another holder has just taken it" : `removed, its holder "${holder}" no longer runs`}`,
+  );
 }
 
 /**

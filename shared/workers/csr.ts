@@ -5,7 +5,7 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import { ApiError, type KubeApi, type KubeObject, withQuery } from "../api/kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused, withQuery } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { watch } from "../api/watch.ts";
 
@@ -63,13 +63,9 @@ export function nodeAsking(csr: Csr): string {
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
   const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
-  try {
-    await insist(`${csr.metadata.name} to be approved`, () => api.replace(`${CSRS}/${csr.metadata.name}/approval`, approved));
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && (err.status === 409 || err.status === 404)) return false;
-    throw err;
-  }
+  const approval = `${CSRS}/${csr.metadata.name}/approval`;
+  const write = () => insist(`${csr.metadata.name} to be approved`, () => api.replace(approval, approved));
+  return (await unlessRefused([404, 409], write)) !== undefined;
 }
 
 /** Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA key. */

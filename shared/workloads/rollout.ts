@@ -1,5 +1,5 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new pods are available. */
-import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -121,7 +121,7 @@ async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
     `${namespace}/${name} to be evicted`,
     async () => {
       if ((await api.find(path))?.metadata.uid !== uid) return true;
-      return await accepted(() => api.create(`${path}/eviction`, eviction));
+      return await unlessRefused([429], () => api.create(`${path}/eviction`, eviction));
     },
     { seconds: SECONDS, hint: `kubectl -n ${namespace} get pdb; then run this script again` },
   );
@@ -129,16 +129,6 @@ async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
     seconds: SECONDS,
     hint: `kubectl -n ${namespace} describe pod ${name}`,
   });
-}
-
-async function accepted(action: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await action();
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && err.status === 429) return false;
-    throw err;
-  }
 }
 
 /**

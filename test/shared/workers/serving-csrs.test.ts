@@ -5,7 +5,7 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { approve, isPending, nodeAsking } from "../../../shared/workers/csr.ts";
 import { identities, NOBODYS } from "../../../shared/workers/identities.ts";
 import { servingObjection } from "../../../shared/workers/serving-csrs.ts";
-import { pretendApi, status } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { type Asked, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
 
 /** w1's kubelet has written into its Node's status all that it would like to be. */
@@ -198,7 +198,7 @@ test("approving leaves the request as it was, and somebody who was faster is no 
   const request = await servingCsr();
   let code = 200;
   using api = pretendApi({ on: ({ body }) => (code === 200 ? Response.json(body) : status(code, "no")) });
-  const client = new KubeApi({ server: api.url, insecure: true });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
   expect(await approve(client, request, "why")).toBe(true);
   expect(api.changes()).toEqual([`PUT ${path}`]);
   const { body } = api.requests[0]!;
