@@ -3,7 +3,6 @@
  * connections. Only the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
-
 import { waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
 

@@ -3,7 +3,6 @@
  * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has
  * renewed them, and pods on other nodes keep theirs for longer.
  */
-
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";

@@ -30,11 +30,6 @@ export interface DiskFound {
   dropped: number;
 }
 
-interface DiskSearchOptions {
-  minutes?: number | undefined;
-  stop?: AbortSignal | undefined;
-}
-
 /** Default of `minutes`; and the most bytes that are read of a disk. */
 export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
@@ -51,7 +46,7 @@ export async function searchDisk(
   path: string,
   foundKeys: FoundKeys,
   found: DiskFound,
-  { minutes = DISK_MINUTES, stop }: DiskSearchOptions = {},
+  { minutes = DISK_MINUTES, stop }: { minutes?: number | undefined; stop?: AbortSignal | undefined } = {},
 ) {
   using disk = new Disk(path);
   found.path = path;

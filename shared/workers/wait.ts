@@ -2,7 +2,6 @@
  * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
  * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
-
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";

@@ -5,7 +5,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import type { PodOwner } from "./pod-owners.ts";
+import type { PodOwner } from "./stale-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 

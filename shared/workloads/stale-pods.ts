@@ -4,14 +4,25 @@
  * CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
-import { once, type PodOwner, podOwner } from "./pod-owners.ts";
+import { controllerOf, type RunningPod, reasonToLeave, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { nameOf, ROOT_CA_MAPS, TOKEN_SECRETS } from "./token-secrets.ts";
 
 /** Groups in the order in which they are restarted. */
 const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
 
 const KUBE_PROXY = 0;
+
+/** How a pod is restarted, or why it is not. */
+export interface PodOwner {
+  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
+  namespace: string;
+  name: string;
+  /** For the operator: why nothing is restarted. */
+  reason?: string;
+  /** Since when the trust that its pods mount is today's. */
+  since: Date;
+  pods: RunningPod[];
+}
 
 export interface Group {
   name: (typeof GROUPS)[number];
@@ -34,10 +45,10 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
   }
   const hooks = await webhookPods(api, stale);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, PodOwner>()];
+  const [find, known] = [once(api), new Map<string, PodOwner>()];
   for (const pod of stale) {
     const group = groupOf(pod, hooks);
-    const owner = await podOwner(once(api, answers), pod, trustedSinceOf.get(pod)!);
+    const owner = await podOwner(find, pod, trustedSinceOf.get(pod)!);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
@@ -49,6 +60,47 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
     known.set(key, same ?? owner);
   }
   return groups;
+}
+
+type Find = KubeApi["find"];
+
+/** Asks the API only once for each owner, for all of its pods. */
+function once(api: KubeApi): Find {
+  const answers = new Map<string, Promise<unknown>>();
+  return <T>(path: string) => {
+    const answer = answers.get(path) ?? api.find<T>(path);
+    answers.set(path, answer);
+    return answer as Promise<T | undefined>;
+  };
+}
+
+/** The Deployment, DaemonSet or StatefulSet behind a pod, or the pod alone. Errors: as KubeApi. */
+async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
+  const namespace = pod.metadata.namespace!;
+  const reference = controllerOf(pod);
+  const owner = (kind: PodOwner["kind"], name: string, reason?: string): PodOwner => ({
+    kind,
+    namespace,
+    name,
+    since,
+    pods: [pod],
+    ...(reason ? { reason } : {}),
+  });
+  const reason = reasonToLeave(pod);
+  if (!reference || reason) return owner("report", pod.metadata.name, reason);
+  if (reference.kind === "ReplicaSet") {
+    const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
+    const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");
+    return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
+  }
+  if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
+    const path = reference.kind === "DaemonSet" ? "daemonsets" : "statefulsets";
+    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
+      `/apis/apps/v1/namespaces/${namespace}/${path}/${reference.name}`,
+    );
+    return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);
+  }
+  return owner("evict", pod.metadata.name);
 }
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */

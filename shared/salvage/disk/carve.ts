@@ -19,12 +19,6 @@ interface CarveProgress {
   found: number;
 }
 
-interface CarveOptions {
-  onProgress?: (progress: CarveProgress) => void;
-  /** Of the whole search. */
-  budget?: Budget;
-}
-
 /** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
 export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
@@ -39,7 +33,10 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
 }
 
 /** Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget is spent. */
-export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
+export async function* carve(
+  disk: Disk,
+  options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
+): AsyncGenerator<Find> {
   const files = new Assembler(disk);
   let read = 0;
   const spend = (done: number) => {

@@ -20,11 +20,6 @@ interface Part {
   bytes: Buffer;
 }
 
-interface DiskOptions {
-  /** Bytes read at once. */
-  chunk?: number;
-}
-
 /** `using disk = new Disk("/dev/vda1")` closes it. */
 export class Disk {
   readonly path: string;
@@ -35,9 +30,9 @@ export class Disk {
   #scratch = Buffer.alloc(0);
   readonly #bad = new Set<number>();
 
-  constructor(path: string, options: DiskOptions = {}) {
+  constructor(path: string, chunk = CHUNK) {
     this.path = path;
-    this.#chunk = options.chunk ?? CHUNK;
+    this.#chunk = chunk;
     this.#file = opened(path);
     const size = sizeOf(fstatSync(this.#file));
     if (size === undefined) {

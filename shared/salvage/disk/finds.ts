@@ -1,7 +1,7 @@
 /** The kinds of finds in free blocks. */
 import { createPublicKey } from "node:crypto";
-import { type CertInfo, certInfo, publicKeyHash } from "../../pki/certificate.ts";
-import { LABELS, orUndefined, provenKey } from "./pem-block.ts";
+import { type CertInfo, certInfo, orUndefined, publicKeyHash } from "../../pki/certificate.ts";
+import { LABELS, provenKey } from "./pem-block.ts";
 
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {

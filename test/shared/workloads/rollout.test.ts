@@ -1,8 +1,8 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { canaries, restart } from "../../../shared/workloads/rollout.ts";
+import type { PodOwner } from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
