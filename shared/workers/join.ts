@@ -96,7 +96,7 @@ export async function proveKubelet(node: Node, { server, ca, saved }: { server: 
       ? `all ${saved.containers.length} containers still run`
       : `warning: ${ended.length} containers have ended since: ${ended.map((id) => id.slice(0, 13))}`,
   );
-  if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
+  removeFile(kubelet.bootstrapKubeconfig);
 }
 
 /** Puts the files from before back, as they were, and restarts the kubelet. */

@@ -2,7 +2,7 @@
 import { resolve } from "node:path";
 import { TOKEN_HOURS } from "../api/bootstrap-tokens.ts";
 import { Fail } from "../fail.ts";
-import { exists, readText, removeFile, writeFile } from "../files/files.ts";
+import { readText, removeFile, writeFile } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 
 /** Its path, from the folder in which the operator runs the script. */
@@ -34,5 +34,5 @@ export function readTokenFile(file: string, hash: string): { token: string; ca: 
 
 /** This worker no longer needs it. */
 export function dropTokenFile(file: string) {
-  if (exists(tokenFile(file))) removeFile(tokenFile(file));
+  removeFile(tokenFile(file));
 }
