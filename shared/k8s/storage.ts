@@ -57,35 +57,25 @@ export function unknownFields(object: StoredObject): string[] {
 const UNKNOWN_FIELDS = new WeakMap<StoredObject, string[]>();
 
 function decodeUnknown(message: Uint8Array): Decoded {
-  const type = { apiVersion: "", kind: "" };
+  let typeMeta: Uint8Array = new Uint8Array(0);
   let raw: Uint8Array = new Uint8Array(0);
   const reader = new Reader(message);
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === TYPE_META) readTypeMeta(reader.bytes(), type);
+    if (tag === TYPE_META) typeMeta = reader.bytes();
     else if (tag === RAW) raw = reader.bytes();
     else reader.skip(tag);
   }
-  if (!Object.hasOwn(KINDS, type.apiVersion) || !KINDS[type.apiVersion]!.includes(type.kind))
-    return { undecoded: `${type.apiVersion} ${type.kind}` };
+  const { 1: apiVersion, 2: kind } = { 1: "", 2: "", ...scalarFields(typeMeta) } as Record<1 | 2, string>;
+  if (!Object.hasOwn(KINDS, apiVersion) || !KINDS[apiVersion]!.includes(kind)) return { undecoded: `${apiVersion} ${kind}` };
   const place: Place = { path: "", unknown: [] };
-  const object: StoredObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
+  const object: StoredObject = { apiVersion, kind, metadata: { name: "" }, ...decodeMessage(kind, raw, place) };
   UNKNOWN_FIELDS.set(object, place.unknown);
   return object;
 }
 
 const TYPE_META = (1 << 3) | BYTES;
 const RAW = (2 << 3) | BYTES;
-
-function readTypeMeta(message: Uint8Array, type: { apiVersion: string; kind: string }) {
-  const reader = new Reader(message);
-  while (!reader.done) {
-    const tag = reader.tag();
-    if (tag >>> 3 === 1) type.apiVersion = reader.text();
-    else if (tag >>> 3 === 2) type.kind = reader.text();
-    else reader.skip(tag);
-  }
-}
 
 interface Field {
   name: string;

@@ -95,7 +95,11 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
   // The kubelet requires a symbolic link here (certificate_store.go).
-  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
+  const link = hostEntry(node.kubelet.clientPem);
+  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => {
+    symlinkSync(dated, `${link}.new`);
+    renameSync(`${link}.new`, link);
+  });
   return true;
 }
 
@@ -112,9 +116,4 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string): bool
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {
   for (const name of list(folder)) if (name.startsWith(prefix)) moveAside(`${folder}/${name}`, asideDir);
-}
-
-function replaceLink(link: string, target: string) {
-  symlinkSync(target, `${link}.new`);
-  renameSync(`${link}.new`, link);
 }

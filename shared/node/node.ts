@@ -7,9 +7,10 @@
 import { parse } from "yaml";
 import { $ } from "zx";
 import { attempt, Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { certInfo } from "../pki/certificate.ts";
+import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
 import { act } from "../run.ts";
 
 export interface Node {
@@ -41,18 +42,18 @@ interface Kubelet {
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** Where a kubelet without --root-dir keeps its pods. */
 export const PODS_DIR = `${KUBELET_DIR}/pods`;
-const KUBELET_PKI = `${KUBELET_DIR}/pki`;
+const FLAG_FILES = [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"];
 
 /** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
 export async function readNode(): Promise<Node> {
   const config = readKubeletConfig();
-  const flags = kubeletFlags();
-  const unit = await kubeletUnit();
+  const flags = FLAG_FILES.map((path) => readText(path) ?? "").join("\n");
+  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
+  const unit = exitCode === 0 ? stdout : "";
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
-  const clientPem = `${KUBELET_PKI}/kubelet-client-current.pem`;
   const rootDir = flagOf(flags, "root-dir") ?? flagOf(unit, "root-dir");
   return {
-    ...nodeName({ clientPem, flags, hostName }),
+    ...nodeName(flags, hostName),
     hostName,
     addresses: await machineAddresses(),
     kubelet: {
@@ -61,8 +62,8 @@ export async function readNode(): Promise<Node> {
       clientCaFile: config.authentication?.x509?.clientCAFile ?? "/etc/kubernetes/pki/ca.crt",
       staticPodPath: config.staticPodPath ?? "/etc/kubernetes/manifests",
       serverTlsBootstrap: config.serverTLSBootstrap ?? false,
-      clientPem,
-      serverPem: `${KUBELET_PKI}/kubelet-server-current.pem`,
+      clientPem: KUBELET_CLIENT_PEM,
+      serverPem: `${KUBELET_DIR}/pki/kubelet-server-current.pem`,
       podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
     },
     runtimeEndpoint:
@@ -115,27 +116,14 @@ function readKubeletConfig(): KubeletConfiguration {
   return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
 }
 
-function kubeletFlags(): string {
-  return [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"]
-    .map((path) => readText(path) ?? "")
-    .join("\n");
-}
-
-async function kubeletUnit(): Promise<string> {
-  const unit = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
-  return unit.exitCode === 0 ? unit.stdout : "";
-}
-
 /** The value of `--name=value` or `--name value` in a text of flags. */
 function flagOf(text: string, name: string): string | undefined {
   return new RegExp(`--${name}[= ]"?([^\\s"]+)`).exec(text)?.[1];
 }
 
 /** The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
-function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
-  const { clientPem, flags, hostName } = from;
-  const pem = exists(clientPem) ? readText(clientPem) : undefined;
-  const info = attempt(() => certInfo(pem ?? ""));
+function nodeName(flags: string, hostName: string): { name: string; nameFrom: string } {
+  const info = attempt(() => certInfo(readText(KUBELET_CLIENT_PEM) ?? ""));
   const cn = info instanceof Fail ? undefined : info.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   const override = flagOf(flags, "hostname-override");

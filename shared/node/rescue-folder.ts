@@ -26,15 +26,7 @@ export function rescuedEtcd(rescue: Rescue): string {
 
 /** All rescue folders on this node, newest first. */
 export function rescueFolders(): Rescue[] {
-  return list(PARENT)
-    .flatMap((name) => {
-      const made = stampOf(name);
-      return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
-    })
-    .sort((a, b) => b.made.getTime() - a.made.getTime());
-}
-
-function stampOf(name: string): Date | undefined {
-  const match = NAME.exec(name);
-  return match ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`) : undefined;
+  const names = list(PARENT).filter((name) => NAME.test(name));
+  const folders = names.map((name) => ({ dir: `${PARENT}/${name}`, made: new Date(name.replace(NAME, "$1-$2-$3T$4:$5:$6Z")) }));
+  return folders.sort((a, b) => b.made.getTime() - a.made.getTime());
 }

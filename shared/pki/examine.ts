@@ -68,8 +68,8 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
   const ca = readable(certPath(certRow("ca"), dir));
-  const verdict = config ? kubeconfigVerdict(row, config, ca, facts) : missing(row.path);
-  return finding(row.name, [row.path], config?.clientCertPem, verdict);
+  const missing: Verdict = ["missing", `${row.path} is not there`];
+  return finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
 }
 
 function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
@@ -113,8 +113,4 @@ function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | 
 export function readable(path: string): string | undefined {
   const text = attempt(() => readText(path));
   return text instanceof Fail ? "" : text;
-}
-
-function missing(path: string): Verdict {
-  return ["missing", `${path} is not there`];
 }

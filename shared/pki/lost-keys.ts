@@ -55,7 +55,7 @@ export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
 
 function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string | undefined }, { texts }: Evidence): Remedy {
   const known = knownCertificates(row, here.cert, texts);
-  const fit = known.find(({ info }) => isUsable(info) && keyMatches(info.pem, here.key));
+  const fit = known.find(({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key));
   const [inUse] = known;
   if (fit && (fit.info.publicKeyHash === inUse!.info.publicKeyHash || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
     return { do: "certificate", pem: fit.info.pem, from: fit.from };
@@ -68,24 +68,17 @@ function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string
 
 /** This CA's certificates from other places than its own file: what the cluster trusts first, then those that expire last. */
 function knownCertificates(row: Cert, cert: string | undefined, texts: readonly CaText[]) {
-  const others = texts.filter(({ ca, from, text }) => ca === row.name && from !== `pki/${row.file}.crt` && !isCopy(from, text, cert));
+  // the kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more
+  const isCopy = ({ from, text }: CaText) => from === KUBELETS_CA && text === cert;
+  const others = texts.filter((one) => one.ca === row.name && one.from !== `pki/${row.file}.crt` && !isCopy(one));
   const found = others.flatMap(({ from, text }) => infosIn(text).map((info) => ({ from, info })));
   return found.sort(
     (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );
 }
 
-/** The kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more. */
-function isCopy(from: string, text: string, cert: string | undefined): boolean {
-  return from === KUBELETS_CA && text === cert;
-}
-
 /** A place that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
-
-function isUsable(info: CertInfo): boolean {
-  return info.isCa && isValidNow(info);
-}
 
 /** For each certificate here that this CA should have signed: whether this key signed it. */
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
