@@ -22,20 +22,12 @@ const MAX_SIZE = 16_384;
 /** Of each key so many tokens are enough, however many thousands there are. */
 const ENOUGH = 5;
 
-interface Collected {
-  found: FoundToken[];
-  /** How many there were, by where; for the operator. */
-  counts: { secrets: number; encrypted: number; volumes: number; file: number };
-}
-
-/** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
-export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
+/** All places at once, and how many there were in each; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
+export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string) {
   const few = new Few();
-  const { secrets, encrypted } = fromSecrets(data, few);
-  return {
-    found: few.found,
-    counts: { secrets, encrypted, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 },
-  };
+  const inEtcd = fromSecrets(data, few);
+  const counts = { ...inEtcd, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 };
+  return { found: few.found, counts };
 }
 
 /** Keeps a few tokens of each key, and the newest one of kube-system: it shows which key was in use last. */
@@ -52,13 +44,10 @@ class Few {
     const kept = this.#kept.get(key) ?? 0;
     const newest = trusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
-    if (kept < ENOUGH || newest) this.#keep({ jwt, trusted }, key, kept);
-    return true;
-  }
-
-  #keep(token: FoundToken, key: string, kept: number) {
-    this.found.push(token);
+    if (kept >= ENOUGH && !newest) return true;
+    this.found.push({ jwt, trusted });
     this.#kept.set(key, kept + 1);
+    return true;
   }
 }
 

@@ -113,16 +113,8 @@ class Keep {
 
   /** "11 private keys, 9 certificates, 4 manifests" */
   counted(): string {
-    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : PLURALS[kind]}`);
+    const plural = (kind: string) => (kind === "config" ? "configurations" : `${kind}s`);
+    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : plural(kind)}`);
     return kinds.join(", ") || "nothing found";
   }
 }
-
-const PLURALS: Record<string, string> = {
-  "private key": "private keys",
-  "public key": "public keys",
-  certificate: "certificates",
-  kubeconfig: "kubeconfigs",
-  manifest: "manifests",
-  config: "configurations",
-};

@@ -81,12 +81,7 @@ async function publishedKeys(api: KubeApi): Promise<string[] | undefined> {
   return (await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks"))?.keys.map(({ kid }) => kid);
 }
 
-interface Holders {
-  secrets: string[];
-  pods: string[];
-}
-
-async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
+async function holders(cp: ControlPlaneNode, api: KubeApi) {
   const byOldKey = tokenVerifier(oldSaKeys(cp.facts.certificatesDir).join(""));
   const secrets: TokenSecret[] = [];
   for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) if (byOldKey(tokenOf(secret))) secrets.push(secret);
@@ -95,7 +90,7 @@ async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
   return { secrets: await liveAccounts(api, secrets), pods: pods.map(nameOf) };
 }
 
-function refuseHolders({ secrets, pods }: Holders) {
+function refuseHolders({ secrets, pods }: { secrets: readonly string[]; pods: readonly string[] }) {
   if (secrets.length + pods.length === 0) return say("no Secret and no running pod holds a token of the old key");
   sayNames("Secrets with a token of the old key", secrets);
   sayNames("pods with a token, started before the new key", pods);
