@@ -4,7 +4,7 @@
  * storage/schema/membership.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
 import type { Bbolt } from "./bbolt.ts";
-import { Damaged, hexId, wireFields } from "./protobuf.ts";
+import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
 import type { Entry } from "./wal.ts";
 
 /** `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet, `name` too. */
@@ -20,6 +20,7 @@ type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
 
 const REMOVE_NODE = 1;
 const UPDATE_NODE = 2;
+const NO_ID = hexId(0n);
 
 export class Members {
   private readonly byId = new Map<string, Member>();
@@ -47,16 +48,12 @@ export class Members {
 
   /** A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
   applyConfChange(entry: Entry) {
-    let [type, id, context] = [0, "", new Uint8Array(0) as Uint8Array];
-    for (const field of wireFields(entry.data)) {
-      if (field.number === 2) type = Number(field.int);
-      else if (field.number === 3) id = hexId(field.int);
-      else if (field.number === 4) context = field.bytes;
-    }
+    const fields = fieldsOf(entry.data);
+    const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
     const attributes = context.length > 0 ? parseAttributes(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
     else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
-    else if (type !== UPDATE_NODE && id && !attributes.isPromote) this.set(id, attributes);
+    else if (type !== UPDATE_NODE && id !== NO_ID && !attributes.isPromote) this.set(id, attributes);
   }
 
   /**

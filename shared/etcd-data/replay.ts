@@ -6,12 +6,10 @@
  */
 import type { Bbolt } from "./bbolt.ts";
 import { deletion, type KeyValue, latin1, type Mvcc, u64Exact } from "./mvcc.ts";
-import { wireFields } from "./protobuf.ts";
+import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;
-const NOTHING = new Uint8Array(0);
-
 /** `put` and `deleteRange` hold a PutRequest and a DeleteRangeRequest. */
 type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 
@@ -119,12 +117,8 @@ export class Replay {
 
   /** DeleteRangeRequest { 1 key, 2 range_end }. */
   private writeDelete(message: Uint8Array, revision: number) {
-    let [start, end] = ["", ""];
-    for (const field of wireFields(message)) {
-      if (field.number === 1) start = latin1(field.bytes);
-      else if (field.number === 2) end = latin1(field.bytes);
-    }
-    this.deleteKeys(this.range(start, end), revision);
+    const fields = fieldsOf(message);
+    this.deleteKeys(this.range(latin1(fields.bytes(1)), latin1(fields.bytes(2))), revision);
   }
 
   private deleteKeys(keys: string[], revision: number) {
@@ -143,34 +137,36 @@ export class Replay {
 
   /** CompactionRequest { 1 revision }. */
   private compact(message: Uint8Array) {
-    const revision = Number(numberOf(message, 1));
+    const revision = fieldsOf(message).number(1);
     if (revision > this.mvcc.compactedRevision && revision <= this.mvcc.revision) this.mvcc.compactedRevision = revision;
   }
 
   /** LeaseGrantRequest { 1 TTL, 2 ID }. */
   private grantLease(message: Uint8Array) {
-    if (!this.isRaised(NOSPACE)) this.leases.add(numberOf(message, 2));
+    if (!this.isRaised(NOSPACE)) this.leases.add(fieldsOf(message).int(2));
   }
 
   /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
   private revokeLease(message: Uint8Array) {
-    const lease = numberOf(message, 1);
+    const lease = fieldsOf(message).int(1);
     if (!this.leases.delete(lease)) return;
     this.deleteKeys(this.mvcc.keysOfLease(lease).sort(), this.mvcc.revision + 1);
   }
 
   /** AlarmRequest { 1 action (1 activate, 2 deactivate), 2 memberID, 3 alarm }. */
   private applyAlarm(message: Uint8Array) {
-    const action = numberOf(message, 1);
+    const fields = fieldsOf(message);
+    const action = fields.int(1);
     if (action === 0n) return;
-    const alarm = `${BigInt.asUintN(64, numberOf(message, 2))}/${numberOf(message, 3)}`;
+    const alarm = `${BigInt.asUintN(64, fields.int(2))}/${fields.int(3)}`;
     if (action === 1n) this.alarms.add(alarm);
     else this.alarms.delete(alarm);
   }
 
   /** AlarmMember { 1 memberID, 2 alarm }: the key in the bucket of alarms. */
   private raiseAlarm(member: Uint8Array) {
-    this.alarms.add(`${BigInt.asUintN(64, numberOf(member, 1))}/${numberOf(member, 2)}`);
+    const fields = fieldsOf(member);
+    this.alarms.add(`${BigInt.asUintN(64, fields.int(1))}/${fields.int(2)}`);
   }
 
   private isRaised(type: number): boolean {
@@ -198,25 +194,12 @@ function order(a: bigint, b: bigint): number {
 
 /** PutRequest { 1 key, 2 value, 3 lease, 5 ignore_value, 6 ignore_lease }. */
 function readPut(message: Uint8Array) {
-  const put = { key: "", value: new Uint8Array(0) as Uint8Array, lease: 0n, ignoreValue: false, ignoreLease: false };
-  for (const field of wireFields(message)) {
-    if (field.number === 1) put.key = latin1(field.bytes);
-    else if (field.number === 2) put.value = field.bytes;
-    else if (field.number === 3) put.lease = field.int;
-    else if (field.number === 5) put.ignoreValue = field.int !== 0n;
-    else if (field.number === 6) put.ignoreLease = field.int !== 0n;
-  }
-  return put;
+  const { bytes, int } = fieldsOf(message);
+  return { key: latin1(bytes(1)), value: bytes(2), lease: int(3), ignoreValue: int(5) !== 0n, ignoreLease: int(6) !== 0n };
 }
 
 /** Whether either branch of a transaction puts a key: when space has run out, etcd refuses it whichever would be taken. */
 function hasPut(txn: Uint8Array): boolean {
   const branches = [...wireFields(txn)].filter((field) => field.number === 2 || field.number === 3);
   return branches.some((branch) => [...wireFields(branch.bytes)].some((operation) => operation.number === 2));
-}
-
-function numberOf(message: Uint8Array, number: number): bigint {
-  let value = 0n;
-  for (const field of wireFields(message)) if (field.number === number) value = field.int;
-  return value;
 }
