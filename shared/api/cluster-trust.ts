@@ -19,18 +19,21 @@ interface Binding {
   name: string;
   role: string;
   subject: { kind: "Group" | "User"; name: string };
-  since?: number;
 }
 
-// biome-ignore format: a table
-const ADMINS: Binding[] = [
-  { name: "kubeadm:cluster-admins",                     role: "cluster-admin",                                                     subject: { kind: "Group", name: "kubeadm:cluster-admins" }, since: 29 },
-];
+/** Since 1.29. */
+const CLUSTER_ADMINS: Binding = {
+  name: "kubeadm:cluster-admins",
+  role: "cluster-admin",
+  subject: { kind: "Group", name: "kubeadm:cluster-admins" },
+};
 
 /** The API server needs it to reach kubelets if its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
-// biome-ignore format: as the tables
-const KUBELET_CLIENT: Binding =
-  { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
+const KUBELET_CLIENT: Binding = {
+  name: KUBELET_CLIENT_BINDING,
+  role: "system:kubelet-api-admin",
+  subject: { kind: "User", name: "kube-apiserver-kubelet-client" },
+};
 
 /**
  * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
@@ -39,7 +42,7 @@ const KUBELET_CLIENT: Binding =
 export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
   const rows = [
-    ...ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion)),
+    ...(minorOf(facts.kubernetesVersion) >= 29 ? [CLUSTER_ADMINS] : []),
     ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
   ];
   if (rows.length === 0) return;
@@ -90,12 +93,8 @@ export async function cleanFrontProxy({ facts }: { facts: ClusterFacts }, api: K
 }
 
 function sameCertificates(one: string, other: string): boolean {
-  const prints = (text: string) =>
-    certificatesIn(text)
-      .map((pem) => pem.replace(/\s/g, ""))
-      .sort()
-      .join();
-  return prints(one) === prints(other);
+  const prints = (text: string) => new Set(certificatesIn(text).map((pem) => pem.replace(/\s/g, "")));
+  return prints(one).symmetricDifference(prints(other)).size === 0;
 }
 
 /** Makes the bindings that are missing. */

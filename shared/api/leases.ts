@@ -53,21 +53,14 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   return renewals;
 }
 
-interface NodeLeases {
-  /** When each kubelet last renewed its Lease, by node name. */
-  renewals: Map<string, Date>;
-  /** Of the nodes asked for, those whose kubelet does not renew its Lease. */
-  notRenewed: string[];
-}
-
 /**
- * Which of these nodes renew their Lease: within the last minute, or while we look (that node's clock may differ from ours). A kubelet that
- * must first find the API gets the time for it. `onlyNew`: only a renewal while we look counts, because a kubelet may have died since its
- * last one; a dry run does not wait and takes both.
+ * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
+ * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it. `onlyNew`: only a
+ * renewal while we look counts, because a kubelet may have died since its last one; a dry run does not wait and takes both.
  */
-export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}): Promise<NodeLeases> {
+export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}) {
   const first = await allRenewals(api);
-  const compare = (renewals: Map<string, Date>): NodeLeases => {
+  const compare = (renewals: Map<string, Date>) => {
     const isGood = (name: string) =>
       (renewals.get(name) ?? 0) > (first.get(name) ?? 0) || ((!onlyNew || mode.dryRun) && isFresh(renewals.get(name)));
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
