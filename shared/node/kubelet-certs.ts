@@ -36,7 +36,8 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
   const row = certRow("ca");
   const ca = { cert: readText(certPath(row, facts.certificatesDir))!, key: readText(keyPath(row, facts.certificatesDir))! };
   const changes = [
-    ensureClientCa(node, ca.cert),
+    // the kubelet's clientCAFile normally is pki/ca.crt itself; another file gets the same content
+    readText(node.kubelet.clientCaFile) !== ca.cert && writeFile(node.kubelet.clientCaFile, ca.cert, { mode: 0o644 }),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
     ensureKubeletConf(node, facts, ca.cert),
@@ -80,12 +81,6 @@ export function dropForeignServing(node: Node, caPem: string, asideDir: string):
 /** Moves all client certificates aside, the link and the dated files. */
 export function dropClientPems(node: Node, asideDir: string) {
   moveAsideAll(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
-}
-
-/** The kubelet's clientCAFile normally is pki/ca.crt itself. Another file gets the same content. */
-function ensureClientCa(node: Node, caPem: string): boolean {
-  if (readText(node.kubelet.clientCaFile) === caPem) return false;
-  return writeFile(node.kubelet.clientCaFile, caPem, { mode: 0o644 });
 }
 
 async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert: string; key: string }; asideDir: string }) {

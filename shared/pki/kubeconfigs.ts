@@ -130,14 +130,9 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   };
 }
 
-interface User {
-  name: string;
-  user: Record<string, string>;
-}
-
 function configText(
   cluster: { name: string; server: string; ca: string },
-  user: User,
+  user: { name: string; user: Record<string, string> },
   context: { name: string; namespace?: string },
 ): string {
   const config = {

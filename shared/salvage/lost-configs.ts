@@ -42,15 +42,17 @@ export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
 
 /**
  * What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. Everybody can lay out
- * such a file. Only an EncryptionConfiguration can be proved: it opens what etcd holds; nobody else has its keys.
+ * such a file. Only an EncryptionConfiguration can be proved: it opens a value of each key that encrypted etcd's data; nobody else has these
+ * keys. Not proved where nothing is encrypted, nor with a provider that cannot be tried here (KMS).
  */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined) {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
   const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
-  const opensEtcd = isProvable ? encryptionProver(data) : undefined;
+  const samples = isProvable ? sealedIn(data) : [];
+  const opensAll = (config: unknown) => samples.every((sealed) => isOpened(config, sealed));
   // parsing never fails here: `judge` has parsed the text before
-  const proved = opensEtcd && versions.find(({ text }) => opensEtcd(parse(text, { logLevel: "silent", maxAliasCount: 100 })));
+  const proved = versions.find(({ text }) => samples.length > 0 && opensAll(parse(text, { logLevel: "silent", maxAliasCount: 100 })));
   return { proved: proved?.text, unproved: proved ? [] : versions };
 }
 
@@ -70,16 +72,6 @@ const PREFIX = /^k8s:enc:([a-z]+):v1:([^:]+):/;
 type Open = (key: Buffer, sealed: Sealed) => Buffer;
 
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
-
-/**
- * The test for a configuration of any shape: does it open a value of each key that encrypted etcd's data? Who laid it out does not matter
- * then: nobody else has these keys. False also where nothing is encrypted, and for a provider that cannot be tried here (KMS). The data is
- * read once, however many configurations are tested.
- */
-function encryptionProver(data: EtcdData): (config: unknown) => boolean {
-  const samples = sealedIn(data);
-  return (config) => samples.length > 0 && samples.every((sealed) => isOpened(config, sealed));
-}
 
 /** One value of each provider and key. */
 function sealedIn(data: EtcdData): Sealed[] {

@@ -94,11 +94,9 @@ export function isReady({ status }: RunningPod): boolean {
   return status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
 }
 
-/** Owners that are only one pod. */
-const KINDLESS: PodOwner["kind"][] = ["evict", "report"];
-
-export function label(owner: PodOwner): string {
-  return `${owner.namespace}/${owner.name}${KINDLESS.includes(owner.kind) ? "" : ` (${owner.kind === "replace" ? "DaemonSet" : owner.kind})`}`;
+export function label({ namespace, name, kind }: PodOwner): string {
+  const isOnePod = kind === "evict" || kind === "report";
+  return `${namespace}/${name}${isOnePod ? "" : ` (${kind === "replace" ? "DaemonSet" : kind})`}`;
 }
 
 function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"]): boolean {

@@ -18,7 +18,7 @@ export interface PodOwner {
   namespace: string;
   name: string;
   /** For the operator: why nothing is restarted. */
-  reason?: string;
+  reason?: string | undefined;
   /** Since when the trust that its pods mount is today's. */
   since: Date;
   pods: RunningPod[];
@@ -33,22 +33,20 @@ export interface Group {
 export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
   const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const stale: RunningPod[] = [];
-  const trustedSinceOf = new Map<RunningPod, Date>();
+  // each with the moment since when the trust that it mounts is today's
+  const stale = new Map<RunningPod, Date>();
   for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
     // Pods of a deleted Node are removed by the cluster itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = staleBefore(pod, times);
-    if (!trusted) continue;
-    stale.push(remember(pod));
-    trustedSinceOf.set(stale.at(-1)!, trusted);
+    if (trusted) stale.set(remember(pod), trusted);
   }
-  const hooks = await webhookPods(api, stale);
+  const hooks = await webhookPods(api, [...stale.keys()]);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [find, known] = [once(api), new Map<string, PodOwner>()];
-  for (const pod of stale) {
+  for (const [pod, trustedSince] of stale) {
     const group = groupOf(pod, hooks);
-    const owner = await podOwner(find, pod, trustedSinceOf.get(pod)!);
+    const owner = await podOwner(find, pod, trustedSince);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
@@ -78,16 +76,9 @@ function once(api: KubeApi): Find {
 async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
   const namespace = pod.metadata.namespace!;
   const reference = controllerOf(pod);
-  const owner = (kind: PodOwner["kind"], name: string, reason?: string): PodOwner => ({
-    kind,
-    namespace,
-    name,
-    since,
-    pods: [pod],
-    ...(reason ? { reason } : {}),
-  });
+  const owner = (kind: PodOwner["kind"], name: string): PodOwner => ({ kind, namespace, name, since, pods: [pod] });
   const reason = reasonToLeave(pod);
-  if (!reference || reason) return owner("report", pod.metadata.name, reason);
+  if (!reference || reason) return { ...owner("report", pod.metadata.name), reason };
   if (reference.kind === "ReplicaSet") {
     const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
     const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");

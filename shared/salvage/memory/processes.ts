@@ -54,17 +54,12 @@ export function holders(known: KnownPods): Holders {
 const CHUNK = 4 << 20;
 const OVERLAP = 4096;
 
-/** A piece of a process's memory; `bytes` is only good until the next piece. 8-byte words of the process are aligned in it. */
-interface Piece {
-  address: number;
-  bytes: Uint8Array;
-}
-
 /**
- * A process's writable memory, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
+ * A process's writable memory, piece by piece; a piece is only good until the next one. 8-byte words of the process are aligned in it.
+ * Pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
  * that ends, ends it. Errors: Fail where the memory may not be read at all.
  */
-export function* memoryOf(process: Process): Generator<Piece> {
+export function* memoryOf(process: Process): Generator<Uint8Array> {
   const folder = `${hostPath("/proc")}/${process.pid}`;
   const maps = gone(() => readFileSync(`${folder}/maps`, "utf8"));
   const memory = maps === undefined ? undefined : openMemory(folder);
@@ -80,7 +75,7 @@ export function* memoryOf(process: Process): Generator<Piece> {
         // the overlap lies before, not behind: reading a page makes it count as touched
         const begin = Math.max(from, address - OVERLAP);
         const read = gone(() => readSync(memory, buffer, 0, end - begin, begin)) ?? 0;
-        if (read > 0) yield { address: begin, bytes: buffer.subarray(0, read) };
+        if (read > 0) yield buffer.subarray(0, read);
       }
     }
   } finally {

@@ -81,7 +81,7 @@ async function publicKeysOf(process: Process, targets: readonly Target[], budget
 
 /** Between pieces the event loop runs, so that Ctrl-C works. */
 async function* pieces(process: Process, budget: Budget | undefined): AsyncGenerator<Uint8Array> {
-  for (const { bytes } of memoryOf(process)) {
+  for (const bytes of memoryOf(process)) {
     yield bytes;
     budget?.spend(bytes.length);
     await new Promise((resolve) => setImmediate(resolve));
