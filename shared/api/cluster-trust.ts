@@ -45,7 +45,6 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
     ...(minorOf(facts.kubernetesVersion) >= 29 ? [CLUSTER_ADMINS] : []),
     ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
   ];
-  if (rows.length === 0) return;
   try {
     await ensureBindings(api, rows);
   } catch (err) {

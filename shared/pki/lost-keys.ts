@@ -2,19 +2,9 @@
  * A shared key that is here while its public half is missing, or belongs to another key: is the key the cluster's, and what brings the
  * public half back? A stale or unreadable ca.crt is no reason for a new CA. A key of unknown origin signs nothing.
  */
-import { X509Certificate } from "node:crypto";
+import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
-import {
-  type CertInfo,
-  certInfo,
-  certificatesIn,
-  isValidNow,
-  keyMatches,
-  madeAt,
-  privateKeyOf,
-  publicKeyOf,
-  publicPem,
-} from "./certificate.ts";
+import { type CertInfo, certInfo, certificatesIn, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
@@ -88,7 +78,7 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   );
   return leaves.flatMap((pem) => {
     const leaf = attempt(() => new X509Certificate(certInfo(pem).pem));
-    return leaf instanceof Fail ? [] : [leaf.verify(publicKeyOf(publicPem(key)))];
+    return leaf instanceof Fail ? [] : [leaf.verify(createPublicKey(privateKeyOf(key)))];
   });
 }
 

@@ -40,15 +40,11 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
   if (found.trouble !== undefined) throw found.trouble;
 }
 
-interface Beside {
-  proved: { path: string; content: string; mode: number; note: string }[];
-  unproved: Unproved[];
-  /** An unexpected error: a bug that the found data has met. */
-  trouble?: unknown;
-}
-
-/** What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. */
-function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
+/**
+ * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an unexpected error, a bug that the
+ * found data has met.
+ */
+function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   const { here, processes, configs, disk } = brought;
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
@@ -63,6 +59,7 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
         ...looseTexts(disk),
       ],
+      trouble: undefined,
     };
   } catch (trouble) {
     return { proved: [], unproved: [], trouble };

@@ -17,14 +17,6 @@ import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";
 import { APPROVER_LOG } from "./approver.ts";
 
-/** What is saved before a worker's trust is changed. */
-interface SavedTrust {
-  dir: string;
-  files: { path: string; existed: boolean }[];
-  /** Ids of the running containers: they must still run afterwards. */
-  containers: string[];
-}
-
 /** Everything that the kubelet trusts and uses is of this CA, and it runs: one whose client CA is lost cannot start. */
 export async function hasJoined({ kubelet }: Node, hash: string): Promise<boolean> {
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
@@ -48,8 +40,10 @@ export async function proveServer(server: string, ca: string) {
   say(`${server}: has a certificate of the CA ${certInfo(ca).publicKeyHash}`);
 }
 
-/** Copies the kubelet's trust into a rescue folder, and notes which containers run. */
-export async function saveTrust(node: Node): Promise<SavedTrust> {
+type SavedTrust = Awaited<ReturnType<typeof saveTrust>>;
+
+/** Copies the kubelet's trust into a rescue folder, and notes which containers run, by their ids: they must still run afterwards. */
+export async function saveTrust(node: Node) {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = node.kubelet;
   const { dir } = newRescue();
   const paths = [kubeconfig, bootstrapKubeconfig, clientCaFile, dirname(clientPem)];

@@ -16,7 +16,7 @@ import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf, isControlPlane } from "./identities.ts";
 import { probePorts, servingByCa } from "./kubelet-port.ts";
-import { comeBack, noteOf, type Return, type Returned, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
+import { comeBack, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
@@ -57,8 +57,8 @@ async function joiningOf({ cluster, data }: ControlPlaneNode, api: KubeApi, with
   return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
 
-/** The same for any cluster; the benchmark measures it. */
-export async function nodesReturn(options: Return): Promise<Returned> {
+/** The same for any cluster; the benchmark measures it. Returns the scene's end, with the names of the nodes that are not back. */
+export async function nodesReturn(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
   const followers = [followServing, followClients, followLeases].map((follower) => follower(scene, ending.signal));

@@ -46,17 +46,6 @@ export interface Return {
   whileTokenLasts?: true;
 }
 
-export interface Returned {
-  back: number;
-  /** Names of the nodes that are not back. */
-  away: string[];
-  approved: number;
-  /** Names of CSRs that were not approved. */
-  refused: string[];
-  /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
-  unreachable: string[];
-}
-
 export type Scene = ReturnType<typeof setScene>;
 
 /** `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now(). */
@@ -65,6 +54,7 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   return {
     ...options,
     away: new Map(options.expected.map(start)),
+    /** CSRs that were not approved. */
     refused: new Set<string>(),
     /** CSRs in the name of a node that already has a certificate of this token. */
     doubles: new Set<string>(),
@@ -76,6 +66,7 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
     approved: 0,
     issued: 0,
     probing: 0,
+    /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
     unreachable: [] as string[],
     /** Nodes that renew their Lease, but whose serving certificate waits for the operator, each with its CSR and why. */
     unserved: [] as string[],

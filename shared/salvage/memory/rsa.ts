@@ -18,14 +18,10 @@ export function* primesIn(bytes: Uint8Array, wanted: Iterable<PublicKey>): Gener
   }
 }
 
-export interface PublicKey {
-  publicKey: KeyObject;
-  modulus: bigint;
-  /** Length of the modulus. */
-  bytes: number;
-}
+export type PublicKey = ReturnType<typeof rsaPublicKey>;
 
-export function rsaPublicKey(publicKey: KeyObject): PublicKey {
+/** `bytes`: the length of the modulus. */
+export function rsaPublicKey(publicKey: KeyObject) {
   const modulus = Buffer.from((publicKey.export({ format: "jwk" }) as { n: string }).n, "base64url");
   return { publicKey, modulus: numberOf(modulus), bytes: modulus.length };
 }
