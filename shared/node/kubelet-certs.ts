@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day } from "../pki/judge.ts";
@@ -21,10 +21,9 @@ import { rescueFolders } from "./rescue-folder.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
-  const pem = readText(path);
-  if (!pem) return false;
-  const info = attempt(() => certInfo(pem));
-  return !(info instanceof Fail) && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
+  const pem = readText(path) ?? "";
+  const info = infoOf(pem);
+  return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }
 
 /**
@@ -63,10 +62,7 @@ export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
   const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
   const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
-  const ends = pems.flatMap((name) => {
-    const info = attempt(() => certInfo(readText(`${folder}/${name}`) ?? ""));
-    return info instanceof Fail ? [] : [info.notAfter];
-  });
+  const ends = pems.flatMap((name) => infoOf(readText(`${folder}/${name}`))?.notAfter ?? []);
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 

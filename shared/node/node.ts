@@ -6,38 +6,14 @@
  */
 import { parse } from "yaml";
 import { $ } from "zx";
-import { attempt, Fail } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { infoOf } from "../pki/certificate.ts";
 import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
 import { act } from "../run.ts";
 
-export interface Node {
-  /** The name of its Node object. */
-  name: string;
-  /** Where the name comes from. */
-  nameFrom: string;
-  hostName: string;
-  /** IP addresses of this machine, loopback and link-local left out. */
-  addresses: string[];
-  kubelet: Kubelet;
-  /** The container runtime's socket, `unix:///…`. */
-  runtimeEndpoint: string;
-}
-
-interface Kubelet {
-  kubeconfig: string;
-  bootstrapKubeconfig: string;
-  /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
-  clientCaFile: string;
-  staticPodPath: string;
-  serverTlsBootstrap: boolean;
-  clientPem: string;
-  serverPem: string;
-  /** A folder for each pod on this node, named by its UID; below the kubelet's --root-dir. */
-  podsDir: string;
-}
+export type Node = Awaited<ReturnType<typeof readNode>>;
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** Where a kubelet without --root-dir keeps its pods. */
@@ -45,7 +21,7 @@ export const PODS_DIR = `${KUBELET_DIR}/pods`;
 const FLAG_FILES = [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"];
 
 /** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
-export async function readNode(): Promise<Node> {
+export async function readNode() {
   const config = readKubeletConfig();
   const flags = FLAG_FILES.map((path) => readText(path) ?? "").join("\n");
   const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
@@ -55,17 +31,21 @@ export async function readNode(): Promise<Node> {
   return {
     ...nodeName(flags, hostName),
     hostName,
+    /** IP addresses of this machine, loopback and link-local left out. */
     addresses: await machineAddresses(),
     kubelet: {
       kubeconfig: flagOf(unit, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
       bootstrapKubeconfig: flagOf(unit, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
+      /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
       clientCaFile: config.authentication?.x509?.clientCAFile ?? "/etc/kubernetes/pki/ca.crt",
       staticPodPath: config.staticPodPath ?? "/etc/kubernetes/manifests",
       serverTlsBootstrap: config.serverTLSBootstrap ?? false,
       clientPem: KUBELET_CLIENT_PEM,
       serverPem: `${KUBELET_DIR}/pki/kubelet-server-current.pem`,
+      /** A folder for each pod on this node, named by its UID. */
       podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
     },
+    /** The container runtime's socket, `unix:///…`. */
     runtimeEndpoint:
       config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",
   };
@@ -121,10 +101,9 @@ function flagOf(text: string, name: string): string | undefined {
   return new RegExp(`--${name}[= ]"?([^\\s"]+)`).exec(text)?.[1];
 }
 
-/** The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
+/** The name of its Node object, and where the name comes from. The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
 function nodeName(flags: string, hostName: string): { name: string; nameFrom: string } {
-  const info = attempt(() => certInfo(readText(KUBELET_CLIENT_PEM) ?? ""));
-  const cn = info instanceof Fail ? undefined : info.cn;
+  const cn = infoOf(readText(KUBELET_CLIENT_PEM))?.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   const override = flagOf(flags, "hostname-override");
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };

@@ -2,7 +2,7 @@
 import "reflect-metadata";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
 import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
 import { curveOf } from "./keys.ts";
@@ -49,6 +49,12 @@ export function certInfo(text: string): CertInfo {
     algorithm: algorithmName(key),
     pem: pem!,
   };
+}
+
+/** The same; undefined where there is none that can be read. */
+export function infoOf(text = ""): CertInfo | undefined {
+  const info = attempt(() => certInfo(text));
+  return info instanceof Fail ? undefined : info;
 }
 
 /** When a certificate expires: certInfo's notAfter, a hundred times as fast. */

@@ -4,7 +4,7 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, shareCertificate } from "./certificate.ts";
+import { type CertInfo, certInfo, infoOf, shareCertificate } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   caVerdict,
@@ -73,8 +73,7 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
 }
 
 function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
-  const info = certPem ? attempt(() => certInfo(certPem)) : undefined;
-  const cert = info instanceof Fail ? undefined : info;
+  const cert = infoOf(certPem);
   const detail = verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
   return { name, paths, state: verdict?.[0] ?? "ok", detail, cert };
 }

@@ -4,7 +4,7 @@
  */
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
-import { type CertInfo, certInfo, certificatesIn, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
+import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
@@ -92,10 +92,7 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
 
 /** What cannot be read counts as not there. */
 function infosIn(text: string): CertInfo[] {
-  return certificatesIn(text).flatMap((pem) => {
-    const info = attempt(() => certInfo(pem));
-    return info instanceof Fail ? [] : [info];
-  });
+  return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
 }
 
 /**
@@ -103,8 +100,8 @@ function infosIn(text: string): CertInfo[] {
  * etcd's data names. A younger one is a new CA, as part 1 makes it: undefined.
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
-  const own = attempt(() => certInfo(certPem ?? ""));
+  const own = infoOf(certPem);
   const known = infosIn(clustersPem);
-  if (own instanceof Fail || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
+  if (!own || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
 }
