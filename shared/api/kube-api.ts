@@ -21,14 +21,17 @@ export interface KubeObject {
   };
 }
 
+/** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
+export const IS_IT_WELL =
+  "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
+export const NO_ANSWER_HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
+
 /** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
 export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(strangers(message), {
-      hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
-    });
+    super(strangers(message), { hint: IS_IT_WELL });
     this.status = status;
   }
 }
@@ -39,8 +42,6 @@ interface Page<T> {
 }
 
 type Settled<T> = Promise<[PromiseSettledResult<T>]>;
-
-const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
@@ -168,7 +169,7 @@ export class KubeApi {
   }
 
   #text(response: Response): Promise<string> {
-    return answered(response.ok ? response.text() : firstOf(response), this.server, HINT);
+    return answered(response.ok ? response.text() : firstOf(response), this.server, NO_ANSWER_HINT);
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
@@ -179,7 +180,7 @@ export class KubeApi {
       tls: this.#tls,
       signal,
     };
-    return answered(fetch(this.server + path, request), this.server, HINT);
+    return answered(fetch(this.server + path, request), this.server, NO_ANSWER_HINT);
   }
 }
 

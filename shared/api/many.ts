@@ -1,6 +1,6 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. */
 import { waitFor } from "../run.ts";
-import { ApiError } from "./kube-api.ts";
+import { ApiError, IS_IT_WELL } from "./kube-api.ts";
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {
@@ -30,10 +30,7 @@ export async function insist<T>(what: string, action: () => Promise<T>): Promise
       throw err;
     }
   };
-  const outcome = await waitFor(what, attempt, {
-    seconds: 30,
-    hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
-  });
+  const outcome = await waitFor(what, attempt, { seconds: 30, hint: IS_IT_WELL });
   if (!outcome || "err" in outcome) throw outcome?.err ?? new Error(`${what}: not in a dry run`);
   return outcome.value;
 }

@@ -4,7 +4,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import { waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+import { ApiError, type KubeApi, type KubeObject, NO_ANSWER_HINT, withQuery } from "./kube-api.ts";
 
 /** LISTED: it was there when the list was read. After a gap in history everything is listed again, so an object may come twice. */
 export interface Change<T> {
@@ -37,10 +37,8 @@ export async function* watch<T extends KubeObject>(api: KubeApi, path: string, s
       if (err instanceof ApiError && err.status === 410) place.version = undefined;
       else if (err instanceof ApiError && err.status < 500 && err.status !== 429) throw err;
     }
-    await waitFor("the API server to answer again", async () => signal.aborted || (Date.now() > begun + BETWEEN && (await api.ready())), {
-      seconds: 120,
-      hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
-    });
+    const isThere = async () => signal.aborted || (Date.now() > begun + BETWEEN && (await api.ready()));
+    await waitFor("the API server to answer again", isThere, { seconds: 120, hint: NO_ANSWER_HINT });
   }
 }
 

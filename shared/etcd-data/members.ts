@@ -26,7 +26,7 @@ export class Members {
   private readonly byId = new Map<string, Member>();
 
   constructor(db?: Bbolt) {
-    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseAttributes(value));
+    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseJson<Attributes>(value));
   }
 
   /** Sorted by name. */
@@ -41,7 +41,7 @@ export class Members {
 
   /** Names and clientURLs from the v2 store of a .snap: /0/members/<id>/attributes. */
   readStore(store: Uint8Array) {
-    const root = parseJson(store) as { Root?: StoreNode };
+    const root = parseJson<{ Root?: StoreNode }>(store);
     const members = root.Root?.Children?.["0"]?.Children?.members?.Children ?? {};
     for (const [id, node] of Object.entries(members)) this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
   }
@@ -50,7 +50,7 @@ export class Members {
   applyConfChange(entry: Entry) {
     const fields = fieldsOf(entry.data);
     const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
-    const attributes = context.length > 0 ? parseAttributes(context) : {};
+    const attributes = context.length > 0 ? parseJson<Attributes>(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
     else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
     else if (type !== UPDATE_NODE && id !== NO_ID && !attributes.isPromote) this.set(id, attributes);
@@ -82,7 +82,7 @@ export class Members {
   }
 
   private setAttributes(id: string, json: string) {
-    const { name, clientURLs } = parseAttributes(Buffer.from(json));
+    const { name, clientURLs } = parseJson<Attributes>(Buffer.from(json));
     if (this.byId.has(id) && clientURLs) this.set(id, { ...this.byId.get(id), clientURLs, ...(name && { name }) });
   }
 
@@ -96,13 +96,9 @@ interface StoreNode {
   Children?: Record<string, StoreNode>;
 }
 
-function parseAttributes(json: Uint8Array): Attributes {
-  return parseJson(json) as Attributes;
-}
-
-function parseJson(json: Uint8Array): unknown {
+function parseJson<T>(json: Uint8Array): T {
   try {
-    return JSON.parse(text(json));
+    return JSON.parse(text(json)) as T;
   } catch (cause) {
     throw new Damaged("what is stored of the members is not JSON", { cause });
   }

@@ -4,7 +4,7 @@
  */
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
+import { type CertInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
@@ -76,10 +76,8 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   const leaves = CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
     certificatesIn(readable(`${pki}/${file}.crt`) ?? "").slice(0, 1),
   );
-  return leaves.flatMap((pem) => {
-    const leaf = attempt(() => new X509Certificate(certInfo(pem).pem));
-    return leaf instanceof Fail ? [] : [leaf.verify(createPublicKey(privateKeyOf(key)))];
-  });
+  const publicKey = createPublicKey(privateKeyOf(key));
+  return leaves.flatMap((pem) => (infoOf(pem) ? [new X509Certificate(pem).verify(publicKey)] : []));
 }
 
 /** A sa.pub that the tokens name counts more than a key that signed none of them. */

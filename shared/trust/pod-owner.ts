@@ -10,17 +10,13 @@ import { list } from "../files/files.ts";
 import { readObjects } from "../k8s/stored.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
-/** A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and `uid` is its config.hash. */
-export interface PodRecord {
-  namespace: string;
-  name: string;
-  uid: string;
-}
-
 const RECORDS = "/var/log/pods";
 
-/** Every pod that the kubelet's records on this node name; none where there is no such folder. */
-export function podRecords(): PodRecord[] {
+/**
+ * Every pod that ran on this node, by the kubelet's records; none where there is no such folder. Of a static pod `name` ends in the node's
+ * name, and `uid` is its config.hash.
+ */
+export function podRecords(): { namespace: string; name: string; uid: string }[] {
   return list(RECORDS).flatMap((folder) => {
     const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
     return namespace && name && uid ? [{ namespace, name, uid }] : [];

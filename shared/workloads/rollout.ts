@@ -114,19 +114,13 @@ function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"
 async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
-  const uid = pods[0]?.metadata.uid;
-  await waitFor(
-    `${namespace}/${name} to be evicted`,
-    async () => {
-      if ((await api.find(path))?.metadata.uid !== uid) return true;
-      return await unlessRefused([429], () => api.create(`${path}/eviction`, eviction));
-    },
-    { seconds: SECONDS, hint: `kubectl -n ${namespace} get pdb; then run this script again` },
-  );
-  await waitFor(`${namespace}/${name} to be gone`, async () => (await api.find(path))?.metadata.uid !== uid, {
+  const isGone = async () => (await api.find(path))?.metadata.uid !== pods[0]?.metadata.uid;
+  const isEvicted = async () => (await isGone()) || (await unlessRefused([429], () => api.create(`${path}/eviction`, eviction)));
+  await waitFor(`${namespace}/${name} to be evicted`, isEvicted, {
     seconds: SECONDS,
-    hint: `kubectl -n ${namespace} describe pod ${name}`,
+    hint: `kubectl -n ${namespace} get pdb; then run this script again`,
   });
+  await waitFor(`${namespace}/${name} to be gone`, isGone, { seconds: SECONDS, hint: `kubectl -n ${namespace} describe pod ${name}` });
 }
 
 /**
@@ -156,14 +150,12 @@ async function canary(api: KubeApi, node: string, image: string) {
   const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", command: ["kube-proxy", "--version"] };
   const spec = { nodeName: node, restartPolicy: "Never", tolerations: [{ operator: "Exists" }], containers: [container] };
   await api.create(pods, { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system" }, spec });
-  const phase = await waitFor(
-    `a test pod on ${node}`,
-    async () => {
-      const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
-      return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
-    },
-    { seconds: 120, hint: `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}` },
-  );
+  const ended = async () => {
+    const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
+    return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
+  };
+  const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}`;
+  const phase = await waitFor(`a test pod on ${node}`, ended, { seconds: 120, hint });
   if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
   await removePod(api, `${pods}/${name}`);
 }
