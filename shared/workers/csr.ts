@@ -31,7 +31,7 @@ export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 export const CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /** The common name of a node's certificates begins with this. */
-export const NODE_USER = "system:node:";
+const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
