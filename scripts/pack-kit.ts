@@ -22,57 +22,7 @@ import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import { run, say, start } from "../shared/run.ts";
 
-/** Below /run, where only root may make one. */
-export const KIT_FOLDER = "/run/kube-pki-repair";
-
-/**
- * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
- * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened hosts
- * (CIS) mount them noexec. The folder below it is made in /run, so no block of a disk is written. It
- * has mode 0700 and is root's from the first moment, as is what is mounted there; anything else is
- * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
- */
-export const UNPACK = `D=${KIT_FOLDER}
-  mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || { ls -ld $D; exit 1; }
-  grep -q " $D tmpfs " /proc/mounts || mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1
-  cd $D && rm -rf bun scripts shared node_modules && tar -xzf - && ! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"`;
-
-/** Most clusters are of one kind; nodes with musl are rare, so they are asked for. */
-const DEFAULT_ARCHS: Arch[] = ["x64", "arm64"];
-
-const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch ARCH,…]
-
-  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
-                (default kube-pki-repair-${packageJson.version}.tar.gz)
-  --arch ARCH   the nodes' machines: ${Object.keys(NODES_BUN).join(", ")} (default ${DEFAULT_ARCHS.join(",")});
-                each takes about 50 MB, and ./bunw chooses on the node
-
-Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
-Exit codes: 0 packed · 1 stopped, see hint`;
-
-const OPTIONS = {
-  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
-  arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
-  help: { type: "boolean" },
-} as const;
-
 const HOME = resolve(import.meta.dir, "..");
-
-/**
- * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun takes
- * that of a folder above, and everybody may write above a kit.
- */
-const CONTENTS = [
-  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
-  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
-];
-
-const START_HERE = `sha256sum -c SHA256SUMS | grep -v ": OK$"       # is the kit whole? it says nothing if it is
-./bunw scripts/00-assess.ts                 # reads only: what is damaged, what survives, which commands come next
-less RUNBOOK.md                             # the recovery, part by part
-`;
-
-const EXECUTABLE = /^(bunw$|bun\/)/;
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
@@ -92,7 +42,7 @@ function archsOf(words: string): Arch[] {
   });
 }
 
-/** Our own tar, as macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
+/** Our own tar: macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
 export async function packTarball(out: string, archs: Arch[]) {
   const files = await kitFiles(archs);
   const folders = new Set([...files.keys()].flatMap(foldersOf));
@@ -184,5 +134,61 @@ function size(path: string): number {
     : readdirSync(path, { recursive: true, encoding: "utf8" }).map((name) => join(path, name));
   return Math.round(paths.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
 }
+
+/** Below /run, where only root may make one. */
+export const KIT_FOLDER = "/run/kube-pki-repair";
+
+/**
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
+ * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened
+ * hosts (CIS) mount them noexec. The folder below it is made in /run: no disk block is written.
+ * It has mode 0700 and is root's from the first moment, and so is the mount. Anything else is
+ * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
+ */
+export const UNPACK = [
+  `D=${KIT_FOLDER}`,
+  'mkdir -m 700 $D 2>/dev/null || [ "$(stat -c "%u %a %F" $D)" = "0 700 directory" ] || ' +
+    "{ ls -ld $D; exit 1; }",
+  'grep -q " $D tmpfs " /proc/mounts || ' +
+    "mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1",
+  "cd $D && rm -rf bun scripts shared node_modules && tar -xzf - && " +
+    '! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"',
+].join("\n  ");
+
+/** Most clusters are of one kind; nodes with musl are rare, so they are asked for. */
+const DEFAULT_ARCHS: Arch[] = ["x64", "arm64"];
+
+const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch ARCH,…]
+
+  --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
+                (default kube-pki-repair-${packageJson.version}.tar.gz)
+  --arch ARCH   the nodes' machines: ${Object.keys(NODES_BUN).join(", ")}
+                (default ${DEFAULT_ARCHS.join(",")}); each takes about 50 MB,
+                and ./bunw chooses on the node
+
+Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
+Exit codes: 0 packed · 1 stopped, see hint`;
+
+const OPTIONS = {
+  out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
+  arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
+  help: { type: "boolean" },
+} as const;
+
+/**
+ * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun
+ * takes that of a folder above, and everybody may write above a kit.
+ */
+const CONTENTS = [
+  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
+  ...["RUNBOOK.md", "README.md", "CHANGELOG.md", "LICENSE"],
+];
+
+const START_HERE = `sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit complete? no output: yes
+./bunw scripts/00-assess.ts             # reads only: what is damaged, and what comes next
+less RUNBOOK.md                         # the recovery, part by part
+`;
+
+const EXECUTABLE = /^(bunw$|bun\/)/;
 
 if (import.meta.main) await run(main);

@@ -192,7 +192,7 @@ export function tryFile<T>(verb: string, path: string, action: () => T, must = f
     const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
     if (!code || err instanceof Fail) throw err;
     if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
-    const hint = code === "EACCES" || code === "EPERM" ? "run it as root" : `mend that, see: ls -ld ${path} ; df ${dirname(path)}`;
+    const hint = code === "EACCES" || code === "EPERM" ? "run it as root" : `repair that, see: ls -ld ${path} ; df ${dirname(path)}`;
     throw new Fail(`Cannot ${verb} ${path}: ${(err as Error).message}`, { hint, cause: err });
   }
 }

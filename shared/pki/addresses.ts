@@ -27,7 +27,7 @@ export function canonicalIp(ip: string): string {
 export function ipBytes(ip: string): Uint8Array {
   if (isIP(ip) === 4) return Uint8Array.from(ip.split("."), Number);
   if (isIP(ip) !== 6 || ip.includes("%"))
-    throw new Fail(`"${ip}" is not an IP address`, { hint: "mend the address in the facts this came from" });
+    throw new Fail(`"${ip}" is not an IP address`, { hint: "correct that address where it was given" });
   const hex = new URL(`http://[${ip}]`).hostname.slice(1, -1);
   const [left = [], right] = hex.split("::").map((side) => side.split(":").filter(Boolean));
   const groups = right ? [...left, ...Array(8 - left.length - right.length).fill("0"), ...right] : left;

@@ -1,6 +1,6 @@
 /**
  * Does what a plan says: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
- * overwritten). Keys are written before certificates, as kubeadm does, so the same call mends a run that was cut off.
+ * overwritten). Keys are written before certificates, as kubeadm does, so the same call completes a run that was cut off.
  */
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";

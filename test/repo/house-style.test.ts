@@ -173,8 +173,7 @@ test("there is no key and no token in the repository", async () => {
   expect(texts.filter(([, text]) => secret.test(text)).map(([file]) => file)).toEqual([]);
 });
 
-/** What an operator reads on a node, beside what runs there; pack-kit.ts runs at home. */
-const scripts = sources.filter(({ path }) => path.startsWith("scripts/") && path !== "scripts/pack-kit.ts");
+const scripts = sources.filter(({ path }) => path.startsWith("scripts/"));
 
 /** What is wrong with a script's first screen and with its last line. */
 function untidy({ path, text }: Source): string[] {
