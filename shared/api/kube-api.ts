@@ -41,8 +41,6 @@ interface Page<T> {
   metadata: { continue?: string; resourceVersion: string };
 }
 
-type Settled<T> = Promise<[PromiseSettledResult<T>]>;
-
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
 
@@ -105,17 +103,19 @@ export class KubeApi {
    * one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
-    for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
-      const { items, metadata }: Page<T> = settled(await next);
+    for (let next: Promise<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
+      const { items, metadata }: Page<T> = await next;
       next = metadata.continue ? this.#page<T>(path, metadata.continue) : undefined;
       yield { items: items ?? [], version: metadata.resourceVersion };
     }
   }
 
   /** An error is thrown only when this page is reached. */
-  #page<T>(path: string, token: string): Settled<Page<T>> {
+  #page<T>(path: string, token: string): Promise<Page<T>> {
     const next = token && `&continue=${encodeURIComponent(token)}`;
-    return Promise.allSettled([this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`))]);
+    const page = this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`));
+    void Promise.allSettled([page]);
+    return page;
   }
 
   /** All items of a collection, one after the other. */
@@ -192,11 +192,6 @@ export async function unlessRefused<T>(statuses: readonly number[], ask: () => P
     if (err instanceof ApiError && statuses.includes(err.status)) return undefined;
     throw err;
   }
-}
-
-function settled<T>([answer]: [PromiseSettledResult<T>]): T {
-  if (answer.status === "rejected") throw answer.reason;
-  return answer.value;
 }
 
 /** A path with one more query parameter. */

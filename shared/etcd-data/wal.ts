@@ -44,10 +44,7 @@ export function readWal(folder: string, after: number): Wal {
   if (files.length === 0) throw new Damaged(`${folder} holds no .wal file`);
   const wal: Wal = { clusterId: "", memberId: "", entries: new Map(), last: { index: 0, term: 0 }, commit: 0, warnings: [] };
   let crc: number | undefined;
-  for (const file of files) {
-    const reading = { path: `${folder}/${file}`, isLast: file === files.at(-1), crc, wal };
-    crc = readFile(reading);
-  }
+  for (const file of files) crc = readFile({ path: `${folder}/${file}`, isLast: file === files.at(-1), crc, wal });
   if (!wal.clusterId) throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
     wal.warnings.push(`The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`);

@@ -49,19 +49,15 @@ export function todaysSaPub(certificatesDir: string): string | undefined {
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 
-interface NewSaKey extends Mark {
-  kid: string;
-}
-
 /** Called before the key is written: a mark without its key fits no sa.pub. */
 export function markNewSaKey(publicPem: string) {
-  const mark: NewSaKey = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
+  const mark = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
   writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
 /** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
-  const mark = readMark<NewSaKey>(MARK);
+  const mark = readMark<Mark & { kid: string }>(MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
 }
 

@@ -85,10 +85,8 @@ async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOw
     return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
   }
   if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
-    const path = reference.kind === "DaemonSet" ? "daemonsets" : "statefulsets";
-    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(
-      `/apis/apps/v1/namespaces/${namespace}/${path}/${reference.name}`,
-    );
+    const path = `/apis/apps/v1/namespaces/${namespace}/${reference.kind.toLowerCase()}s/${reference.name}`;
+    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(path);
     return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);
   }
   return owner("evict", pod.metadata.name);

@@ -58,15 +58,15 @@ export class Disk {
     const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(overlap + this.#chunk)) as [Buffer, Buffer];
     let offset = 0;
     let kept = 0;
-    let reading = settled(this.#fill(buffers[0], 0, 0));
+    let reading = later(this.#fill(buffers[0], 0, 0));
     try {
       while (offset < this.size) {
-        const count = unwrap(await reading);
+        const count = await reading;
         const bytes = buffers[0].subarray(0, kept + count);
         buffers.reverse();
         const keep = Math.min(overlap, bytes.length);
         bytes.copy(buffers[0], 0, bytes.length - keep);
-        reading = settled(this.#fill(buffers[0], keep, offset + count));
+        reading = later(this.#fill(buffers[0], keep, offset + count));
         this.#part = { offset: offset - kept, bytes };
         yield this.#part;
         kept = keep;
@@ -74,7 +74,7 @@ export class Disk {
       }
     } finally {
       this.#part = undefined;
-      await reading;
+      await Promise.allSettled([reading]);
     }
   }
 
@@ -123,13 +123,9 @@ export class Disk {
 }
 
 /** A read may fail while the part before is still looked at: the error is thrown when its own turn comes. */
-async function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
-  return (await Promise.allSettled([promise]))[0];
-}
-
-function unwrap<T>(result: PromiseSettledResult<T>): T {
-  if (result.status === "rejected") throw result.reason;
-  return result.value;
+function later<T>(promise: Promise<T>): Promise<T> {
+  void Promise.allSettled([promise]);
+  return promise;
 }
 
 function opened(path: string): number {

@@ -26,7 +26,9 @@ export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<
   const { size } = CURVES[curve];
   for (const { from, to } of randomStretches(bytes, size)) {
     const begin = to - size;
-    if (begin < from || begin % ALIGNED !== 0 || !isZero(bytes, to, to + SPARE)) continue;
+    if (begin < from || begin % ALIGNED !== 0) continue;
+    const spare = bytes.subarray(to, to + SPARE);
+    if (spare.length < SPARE || spare.some((byte) => byte !== 0)) continue;
     const scalar = bytes.subarray(begin, to);
     const key = looksRandom(scalar) ? keyFromScalar(curve, Buffer.from(scalar).reverse(), wanted) : undefined;
     if (key) yield key;
@@ -59,10 +61,4 @@ function looksRandom(bytes: Uint8Array): boolean {
   const half = 4 * Math.sqrt(bytes.length);
   const bit = 4 * Math.sqrt(bytes.length * 8);
   return Math.abs(high - bytes.length / 2) < half && Math.abs(ones - bytes.length * 4) < bit;
-}
-
-function isZero(bytes: Uint8Array, from: number, to: number): boolean {
-  if (to > bytes.length) return false;
-  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false;
-  return true;
 }
