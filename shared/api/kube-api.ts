@@ -70,7 +70,10 @@ export class KubeApi {
   }) {
     const { server, ca, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
-    if (!ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
+    if (!ca?.includes("-----BEGIN CERTIFICATE-----"))
+      throw new Fail(`There is no CA to verify "${this.server}" with`, {
+        hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
+      });
     this.#tls = { ca, ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
@@ -197,12 +200,6 @@ export async function unlessRefused<T>(statuses: readonly number[], ask: () => P
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
-}
-
-function noCa(server: string): Fail {
-  return new Fail(`There is no CA to verify "${server}" with`, {
-    hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
-  });
 }
 
 function refusal(status: number, text: string, request: string): ApiError {

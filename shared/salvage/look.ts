@@ -14,12 +14,8 @@ import { processesHere } from "./memory-search.ts";
 import type { Brought } from "./put-back.ts";
 import { expiredCas, sayLost, type WantedOptions, wantedKeys } from "./wanted-keys.ts";
 
-/** What was seen here; the searches add to it. */
-export interface Salvage extends Brought {
-  externalEtcd: boolean;
-  /** CAs that are here and have expired. */
-  expired: ReturnType<typeof expiredCas>;
-}
+/** What was seen here; the searches add to it. `expired`: CAs that are here and have expired. */
+export type Salvage = Awaited<ReturnType<typeof lookForLost>>;
 
 /** What the operator says. */
 interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
@@ -28,7 +24,7 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
 }
 
 /** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
-export async function lookForLost(dataDir: string, { pid, ...said }: Said): Promise<Salvage> {
+export async function lookForLost(dataDir: string, { pid, ...said }: Said) {
   const here = lookAtControlPlaneNode(dataDir);
   const { certificatesDir, data } = here;
   const node = await thisNode();

@@ -14,15 +14,10 @@ import { FEW } from "../plain.ts";
 import { say } from "../run.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
-export interface Ready {
-  api: KubeApi;
-  trust: SigningTrust;
-  /** Names of the nodes that are there. */
-  nodes: string[];
-}
+export type Ready = Awaited<ReturnType<typeof readyForPart4>>;
 
-/** Errors: Fail with the first thing that is not true, and what to do about it. */
-export async function readyForPart4(cp: ControlPlaneNode, without: readonly string[]): Promise<Ready> {
+/** `nodes`: the names of those that are there. Errors: Fail with the first thing that is not true, and what to do about it. */
+export async function readyForPart4(cp: ControlPlaneNode, without: readonly string[]) {
   refuseStrangers(without, cp);
   const trust = trustHere(cp);
   refuseReduced(cp, without);

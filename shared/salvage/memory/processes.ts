@@ -9,7 +9,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/host-file.ts";
-import { type KnownPods, type ProcessOwner, processOwner } from "../../trust/process-owner.ts";
+import { type KnownPods, processOwner } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 
 export interface Process {
@@ -26,15 +26,13 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
   { comm: "kubelet", name: "kubelet" },
 ];
 
-/** The control plane's processes on this node, and those that only have such a name, and are not read. */
-export interface Holders {
-  /** In the order of HOLDERS. */
-  own: Process[];
-  others: (Process & { owner: ProcessOwner })[];
-}
+export type Holders = ReturnType<typeof holders>;
 
-/** Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts). */
-export function holders(known: KnownPods): Holders {
+/**
+ * Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts): `own` are
+ * the control plane's, in the order of HOLDERS; `others` only have such a name, and are not read.
+ */
+export function holders(known: KnownPods) {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
   const named = pids.flatMap((pid) => {
