@@ -6,7 +6,7 @@
  */
 import type { Bbolt } from "./bbolt.ts";
 import { deletion, type KeyValue, latin1, type Mvcc, u64Exact } from "./mvcc.ts";
-import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
+import { fieldsOf, wireFields } from "./protobuf.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;
@@ -65,20 +65,14 @@ export class Replay {
       });
   }
 
-  /** Compare { 1 result, 2 target, 3 key, 4-6 and 8 numbers, 7 value, 64 range_end }. A missing key is one of zeros, but has no value. */
+  /** Compare { 1 result, 2 target, 3 key, 4-8 a value for each target, 64 range_end }. A missing key is one of zeros, but has no value. */
   private compare(message: Uint8Array): boolean {
-    const compare = { result: 0, target: VERSION_TARGET, key: "", end: "", number: 0n, value: NOTHING as Uint8Array };
-    for (const field of wireFields(message)) {
-      if (field.number === 1) compare.result = Number(field.int);
-      else if (field.number === 2) compare.target = Number(field.int);
-      else if (field.number === 3) compare.key = latin1(field.bytes);
-      else if (field.number === 64) compare.end = latin1(field.bytes);
-      else if (field.number === 7) compare.value = field.bytes;
-      else if (field.number >= 4 && field.number <= 8) compare.number = field.int;
-    }
-    const keys = this.range(compare.key, compare.end);
-    if (keys.length === 0) return compare.target !== VALUE_TARGET && RESULTS[compare.result]!(order(0n, compare.number));
-    return keys.every((key) => RESULTS[compare.result]!(compareTo(this.mvcc.get(key)!, compare)));
+    const { bytes, int, number } = fieldsOf(message);
+    const [holds, target] = [RESULTS[number(1)]!, number(2)];
+    const compare = { target, number: int(4 + target), value: bytes(7) };
+    const keys = this.range(latin1(bytes(3)), latin1(bytes(64)));
+    if (keys.length === 0) return target !== VALUE_TARGET && holds(order(0n, compare.number));
+    return keys.every((key) => holds(compareTo(this.mvcc.get(key)!, compare)));
   }
 
   /** etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value or lease of no key. */
@@ -175,7 +169,6 @@ export class Replay {
   }
 }
 
-const VERSION_TARGET = 0;
 const VALUE_TARGET = 3;
 
 /** Compare.CompareResult: EQUAL, GREATER, LESS, NOT_EQUAL, of what is there to what is given. */

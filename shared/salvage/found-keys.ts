@@ -106,13 +106,8 @@ export class FoundKeys {
 
   /** The files to put back, by their names below pki/: of each wanted key whose one generation in use is found. */
   files(): Map<string, Uint8Array> {
-    const files = new Map<string, Uint8Array>();
-    for (const wanted of this.wanted) {
-      const [found, ...others] = this.#candidatesOf(wanted);
-      if (!found || others.length > 0) continue;
-      for (const [name, text] of pairOf(found)) files.set(name, Buffer.from(text));
-    }
-    return files;
+    const chosen = this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length === 1);
+    return new Map(chosen.flat().flatMap((found) => pairOf(found).map(([name, text]) => [name, Buffer.from(text)])));
   }
 }
 

@@ -18,18 +18,16 @@ export interface Target {
   publicKey?: KeyObject | undefined;
 }
 
-interface SearchOptions {
-  budget?: Budget | undefined;
-  /** Called at once with each key, so that none is lost, whatever ends the search. */
-  onKey?: ((key: KeyObject) => void) | undefined;
-}
-
 /**
  * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as soon as all are found.
- * Returns private keys by their hash, and how much was read. Errors: as `memoryOf`, and Fail where the budget is spent.
+ * `onKey` is called at once with each key, so that none is lost, whatever ends the search. Returns private keys by their hash, and how much
+ * was read. Errors: as `memoryOf`, and Fail where the budget is spent.
  */
-export async function searchProcess(process: Process, targets: readonly Target[], options: SearchOptions = {}) {
-  const { budget, onKey } = options;
+export async function searchProcess(
+  process: Process,
+  targets: readonly Target[],
+  { budget, onKey }: { budget?: Budget; onKey?: (key: KeyObject) => void } = {},
+) {
   const began = performance.now();
   const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets, budget))];
   const search: Search = {
