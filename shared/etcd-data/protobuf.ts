@@ -111,12 +111,12 @@ export function* wireFields(message: Uint8Array): Generator<WireField> {
 
 /** The last one of each field, for a message in which each comes once. A field that is not there is zero, or empty. */
 export function fieldsOf(message: Uint8Array) {
-  const fields = new Map<number, WireField>();
-  for (const field of wireFields(message)) fields.set(field.number, field);
+  const fields = [...wireFields(message)];
+  const last = (number: number) => fields.findLast((field) => field.number === number);
   return {
-    int: (number: number) => fields.get(number)?.int ?? 0n,
-    number: (number: number) => Number(fields.get(number)?.int ?? 0n),
-    bytes: (number: number) => fields.get(number)?.bytes ?? NOTHING,
+    int: (number: number) => last(number)?.int ?? 0n,
+    number: (number: number) => Number(last(number)?.int ?? 0n),
+    bytes: (number: number) => last(number)?.bytes ?? NOTHING,
   };
 }
 
