@@ -9,7 +9,7 @@ import { podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */
-export interface ProcessOwner {
+interface ProcessOwner {
   source: SourceName;
   is: string;
 }
