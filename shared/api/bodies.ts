@@ -1,8 +1,9 @@
 /** Bodies of answers, from the API server or whatever else answers. */
 import { Fail } from "../fail.ts";
+import { orUndefined } from "../pki/certificate.ts";
 import { strangers } from "../plain.ts";
 
-/** How many bytes are read of a refusal, and of an answer from an unverified server. */
+/** How many bytes are read of a refusal. */
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text; the rest is not read. */
@@ -31,11 +32,7 @@ export function parsed(text: string, server: string): unknown {
 
 /** The API's own sentence; if it is another server: its whole answer. */
 export function statusMessage(text: string): string | undefined {
-  try {
-    const message = (JSON.parse(text) as { message?: unknown } | null)?.message;
-    return typeof message === "string" ? message : undefined;
-  } catch (err) {
-    if (err instanceof SyntaxError) return text.trim() || undefined;
-    throw err;
-  }
+  const answer = orUndefined(() => JSON.parse(text) as { message?: unknown } | null);
+  if (answer === undefined) return text.trim() || undefined;
+  return typeof answer?.message === "string" ? answer.message : undefined;
 }

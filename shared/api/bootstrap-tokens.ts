@@ -6,7 +6,7 @@ import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
-import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 
 /** The group of all holders of the kit's token. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
@@ -89,12 +89,8 @@ async function refuseAutoApproval(api: KubeApi, user: string) {
 }
 
 /** Another control plane node may run close in the same moment. */
-async function remove(api: KubeApi, path: string) {
-  try {
-    await api.delete(path);
-  } catch (err) {
-    if (!(err instanceof ApiError && err.status === 404)) throw err;
-  }
+function remove(api: KubeApi, path: string) {
+  return unlessRefused([404], () => api.delete(path));
 }
 
 function userOf(id: string): string {

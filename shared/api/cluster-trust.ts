@@ -11,43 +11,40 @@ import { clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-import { ApiError, KubeApi, type KubeObject } from "./kube-api.ts";
+import { ApiError, KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
-
-/** The control plane node whose files are published. */
-interface Place {
-  facts: ClusterFacts;
-}
 
 interface Binding {
   name: string;
   role: string;
   subject: { kind: "Group" | "User"; name: string };
-  since?: number;
 }
 
-// biome-ignore format: a table
-const ADMINS: Binding[] = [
-  { name: "kubeadm:cluster-admins",                     role: "cluster-admin",                                                     subject: { kind: "Group", name: "kubeadm:cluster-admins" }, since: 29 },
-];
+/** Since 1.29. */
+const CLUSTER_ADMINS: Binding = {
+  name: "kubeadm:cluster-admins",
+  role: "cluster-admin",
+  subject: { kind: "Group", name: "kubeadm:cluster-admins" },
+};
 
 /** The API server needs it to reach kubelets if its certificate has no group; upgrades of kubeadm forgot it (kubernetes/kubeadm#3310). */
-// biome-ignore format: as the tables
-const KUBELET_CLIENT: Binding =
-  { name: KUBELET_CLIENT_BINDING,                       role: "system:kubelet-api-admin",                                          subject: { kind: "User", name: "kube-apiserver-kubelet-client" } };
+const KUBELET_CLIENT: Binding = {
+  name: KUBELET_CLIENT_BINDING,
+  role: "system:kubelet-api-admin",
+  subject: { kind: "User", name: "kube-apiserver-kubelet-client" },
+};
 
 /**
  * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone, it is made with a certificate
  * of system:masters that is only in memory, and valid for an hour.
  */
-export async function ensureAdmins({ facts }: Place, api: KubeApi) {
+export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const kubeletClient = certInfo(readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!);
   const rows = [
-    ...ADMINS.filter((row) => (row.since ?? 0) <= minorOf(facts.kubernetesVersion)),
+    ...(minorOf(facts.kubernetesVersion) >= 29 ? [CLUSTER_ADMINS] : []),
     ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
   ];
-  if (rows.length === 0) return;
   try {
     await ensureBindings(api, rows);
   } catch (err) {
@@ -58,7 +55,7 @@ export async function ensureAdmins({ facts }: Place, api: KubeApi) {
 }
 
 /** kube-public/cluster-info: a joining node reads it first. The controller-manager (bootstrapsigner) makes its signatures again. */
-export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void> {
+export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeApi): Promise<void> {
   const { facts } = cp;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
@@ -66,12 +63,13 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
   if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
-  const written = await unlessOvertaken(() =>
+  // Several control plane nodes may be repaired at the same time.
+  const written = await unlessRefused([409], () =>
     now
       ? api.replace(path, { ...body, metadata: { ...body.metadata, resourceVersion: now.metadata.resourceVersion } })
       : api.create("/api/v1/namespaces/kube-public/configmaps", body),
   );
-  if (!written) return await publishClusterInfo(cp, api);
+  if (written === undefined) return await publishClusterInfo(cp, api);
   say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
 }
 
@@ -79,7 +77,7 @@ export async function publishClusterInfo(cp: Place, api: KubeApi): Promise<void>
  * kube-system/extension-apiserver-authentication: aggregated API servers trust the CAs in it. The API server only adds to it, so they would
  * trust a lost CA until it expires.
  */
-export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
+export async function cleanFrontProxy({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
@@ -94,12 +92,8 @@ export async function cleanFrontProxy({ facts }: Place, api: KubeApi) {
 }
 
 function sameCertificates(one: string, other: string): boolean {
-  const prints = (text: string) =>
-    certificatesIn(text)
-      .map((pem) => pem.replace(/\s/g, ""))
-      .sort()
-      .join();
-  return prints(one) === prints(other);
+  const prints = (text: string) => new Set(certificatesIn(text).map((pem) => pem.replace(/\s/g, "")));
+  return prints(one).symmetricDifference(prints(other)).size === 0;
 }
 
 /** Makes the bindings that are missing. */
@@ -110,19 +104,8 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
     const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
     const binding = { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRoleBinding", metadata: { name }, roleRef, subjects };
-    const made = await unlessOvertaken(() => api.create(`${RBAC}/clusterrolebindings`, binding));
-    say(`ClusterRoleBinding ${name}: was missing, ${made ? "made" : "another control plane node has made it"}`);
-  }
-}
-
-/** Several control plane nodes may be repaired at the same time: false if another one has just written the same object. */
-async function unlessOvertaken(write: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await write();
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && err.status === 409) return false;
-    throw err;
+    const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
+    say(`ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`);
   }
 }
 

@@ -21,14 +21,17 @@ export interface KubeObject {
   };
 }
 
+/** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
+export const IS_IT_WELL =
+  "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
+export const NO_ANSWER_HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
+
 /** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
 export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(strangers(message), {
-      hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
-    });
+    super(strangers(message), { hint: IS_IT_WELL });
     this.status = status;
   }
 }
@@ -37,10 +40,6 @@ interface Page<T> {
   items: T[] | null;
   metadata: { continue?: string; resourceVersion: string };
 }
-
-type Settled<T> = Promise<[PromiseSettledResult<T>]>;
-
-const HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
 /** How long one request may take, in milliseconds. */
 const REQUEST_TIMEOUT = 20_000;
@@ -56,27 +55,26 @@ const PAGE = 500;
 
 export class KubeApi {
   readonly server: string;
-  readonly #tls: Bun.TLSOptions & { rejectUnauthorized?: boolean };
+  readonly #tls: Bun.TLSOptions;
   readonly #headers: Record<string, string>;
-  readonly #insecure: boolean;
 
-  /** Errors: Fail if there is no CA to verify the server with, and `insecure` is not set. */
+  /** Errors: Fail if there is no CA to verify the server with. */
   constructor(options: {
     server: string;
     ca?: string | undefined;
-    /** The server is not verified: only for answers that are proved in another way. Not together with `ca`. */
-    insecure?: true;
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
     /** More headers for every request. */
     headers?: Record<string, string>;
   }) {
-    const { server, ca, insecure, cert, key, token, headers } = options;
+    const { server, ca, cert, key, token, headers } = options;
     this.server = server.replace(/\/$/, "");
-    this.#insecure = insecure === true && ca === undefined;
-    if (!this.#insecure && !ca?.includes("-----BEGIN CERTIFICATE-----")) throw noCa(this.server);
-    this.#tls = { ...(this.#insecure ? { rejectUnauthorized: false } : { ca }), ...(cert && key ? { cert, key } : {}) };
+    if (!ca?.includes("-----BEGIN CERTIFICATE-----"))
+      throw new Fail(`There is no CA to verify "${this.server}" with`, {
+        hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
+      });
+    this.#tls = { ca, ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 
@@ -99,13 +97,8 @@ export class KubeApi {
   }
 
   /** The object; undefined if there is none. */
-  async find<T = KubeObject>(path: string): Promise<T | undefined> {
-    try {
-      return await this.get<T>(path);
-    } catch (err) {
-      if (err instanceof ApiError && err.status === 404) return undefined;
-      throw err;
-    }
+  find<T = KubeObject>(path: string): Promise<T | undefined> {
+    return unlessRefused([404], () => this.get<T>(path));
   }
 
   /**
@@ -113,17 +106,19 @@ export class KubeApi {
    * one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no longer has this moment.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
-    for (let next: Settled<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
-      const { items, metadata }: Page<T> = settled(await next);
+    for (let next: Promise<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
+      const { items, metadata }: Page<T> = await next;
       next = metadata.continue ? this.#page<T>(path, metadata.continue) : undefined;
       yield { items: items ?? [], version: metadata.resourceVersion };
     }
   }
 
   /** An error is thrown only when this page is reached. */
-  #page<T>(path: string, token: string): Settled<Page<T>> {
+  #page<T>(path: string, token: string): Promise<Page<T>> {
     const next = token && `&continue=${encodeURIComponent(token)}`;
-    return Promise.allSettled([this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`))]);
+    const page = this.get<Page<T>>(withQuery(path, `limit=${PAGE}${next}`));
+    void Promise.allSettled([page]);
+    return page;
   }
 
   /** All items of a collection, one after the other. */
@@ -177,7 +172,7 @@ export class KubeApi {
   }
 
   #text(response: Response): Promise<string> {
-    return answered(this.#insecure || !response.ok ? firstOf(response) : response.text(), this.server, HINT);
+    return answered(response.ok ? response.text() : firstOf(response), this.server, NO_ANSWER_HINT);
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
@@ -188,24 +183,23 @@ export class KubeApi {
       tls: this.#tls,
       signal,
     };
-    return answered(fetch(this.server + path, request), this.server, HINT);
+    return answered(fetch(this.server + path, request), this.server, NO_ANSWER_HINT);
   }
 }
 
-function settled<T>([answer]: [PromiseSettledResult<T>]): T {
-  if (answer.status === "rejected") throw answer.reason;
-  return answer.value;
+/** What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
+export async function unlessRefused<T>(statuses: readonly number[], ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (err) {
+    if (err instanceof ApiError && statuses.includes(err.status)) return undefined;
+    throw err;
+  }
 }
 
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
-}
-
-function noCa(server: string): Fail {
-  return new Fail(`There is no CA to verify "${server}" with`, {
-    hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
-  });
 }
 
 function refusal(status: number, text: string, request: string): ApiError {

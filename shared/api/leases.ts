@@ -5,7 +5,7 @@
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
@@ -54,21 +54,14 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   return renewals;
 }
 
-interface NodeLeases {
-  /** When each kubelet last renewed its Lease, by node name. */
-  renewals: Map<string, Date>;
-  /** Of the nodes asked for, those whose kubelet does not renew its Lease. */
-  notRenewed: string[];
-}
-
 /**
- * Which of these nodes renew their Lease: within the last minute, or while we look (that node's clock may differ from ours). A kubelet that
- * must first find the API gets the time for it. `onlyNew`: only a renewal while we look counts, because a kubelet may have died since its
- * last one; a dry run does not wait and takes both.
+ * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
+ * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it. `onlyNew`: only a
+ * renewal while we look counts, because a kubelet may have died since its last one; a dry run does not wait and takes both.
  */
-export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}): Promise<NodeLeases> {
+export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}) {
   const first = await allRenewals(api);
-  const compare = (renewals: Map<string, Date>): NodeLeases => {
+  const compare = (renewals: Map<string, Date>) => {
     const isGood = (name: string) =>
       (renewals.get(name) ?? 0) > (first.get(name) ?? 0) || ((!onlyNew || mode.dryRun) && isFresh(renewals.get(name)));
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
@@ -89,13 +82,8 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-interface Renewal {
-  name: string;
-  time: Date;
-}
-
 /** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. */
-export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal): AsyncGenerator<Renewal> {
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal) {
   const made = madeAt(caPem);
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
     const time = renewed(object);
@@ -127,13 +115,11 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
   if (!lease || lease.spec.holderIdentity !== holder) return;
-  try {
-    await api.delete(path, { preconditions: { resourceVersion: lease.metadata.resourceVersion } });
-    say(`Lease ${name}: removed, its holder "${holder}" no longer runs`);
-  } catch (err) {
-    if (!(err instanceof ApiError && (err.status === 409 || err.status === 404))) throw err;
-    say(`Lease ${name}: kept, another holder has just taken it`);
-  }
+  const preconditions = { resourceVersion: lease.metadata.resourceVersion };
+  const removed = await unlessRefused([404, 409], () => api.delete(path, { preconditions }));
+  say(
+    `Lease ${name}: ${removed === undefined ? "kept, another holder has just taken it" : `removed, its holder "${holder}" no longer runs`}`,
+  );
 }
 
 /**

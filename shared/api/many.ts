@@ -1,20 +1,18 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. */
 import { waitFor } from "../run.ts";
-import { ApiError } from "./kube-api.ts";
+import { ApiError, IS_IT_WELL } from "./kube-api.ts";
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {
-  const queue = one(items);
+  // one generator for all workers: each takes from it, and the first that leaves it ends it for all
+  const queue = (async function* () {
+    yield* items;
+  })();
   const worker = async () => {
     for await (const item of queue) await action(item);
   };
   const ends = await Promise.allSettled(Array.from({ length: width }, worker));
   for (const end of ends) if (end.status === "rejected") throw end.reason;
-}
-
-/** One generator for all workers: each takes from it, and the first that leaves it ends it for all. */
-async function* one<T>(items: Iterable<T> | AsyncIterable<T>): AsyncGenerator<T> {
-  yield* items;
 }
 
 /**
@@ -30,10 +28,7 @@ export async function insist<T>(what: string, action: () => Promise<T>): Promise
       throw err;
     }
   };
-  const outcome = await waitFor(what, attempt, {
-    seconds: 30,
-    hint: "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done",
-  });
+  const outcome = await waitFor(what, attempt, { seconds: 30, hint: IS_IT_WELL });
   if (!outcome || "err" in outcome) throw outcome?.err ?? new Error(`${what}: not in a dry run`);
   return outcome.value;
 }

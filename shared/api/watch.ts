@@ -3,9 +3,8 @@
  * connections. Only the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
-
 import { waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+import { ApiError, type KubeApi, type KubeObject, NO_ANSWER_HINT, withQuery } from "./kube-api.ts";
 
 /** LISTED: it was there when the list was read. After a gap in history everything is listed again, so an object may come twice. */
 export interface Change<T> {
@@ -13,12 +12,10 @@ export interface Change<T> {
   object: T;
 }
 
-interface Status {
-  code?: number;
-  message?: string;
-}
+type Event<T> = Change<T> | { type: "BOOKMARK"; object: KubeObject } | { type: "ERROR"; object: { code?: number; message?: string } };
 
-type Event<T> = Change<T> | { type: "BOOKMARK"; object: KubeObject } | { type: "ERROR"; object: Status };
+/** How far the collection's history was read; none: it has to be listed. */
+type Place = { version?: string | undefined };
 
 /** The API server closes a connection after so many seconds; a connection that is open much longer is dead. */
 const CONNECTION_SECONDS = 30;
@@ -29,7 +26,7 @@ const BETWEEN = 500;
 
 /** The changes of a collection until `signal` aborts. Errors: ApiError if the API refuses; Fail if it does not answer for two minutes. */
 export async function* watch<T extends KubeObject>(api: KubeApi, path: string, signal: AbortSignal): AsyncGenerator<Change<T>> {
-  const place: { version?: string | undefined } = {};
+  const place: Place = {};
   while (!signal.aborted) {
     const begun = Date.now();
     try {
@@ -40,18 +37,12 @@ export async function* watch<T extends KubeObject>(api: KubeApi, path: string, s
       if (err instanceof ApiError && err.status === 410) place.version = undefined;
       else if (err instanceof ApiError && err.status < 500 && err.status !== 429) throw err;
     }
-    await waitFor("the API server to answer again", async () => signal.aborted || (Date.now() > begun + BETWEEN && (await api.ready())), {
-      seconds: 120,
-      hint: "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done",
-    });
+    const isThere = async () => signal.aborted || (Date.now() > begun + BETWEEN && (await api.ready()));
+    await waitFor("the API server to answer again", isThere, { seconds: 120, hint: NO_ANSWER_HINT });
   }
 }
 
-async function* listed<T extends KubeObject>(
-  api: KubeApi,
-  path: string,
-  place: { version?: string | undefined },
-): AsyncGenerator<Change<T>> {
+async function* listed<T extends KubeObject>(api: KubeApi, path: string, place: Place): AsyncGenerator<Change<T>> {
   let last: string | undefined;
   for await (const { items, version } of api.pages<T>(path)) {
     for (const object of items) yield { type: "LISTED", object };
@@ -61,12 +52,7 @@ async function* listed<T extends KubeObject>(
 }
 
 /** One connection. Bookmarks move the place forward while nothing happens, so that the server still remembers it. */
-async function* changes<T extends KubeObject>(
-  api: KubeApi,
-  path: string,
-  place: { version?: string | undefined },
-  signal: AbortSignal,
-): AsyncGenerator<Change<T>> {
+async function* changes<T extends KubeObject>(api: KubeApi, path: string, place: Place, signal: AbortSignal): AsyncGenerator<Change<T>> {
   const query = `watch=true&allowWatchBookmarks=true&resourceVersion=${place.version}&timeoutSeconds=${CONNECTION_SECONDS}`;
   const ending = AbortSignal.any([signal, AbortSignal.timeout(DEAD_AFTER_SECONDS * 1000)]);
   for await (const event of api.stream<Event<T>>(withQuery(path, query), ending)) {

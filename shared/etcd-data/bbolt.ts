@@ -74,18 +74,14 @@ export class Bbolt {
       const copy = this.pread(0, this.size);
       if (!this.unchanged()) throw new Damaged(`${path} was written to while it was read`);
       this.whole = copy;
-      this.close();
+      this[Symbol.dispose]();
     } catch (err) {
-      this.close();
+      this[Symbol.dispose]();
       throw err;
     }
   }
 
   [Symbol.dispose]() {
-    this.close();
-  }
-
-  private close() {
     if (this.isOpen) closeSync(this.file);
     this.isOpen = false;
   }

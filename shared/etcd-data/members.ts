@@ -4,7 +4,7 @@
  * storage/schema/membership.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
 import type { Bbolt } from "./bbolt.ts";
-import { Damaged, hexId, wireFields } from "./protobuf.ts";
+import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
 import type { Entry } from "./wal.ts";
 
 /** `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet, `name` too. */
@@ -20,12 +20,13 @@ type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
 
 const REMOVE_NODE = 1;
 const UPDATE_NODE = 2;
+const NO_ID = hexId(0n);
 
 export class Members {
   private readonly byId = new Map<string, Member>();
 
   constructor(db?: Bbolt) {
-    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseAttributes(value));
+    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseJson<Attributes>(value));
   }
 
   /** Sorted by name. */
@@ -40,23 +41,19 @@ export class Members {
 
   /** Names and clientURLs from the v2 store of a .snap: /0/members/<id>/attributes. */
   readStore(store: Uint8Array) {
-    const root = parseJson(store) as { Root?: StoreNode };
+    const root = parseJson<{ Root?: StoreNode }>(store);
     const members = root.Root?.Children?.["0"]?.Children?.members?.Children ?? {};
     for (const [id, node] of Object.entries(members)) this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
   }
 
   /** A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
   applyConfChange(entry: Entry) {
-    let [type, id, context] = [0, "", new Uint8Array(0) as Uint8Array];
-    for (const field of wireFields(entry.data)) {
-      if (field.number === 2) type = Number(field.int);
-      else if (field.number === 3) id = hexId(field.int);
-      else if (field.number === 4) context = field.bytes;
-    }
-    const attributes = context.length > 0 ? parseAttributes(context) : {};
+    const fields = fieldsOf(entry.data);
+    const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
+    const attributes = context.length > 0 ? parseJson<Attributes>(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
     else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
-    else if (type !== UPDATE_NODE && id && !attributes.isPromote) this.set(id, attributes);
+    else if (type !== UPDATE_NODE && id !== NO_ID && !attributes.isPromote) this.set(id, attributes);
   }
 
   /**
@@ -85,7 +82,7 @@ export class Members {
   }
 
   private setAttributes(id: string, json: string) {
-    const { name, clientURLs } = parseAttributes(Buffer.from(json));
+    const { name, clientURLs } = parseJson<Attributes>(Buffer.from(json));
     if (this.byId.has(id) && clientURLs) this.set(id, { ...this.byId.get(id), clientURLs, ...(name && { name }) });
   }
 
@@ -99,13 +96,9 @@ interface StoreNode {
   Children?: Record<string, StoreNode>;
 }
 
-function parseAttributes(json: Uint8Array): Attributes {
-  return parseJson(json) as Attributes;
-}
-
-function parseJson(json: Uint8Array): unknown {
+function parseJson<T>(json: Uint8Array): T {
   try {
-    return JSON.parse(text(json));
+    return JSON.parse(text(json)) as T;
   } catch (cause) {
     throw new Damaged("what is stored of the members is not JSON", { cause });
   }

@@ -9,7 +9,7 @@
  * are asked for. Replayed revisions are kept whole; they are what was written since the db's last commit, or at most a log file or two.
  */
 import type { Bbolt } from "./bbolt.ts";
-import { Damaged, Reader } from "./protobuf.ts";
+import { Damaged, NOTHING, Reader } from "./protobuf.ts";
 
 /** `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n where there is none. */
 export interface KeyValue {
@@ -28,8 +28,6 @@ const TOMBSTONE_LENGTH = 18;
 const REVISION_LENGTH = 17;
 const NO_ROW = -1;
 const NO_VALUE = -1;
-const NOTHING = new Uint8Array(0);
-
 /** Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert at the door. */
 export class Mvcc {
   /** Main revision of the newest change. */

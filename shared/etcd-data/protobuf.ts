@@ -95,7 +95,7 @@ interface WireField {
   bytes: Uint8Array;
 }
 
-const NOTHING = new Uint8Array(0);
+export const NOTHING = new Uint8Array(0);
 
 /** All varint and bytes fields of a message, in the order of the wire: for messages that are read rarely. Fixed numbers are left out. */
 export function* wireFields(message: Uint8Array): Generator<WireField> {
@@ -107,6 +107,17 @@ export function* wireFields(message: Uint8Array): Generator<WireField> {
     else if (wire === BYTES) yield { number: tag >>> 3, int: 0n, bytes: reader.bytes() };
     else reader.skip(tag);
   }
+}
+
+/** The last one of each field, for a message in which each comes once. A field that is not there is zero, or empty. */
+export function fieldsOf(message: Uint8Array) {
+  const fields = [...wireFields(message)];
+  const last = (number: number) => fields.findLast((field) => field.number === number);
+  return {
+    int: (number: number) => last(number)?.int ?? 0n,
+    number: (number: number) => Number(last(number)?.int ?? 0n),
+    bytes: (number: number) => last(number)?.bytes ?? NOTHING,
+  };
 }
 
 /** A uint64 id as etcd prints it: hex, no leading zeros. */

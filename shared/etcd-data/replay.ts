@@ -6,12 +6,10 @@
  */
 import type { Bbolt } from "./bbolt.ts";
 import { deletion, type KeyValue, latin1, type Mvcc, u64Exact } from "./mvcc.ts";
-import { wireFields } from "./protobuf.ts";
+import { fieldsOf, wireFields } from "./protobuf.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;
-const NOTHING = new Uint8Array(0);
-
 /** `put` and `deleteRange` hold a PutRequest and a DeleteRangeRequest. */
 type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 
@@ -67,20 +65,14 @@ export class Replay {
       });
   }
 
-  /** Compare { 1 result, 2 target, 3 key, 4-6 and 8 numbers, 7 value, 64 range_end }. A missing key is one of zeros, but has no value. */
+  /** Compare { 1 result, 2 target, 3 key, 4-8 a value for each target, 64 range_end }. A missing key is one of zeros, but has no value. */
   private compare(message: Uint8Array): boolean {
-    const compare = { result: 0, target: VERSION_TARGET, key: "", end: "", number: 0n, value: NOTHING as Uint8Array };
-    for (const field of wireFields(message)) {
-      if (field.number === 1) compare.result = Number(field.int);
-      else if (field.number === 2) compare.target = Number(field.int);
-      else if (field.number === 3) compare.key = latin1(field.bytes);
-      else if (field.number === 64) compare.end = latin1(field.bytes);
-      else if (field.number === 7) compare.value = field.bytes;
-      else if (field.number >= 4 && field.number <= 8) compare.number = field.int;
-    }
-    const keys = this.range(compare.key, compare.end);
-    if (keys.length === 0) return compare.target !== VALUE_TARGET && RESULTS[compare.result]!(order(0n, compare.number));
-    return keys.every((key) => RESULTS[compare.result]!(compareTo(this.mvcc.get(key)!, compare)));
+    const { bytes, int, number } = fieldsOf(message);
+    const [holds, target] = [RESULTS[number(1)]!, number(2)];
+    const compare = { target, number: int(4 + target), value: bytes(7) };
+    const keys = this.range(latin1(bytes(3)), latin1(bytes(64)));
+    if (keys.length === 0) return target !== VALUE_TARGET && holds(order(0n, compare.number));
+    return keys.every((key) => holds(compareTo(this.mvcc.get(key)!, compare)));
   }
 
   /** etcd refuses the whole request if one of its puts names a lease that does not exist, or keeps the value or lease of no key. */
@@ -119,12 +111,8 @@ export class Replay {
 
   /** DeleteRangeRequest { 1 key, 2 range_end }. */
   private writeDelete(message: Uint8Array, revision: number) {
-    let [start, end] = ["", ""];
-    for (const field of wireFields(message)) {
-      if (field.number === 1) start = latin1(field.bytes);
-      else if (field.number === 2) end = latin1(field.bytes);
-    }
-    this.deleteKeys(this.range(start, end), revision);
+    const fields = fieldsOf(message);
+    this.deleteKeys(this.range(latin1(fields.bytes(1)), latin1(fields.bytes(2))), revision);
   }
 
   private deleteKeys(keys: string[], revision: number) {
@@ -143,34 +131,36 @@ export class Replay {
 
   /** CompactionRequest { 1 revision }. */
   private compact(message: Uint8Array) {
-    const revision = Number(numberOf(message, 1));
+    const revision = fieldsOf(message).number(1);
     if (revision > this.mvcc.compactedRevision && revision <= this.mvcc.revision) this.mvcc.compactedRevision = revision;
   }
 
   /** LeaseGrantRequest { 1 TTL, 2 ID }. */
   private grantLease(message: Uint8Array) {
-    if (!this.isRaised(NOSPACE)) this.leases.add(numberOf(message, 2));
+    if (!this.isRaised(NOSPACE)) this.leases.add(fieldsOf(message).int(2));
   }
 
   /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
   private revokeLease(message: Uint8Array) {
-    const lease = numberOf(message, 1);
+    const lease = fieldsOf(message).int(1);
     if (!this.leases.delete(lease)) return;
     this.deleteKeys(this.mvcc.keysOfLease(lease).sort(), this.mvcc.revision + 1);
   }
 
   /** AlarmRequest { 1 action (1 activate, 2 deactivate), 2 memberID, 3 alarm }. */
   private applyAlarm(message: Uint8Array) {
-    const action = numberOf(message, 1);
+    const fields = fieldsOf(message);
+    const action = fields.int(1);
     if (action === 0n) return;
-    const alarm = `${BigInt.asUintN(64, numberOf(message, 2))}/${numberOf(message, 3)}`;
+    const alarm = `${BigInt.asUintN(64, fields.int(2))}/${fields.int(3)}`;
     if (action === 1n) this.alarms.add(alarm);
     else this.alarms.delete(alarm);
   }
 
   /** AlarmMember { 1 memberID, 2 alarm }: the key in the bucket of alarms. */
   private raiseAlarm(member: Uint8Array) {
-    this.alarms.add(`${BigInt.asUintN(64, numberOf(member, 1))}/${numberOf(member, 2)}`);
+    const fields = fieldsOf(member);
+    this.alarms.add(`${BigInt.asUintN(64, fields.int(1))}/${fields.int(2)}`);
   }
 
   private isRaised(type: number): boolean {
@@ -179,7 +169,6 @@ export class Replay {
   }
 }
 
-const VERSION_TARGET = 0;
 const VALUE_TARGET = 3;
 
 /** Compare.CompareResult: EQUAL, GREATER, LESS, NOT_EQUAL, of what is there to what is given. */
@@ -198,25 +187,12 @@ function order(a: bigint, b: bigint): number {
 
 /** PutRequest { 1 key, 2 value, 3 lease, 5 ignore_value, 6 ignore_lease }. */
 function readPut(message: Uint8Array) {
-  const put = { key: "", value: new Uint8Array(0) as Uint8Array, lease: 0n, ignoreValue: false, ignoreLease: false };
-  for (const field of wireFields(message)) {
-    if (field.number === 1) put.key = latin1(field.bytes);
-    else if (field.number === 2) put.value = field.bytes;
-    else if (field.number === 3) put.lease = field.int;
-    else if (field.number === 5) put.ignoreValue = field.int !== 0n;
-    else if (field.number === 6) put.ignoreLease = field.int !== 0n;
-  }
-  return put;
+  const { bytes, int } = fieldsOf(message);
+  return { key: latin1(bytes(1)), value: bytes(2), lease: int(3), ignoreValue: int(5) !== 0n, ignoreLease: int(6) !== 0n };
 }
 
 /** Whether either branch of a transaction puts a key: when space has run out, etcd refuses it whichever would be taken. */
 function hasPut(txn: Uint8Array): boolean {
   const branches = [...wireFields(txn)].filter((field) => field.number === 2 || field.number === 3);
   return branches.some((branch) => [...wireFields(branch.bytes)].some((operation) => operation.number === 2));
-}
-
-function numberOf(message: Uint8Array, number: number): bigint {
-  let value = 0n;
-  for (const field of wireFields(message)) if (field.number === number) value = field.int;
-  return value;
 }

@@ -7,7 +7,7 @@
  *   record  walpb.Record { 1 type, 2 crc, 3 data }; crc is CRC-32C over the data of all records so far, a crc record begins each file
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { Damaged, hexId, wireFields } from "./protobuf.ts";
+import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const SECTOR = 512;
@@ -44,10 +44,7 @@ export function readWal(folder: string, after: number): Wal {
   if (files.length === 0) throw new Damaged(`${folder} holds no .wal file`);
   const wal: Wal = { clusterId: "", memberId: "", entries: new Map(), last: { index: 0, term: 0 }, commit: 0, warnings: [] };
   let crc: number | undefined;
-  for (const file of files) {
-    const reading = { path: `${folder}/${file}`, isLast: file === files.at(-1), crc, wal };
-    crc = readFile(reading);
-  }
+  for (const file of files) crc = readFile({ path: `${folder}/${file}`, isLast: file === files.at(-1), crc, wal });
   if (!wal.clusterId) throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
     wal.warnings.push(`The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`);
@@ -112,18 +109,13 @@ interface WalRecord {
 }
 
 function parseRecord(message: Uint8Array): WalRecord | undefined {
-  const record: WalRecord = { type: 0, crc: 0, data: new Uint8Array(0) };
   try {
-    for (const field of wireFields(message)) {
-      if (field.number === 1) record.type = Number(field.int);
-      else if (field.number === 2) record.crc = Number(BigInt.asUintN(32, field.int));
-      else if (field.number === 3) record.data = field.bytes;
-    }
+    const fields = fieldsOf(message);
+    return { type: fields.number(1), crc: Number(BigInt.asUintN(32, fields.int(2))), data: fields.bytes(3) };
   } catch (err) {
     if (err instanceof Damaged) return undefined; // stopAtDamage reports it, with its place
     throw err;
   }
-  return record;
 }
 
 /** Whether the record continues the chain of checksums. A crc record carries it from file to file. */
@@ -171,9 +163,10 @@ function isZero(bytes: Uint8Array): boolean {
 function addRecord(wal: Wal, record: WalRecord): boolean {
   if (record.type === METADATA_TYPE) return readMetadata(wal, record.data);
   if (record.type === ENTRY_TYPE) return addEntry(wal, readEntry(record.data));
-  if (record.type === STATE_TYPE) wal.commit = numberField(record.data, 3);
+  if (record.type === STATE_TYPE) wal.commit = fieldsOf(record.data).number(3);
   else if (record.type === SNAPSHOT_TYPE) {
-    const snapshot = { index: numberField(record.data, 1), term: numberField(record.data, 2) };
+    const fields = fieldsOf(record.data);
+    const snapshot = { index: fields.number(1), term: fields.number(2) };
     if (snapshot.index > wal.last.index) wal.last = snapshot;
   } else return record.type === CRC_TYPE;
   return true;
@@ -181,11 +174,8 @@ function addRecord(wal: Wal, record: WalRecord): boolean {
 
 /** etcdserverpb.Metadata { 1 nodeID, 2 clusterID }, at the head of each file. */
 function readMetadata(wal: Wal, message: Uint8Array): boolean {
-  let [memberId, clusterId] = ["", ""];
-  for (const field of wireFields(message)) {
-    if (field.number === 1) memberId = hexId(field.int);
-    else if (field.number === 2) clusterId = hexId(field.int);
-  }
+  const fields = fieldsOf(message);
+  const [memberId, clusterId] = [1, 2].map((number) => (fields.int(number) === 0n ? "" : hexId(fields.int(number))));
   if (wal.clusterId && (wal.clusterId !== clusterId || wal.memberId !== memberId)) return false;
   Object.assign(wal, { memberId, clusterId });
   return true;
@@ -201,20 +191,8 @@ function addEntry(wal: Wal, entry: Entry): boolean {
 }
 
 function readEntry(message: Uint8Array): Entry {
-  const entry: Entry = { type: 0, term: 0, index: 0, data: new Uint8Array(0) };
-  for (const field of wireFields(message)) {
-    if (field.number === 1) entry.type = Number(field.int);
-    else if (field.number === 2) entry.term = Number(field.int);
-    else if (field.number === 3) entry.index = Number(field.int);
-    else if (field.number === 4) entry.data = field.bytes;
-  }
-  return entry;
-}
-
-function numberField(message: Uint8Array, number: number): number {
-  let value = 0;
-  for (const field of wireFields(message)) if (field.number === number) value = Number(field.int);
-  return value;
+  const fields = fieldsOf(message);
+  return { type: fields.number(1), term: fields.number(2), index: fields.number(3), data: fields.bytes(4) };
 }
 
 /** The newest .snap: etcd's v2 store as JSON, and the raft index it stands for. */
@@ -236,23 +214,17 @@ export function readNewestSnapshot(folder: string): Snapshot | undefined {
 
 /** snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 data, 2 metadata { 1 confState, 2 index, 3 term } }. */
 function parseSnapshot(file: Uint8Array): Snapshot | undefined {
-  const snapshot: Snapshot = { index: 0, term: 0, store: new Uint8Array(0) };
   try {
-    const [crc, data] = [numberField(file, 1), bytesField(file, 2)];
-    if (data.length === 0 || crc32c(data, 0) !== crc) return undefined;
-    snapshot.store = bytesField(data, 1);
-    const metadata = bytesField(data, 2);
-    return { ...snapshot, index: numberField(metadata, 2), term: numberField(metadata, 3) };
+    const outer = fieldsOf(file);
+    const data = outer.bytes(2);
+    if (data.length === 0 || crc32c(data, 0) !== outer.number(1)) return undefined;
+    const inner = fieldsOf(data);
+    const metadata = fieldsOf(inner.bytes(2));
+    return { index: metadata.number(2), term: metadata.number(3), store: inner.bytes(1) };
   } catch (err) {
     if (err instanceof Damaged) return undefined; // the next older one is good as well: only member attributes are read from it
     throw err;
   }
-}
-
-function bytesField(message: Uint8Array, number: number): Uint8Array {
-  let value: Uint8Array = new Uint8Array(0);
-  for (const field of wireFields(message)) if (field.number === number) value = field.bytes;
-  return value;
 }
 
 const CRC32C_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {

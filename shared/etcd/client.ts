@@ -5,23 +5,11 @@
 import { answered, Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 
-interface EtcdStatus {
-  clusterId: string;
-  leaderId: string;
-  revision: number;
-  version: string;
-}
-
 export interface LiveMember {
   id: string;
   /** Empty: it has never run. */
   name: string;
   peerURLs: string[];
-}
-
-interface Header {
-  cluster_id: string;
-  revision: string;
 }
 
 /** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
@@ -45,14 +33,10 @@ export class EtcdClient {
     this.#tls = tls;
   }
 
-  async status(): Promise<EtcdStatus> {
-    const answer = await this.#post<{ header: Header; leader?: string; version: string }>("/v3/maintenance/status", {});
-    return {
-      clusterId: hex(answer.header.cluster_id),
-      leaderId: hex(answer.leader ?? "0"),
-      revision: Number(answer.header.revision),
-      version: answer.version,
-    };
+  async status() {
+    type Answer = { header: { cluster_id: string; revision: string }; leader?: string; version: string };
+    const { header, leader = "0", version } = await this.#post<Answer>("/v3/maintenance/status", {});
+    return { clusterId: hex(header.cluster_id), leaderId: hex(leader), revision: Number(header.revision), version };
   }
 
   async members(): Promise<LiveMember[]> {

@@ -34,7 +34,8 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
-  const lost = lastingKeys(data).filter((key) => !keys.has(key));
+  // keys without a lease must be there however much time has passed
+  const lost = data.list("").flatMap(({ key, lease }) => (lease === 0n && !keys.has(key) ? [key] : []));
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;
@@ -82,14 +83,6 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
     if (!there) throw differs(`${lost.length} keys are missing, for instance "${key}"`);
   }
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
-}
-
-/** Keys that must be there however much time has passed: those without a lease. */
-function lastingKeys(data: EtcdData): string[] {
-  return data
-    .list("")
-    .filter((kv) => kv.lease === 0n)
-    .map((kv) => kv.key);
 }
 
 /** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */

@@ -4,13 +4,11 @@
  */
 import type { Pod } from "./objects.ts";
 
-type Scalar = "string" | "number" | "boolean";
-
 /**
  * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields without a row are not looked
  * at.
  */
-type Shape = Scalar | "texts" | readonly [Shape] | { readonly [field: string]: Shape };
+type Shape = "string" | "number" | "boolean" | "texts" | readonly [Shape] | { readonly [field: string]: Shape };
 
 const CONTAINER: Shape = {
   name: "string",
@@ -77,11 +75,16 @@ export function asPod(value: unknown, fail: (why: string) => Error): Pod {
 }
 
 function fit(value: unknown, shape: Shape, at: string) {
-  if (typeof shape === "string") return shape === "texts" ? fitTexts(value, at) : fitScalar(value, shape, at);
+  if (shape === "texts") return fitTexts(value, at);
+  if (typeof shape === "string") {
+    if (typeof value !== shape) throw new Misshapen(`${at} is no ${shape}`);
+    return;
+  }
   if (isList(shape)) return fitList(value, shape[0], at);
   const map = mapOf(value, at);
   for (const [field, inner] of Object.entries(shape)) {
-    const [name, path] = [field.replace("!", ""), join(at, field.replace("!", ""))];
+    const name = field.replace("!", "");
+    const path = at ? `${at}.${name}` : name;
     const found = Object.hasOwn(map, name) ? map[name] : undefined;
     if (found === null) delete map[name];
     if (found !== undefined && found !== null) fit(found, inner, path);
@@ -91,10 +94,6 @@ function fit(value: unknown, shape: Shape, at: string) {
 
 function isList(shape: Shape): shape is readonly [Shape] {
   return Array.isArray(shape);
-}
-
-function fitScalar(value: unknown, type: Scalar, at: string) {
-  if (typeof value !== type) throw new Misshapen(`${at} is no ${type}`);
 }
 
 function fitList(value: unknown, shape: Shape, at: string) {
@@ -109,8 +108,4 @@ function fitTexts(value: unknown, at: string) {
 function mapOf(value: unknown, at: string): Record<string, unknown> {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   throw new Misshapen(at ? `${at} is no map` : "it is no map");
-}
-
-function join(at: string, field: string): string {
-  return at ? `${at}.${field}` : field;
 }

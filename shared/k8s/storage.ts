@@ -4,7 +4,7 @@
  *   "{"          JSON: custom resources, or everything with --storage-media-type=application/json
  *   "k8s:enc:"   encrypted at rest: k8s:enc:<provider>:v1:<key name>: (apiserver pkg/storage/value/encrypt)
  */
-import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
+import { BYTES, Damaged, fieldsOf, Reader, VARINT } from "../etcd-data/protobuf.ts";
 import { Fail } from "../fail.ts";
 import { FIELDS } from "./fields.ts";
 import type { StoredObject } from "./objects.ts";
@@ -57,34 +57,14 @@ export function unknownFields(object: StoredObject): string[] {
 const UNKNOWN_FIELDS = new WeakMap<StoredObject, string[]>();
 
 function decodeUnknown(message: Uint8Array): Decoded {
-  const type = { apiVersion: "", kind: "" };
-  let raw: Uint8Array = new Uint8Array(0);
-  const reader = new Reader(message);
-  while (!reader.done) {
-    const tag = reader.tag();
-    if (tag === TYPE_META) readTypeMeta(reader.bytes(), type);
-    else if (tag === RAW) raw = reader.bytes();
-    else reader.skip(tag);
-  }
-  if (!Object.hasOwn(KINDS, type.apiVersion) || !KINDS[type.apiVersion]!.includes(type.kind))
-    return { undecoded: `${type.apiVersion} ${type.kind}` };
+  const fields = fieldsOf(message);
+  const typeMeta = fieldsOf(fields.bytes(1));
+  const [apiVersion, kind] = [1, 2].map((number) => Buffer.from(typeMeta.bytes(number)).toString("utf8")) as [string, string];
+  if (!Object.hasOwn(KINDS, apiVersion) || !KINDS[apiVersion]!.includes(kind)) return { undecoded: `${apiVersion} ${kind}` };
   const place: Place = { path: "", unknown: [] };
-  const object: StoredObject = { ...type, metadata: { name: "" }, ...decodeMessage(type.kind, raw, place) };
+  const object: StoredObject = { apiVersion, kind, metadata: { name: "" }, ...decodeMessage(kind, fields.bytes(2), place) };
   UNKNOWN_FIELDS.set(object, place.unknown);
   return object;
-}
-
-const TYPE_META = (1 << 3) | BYTES;
-const RAW = (2 << 3) | BYTES;
-
-function readTypeMeta(message: Uint8Array, type: { apiVersion: string; kind: string }) {
-  const reader = new Reader(message);
-  while (!reader.done) {
-    const tag = reader.tag();
-    if (tag >>> 3 === 1) type.apiVersion = reader.text();
-    else if (tag >>> 3 === 2) type.kind = reader.text();
-    else reader.skip(tag);
-  }
 }
 
 interface Field {

@@ -64,6 +64,11 @@ function pathType(namedBy: string): string {
   return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
 }
 
+/** The command of a pod's first container; control plane pods have only one. */
+export function commandOf({ spec }: { spec: PodSpec }): string[] {
+  return spec.containers[0]?.command ?? [];
+}
+
 /**
  * The `--name=value` flags in a component's command; names without dashes. `get` returns the last value, as the components do, and "true"
  * for a bare `--name`. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends the flag.

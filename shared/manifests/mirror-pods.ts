@@ -10,6 +10,7 @@ import type { Pod } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
+import { isDnsName } from "../pki/addresses.ts";
 import { isStaticUid, podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import { HASH_ANNOTATION, MIRROR_ANNOTATION, nameSuffix } from "./from-mirror-pod.ts";
@@ -46,7 +47,7 @@ export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
  */
 export function findStaticPods(data: EtcdData, nodeName: string): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
   const records = recordsOf(nodeName);
-  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({ ...one, ...judge(one, records) }));
+  const found = mirrorPodsBelow("", data, nodeName).map((one) => ({ ...one, why: undefined, remark: "", ...judge(one, records) }));
   const proved = new Map<string, ProvedPod>();
   for (const { why, ...one } of found.sort(byTrust)) {
     if (why === undefined && !proved.has(one.name)) proved.set(one.name, one);
@@ -83,17 +84,16 @@ function recordsOf(nodeName: string): Map<string, string[]> {
   return records;
 }
 
-function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark: string } {
+/** Why it does not count, or what to tell of one that counts; `{}`: there is nothing to tell. */
+function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark?: string } {
   const trusted = isTrusted(one);
-  if (!isDnsName(one.name)) return { why: "its name cannot be the name of a file", remark: "" };
-  if (isKubeadms(one.name)) return trusted ? { remark: "" } : { why: "kubeadm's static pods are in kube-system", remark: "" };
+  if (!isPlainName(one.name)) return { why: "its name cannot be the name of a file" };
+  if (isKubeadms(one.name)) return trusted ? {} : { why: "kubeadm's static pods are in kube-system" };
   const uids = records.get(`${one.namespace}/${one.name}`) ?? [];
   if (uids.includes(one.pod.metadata.annotations?.[HASH_ANNOTATION] ?? ""))
-    return trusted
-      ? { remark: "" }
-      : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since`, remark: "" };
-  if (uids.length > 0) return { why: `another pod ran here under its name, by the kubelet's records: ${uids.join(", ")}`, remark: "" };
-  return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node", remark: "" };
+    return trusted ? {} : { why: `it ran here, but whoever may change pods in ${one.namespace} can have changed it since` };
+  if (uids.length > 0) return { why: `another pod ran here under its name, by the kubelet's records: ${uids.join(", ")}` };
+  return trusted ? { remark: ", no record of it on this node" } : { why: "the kubelet has no record of it on this node" };
 }
 
 function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): MirrorPod[] {
@@ -104,42 +104,34 @@ function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): Mirror
   return places.flatMap((place) => newest(place, data) ?? []).sort(liveFirst);
 }
 
-/** A key that a mirror pod of this node can have. */
-interface Place {
-  key: string;
-  namespace: string;
-  /** With the node's. */
-  fullName: string;
-  nodeName: string;
-}
+/** A key that a mirror pod of this node can have; `fullName` ends in the node's. */
+type Place = { key: string; namespace: string; fullName: string; nodeName: string };
 
 /** Undefined where the name is not for this node, or is a name under which no API server stores anything. */
 function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
   const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
-  const isNamed = more.length === 0 && isDnsName(namespace) && isDnsName(fullName) && fullName.endsWith(nameSuffix(nodeName));
+  const isNamed = more.length === 0 && isPlainName(namespace) && isPlainName(fullName) && fullName.endsWith(nameSuffix(nodeName));
   return isNamed ? { key, namespace, fullName, nodeName } : undefined;
 }
 
-/** Whether this is a DNS subdomain (RFC 1123), as all these names are. Such a name is safe as a file's name: it never begins with a dot. */
-function isDnsName(name: string): boolean {
-  return name.length <= 253 && /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name);
+/** Whether this is a DNS subdomain, as all these names are. Such a name is safe as a file's name: it never begins with a dot. */
+function isPlainName(name: string): boolean {
+  return isDnsName(name) && !name.includes("*");
 }
 
 /** The pod that exists; if it is gone, or now belongs to another node: the last one that was this node's. */
 function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   const live = data.get(place.key);
   const pod = live && readMirrorPod(live, place);
-  if (pod) return mirrorPod(place, pod, "live");
+  const { namespace, fullName, nodeName } = place;
+  const found = (pod: Pod, from: MirrorPod["from"]) => ({ namespace, name: fullName.slice(0, -nameSuffix(nodeName).length), from, pod });
+  if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
     const before = revision.deleted ? undefined : readMirrorPod(revision, place);
-    if (before) return mirrorPod(place, before, "history");
+    if (before) return found(before, "history");
   }
   return undefined;
-}
-
-function mirrorPod({ namespace, fullName, nodeName }: Place, pod: Pod, from: MirrorPod["from"]): MirrorPod {
-  return { namespace, name: fullName.slice(0, -nameSuffix(nodeName).length), from, pod };
 }
 
 /** Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read; any other is skipped. */

@@ -2,7 +2,6 @@
 import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
-import type { Metadata } from "../k8s/objects.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -56,8 +55,8 @@ function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unkn
 
 /** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
 export function usableManifest(path: string, before: Manifest): Manifest | undefined {
-  const now = attempt(() => readManifest(path));
-  return now instanceof Fail || now === undefined || isCut(now, before) ? undefined : now;
+  const now = usable(path);
+  return now && !isCut(now, before) ? now : undefined;
 }
 
 /** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
@@ -100,7 +99,7 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
-  return filesOf(node).filter((path) => podIn(path)?.name === name && !isAnothers(path, { name, namespace }));
+  return filesOf(node).filter((path) => usable(path)?.metadata.name === name && !isAnothers(path, { name, namespace }));
 }
 
 function filesOf(node: Node): string[] {
@@ -110,12 +109,8 @@ function filesOf(node: Node): string[] {
 
 /** Whether it is a pod of this name in another namespace. kubeadm's pods are in one namespace only. */
 function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
-  const pod = isKubeadms(name) || namespace === undefined ? undefined : podIn(path);
+  const pod = isKubeadms(name) || namespace === undefined ? undefined : usable(path)?.metadata;
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;
-}
-
-function podIn(path: string): Metadata | undefined {
-  return usable(path)?.metadata;
 }
 
 function usable(path: string): Manifest | undefined {

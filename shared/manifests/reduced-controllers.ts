@@ -3,7 +3,7 @@
  * had before, so that any later run can put it back.
  */
 import { minorOf } from "../pki/certs.ts";
-import { flags } from "./command.ts";
+import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
@@ -86,8 +86,4 @@ function restoreLimits(manifest: Manifest) {
     if (value === "") command.remove(flag);
     else command.set(flag, value);
   }
-}
-
-function commandOf(manifest: Manifest): string[] {
-  return manifest.spec.containers[0]?.command ?? [];
 }

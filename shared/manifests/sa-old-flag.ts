@@ -2,15 +2,19 @@
  * A second key with which kube-apiserver checks service-account tokens: the old sa.pub, computed from old tokens. With it, old tokens stay
  * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
-
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
+import { commandOf } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 const FLAG = "--service-account-key-file";
 
 /** The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if nothing has to change. */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
-  return oldSaKeys(certificatesDir).length > 0 ? withOldSaKey(manifest, certificatesDir) : withoutOldSaKey(manifest, certificatesDir);
+  if (oldSaKeys(certificatesDir).length === 0) return withoutOldSaKey(manifest, certificatesDir);
+  if (checksByOldSaKey(manifest, certificatesDir)) return manifest;
+  const command = commandOf(manifest);
+  const last = command.findLastIndex((argument) => argument.startsWith(`${FLAG}=`));
+  return withCommand(manifest, command.toSpliced(last + 1 || command.length, 0, word(certificatesDir)));
 }
 
 export function checksByOldSaKey(manifest: Manifest, certificatesDir: string): boolean {
@@ -20,17 +24,8 @@ export function checksByOldSaKey(manifest: Manifest, certificatesDir: string): b
 /** As it was before `fitOldSaKey` added the flag. */
 export function withoutOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
   if (!checksByOldSaKey(manifest, certificatesDir)) return manifest;
-  return withCommand(
-    manifest,
-    commandOf(manifest).filter((argument) => argument !== word(certificatesDir)),
-  );
-}
-
-function withOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
-  if (checksByOldSaKey(manifest, certificatesDir)) return manifest;
-  const command = commandOf(manifest);
-  const last = command.findLastIndex((argument) => argument.startsWith(`${FLAG}=`));
-  return withCommand(manifest, command.toSpliced(last + 1 || command.length, 0, word(certificatesDir)));
+  const command = commandOf(manifest).filter((argument) => argument !== word(certificatesDir));
+  return withCommand(manifest, command);
 }
 
 function withCommand(manifest: Manifest, command: string[]): Manifest {
@@ -41,8 +36,4 @@ function withCommand(manifest: Manifest, command: string[]): Manifest {
 
 function word(certificatesDir: string): string {
   return `${FLAG}=${oldSaPub(certificatesDir)}`;
-}
-
-function commandOf(manifest: Manifest): string[] {
-  return manifest.spec.containers[0]?.command ?? [];
 }

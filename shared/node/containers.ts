@@ -3,25 +3,17 @@ import { $ } from "zx";
 import { Fail } from "../fail.ts";
 import { act, say, sayWhile } from "../run.ts";
 
-export interface Container {
-  id: string;
-  /** Its name in the pod, for instance `kube-apiserver`. */
-  name: string;
-  pod: string;
-  namespace: string;
-  running: boolean;
-  podUid: string;
-  created: Date;
-}
+export type Container = Awaited<ReturnType<typeof containers>>[number];
 
 /** The static pods that kubeadm makes, by container name; each depends on the ones before it. */
 export const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
 
 /** All containers of the node, also those that have ended. Errors: Fail where crictl is missing or the runtime does not answer. */
-export async function containers(endpoint: string): Promise<Container[]> {
+export async function containers(endpoint: string) {
   const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as { containers: CriContainer[] | null };
   return (containers ?? []).map((c) => ({
     id: c.id,
+    /** Its name in the pod, for instance `kube-apiserver`. */
     name: c.metadata.name,
     pod: c.labels?.["io.kubernetes.pod.name"] ?? "",
     namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",

@@ -10,7 +10,7 @@ import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, certificatesIn, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
+import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day } from "../pki/judge.ts";
@@ -21,10 +21,9 @@ import { rescueFolders } from "./rescue-folder.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
-  const pem = readText(path);
-  if (!pem) return false;
-  const info = attempt(() => certInfo(pem));
-  return !(info instanceof Fail) && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
+  const pem = readText(path) ?? "";
+  const info = infoOf(pem);
+  return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }
 
 /**
@@ -62,10 +61,7 @@ export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   const repair = rescueFolders().find((folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY);
   const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
   const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
-  const ends = pems.flatMap((name) => {
-    const info = attempt(() => certInfo(readText(`${folder}/${name}`) ?? ""));
-    return info instanceof Fail ? [] : [info.notAfter];
-  });
+  const ends = pems.flatMap((name) => infoOf(readText(`${folder}/${name}`))?.notAfter ?? []);
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 
@@ -118,7 +114,11 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
   // The kubelet requires a symbolic link here (certificate_store.go).
-  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => replaceLink(hostEntry(node.kubelet.clientPem), dated));
+  const link = hostEntry(node.kubelet.clientPem);
+  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => {
+    symlinkSync(dated, `${link}.new`);
+    renameSync(`${link}.new`, link);
+  });
   return true;
 }
 
@@ -136,9 +136,4 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, aside
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {
   for (const name of list(folder)) if (name.startsWith(prefix)) moveAside(`${folder}/${name}`, asideDir);
-}
-
-function replaceLink(link: string, target: string) {
-  symlinkSync(target, `${link}.new`);
-  renameSync(`${link}.new`, link);
 }

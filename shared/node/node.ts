@@ -6,68 +6,49 @@
  */
 import { parse } from "yaml";
 import { $ } from "zx";
-import { attempt, Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
-import { certInfo } from "../pki/certificate.ts";
+import { infoOf } from "../pki/certificate.ts";
+import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
 import { act, sayWhile } from "../run.ts";
 import { leaves } from "../signals.ts";
 
-export interface Node {
-  /** The name of its Node object. */
-  name: string;
-  /** Where the name comes from. */
-  nameFrom: string;
-  hostName: string;
-  /** IP addresses of this machine, loopback and link-local left out. */
-  addresses: string[];
-  kubelet: Kubelet;
-  /** The container runtime's socket, `unix:///…`. */
-  runtimeEndpoint: string;
-}
-
-interface Kubelet {
-  kubeconfig: string;
-  bootstrapKubeconfig: string;
-  /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
-  clientCaFile: string;
-  staticPodPath: string;
-  serverTlsBootstrap: boolean;
-  clientPem: string;
-  serverPem: string;
-  /** A folder for each pod on this node, named by its UID; below the kubelet's --root-dir. */
-  podsDir: string;
-}
+export type Node = Awaited<ReturnType<typeof readNode>>;
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */
 export const KUBELET_CONFIG = `${KUBELET_DIR}/config.yaml`;
 /** Where a kubelet without --root-dir keeps its pods. */
 export const PODS_DIR = `${KUBELET_DIR}/pods`;
-const KUBELET_PKI = `${KUBELET_DIR}/pki`;
+const FLAG_FILES = [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"];
 
 /** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
-export async function readNode(): Promise<Node> {
+export async function readNode() {
   const config = readKubeletConfig();
-  const flags = kubeletFlags();
-  const unit = await kubeletUnit();
+  const flags = FLAG_FILES.map((path) => readText(path) ?? "").join("\n");
+  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
+  const unit = exitCode === 0 ? stdout : "";
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
-  const clientPem = `${KUBELET_PKI}/kubelet-client-current.pem`;
   const rootDir = flagOf(flags, "root-dir") ?? flagOf(unit, "root-dir");
   return {
-    ...nodeName({ clientPem, flags, hostName }),
+    ...nodeName(flags, hostName),
     hostName,
+    /** IP addresses of this machine, loopback and link-local left out. */
     addresses: await machineAddresses(),
     kubelet: {
       kubeconfig: flagOf(unit, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
       bootstrapKubeconfig: flagOf(unit, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
+      /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
       clientCaFile: config.authentication?.x509?.clientCAFile ?? "/etc/kubernetes/pki/ca.crt",
       staticPodPath: config.staticPodPath ?? "/etc/kubernetes/manifests",
       serverTlsBootstrap: config.serverTLSBootstrap ?? false,
-      clientPem,
-      serverPem: `${KUBELET_PKI}/kubelet-server-current.pem`,
+      clientPem: KUBELET_CLIENT_PEM,
+      serverPem: `${KUBELET_DIR}/pki/kubelet-server-current.pem`,
+      /** A folder for each pod on this node, named by its UID. */
       podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
     },
+    /** The container runtime's socket, `unix:///…`. */
     runtimeEndpoint:
       config.containerRuntimeEndpoint || flagOf(flags, "container-runtime-endpoint") || "unix:///run/containerd/containerd.sock",
   };
@@ -123,28 +104,14 @@ function readKubeletConfig(): KubeletConfiguration {
   return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
 }
 
-function kubeletFlags(): string {
-  return [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", "/etc/sysconfig/kubelet"]
-    .map((path) => readText(path) ?? "")
-    .join("\n");
-}
-
-async function kubeletUnit(): Promise<string> {
-  const unit = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
-  return unit.exitCode === 0 ? unit.stdout : "";
-}
-
 /** The value of `--name=value` or `--name value` in a text of flags. */
 function flagOf(text: string, name: string): string | undefined {
   return new RegExp(`--${name}[= ]"?([^\\s"]+)`).exec(text)?.[1];
 }
 
-/** The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
-function nodeName(from: { clientPem: string; flags: string; hostName: string }): { name: string; nameFrom: string } {
-  const { clientPem, flags, hostName } = from;
-  const pem = exists(clientPem) ? readText(clientPem) : undefined;
-  const info = attempt(() => certInfo(pem ?? ""));
-  const cn = info instanceof Fail ? undefined : info.cn;
+/** The name of its Node object, and where the name comes from. The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
+function nodeName(flags: string, hostName: string): { name: string; nameFrom: string } {
+  const cn = infoOf(readText(KUBELET_CLIENT_PEM))?.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   const override = flagOf(flags, "hostname-override");
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };

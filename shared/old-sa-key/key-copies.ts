@@ -5,13 +5,8 @@ import { list, readText } from "../files/files.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 
-interface KeyCopy {
-  path: string;
-  pems: string[];
-}
-
 /** Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the operator names. */
-export function keyCopies(certificatesDir: string, named: string | undefined): KeyCopy[] {
+export function keyCopies(certificatesDir: string, named: string | undefined): { path: string; pems: string[] }[] {
   if (named !== undefined && readText(named) === undefined)
     throw new Fail(`There is no "${named}"`, { hint: "a public key in PEM, or the cluster's published keys (JWKS): --from FILE" });
   const asides = list("/root").filter((name) => name.startsWith("kube-pki-repair-"));

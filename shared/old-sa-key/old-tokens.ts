@@ -42,11 +42,9 @@ export function oldSaKey(data: EtcdData | undefined, node: Pick<Node, "kubelet">
 /** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
 export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
-  const { secrets, encrypted } = fromSecrets(data, few);
-  return {
-    found: few.found,
-    counts: { secrets, encrypted, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 },
-  };
+  const inEtcd = fromSecrets(data, few);
+  const counts = { ...inEtcd, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 };
+  return { found: few.found, counts };
 }
 
 /** Keeps a few tokens of each key, and the newest one of kube-system: it shows which key was in use last. */
@@ -63,13 +61,10 @@ class Few {
     const kept = this.#kept.get(key) ?? 0;
     const newest = trusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
-    if (kept < ENOUGH || newest) this.#keep({ jwt, trusted }, key, kept);
-    return true;
-  }
-
-  #keep(token: FoundToken, key: string, kept: number) {
-    this.found.push(token);
+    if (kept >= ENOUGH && !newest) return true;
+    this.found.push({ jwt, trusted });
     this.#kept.set(key, kept + 1);
+    return true;
   }
 }
 

@@ -2,7 +2,7 @@
 import "reflect-metadata";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
 import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
 import { curveOf } from "./keys.ts";
@@ -51,6 +51,12 @@ export function certInfo(text: string): CertInfo {
   };
 }
 
+/** The same; undefined where there is none that can be read. */
+export function infoOf(text = ""): CertInfo | undefined {
+  const info = attempt(() => certInfo(text));
+  return info instanceof Fail ? undefined : info;
+}
+
 /** When a certificate expires: certInfo's notAfter, a hundred times as fast. */
 export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
@@ -96,9 +102,12 @@ export function madeAt(certPem: string): Date {
 
 /** "sha256:<hex of the SPKI's DER>" of a public key, or of a private key's public half. */
 export function publicKeyHash(key: KeyObject): string {
-  return `sha256:${createHash("sha256")
-    .update(spki(key.type === "private" ? createPublicKey(key) : key))
-    .digest("hex")}`;
+  return spkiHash(spki(key.type === "private" ? createPublicKey(key) : key));
+}
+
+/** The same of the DER itself. */
+export function spkiHash(der: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(der).digest("hex")}`;
 }
 
 /** The same of the first public key in a certificate or in sa.pub. */
@@ -165,6 +174,16 @@ function sansOf(cert: X509Certificate): Names {
   const dns = entries.filter((entry) => entry.type === "dns").map((entry) => entry.value);
   const ips = entries.filter((entry) => entry.type === "ip").map((entry) => entry.value);
   return { dns, ips: ips.map(canonicalIp) };
+}
+
+/** For what strangers wrote: what OpenSSL or a parser cannot read is undefined, not an error. */
+export function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Error) return undefined;
+    throw err;
+  }
 }
 
 function parse<T>(what: string, read: () => T): T {

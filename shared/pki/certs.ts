@@ -112,7 +112,9 @@ export function keyPath(row: { file: string }, certificatesDir: string): string 
 /** The subject a row's certificate gets. */
 export function subjectOf(row: Pick<Cert, "cn" | "o">, facts: ClusterFacts): { cn: string; o?: string } {
   const cn = typeof row.cn === "string" ? row.cn : row.cn(facts);
-  const o = row.o?.(minorOf(facts.kubernetesVersion), patchOf(facts.kubernetesVersion));
+  // 4 of "v1.34.4"
+  const patch = Number(/^v?1\.\d+\.(\d+)/.exec(facts.kubernetesVersion)?.[1] ?? 0);
+  const o = row.o?.(minorOf(facts.kubernetesVersion), patch);
   return o ? { cn, o } : { cn };
 }
 
@@ -121,11 +123,6 @@ export function minorOf(version: string): number {
   const minor = /^v?1\.(\d+)/.exec(version)?.[1];
   if (!minor) throw new Error(`not a Kubernetes version: ${version}`);
   return Number(minor);
-}
-
-/** 4 of "v1.34.4". */
-function patchOf(version: string): number {
-  return Number(/^v?1\.\d+\.(\d+)/.exec(version)?.[1] ?? 0);
 }
 
 /** kubeadm's GetAPIServerAltNames (app/util/pkiutil/pki_helpers.go). */

@@ -12,7 +12,7 @@ import { examine, type Finding } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
-import { type KubeconfigRow, writeKubeconfig } from "./kubeconfigs.ts";
+import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
 import { keysToMake, type PlanOptions, type PlanRow, planPki, planSigned, type WantedPki } from "./plan.ts";
 
 export interface ApplyOptions {
@@ -22,12 +22,6 @@ export interface ApplyOptions {
   onNewSaKey?: ((publicPem: string) => void) | undefined;
   /** When certificates are made. Default: now. */
   now?: Date | undefined;
-}
-
-/** Names of rows, by what happened to them. A run that finds all well has none in `written`. */
-interface Ensured {
-  kept: string[];
-  written: string[];
 }
 
 /** One run of `apply`: the keys being made, and the CAs read or made so far. */
@@ -40,18 +34,19 @@ interface Job {
 }
 
 /** Plans and applies in one go. */
-export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: ApplyOptions & PlanOptions): Promise<Ensured> {
+export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: ApplyOptions & PlanOptions) {
   return apply(planPki(wanted, facts, options), facts, options);
 }
 
 /**
- * All of a plan at once: every key that is needed is being made (on all cores) while the first certificates are signed and written.
+ * All of a plan at once: every key that is needed is being made (on all cores) while the first certificates are signed and written. Returns
+ * the names of rows, by what happened to them: a run that finds all well has none in `written`.
  * Errors: Fail before anything is written where a CA or sa.key is lost and no new one is asked for.
  */
-export async function apply(plan: readonly PlanRow[], facts: ClusterFacts, options: ApplyOptions): Promise<Ensured> {
+export async function apply(plan: readonly PlanRow[], facts: ClusterFacts, options: ApplyOptions) {
   const count = keysToMake(plan).length + plan.filter(({ todo }) => todo === "renew").length;
   const job: Job = { plan, facts, options, takeKey: keyStock(facts.keyAlgorithm, count), cas: new Map() };
-  const ensured: Ensured = { kept: [], written: [] };
+  const ensured = { kept: [] as string[], written: [] as string[] };
   for (const one of plan) {
     const wrote = await applyRow(one.todo === "check" ? planSigned(one.row!, facts) : one, job);
     (wrote ? ensured.written : ensured.kept).push(one.finding.name);
@@ -61,7 +56,10 @@ export async function apply(plan: readonly PlanRow[], facts: ClusterFacts, optio
 
 async function applyRow(one: PlanRow, job: Job): Promise<boolean> {
   const { row, todo, finding } = one;
-  if (todo === "keep") return keep(finding);
+  if (todo === "keep") {
+    say(`${finding.paths[0]}: kept (${finding.detail})`);
+    return false;
+  }
   if (!row) return writeSa(one, job);
   if ("path" in row) return writeConfig(row, finding, job);
   return row.ca ? writeLeaf(row, row.ca, finding, job) : writeCa(row, one, job);
@@ -97,7 +95,8 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   const subject = subjectOf(row, facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
-  return writeKubeconfig(row, facts, { ca: ca.cert, user }, `${subject.cn}, until ${day(endOf(user.cert))}, to ${row.server(facts)}`);
+  const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${row.server(facts)}`;
+  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user }), { mode: 0o600, note });
 }
 
 async function writeSa({ todo, finding }: PlanRow, { options, takeKey }: Job): Promise<boolean> {
@@ -136,11 +135,6 @@ function signer(name: string, forName: string, { plan, facts, cas }: Job): Pair 
 function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: string): boolean {
   writeFile(keyPath(row, facts.certificatesDir), key, { mode: 0o600 });
   return writeFile(certPath(row, facts.certificatesDir), cert, { mode: 0o644, note: `until ${day(endOf(cert))}, ${note}` });
-}
-
-function keep({ paths, detail }: Finding): false {
-  say(`${paths[0]}: kept (${detail})`);
-  return false;
 }
 
 function setAside({ paths }: Finding, options: ApplyOptions) {

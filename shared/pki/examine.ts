@@ -4,7 +4,7 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, shareCertificate } from "./certificate.ts";
+import { type CertInfo, certInfo, infoOf, shareCertificate } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   caVerdict,
@@ -68,13 +68,12 @@ export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | unde
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
   const ca = readable(certPath(certRow("ca"), dir));
-  const verdict = config ? kubeconfigVerdict(row, config, ca, facts) : missing(row.path);
-  return finding(row.name, [row.path], config?.clientCertPem, verdict);
+  const missing: Verdict = ["missing", `${row.path} is not there`];
+  return finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
 }
 
 function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
-  const info = certPem ? attempt(() => certInfo(certPem)) : undefined;
-  const cert = info instanceof Fail ? undefined : info;
+  const cert = infoOf(certPem);
   const detail = verdict?.[1] ?? (cert ? `until ${day(cert.notAfter)}, signed by ${nameIn(cert.issuer)}` : "");
   return { name, paths, state: verdict?.[0] ?? "ok", detail, cert };
 }
@@ -113,8 +112,4 @@ function kubeconfigVerdict(row: KubeconfigRow, config: Kubeconfig, ca: string | 
 export function readable(path: string): string | undefined {
   const text = attempt(() => readText(path));
   return text instanceof Fail ? "" : text;
-}
-
-function missing(path: string): Verdict {
-  return ["missing", `${path} is not there`];
 }

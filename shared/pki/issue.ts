@@ -126,9 +126,7 @@ function serial(): string {
 }
 
 function signerOf(ca: Pair): Promise<Signer> {
-  const known = signers.get(ca);
-  if (known) return known;
-  const signer = readSigner(ca);
+  const signer = signers.get(ca) ?? readSigner(ca);
   signers.set(ca, signer);
   return signer;
 }

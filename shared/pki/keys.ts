@@ -54,14 +54,11 @@ const generate = promisify(generateKeyPair);
 export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   const [family, size = ""] = algorithm.split("-");
   const pub = { type: "spki", format: "pem" } as const;
-  const { privateKey, publicKey } =
+  const made =
     family === "RSA"
-      ? await generate("rsa", { modulusLength: Number(size), publicKeyEncoding: pub, privateKeyEncoding: { type: "pkcs1", format: "pem" } })
-      : await generate("ec", {
-          namedCurve: `P-${size.slice(1)}`,
-          publicKeyEncoding: pub,
-          privateKeyEncoding: { type: "sec1", format: "pem" },
-        });
+      ? generate("rsa", { modulusLength: Number(size), publicKeyEncoding: pub, privateKeyEncoding: { type: "pkcs1", format: "pem" } })
+      : generate("ec", { namedCurve: `P-${size.slice(1)}`, publicKeyEncoding: pub, privateKeyEncoding: { type: "sec1", format: "pem" } });
+  const { privateKey, publicKey } = await made;
   return { key: privateKey, pub: publicKey };
 }
 

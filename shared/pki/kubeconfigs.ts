@@ -5,7 +5,7 @@
  */
 import { parse, stringify } from "yaml";
 import { Fail } from "../fail.ts";
-import { readText, writeFile } from "../files/files.ts";
+import { readText } from "../files/files.ts";
 import { endpointUrl } from "./addresses.ts";
 import { type ClusterFacts, minorOf } from "./certs.ts";
 import type { Pair } from "./issue.ts";
@@ -29,8 +29,6 @@ export interface KubeconfigRow {
 
 export interface Kubeconfig {
   server: string;
-  clusterName: string;
-  user: string;
   /** The CAs it trusts, from the file or from the path it names; "" where there are none. */
   caPem: string;
   clientCertPem?: string | undefined;
@@ -89,11 +87,6 @@ export function kubeconfigText(row: KubeconfigRow, facts: ClusterFacts, content:
   );
 }
 
-/** Writes a row's kubeconfig, 0600, and says so; returns whether it changed. */
-export function writeKubeconfig(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair }, note?: string): boolean {
-  return writeFile(row.path, kubeconfigText(row, facts, content), { mode: 0o600, note });
-}
-
 /** What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a secret. */
 export function bootstrapKubeconfig({ server, ca, token }: { server: string; ca: string; token: string }): string {
   const user = "tls-bootstrap-token-user";
@@ -129,8 +122,6 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   const certificatePath = user["client-certificate"];
   return {
     server: cluster.server,
-    clusterName: context.cluster,
-    user: context.user,
     caPem: content(cluster, "certificate-authority") ?? "",
     clientCertPem: content(user, "client-certificate"),
     clientKeyPem: content(user, "client-key"),
@@ -139,14 +130,9 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   };
 }
 
-interface User {
-  name: string;
-  user: Record<string, string>;
-}
-
 function configText(
   cluster: { name: string; server: string; ca: string },
-  user: User,
+  user: { name: string; user: Record<string, string> },
   context: { name: string; namespace?: string },
 ): string {
   const config = {

@@ -2,19 +2,9 @@
  * A shared key that is here while its public half is missing, or belongs to another key: is the key the cluster's, and what brings the
  * public half back? A stale or unreadable ca.crt is no reason for a new CA. A key of unknown origin signs nothing.
  */
-import { X509Certificate } from "node:crypto";
+import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
-import {
-  type CertInfo,
-  certInfo,
-  certificatesIn,
-  isValidNow,
-  keyMatches,
-  madeAt,
-  privateKeyOf,
-  publicKeyOf,
-  publicPem,
-} from "./certificate.ts";
+import { type CertInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, privateKeyOf, publicPem } from "./certificate.ts";
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
@@ -55,7 +45,7 @@ export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
 
 function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string | undefined }, { texts }: Evidence): Remedy {
   const known = knownCertificates(row, here.cert, texts);
-  const fit = known.find(({ info }) => isUsable(info) && keyMatches(info.pem, here.key));
+  const fit = known.find(({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key));
   const [inUse] = known;
   if (fit && (fit.info.publicKeyHash === inUse!.info.publicKeyHash || madeAt(fit.info.pem) > madeAt(inUse!.info.pem)))
     return { do: "certificate", pem: fit.info.pem, from: fit.from };
@@ -68,24 +58,17 @@ function caRemedy(row: Cert, finding: Finding, here: { key: string; cert: string
 
 /** This CA's certificates from other places than its own file: what the cluster trusts first, then those that expire last. */
 function knownCertificates(row: Cert, cert: string | undefined, texts: readonly CaText[]) {
-  const others = texts.filter(({ ca, from, text }) => ca === row.name && from !== `pki/${row.file}.crt` && !isCopy(from, text, cert));
+  // the kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more
+  const isCopy = ({ from, text }: CaText) => from === KUBELETS_CA && text === cert;
+  const others = texts.filter((one) => one.ca === row.name && one.from !== `pki/${row.file}.crt` && !isCopy(one));
   const found = others.flatMap(({ from, text }) => infosIn(text).map((info) => ({ from, info })));
   return found.sort(
     (a, b) => Number(b.from === CLUSTERS_WORD) - Number(a.from === CLUSTERS_WORD) || b.info.notAfter.getTime() - a.info.notAfter.getTime(),
   );
 }
 
-/** The kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more. */
-function isCopy(from: string, text: string, cert: string | undefined): boolean {
-  return from === KUBELETS_CA && text === cert;
-}
-
 /** A place that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
-
-function isUsable(info: CertInfo): boolean {
-  return info.isCa && isValidNow(info);
-}
 
 /** For each certificate here that this CA should have signed: whether this key signed it. */
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
@@ -93,10 +76,8 @@ function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   const leaves = CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
     certificatesIn(readable(`${pki}/${file}.crt`) ?? "").slice(0, 1),
   );
-  return leaves.flatMap((pem) => {
-    const leaf = attempt(() => new X509Certificate(certInfo(pem).pem));
-    return leaf instanceof Fail ? [] : [leaf.verify(publicKeyOf(publicPem(key)))];
-  });
+  const publicKey = createPublicKey(privateKeyOf(key));
+  return leaves.flatMap((pem) => (infoOf(pem) ? [new X509Certificate(pem).verify(publicKey)] : []));
 }
 
 /** A sa.pub that the tokens name counts more than a key that signed none of them. */
@@ -109,10 +90,7 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
 
 /** What cannot be read counts as not there. */
 function infosIn(text: string): CertInfo[] {
-  return certificatesIn(text).flatMap((pem) => {
-    const info = attempt(() => certInfo(pem));
-    return info instanceof Fail ? [] : [info];
-  });
+  return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
 }
 
 /**
@@ -120,8 +98,8 @@ function infosIn(text: string): CertInfo[] {
  * etcd's data names. A younger one is a new CA, as part 1 makes it: undefined.
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
-  const own = attempt(() => certInfo(certPem ?? ""));
+  const own = infoOf(certPem);
   const known = infosIn(clustersPem);
-  if (own instanceof Fail || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
+  if (!own || known.length === 0 || known.some(({ publicKeyHash }) => publicKeyHash === own.publicKeyHash)) return undefined;
   return known.every(({ pem }) => madeAt(pem) > madeAt(own.pem)) ? own.publicKeyHash : undefined;
 }

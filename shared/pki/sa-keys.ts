@@ -3,7 +3,6 @@
  * Part 1 leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only until their kubelet has
  * renewed them, and pods on other nodes keep theirs for longer.
  */
-
 import { attempt, Fail } from "../fail.ts";
 import { readText, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
@@ -50,13 +49,9 @@ export function todaysSaPub(certificatesDir: string): string | undefined {
 
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 
-interface NewSaKey extends Mark {
-  kid: string;
-}
-
 /** Called before the key is written: a mark without its key fits no sa.pub. */
 export function markNewSaKey(publicPem: string) {
-  const mark: NewSaKey = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
+  const mark = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
   writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
@@ -67,7 +62,7 @@ export function dropNewSaKeyMark() {
 
 /** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
-  const mark = readMark<NewSaKey>(MARK);
+  const mark = readMark<Mark & { kid: string }>(MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid) ? new Date(mark.made) : undefined;
 }
 

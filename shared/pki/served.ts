@@ -8,14 +8,8 @@ const HANDSHAKE_MS = 10_000;
 export function servedPem(host: string, port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ host, port, rejectUnauthorized: false, timeout: HANDSHAKE_MS }, () => {
-      const { raw } = socket.getPeerCertificate();
+      resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
-      resolve(
-        `-----BEGIN CERTIFICATE-----\n${raw
-          .toString("base64")
-          .replace(/(.{64})/g, "$1\n")
-          .trimEnd()}\n-----END CERTIFICATE-----\n`,
-      );
     });
     socket.on("error", reject);
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));

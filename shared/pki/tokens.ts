@@ -5,7 +5,7 @@
  * names.
  */
 import { createPublicKey, verify } from "node:crypto";
-import { privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
+import { orUndefined, privateKeyOf, publicKeysIn, publicPem } from "./certificate.ts";
 import { JWS, signingKey } from "./keys.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
@@ -103,11 +103,6 @@ export function base64url(number: bigint, length = 1): string {
 
 /** No object at all where it is no JSON. */
 function json(part: string): Record<string, unknown> {
-  try {
-    const value = JSON.parse(Buffer.from(part, "base64url").toString()) as unknown;
-    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-  } catch (err) {
-    if (err instanceof SyntaxError) return {};
-    throw err;
-  }
+  const value = orUndefined(() => JSON.parse(Buffer.from(part, "base64url").toString()) as unknown);
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }

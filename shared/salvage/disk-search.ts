@@ -30,11 +30,6 @@ export interface DiskFound {
   dropped: number;
 }
 
-interface DiskSearchOptions {
-  minutes?: number | undefined;
-  stop?: AbortSignal | undefined;
-}
-
 /** Default of `minutes`; and the most bytes that are read of a disk. */
 export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
@@ -51,7 +46,7 @@ export async function searchDisk(
   path: string,
   foundKeys: FoundKeys,
   found: DiskFound,
-  { minutes = DISK_MINUTES, stop }: DiskSearchOptions = {},
+  { minutes = DISK_MINUTES, stop }: { minutes?: number | undefined; stop?: AbortSignal | undefined } = {},
 ) {
   using disk = new Disk(path);
   found.path = path;
@@ -118,16 +113,8 @@ class Keep {
 
   /** "11 private keys, 9 certificates, 4 manifests" */
   counted(): string {
-    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : PLURALS[kind]}`);
+    const plural = (kind: string) => (kind === "config" ? "configurations" : `${kind}s`);
+    const kinds = [...this.#counts].map(([kind, n]) => `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? kind : plural(kind)}`);
     return kinds.join(", ") || "nothing found";
   }
 }
-
-const PLURALS: Record<string, string> = {
-  "private key": "private keys",
-  "public key": "public keys",
-  certificate: "certificates",
-  kubeconfig: "kubeconfigs",
-  manifest: "manifests",
-  config: "configurations",
-};

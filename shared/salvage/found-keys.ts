@@ -1,9 +1,10 @@
 /** The private keys that the searches have found so far, each proved by a public key that the cluster knows. */
-import { type KeyObject, sign, verify } from "node:crypto";
+import type { KeyObject } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
 import { publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { say } from "../run.ts";
+import { signs } from "./disk/pem-block.ts";
 import { type Generation, generation, kidOf, labelOf } from "./generations.ts";
 import type { Target } from "./memory/search-process.ts";
 import { STASH, stashedKeys, stashKey } from "./stash.ts";
@@ -105,13 +106,8 @@ export class FoundKeys {
 
   /** The files to put back, by their names below pki/: of each wanted key whose one generation in use is found. */
   files(): Map<string, Uint8Array> {
-    const files = new Map<string, Uint8Array>();
-    for (const wanted of this.wanted) {
-      const [found, ...others] = this.#candidatesOf(wanted);
-      if (!found || others.length > 0) continue;
-      for (const [name, text] of pairOf(found)) files.set(name, Buffer.from(text));
-    }
-    return files;
+    const chosen = this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length === 1);
+    return new Map(chosen.flat().flatMap((found) => pairOf(found).map(([name, text]) => [name, Buffer.from(text)])));
   }
 }
 
@@ -136,12 +132,6 @@ function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefin
 /** As kubeadm writes it: PKCS#1 for RSA, SEC1 for ECDSA. */
 function keyPem(key: KeyObject): string {
   return String(key.export({ format: "pem", type: key.asymmetricKeyType === "rsa" ? "pkcs1" : "sec1" }));
-}
-
-/** Whether the public half verifies what the private half signs. */
-function signs(key: KeyObject): boolean {
-  const text = Buffer.from("kube-pki-repair");
-  return verify("sha256", text, publicPem(keyPem(key)), sign("sha256", text, key));
 }
 
 /** A person says which key is in use. Says how, where only an earlier one was found. Errors: Fail where several can be the one in use. */

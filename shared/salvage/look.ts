@@ -35,7 +35,7 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
 }
 
 /** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
-export async function lookForLost(dataDir: string, { pid, ...said }: Said): Promise<Salvage> {
+export async function lookForLost(dataDir: string, { pid, ...said }: Said) {
   const here = lookAtControlPlaneNode(dataDir);
   const { certificatesDir, data } = here;
   const node = await thisNode();

@@ -1,13 +1,16 @@
 /** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
+import { createDecipheriv } from "node:crypto";
+import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { orUndefined } from "../pki/certificate.ts";
 import type { ConfigFind } from "./disk/finds.ts";
+import { isMapping, listOf } from "./disk/yaml-document.ts";
 import type { TextFind } from "./disk-search.ts";
-import { encryptionProver } from "./encryption-proof.ts";
 
 /** What each flag's file holds. */
 const KINDS: Record<string, readonly string[]> = {
@@ -37,23 +40,85 @@ export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
   });
 }
 
-/** What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. */
-interface Choice {
-  proved?: { text: string; proof: string };
-  unproved: ConfigFind[];
-}
-
-/** Everybody can lay out such a file. Only an EncryptionConfiguration can be proved: it opens what etcd holds; nobody else has its keys. */
-export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined): Choice {
+/**
+ * What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. Everybody can lay out
+ * such a file. Only an EncryptionConfiguration can be proved: it opens a value of each key that encrypted etcd's data; nobody else has these
+ * keys. Not proved where nothing is encrypted, nor with a provider that cannot be tried here (KMS).
+ */
+export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined) {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
   const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
-  const opensEtcd = isProvable ? encryptionProver(data) : undefined;
-  const opens = opensEtcd && versions.find(({ text }) => opensEtcd(parsed(text)));
-  return opens ? { proved: { text: opens.text, proof: "it opens what is encrypted in etcd" }, unproved: [] } : { unproved: versions };
+  const samples = isProvable ? sealedIn(data) : [];
+  const opensAll = (config: unknown) => samples.every((sealed) => isOpened(config, sealed));
+  // parsing never fails here: `judge` has parsed the text before
+  const proved = versions.find(({ text }) => samples.length > 0 && opensAll(parse(text, { logLevel: "silent", maxAliasCount: 100 })));
+  return { proved: proved?.text, unproved: proved ? [] : versions };
 }
 
-/** Never fails: `judge` has parsed the text before. */
-function parsed(text: string): unknown {
-  return parse(text, { logLevel: "silent", maxAliasCount: 100 });
+/**
+ * A value of etcd's data that is encrypted at rest. Formats: apiserver pkg/storage/value/encrypt, `k8s:enc:PROVIDER:v1:KEY:` and then
+ * aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce and box.
+ */
+interface Sealed {
+  etcdKey: string;
+  provider: string;
+  keyName: string;
+  bytes: Buffer;
+}
+
+const PREFIX = /^k8s:enc:([a-z]+):v1:([^:]+):/;
+
+type Open = (key: Buffer, sealed: Sealed) => Buffer;
+
+const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
+
+/** One value of each provider and key. */
+function sealedIn(data: EtcdData): Sealed[] {
+  const samples = new Map<string, Sealed>();
+  for (const { key, value } of data.list("/")) {
+    const [prefix, provider, keyName] = PREFIX.exec(Buffer.from(value.subarray(0, 300)).toString("latin1")) ?? [];
+    if (prefix && !samples.has(prefix))
+      samples.set(prefix, { etcdKey: key, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) });
+  }
+  return [...samples.values()];
+}
+
+/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
+const MOST_KEYS = 64;
+
+function isOpened(config: unknown, sealed: Sealed): boolean {
+  const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
+  const providers = listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
+  const keys = providers.flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
+  const named = keys.filter((key) => field(key, "name") === sealed.keyName).slice(0, MOST_KEYS);
+  return open !== undefined && named.some((key) => opens(open, Buffer.from(String(field(key, "secret")), "base64"), sealed));
+}
+
+function field(value: unknown, name: string): unknown {
+  return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+}
+
+/** An opened value is an object as the API server stores it: protobuf with its magic, or whole JSON. AES-CBC itself proves nothing. */
+function opens(open: Open, key: Buffer, sealed: Sealed): boolean {
+  const plain = orUndefined(() => open(key, sealed));
+  if (plain?.toString("latin1", 0, 4) === "k8s\0") return true;
+  return plain !== undefined && isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
+}
+
+function openCbc(key: Buffer, { bytes }: Sealed): Buffer {
+  const cipher = createDecipheriv(`aes-${key.length * 8}-cbc`, key, bytes.subarray(0, 16));
+  return Buffer.concat([cipher.update(bytes.subarray(16)), cipher.final()]);
+}
+
+function openGcm(key: Buffer, { bytes, etcdKey }: Sealed): Buffer {
+  const [nonce, body, tag] = [bytes.subarray(0, 12), bytes.subarray(12, -16), bytes.subarray(-16)];
+  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, nonce);
+  cipher.setAAD(Buffer.from(etcdKey)).setAuthTag(tag);
+  return Buffer.concat([cipher.update(body), cipher.final()]);
+}
+
+/** XSalsa20 and Poly1305, as NaCl's secretbox: nonce of 24 bytes, then tag and data. */
+function openBox(key: Buffer, { bytes }: Sealed): Buffer {
+  return Buffer.from(xsalsa20poly1305(key, bytes.subarray(0, 24)).decrypt(bytes.subarray(24)));
 }

@@ -33,14 +33,11 @@ async function containersOf({ runtimeEndpoint }: Node): Promise<Container[]> {
   }
 }
 
-interface MemoryPlace {
-  data: EtcdData | undefined;
-  processes: Holders;
-  stop?: AbortSignal | undefined;
-}
-
 /** Process after process, those that hold the most first, until nothing is missing. Reads only. */
-export async function searchMemory(foundKeys: FoundKeys, { data, processes, stop }: MemoryPlace) {
+export async function searchMemory(
+  foundKeys: FoundKeys,
+  { data, processes, stop }: { data: EtcdData | undefined; processes: Holders; stop?: AbortSignal | undefined },
+) {
   const leader = leaderIn(data);
   if (leader) say(`the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`);
   for (const { pid, name, owner } of processes.others)

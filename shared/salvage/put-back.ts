@@ -2,15 +2,16 @@
 import { dirname } from "node:path";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
+import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
-import type { DiskFound } from "./disk-search.ts";
-import type { FoundKeys } from "./found-keys.ts";
+import type { DiskFound, TextFind } from "./disk-search.ts";
+import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
+import { labelOf } from "./generations.ts";
 import { chooseConfig, type LostConfig } from "./lost-configs.ts";
 import { mountedKubeconfigs } from "./memory/mounted-kubeconfigs.ts";
 import type { Holders } from "./memory/processes.ts";
 import { dropStash } from "./stash.ts";
-import { looseTexts, unchosenKeys, unprovedConfigs, unprovedPairs } from "./unproved-finds.ts";
 
 /** What the searches have brought. */
 export interface Brought {
@@ -39,21 +40,17 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
   if (found.trouble !== undefined) throw found.trouble;
 }
 
-interface Beside {
-  proved: { path: string; content: string; mode: number; note: string }[];
-  unproved: Unproved[];
-  /** An unexpected error: a bug that the found data has met. */
-  trouble?: unknown;
-}
-
-/** What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. */
-function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
+/**
+ * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an unexpected error, a bug that the
+ * found data has met.
+ */
+function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   const { here, processes, configs, disk } = brought;
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
-    const opened = choices.flatMap(({ lost: { path }, proved }) =>
-      proved ? [{ path, content: proved.text, from: `out of the disk's blocks: ${proved.proof}` }] : [],
+    const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
+      content ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }] : [],
     );
     return {
       proved: [...mounted, ...opened].map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
@@ -62,8 +59,81 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined): Beside {
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
         ...looseTexts(disk),
       ],
+      trouble: undefined,
     };
   } catch (trouble) {
     return { proved: [], unproved: [], trouble };
   }
+}
+
+/** A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts are in one file a kind. */
+const FEW = 5;
+
+const SOURCE = "a disk's blocks";
+
+/** CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone. That key and certificate belong together is no proof. */
+function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unproved[] {
+  return pairs.slice(0, FEW).flatMap(({ name, cert, key }) => {
+    const { publicKeyHash, notBefore } = cert.info;
+    const what = `CA ${publicKeyHash}, made on ${day(notBefore)}`;
+    const file = `${name.replace("/", "-")}-${publicKeyHash.slice(7, 15)}`;
+    return [
+      { what: `${name}.key (${what})`, at: key, file: `${file}.key`, place: `${name}.key`, mode: 0o600 },
+      { what: `${name}.crt (${what})`, at: cert, file: `${file}.crt`, place: `${name}.crt`, mode: 0o644 },
+    ].map(({ at, place, ...one }) => ({
+      ...one,
+      content: at.pem,
+      from: `byte ${at.offset} of ${path}`,
+      source: SOURCE,
+      place: `${certificatesDir}/${place}`,
+    }));
+  });
+}
+
+/** Texts that may be a lost file which the API server's flags name. */
+function unprovedConfigs(lost: LostConfig, candidates: readonly TextFind[], { path }: DiskFound): Unproved[] {
+  const name = lost.path.split("/").at(-1)!;
+  return candidates.slice(0, FEW).map(({ text, offset }, i) => ({
+    what: `${lost.path}, ${i + 1} of ${candidates.length} found`,
+    from: `byte ${offset} of ${path}`,
+    source: SOURCE,
+    content: text,
+    file: `${lost.flag.replace(/^-+/, "")}-${i + 1}-${name}`,
+    place: lost.path,
+  }));
+}
+
+/** Manifests, kubeconfigs and configurations for a person to look through: one file a kind, however many there are. */
+function looseTexts({ texts, path, dropped }: DiskFound): Unproved[] {
+  const kinds = Map.groupBy(texts, ({ kind }) => kind);
+  return [...kinds].map(([kind, finds]) => ({
+    what: `${finds.length} ${finds.length === 1 ? kind : `${kind}s`}${dropped > 0 ? ", not all of those on the disk" : ""}`,
+    from: path,
+    source: SOURCE,
+    content: finds.map((find) => `# ${nameOf(find)}, at byte ${find.offset}\n${find.text.replace(/\n?$/, "\n")}---\n`).join(""),
+    file: `${kind}s-on-disk.yaml`,
+  }));
+}
+
+function nameOf(find: TextFind): string {
+  const name = find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
+  return name.replaceAll(/[^\w.:@-]+/g, "-").slice(0, 100);
+}
+
+/** Proved keys that stay out of their place: earlier ones, or those among which a person has to choose. */
+function unchosenKeys(found: readonly FoundKey[], certificatesDir: string): Unproved[] {
+  return found.flatMap((one) => {
+    const { wanted, generation, from } = one;
+    const file = `${wanted.name.replace("/", "-")}-${generation.hash.slice(7, 15)}`;
+    return pairOf(one).map(([name, content]) => ({
+      what: `${name} (${labelOf(generation)})`,
+      from,
+      source: "this node" as const,
+      why: "another one may be in use",
+      content,
+      file: `${file}${name.slice(name.lastIndexOf("."))}`,
+      place: `${certificatesDir}/${name}`,
+      mode: name.endsWith(".crt") ? 0o644 : 0o600,
+    }));
+  });
 }

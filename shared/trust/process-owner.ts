@@ -5,25 +5,22 @@
  */
 import { hostText } from "../files/host-file.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
-import { type PodRecord, podRecords } from "./pod-owner.ts";
+import { podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */
-export interface ProcessOwner {
+interface ProcessOwner {
   source: SourceName;
   is: string;
 }
 
-/** By what pods are told apart: the runtime's containers, and the kubelet's records, which are there also where no runtime answers. */
-export interface KnownPods {
-  containers: readonly Container[];
-  records: readonly PodRecord[];
-  /** The cgroup of this node's first process: a node may itself be a container. */
-  first: string | undefined;
-}
+export type KnownPods = ReturnType<typeof knownHere>;
 
-/** The kubelet's records, this node's first process, and these containers. */
-export function knownHere(containers: readonly Container[]): KnownPods {
+/**
+ * By what pods are told apart: the runtime's containers, and the kubelet's records, which are there also where no runtime answers. `first`:
+ * the cgroup of this node's first process, as a node may itself be a container.
+ */
+export function knownHere(containers: readonly Container[]) {
   return { containers, records: podRecords(), first: cgroupOf(1) };
 }
 

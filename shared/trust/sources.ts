@@ -61,11 +61,6 @@ export function may(source: SourceName, decision: Decision): boolean {
   return (SOURCES[source] as Source).decides.includes(decision);
 }
 
-/** The same for a source's name. */
-export function writerOf(source: SourceName): string {
-  return SOURCES[source].writer;
-}
-
 /** The source that an object of this namespace in etcd's data is. */
 export function ofNamespace(namespace: string): SourceName {
   return namespace === "kube-system" ? "kube-system in etcd" : "another namespace in etcd";

@@ -2,9 +2,9 @@
  * Keeps what was found and is not proved. It is never put to use: it is named with its origin and kept in the rescue folder, and the
  * command that would take it is printed, for a person who knows that it is right.
  */
-import { type WriteOptions, writeFile } from "../files/files.ts";
+import { writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
-import { type SourceName, writerOf } from "./sources.ts";
+import { SOURCES, type SourceName } from "./sources.ts";
 
 export interface Unproved {
   /** For the operator: "etcd/ca.key", "the static pod kube-vip". */
@@ -23,31 +23,14 @@ export interface Unproved {
   mode?: number | undefined;
 }
 
-/** Its place in the rescue folder. */
-function unprovedPath({ file }: Pick<Unproved, "file">, rescueDir: string): string {
-  return `${rescueDir}/unproved/${file}`;
-}
-
-/** The command that would take it; undefined where it has no place. */
-function takeCommand(one: Unproved, rescueDir: string): string | undefined {
-  const mode = (one.mode ?? 0o600).toString(8);
-  return one.place && `install -D -m ${mode} ${unprovedPath(one, rescueDir)} ${one.place}`;
-}
-
-/** Names what is not proved, with the command that would take it. */
-function sayUnproved(found: readonly Unproved[], rescueDir: string) {
-  for (const one of found) {
-    const take = takeCommand(one, rescueDir);
-    say(`${one.what}: NOT put to use: ${one.why ?? "nothing proves it"}; it is from ${one.from}, where ${writerOf(one.source)} can write`);
-    say(take ? `  look at it first; only if you know that it is yours: ${take}` : `  look at it: ${unprovedPath(one, rescueDir)}`);
-  }
-}
-
-/** Keeps each in the rescue folder and names it. */
+/** Keeps each in the rescue folder and names it, with the command that would take it. */
 export function layAside(found: readonly Unproved[], rescueDir: string) {
+  const pathOf = ({ file }: Unproved) => `${rescueDir}/unproved/${file}`;
+  for (const one of found) writeFile(pathOf(one), one.content, { mode: 0o600, folderMode: 0o700, note: "for you to look at" });
   for (const one of found) {
-    const options: WriteOptions = { mode: 0o600, folderMode: 0o700, note: "for you to look at" };
-    writeFile(unprovedPath(one, rescueDir), one.content, options);
+    const { what, why = "nothing proves it", from, source, place, mode = 0o600 } = one;
+    say(`${what}: NOT put to use: ${why}; it is from ${from}, where ${SOURCES[source].writer} can write`);
+    const take = `install -D -m ${mode.toString(8)} ${pathOf(one)} ${place}`;
+    say(place ? `  look at it first; only if you know that it is yours: ${take}` : `  look at it: ${pathOf(one)}`);
   }
-  sayUnproved(found, rescueDir);
 }

@@ -30,8 +30,7 @@ export async function startApprover(options: readonly string[]) {
 
 /** Stops it if it runs on this node. Errors: Fail with the message of systemctl. */
 export async function stopApprover() {
-  const isActive = (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`).exitCode === 0;
-  if (!isActive) return;
+  if ((await $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${NAME}`).exitCode !== 0) return;
   await act(`${NAME}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)

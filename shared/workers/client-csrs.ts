@@ -6,7 +6,7 @@
 import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
-import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, NODE_USER, requestIn, requestsTo, subjectObjection } from "./csr.ts";
+import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, requestIn, requestsTo, subjectObjection } from "./csr.ts";
 
 /** Kept in each CSR that is approved. */
 export const CLIENT_MESSAGE = "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
@@ -69,23 +69,18 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
 /** Why a CSR must not be approved; undefined if it may be, or is a second one for the same node. */
 export function clientObjection(csr: Csr, joining: Joining): string | undefined {
   const asked = requestIn(csr);
-  const judged = { csr, joining, asked, name: nodeNamed(asked) };
+  const judged = { csr, joining, asked, name: asked?.node ?? "" };
   return RULES.find(([holds]) => holds(judged))?.[1](judged);
 }
 
 /** A kubelet renews its own certificate: the cluster's rules decide on that, as always. */
 export function isRenewal(csr: Csr): boolean {
-  return csr.spec.username.startsWith(NODE_USER) && requestIn(csr)?.cn === csr.spec.username;
-}
-
-/** The node in the common name; "" if there is none. */
-export function nodeNamed(asked: Asked | undefined): string {
-  return asked?.cn.startsWith(NODE_USER) ? asked.cn.slice(NODE_USER.length) : "";
+  return nodeIn(csr.spec.username) !== "" && requestIn(csr)?.cn === csr.spec.username;
 }
 
 /** For the operator: two CSRs for one node, and one of the two is not from its kubelet. */
 export function sayDouble(csr: Csr, first: string): string {
-  const name = nodeNamed(requestIn(csr));
+  const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
   return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (kubectl get csr ${first} ${own} -o yaml) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
 }

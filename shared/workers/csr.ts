@@ -5,9 +5,9 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import { ApiError, type KubeApi, type KubeObject, withQuery } from "../api/kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused, withQuery } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
-import { watch } from "../api/watch.ts";
+import { orUndefined } from "../pki/certificate.ts";
 
 export interface Csr extends KubeObject {
   spec: { request: string; signerName: string; username: string; groups?: string[]; usages?: string[] };
@@ -18,6 +18,8 @@ export interface Csr extends KubeObject {
 export interface Asked {
   /** If there are several common names or organisations: all, separated by commas. */
   cn: string;
+  /** The node in the common name; "" if there is none. */
+  node: string;
   o: string;
   /** The subject's other fields, `OU=x`. */
   others: string[];
@@ -29,18 +31,13 @@ export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 export const CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet";
 
 /** The common name of a node's certificates begins with this. */
-export const NODE_USER = "system:node:";
+const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 /** The API path of all CSRs for one signer. */
 export function requestsTo(signer: string): string {
   return withQuery(CSRS, `fieldSelector=spec.signerName%3D${encodeURIComponent(signer)}`);
-}
-
-/** All CSRs for one signer, and their changes. */
-export function watchRequests(api: KubeApi, signer: string, signal: AbortSignal) {
-  return watch<Csr>(api, requestsTo(signer), signal);
 }
 
 export function isPending(csr: Csr): boolean {
@@ -53,7 +50,12 @@ export function isApproved(csr: Csr): boolean {
 
 /** The node whose kubelet asks; if the requester is no node: its username. */
 export function nodeAsking(csr: Csr): string {
-  return csr.spec.username.startsWith(NODE_USER) ? csr.spec.username.slice(NODE_USER.length) : csr.spec.username;
+  return nodeIn(csr.spec.username) || csr.spec.username;
+}
+
+/** The node in a user's name; "" if there is none. */
+export function nodeIn(user: string): string {
+  return user.startsWith(NODE_USER) ? user.slice(NODE_USER.length) : "";
 }
 
 /**
@@ -63,13 +65,9 @@ export function nodeAsking(csr: Csr): string {
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
   const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
-  try {
-    await insist(`${csr.metadata.name} to be approved`, () => api.replace(`${CSRS}/${csr.metadata.name}/approval`, approved));
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && (err.status === 409 || err.status === 404)) return false;
-    throw err;
-  }
+  const approval = `${CSRS}/${csr.metadata.name}/approval`;
+  const write = () => insist(`${csr.metadata.name} to be approved`, () => api.replace(approval, approved));
+  return (await unlessRefused([404, 409], write)) !== undefined;
 }
 
 /** Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA key. */
@@ -94,13 +92,7 @@ const EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 /** Undefined if it is no plain CSR: a requester may write anything into it, and must not stop the others. */
 export function requestIn(csr: Csr): Asked | undefined {
   const [, base64] = PEM.exec(Buffer.from(csr.spec.request, "base64").toString("latin1")) ?? [];
-  if (!base64) return undefined;
-  try {
-    return read(new x509.Pkcs10CertificateRequest(Buffer.from(base64, "base64")));
-  } catch (err) {
-    if (err instanceof Error) return undefined;
-    throw err;
-  }
+  return base64 === undefined ? undefined : orUndefined(() => read(new x509.Pkcs10CertificateRequest(Buffer.from(base64, "base64"))));
 }
 
 function read(request: x509.Pkcs10CertificateRequest): Asked | undefined {
@@ -109,8 +101,10 @@ function read(request: x509.Pkcs10CertificateRequest): Asked | undefined {
   const names = extensions.filter((extension) => extension instanceof x509.SubjectAlternativeNameExtension);
   if (!isPlain || extensions.length !== names.length || names.length > 1) return undefined;
   const fields = subjectName.toJSON().flatMap((part) => Object.entries(part));
+  const cn = subjectName.getField("CN").join();
   return {
-    cn: subjectName.getField("CN").join(),
+    cn,
+    node: nodeIn(cn),
     o: subjectName.getField("O").join(),
     others: fields.flatMap(([type, values]) => (type === "CN" || type === "O" ? [] : values.map((value) => `${type}=${value}`))),
     names: names.flatMap((extension) => extension.names.items.map(({ type, value }) => ({ type, value }))),

@@ -2,10 +2,11 @@
 import { tokenUsers } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
 import { insist } from "../api/many.ts";
+import { watch } from "../api/watch.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, strangers } from "../plain.ts";
-import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, nodeNamed, sayDouble } from "./client-csrs.ts";
-import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, SERVING_SIGNER, watchRequests } from "./csr.ts";
+import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, sayDouble } from "./client-csrs.ts";
+import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
 import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
 import { FIRST_PAUSE, type Scene } from "./waiting-state.ts";
 
@@ -18,7 +19,7 @@ const APPROVALS = 50;
  */
 async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (csr: Csr) => Promise<void>) {
   const running = new Set<Promise<void>>();
-  for await (const { type, object: csr } of watchRequests(scene.api, signer, signal)) {
+  for await (const { type, object: csr } of watch<Csr>(scene.api, requestsTo(signer), signal)) {
     if (signal.aborted) break;
     if (type === "DELETED") continue;
     const decision = on(csr)
@@ -45,7 +46,7 @@ function askedAfter({ metadata }: Csr, made: Date): boolean {
 }
 
 async function decideServing(scene: Scene, csr: Csr) {
-  const reason = notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, known(scene, nodeAsking(csr)), scene.identities!);
+  const reason = notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, scene.identities!);
   const asking = scene.away.get(nodeAsking(csr));
   if (reason) {
     if (asking && !scene.refused.has(csr.metadata.name)) asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
@@ -62,10 +63,6 @@ function notWaitedFor({ away, expected, serving, identities }: Scene, name: stri
   if (!identities!.byName.has(name) || away.has(name)) return undefined;
   if (!expected.some((node) => node.name === name)) return `"${name}" is one of --without`;
   return serving ? `"${name}" serves with a certificate of the cluster's CA already` : undefined;
-}
-
-function known({ identities }: Scene, name: string): string | undefined {
-  return identities!.byName.get(name)?.name;
 }
 
 function issued(scene: Scene, name: string) {
@@ -90,7 +87,7 @@ async function decideClient(scene: Scene, csr: Csr) {
   if (isRenewal(csr)) return;
   const reason = clientObjection(csr, joining);
   if (reason) return refuse(scene, csr, reason);
-  const name = nodeNamed(requestIn(csr));
+  const name = requestIn(csr)?.node ?? "";
   if (mayRenew(scene, name)) return void scene.undecided.set(csr.metadata.name, csr);
   const key = givenKey(csr)!;
   const first = joining.given.get(key);

@@ -32,19 +32,14 @@ interface Claim {
   source: SourceName;
 }
 
-/** The same, with indexes for thousands of nodes. */
-export interface Identities extends KnownNames {
-  byName: ReadonlyMap<string, KnownNode>;
-  /** A name or an address in its plain form → the nodes that claim it, and the source of each claim. */
-  claims: ReadonlyMap<string, readonly Claim[]>;
-  /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
-  serviceNames: ReadonlySet<string>;
-}
+export type Identities = ReturnType<typeof identities>;
 
 /** Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata), multicast, unspecified. */
 export const NOBODYS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
 
-export function identities(known: KnownNames): Identities {
+/** The same, with indexes for thousands of nodes. */
+export function identities(known: KnownNames) {
+  /** A name or an address in its plain form → the nodes that claim it, and the source of each claim. */
   const claims = new Map<string, Claim[]>();
   const claim = (node: KnownNode, source: SourceName, values: readonly string[]) => {
     for (const value of new Set(values.flatMap((one) => asPlain(one) ?? []))) {
@@ -56,6 +51,7 @@ export function identities(known: KnownNames): Identities {
     claim(node, "kube-system in etcd", [node.name, ...(known.proved.get(node.name) ?? [])]);
     claim(node, "a kubelet's status", [...node.names, ...node.ips]);
   }
+  /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
   const serviceNames = new Set(known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]));
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }

@@ -72,19 +72,15 @@ export function probePorts(scene: Scene) {
   const now = Date.now();
   for (const node of scene.away.values()) {
     if (scene.probing >= PROBES) return;
-    if (waitsForOperator(node, now - (scene.refusedMs ?? REFUSED_MS))) {
-      const { csr, why } = node.refused!;
-      scene.unserved.push(`${node.node.name}: ${csr}: ${why}`);
+    const longAgo = now - (scene.refusedMs ?? REFUSED_MS);
+    if (node.renewsLease && !node.approved && node.refused && node.refused.at <= longAgo) {
+      scene.unserved.push(`${node.node.name}: ${node.refused.csr}: ${node.refused.why}`);
       comeBack(scene, node, "back, without a serving certificate");
       continue;
     }
     const isPromised = node.approved && node.issuedAt === undefined;
     if (node.renewsLease && !node.asking && !isPromised && node.nextProbe <= now) probe(scene, node).catch(scene.failure.reject);
   }
-}
-
-function waitsForOperator({ renewsLease, approved, refused }: Away, longAgo: number): boolean {
-  return renewsLease === true && !approved && refused !== undefined && refused.at <= longAgo;
 }
 
 async function probe(scene: Scene, away: Away) {

@@ -45,21 +45,18 @@ export async function nodesNeedPart3(cp: ControlPlaneNode, api: KubeApi, without
   return notRenewed.length > 0 || (await withoutServing(cp, own)).length > 0;
 }
 
-/** Nodes that do not renew their Lease, though the cluster knows its CA. */
-export interface Silent {
-  /** Part 2 gives their kubelets certificates. */
-  controlPlanes: string[];
-  /** They have to join. */
-  workers: string[];
-}
+export type Silent = Awaited<ReturnType<typeof findSilent>>;
 
-export async function findSilent({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Silent> {
+/** Nodes that do not renew their Lease, though the cluster knows its CA. */
+export async function findSilent({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
   const nodes = cluster.nodes.filter(({ name }) => !without.includes(name));
   const names = nodes.map(({ name }) => name);
   const { notRenewed: silent } = await nodeLeases(api, names, { onlyNew: true });
   const controlPlanes = nodes.filter((node) => isControlPlane(node, data)).map(({ name }) => name);
   return {
+    /** Part 2 gives their kubelets certificates. */
     controlPlanes: silent.filter((name) => controlPlanes.includes(name)),
+    /** They have to join. */
     workers: silent.filter((name) => !controlPlanes.includes(name)),
   };
 }

@@ -2,7 +2,6 @@
  * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
  * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
-
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
@@ -17,7 +16,7 @@ import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf, isControlPlane } from "./identities.ts";
 import { probePorts, servingByCa } from "./kubelet-port.ts";
-import { comeBack, noteOf, type Return, type Returned, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
+import { comeBack, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
@@ -61,8 +60,8 @@ async function joiningOf({ cluster, data }: ControlPlaneNode, api: KubeApi, with
   return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
 }
 
-/** The same for any cluster; the benchmark measures it. */
-export async function nodesReturn(options: Return): Promise<Returned> {
+/** The same for any cluster; the benchmark measures it. Returns the scene's end, with the names of the nodes that are not back. */
+export async function nodesReturn(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
   const followers = [followServing, followClients, followLeases].map((follower) => follower(scene, ending.signal));

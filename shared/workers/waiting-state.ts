@@ -46,57 +46,32 @@ export interface Return {
   whileTokenLasts?: true;
 }
 
-export interface Returned {
-  back: number;
-  /** Names of the nodes that are not back. */
-  away: string[];
-  approved: number;
-  /** Names of CSRs that were not approved. */
-  refused: string[];
-  /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
-  unreachable: string[];
-}
+export type Scene = ReturnType<typeof setScene>;
 
-export interface Scene extends Return {
-  away: Map<string, Away>;
-  refused: Set<string>;
-  /** CSRs in the name of a node that already has a certificate of this token. */
-  doubles: Set<string>;
-  /** CSRs, by name, of nodes that may renew their Lease in a moment. */
-  undecided: Map<string, Csr>;
-  /** The last renewal of each kubelet before we began to watch. */
-  before: ReadonlyMap<string, Date>;
-  /** Milliseconds, as Date.now(). */
-  began: number;
-  tokensReadAt: number;
-  approved: number;
-  issued: number;
-  probing: number;
-  unreachable: string[];
-  /** Nodes that renew their Lease, but whose serving certificate waits for the operator, each with its CSR and why. */
-  unserved: string[];
-  progress: Progress;
-  /** Errors in the background end the waiting. */
-  failure: PromiseWithResolvers<never>;
-}
-
-export function setScene(options: Return, before: ReadonlyMap<string, Date>): Scene {
+/** `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now(). */
+export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
   return {
     ...options,
     away: new Map(options.expected.map(start)),
-    refused: new Set(),
-    doubles: new Set(),
-    undecided: new Map(),
+    /** CSRs that were not approved. */
+    refused: new Set<string>(),
+    /** CSRs in the name of a node that already has a certificate of this token. */
+    doubles: new Set<string>(),
+    /** CSRs, by name, of nodes that may renew their Lease in a moment. */
+    undecided: new Map<string, Csr>(),
     before,
     began: Date.now(),
     tokensReadAt: Date.now(),
     approved: 0,
     issued: 0,
     probing: 0,
-    unreachable: [],
-    unserved: [],
+    /** Nodes whose Lease and certificate are good, but whose port cannot be reached from here. */
+    unreachable: [] as string[],
+    /** Nodes that renew their Lease, but whose serving certificate waits for the operator, each with its CSR and why. */
+    unserved: [] as string[],
     progress: new Progress("nodes back", options.expected.length),
+    /** Errors in the background end the waiting. */
     failure: Promise.withResolvers<never>(),
   };
 }

@@ -10,8 +10,8 @@ import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/restore.ts";
-import type { PodOwner } from "./pod-owners.ts";
 import { label } from "./rollout.ts";
+import type { PodOwner } from "./stale-pods.ts";
 import { calledByApi } from "./stale-pods.ts";
 
 interface Left {

@@ -23,17 +23,6 @@ import {
   writeTokenSecret,
 } from "./token-secrets.ts";
 
-/** Names of Secrets, `namespace/name`, by what became of them. */
-interface Renewed {
-  renewed: string[];
-  /** The token was good, only the CA beside it is new. */
-  caOnly: string[];
-  /** Immutable ones. */
-  stuck: string[];
-  /** Their ServiceAccount is gone, or another one has its name now. */
-  orphans: string[];
-}
-
 /** A Secret that is not current and can be renewed: what is wrong with it. */
 interface Stale {
   secret: TokenSecret;
@@ -55,23 +44,28 @@ const REVIEWS = 20;
 
 /**
  * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
- * page: one page is written while the API server prepares the next. Errors: Fail.
+ * page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them.
+ * Errors: Fail.
  */
-export async function renewTokens(api: KubeApi, trust: SigningTrust): Promise<Renewed> {
-  const renewed = { renewed: new Set<string>(), caOnly: new Set<string>(), stuck: new Set<string>(), orphans: new Set<string>() };
+export async function renewTokens(api: KubeApi, trust: SigningTrust) {
+  const renewed = new Set<string>();
+  // the token was good, only the CA beside it is new
+  const caOnly = new Set<string>();
+  // immutable ones; and those whose ServiceAccount is gone, or another one has its name now
+  const [stuck, orphans] = [new Set<string>(), new Set<string>()];
   const [verifies, uidFor, writer] = [tokenVerifier(trust.saPub), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
     if (tokenVerifies && caIsCurrent) return;
-    if (secret.immutable) return renewed.stuck.add(name);
+    if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
-    if (accountUid === undefined) return renewed.orphans.add(name);
+    if (accountUid === undefined) return orphans.add(name);
     if (!(await writer.write({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
-    (tokenVerifies ? renewed.caOnly : renewed.renewed).add(name);
+    (tokenVerifies ? caOnly : renewed).add(name);
   });
   await writer.prove();
-  const [all, caOnly, stuck, orphans] = Object.values(renewed).map((names) => [...names].sort());
-  return { renewed: all!, caOnly: caOnly!, stuck: stuck!, orphans: orphans! };
+  const sorted = (names: Set<string>) => [...names].sort();
+  return { renewed: sorted(renewed), caOnly: sorted(caOnly), stuck: sorted(stuck), orphans: sorted(orphans) };
 }
 
 /** The API server keeps a list for some minutes. If the work takes longer, it begins again; what is done is then current, and skipped. */

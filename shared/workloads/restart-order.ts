@@ -5,8 +5,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { mode, say } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
-import type { PodOwner } from "./pod-owners.ts";
 import { canaries, label, restart } from "./rollout.ts";
+import type { PodOwner } from "./stale-pods.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
 
 /** Owners restarted at the same time. */

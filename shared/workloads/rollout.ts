@@ -1,11 +1,11 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts single pods; waits until the new pods are available. */
-import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { type KubeApi, type KubeObject, unlessRefused } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
-import type { PodOwner } from "./pod-owners.ts";
+import type { PodOwner } from "./stale-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 
@@ -94,11 +94,9 @@ export function isReady({ status }: RunningPod): boolean {
   return status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
 }
 
-/** Owners that are only one pod. */
-const KINDLESS: PodOwner["kind"][] = ["evict", "report"];
-
-export function label(owner: PodOwner): string {
-  return `${owner.namespace}/${owner.name}${KINDLESS.includes(owner.kind) ? "" : ` (${owner.kind === "replace" ? "DaemonSet" : owner.kind})`}`;
+export function label({ namespace, name, kind }: PodOwner): string {
+  const isOnePod = kind === "evict" || kind === "report";
+  return `${namespace}/${name}${isOnePod ? "" : ` (${kind === "replace" ? "DaemonSet" : kind})`}`;
 }
 
 function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"]): boolean {
@@ -116,29 +114,13 @@ function isRolledOut({ metadata, spec, status }: Workload, kind: PodOwner["kind"
 async function evict(api: KubeApi, { namespace, name, pods }: PodOwner) {
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   const eviction = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
-  const uid = pods[0]?.metadata.uid;
-  await waitFor(
-    `${namespace}/${name} to be evicted`,
-    async () => {
-      if ((await api.find(path))?.metadata.uid !== uid) return true;
-      return await accepted(() => api.create(`${path}/eviction`, eviction));
-    },
-    { seconds: SECONDS, hint: `kubectl -n ${namespace} get pdb; then run this script again` },
-  );
-  await waitFor(`${namespace}/${name} to be gone`, async () => (await api.find(path))?.metadata.uid !== uid, {
+  const isGone = async () => (await api.find(path))?.metadata.uid !== pods[0]?.metadata.uid;
+  const isEvicted = async () => (await isGone()) || (await unlessRefused([429], () => api.create(`${path}/eviction`, eviction)));
+  await waitFor(`${namespace}/${name} to be evicted`, isEvicted, {
     seconds: SECONDS,
-    hint: `kubectl -n ${namespace} describe pod ${name}`,
+    hint: `kubectl -n ${namespace} get pdb; then run this script again`,
   });
-}
-
-async function accepted(action: () => Promise<unknown>): Promise<boolean> {
-  try {
-    await action();
-    return true;
-  } catch (err) {
-    if (err instanceof ApiError && err.status === 429) return false;
-    throw err;
-  }
+  await waitFor(`${namespace}/${name} to be gone`, isGone, { seconds: SECONDS, hint: `kubectl -n ${namespace} describe pod ${name}` });
 }
 
 /**
@@ -168,14 +150,12 @@ async function canary(api: KubeApi, node: string, image: string) {
   const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", command: ["kube-proxy", "--version"] };
   const spec = { nodeName: node, restartPolicy: "Never", tolerations: [{ operator: "Exists" }], containers: [container] };
   await api.create(pods, { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system" }, spec });
-  const phase = await waitFor(
-    `a test pod on ${node}`,
-    async () => {
-      const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
-      return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
-    },
-    { seconds: 120, hint: `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}` },
-  );
+  const ended = async () => {
+    const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
+    return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
+  };
+  const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}`;
+  const phase = await waitFor(`a test pod on ${node}`, ended, { seconds: 120, hint });
   if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
   await removePod(api, `${pods}/${name}`);
 }

@@ -4,14 +4,25 @@
  * CNI plugin.
  */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
-import { once, type PodOwner, podOwner } from "./pod-owners.ts";
+import { controllerOf, type RunningPod, reasonToLeave, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { nameOf, ROOT_CA_MAPS, TOKEN_SECRETS } from "./token-secrets.ts";
 
 /** Groups in the order in which they are restarted. */
 const GROUPS = ["kube-proxy", "network plugins", "DNS, webhooks and the rest of kube-system", "all others"] as const;
 
 const KUBE_PROXY = 0;
+
+/** How a pod is restarted, or why it is not. */
+export interface PodOwner {
+  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
+  namespace: string;
+  name: string;
+  /** For the operator: why nothing is restarted. */
+  reason?: string | undefined;
+  /** Since when the trust that its pods mount is today's. */
+  since: Date;
+  pods: RunningPod[];
+}
 
 export interface Group {
   name: (typeof GROUPS)[number];
@@ -22,22 +33,20 @@ export interface Group {
 export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
   const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const stale: RunningPod[] = [];
-  const trustedSinceOf = new Map<RunningPod, Date>();
+  // each with the moment since when the trust that it mounts is today's
+  const stale = new Map<RunningPod, Date>();
   for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
     // Pods of a deleted Node are removed by the cluster itself.
     if (!nodes.has(pod.spec.nodeName ?? "")) continue;
     const trusted = staleBefore(pod, times);
-    if (!trusted) continue;
-    stale.push(remember(pod));
-    trustedSinceOf.set(stale.at(-1)!, trusted);
+    if (trusted) stale.set(remember(pod), trusted);
   }
-  const hooks = await webhookPods(api, stale);
+  const hooks = await webhookPods(api, [...stale.keys()]);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
-  const [answers, known] = [new Map<string, Promise<unknown>>(), new Map<string, PodOwner>()];
-  for (const pod of stale) {
+  const [find, known] = [once(api), new Map<string, PodOwner>()];
+  for (const [pod, trustedSince] of stale) {
     const group = groupOf(pod, hooks);
-    const owner = await podOwner(once(api, answers), pod, trustedSinceOf.get(pod)!);
+    const owner = await podOwner(find, pod, trustedSince);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === KUBE_PROXY && owner.kind === "DaemonSet") owner.kind = "replace";
     const key = `${group} ${owner.kind} ${owner.namespace}/${owner.name}`;
@@ -49,6 +58,38 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
     known.set(key, same ?? owner);
   }
   return groups;
+}
+
+type Find = KubeApi["find"];
+
+/** Asks the API only once for each owner, for all of its pods. */
+function once(api: KubeApi): Find {
+  const answers = new Map<string, Promise<unknown>>();
+  return <T>(path: string) => {
+    const answer = answers.get(path) ?? api.find<T>(path);
+    answers.set(path, answer);
+    return answer as Promise<T | undefined>;
+  };
+}
+
+/** The Deployment, DaemonSet or StatefulSet behind a pod, or the pod alone. Errors: as KubeApi. */
+async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
+  const namespace = pod.metadata.namespace!;
+  const reference = controllerOf(pod);
+  const owner = (kind: PodOwner["kind"], name: string): PodOwner => ({ kind, namespace, name, since, pods: [pod] });
+  const reason = reasonToLeave(pod);
+  if (!reference || reason) return { ...owner("report", pod.metadata.name), reason };
+  if (reference.kind === "ReplicaSet") {
+    const set = await find(`/apis/apps/v1/namespaces/${namespace}/replicasets/${reference.name}`);
+    const deployment = set?.metadata.ownerReferences?.find((parent) => parent.controller && parent.kind === "Deployment");
+    return deployment ? owner("Deployment", deployment.name) : owner("evict", pod.metadata.name);
+  }
+  if (reference.kind === "DaemonSet" || reference.kind === "StatefulSet") {
+    const path = `/apis/apps/v1/namespaces/${namespace}/${reference.kind.toLowerCase()}s/${reference.name}`;
+    const set = await find<KubeObject & { spec: { updateStrategy?: { type?: string } } }>(path);
+    return set?.spec.updateStrategy?.type === "OnDelete" ? owner("evict", pod.metadata.name) : owner(reference.kind, reference.name);
+  }
+  return owner("evict", pod.metadata.name);
 }
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */

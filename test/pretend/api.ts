@@ -23,6 +23,9 @@ export interface ApiOptions {
   pageSize?: number;
 }
 
+/** The `ca` of a client for a server without TLS: a client without any is refused. */
+export const NO_TLS = "-----BEGIN CERTIFICATE-----";
+
 export function pretendApi(options: ApiOptions = {}) {
   const objects = new Map<string, Any>();
   for (const [path, object] of Object.entries(options.objects ?? {})) objects.set(path, named(path, object));

@@ -119,8 +119,8 @@ export function deletedImage(path: string, files: Record<string, string | Uint8A
 }
 
 /** What the search finds on a disk image. */
-export async function findsOn(path: string, options: { chunk?: number } = {}): Promise<Find[]> {
-  using disk = new Disk(path, options);
+export async function findsOn(path: string, chunk?: number): Promise<Find[]> {
+  using disk = new Disk(path, chunk);
   return await Array.fromAsync(carve(disk));
 }
 

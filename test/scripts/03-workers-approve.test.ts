@@ -8,7 +8,7 @@ import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
 import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
-import { pretendApi } from "../pretend/api.ts";
+import { NO_TLS, pretendApi } from "../pretend/api.ts";
 import { ADDRESS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "../pretend/csrs.ts";
 import { pretendNode } from "../pretend/node.ts";
@@ -222,7 +222,7 @@ test("a node whose address another one claims is not waited for without end: it 
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
   using box = sandbox();
   const returned = await nodesReturn({
-    api: new KubeApi({ server: api.url, insecure: true }),
+    api: new KubeApi({ server: api.url, ca: NO_TLS }),
     ...{ expected: [honest], caPem: before.cert, serving: true, seconds: 60, refusedMs: 100 },
     identities: identities({ ...known, nodes: [honest, liar] }),
   });

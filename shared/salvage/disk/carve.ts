@@ -19,12 +19,6 @@ interface CarveProgress {
   found: number;
 }
 
-interface CarveOptions {
-  onProgress?: (progress: CarveProgress) => void;
-  /** Of the whole search. */
-  budget?: Budget;
-}
-
 /** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
 export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
   const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
@@ -39,7 +33,10 @@ export function diskProgress(disk: Disk): (progress: CarveProgress) => void {
 }
 
 /** Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget is spent. */
-export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGenerator<Find> {
+export async function* carve(
+  disk: Disk,
+  options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
+): AsyncGenerator<Find> {
   const files = new Assembler(disk);
   let read = 0;
   const spend = (done: number) => {
@@ -65,21 +62,16 @@ export async function* carve(disk: Disk, options: CarveOptions = {}): AsyncGener
   yield* files.leftovers();
 }
 
-/** The hits of one part of the disk, in order, and how far the disk is searched. */
-interface Searched {
-  hits: { needle: string; offset: number }[];
-  done: number;
-}
-
 /**
- * Where some words (ASCII) are on a disk. Every byte is searched: a file is found whatever lies before it, and wherever it begins. While
- * the hits of a part are looked at, `disk.read` has it and what surrounds it in memory.
+ * Where some words (ASCII) are on a disk: the hits of one part after the other, in order, and how far the disk is searched. Every byte is
+ * searched: a file is found whatever lies before it, and wherever it begins. While the hits of a part are looked at, `disk.read` has it and
+ * what surrounds it in memory.
  */
-export async function* search(disk: Disk, needles: readonly string[]): AsyncGenerator<Searched> {
+export async function* search(disk: Disk, needles: readonly string[]) {
   const overlap = Math.max(...needles.map((needle) => needle.length)) - 1;
   let done = 0;
   for await (const { offset, bytes } of disk.parts(overlap)) {
-    const hits: Searched["hits"] = [];
+    const hits: { needle: string; offset: number }[] = [];
     for (const needle of needles) {
       const first = Math.max(0, done - offset - needle.length + 1);
       for (let at = bytes.indexOf(needle, first); at >= 0; at = bytes.indexOf(needle, at + 1)) hits.push({ needle, offset: offset + at });

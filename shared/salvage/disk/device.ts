@@ -4,13 +4,6 @@ import { $ } from "zx";
 import { Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 
-interface Device {
-  /** `/dev/vda1`, to be read with `Disk`. */
-  path: string;
-  /** What makes a find less likely, a sentence each. */
-  warnings: string[];
-}
-
 /** Where freed blocks cannot be read from a device, and why. */
 const HOPELESS: Record<string, string> = {
   tmpfs: "its files are in memory, and deleted ones are gone at once",
@@ -31,14 +24,19 @@ const UNTRIED: Record<string, string> = {
 
 const HINT = "see the devices with lsblk, then give the device (--device DEVICE) or an image of it (--image FILE)";
 
-/** The device below a path; the path itself may be gone. Errors: Fail where no device can be read for it. */
-export async function deviceOf(path: string): Promise<Device> {
+/**
+ * The device below a path, and what makes a find less likely, a sentence each. The path itself may be gone. Errors: Fail where no device
+ * can be read for it.
+ */
+export async function deviceOf(path: string): Promise<{ path: string; warnings: string[] }> {
   const folder = existing(path);
   const columns = "SOURCE,FSTYPE,OPTIONS";
   const answer = await $({ quiet: true, nothrow: true })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
   if (answer.exitCode !== 0)
     throw new Fail(`findmnt does not know which device "${folder}" is on: ${answer.stderr.trim()}`, { hint: HINT });
-  const { source, fstype, options } = lastMount(answer.stdout);
+  const mounts = JSON.parse(answer.stdout) as { filesystems: { source: string; fstype: string; options: string }[] };
+  // where several are mounted on one place, findmnt lists the visible one last
+  const { source, fstype, options } = mounts.filesystems.at(-1)!;
   const hopeless = HOPELESS[fstype];
   if (hopeless) throw new Fail(`"${path}" was on a file system "${fstype}": ${hopeless}`, { hint: HINT });
   const device = source.replace(/\[.*\]$/, ""); // a bind mount or subvolume: /dev/vda1[/folder]
@@ -59,15 +57,4 @@ function warningsFor(fstype: string, options: string[]): string[] {
 /** The folder, or the nearest one above that still exists. */
 function existing(path: string): string {
   return path === "/" || exists(path) ? path : existing(dirname(path));
-}
-
-interface Mount {
-  source: string;
-  fstype: string;
-  options: string;
-}
-
-/** Where several are mounted on one place, findmnt lists the visible one last. */
-function lastMount(json: string): Mount {
-  return (JSON.parse(json) as { filesystems: Mount[] }).filesystems.at(-1)!;
 }

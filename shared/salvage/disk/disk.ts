@@ -20,11 +20,6 @@ interface Part {
   bytes: Buffer;
 }
 
-interface DiskOptions {
-  /** Bytes read at once. */
-  chunk?: number;
-}
-
 /** `using disk = new Disk("/dev/vda1")` closes it. */
 export class Disk {
   readonly path: string;
@@ -35,9 +30,9 @@ export class Disk {
   #scratch = Buffer.alloc(0);
   readonly #bad = new Set<number>();
 
-  constructor(path: string, options: DiskOptions = {}) {
+  constructor(path: string, chunk = CHUNK) {
     this.path = path;
-    this.#chunk = options.chunk ?? CHUNK;
+    this.#chunk = chunk;
     this.#file = opened(path);
     const size = sizeOf(fstatSync(this.#file));
     if (size === undefined) {
@@ -63,15 +58,15 @@ export class Disk {
     const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(overlap + this.#chunk)) as [Buffer, Buffer];
     let offset = 0;
     let kept = 0;
-    let reading = settled(this.#fill(buffers[0], 0, 0));
+    let reading = later(this.#fill(buffers[0], 0, 0));
     try {
       while (offset < this.size) {
-        const count = unwrap(await reading);
+        const count = await reading;
         const bytes = buffers[0].subarray(0, kept + count);
         buffers.reverse();
         const keep = Math.min(overlap, bytes.length);
         bytes.copy(buffers[0], 0, bytes.length - keep);
-        reading = settled(this.#fill(buffers[0], keep, offset + count));
+        reading = later(this.#fill(buffers[0], keep, offset + count));
         this.#part = { offset: offset - kept, bytes };
         yield this.#part;
         kept = keep;
@@ -79,7 +74,7 @@ export class Disk {
       }
     } finally {
       this.#part = undefined;
-      await reading;
+      await Promise.allSettled([reading]);
     }
   }
 
@@ -128,13 +123,9 @@ export class Disk {
 }
 
 /** A read may fail while the part before is still looked at: the error is thrown when its own turn comes. */
-async function settled<T>(promise: Promise<T>): Promise<PromiseSettledResult<T>> {
-  return (await Promise.allSettled([promise]))[0];
-}
-
-function unwrap<T>(result: PromiseSettledResult<T>): T {
-  if (result.status === "rejected") throw result.reason;
-  return result.value;
+function later<T>(promise: Promise<T>): Promise<T> {
+  void Promise.allSettled([promise]);
+  return promise;
 }
 
 function opened(path: string): number {

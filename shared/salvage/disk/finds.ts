@@ -1,7 +1,7 @@
 /** The kinds of finds in free blocks. */
 import { createPublicKey } from "node:crypto";
-import { type CertInfo, certInfo, publicKeyHash } from "../../pki/certificate.ts";
-import { LABELS, orUndefined, provenKey } from "./pem-block.ts";
+import { type CertInfo, certInfo, orUndefined, publicKeyHash } from "../../pki/certificate.ts";
+import { LABELS, provenKey } from "./pem-block.ts";
 
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {
@@ -10,18 +10,16 @@ interface Place {
   joined?: number;
 }
 
-/** Proved: its public half verifies what it signs. `publicKeyHash` is "sha256:<hex of the SPKI's DER>", as in CertInfo. */
-export interface PrivateKeyFind extends Place {
-  kind: "private key";
+/** `publicKeyHash` is "sha256:<hex of the SPKI's DER>", as in CertInfo. */
+interface KeyFind<Kind> extends Place {
+  kind: Kind;
   pem: string;
   publicKeyHash: string;
 }
 
-interface PublicKeyFind extends Place {
-  kind: "public key";
-  pem: string;
-  publicKeyHash: string;
-}
+/** Proved: its public half verifies what it signs. */
+export type PrivateKeyFind = KeyFind<"private key">;
+type PublicKeyFind = KeyFind<"public key">;
 
 export interface CertificateFind extends Place {
   kind: "certificate";

@@ -3,6 +3,8 @@
  * or continues elsewhere, is recognised, and the place of its END line is known to the byte.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import { orUndefined } from "../../pki/certificate.ts";
+import { numberOf } from "../../pki/tokens.ts";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -70,33 +72,24 @@ export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject }
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
   const publicKey = createPublicKey(key);
-  const proved = orUndefined(() => (key.asymmetricKeyType === "rsa" ? isConsistent(key) : verifiesOwn(key, publicKey)));
+  const proved = orUndefined(() => (key.asymmetricKeyType === "rsa" ? isConsistent(key) : signs(key, publicKey)));
   return proved ? { key, publicKey } : undefined;
 }
 
 /** Every number of an RSA key follows from the others (RFC 8017, 3.2). OpenSSL signs without checking all of them; Go checks them. */
 function isConsistent(key: KeyObject): boolean {
   const numbers = key.export({ format: "jwk" }) as Record<string, string>;
-  const number = (name: string) => BigInt(`0x${Buffer.from(numbers[name]!, "base64url").toString("hex")}`);
+  const number = (name: string) => numberOf(Buffer.from(numbers[name]!, "base64url"));
   const [n, e, d, p, q] = ["n", "e", "d", "p", "q"].map(number) as [bigint, bigint, bigint, bigint, bigint];
   const isInverse = [p - 1n, q - 1n].every((order) => (e * d) % order === 1n);
   return p * q === n && isInverse && number("dp") === d % (p - 1n) && number("dq") === d % (q - 1n) && (number("qi") * q) % p === 1n;
 }
 
-function verifiesOwn(key: KeyObject, publicKey: KeyObject): boolean {
-  const hash = key.asymmetricKeyType === "ec" ? "sha256" : null;
+/** Whether the public half verifies what the private half signs. */
+export function signs(key: KeyObject, publicKey = createPublicKey(key)): boolean {
+  const hash = ["rsa", "ec"].includes(String(key.asymmetricKeyType)) ? "sha256" : null;
   const proof = Buffer.from("kube-pki-repair");
   return verify(hash, proof, publicKey, sign(hash, proof, key));
-}
-
-/** A disk may hold anything: what OpenSSL or a parser cannot read is undefined, not an error. */
-export function orUndefined<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (err) {
-    if (err instanceof Error) return undefined;
-    throw err;
-  }
 }
 
 /** How many bytes a DER SEQUENCE takes, its own head included. */

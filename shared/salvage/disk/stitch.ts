@@ -2,10 +2,10 @@
  * Joins files in two pieces: the first was found where it begins, and the second is searched among all that could be one. Only a join that
  * proves itself counts; a manifest has no proof but its form, so a joined one is marked as joined.
  */
-import { signedBy } from "../../pki/certificate.ts";
+import { orUndefined, signedBy } from "../../pki/certificate.ts";
 import type { Disk } from "./disk.ts";
 import type { PemFind } from "./finds.ts";
-import { BLOCK, type CutPem, orUndefined, type PemBlock, wholePem } from "./pem-block.ts";
+import { BLOCK, type CutPem, type PemBlock, wholePem } from "./pem-block.ts";
 import { embeddedIsWhole, isComplete, type Judgement, judge } from "./yaml-document.ts";
 
 /** The beginning of a YAML file that is cut at some border of a block. */

@@ -2,8 +2,9 @@
 import { createPublicKey } from "node:crypto";
 import { parse } from "yaml";
 import type { ContainerSpec } from "../../k8s/objects.ts";
+import { orUndefined } from "../../pki/certificate.ts";
 import type { YamlFind } from "./finds.ts";
-import { orUndefined, pemAt, provenKey } from "./pem-block.ts";
+import { pemAt, provenKey } from "./pem-block.ts";
 
 type Found<T = YamlFind> = T extends YamlFind ? Omit<T, "offset" | "text"> : never;
 

@@ -34,7 +34,8 @@ const PREAMBLE = /^(?:\s*#.*|\s*|---\s*|kind:.*|%YAML.*)$/;
  * `offset` is where `bytes` lie on the disk.
  */
 export function* yamlTexts(bytes: Buffer, at: number, offset: number): Generator<YamlText> {
-  const start = startOf(bytes, at, offset);
+  // the second: written by hand, with other fields first
+  const start = firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
   if (start === undefined) return;
   const { end, ended } = endOf(bytes, at, offset);
   const text = (to: number): YamlText => ({ before: at - start, after: to - at, text: bytes.toString("utf8", start, to), ended: false });
@@ -50,13 +51,10 @@ export function mayBeOurs(disk: Disk, offset: number): boolean {
   return next === undefined || kindIn(next) !== undefined;
 }
 
-/** Back over comments and the like to the file's first line; undefined where the line at `at` is in the middle of something else. */
-function startOf(bytes: Buffer, at: number, offset: number): number | undefined {
-  // the second: written by hand, with other fields first
-  return firstLine(PREAMBLE, bytes, at, offset) ?? firstLine(EDGE_BEFORE, bytes, at, offset);
-}
-
-/** Of the lines up to `at` that are all of this kind, the first one where a file may begin. */
+/**
+ * Of the lines up to `at` that are all of this kind, the first one where a file may begin; undefined where the line at `at` is in the middle
+ * of something else.
+ */
 function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): number | undefined {
   const isOne = (from: number, to: number) =>
     strangeByte(bytes, from, to - 1) === to - 1 && kind.test(bytes.toString("utf8", from, to - 1));
@@ -78,12 +76,9 @@ function firstLine(kind: RegExp, bytes: Buffer, at: number, offset: number): num
 /** A file begins at a block's border, after a mark, or as a later document of a file; after zeros only if none of these is found. */
 function mayBegin(bytes: Buffer, start: number, offset: number): boolean {
   const isFurther = bytes.toString("latin1", start, start + 3) === "---";
-  return start === 0 || (offset + start) % BLOCK === 0 || isMark(bytes, start) || isFurther;
-}
-
-/** UTF-8's byte order mark, before the first line. */
-function isMark(bytes: Buffer, start: number): boolean {
-  return start >= 3 && bytes.readUIntBE(start - 3, 3) === 0xefbbbf;
+  // UTF-8's byte order mark, before the first line
+  const isMarked = start >= 3 && bytes.readUIntBE(start - 3, 3) === 0xefbbbf;
+  return start === 0 || (offset + start) % BLOCK === 0 || isMarked || isFurther;
 }
 
 /** Where the text that can be this file's ends, and whether the file ends there. */

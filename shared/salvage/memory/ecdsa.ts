@@ -1,5 +1,6 @@
 /** Finds ECDSA keys in memory. A scalar has no mark, so each candidate's public key is computed (20 µs and more) and compared. */
-import { createECDH, createHash, createPrivateKey, type KeyObject } from "node:crypto";
+import { createECDH, createPrivateKey, type KeyObject } from "node:crypto";
+import { orUndefined, spkiHash } from "../../pki/certificate.ts";
 import { randomStretches } from "./limbs.ts";
 
 export type Curve = "P-256" | "P-384";
@@ -25,7 +26,9 @@ export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<
   const { size } = CURVES[curve];
   for (const { from, to } of randomStretches(bytes, size)) {
     const begin = to - size;
-    if (begin < from || begin % ALIGNED !== 0 || !isZero(bytes, to, to + SPARE)) continue;
+    if (begin < from || begin % ALIGNED !== 0) continue;
+    const spare = bytes.subarray(to, to + SPARE);
+    if (spare.length < SPARE || spare.some((byte) => byte !== 0)) continue;
     const scalar = bytes.subarray(begin, to);
     const key = looksRandom(scalar) ? keyFromScalar(curve, Buffer.from(scalar).reverse(), wanted) : undefined;
     if (key) yield key;
@@ -35,23 +38,16 @@ export function* scalarsIn(bytes: Uint8Array, curve: Curve, wanted: ReadonlySet<
 /** The key of a scalar, highest byte first, if its public key has a wanted hash. */
 export function keyFromScalar(curve: Curve, scalar: Uint8Array, wanted: ReadonlySet<string>): KeyObject | undefined {
   const { size, openssl, spki } = CURVES[curve];
-  const point = pointOf(openssl, scalar);
-  if (!point || !wanted.has(`sha256:${createHash("sha256").update(spki).update(point).digest("hex")}`)) return undefined;
+  const ecdh = createECDH(openssl);
+  // a number that is zero, or above the curve's order, is no scalar
+  const point = orUndefined(() => {
+    ecdh.setPrivateKey(scalar);
+    return ecdh.getPublicKey();
+  });
+  if (!point || !wanted.has(spkiHash(Buffer.concat([spki, point])))) return undefined;
   const url = (from: number) => point.subarray(from, from + size).toString("base64url");
   const key = { kty: "EC", crv: curve, x: url(1), y: url(1 + size), d: Buffer.from(scalar).toString("base64url") };
   return createPrivateKey({ key, format: "jwk" });
-}
-
-/** undefined where the number is no scalar of the curve: zero, or above its order. */
-function pointOf(curve: string, scalar: Uint8Array): Buffer | undefined {
-  const ecdh = createECDH(curve);
-  try {
-    ecdh.setPrivateKey(scalar);
-    return ecdh.getPublicKey();
-  } catch (err) {
-    if (err instanceof Error) return undefined;
-    throw err;
-  }
 }
 
 /** Text has no byte above 127; of random bytes about half are, and about half of all bits are set (within eight standard deviations). */
@@ -65,10 +61,4 @@ function looksRandom(bytes: Uint8Array): boolean {
   const half = 4 * Math.sqrt(bytes.length);
   const bit = 4 * Math.sqrt(bytes.length * 8);
   return Math.abs(high - bytes.length / 2) < half && Math.abs(ones - bytes.length * 4) < bit;
-}
-
-function isZero(bytes: Uint8Array, from: number, to: number): boolean {
-  if (to > bytes.length) return false;
-  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false;
-  return true;
 }

@@ -4,17 +4,12 @@
  * are searched.
  */
 
-/** Where a stretch of random-looking words begins and ends, in bytes. */
-interface Stretch {
-  from: number;
-  to: number;
-}
-
 /**
- * Stretches of at least `bytes`. A word looks random when its lower half is not zero and its upper half is 256 or more: a random word
- * misses that once in 16 million times; counters, lengths and many pointers always do.
+ * Stretches of random-looking words, at least `atLeast` bytes long: where they begin and end, in bytes. A word looks random when its lower
+ * half is not zero and its upper half is 256 or more: a random word misses that once in 16 million times; counters, lengths and many
+ * pointers always do.
  */
-export function* randomStretches(bytes: Uint8Array, atLeast: number): Generator<Stretch> {
+export function* randomStretches(bytes: Uint8Array, atLeast: number): Generator<{ from: number; to: number }> {
   const halves = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
   const needed = atLeast >> 3;
   let run = 0;
@@ -27,9 +22,4 @@ export function* randomStretches(bytes: Uint8Array, atLeast: number): Generator<
     }
   }
   if (run >= needed) yield { from: (end >> 1) * 8 - run * 8, to: (end >> 1) * 8 };
-}
-
-/** The number in `bytes`, lowest byte first. */
-export function fromLimbs(bytes: Uint8Array): bigint {
-  return BigInt(`0x${Buffer.from(bytes).reverse().toString("hex")}`);
 }

@@ -2,21 +2,15 @@
  * Reads deleted kubeconfigs that processes still have mounted: kubeadm's static pods mount controller-manager.conf and scheduler.conf as
  * single files, and these stay readable below /proc/PID/root.
  */
-import { attempt, Fail } from "../../fail.ts";
+import { attempt } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
 import { textBelow } from "../../files/host-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import type { Process } from "./processes.ts";
 
-interface Mounted {
-  path: string;
-  content: string;
-  from: string;
-}
-
 /** Those that are missing on this node, whole, and of the cluster's CA. */
-export function mountedKubeconfigs(processes: readonly Process[], caPem: string): Mounted[] {
+export function mountedKubeconfigs(processes: readonly Process[], caPem: string): { path: string; content: string; from: string }[] {
   const missing = KUBECONFIGS.filter(({ path }) => !readText(path)?.trim());
   return missing.flatMap(({ path }) => {
     for (const process of processes) {
@@ -30,7 +24,6 @@ export function mountedKubeconfigs(processes: readonly Process[], caPem: string)
 
 /** Errors: Fail where it cannot be read. */
 function isOurs(content: string, path: string, caPem: string): boolean {
-  const { caPem: trusted, clientCertPem, clientKeyPem } = parseKubeconfig(content, path);
-  if (!clientCertPem || !clientKeyPem) throw new Fail(`"${path}" holds no client certificate`, { hint: "part 2 makes a new one" });
-  return shareCertificate(trusted, caPem) && signedBy(clientCertPem, caPem) && keyMatches(clientCertPem, clientKeyPem);
+  const { caPem: trusted, clientCertPem: cert = "", clientKeyPem: key = "" } = parseKubeconfig(content, path);
+  return shareCertificate(trusted, caPem) && signedBy(cert, caPem) && keyMatches(cert, key);
 }

@@ -9,7 +9,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/host-file.ts";
-import { type KnownPods, type ProcessOwner, processOwner } from "../../trust/process-owner.ts";
+import { type KnownPods, processOwner } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 
 export interface Process {
@@ -26,15 +26,13 @@ const HOLDERS: readonly { comm: string; name: string }[] = [
   { comm: "kubelet", name: "kubelet" },
 ];
 
-/** The control plane's processes on this node, and those that only have such a name, and are not read. */
-export interface Holders {
-  /** In the order of HOLDERS. */
-  own: Process[];
-  others: (Process & { owner: ProcessOwner })[];
-}
+export type Holders = ReturnType<typeof holders>;
 
-/** Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts). */
-export function holders(known: KnownPods): Holders {
+/**
+ * Processes in this node's own PID namespace with the name of a control plane process, by their owner (trust/process-owner.ts): `own` are
+ * the control plane's, in the order of HOLDERS; `others` only have such a name, and are not read.
+ */
+export function holders(known: KnownPods) {
   const proc = hostPath("/proc");
   const pids = existsSync(proc) ? readdirSync(proc).filter((name) => /^\d+$/.test(name)) : [];
   const named = pids.flatMap((pid) => {
@@ -54,17 +52,12 @@ export function holders(known: KnownPods): Holders {
 const CHUNK = 4 << 20;
 const OVERLAP = 4096;
 
-/** A piece of a process's memory; `bytes` is only good until the next piece. 8-byte words of the process are aligned in it. */
-interface Piece {
-  address: number;
-  bytes: Uint8Array;
-}
-
 /**
- * A process's writable memory, piece by piece; pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
+ * A process's writable memory, piece by piece; a piece is only good until the next one. 8-byte words of the process are aligned in it.
+ * Pieces of one mapping overlap. A mapping that goes away meanwhile is skipped, and a process
  * that ends, ends it. Errors: Fail where the memory may not be read at all.
  */
-export function* memoryOf(process: Process): Generator<Piece> {
+export function* memoryOf(process: Process): Generator<Uint8Array> {
   const folder = `${hostPath("/proc")}/${process.pid}`;
   const maps = gone(() => readFileSync(`${folder}/maps`, "utf8"));
   const memory = maps === undefined ? undefined : openMemory(folder);
@@ -80,7 +73,7 @@ export function* memoryOf(process: Process): Generator<Piece> {
         // the overlap lies before, not behind: reading a page makes it count as touched
         const begin = Math.max(from, address - OVERLAP);
         const read = gone(() => readSync(memory, buffer, 0, end - begin, begin)) ?? 0;
-        if (read > 0) yield { address: begin, bytes: buffer.subarray(0, read) };
+        if (read > 0) yield buffer.subarray(0, read);
       }
     }
   } finally {

@@ -1,6 +1,8 @@
 /** Finds RSA keys in memory: the modulus shows whether a number is one of its primes, and one prime gives the whole key. */
-import { createHash, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
-import { fromLimbs, randomStretches } from "./limbs.ts";
+import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
+import { spkiHash } from "../../pki/certificate.ts";
+import { base64url, numberOf } from "../../pki/tokens.ts";
+import { randomStretches } from "./limbs.ts";
 
 /**
  * Primes of these public keys in these bytes. Both primes of a key have half its length and begin with √½ at least (FIPS 186-5 §A.1.1), so
@@ -9,23 +11,19 @@ import { fromLimbs, randomStretches } from "./limbs.ts";
 export function* primesIn(bytes: Uint8Array, wanted: Iterable<PublicKey>): Generator<{ key: PublicKey; prime: bigint }> {
   for (const [size, keys] of Map.groupBy(wanted, ({ bytes }) => bytes)) {
     for (const at of numbers(bytes, size / 2, 0xb5)) {
-      const prime = fromLimbs(bytes.subarray(at, at + size / 2));
+      const prime = numberOf(bytes.slice(at, at + size / 2).reverse());
       const key = keys.find(({ modulus }) => modulus % prime === 0n);
       if (key) yield { key, prime };
     }
   }
 }
 
-export interface PublicKey {
-  publicKey: KeyObject;
-  modulus: bigint;
-  /** Length of the modulus. */
-  bytes: number;
-}
+export type PublicKey = ReturnType<typeof rsaPublicKey>;
 
-export function rsaPublicKey(publicKey: KeyObject): PublicKey {
+/** `bytes`: the length of the modulus. */
+export function rsaPublicKey(publicKey: KeyObject) {
   const modulus = Buffer.from((publicKey.export({ format: "jwk" }) as { n: string }).n, "base64url");
-  return { publicKey, modulus: BigInt(`0x${modulus.toString("hex")}`), bytes: modulus.length };
+  return { publicKey, modulus: numberOf(modulus), bytes: modulus.length };
 }
 
 /** RSA moduli are this long, in bytes: kubeadm's RSA-2048, RSA-3072 and RSA-4096. */
@@ -39,31 +37,27 @@ export function* publicKeysByHash(bytes: Uint8Array, wanted: ReadonlySet<string>
   for (const size of MODULUS_SIZES) {
     for (const at of numbers(bytes, size, 0x80)) {
       const spki = spkiOf(Buffer.from(bytes.subarray(at, at + size)).reverse());
-      if (wanted.has(hashOf(spki))) yield createPublicKey({ key: spki, format: "der", type: "spki" });
+      if (wanted.has(spkiHash(spki))) yield createPublicKey({ key: spki, format: "der", type: "spki" });
     }
   }
-}
-
-function hashOf(spki: Uint8Array): string {
-  return `sha256:${createHash("sha256").update(spki).digest("hex")}`;
 }
 
 /** The private key of a public one, from one of its primes. */
 export function keyFromPrime({ publicKey, modulus, bytes }: PublicKey, p: bigint): KeyObject {
   const { n, e } = publicKey.export({ format: "jwk" }) as { n: string; e: string };
   const q = modulus / p;
-  const d = inverse(BigInt(`0x${Buffer.from(e, "base64url").toString("hex")}`), (p - 1n) * (q - 1n));
+  const d = inverse(numberOf(Buffer.from(e, "base64url")), (p - 1n) * (q - 1n));
   const half = bytes / 2;
   const jwk = {
     kty: "RSA",
     n,
     e,
-    d: toUrl(d, bytes),
-    p: toUrl(p, half),
-    q: toUrl(q, half),
-    dp: toUrl(d % (p - 1n), half),
-    dq: toUrl(d % (q - 1n), half),
-    qi: toUrl(inverse(q, p), half),
+    d: base64url(d, bytes),
+    p: base64url(p, half),
+    q: base64url(q, half),
+    dp: base64url(d % (p - 1n), half),
+    dq: base64url(d % (q - 1n), half),
+    qi: base64url(inverse(q, p), half),
   };
   return createPrivateKey({ key: jwk, format: "jwk" });
 }
@@ -98,8 +92,4 @@ function inverse(a: bigint, modulus: bigint): bigint {
     [s, t] = [t, s - quotient * t];
   }
   return ((s % modulus) + modulus) % modulus;
-}
-
-function toUrl(number: bigint, size: number): string {
-  return Buffer.from(number.toString(16).padStart(size * 2, "0"), "hex").toString("base64url");
 }

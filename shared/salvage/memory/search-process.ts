@@ -18,25 +18,16 @@ export interface Target {
   publicKey?: KeyObject | undefined;
 }
 
-/** What one process had: private keys by their hash, and how much was read. */
-interface MemoryFound {
-  keys: Map<string, KeyObject>;
-  megabytes: number;
-  seconds: number;
-}
-
-interface SearchOptions {
-  budget?: Budget | undefined;
-  /** Called at once with each key, so that none is lost, whatever ends the search. */
-  onKey?: ((key: KeyObject) => void) | undefined;
-}
-
 /**
  * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as soon as all are found.
- * Between pieces the event loop runs, so that Ctrl-C works. Errors: as `memoryOf`, and Fail where the budget is spent.
+ * `onKey` is called at once with each key, so that none is lost, whatever ends the search. Returns private keys by their hash, and how much
+ * was read. Errors: as `memoryOf`, and Fail where the budget is spent.
  */
-export async function searchProcess(process: Process, targets: readonly Target[], options: SearchOptions = {}): Promise<MemoryFound> {
-  const { budget, onKey } = options;
+export async function searchProcess(
+  process: Process,
+  targets: readonly Target[],
+  { budget, onKey }: { budget?: Budget; onKey?: (key: KeyObject) => void } = {},
+) {
   const began = performance.now();
   const publicKeys = [...targets.flatMap(({ publicKey }) => publicKey ?? []), ...(await publicKeysOf(process, targets, budget))];
   const search: Search = {
@@ -44,8 +35,8 @@ export async function searchProcess(process: Process, targets: readonly Target[]
     rsa: new Map(publicKeys.filter((key) => key.asymmetricKeyType === "rsa").map((key) => [publicKeyHash(key), rsaPublicKey(key)])),
     curves: [...new Set(targets.map(({ kind }) => kind))].filter((kind) => kind !== "RSA"),
   };
-  const found: MemoryFound = { keys: new Map(), megabytes: 0, seconds: 0 };
-  for (const { bytes } of memoryOf(process)) {
+  const found = { keys: new Map<string, KeyObject>(), megabytes: 0, seconds: 0 };
+  for await (const bytes of pieces(process, budget)) {
     found.megabytes += bytes.length / 1e6;
     for (const key of keysIn(bytes, search)) {
       const hash = publicKeyHash(key);
@@ -55,8 +46,6 @@ export async function searchProcess(process: Process, targets: readonly Target[]
       onKey?.(key);
     }
     if (search.wanted.size === 0) break;
-    budget?.spend(bytes.length);
-    await breath();
   }
   found.seconds = (performance.now() - began) / 1000;
   return found;
@@ -81,15 +70,18 @@ async function publicKeysOf(process: Process, targets: readonly Target[], budget
   const wanted = new Set(targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash));
   const found: KeyObject[] = [];
   if (wanted.size === 0) return found;
-  for (const { bytes } of memoryOf(process)) {
+  for await (const bytes of pieces(process, budget)) {
     for (const key of publicKeysByHash(bytes, wanted)) if (wanted.delete(publicKeyHash(key))) found.push(key);
     if (wanted.size === 0) break;
-    budget?.spend(bytes.length);
-    await breath();
   }
   return found;
 }
 
-function breath(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** Between pieces the event loop runs, so that Ctrl-C works. */
+async function* pieces(process: Process, budget: Budget | undefined): AsyncGenerator<Uint8Array> {
+  for (const bytes of memoryOf(process)) {
+    yield bytes;
+    budget?.spend(bytes.length);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }

@@ -9,8 +9,9 @@ import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { inParallel } from "../../../shared/api/many.ts";
+import { watch } from "../../../shared/api/watch.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
-import { nodeAsking, SERVING_SIGNER, watchRequests } from "../../../shared/workers/csr.ts";
+import { type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
 
 /** How another process of the benchmark reaches the API; in a file, as it has a key in it. */
@@ -90,7 +91,7 @@ function leaseSpec({ name }: KnownNode) {
 
 async function serveWhatIsIssued(api: KubeApi, nodes: KnownNode[], key: string) {
   const waiting = new Map(nodes.map((node) => [node.name, node.ips[0]!]));
-  for await (const { object } of watchRequests(api, SERVING_SIGNER, new AbortController().signal)) {
+  for await (const { object } of watch<Csr>(api, requestsTo(SERVING_SIGNER), new AbortController().signal)) {
     const { certificate } = object.status ?? {};
     const hostname = waiting.get(nodeAsking(object));
     if (!certificate || !hostname) continue;

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { publishClusterInfo } from "../../../shared/api/cluster-trust.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { setRoot } from "../../../shared/files/files.ts";
-import { type ApiOptions, pretendApi, status } from "../../pretend/api.ts";
+import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 
@@ -29,7 +29,7 @@ test("control plane nodes side by side: what another one has just written is no 
     const cp = controlPlaneOf(await pretendData());
     const wanted = new Map<string, unknown>();
     using api = pretendApi({ objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } }, on: overtaken(wanted) });
-    const client = new KubeApi({ server: api.url, insecure: true });
+    const client = new KubeApi({ server: api.url, ca: NO_TLS });
     await publishClusterInfo(cp, client);
     expect(wanted.size).toBe(1);
     expect(api.changes().length).toBe(1);

@@ -6,10 +6,10 @@ import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } fr
 import { inParallel } from "../../../shared/api/many.ts";
 import { typed } from "../../../shared/options.ts";
 import { mode } from "../../../shared/run.ts";
-import { pretendApi, status } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, insecure: true, token: "abc" });
+const client = (server: { url: string }) => new KubeApi({ server: `${server.url}/`, ca: NO_TLS, token: "abc" });
 
 test("list() fetches all pages, and keeps the selector on each", async () => {
   const objects = Object.fromEntries(Array.from({ length: 5 }, (_, i) => [`/api/v1/namespaces/a/secrets/s${i}`, { type: "t" }]));
@@ -71,16 +71,16 @@ test("a refusal that is not JSON, and one that says nothing, are errors with a s
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
 });
 
-test.each([[{ ca: "" }], [{ ca: undefined }], [{}], [{ ca: "", insecure: true as const }], [{ ca: "no certificate" }]])(
+test.each([[{ ca: "" }], [{ ca: undefined }], [{}], [{ ca: "no certificate" }]])(
   "%j is no way to say that a server need not be verified",
   (options) => {
     expect(() => new KubeApi({ server: "https://a:6443", ...options })).toThrow('There is no CA to verify "https://a:6443" with');
   },
 );
 
-test("of a refusal, and of whatever an unverified server says, no more is read than is worth reading", async () => {
+test("of a refusal no more is read than is worth reading", async () => {
   let sent = 0;
-  const endless = (status: number) =>
+  const endless = () =>
     new Response(
       new ReadableStream({
         pull: (stream) => {
@@ -89,13 +89,9 @@ test("of a refusal, and of whatever an unverified server says, no more is read t
           else stream.enqueue(new Uint8Array(65_536).fill(0x41));
         },
       }),
-      { status },
+      { status: 500 },
     );
-  using server = pretendApi({ on: ({ path }) => endless(path === "/refused" ? 500 : 200) });
-  const text = await client(server).get<string>("/huge");
-  expect(text.length).toBe(1_000_000);
-  expect(sent).toBeLessThan(50_000_000);
-  sent = 0;
+  using server = pretendApi({ on: endless });
   const refused = client(server).get("/refused");
   await expect(refused).rejects.toThrow(/^A{500}… \(\d+ more characters\)$/);
   expect(sent).toBeLessThan(50_000_000);

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { nodeLeases } from "../../../shared/api/leases.ts";
-import { pretendApi } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
@@ -16,7 +16,7 @@ test("nodeLeases() gives a kubelet the time to find an API that was away, and lo
       return undefined;
     },
   });
-  const client = new KubeApi({ server: api.url, insecure: true });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
   expect((await nodeLeases(client, ["m1", "w1"])).notRenewed).toEqual([]);
   expect(asked).toBe(3);
   await nodeLeases(client, ["m1", "w1"]);
@@ -32,5 +32,5 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
       return undefined;
     },
   });
-  expect((await nodeLeases(new KubeApi({ server: api.url, insecure: true }), ["late"])).notRenewed).toEqual([]);
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"])).notRenewed).toEqual([]);
 });

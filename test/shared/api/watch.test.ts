@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { KubeApi, type KubeObject } from "../../../shared/api/kube-api.ts";
 import { type Change, watch } from "../../../shared/api/watch.ts";
+import { NO_TLS } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** What the pretend API answers, in turn: to a list a version and names, to a watch lines and how it ends. */
@@ -26,7 +27,7 @@ function pretendApi(answers: Answer[]) {
       return "list" in answer ? listOf(answer) : new Response(streamOf(answer));
     },
   });
-  return { api: new KubeApi({ server: server.url.href, insecure: true }), asked };
+  return { api: new KubeApi({ server: server.url.href, ca: NO_TLS }), asked };
 }
 
 function listOf({ list, names, next }: List) {

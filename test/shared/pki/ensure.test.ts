@@ -1,6 +1,6 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
-import { exists, list, readText, removeFile, setRoot, writeFile } from "../../../shared/files/files.ts";
+import { exists, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
@@ -289,12 +289,14 @@ test("sa.pub comes back from sa.key; a foreign sa.pub is moved aside; sa.key sta
 });
 
 test("an empty kubeconfig, as a kubelet leaves it, is moved aside and written", async () => {
-  using _box = sandbox();
+  using box = sandbox();
   put("ca", ca);
-  writeFile("/etc/kubernetes/scheduler.conf", "");
+  writeFile("/etc/kubernetes/scheduler.conf", "", { mode: 0o644 });
   const row = kubeconfigRow("scheduler");
   expect((await ensureMany({ kubeconfigs: [row] }, FACTS, OPTIONS)).written).toEqual(["scheduler"]);
   expect([examineKubeconfig(row, FACTS).state, readText("/aside/etc/kubernetes/scheduler.conf")]).toEqual(["ok", ""]);
+  expect(stat(row.path)?.mode).toBe(0o600);
+  expect(box.said.at(-1)).toMatch(/^wrote \/etc\/kubernetes\/scheduler.conf \(system:kube-scheduler, until [\d-]+, to https:/);
 });
 
 /** All files below the root with their content, as text. */

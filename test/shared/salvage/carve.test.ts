@@ -36,9 +36,9 @@ beforeAll(async () => {
 afterAll(() => rmSync(dir, { recursive: true }));
 
 /** A disk of `size` bytes of noise, with these pieces at these places; each fills its last block with zeros. */
-async function findsIn(pieces: [offset: number, content: string | Buffer][], options: { size?: number; chunk?: number } = {}) {
+async function findsIn(pieces: [offset: number, content: string | Buffer][], options: { size?: number } = {}) {
   writeFileSync(image, diskOf(pieces, options.size));
-  return await findsOn(image, options);
+  return await findsOn(image);
 }
 
 function diskOf(pieces: [offset: number, content: string | Buffer][], size = 64 * 1024, seed = 1): Buffer {
@@ -90,7 +90,7 @@ test("wherever the disk is cut into chunks, the same is found", async () => {
   const whole = await findsOn(image);
   expect(kinds(whole)).toEqual(["kubeconfig", "manifest", "private key"]);
   for (const chunk of [512, 700, 1023, 1024, 1025, 1030, 2000, 4096, 4100, 5000, 8191, 10_250, 12_000])
-    expect(Bun.deepEquals(await findsOn(image, { chunk }), whole)).toBe(true);
+    expect(Bun.deepEquals(await findsOn(image, chunk), whole)).toBe(true);
 });
 
 test("a word is met once, also across a border", async () => {
@@ -102,7 +102,7 @@ test("a word is met once, also across a border", async () => {
     expect(await hitsWith(chunk)).toEqual(["BEGIN 0", "END 100", "apiVersion: 111", "BEGIN 500", "END 989"]);
 
   async function hitsWith(chunk: number) {
-    using source = new Disk(image, { chunk });
+    using source = new Disk(image, chunk);
     const searched = await Array.fromAsync(search(source, words));
     return searched.flatMap(({ hits }) => hits.map(({ needle, offset }) => `${needle.replaceAll("-", "").trim()} ${offset}`));
   }
@@ -111,7 +111,7 @@ test("a word is met once, also across a border", async () => {
 test("bytes anywhere are the disk's, whether they are in memory or not", async () => {
   const disk = noise(5000);
   writeFileSync(image, disk);
-  using source = new Disk(image, { chunk: 1000 });
+  using source = new Disk(image, 1000);
   for await (const _ of source.parts(10))
     for (let offset = 0; offset < 5000; offset += 333)
       expect(source.read(offset, 700).equals(disk.subarray(offset, offset + 700))).toBe(true);
@@ -317,7 +317,7 @@ test("64 MB of noise and decoys give what is there, and nothing else", async () 
 
 test("progress is reported up to the end", async () => {
   writeFileSync(image, diskOf([[0, files["pki/ca.key"]!]]));
-  using disk = new Disk(image, { chunk: 10_000 });
+  using disk = new Disk(image, 10_000);
   const reports: string[] = [];
   const finds = await Array.fromAsync(
     carve(disk, { onProgress: ({ pass, done, total, found }) => reports.push(`${pass} ${done}/${total} ${found}`) }),
@@ -329,7 +329,7 @@ test("progress is reported up to the end", async () => {
 
 test("a caller who has found enough may stop", async () => {
   writeFileSync(image, diskOf([4096, 8192].map((offset, i) => [offset, files[["pki/ca.key", "pki/sa.key"][i]!]!])));
-  using disk = new Disk(image, { chunk: 6000 });
+  using disk = new Disk(image, 6000);
   for await (const { offset } of carve(disk)) {
     expect(offset).toBe(4096);
     break;

@@ -2,10 +2,10 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
-import { approve, isPending, nodeAsking } from "../../../shared/workers/csr.ts";
+import { approve, isPending } from "../../../shared/workers/csr.ts";
 import { identities, NOBODYS } from "../../../shared/workers/identities.ts";
 import { servingObjection } from "../../../shared/workers/serving-csrs.ts";
-import { pretendApi, status } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { type Asked, dns, ip, secondList, servingCsr } from "../../pretend/csrs.ts";
 
 /** w1's kubelet has written into its Node's status all that it would like to be. */
@@ -57,7 +57,7 @@ const NODES: KnownNode[] = [
   node("cp2", { controlPlane: true, names: ["cp2", "cp2.example"], ips: ["10.0.0.12", "fd00::12"] }),
 ];
 
-const OWN = identities({
+const KNOWN = {
   nodes: NODES,
   proved: new Map([
     ["cp1", ["10.0.0.11"]],
@@ -69,12 +69,11 @@ const OWN = identities({
   dnsDomain: "cluster.local",
   services: ["vault.prod", "web.shop"],
   nobodys: NOBODYS,
-});
+};
+const OWN = identities(KNOWN);
 
 async function objectionTo(asked: Asked) {
-  const request = await servingCsr(asked);
-  const name = NODES.find((one) => one.name === nodeAsking(request))?.name;
-  return servingObjection(request, name, OWN);
+  return servingObjection(await servingCsr(asked), OWN);
 }
 
 const as = (name: string, sans: Asked["sans"]): Asked => ({
@@ -182,8 +181,9 @@ test.each([
   expect(await objectionTo({ spec: { request } })).toBe("the request cannot be read");
 });
 
-test("a request is not judged by another node than the one that asks", async () => {
-  expect(servingObjection(await servingCsr(), "w2", OWN)).toBe('etcd knew no node "system:node:w1"');
+test("a request of a node that etcd did not know is not approved", async () => {
+  const others = identities({ ...KNOWN, nodes: NODES.filter(({ name }) => name !== "w1") });
+  expect(servingObjection(await servingCsr(), others)).toBe('etcd knew no node "system:node:w1"');
 });
 
 test("only requests that nobody has decided on are pending", async () => {
@@ -198,7 +198,7 @@ test("approving leaves the request as it was, and somebody who was faster is no 
   const request = await servingCsr();
   let code = 200;
   using api = pretendApi({ on: ({ body }) => (code === 200 ? Response.json(body) : status(code, "no")) });
-  const client = new KubeApi({ server: api.url, insecure: true });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
   expect(await approve(client, request, "why")).toBe(true);
   expect(api.changes()).toEqual([`PUT ${path}`]);
   const { body } = api.requests[0]!;

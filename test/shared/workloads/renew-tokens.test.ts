@@ -5,7 +5,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { tokenVerifier } from "../../../shared/pki/tokens.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
 import { isCurrent, namespacesWithOldCa, reviewNewToken, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
-import { type ApiRequest, pretendApi, status } from "../../pretend/api.ts";
+import { type ApiRequest, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -81,7 +81,7 @@ const of = (account: string, object: object) => ({
 });
 const accepts = ({ path }: ApiRequest) =>
   path.endsWith("/tokenreviews") ? Response.json({ status: { authenticated: true, user: { username: "sa" } } }) : undefined;
-const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, insecure: true }), { ...TRUST, saKey });
+const renew = (server: { url: string }) => renewTokens(new KubeApi({ server: server.url, ca: NO_TLS }), { ...TRUST, saKey });
 
 test("renewTokens() writes what is not current, and only that; what it cannot mend it names", async () => {
   using _box = sandbox();
@@ -211,7 +211,7 @@ test("namespacesWithOldCa() names active namespaces without today's CA", async (
       "/api/v1/namespaces/none/configmaps/other": map("today's CA"),
     },
   });
-  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, insecure: true }), TRUST.caPem)).toEqual(["old", "none"]);
+  expect(await namespacesWithOldCa(new KubeApi({ server: server.url, ca: NO_TLS }), TRUST.caPem)).toEqual(["old", "none"]);
 });
 
 test("reviewNewToken() says whose token it is, or nothing where the API does not accept it", async () => {
@@ -222,7 +222,7 @@ test("reviewNewToken() says whose token it is, or nothing where the API does not
         ? Response.json({ status: { token: "made" } })
         : Response.json({ status: authenticated && body.spec.token === "made" ? { authenticated, user: { username: "sa" } } : {} }),
   });
-  const client = new KubeApi({ server: server.url, insecure: true });
+  const client = new KubeApi({ server: server.url, ca: NO_TLS });
   expect(await reviewNewToken(client)).toBe("sa");
   authenticated = false;
   expect(await reviewNewToken(client)).toBe("");

@@ -9,7 +9,7 @@ import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { markNewSaKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { proveOldSaKeys } from "../../../shared/workloads/retire-sa-key.ts";
-import { pretendApi } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { POD_UID, podRecord } from "../../pretend/memory.ts";
@@ -83,10 +83,10 @@ test("the API server's published keys prove the old key; one that publishes none
   const { pub } = await keyPair("ECDSA-P256");
   writeFile(`${PKI}/sa-old.pub`, pub);
   using publishing = pretendApi({ on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }) });
-  await proveOldSaKeys(new KubeApi({ server: publishing.url, insecure: true }), PKI);
+  await proveOldSaKeys(new KubeApi({ server: publishing.url, ca: NO_TLS }), PKI);
   expect(box.said.slice(1)).toEqual(["old and new service-account tokens are accepted, until part 4 takes sa-old.pub out"]);
 
   using silent = pretendApi({ on: () => Response.json({ message: "not found" }, { status: 404 }) });
-  await proveOldSaKeys(new KubeApi({ server: silent.url, insecure: true }), PKI);
+  await proveOldSaKeys(new KubeApi({ server: silent.url, ca: NO_TLS }), PKI);
   expect(box.said.slice(2)).toEqual(["the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses"]);
 });

@@ -1,9 +1,9 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { canaries, restart } from "../../../shared/workloads/rollout.ts";
-import { pretendApi, status } from "../../pretend/api.ts";
+import type { PodOwner } from "../../../shared/workloads/stale-pods.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const SINCE = new Date("2026-06-01T00:00:00Z");
@@ -24,7 +24,7 @@ function workload(restartedAt?: string) {
   };
 }
 
-const client = (server: { url: string }) => new KubeApi({ server: server.url, insecure: true });
+const client = (server: { url: string }) => new KubeApi({ server: server.url, ca: NO_TLS });
 
 test.each([
   ["never", undefined, 1],

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { label } from "../../../shared/workloads/rollout.ts";
 import { staleGroups } from "../../../shared/workloads/stale-pods.ts";
-import { pretendApi } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sharedFiles } from "../../pretend/bundles.ts";
 
 /** The CA was made at 00:00:00, the namespaces had it at 00:01:00. */
@@ -50,7 +50,7 @@ const ROOT_CAS = Object.fromEntries(
 /** "group: owner" of each that is stale, and for those that nothing restarts, why. */
 async function groups(objects: Record<string, object>): Promise<string[]> {
   using server = pretendApi({ objects: { "/api/v1/nodes/w1": {}, ...ROOT_CAS, ...objects } });
-  const found = await staleGroups(new KubeApi({ server: server.url, insecure: true }), CA, new Date("2026-06-01T00:00:00Z"));
+  const found = await staleGroups(new KubeApi({ server: server.url, ca: NO_TLS }), CA, new Date("2026-06-01T00:00:00Z"));
   expect(server.changes()).toEqual([]);
   return found.flatMap(({ name, owners }) =>
     owners.map(
