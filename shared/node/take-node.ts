@@ -33,12 +33,17 @@ export function takeNode() {
   });
 }
 
+/** The lock's file that this process holds: what runs in it after that has the node already. */
+let held: string | undefined;
+
 function lock() {
   const path = hostPath(LOCK);
+  if (held === path) return;
   // below another root (a disk that is looked at elsewhere) there may be none, and no other run
   if (!existsSync(dirname(path))) return;
   const fd = tryFile("lock", LOCK, () => lockFile(path), true);
   if (fd === undefined) return;
+  held = path;
   truncateSync(path);
   writeSync(fd, `${process.pid} (${mode.script}, since ${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC)`);
   process.on("exit", () => rmSync(path, { force: true }));
@@ -48,10 +53,10 @@ function lock() {
 function lockFile(path: string): number | undefined {
   for (;;) {
     const fd = openSync(path, "a+", 0o600);
-    const held = flock(fd);
-    if (held === "no program")
+    const answer = flock(fd);
+    if (answer === "no program")
       return void say("warning: flock (util-linux) is missing: see to it that no other script of the kit runs here");
-    if (held === "another's") throw lockedBy(readFileSync(path, "utf8"));
+    if (answer === "another's") throw lockedBy(readFileSync(path, "utf8"));
     // the one before removes its file at its end: perhaps after we opened it
     if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino) return fd;
     closeSync(fd);
