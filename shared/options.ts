@@ -24,7 +24,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): ReturnType<t
 }
 
 /** This script, as an operator types it. */
-export function thisScript(): string {
+function thisScript(): string {
   return `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 

@@ -71,7 +71,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     });
   if (!wanted && kids.size > 1)
     throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: "say which one was in use last: ./bunw scripts/00-token-key.ts --kid KID",
+      hint: "say which one was in use last: ./bunw scripts/00-token-key.ts --kid=KID",
     });
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];

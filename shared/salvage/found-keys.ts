@@ -145,8 +145,8 @@ export function refuseRivals(foundKeys: FoundKeys) {
     });
 }
 
-/** The operator's word is enough for the cluster CA and sa.key; any other key is taken from the rescue folder. */
+/** The operator's word is enough for the cluster CA and sa.key; any other key is taken from the rescue folder. A kid may begin with "-". */
 function howToTake({ wanted: { name }, generation }: FoundKey): string {
-  const option = { sa: `--kid ${kidOf(generation.hash)}`, ca: `--from ${generation.hash}` }[name];
+  const option = { sa: `--kid=${kidOf(generation.hash)}`, ca: `--from ${generation.hash}` }[name];
   return `${option ? `the same command with ${option}` : "its install lines above"} (${labelOf(generation)})`;
 }

@@ -191,10 +191,10 @@ test("of two keys that kube-system's tokens name with equal right none is taken,
   const run = await node.run("00-salvage memory");
   const kid = serviceAccountKeyId(OWN.pub);
   expect([run.exitCode, run.stderr]).toEqual([1, expect.stringContaining("sa.key: 2 were found, and each can be the one in use")]);
-  expect(run.stderr).toContain(`--kid ${kid}`);
+  expect(run.stderr).toContain(`--kid=${kid}`);
   expect(node.exists("/etc/kubernetes/pki/sa.key")).toBe(false);
   expectOwn(node, run, ["ca.crt", "ca.key"]);
-  expectOwn(node, await node.run(`00-salvage memory --kid ${kid}`), SHARED);
+  expectOwn(node, await node.run(`00-salvage memory --kid=${kid}`), SHARED);
 });
 
 test("where only an earlier key is found, it is kept in the rescue folder, named, and taken with --kid alone", async () => {
@@ -208,12 +208,12 @@ test("where only an earlier key is found, it is kept in the rescue folder, named
   const kid = serviceAccountKeyId(earlier.pub);
   expect([run.exitCode, run.stderr]).toEqual([
     2,
-    expect.stringContaining(`only an earlier sa.key was found; if it is the one in use: the same command with --kid ${kid}`),
+    expect.stringContaining(`only an earlier sa.key was found; if it is the one in use: the same command with --kid=${kid}`),
   ]);
   const [rescue] = readdirSync(`${node.root}/root`);
   expect(readdirSync(`${node.root}/root/${rescue}/unproved`).filter((name) => name.startsWith("sa-"))).toHaveLength(2);
   expect(node.exists("/dev/shm/kube-pki-repair-salvage")).toBe(false);
-  await node.run(`00-salvage memory --kid ${kid}`);
+  await node.run(`00-salvage memory --kid=${kid}`);
   expect(node.read("/etc/kubernetes/pki/sa.key")).toContain("EC PRIVATE KEY");
   expect((await node.run("00-salvage memory --kid nonsense")).stderr).toContain('error: "nonsense" names none of the known sa keys');
 });

@@ -63,9 +63,21 @@ async function look(scene: Scene) {
       .join(" "),
     labels: flatten(metadata.labels).join(" "),
     owner: metadata.annotations["example.org/owner"] as string,
-    taints: JSON.stringify(spec.taints.map(({ key, value, effect }: Record<string, string>) => `${key}=${value ?? ""}:${effect}`).sort()),
+    // node.kubernetes.io/… is the controller-manager's: it comes and goes with the kubelet's heartbeat
+    taints: JSON.stringify(
+      (spec.taints as Taint[])
+        .filter(({ key }) => !key.startsWith("node.kubernetes.io/"))
+        .map(taintText)
+        .sort(),
+    ),
     manifests: manifests.map((text) => flatten(parse(text)).join("\n")).join("\n"),
   };
+}
+
+type Taint = Record<"key" | "effect", string> & { value?: string };
+
+function taintText({ key, value = "", effect }: Taint): string {
+  return `${key}=${value}:${effect}`;
 }
 
 async function lose(scene: Scene) {
