@@ -37,12 +37,13 @@ export async function expectRefusal(node: PretendNode, line: string, error: stri
   expect(node.calls().filter((call) => /systemctl (stop|start|restart)|crictl .* stop|systemd-run/.test(call))).toEqual([]);
 }
 
-/** Starts a script, and sends a signal when it has said this, or when that has happened. */
+/** Starts a script, and sends a signal when it has said this, or when that has happened. `heard`: what to do when the script has answered. */
 export async function interrupted(
   node: PretendNode,
   line: string,
   when: string | Promise<unknown>,
   signal: NodeJS.Signals,
+  heard?: { says: string; then: () => void },
 ): Promise<Transcript> {
   const child = node.start(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
   let [stderr, sent] = ["", false];
@@ -54,6 +55,7 @@ export async function interrupted(
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
     if (typeof when === "string" && stderr.includes(when)) send();
+    if (heard && stderr.includes(heard.says)) heard.then();
   }
   return { exitCode: await child.exited, stderr, stdout: await new Response(child.stdout).text() };
 }
