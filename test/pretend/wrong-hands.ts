@@ -43,7 +43,7 @@ export async function interrupted(
   line: string,
   when: string | Promise<unknown>,
   signal: NodeJS.Signals,
-  heard?: { says: string; then: () => void },
+  heard?: { says: string; act: () => void },
 ): Promise<Transcript> {
   const child = node.start(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
   let [stderr, sent] = ["", false];
@@ -55,7 +55,7 @@ export async function interrupted(
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
     if (typeof when === "string" && stderr.includes(when)) send();
-    if (heard && stderr.includes(heard.says)) heard.then();
+    if (heard && stderr.includes(heard.says)) heard.act();
   }
   return { exitCode: await child.exited, stderr, stdout: await new Response(child.stdout).text() };
 }

@@ -203,7 +203,7 @@ test.each(SIGNALS)("%s while 00-salvage searches: it ends in order, and says tha
   using node = await pretendNode({ commands: [slow("findmnt *", "exit 1")] });
   const before = node.fingerprint();
   const asked = node.called("findmnt");
-  const heard = { says: "\nstopping: ", then: () => letGo(node) };
+  const heard = { says: "\nstopping: ", act: () => letGo(node) };
   const { exitCode, stderr } = await interrupted(node, "00-salvage", asked, signal, heard);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 130, stderr: expect.stringContaining("\nstopped: the search is not at its end") });
   expect(node.fingerprint()).toEqual(before);
