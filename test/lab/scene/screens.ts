@@ -114,7 +114,9 @@ function screenOf({ stdout, stderr }: Step): string {
 /** What this screen names comes first; what was planned already keeps its place, in its newer words. */
 function takeUp(operator: Operator, { node, command }: Todo, step: Step) {
   const screen = screenOf(step);
-  for (const [, names] of screen.matchAll(/--without ([\w.,-]+)/g)) for (const name of names!.split(",")) operator.lost.add(name);
+  // while it waits, a script names the way on without each node that it waits for: none of them is lost for that
+  const said = screen.replace(/^ *still waiting for .*$/gm, "");
+  for (const [, names] of said.matchAll(/--without ([\w.,-]+)/g)) for (const name of names!.split(",")) operator.lost.add(name);
   operator.beforePart4 ??= /^ {2}(kubectl .*delete node .*)$/m.exec(screen)?.[1];
   const named = todosOn(operator, node, screen, step.exitCode).filter((todo) => !isDone(operator, todo));
   const isOutdated = (todo: Todo) => command.includes("00-assess") && todo.node === node && !todo.command.includes("00-assess");
