@@ -3,6 +3,7 @@ import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";
+import { unlessLate, waitFor } from "../run.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 import type { Answer, CheckRow } from "./checks.ts";
 
@@ -25,7 +26,9 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       look: () => (notRenewed.includes(name) ? { failed: `last ${age()}` } : age()),
       hint: "does its kubelet run? If its certificate has expired: ./bunw scripts/03-workers.ts open",
     };
-    yield { area, what: `${name} is Ready`, look: () => readyNode(seen), hint: `${DESCRIBE} ${name}; journalctl -u kubelet -n 50 there` };
+    const hint = `${DESCRIBE} ${name}; journalctl -u kubelet -n 50 there`;
+    const look = async () => readyNode(notRenewed.includes(name) ? seen : await onceKnown(seen, api, hint));
+    yield { area, what: `${name} is Ready`, look, hint };
     if (serving)
       yield {
         area,
@@ -43,9 +46,26 @@ interface SeenNode extends KubeObject {
 
 const DESCRIBE = "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node";
 
+const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
+
+/**
+ * "Unknown" is the controller-manager's word for a kubelet whose API was away, as after `retire` on its node. It posts its status again every
+ * ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is renewed is asked for again.
+ */
+async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<SeenNode> {
+  let now = seen;
+  const isKnown = async () => {
+    if (readyOf(now)?.status !== "Unknown") return true;
+    now = await api.get<SeenNode>(`/api/v1/nodes/${seen.metadata.name}`);
+    return false;
+  };
+  await unlessLate(waitFor(`the kubelet of ${seen.metadata.name} to post its status`, isKnown, { seconds: 30, hint }));
+  return now;
+}
+
 /** By its condition: a kubelet that renews its Lease may still run no pod. */
-function readyNode({ status }: SeenNode): Answer {
-  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+function readyNode(seen: SeenNode): Answer {
+  const ready = readyOf(seen);
   if (ready?.status === "True") return "yes";
   return { failed: ready ? [`Ready is ${ready.status}`, ...(ready.message ? [strangers(ready.message)] : [])].join(": ") : "it never was" };
 }

@@ -128,6 +128,21 @@ test.each([
   expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
 });
 
+test("05-verify asks again for a Node that is Unknown and renews its Lease: its kubelet's API was away for a moment", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const condition = { type: "Ready", status: "Unknown" };
+  using api = serveRunning(node, {
+    objects: { "/api/v1/nodes/w2": { status: { conditions: [condition] } } },
+    on: ({ path }) => {
+      if (path === "/api/v1/nodes/w2") api.objects.get(path).status.conditions[0].status = "True";
+      return undefined;
+    },
+  });
+  const { exitCode, stdout } = await node.run("05-verify", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+});
+
 test("05-verify fails where a member of etcd is listed and does not answer: it is named, and the way without it", async () => {
   const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost] });
