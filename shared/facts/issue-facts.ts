@@ -6,6 +6,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
+import { hoursOf } from "../k8s/duration.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -13,7 +14,7 @@ import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
-import { type Cluster, type KnownNode, need } from "./cluster.ts";
+import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa } from "./external-ca.ts";
 
 /** This machine under its name in the cluster. If the kubelet's certificate names another node, the Node with its address counts. */
@@ -41,8 +42,8 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     kubernetesVersion: cluster.kubernetesVersion,
     clusterName: cluster.name,
     keyAlgorithm: need(algorithmOf(cluster.oldCaPem), "a known key algorithm of the cluster CA"),
-    certificateValidityHours: hours(configuration.certificateValidityPeriod) ?? 8760,
-    caValidityHours: hours(configuration.caCertificateValidityPeriod) ?? 87600,
+    certificateValidityHours: validity(configuration, "certificateValidityPeriod") ?? 8760,
+    caValidityHours: validity(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
     externalCa: isExternalCa(data, cluster),
     kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
@@ -79,8 +80,7 @@ export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; p
   return host ? { host: endpointHost(host), port: Number(port) } : undefined;
 }
 
-/** Hours of a Go duration such as `8760h0m0s`. */
-function hours(duration: string | undefined): number | undefined {
-  const match = duration && /^(\d+)h/.exec(duration);
-  return match ? Number(match[1]) : undefined;
+function validity(configuration: ClusterConfiguration, field: "certificateValidityPeriod" | "caCertificateValidityPeriod") {
+  const duration = configuration[field];
+  return duration ? hoursOf(duration, field) : undefined;
 }

@@ -64,11 +64,15 @@ test("a cluster without a balancer has no endpoint, one with external etcd says 
   expect(readCluster(dual).serviceSubnets).toEqual(["10.97.0.0/16", "fd00::/112"]);
 });
 
-test("validities and key algorithm come from the configuration and the old CA", async () => {
+test.each([
+  ["2160h0m0s", 2160],
+  ["90m", 1.5],
+  ["8760h30m", 8760.5],
+])("validities (%p) and key algorithm come from the configuration and the old CA", async (period, certificateValidityHours) => {
   const data = await pretendData((objects) => {
-    replaceIn(objects, CONFIG, "kind: ClusterConfiguration", "kind: ClusterConfiguration\\ncertificateValidityPeriod: 2160h0m0s");
+    replaceIn(objects, CONFIG, "kind: ClusterConfiguration", `kind: ClusterConfiguration\\ncertificateValidityPeriod: ${period}`);
   });
-  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ certificateValidityHours: 2160, keyAlgorithm: "ECDSA-P256" });
+  expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ certificateValidityHours, keyAlgorithm: "ECDSA-P256" });
 });
 
 test("the API's address comes from the mirror pod's flags where its annotation is gone", async () => {
