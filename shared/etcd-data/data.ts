@@ -50,9 +50,12 @@ const ATTEMPTS = 20;
 /** Milliseconds between attempts on a directory that is being written to. */
 const PAUSE = 100;
 
-/** Reads `dir`, which holds member/snap/db and member/wal (kubeadm: /var/lib/etcd). Writes nothing. What cannot be read is a `Fail`. */
-export function readEtcdData(dir: string): EtcdData {
-  const paths = { dir, snap: `${dir}/member/snap`, db: `${dir}/member/snap/db`, wal: `${dir}/member/wal` };
+/**
+ * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, where etcd had --wal-dir (server/config's
+ * WALDir). Writes nothing. What cannot be read is a `Fail`.
+ */
+export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
+  const paths = { dir, snap: `${dir}/member/snap`, db: `${dir}/member/snap/db`, wal };
   checkFolders(paths);
   for (let attempt = 1; ; attempt++) {
     const before = lastWrite(paths);

@@ -6,6 +6,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   truncateSync,
   writeFileSync,
@@ -126,6 +127,17 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
     const logOnly = readEtcdData(dataDir(version, (file, bytes) => (file === "snap/db" ? undefined : bytes)));
     expect(differences(version, logOnly)).toEqual([]);
     expect(logOnly.members).toEqual(data.members);
+  });
+
+  test("is read where its log has a folder of its own, as etcd's --wal-dir names it", () => {
+    const [apart, wal] = [dataDir(version), mkdtempSync(`${work}/wal-`)];
+    renameSync(`${apart}/member/wal`, wal);
+    expect(failure(apart).message).toBe(`No etcd data in "${apart}": "${apart}/member/wal" does not exist`);
+    const { keyCount, warnings, members, ...rest } = readEtcdData(apart, wal);
+    expect({ keyCount, warnings, members }).toEqual({ keyCount: data.keyCount, warnings: [], members: data.members });
+    expect(rest.history("/registry/pods/kube-system/kube-scheduler-m1.example")).toHaveLength(2);
+    rmSync(wal, { recursive: true });
+    expect(() => readEtcdData(apart, wal)).toThrow(`No etcd data in "${apart}": "${wal}" does not exist`);
   });
 
   test("is read with the older meta page when the newer one is damaged: the log makes up for it", () => {
