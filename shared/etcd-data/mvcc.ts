@@ -28,6 +28,7 @@ const TOMBSTONE_LENGTH = 18;
 const REVISION_LENGTH = 17;
 const NO_ROW = -1;
 const NO_VALUE = -1;
+
 /** Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert at the door. */
 export class Mvcc {
   /** Main revision of the newest change. */
@@ -54,7 +55,7 @@ export class Mvcc {
       const isCompaction = ["scheduledCompactRev", "finishedCompactRev"].includes(key.toString());
       if (isCompaction) this.compactedRevision = Math.max(this.compactedRevision, u64(value));
     }
-    this.revision = Math.max(1, this.mains.at(-1) ?? 0, this.compactedRevision);
+    this.revision = Math.max(this.revision, this.compactedRevision);
   }
 
   private addRow(item: { key: Buffer; value: Buffer; offset: number }) {
@@ -62,8 +63,10 @@ export class Mvcc {
     const isTombstone = key.length === TOMBSTONE_LENGTH && key[REVISION_LENGTH] === 0x74;
     if (key.length !== REVISION_LENGTH && !isTombstone) throw new Damaged(`revision ${key.toString("hex")} has ${key.length} bytes`);
     const main = u64(key);
+    if (main < this.revision) throw new Damaged(`revision ${main} follows a later one`);
+    this.revision = main;
+    if (value.length === 0 && !isTombstone) return; // of no key: `etcdutl snapshot restore --bump-revision` only raises the number
     const keyValue = parseKeyValue(value);
-    if (main < (this.mains.at(-1) ?? 0)) throw new Damaged(`revision ${main} follows a later one`);
     if (!isTombstone && keyValue.modRevision !== main) throw new Damaged(`revision ${main} holds a value of ${keyValue.modRevision}`);
     const row = this.mains.length;
     this.mains.push(main);

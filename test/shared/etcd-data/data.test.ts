@@ -46,7 +46,8 @@ function listing(version: string): EtcdAnswers {
   return { revision: Number(revision), clusterId: clusterId!, memberId: memberId!, keys: new Map(keys) };
 }
 
-const ANSWERS = new Map(VERSIONS.map((version) => [version, listing(version)]));
+const RESTORED = "3.6.5-restored";
+const ANSWERS = new Map([...VERSIONS, RESTORED].map((version) => [version, listing(version)]));
 
 function differences(version: string, data: EtcdData) {
   return compareWithEtcd("", ANSWERS.get(version)!, data);
@@ -238,6 +239,15 @@ function writeAtStart(path: string, bytes: Uint8Array) {
 function fnv64a(bytes: Uint8Array): bigint {
   return bytes.reduce((hash, byte) => BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n), 0xcbf29ce484222325n);
 }
+
+test("what `etcdutl snapshot restore --bump-revision --mark-compacted` has made is read before its first start", () => {
+  const data = readEtcdData(dataDir(RESTORED));
+  expect(differences(RESTORED, data)).toEqual([]);
+  expect(data.revision).toBeGreaterThan(1_000_000_000);
+  expect(data).toMatchObject({ warnings: [], compactedRevision: data.revision, committed: { revision: data.revision } });
+  expect(data.members.map(({ name }) => name)).toEqual(["m1"]);
+  expect([...data.keys("/registry/pods/"), ...data.deletedKeys("/registry/pods/")]).not.toContain("");
+});
 
 test("a directory without etcd data is refused with the place to look", () => {
   const empty = mkdtempSync(`${work}/empty-`);
