@@ -44,6 +44,7 @@ const CHECKS: Check[] = [
   { name: "types", command: ["x", "tsc", "-p", "."] },
   { name: "unit tests", command: ["test", "--parallel=2", "--timeout=60000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
+  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, count: countLines },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true },
   { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true },
   { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, count: countLines },

@@ -2,7 +2,6 @@
  * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else rewrites them when a CA changes
  * (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo).
  */
-import { stringify } from "yaml";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
@@ -11,6 +10,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { yamlText } from "../yaml.ts";
 import { ApiError, KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
@@ -124,16 +124,13 @@ async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> 
 /** As kubeadm writes it: one cluster without a name, no user. */
 function clusterInfoText(server: string, ca: string): string {
   const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
-  return stringify(
-    {
-      apiVersion: "v1",
-      clusters: [{ cluster, name: "" }],
-      contexts: null,
-      "current-context": "",
-      kind: "Config",
-      preferences: {},
-      users: null,
-    },
-    { lineWidth: 0, indentSeq: false },
-  );
+  return yamlText({
+    apiVersion: "v1",
+    clusters: [{ cluster, name: "" }],
+    contexts: null,
+    "current-context": "",
+    kind: "Config",
+    preferences: {},
+    users: null,
+  });
 }

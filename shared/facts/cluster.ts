@@ -4,10 +4,10 @@
  *
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
-import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
+import { readYaml } from "../yaml.ts";
 
 export interface KnownNode {
   name: string;
@@ -95,7 +95,7 @@ function readConfiguration(data: EtcdData): ClusterConfiguration {
       hint: "is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder",
     });
   }
-  return parse(text) as ClusterConfiguration;
+  return readYaml(text) as ClusterConfiguration;
 }
 
 function findConfigMap(data: EtcdData, name: string): Record<string, string> | undefined {

@@ -1,10 +1,11 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
-import { type Document, parseAllDocuments, stringify, YAMLParseError } from "yaml";
+import { YAMLParseError } from "yaml";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { readFirstYaml, yamlText } from "../yaml.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
@@ -42,10 +43,7 @@ function isDeep(text: string): boolean {
 
 function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {
-    const [document] = parseAllDocuments(text);
-    const [error] = document && "errors" in document ? document.errors : [];
-    if (error) throw error;
-    return (document as Document | undefined)?.toJS() ?? undefined;
+    return readFirstYaml(text);
   } catch (cause) {
     // toJS fails at an alias to nothing, and at too many aliases; too deep a nesting overflows the stack
     if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError)) throw cause;
@@ -69,7 +67,7 @@ function isCut(now: Partial<Manifest>, before: Manifest): boolean {
 
 /** YAML as kubeadm writes it. */
 export function manifestText(manifest: Manifest): string {
-  return stringify(manifest, { lineWidth: 0, indentSeq: false });
+  return yamlText(manifest);
 }
 
 /**

@@ -1,8 +1,8 @@
 /** What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join leaves all of it out. */
-import { stringify } from "yaml";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { minorOf } from "../pki/certs.ts";
+import { yamlText } from "../yaml.ts";
 import { KUBELET_DIR, type Node } from "./node.ts";
 
 /** root's own; kubeadm reset does not empty it. */
@@ -41,7 +41,7 @@ export function joinConfig(node: Node, { address, kubernetes }: { address: strin
   const [, host, port] = /^(.+):(\d+)$/.exec(address) ?? [];
   if (!host) throw new Fail(`"${address}" is no address with a port`, { hint: "--address IP:PORT, as part 2 has printed it" });
   const flags = ownFlags();
-  return stringify({
+  return yamlText({
     apiVersion: `kubeadm.k8s.io/${isList ? "v1beta4" : "v1beta3"}`,
     kind: "JoinConfiguration",
     discovery: { file: { kubeConfigPath: "/etc/kubernetes/admin.conf" } },

@@ -4,7 +4,6 @@
  * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
  * 10-kubeadm.conf, which names the kubeconfigs.
  */
-import { parse } from "yaml";
 import { $ } from "zx";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -13,6 +12,7 @@ import { infoOf } from "../pki/certificate.ts";
 import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
 import { act, sayWhile } from "../run.ts";
 import { leaves } from "../signals.ts";
+import { readYaml } from "../yaml.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -98,10 +98,10 @@ function readKubeletConfig(): KubeletConfiguration {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
     });
   }
-  const config = (parse(text) ?? {}) as KubeletConfiguration;
+  const config = (readYaml(text) ?? {}) as KubeletConfiguration;
   // since 1.34, kubeadm writes the runtime's socket into a separate file (gate NodeLocalCRISocket)
   const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
-  return instance === undefined ? config : { ...config, ...(parse(instance) as KubeletConfiguration) };
+  return instance === undefined ? config : { ...config, ...(readYaml(instance) as KubeletConfiguration) };
 }
 
 /** The value of `--name=value` or `--name value` in a text of flags. */

@@ -3,9 +3,9 @@
  * Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and app/util/kubeconfig; the kubelet's own form is that of
  * pkg/kubelet/certificate/bootstrap/bootstrap.go.
  */
-import { parse, stringify } from "yaml";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { type ClusterFacts, minorOf } from "./certs.ts";
 import type { Pair } from "./issue.ts";
@@ -148,7 +148,7 @@ function configText(
     kind: "Config",
     users: [user],
   };
-  return stringify(config, { lineWidth: 0, indentSeq: false });
+  return yamlText(config);
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
@@ -156,7 +156,7 @@ type Yaml = any;
 
 function parsed(text: string, path: string): Yaml {
   try {
-    return parse(text) ?? {};
+    return readYaml(text) ?? {};
   } catch (err) {
     throw unreadable(path, "it is not YAML", err);
   }

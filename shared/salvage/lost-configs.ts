@@ -1,13 +1,13 @@
 /** Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy brings them back. */
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
-import { parse } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { exists } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { orUndefined } from "../pki/certificate.ts";
+import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import { isMapping, listOf } from "./disk/yaml-document.ts";
 import type { TextFind } from "./disk-search.ts";
@@ -52,7 +52,7 @@ export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], 
   const samples = isProvable ? sealedIn(data) : [];
   const opensAll = (config: unknown) => samples.every((sealed) => isOpened(config, sealed));
   // parsing never fails here: `judge` has parsed the text before
-  const proved = versions.find(({ text }) => samples.length > 0 && opensAll(parse(text, { logLevel: "silent", maxAliasCount: 100 })));
+  const proved = versions.find(({ text }) => samples.length > 0 && opensAll(readYaml(text)));
   return { proved: proved?.text, unproved: proved ? [] : versions };
 }
 

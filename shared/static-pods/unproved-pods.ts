@@ -1,5 +1,4 @@
 /** Mirror pods without a proof: they are named, and kept in the rescue folder for a person to check. */
-import { stringify } from "yaml";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -8,6 +7,7 @@ import { isKubeadms, manifestText, podsOnDisk } from "../manifests/on-disk.ts";
 import { say } from "../run.ts";
 import { ofNamespace } from "../trust/sources.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
+import { yamlText } from "../yaml.ts";
 import { isMeant } from "./wanted-manifests.ts";
 
 /** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
@@ -44,7 +44,7 @@ function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {
     from: `the mirror pod ${namespace}/${pod.metadata.name} in etcd's data`,
     source: ofNamespace(namespace),
     why,
-    content: manifest instanceof Fail ? stringify(pod) : manifest,
+    content: manifest instanceof Fail ? yamlText(pod) : manifest,
     file: `${namespace}_${name}.yaml`,
     place: isUsable ? `${node.kubelet.staticPodPath}/${alike ? `${namespace}-` : ""}${name}.yaml` : undefined,
   };

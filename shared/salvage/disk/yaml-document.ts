@@ -1,8 +1,8 @@
 /** Judges which of the files below /etc/kubernetes a text is, and whether it is whole. */
 import { createPublicKey } from "node:crypto";
-import { parse } from "yaml";
 import type { ContainerSpec } from "../../k8s/objects.ts";
 import { orUndefined } from "../../pki/certificate.ts";
+import { readYaml } from "../../yaml.ts";
 import type { YamlFind } from "./finds.ts";
 import { pemAt, provenKey } from "./pem-block.ts";
 
@@ -53,7 +53,7 @@ export function kindIn(text: string): string | undefined {
 /** What a text is. `ended`: the file's end was seen, so nothing is missing there. Never throws: a disk may hold anything. */
 export function judge(text: string, ended: boolean): Judgement {
   if (!kindIn(text) || text.includes("\ufffd")) return undefined;
-  const document = orUndefined(() => parse(text, { logLevel: "silent", maxAliasCount: 100 }) as unknown);
+  const document = orUndefined(() => readYaml(text, { cut: true }));
   if (!isMapping(document) || typeof document.apiVersion !== "string") return undefined;
   const kind = Object.hasOwn(KINDS, String(document.kind)) ? KINDS[String(document.kind)] : undefined;
   if (!kind?.apiVersion.test(document.apiVersion)) return undefined;

@@ -9,7 +9,7 @@ import { imageNames } from "./images.ts";
 import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
 const OWN_SOURCES = join(import.meta.dir, "programs");
-const OWN_PROGRAMS = ["etcdget", "pause", "workload"];
+const OWN_PROGRAMS = ["etcdget", "pause", "workload", "yamltojson"];
 
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {
@@ -23,6 +23,13 @@ export async function binaries(): Promise<Map<string, string>> {
   for (const pin of OTHERS) await build(pin);
   await collect(found, OWN_PROGRAMS, async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
   return found;
+}
+
+/** One of our own programs alone: nothing of Kubernetes is built for it. */
+export async function ownProgram(name: string): Promise<string> {
+  const found = new Map<string, string>();
+  await collect(found, [name], async () => buildOwn(OWN_SOURCES, await hashOfSources(OWN_SOURCES)));
+  return found.get(name)!;
 }
 
 async function collect(found: Map<string, string>, programs: string[], build: () => Promise<string>) {

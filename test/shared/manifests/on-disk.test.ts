@@ -34,7 +34,7 @@ test.each([
 test("null in a manifest counts as missing, and __proto__ and constructor are names like others", () => {
   using _box = sandbox();
   const path = "/etc/kubernetes/manifests/kube-vip.yaml";
-  writeFile(path, "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: y}}\nspec: {containers: null, volumes: null}\n");
+  writeFile(path, "metadata: {name: kube-vip, annotations: {__proto__: x, constructor: z}}\nspec: {containers: null, volumes: null}\n");
   const read = readManifest(path)!;
   expect([read.spec.containers, read.spec.volumes]).toEqual([[], undefined]);
   expect(Object.keys(read.metadata.annotations!)).toEqual(["__proto__", "constructor"]);

@@ -2,7 +2,10 @@ module lab
 
 go 1.24.0
 
-require go.etcd.io/etcd/client/v3 v3.6.5
+require (
+	go.etcd.io/etcd/client/v3 v3.6.5
+	sigs.k8s.io/yaml v1.6.0
+)
 
 require (
 	github.com/coreos/go-semver v0.3.1 // indirect
@@ -14,6 +17,7 @@ require (
 	go.etcd.io/etcd/client/pkg/v3 v3.6.5 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.27.0 // indirect
+	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	golang.org/x/net v0.38.0 // indirect
 	golang.org/x/sys v0.31.0 // indirect
 	golang.org/x/text v0.23.0 // indirect

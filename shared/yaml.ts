@@ -1,0 +1,103 @@
+/**
+ * YAML as Kubernetes reads it: sigs.k8s.io/yaml, and below it go.yaml.in/yaml/v2 (its resolve.go is the source of the table here). It is
+ * neither YAML 1.1 nor 1.2: `on`, `y` and `1_000` are no strings, but `12:30:45` and `2026-01-01` are. What is written here is quoted where
+ * either of these would see more than a string. Go reads a document's values as JSON; of two equal keys it takes the last one.
+ */
+import { type ParseOptions, parse, parseAllDocuments, type ScalarTag, type SchemaOptions, stringify } from "yaml";
+
+const tag = (name: string) => `tag:yaml.org,2002:${name}`;
+
+const NULLS: ScalarTag = {
+  tag: tag("null"),
+  default: true,
+  identify: (value) => value === null || value === undefined,
+  test: /^(?:~|null|Null|NULL)?$/,
+  resolve: () => null,
+  stringify: () => "null",
+};
+
+const BOOLEANS: ScalarTag = {
+  tag: tag("bool"),
+  default: true,
+  identify: (value) => typeof value === "boolean",
+  test: /^(?:[yY]|yes|Yes|YES|true|True|TRUE|on|On|ON|[nN]|no|No|NO|false|False|FALSE|off|Off|OFF)$/,
+  resolve: (text) => /^(?:[yt]|on)/i.test(text),
+};
+
+/** strconv.ParseInt with base 0, after all underscores are taken out; a sign or a digit comes first. */
+const INTEGERS: ScalarTag = {
+  tag: tag("int"),
+  default: true,
+  identify: (value) => typeof value === "number",
+  test: /^(?=[-+\d])[-+]?_*(?:0_*x_*[\da-f][\da-f_]*|0_*b_*[01][01_]*|0_*o_*[0-7][0-7_]*|0[0-7_]*|[1-9][\d_]*)$/i,
+  resolve: (text) => {
+    const [, sign, digits = ""] = /^([-+]?)(.*)$/.exec(text.replaceAll("_", ""))!;
+    return (sign === "-" ? -1 : 1) * Number(/^0\d/.test(digits) ? `0o${digits}` : digits);
+  },
+};
+
+/** resolve.go's yamlStyleFloat, and strconv.ParseFloat, to which a number beyond its range is none. */
+const FLOATS: ScalarTag = {
+  tag: tag("float"),
+  default: true,
+  test: /^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|\.\d+(?:_\d+)*(?:e[-+]?\d+)?|(?=[-+\d])[-+]?_*(?:\._*\d[\d_]*|\d[\d_]*(?:\.[\d_]*)?)(?:e_*[-+]?_*\d[\d_]*)?)$/i,
+  resolve: (text) => {
+    if (/[a-z]{3}$/i.test(text))
+      return text.endsWith("n") || text.endsWith("N") ? Number.NaN : Number(`${text[0]}Infinity`.replace(".", ""));
+    const number = Number(text.replaceAll("_", ""));
+    return Number.isFinite(number) ? number : text;
+  },
+};
+
+/** To Go line breaks, a mark of byte order, or refused (readerc.go): only an escape keeps these letters. */
+const ESCAPED = /[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/g;
+
+/** The library's own strings, but in quotes, on one line, where Go loses a letter, or the blanks before the first line. */
+function quoting(strings: ScalarTag): ScalarTag {
+  return {
+    ...strings,
+    stringify: (item, ...rest) => {
+      const text = String(item.value);
+      if (text.search(ESCAPED) < 0 && !/^[ \t\n].*\n|^\n/s.test(text)) return strings.stringify!(item, ...rest);
+      return JSON.stringify(text).replaceAll(ESCAPED, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+    },
+  };
+}
+
+const SCALARS = [NULLS, BOOLEANS, INTEGERS, FLOATS];
+
+const READ: SchemaOptions & ParseOptions = {
+  schema: "failsafe",
+  customTags: (failsafe) => [...failsafe, ...SCALARS, "merge"],
+  uniqueKeys: false,
+};
+
+const WRITE: SchemaOptions = {
+  schema: "failsafe",
+  customTags: (failsafe) => [
+    ...failsafe.map((one) => (typeof one === "object" && one.tag === tag("str") ? quoting(one as ScalarTag) : one)),
+    ...SCALARS,
+  ],
+  compat: ["merge", "timestamp", "intTime", "floatTime"],
+};
+
+/**
+ * The only document of a text. Errors: YAMLParseError, ReferenceError (an alias to nothing, or too many), RangeError (too deep). Of a text
+ * that is cut off: what there is of it.
+ */
+export function readYaml(text: string, { cut = false } = {}): unknown {
+  return parse(text, { ...READ, logLevel: cut ? "silent" : "error" });
+}
+
+/** The first document of a text, where others may follow. Errors: as `readYaml`. */
+export function readFirstYaml(text: string): unknown {
+  const [document] = parseAllDocuments(text, READ);
+  if (!document || !("errors" in document)) return undefined;
+  if (document.errors[0]) throw document.errors[0];
+  return document.toJS() ?? undefined;
+}
+
+/** As sigs.k8s.io/yaml writes it: lines of any length, lists not indented. */
+export function yamlText(value: unknown): string {
+  return stringify(value, { ...WRITE, lineWidth: 0, indentSeq: false });
+}

@@ -1,0 +1,40 @@
+/** YAML as Kubernetes reads it. Go's own answers; test/lab/checks/yaml-equal.ts compares thousands of words with the library itself. */
+import { expect, test } from "bun:test";
+import { readFirstYaml, readYaml, yamlText } from "../../shared/yaml.ts";
+
+/** What sigs.k8s.io/yaml 1.6.0 makes of each plain word. */
+// biome-ignore format: a table
+const WORDS: [string, unknown][] = [
+  ["yes", true], ["On", true], ["y", true], ["TRUE", true], ["no", false], ["off", false], ["N", false],
+  ["~", null], ["", null], ["Null", null],
+  ["1_000", 1000], ["017", 15], ["0o7", 7], ["0x1F", 31], ["0x_1F", 31], ["0b11", 3], ["-0b11", -3], ["+1", 1], ["09", 9],
+  [".5", 0.5], [".5_0", 0.5], ["1.", 1], ["1e3", 1000], ["1_0.5", 10.5],
+  ["12:30:45", "12:30:45"], ["190:20:30.15", "190:20:30.15"], ["2026-01-01", "2026-01-01"], ["1e999", "1e999"], ["0o8", "0o8"],
+  ["yEs", "yEs"], ["=", "="], ["_1", "_1"], ["127.0.0.1", "127.0.0.1"], ["--v=4", "--v=4"],
+];
+
+test.each(WORDS)("%p is read as Kubernetes reads it", (word, value) => {
+  expect(readYaml(`a: ${word}\n`)).toEqual({ a: value });
+});
+
+test("text stays text for Kubernetes, whatever it looks like", () => {
+  for (const [word] of WORDS) expect([word, readYaml(yamlText({ [word]: [word] }))]).toEqual([word, { [word]: [word] }]);
+  const plain = ["0o8", "yEs", "=", "_1", "127.0.0.1", "--v=4"];
+  expect(yamlText(plain)).toBe(plain.map((word) => `- ${word}\n`).join(""));
+  expect(yamlText({ command: ["yes", "1_000", "off", "12:30:45", "2026-01-01", "<<"] })).toBe(
+    'command:\n- "yes"\n- "1_000"\n- "off"\n- "12:30:45"\n- "2026-01-01"\n- "<<"\n',
+  );
+  expect(yamlText("a\u2028b\u0085\x7f")).toBe('"a\\u2028b\\u0085\\u007f"\n');
+  expect(yamlText("\t\n x")).toBe('"\\t\\n x"\n');
+});
+
+test("of two equal keys the last one counts, and a merge key is one", () => {
+  expect(readYaml("a: 1\na: 2\n")).toEqual({ a: 2 });
+  expect(readYaml("base: &base {a: 1}\nall: {<<: *base, b: 2}\n")).toEqual({ base: { a: 1 }, all: { a: 1, b: 2 } });
+});
+
+test("readFirstYaml() reads the first of several documents; an empty text has none", () => {
+  expect(readFirstYaml("a: on\n---\nb: 1\n")).toEqual({ a: true });
+  expect(readFirstYaml("# nothing\n")).toBeUndefined();
+  expect(() => readFirstYaml("{ a: [")).toThrow();
+});
