@@ -13,6 +13,7 @@ import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
+import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, inOneLine, routeOf, type Todo } from "../shared/facts/next.ts";
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
@@ -85,7 +86,8 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   await proveNodes(cp, local);
   const since = (await takeUpSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts.certificatesDir);
-  if (since) await dropDeadLeaders(local, { hostName: cp.node.hostName, since });
+  if (since)
+    await dropDeadLeaders(local, { hostName: cp.node.hostName, since, seen: leadersSeen(cp) });
   return local;
 }
 

@@ -1,6 +1,10 @@
 /**
  * Leases (coordination.k8s.io/v1): who is the leader, and which kubelets are alive: a living kubelet renews its Lease every ten seconds.
  * Source: pkg/kubelet/util/nodelease, client-go leaderelection.
+ *
+ * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves life when it changes while we
+ * look, and death when it stands still for as long as our clock says (client-go: observedTime). Its time alone says something only where
+ * it is close to ours, and is never later evidence than what was seen.
  */
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
@@ -21,6 +25,9 @@ interface Lease extends KubeObject {
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
+/** The components that elect a leader. */
+export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
+
 function leaderPath(name: string): string {
   return `${LEASES}/kube-system/leases/${name}`;
 }
@@ -29,8 +36,14 @@ function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
 
+/** Within a minute of our clock. A time in the future is not: the Lease of a node whose clock is ahead would stay fresh after its death. */
 function isFresh(renewal: Date | undefined): boolean {
-  return (renewal?.getTime() ?? 0) >= Date.now() - FRESH_MS;
+  return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= FRESH_MS;
+}
+
+/** How far a holder's clock is ahead of ours, in milliseconds, if this renewal was just seen; 0 where that is less than a minute. */
+export function clockAhead(renewal: Date): number {
+  return isFresh(renewal) ? 0 : renewal.getTime() - Date.now();
 }
 
 /**
@@ -62,8 +75,11 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
 export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}) {
   const first = await allRenewals(api);
   const compare = (renewals: Map<string, Date>) => {
-    const isGood = (name: string) =>
-      (renewals.get(name) ?? 0) > (first.get(name) ?? 0) || ((!onlyNew || mode.dryRun) && isFresh(renewals.get(name)));
+    const isGood = (name: string) => {
+      const [time, last] = [renewals.get(name), first.get(name)];
+      // another time, not a later one: a clock may have been set back
+      return (time !== undefined && time.getTime() !== last?.getTime()) || ((!onlyNew || mode.dryRun) && isFresh(time));
+    };
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
   };
   let leases = compare(first);
@@ -93,21 +109,44 @@ export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortS
   }
 }
 
-/** The holder of a leader's Lease, for instance `cp1_1b2c…`, if it renewed the Lease after `since`. */
-export async function leaderSince(api: KubeApi, name: string, since: Date): Promise<string | undefined> {
-  const lease = await api.find<Lease>(leaderPath(name));
-  return lease && renewed(lease) > since ? lease.spec.holderIdentity : undefined;
+/** Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody led in between. */
+export interface Leader {
+  holder: string;
+  renewTime: string;
+}
+
+/** Undefined: nobody has taken the Lease, or it is gone. */
+export async function leaderOf(api: KubeApi, name: string): Promise<Leader | undefined> {
+  return leaderIn(await api.find<Lease>(leaderPath(name)));
+}
+
+/** The same of a Lease that was read elsewhere. */
+export function leaderIn(lease: Pick<Lease, "spec"> | undefined): Leader | undefined {
+  const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
+  return holder && renewTime ? { holder, renewTime } : undefined;
+}
+
+function isSame(one: Leader | undefined, other: Leader | undefined): boolean {
+  return one?.holder === other?.holder && (one && Date.parse(one.renewTime)) === (other && Date.parse(other.renewTime));
+}
+
+/** Waits until somebody leads who is not, or has renewed since, `last`: what the Lease said before. Returns the holder. */
+export async function nextLeader(api: KubeApi, name: string, last: Leader | undefined, options: { seconds: number; hint: string }) {
+  const look = async () => {
+    const leader = await leaderOf(api, name);
+    return leader && !isSame(leader, last) ? leader.holder : undefined;
+  };
+  return await waitFor(`a ${name} to lead`, look, options);
 }
 
 /**
- * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look (the holder's clock may differ from
- * ours). Undefined if nobody renews it within half a minute: a new leader needs no longer.
+ * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look. Undefined if nobody renews it within
+ * half a minute: a new leader needs no longer.
  */
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
-  const last = renewed(await api.find<Lease>(leaderPath(name))).getTime();
-  const since = new Date(Math.min(last, Date.now() - FRESH_MS));
-  const options = { seconds: 30, hint: `crictl ps -a --name ${name}` };
-  return await unlessLate(waitFor(`a ${name} to lead`, () => leaderSince(api, name, since), options));
+  const last = await leaderOf(api, name);
+  if (last && isFresh(new Date(last.renewTime))) return last.holder;
+  return await unlessLate(nextLeader(api, name, last, { seconds: 30, hint: `crictl ps -a --name ${name}` }));
 }
 
 /** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */
@@ -122,16 +161,25 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   );
 }
 
+/** The leaders' Leases as somebody saw them before, by the name of the component, and when that was, by our own clock. */
+export interface LeadersSeen {
+  leaders: ReadonlyMap<string, Leader>;
+  at: Date;
+}
+
 /**
  * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are
- * Leases that ran out, and those of this host's processes from before `since`, when its control plane was restarted.
+ * Leases that have stood still since `seen` for longer than they last, by our clock; and those of this host's processes from before `since`,
+ * when its control plane was restarted.
  */
-export async function dropDeadLeaders(api: KubeApi, { hostName, since }: { hostName: string; since: Date }) {
-  for (const name of ["kube-controller-manager", "kube-scheduler"]) {
+export async function dropDeadLeaders(api: KubeApi, { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen }) {
+  for (const name of LEADERS) {
     const lease = await api.find<Lease>(leaderPath(name));
-    if (!lease) continue;
-    const ranOut = renewed(lease).getTime() + (lease.spec.leaseDurationSeconds ?? 15) * 1000 < Date.now();
-    const ownAndOld = lease.spec.holderIdentity?.startsWith(`${hostName}_`) && renewed(lease) < since;
-    if (ranOut || ownAndOld) await dropLease(api, name, lease.spec.holderIdentity ?? "");
+    const leader = leaderIn(lease);
+    if (!lease || !leader) continue;
+    const lasts = (lease.spec.leaseDurationSeconds ?? 15) * 1000;
+    const stoodStill = isSame(leader, seen.leaders.get(name)) && Date.now() - seen.at.getTime() > lasts;
+    const ownAndOld = leader.holder.startsWith(`${hostName}_`) && renewed(lease) < since;
+    if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }
 }

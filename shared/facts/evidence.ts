@@ -101,13 +101,6 @@ export function readEvidence(places: Places): ClusterEvidence {
   return known;
 }
 
-/** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory (holderIdentity is HOST_UUID). */
-export function leaderIn(data: EtcdData | undefined): string | undefined {
-  const lease =
-    data && attempt(() => readObject<{ spec?: { holderIdentity?: string } }>(data, "leases/kube-system/kube-controller-manager"));
-  return lease instanceof Fail ? undefined : lease?.spec?.holderIdentity?.replace(/_[^_]*$/, "");
-}
-
 function configMap(data: EtcdData | undefined, name: string, key: string): string | undefined {
   return data && readObject<ConfigMap>(data, `configmaps/${name}`)?.data?.[key];
 }

@@ -2,7 +2,8 @@
 import type { KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { leaderIn, readEvidence } from "../facts/evidence.ts";
+import { readEvidence } from "../facts/evidence.ts";
+import { leaderHost } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -38,7 +39,7 @@ export async function searchMemory(
   foundKeys: FoundKeys,
   { data, processes, stop }: { data: EtcdData | undefined; processes: Holders; stop?: AbortSignal | undefined },
 ) {
-  const leader = leaderIn(data);
+  const leader = leaderHost(data);
   if (leader) say(`the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`);
   for (const { pid, name, owner } of processes.others)
     say(`${name} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`);

@@ -1,6 +1,6 @@
 /** The reduced controller-manager runs in full again on this node: the end of part 3. */
 import type { KubeApi } from "../api/kube-api.ts";
-import { dropLease, leaderSince } from "../api/leases.ts";
+import { dropLease, leaderOf, nextLeader } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -18,14 +18,13 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
-  const leader = await leaderSince(api, name, new Date(0));
   await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
-  const since = new Date();
-  if (leader?.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, leader);
+  const last = await leaderOf(api, name);
+  if (last?.holder.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, last.holder);
   const hint = `crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
-  say(`${await waitFor("a controller-manager to lead", () => leaderSince(api, name, since), { seconds: 90, hint })}: leads`);
+  say(`${await nextLeader(api, name, last, { seconds: 90, hint })}: leads`);
 }
 
 async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {

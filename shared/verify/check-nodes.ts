@@ -1,6 +1,6 @@
 /** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
-import { nodeLeases } from "../api/leases.ts";
+import { clockAhead, nodeLeases } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";
 import { unlessLate, waitFor } from "../run.ts";
@@ -19,11 +19,10 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       yield { area, what: name, look: () => ({ warning: "there is no such Node any more" }) };
       continue;
     }
-    const age = () => `${((Date.now() - (renewals.get(name)?.getTime() ?? 0)) / 1000).toFixed(0)} s ago`;
     yield {
       area,
       what: `${name} renews its Lease`,
-      look: () => (notRenewed.includes(name) ? { failed: `last ${age()}` } : age()),
+      look: () => renewalOf(renewals.get(name), notRenewed.includes(name)),
       hint: "does its kubelet run? If its certificate has expired: ./bunw scripts/03-workers.ts open",
     };
     const hint = `${DESCRIBE} ${name}; journalctl -u kubelet -n 50 there`;
@@ -38,6 +37,16 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
       };
     yield { area, what: `${name} answers kubectl logs and exec`, look: () => reachedByApi(name, api) };
   }
+}
+
+/** `time` is by that node's clock. */
+function renewalOf(time: Date | undefined, isLate: boolean): Answer {
+  if (!time) return { failed: "never" };
+  const ago = `${((Date.now() - time.getTime()) / 1000).toFixed(0)} s ago`;
+  if (isLate) return { failed: `last ${time > new Date() ? `at ${time.toISOString()}, by its own clock` : ago}` };
+  const ahead = clockAhead(time);
+  if (ahead === 0) return ago;
+  return { warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's` };
 }
 
 interface SeenNode extends KubeObject {

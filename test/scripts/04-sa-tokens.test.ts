@@ -184,6 +184,11 @@ test("04-sa-tokens refuses while a node does not renew its Lease, and names it",
   );
 });
 
+test("04-sa-tokens does not take a dead node's Lease for renewed because that node's clock was a year ahead", async () => {
+  const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(-365 * 24 * 3600) });
+  expect(stderr).toContain("error: 1 of 3 nodes do not renew their Lease: w2\n");
+});
+
 test("04-sa-tokens --without a node whose Node is still there refuses: no DaemonSet rolls out past it", async () => {
   const stderr = await refused("04-sa-tokens --without w2", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toContain('error: The Node "w2" is still there, and no DaemonSet can roll out past it\n');

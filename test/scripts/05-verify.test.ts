@@ -112,6 +112,21 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
   ]);
 });
 
+test("05-verify names the node whose clock is wrong, and does not take its kubelet for dead", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  let asked = 0;
+  using api = serveRunning(node, {
+    objects: { [`${LEASES}/w2`]: lease(3600) },
+    on: (_, { objects }) => void Object.assign(objects.get(`${LEASES}/w2`), lease(3600 - ++asked)),
+  });
+  const { stdout } = await verify(node, api);
+  const line = stdout.split("\n").filter((text) => text.includes("nodes: w2 renews its Lease"));
+  expect(line).toEqual([
+    expect.stringMatching(/^ {2}warning {2}nodes: w2 renews its Lease: yes, but its clock is 3\d{3} s behind this node's/),
+  ]);
+});
+
 test.each([
   ["False", "its kubelet says so"],
   ["Unknown", "its kubelet is unheard"],

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
 import { ApiError, KubeApi } from "../../../shared/api/kube-api.ts";
-import { allRenewals, dropDeadLeaders, dropLease, leaderSince, leaseRenewed } from "../../../shared/api/leases.ts";
+import { allRenewals, dropDeadLeaders, dropLease, leaderOf, leaseRenewed } from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import { typed } from "../../../shared/options.ts";
 import { mode } from "../../../shared/run.ts";
@@ -176,11 +176,10 @@ test("a Lease proves a kubelet only when it was renewed after the moment asked f
   expect([...(await allRenewals(api)).keys()]).toEqual(["w1", "w2"]);
 });
 
-test("leaderSince() names the holder only when it has renewed since", async () => {
-  using server = pretendApi({ objects: { [KCM]: lease(NOON, "m1_a") } });
-  expect(await leaderSince(client(server), "kube-controller-manager", new Date(0))).toBe("m1_a");
-  expect(await leaderSince(client(server), "kube-controller-manager", new Date("2026-06-01T12:00:01Z"))).toBeUndefined();
-  expect(await leaderSince(client(server), "kube-scheduler", new Date(0))).toBeUndefined();
+test("leaderOf() names the holder of a Lease that somebody has taken", async () => {
+  using server = pretendApi({ objects: { [KCM]: lease(NOON, "m1_a"), [SCHEDULER]: lease(NOON) } });
+  expect(await leaderOf(client(server), "kube-controller-manager")).toEqual({ holder: "m1_a", renewTime: NOON });
+  expect(await leaderOf(client(server), "kube-scheduler")).toBeUndefined();
 });
 
 test("dropLease() leaves the Lease of somebody who has taken it over", async () => {
@@ -196,16 +195,24 @@ test("dropLease() leaves the Lease of somebody who has taken it over", async () 
   expect(box.said).toEqual(["Lease kube-scheduler: kept, another holder has just taken it"]);
 });
 
+/** What etcd's data said a minute ago. */
+const SEEN = {
+  leaders: new Map([["kube-controller-manager", { holder: "m2_b", renewTime: "2026-06-01T12:00:00Z" }]]),
+  at: new Date(Date.now() - 60_000),
+};
+
 test.each([
-  ["that ran out, whoever held it", () => lease(NOON, "m2_b"), true],
-  ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), true],
-  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), false],
-  ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), false],
-  ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), false],
-])("dropDeadLeaders() and a Lease %s", async (_, held, isDropped) => {
+  ["that has stood still since etcd's data was read, whoever held it", () => lease(NOON, "m2_b"), SEEN, true],
+  ["that has stood still for less than it lasts", () => lease(NOON, "m2_b"), { ...SEEN, at: new Date(Date.now() - 5000) }, false],
+  ["that only ran out by its holder's clock", () => lease("2026-06-01T12:00:02Z", "m2_b"), SEEN, false],
+  ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), SEEN, true],
+  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), SEEN, false],
+  ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), SEEN, false],
+  ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), SEEN, false],
+])("dropDeadLeaders() and a Lease %s", async (_, held, seen, isDropped) => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [KCM]: held() } });
-  await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000) });
+  await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000), seen });
   expect(server.objects.has(KCM)).toBe(!isDropped);
 });
 

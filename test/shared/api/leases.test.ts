@@ -1,8 +1,9 @@
-/** Leases of kubelets: whose kubelets renew theirs. */
+/** Leases of kubelets and leaders: who renews theirs, whatever their clocks say. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { nodeLeases } from "../../../shared/api/leases.ts";
+import { clockAhead, dropDeadLeaders, leaderNow, mayBeAlive, nextLeader, nodeLeases } from "../../../shared/api/leases.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const renewed = (secondsAgo: number) => ({ spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } });
@@ -33,4 +34,78 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
     },
   });
   expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"])).notRenewed).toEqual([]);
+});
+
+const HOUR = 3600;
+const YEAR = 365 * 24 * HOUR;
+const KCM = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+const NAME = "kube-controller-manager";
+
+test.each([
+  ["an hour", HOUR],
+  ["a year", YEAR],
+])("a renewal %s in the future proves nothing by itself", (_, ahead) => {
+  expect(mayBeAlive(new Date(Date.now() + ahead * 1000), new Date(0))).toBe(false);
+});
+
+test("a node whose clock was set back counts when its Lease is renewed while we look", async () => {
+  let asked = 0;
+  using api = pretendApi({
+    objects: { [`${LEASES}/w1`]: renewed(-YEAR) },
+    on: (_, { objects }) => {
+      if (++asked === 3) Object.assign(objects.get(`${LEASES}/w1`), renewed(-HOUR));
+      return undefined;
+    },
+  });
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"])).notRenewed).toEqual([]);
+});
+
+/** Milliseconds that a clock is ahead of ours. */
+test.each([
+  ["an hour behind", -HOUR, -HOUR],
+  ["a year ahead", YEAR, YEAR],
+  ["about right", -30, 0],
+])("a clock that is %s is known by a renewal that was just seen", (_, ahead, seconds) => {
+  expect(Math.round(clockAhead(new Date(Date.now() + ahead * 1000)) / 1000)).toBe(seconds);
+});
+
+const held = (holderIdentity: string, secondsAgo: number) => ({
+  spec: { holderIdentity, leaseDurationSeconds: 15, ...renewed(secondsAgo).spec },
+});
+
+test.each([
+  ["an hour behind", HOUR],
+  ["an hour ahead", -HOUR],
+])("a leader whose clock is %s keeps its Lease, and is found: it renews it", async (_, ago) => {
+  using _box = sandbox();
+  let asked = 0;
+  using server = pretendApi({
+    objects: { [KCM]: held("m2_b", ago) },
+    on: (_, { objects }) => {
+      Object.assign(objects.get(KCM), held("m2_b", ago - ++asked));
+      return undefined;
+    },
+  });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const seen = { leaders: new Map([[NAME, { holder: "m2_b", ...renewed(ago + 2).spec }]]), at: new Date(Date.now() - 60_000) };
+  await dropDeadLeaders(api, { hostName: "m1", since: new Date(), seen });
+  expect(server.changes()).toEqual([]);
+  expect(await leaderNow(api, NAME)).toBe("m2_b");
+});
+
+test("a dead leader whose clock was a year ahead leads nobody, and the next one may have the earlier time", async () => {
+  using _box = sandbox();
+  const dead = held("m2_b", -YEAR);
+  let asked = 0;
+  using server = pretendApi({
+    objects: { [KCM]: dead },
+    on: (_, { objects }) => {
+      if (++asked === 3) Object.assign(objects.get(KCM), held("m1_a", HOUR));
+      return undefined;
+    },
+  });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const last = { holder: "m2_b", renewTime: dead.spec.renewTime };
+  expect(await nextLeader(api, NAME, last, { seconds: 30, hint: "" })).toBe("m1_a");
+  expect(asked).toBe(3);
 });

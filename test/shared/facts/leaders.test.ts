@@ -1,0 +1,35 @@
+/** Who led when etcd's data was read, and since when that is known by our own clock. */
+import { expect, test } from "bun:test";
+import { readdirSync, utimesSync } from "node:fs";
+import { leaderHost, leadersSeen } from "../../../shared/facts/leaders.ts";
+import { findRepair } from "../../../shared/facts/repair.ts";
+import { clusterObjects, healthyCp } from "../../pretend/cluster.ts";
+import { writeData } from "../../pretend/control-plane-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const usual = clusterObjects((await healthyCp()).ca.cert);
+const RENEWED = "2031-01-01T00:00:00.000000Z";
+const lease = (spec: object) => ({ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec });
+
+test("leadersSeen() has the leaders of etcd's copy, seen when etcd last wrote: never before the copy was begun", () => {
+  using box = sandbox();
+  const objects = {
+    ...usual,
+    "leases/kube-system/kube-controller-manager": lease({ holderIdentity: "m2_1b2c", renewTime: RENEWED }),
+    "leases/kube-system/kube-scheduler": lease({}),
+  };
+  for (const dir of ["/var/lib/etcd", "/root/kube-pki-repair-20260101T000000/etcd"]) writeData(box.dir + dir, objects);
+  const wal = `${box.dir}/root/kube-pki-repair-20260101T000000/etcd/member/wal`;
+  for (const [written, at] of [
+    ["2026-01-01T00:00:09Z", "2026-01-01T00:00:09Z"],
+    ["2025-12-31T00:00:00Z", "2026-01-01T00:00:00Z"],
+  ] as const) {
+    for (const name of readdirSync(wal)) utimesSync(`${wal}/${name}`, new Date(written), new Date(written));
+    const repair = findRepair("/var/lib/etcd");
+    expect(leadersSeen(repair)).toEqual({
+      leaders: new Map([["kube-controller-manager", { holder: "m2_1b2c", renewTime: RENEWED }]]),
+      at: new Date(at),
+    });
+    expect(leaderHost(repair.data)).toBe("m2");
+  }
+});
