@@ -17,7 +17,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
-import { expired } from "./scenarios/expired.ts";
+import { expired, haExpired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
@@ -87,6 +87,7 @@ export const SCENARIOS: Scenario[] = [
   oldTokens,
   undelete,
   expired,
+  haExpired,
   externalCa,
   saLost,
   smallDamages,

@@ -15,6 +15,19 @@ export const expired: Scenario = {
   ],
 };
 
+/** The same on three control plane nodes and two workers: each of them has all shared keys, so none are handed over. */
+export const haExpired: Scenario = {
+  ...expired,
+  name: "ha-expired",
+  title: "As expired, on three control plane nodes and two workers; the operator follows RUNBOOK.md",
+  controlPlanes: 3,
+  workers: 2,
+  lines: [
+    { title: "Every certificate but the CAs' expires, every machine restarts", run: aYearPasses },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["expired", "same-keys"]) },
+  ],
+};
+
 async function aYearPasses(scene: Scene) {
   scene.zero = Date.now();
   await cutPower(scene, scene.lab.nodes);
