@@ -9,6 +9,7 @@ import { Fail } from "../../shared/fail.ts";
 import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
+import { USUAL } from "./machine/profile.ts";
 import { page } from "./report/html.ts";
 import type { Rehearsal } from "./report/rehearsal.ts";
 import { nodeCount, timeline } from "./report/terminal.ts";
@@ -23,6 +24,7 @@ import { fleet } from "./scenarios/fleet.ts";
 import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
 import { haSameMachineBack } from "./scenarios/ha-same-machine-back.ts";
 import { halfRepaired } from "./scenarios/half-repaired.ts";
+import { hardenedScenarios } from "./scenarios/hardened.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
@@ -96,6 +98,7 @@ export const SCENARIOS: Scenario[] = [
   hostileAlive,
   hostileUndelete,
   hostileFleet,
+  ...hardenedScenarios,
 ];
 
 async function main() {
@@ -165,7 +168,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; keep: boolea
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
-  const lab = await Cluster.up({ ...scenario, onProgress: say });
+  const lab = await Cluster.up({ ...scenario, profile: scenario.profile?.() ?? USUAL, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, say });
     await play(scenario, scene);

@@ -1,5 +1,6 @@
 /** A scene of a rehearsal on pretend nodes. */
 import type { Machine, Output } from "../lab/machine/machine.ts";
+import { USUAL } from "../lab/machine/profile.ts";
 import type { Scene } from "../lab/scene/scene.ts";
 
 /** Nodes that answer from a table and record every command. */
@@ -20,7 +21,7 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
   });
   const controlPlanes = [machine("cp1"), machine("cp2")];
   const workers = [machine("w1")];
-  const lab = { nodes: [...controlPlanes, ...workers], controlPlanes, workers };
+  const lab = { nodes: [...controlPlanes, ...workers], controlPlanes, workers, profile: USUAL };
   const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
   const scene: Scene = {
     lab,

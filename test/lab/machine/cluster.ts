@@ -14,6 +14,7 @@ import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
 import { SERVING_BY_CA } from "./pins.ts";
+import { type Profile, USUAL } from "./profile.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
@@ -23,6 +24,7 @@ type ClusterOptions = {
   controlPlanes: number;
   workers: number;
   packages?: Needed;
+  profile?: Profile;
   onProgress?: (line: string) => void;
 };
 
@@ -33,8 +35,11 @@ export class Cluster {
   /** Seconds from the start to the end of each phase. */
   readonly seconds: Record<string, number> = {};
 
-  private constructor(nodes: Node[]) {
+  readonly profile: Profile;
+
+  private constructor(nodes: Node[], profile: Profile) {
     this.nodes = nodes;
+    this.profile = profile;
   }
 
   get controlPlanes() {
@@ -55,7 +60,7 @@ export class Cluster {
 
   /** The lab that an earlier process has left up. */
   static attach(): Cluster {
-    return new Cluster(readState().nodes.map(Node.attach));
+    return new Cluster(readState().nodes.map(Node.attach), USUAL);
   }
 
   /** Removes what an interrupted lab has left, then builds a new cluster. Holds the lab's lock until `down` or the end of the process. */
@@ -66,7 +71,7 @@ export class Cluster {
     mkdirSync(join(LAB, "logs"), { recursive: true });
     await installPackages([...NODE_PACKAGES, ...(options.packages ?? [])]);
     const programs = await binaries();
-    const cluster = new Cluster([]);
+    const cluster = new Cluster([], options.profile ?? USUAL);
     try {
       await cluster.build(programs, options);
     } catch (err) {
@@ -81,7 +86,11 @@ export class Cluster {
     await prepareMachine(programs);
     const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
     phase("images");
-    await this.bootNodes(layout(options, pauseImage(await imageNames(programs.get("kubeadm")!))), store, options);
+    await this.bootNodes(
+      layout({ ...options, nodeDomain: this.profile.nodeDomain }, pauseImage(await imageNames(programs.get("kubeadm")!))),
+      store,
+      options,
+    );
     await startBalancer(this.controlPlanes);
     phase("booted");
     await initFirstControlPlane(this);

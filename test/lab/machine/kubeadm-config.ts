@@ -8,6 +8,7 @@ import { LAB_IMAGE } from "./images.ts";
 import type { Machine } from "./machine.ts";
 import { BALANCER } from "./network.ts";
 import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
+import { type Profile, samePlace } from "./profile.ts";
 
 export const ENDPOINT = "lab-api:6443";
 /** v1beta4 came with 1.31; before, extraArgs were maps. */
@@ -15,23 +16,19 @@ const V1BETA4 = minorOf(KUBERNETES) >= 31;
 const KUBEADM = { apiVersion: `kubeadm.k8s.io/${V1BETA4 ? "v1beta4" : "v1beta3"}` };
 const CRI = "unix:///run/containerd/containerd.sock";
 
-export const AUDIT_POLICY = stringify({
-  apiVersion: "audit.k8s.io/v1",
-  kind: "Policy",
-  omitStages: ["RequestReceived"],
-  rules: [{ level: "Metadata" }],
-});
-
 /**
  * A flag and a variable that are in no kubeadm configuration, as if somebody had edited the manifest by hand. kubeadm's patches write them:
  * these are stored nowhere, and an edit afterwards would restart the API server, which costs a minute and a half.
  */
 const HAND_EDIT = { env: { name: "LAB_HAND_EDIT", value: "1" }, flag: "--event-ttl=2h" };
 export const PATCHES = "/root/kubeadm-patches";
-export const API_SERVER_PATCH = stringify([
-  { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
-  { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
-]);
+export function apiServerPatch(profile: Profile): string {
+  return stringify([
+    { op: "add", path: "/spec/containers/0/command/-", value: HAND_EDIT.flag },
+    { op: "add", path: "/spec/containers/0/env", value: [HAND_EDIT.env] },
+    ...profile.apiServerPatch,
+  ]);
+}
 
 /**
  * A static pod that is not kubeadm's, like kube-vip: since 1.29 kube-vip's guide mounts super-admin.conf on the first control plane node, and
@@ -58,41 +55,52 @@ export const VIP = stringify({
 });
 
 /** `controllers`: the controller-manager's --controllers, where it is not the default. */
-export function initConfig(node: Machine, options: { controllers?: string } = {}) {
+export function initConfig(node: Machine, profile: Profile, options: { controllers?: string } = {}) {
   return documents([
     {
       ...KUBEADM,
       kind: "InitConfiguration",
       localAPIEndpoint: apiOn(node),
-      nodeRegistration: registration(node),
+      nodeRegistration: registration(node, profile.kubeletFlags),
       patches: { directory: PATCHES },
     },
-    clusterConfiguration(options),
-    kubeletConfiguration(),
+    clusterConfiguration(profile, options),
+    kubeletConfiguration(profile),
     kubeProxyConfiguration(),
   ]);
 }
 
-export function joinConfig(node: Machine, join: { token: string; caCertHash: string; certificateKey?: string }) {
-  const discovery = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
+/** `discoveryFile`: for a node that the API does not answer without credentials. */
+export function joinConfig(
+  node: Machine,
+  profile: Profile,
+  join: { token: string; caCertHash: string; certificateKey?: string; discoveryFile?: string },
+) {
+  const byToken = { bootstrapToken: { apiServerEndpoint: ENDPOINT, token: join.token, caCertHashes: [join.caCertHash] } };
+  const byFile = { file: { kubeConfigPath: join.discoveryFile }, tlsBootstrapToken: join.token };
   const controlPlane = join.certificateKey && {
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
   // The first control plane node's kubelet keeps pods in the default folder, the others' kubelets elsewhere.
-  const nodeRegistration = registration(node, controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {});
-  return documents([{ ...KUBEADM, kind: "JoinConfiguration", discovery, nodeRegistration, ...(controlPlane || {}) }]);
+  const nodeRegistration = registration(node, {
+    ...profile.kubeletFlags,
+    ...(controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {}),
+  });
+  const caCertPath = `${profile.certificatesDir}/ca.crt`;
+  const discovery = join.discoveryFile ? byFile : byToken;
+  return documents([{ ...KUBEADM, kind: "JoinConfiguration", caCertPath, discovery, nodeRegistration, ...(controlPlane || {}) }]);
 }
 
 function apiOn(node: Machine) {
   return { advertiseAddress: node.ip, bindPort: 6443 };
 }
 
-function registration(node: Machine, kubeletFlags: Record<string, string> = {}) {
+function registration(node: Machine, kubeletFlags: Record<string, string>) {
   return {
     name: node.nodeName,
     criSocket: CRI,
-    kubeletExtraArgs: args({ "node-ip": node.ip, ...kubeletFlags }),
+    kubeletExtraArgs: args(Object.entries({ "node-ip": node.ip, ...kubeletFlags })),
     ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
   };
 }
@@ -103,45 +111,50 @@ function notHeeded(minor: number): string[] {
   return minor < 34 ? ["HTTPProxyCIDR"] : [];
 }
 
-function clusterConfiguration({ controllers }: { controllers?: string }) {
-  const policy = "/etc/kubernetes/audit-policy.yaml";
-  const volume = (name: string, path: string, pathType: string, readOnly: boolean) => ({
-    name,
-    hostPath: path,
-    mountPath: path,
-    pathType,
-    readOnly,
-  });
+function clusterConfiguration(profile: Profile, { controllers }: { controllers?: string }) {
   return {
     ...KUBEADM,
     kind: "ClusterConfiguration",
     kubernetesVersion: KUBERNETES,
+    certificatesDir: profile.certificatesDir,
     clusterName: "labcluster",
     controlPlaneEndpoint: ENDPOINT,
     networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
     apiServer: {
       certSANs: ["extra.lab.example", BALANCER],
-      extraArgs: args({
-        "audit-log-path": "/var/log/kubernetes/audit.log",
-        "audit-log-maxage": "7",
-        "audit-policy-file": policy,
-        profiling: "false",
-      }),
-      extraVolumes: [volume("audit-policy", policy, "File", true), volume("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
+      extraArgs: args([
+        ["audit-log-path", "/var/log/kubernetes/audit.log"],
+        ["audit-log-maxage", "7"],
+        ["profiling", "false"],
+        ...profile.apiServerFlags,
+      ]),
+      extraVolumes: [...profile.apiServerVolumes, samePlace("audit-log", "/var/log/kubernetes", "DirectoryOrCreate", false)],
     },
     controllerManager: {
-      extraArgs: args({ "node-monitor-grace-period": "40s", "terminated-pod-gc-threshold": "50", ...(controllers ? { controllers } : {}) }),
+      extraArgs: args(
+        Object.entries({
+          "node-monitor-grace-period": "40s",
+          "terminated-pod-gc-threshold": "50",
+          ...(controllers ? { controllers } : {}),
+        }),
+      ),
     },
-    scheduler: { extraArgs: args({ profiling: "false", v: "1" }) },
+    scheduler: { extraArgs: args(Object.entries({ profiling: "false", v: "1" })) },
     etcd: {
       local: {
-        extraArgs: args({ "auto-compaction-mode": "periodic", "auto-compaction-retention": "8h", "quota-backend-bytes": "4294967296" }),
+        dataDir: profile.etcdDataDir,
+        extraArgs: args([
+          ["auto-compaction-mode", "periodic"],
+          ["auto-compaction-retention", "8h"],
+          ["quota-backend-bytes", "4294967296"],
+        ]),
       },
     },
+    ...profile.clusterConfiguration,
   };
 }
 
-function kubeletConfiguration() {
+function kubeletConfiguration(profile: Profile) {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
@@ -153,6 +166,7 @@ function kubeletConfiguration() {
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
     evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+    ...profile.kubeletConfiguration,
   };
 }
 
@@ -167,8 +181,8 @@ function kubeProxyConfiguration() {
   };
 }
 
-function args(values: Record<string, string>) {
-  return V1BETA4 ? Object.entries(values).map(([name, value]) => ({ name, value })) : values;
+function args(values: [name: string, value: string][]) {
+  return V1BETA4 ? values.map(([name, value]) => ({ name, value })) : Object.fromEntries(values);
 }
 
 function documents(list: object[]) {

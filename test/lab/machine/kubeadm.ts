@@ -1,20 +1,25 @@
 /** What an operator does with kubeadm: init, join, and signing the kubelets' serving certificates. */
-import { mkdir, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { stringify } from "yaml";
 import { waitFor } from "../../../shared/run.ts";
 import type { Cluster } from "./cluster.ts";
-import { API_SERVER_PATCH, AUDIT_POLICY, initConfig, joinConfig, PATCHES, VIP } from "./kubeadm-config.ts";
+import { apiServerPatch, ENDPOINT, initConfig, joinConfig, PATCHES, VIP } from "./kubeadm-config.ts";
 import type { Node } from "./node.ts";
+import type { Profile } from "./profile.ts";
 
 const INIT = "/root/kubeadm-init.yaml";
 const JOIN = "/root/kubeadm-join.yaml";
+
+const DISCOVERY = "/root/discovery.conf";
 
 type Invitation = { token: string; caCertHash: string; certificateKey?: string };
 
 export async function initFirstControlPlane(cluster: Cluster) {
   const first = cluster.controlPlanes[0]!;
-  for (const node of cluster.controlPlanes) await prepareControlPlane(node);
-  await writeFile(first.path(INIT), initConfig(first));
+  for (const node of cluster.controlPlanes) await prepareControlPlane(node, cluster.profile);
+  for (const node of cluster.nodes) await putFiles(node, cluster.profile.nodeFiles);
+  await writeFile(first.path(INIT), initConfig(first, cluster.profile));
   await first.must(["kubeadm", "init", "--config", INIT, "--upload-certs"]);
   await writeFile(first.path("/etc/kubernetes/manifests/kube-vip.yaml"), VIP, { mode: 0o600 });
   // One is enough here, and the second would only wait for a worker.
@@ -22,37 +27,61 @@ export async function initFirstControlPlane(cluster: Cluster) {
 }
 
 /** What kubeadm expects to find on a control plane node: the files that its flags name. */
-async function prepareControlPlane(node: Node) {
-  await mkdir(node.path("/etc/kubernetes"), { recursive: true });
-  await writeFile(node.path("/etc/kubernetes/audit-policy.yaml"), AUDIT_POLICY);
+async function prepareControlPlane(node: Node, profile: Profile) {
+  await putFiles(node, profile.controlPlaneFiles);
   await mkdir(node.path(PATCHES));
-  await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), API_SERVER_PATCH);
+  await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), apiServerPatch(profile));
+}
+
+async function putFiles(node: Node, files: Record<string, string>) {
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(dirname(node.path(path)), { recursive: true });
+    await writeFile(node.path(path), text, { mode: 0o600 });
+  }
 }
 
 export async function joinOthers(cluster: Cluster) {
   const [first, ...others] = cluster.controlPlanes as [Node, ...Node[]];
   const command = await first.must(["kubeadm", "token", "create", "--print-join-command"]);
   const invitation = { token: wordAfter(command, "--token"), caCertHash: wordAfter(command, "--discovery-token-ca-cert-hash") };
-  await Promise.all(cluster.workers.map(async (node) => await joinNode(node, invitation)));
+  await Promise.all(cluster.workers.map(async (node) => await joinNode(cluster, node, invitation)));
   if (others.length > 0) {
     const upload = await first.must(["kubeadm", "init", "phase", "upload-certs", "--upload-certs", "--config", INIT]);
     const certificateKey = upload.trim().split("\n").at(-1)!;
     // One after the other: etcd takes one new member at a time.
-    for (const node of others) await joinNode(node, { ...invitation, certificateKey });
+    for (const node of others) await joinNode(cluster, node, { ...invitation, certificateKey });
   }
+  for (const words of cluster.profile.afterJoin) await cluster.kubectl(...words);
   await forgetConfigs(cluster);
 }
 
 /** An operator who needs the repair has none of these files any more. */
 async function forgetConfigs(cluster: Cluster) {
   for (const node of cluster.nodes) {
-    for (const path of [INIT, JOIN, PATCHES]) await rm(node.path(path), { recursive: true, force: true });
+    for (const path of [INIT, JOIN, DISCOVERY, PATCHES]) await rm(node.path(path), { recursive: true, force: true });
   }
 }
 
-async function joinNode(node: Node, invitation: Invitation) {
-  await writeFile(node.path(JOIN), joinConfig(node, invitation), { mode: 0o600 });
+async function joinNode({ controlPlanes, profile }: Cluster, node: Node, invitation: Invitation) {
+  const discoveryFile = profile.anonymousDiscovery ? undefined : DISCOVERY;
+  if (discoveryFile) {
+    const ca = await readFile(controlPlanes[0]!.path(`${profile.certificatesDir}/ca.crt`));
+    await writeFile(node.path(discoveryFile), discoveryConf(ca, invitation.token), { mode: 0o600 });
+  }
+  await writeFile(node.path(JOIN), joinConfig(node, profile, { ...invitation, ...(discoveryFile && { discoveryFile }) }), { mode: 0o600 });
   await node.must(["kubeadm", "join", "--config", JOIN]);
+}
+
+/** As kubeadm's guide has it for file-based discovery. */
+function discoveryConf(ca: Buffer, token: string): string {
+  return stringify({
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{ name: "lab", cluster: { server: `https://${ENDPOINT}`, "certificate-authority-data": ca.toString("base64") } }],
+    users: [{ name: "joining", user: { token } }],
+    contexts: [{ name: "joining", context: { cluster: "lab", user: "joining" } }],
+    "current-context": "joining",
+  });
 }
 
 function wordAfter(text: string, flag: string) {

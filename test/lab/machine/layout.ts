@@ -3,19 +3,22 @@ import { Fail } from "../../../shared/fail.ts";
 import { BALANCER } from "./network.ts";
 import type { NodeSpec } from "./node.ts";
 
-export function layout({ controlPlanes, workers }: { controlPlanes: number; workers: number }, pauseImage: string): NodeSpec[] {
+export function layout(
+  { controlPlanes, workers, nodeDomain = "" }: { controlPlanes: number; workers: number; nodeDomain?: string },
+  pauseImage: string,
+): NodeSpec[] {
   if (!(controlPlanes >= 1 && controlPlanes <= 9 && workers >= 0 && workers <= 200)) {
     throw new Fail(`The lab cannot have ${controlPlanes} control plane nodes and ${workers} workers`, {
       hint: "it can have 1 to 9 control plane nodes and 0 to 200 workers",
     });
   }
   const all = [
-    ...numbered(controlPlanes, (n) => ({ name: `cp${n}`, ip: `10.250.0.${10 + n}`, hostName: `cp${n}` })),
+    ...numbered(controlPlanes, (n) => ({ name: `cp${n}`, ip: `10.250.0.${10 + n}`, hostName: `cp${n}${nodeDomain}` })),
     // A worker's host name is not its node name: a repair that takes one for the other is caught.
     ...numbered(workers, (n) => ({ name: `w${n}`, ip: `10.250.0.${20 + n}`, hostName: `lab-w${n}-host` })),
   ];
   const hosts = [`${BALANCER} lab-api`, ...all.map(({ ip, hostName }) => `${ip} ${hostName}`)];
-  return all.map((node, i) => ({ ...node, nodeName: node.name, hosts, podSubnet: `10.244.${i}.0/24`, pauseImage }));
+  return all.map((node, i) => ({ ...node, nodeName: `${node.name}${nodeDomain}`, hosts, podSubnet: `10.244.${i}.0/24`, pauseImage }));
 }
 
 function numbered<T>(count: number, make: (n: number) => T): T[] {

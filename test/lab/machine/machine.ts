@@ -1,5 +1,6 @@
 /** The part of the lab's API that a rehearsal uses, so that scenarios can be tested on pretend nodes, too. */
 import { Fail } from "../../../shared/fail.ts";
+import type { Profile } from "./profile.ts";
 
 export interface Machine {
   /** Its name in the lab: cp1, w1. */
@@ -26,6 +27,7 @@ export interface Lab {
   nodes: Machine[];
   controlPlanes: Machine[];
   workers: Machine[];
+  profile: Pick<Profile, "certificatesDir">;
   /** The operator's machine, which reaches the nodes by ssh; only in scenarios that make one. */
   operator?: Machine;
 }

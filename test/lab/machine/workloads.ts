@@ -3,19 +3,22 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments, stringify } from "yaml";
+import { minorOf } from "../../../shared/pki/certs.ts";
 import { waitFor } from "../../../shared/run.ts";
 import type { Cluster } from "./cluster.ts";
-import { SERVING_BY_CA } from "./pins.ts";
+import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
 
 export const NAMESPACES = ["shop", "bank"];
-const SOURCE = readFileSync(join(import.meta.dir, "workloads.yaml"), "utf8");
+/** Kubernetes 1.29 does not know the preStop sleep: there the container sleeps. */
+const PRE_STOP = minorOf(KUBERNETES) >= 30 ? "{sleep: {seconds: 3}}" : '{exec: {command: [sleep, "3"]}}';
+const SOURCE = readFileSync(join(import.meta.dir, "workloads.yaml"), "utf8").replaceAll("PRE_STOP", PRE_STOP);
 const BY_CA = readFileSync(join(import.meta.dir, "aggregated.yaml"), "utf8");
 const AGGREGATED = SERVING_BY_CA ? BY_CA : BY_CA.replace(/--kubelet-certificate-authority=[^\],]*/, "--kubelet-insecure-tls");
 const HEARTBEATS = ["caller", "asker", "asker-cached"];
 
 export async function deployWorkloads(cluster: Cluster) {
   const documents = NAMESPACES.flatMap((namespace) => [SOURCE.replaceAll("NAMESPACE", namespace), ...randomContents(namespace)]);
-  await cluster.apply([...documents, AGGREGATED].join("\n---\n"));
+  await cluster.apply([...documents, AGGREGATED, ...cluster.profile.objects].join("\n---\n"));
 }
 
 /** Secrets and ConfigMaps with random contents: if they come back, they come from this cluster's etcd. */

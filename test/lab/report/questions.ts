@@ -135,8 +135,8 @@ export function keptChecks(
 }
 
 /** The cluster's CA, and since when each worker's kubelet runs, in one line. */
-export async function trustOfWorkers({ controlPlanes, workers }: Lab): Promise<string> {
-  const ca = await controlPlanes[0]!.run(["sha256sum", "/etc/kubernetes/pki/ca.crt"]);
+export async function trustOfWorkers({ controlPlanes, workers, profile }: Lab): Promise<string> {
+  const ca = await controlPlanes[0]!.run(["sha256sum", `${profile.certificatesDir}/ca.crt`]);
   const since = workers.map((node) => node.run(["systemctl", "show", "kubelet", "--property=MainPID,ActiveEnterTimestampMonotonic"]));
   const answers = (await Promise.all(since)).map(({ stdout }) => stdout.trim().replaceAll("\n", " "));
   return [`CA ${ca.stdout.slice(0, 12)}`, ...answers].join("; ");

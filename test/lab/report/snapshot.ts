@@ -43,7 +43,7 @@ export async function takeSnapshot(lab: Lab): Promise<Snapshot> {
 
 /** What the disks show, without an API. */
 export function snapshotOfDisks(lab: Lab): Snapshot {
-  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeSnapshot(node)]));
+  const nodes = Object.fromEntries(lab.nodes.map((node) => [node.name, nodeSnapshot(node, lab.profile.certificatesDir)]));
   return { kubernetes: "", nodes, nodeUids: {}, configMaps: {}, secrets: {} };
 }
 
@@ -79,13 +79,14 @@ function byName(items: Item[], value: (item: Item) => string) {
   return Object.fromEntries(items.map((item) => [name(item), value(item)]));
 }
 
-function nodeSnapshot(node: Machine): NodeSnapshot {
+function nodeSnapshot(node: Machine, certificatesDir: string): NodeSnapshot {
   const home = node.path("/etc/kubernetes");
   const all = existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }) : [];
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
   const manifests = files.filter((file) => /^manifests\/.+\.yaml$/.test(file));
-  const certificate = `${home}/pki/apiserver.crt`;
-  const others = files.filter((file) => !/^(pki|manifests)\/|^[^/]+\.conf$/.test(file));
+  const certificate = node.path(`${certificatesDir}/apiserver.crt`);
+  const isCertificate = (file: string) => node.path(`/etc/kubernetes/${file}`).startsWith(`${node.path(certificatesDir)}/`);
+  const others = files.filter((file) => !isCertificate(file) && !/^manifests\/|^[^/]+\.conf$/.test(file));
   return {
     files,
     others: Object.fromEntries(others.map((file) => [file, sha256OfFile(`${home}/${file}`)])),

@@ -4,8 +4,9 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { API_SERVER_PATCH, AUDIT_POLICY, ENDPOINT, initConfig, PATCHES, VIP } from "../machine/kubeadm-config.ts";
+import { apiServerPatch, ENDPOINT, initConfig, PATCHES, VIP } from "../machine/kubeadm-config.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
+import { AUDIT_POLICY, USUAL } from "../machine/profile.ts";
 import { controlPlaneSamples, note, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost } from "./several-control-planes.ts";
@@ -47,12 +48,12 @@ async function staticPods(node: Machine) {
 
 async function putConfigs({ lab }: Scene) {
   for (const node of lab.controlPlanes) {
-    writeFileSync(node.path(RECOVER), initConfig(node, { controllers: REDUCED }));
-    writeFileSync(node.path(NORMAL), initConfig(node));
+    writeFileSync(node.path(RECOVER), initConfig(node, USUAL, { controllers: REDUCED }));
+    writeFileSync(node.path(NORMAL), initConfig(node, USUAL));
     writeFileSync(node.path("/root/audit-policy.yaml"), AUDIT_POLICY);
     if (node === lab.controlPlanes[0]) writeFileSync(node.path("/root/kube-vip.yaml"), VIP);
     mkdirSync(node.path(PATCHES));
-    writeFileSync(node.path(`${PATCHES}/kube-apiserver+json.yaml`), API_SERVER_PATCH);
+    writeFileSync(node.path(`${PATCHES}/kube-apiserver+json.yaml`), apiServerPatch(USUAL));
   }
 }
 

@@ -4,7 +4,12 @@ import { followRunbook } from "../scene/follow.ts";
 import { controlPlaneSamples, damage, deleteKubernetes, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
-const TAGS = ["salvage"];
+export const TAGS = ["salvage"];
+
+export const certificatesDeleted: Scenario["lines"][number] = {
+  title: "The folder of certificates is deleted on every control plane node",
+  run: (scene) => damage(scene, scene.lab.controlPlanes, `rm -rf ${scene.lab.profile.certificatesDir}`),
+};
 
 /** Only pki/ is gone, everything runs: the keys are in the memory of the processes. */
 export const pkiLostAlive: Scenario = {
@@ -14,10 +19,7 @@ export const pkiLostAlive: Scenario = {
     "/etc/kubernetes/pki is deleted on the control plane node while everything runs; the operator follows RUNBOOK.md with the keys from memory",
   oldKeys: true,
   lines: [
-    {
-      title: "/etc/kubernetes/pki is deleted on the control plane node",
-      run: (scene) => damage(scene, scene.lab.controlPlanes, "rm -rf /etc/kubernetes/pki"),
-    },
+    certificatesDeleted,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
     { title: "The API's outage is compared with one restart of its static pod", run: compareOutage },
   ],

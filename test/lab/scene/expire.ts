@@ -3,8 +3,6 @@ import { globSync, readFileSync, writeFileSync } from "node:fs";
 import { expiredText } from "../../pretend/expired.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 
-const PKI = "/etc/kubernetes/pki";
-
 /** Which CA signs what, by the name of the file. */
 const SIGNERS: [pattern: RegExp, ca: string][] = [
   [/^(etcd\/|apiserver-etcd-client)/, "etcd/ca"],
@@ -20,9 +18,9 @@ export async function expireAll(lab: Lab) {
   }
 }
 
-/** The certificates in a control plane node's pki/. */
+/** The certificates of a control plane node. */
 export async function expireLeaves(lab: Lab, node: Machine) {
-  await expireIn(lab, node, PKI, "**/*.crt");
+  await expireIn(lab, node, lab.profile.certificatesDir, "**/*.crt");
 }
 
 /** A kubelet's client and serving certificates. */
@@ -30,12 +28,15 @@ export async function expireKubelet(lab: Lab, node: Machine) {
   await expireIn(lab, node, "/var/lib/kubelet/pki", "kubelet-*-2*.pem");
 }
 
-async function expireIn({ controlPlanes }: Lab, node: Machine, folder: string, pattern: string) {
+async function expireIn({ controlPlanes, profile }: Lab, node: Machine, folder: string, pattern: string) {
   const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
   for (const file of files) {
     const ca = SIGNERS.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);
-    const text = await expiredText(readFileSync(path, "utf8"), readFileSync(controlPlanes[0]!.path(`${PKI}/${ca}.key`), "utf8"));
+    const text = await expiredText(
+      readFileSync(path, "utf8"),
+      readFileSync(controlPlanes[0]!.path(`${profile.certificatesDir}/${ca}.key`), "utf8"),
+    );
     if (text !== undefined) writeFileSync(path, text);
   }
 }

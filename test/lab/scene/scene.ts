@@ -5,6 +5,7 @@ import { waitFor } from "../../../shared/run.ts";
 import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
+import type { Profile } from "../machine/profile.ts";
 import { trustOfWorkers } from "../report/questions.ts";
 import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
@@ -28,6 +29,8 @@ export interface Scenario {
   machinesFail?: boolean;
   /** Commands that fail are part of the scenario: it goes on after them. */
   commandsMayFail?: boolean;
+  /** Another cluster than the usual one. */
+  profile?: () => Profile;
   /** Debian packages that only this scenario needs. */
   packages?: Needed;
   /** The incident, line by line. */

@@ -17,6 +17,7 @@ import { bundled, litter } from "../attacker/litter.ts";
 import { configMapsAndSecrets, mirrorPods, squatter } from "../attacker/objects.ts";
 import { clientWishes, PREFIX, servingWishes, signingRequests } from "../attacker/requests.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
+import { USUAL } from "../machine/profile.ts";
 
 let attacker: Attacker;
 let cp: string;
@@ -138,7 +139,7 @@ function repaired() {
       return said(command.includes("get") ? JSON.stringify({ items: [] }) : "");
     },
   };
-  const lab: Lab = { nodes: [node], controlPlanes: [node], workers: [node] };
+  const lab: Lab = { nodes: [node], controlPlanes: [node], workers: [node], profile: USUAL };
   const write = (path: string, text: string) => {
     mkdirSync(dirname(node.path(path)), { recursive: true });
     writeFileSync(node.path(path), text);

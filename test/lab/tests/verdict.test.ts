@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
+import { USUAL } from "../machine/profile.ts";
 import type { Step } from "../report/rehearsal.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
 import { judge } from "../report/verdict.ts";
@@ -74,7 +75,7 @@ function step(part: number, command: string, start: number, seconds: number): St
 
 async function scene(): Promise<Scene> {
   const [cp1, w1] = [machine("cp1"), machine("w1")];
-  const lab: Lab = { nodes: [cp1, w1], controlPlanes: [cp1], workers: [w1] };
+  const lab: Lab = { nodes: [cp1, w1], controlPlanes: [cp1], workers: [w1], profile: USUAL };
   const zero = Date.now() - 6000;
   const beats = Array.from({ length: 331 }, (_, i) => `{"t":${zero - 200 + i * 200},"ok":true}\n`);
   writeFileSync(w1.path("/var/log/heartbeat/shop-caller.log"), beats.join(""));

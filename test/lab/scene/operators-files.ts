@@ -1,0 +1,137 @@
+/** The files of a hardened cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { hardened } from "../machine/hardened.ts";
+import { kubectl, type Machine } from "../machine/machine.ts";
+import { changedFiles, filesOf } from "../report/footprint.ts";
+import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
+
+type Line = Scenario["lines"][number];
+type Kept = { node: Machine; path: string; text: string; mode: number };
+
+/** The lines of a scenario that share the operator's copies. */
+export function operatorsFiles(): Record<"keep" | "refusedWithout" | "putBack" | "asBefore", Line> {
+  let kept: Kept[] = [];
+  let bindings = "";
+  return {
+    keep: {
+      title: "The operator keeps copies of the files that only he has",
+      async run(scene) {
+        kept = scene.lab.nodes.flatMap((node) => pathsOn(scene, node).map((path) => ({ node, path, ...readIn(node, path) })));
+        bindings = await bindingsOf(scene);
+      },
+    },
+    refusedWithout: {
+      title: "00-assess and part 1 name every file that nobody can rebuild, and change nothing",
+      run: (scene) => refusedWithout(scene, kept),
+    },
+    putBack: {
+      title: "The operator copies these files back to their places",
+      async run() {
+        for (const { node, path, text, mode } of kept) {
+          mkdirSync(dirname(node.path(path)), { recursive: true, mode: 0o700 });
+          writeFileSync(node.path(path), text, { mode });
+        }
+      },
+    },
+    asBefore: {
+      title: "The operator looks at his files, and at the rules of the API",
+      async run(scene) {
+        const changed = kept.filter(({ node, path, text, mode }) => JSON.stringify(readIn(node, path)) !== JSON.stringify({ text, mode }));
+        const names = changed.map(({ node, path }) => `${node.name}: ${path}`);
+        scene.checks.push({
+          name: "the operator's files are as before",
+          ok: names.length === 0,
+          detail: names.join(", ") || `${kept.length} files`,
+        });
+        scene.checks.push(await rulesAsBefore(scene, bindings));
+        scene.checks.push(await strangersAreRefused(scene));
+      },
+    },
+  };
+}
+
+function pathsOn({ lab }: Scene, node: Machine): string[] {
+  const { nodeFiles, controlPlaneFiles } = hardened();
+  return [...Object.keys(nodeFiles), ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : [])];
+}
+
+/** What is missing has no text. */
+function readIn(node: Machine, path: string): { text: string; mode: number } {
+  const info = statSync(node.path(path), { throwIfNoEntry: false });
+  return info ? { text: readFileSync(node.path(path), "utf8"), mode: info.mode & 0o777 } : { text: "", mode: 0 };
+}
+
+/** Each file by its own name, or by its folder's. */
+function unnamed(files: readonly Kept[], said: string): string[] {
+  return files.filter(({ path }) => !said.includes(path) && !said.includes(dirname(path))).map(({ path }) => path);
+}
+
+async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
+  const forgotten: string[] = [];
+  for (const node of scene.lab.nodes) {
+    const { stdout, stderr } = await type(scene, node, "./bunw scripts/00-assess.ts", { exit: [0, 2] });
+    const own = kept.filter((file) => file.node === node);
+    forgotten.push(...unnamed(own, stdout + stderr).map((path) => `${node.name}: ${path}`));
+  }
+  scene.checks.push({
+    name: "00-assess names every lost file that nobody can rebuild",
+    ok: forgotten.length === 0,
+    detail: forgotten.join(", ") || "all",
+  });
+
+  const first = scene.lab.controlPlanes[0]!;
+  const before = await stateOf(first);
+  const step = await type(scene, first, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1], part: 1 });
+  const changed = changedFiles(before, await stateOf(first));
+  const missing = unnamed(
+    kept.filter(({ node }) => node === first),
+    step.stderr,
+  );
+  scene.checks.push({
+    name: "part 1 names them all at once",
+    ok: step.ok && missing.length === 0,
+    detail: missing.join(", ") || reasonIn(step),
+  });
+  scene.checks.push({
+    name: "part 1 refuses before it touches anything",
+    ok: step.ok && changed.length === 0,
+    detail: changed.join(", ") || "nothing changed",
+  });
+}
+
+/** Files, containers, the kubelet, and whether there is a rescue folder. */
+async function stateOf(node: Machine): Promise<Map<string, string>> {
+  const look = ["crictl ps -a -q | sort", "systemctl is-active kubelet", "ls /root /var/lib/kubelet"];
+  const seen = await Promise.all(look.map(async (line): Promise<[string, string]> => [line, (await node.run(["sh", "-c", line])).stdout]));
+  return new Map([...filesOf(node), ...seen]);
+}
+
+async function bindingsOf({ lab }: Scene): Promise<string> {
+  return (await kubectl(lab, ["get", "clusterroles,clusterrolebindings,roles,rolebindings", "-A", "-o", "name"])).stdout;
+}
+
+async function rulesAsBefore(scene: Scene, before: string) {
+  const [was, is] = [before, await bindingsOf(scene)].map((text) => text.split("\n").filter(Boolean)) as [string[], string[]];
+  const changed = [
+    ...is.filter((name) => !was.includes(name)).map((name) => `+${name}`),
+    ...was.filter((name) => !is.includes(name)).map((name) => `-${name}`),
+  ];
+  return {
+    name: "no rule of the API was added or taken away",
+    ok: was.length > 0 && changed.length === 0,
+    detail: changed.join(", ") || `${is.length} rules`,
+  };
+}
+
+async function strangersAreRefused({ lab }: Scene) {
+  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+  const stranger = ["kubectl", "--kubeconfig=/dev/null", "--server=https://127.0.0.1:6443", "--insecure-skip-tls-verify", "get", "--raw"];
+  const [info, health] = await Promise.all([path, "/readyz"].map((one) => lab.controlPlanes[0]!.run([...stranger, one])));
+  const ok = health!.exitCode === 0 && info!.exitCode !== 0 && /Unauthorized|must be logged in/.test(info!.stderr);
+  return {
+    name: "without credentials the API answers at its health paths only",
+    ok,
+    detail: info!.stderr.trim() || info!.stdout.slice(0, 80),
+  };
+}
