@@ -34,6 +34,13 @@ export async function buildOwn(sources: string, key: string): Promise<string> {
   });
 }
 
+/** Every version of a module that the proxy serves. */
+export async function versionsOf(module: string): Promise<string[]> {
+  await mkdir(CACHE, { recursive: true });
+  const [, ...versions] = (await go(["list", "-m", "-versions", module], CACHE)).trim().split(" ");
+  return versions;
+}
+
 /** The folder `name` of the cache, filled by `make` if it is not there yet. */
 export async function cached(name: string, make: (folder: string) => Promise<void>): Promise<string> {
   const place = join(CACHE, name);
