@@ -5,7 +5,7 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { readYaml } from "../yaml.ts";
 
@@ -59,7 +59,7 @@ export function readCluster(data: EtcdData): Cluster {
     dnsDomain: need(networking.dnsDomain, "networking.dnsDomain"),
     serviceSubnets: need(networking.serviceSubnet, "networking.serviceSubnet").split(","),
     podSubnet: networking.podSubnet || undefined,
-    certificatesDir: configuration.certificatesDir ?? "/etc/kubernetes/pki",
+    certificatesDir: configuration.certificatesDir ?? DEFAULT_CERTIFICATES_DIR,
     externalEtcd: configuration.etcd?.external !== undefined,
     configuration,
     nodes: readNodes(data),
@@ -69,6 +69,15 @@ export function readCluster(data: EtcdData): Cluster {
       "the namespace kube-system",
     ),
   };
+}
+
+/** kubeadm's. */
+const DEFAULT_CERTIFICATES_DIR = "/etc/kubernetes/pki";
+
+/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read; kubeadm's default where nothing tells. */
+export function certificatesDirIn(data: EtcdData): string {
+  const configuration = attempt(() => readConfiguration(data));
+  return (configuration instanceof Fail ? undefined : configuration.certificatesDir) ?? DEFAULT_CERTIFICATES_DIR;
 }
 
 /** Checks the names after --without. Errors: Fail where one is this node's own, or etcd never knew it: it is mistyped. */

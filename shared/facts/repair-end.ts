@@ -25,7 +25,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const clusters = attempt(() => [before, live].map((data) => readCluster(data)));
   if (clusters instanceof Fail) return false;
   const [old, now] = clusters.map(({ oldCaPem }) => certInfo(oldCaPem)) as [CertInfo, CertInfo];
-  const here = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  const here = attempt(() => certInfo(readText(`${clusters[1]!.certificatesDir}/ca.crt`) ?? ""));
   if (!(here instanceof Fail) && here.publicKeyHash !== now.publicKeyHash && !foreignCa(here.pem, now.pem)) return false;
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;

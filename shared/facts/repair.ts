@@ -4,7 +4,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, readText } from "../files/files.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
-import { readCluster } from "./cluster.ts";
+import { certificatesDirIn, readCluster } from "./cluster.ts";
 import { hasEnded } from "./repair-end.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
@@ -26,7 +26,7 @@ export interface Repair {
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
   const repair = rescue && fromRescue(rescue);
-  if (repair && (repair.rescue.made.getTime() <= issuedAt("/etc/kubernetes/pki/etcd/server.crt") || takesUpAnothers(repair))) {
+  if (repair && (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))) {
     const live = attempt(() => readEtcdData(hostPath(dataDir)));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
@@ -36,7 +36,7 @@ export function findRepair(dataDir: string): Repair {
 }
 
 function takesUpAnothers({ rescue, data }: Repair): boolean {
-  const ca = attempt(() => certInfo(readText("/etc/kubernetes/pki/ca.crt") ?? ""));
+  const ca = attempt(() => certInfo(readText(`${certificatesDirIn(data)}/ca.crt`) ?? ""));
   if (ca instanceof Fail || rescue.made < madeAt(ca.pem)) return false;
   const known = attempt(() => certInfo(readCluster(data).oldCaPem));
   return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;

@@ -62,6 +62,20 @@ test("a repair with the old CA is over when the cluster has all its static pods 
   }
 });
 
+test("the certificates that tell a repair lie where kubeadm's certificatesDir says", async () => {
+  using box = sandbox();
+  const configuration = (objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }).data.ClusterConfiguration;
+  const elsewhere: Objects = {
+    ...objects,
+    "configmaps/kube-system/kubeadm-config": { data: { ClusterConfiguration: configuration.replace("/etc/kubernetes/pki", "/etc/kubernetes/ssl") } },
+  };
+  const newCa = await otherCa();
+  writeData(box.dir + DATA, elsewhere, 5);
+  writeData(`${box.dir}${OLD}/etcd`, elsewhere);
+  for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/ssl/${file}`, newCa.cert);
+  expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+});
+
 test("a repair is also over where a control plane node is lost for good and its Node is deleted", async () => {
   using box = sandbox();
   const withM2 = (pods: Objects): Objects => ({ ...pods, ...fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" }) });
