@@ -26,7 +26,10 @@ export interface Repair {
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
   const repair = rescue && fromRescue(rescue);
-  if (repair && (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))) {
+  if (
+    repair &&
+    (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))
+  ) {
     const live = attempt(() => readEtcdData(hostPath(dataDir)));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;

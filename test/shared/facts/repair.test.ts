@@ -64,10 +64,13 @@ test("a repair with the old CA is over when the cluster has all its static pods 
 
 test("the certificates that tell a repair lie where kubeadm's certificatesDir says", async () => {
   using box = sandbox();
-  const configuration = (objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }).data.ClusterConfiguration;
+  const configuration = (objects["configmaps/kube-system/kubeadm-config"] as { data: { ClusterConfiguration: string } }).data
+    .ClusterConfiguration;
   const elsewhere: Objects = {
     ...objects,
-    "configmaps/kube-system/kubeadm-config": { data: { ClusterConfiguration: configuration.replace("/etc/kubernetes/pki", "/etc/kubernetes/ssl") } },
+    "configmaps/kube-system/kubeadm-config": {
+      data: { ClusterConfiguration: configuration.replace("/etc/kubernetes/pki", "/etc/kubernetes/ssl") },
+    },
   };
   const newCa = await otherCa();
   writeData(box.dir + DATA, elsewhere, 5);
