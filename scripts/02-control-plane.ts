@@ -20,6 +20,7 @@ import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
 import { issueForServers, startServers } from "../shared/static-pods/servers.ts";
@@ -102,6 +103,7 @@ async function tellCluster(cp: ControlPlaneNode, api: KubeApi) {
 async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
   await proveOwnKubelet(cp, api);
   if (!mode.dryRun) await endpointReady(cp.facts);
+  await restoreLateManager(cp, api);
 }
 
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */

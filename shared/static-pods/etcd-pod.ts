@@ -18,6 +18,7 @@ import { ensureMany } from "../pki/ensure.ts";
 import { examine } from "../pki/examine.ts";
 import type { PlanRow } from "../pki/plan.ts";
 import { say } from "../run.ts";
+import { restartKubelet } from "./late-manager.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
@@ -108,5 +109,5 @@ export async function startEtcd(cp: ControlPlaneNode) {
   const manifest = restoreManifests(cp, ["etcd"]);
   restoreOthers(cp);
   if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
-  await turnKubelet("restart");
+  await restartKubelet(cp);
 }

@@ -43,10 +43,18 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   leaves(path, undefined);
 }
 
+/** Takes a manifest away until `finishExchange`. */
+export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
+  const path = manifestPath(cp, name);
+  leaves(path, `${path} is away, in ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`);
+  renameFile(path, waitingPath(path));
+}
+
 /** Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can ask anything without it. */
 export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
   if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);
+  leaves(path, undefined);
 }
 
 /**

@@ -1,4 +1,5 @@
 /** The reduced controller-manager runs in full again on this node: the end of part 3. */
+import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderOf, nextLeader } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -18,6 +19,7 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
+  await waitForEndpoints(api);
   await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
   const last = await leaderOf(api, name);

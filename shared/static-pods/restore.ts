@@ -36,8 +36,13 @@ rules:
  * etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside. Returns whether a manifest was written. Errors: Fail, before
  * anything is written, where a mirror pod is gone, or a file that a pod needs.
  */
-export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]): boolean {
-  const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
+export function restoreManifests(
+  cp: ControlPlaneNode,
+  names?: readonly string[],
+  { except }: { except?: string | undefined } = {},
+): boolean {
+  const wanted = wantedManifests(cp, names).filter(({ name }) => name !== except);
+  const manifests = wanted.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(neededFiles(manifests, cp));
   const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
@@ -94,9 +99,13 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
 function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, written: Date | undefined): Manifest {
   if (name === "kube-apiserver") return fitOldSaKey(manifest, cp.facts.certificatesDir);
   if (name !== "kube-controller-manager") return manifest;
+  return mayRunInFull(cp, written) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
+}
+
+/** Whether a controller-manager whose manifest was `written` then may run in full. */
+export function mayRunInFull(cp: ControlPlaneNode, written: Date | undefined): boolean {
   const unsafeBefore = caIsNew(cp) ? cp.rescue.made : renewedAfterExpiry(cp.node);
-  const isSafe = unsafeBefore === undefined || (written !== undefined && written >= unsafeBefore);
-  return isSafe ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
+  return unsafeBefore === undefined || (written !== undefined && written >= unsafeBefore);
 }
 
 /** What `adapted` has changed, for the operator. */

@@ -4,12 +4,12 @@ import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
-import { kubeletActive, turnKubelet } from "../node/node.ts";
+import { kubeletActive } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-import { restoreManifests } from "./restore.ts";
+import { restartKubelet, restoreServers } from "./late-manager.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders } from "./wanted-manifests.ts";
 
 /** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
@@ -27,7 +27,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
-  const restored = restoreManifests(cp);
+  const restored = restoreServers(cp);
   for (const { name, peer } of onlyOnPeers(cp))
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
   const stale = [...new Set([...(issued.length > 0 ? running.filter(isServer) : []), ...staleReaders(cp, running)])];
@@ -36,7 +36,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
   const restart = !watched || credentials || (tried && (issued.length > 0 || restored));
-  if (restart) await turnKubelet("restart");
+  if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 

@@ -5,6 +5,7 @@ import { stringify } from "yaml";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
+import { waitFor } from "../../shared/run.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
@@ -325,4 +326,60 @@ test("02-control-plane does not start an API server whose encryption configurati
   expect(stderr).toContain('error: Cannot start kube-apiserver: "/etc/kubernetes/audit/enc.yaml" (--encryption-provider-config) missing');
   for (const name of ["kube-apiserver", "kube-controller-manager", "kube-scheduler"])
     expect(node.exists(`/etc/kubernetes/manifests/${name}.yaml`)).toBe(false);
+});
+
+const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
+
+/** The API, with a Service whose only pod is on m1 and not ready. */
+function withUnreadyPod(api: ReturnType<typeof serveApi>) {
+  const slice = { conditions: { ready: true }, nodeName: "m1", targetRef: { kind: "Pod", name: "dns-0" } };
+  api.objects.set("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/dns", {
+    metadata: { namespace: "kube-system", labels: { "kubernetes.io/service-name": "dns" } },
+    endpoints: [slice],
+  });
+  const path = "/api/v1/namespaces/kube-system/pods/dns-0";
+  const pod = (ready: string) => ({ spec: { containers: [{}] }, status: { conditions: [{ type: "Ready", status: ready }] } });
+  api.objects.set(path, pod("False"));
+  return {
+    asked: () => api.requests.some((request) => request.path === path),
+    isReady: () => api.objects.set(path, pod("True")),
+  };
+}
+
+test("02-control-plane under the old CA starts the controller-manager last, when the pods of this node are ready again", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd"] });
+  rmSync(node.root + MANAGER);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveApi(node);
+  const pod = withUnreadyPod(api);
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await waitFor("the pod to be asked for", pod.asked, { seconds: 50, hint: "" });
+  expect(node.exists(MANAGER)).toBe(false);
+  pod.isReady();
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.read(MANAGER)).not.toContain("-node-lifecycle-controller");
+});
+
+test("a full controller-manager leaves before its kubelet restarts, also where the run ends in between, and comes back once", async () => {
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: ["etcd", "kube-apiserver", "kube-controller-manager"],
+    commands: [{ command: "systemctl restart kubelet", does: "exit 1" }],
+  });
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveApi(node);
+  const content = node.read(MANAGER);
+  const cut = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect(cut.exitCode).toBe(1);
+  expect(cut.stderr).toContain(`\nnote: ${MANAGER} is away, in /etc/kubernetes/manifests/.kube-controller-manager.yaml: `);
+  expect(node.calls().indexOf(`${CRICTL} stop --timeout 0 kube-controller-manager-id`)).toBeLessThan(
+    node.calls().indexOf("systemctl restart kubelet"),
+  );
+  withUnreadyPod(api).isReady();
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.read(MANAGER)).toBe(content);
+  expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
 });

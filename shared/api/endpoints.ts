@@ -1,0 +1,121 @@
+/**
+ * Whether Services keep their endpoints when the controllers for endpoints look again. A kubelet that has just started reports a pod as
+ * unready until its readiness probe has run (before 1.35; pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs
+ * meanwhile takes the pod out of its Services.
+ */
+import { listed } from "../plain.ts";
+import { mode, say, unlessLate, waitFor } from "../run.ts";
+import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { inParallel, insist } from "./many.ts";
+
+interface EndpointSlice extends KubeObject {
+  endpoints?: { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[] | null;
+}
+
+/** A pod behind a Service. */
+interface Backend {
+  namespace: string;
+  pod: string;
+  node: string;
+}
+
+interface ProbedPod extends KubeObject {
+  spec: { containers: { name: string; readinessProbe?: unknown }[] };
+  status?: { conditions?: { type: string; status: string }[] };
+}
+
+/** Requests at the same time. */
+const AT_ONCE = 50;
+
+/** How long pods get. */
+const SECONDS = 60;
+
+/**
+ * Waits until each Service that has endpoints has a pod whose readiness is known anew. `restarted`: only these nodes' kubelets have started
+ * anew; unset: any may have. A Service whose pods do not become ready within a minute is named, and does not hold anything up.
+ */
+export async function waitForEndpoints(api: KubeApi, restarted?: readonly string[]) {
+  if (mode.dryRun) return say("would wait until every Service with endpoints has a pod that is ready");
+  const open = await insist("the EndpointSlices to be read", () => atRisk(api, restarted));
+  if (open.size === 0) return;
+  const none = async () => {
+    const probes = new Probes(api);
+    await inParallel([...open], AT_ONCE, async ([service, pods]) => {
+      if (await anyProved(pods, api, probes)) open.delete(service);
+    });
+    return open.size === 0;
+  };
+  const what = () => `pods of ${listed([...open.keys()])} to be ready again`;
+  const hint = "kubectl get pods -A -o wide; the controller-manager starts afterwards in any case";
+  await unlessLate(waitFor(what, none, { seconds: SECONDS, hint }));
+  if (open.size > 0) say(`warning: no pod is ready again of ${listed([...open.keys()])}`);
+  else say("every Service with endpoints has a pod that is ready again");
+}
+
+/** The Services, `namespace/name`, whose ready endpoints are all pods on such nodes. */
+async function atRisk(api: KubeApi, restarted: readonly string[] | undefined): Promise<Map<string, Backend[]>> {
+  const services = new Map<string, Backend[]>();
+  const safe = new Set<string>();
+  for await (const { metadata, endpoints } of api.items<EndpointSlice>("/apis/discovery.k8s.io/v1/endpointslices")) {
+    const { namespace = "", labels } = metadata;
+    const service = `${namespace}/${labels?.["kubernetes.io/service-name"]}`;
+    for (const { conditions, nodeName: node, targetRef } of endpoints ?? []) {
+      if (conditions?.ready === false) continue;
+      if (targetRef?.kind !== "Pod" || !targetRef.name || !node || (restarted && !restarted.includes(node))) safe.add(service);
+      else services.set(service, [...(services.get(service) ?? []), { namespace, pod: targetRef.name, node }]);
+    }
+  }
+  for (const service of safe) services.delete(service);
+  return services;
+}
+
+async function anyProved(pods: readonly Backend[], api: KubeApi, probes: Probes): Promise<boolean> {
+  for (const { namespace, pod, node } of pods) {
+    const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
+    if (!found?.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True")) continue;
+    const probed = found.spec.containers.filter(({ readinessProbe }) => readinessProbe).map(({ name }) => name);
+    if (probed.length === 0 || (await probes.succeeded(node, found.metadata.uid!, probed))) return true;
+  }
+  return false;
+}
+
+/** What each kubelet has probed since its start, by its metrics: read once a node. */
+class Probes {
+  readonly #api: KubeApi;
+  readonly #texts = new Map<string, Promise<string | undefined>>();
+
+  constructor(api: KubeApi) {
+    this.#api = api;
+  }
+
+  /** Whether the readiness probe of each of these containers has succeeded. A kubelet that cannot be asked is taken at its word. */
+  async succeeded(node: string, uid: string, containers: readonly string[]): Promise<boolean> {
+    const text = await this.#read(node);
+    if (text === undefined) return true;
+    const lines = text.split("\n").filter((line) => ofReadiness(line, uid));
+    return containers.every((name) => lines.some((line) => line.includes(`container="${name}"`)));
+  }
+
+  #read(node: string): Promise<string | undefined> {
+    const text = this.#texts.get(node) ?? this.#ask(node);
+    this.#texts.set(node, text);
+    return text;
+  }
+
+  async #ask(node: string): Promise<string | undefined> {
+    try {
+      return await this.#api.get<string>(`/api/v1/nodes/${node}/proxy/metrics/probes`);
+    } catch (err) {
+      if (!(err instanceof ApiError)) throw err;
+      return undefined;
+    }
+  }
+}
+
+/** A line of the metric prober_probe_total (pkg/kubelet/prober/prober_manager.go). */
+function ofReadiness(line: string, uid: string): boolean {
+  return (
+    line.startsWith("prober_probe_total{") &&
+    [`pod_uid="${uid}"`, 'probe_type="Readiness"', 'result="successful"'].every((label) => line.includes(label))
+  );
+}

@@ -1,0 +1,74 @@
+/** A Service must not lose its endpoints when the controllers for endpoints run again. */
+import { expect, test } from "bun:test";
+import { waitForEndpoints } from "../../../shared/api/endpoints.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { waitFor } from "../../../shared/run.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { quietly } from "../../pretend/quietly.ts";
+
+const SLICE = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/web-x7";
+const POD = "/api/v1/namespaces/shop/pods/web-0";
+const METRICS = "/api/v1/nodes/m1/proxy/metrics/probes";
+const endpoint = (name: string, nodeName: string, ready = true) => ({
+  conditions: { ready },
+  nodeName,
+  targetRef: { kind: "Pod", name, namespace: "shop" },
+});
+const success = (result = "successful", type = "Readiness") =>
+  `# TYPE prober_probe_total counter\nprober_probe_total{container="app",namespace="shop",pod="web-0",pod_uid="uid-of-web-0",probe_type="${type}",result="${result}"} 1\n`;
+
+function shop({ endpoints = [endpoint("web-0", "m1")], ready = "True", probed = true, metrics = success() as string | undefined } = {}) {
+  const state = { ready, metrics };
+  const container = { name: "app", ...(probed ? { readinessProbe: {} } : {}) };
+  const api = pretendApi({
+    objects: { [SLICE]: { metadata: { labels: { "kubernetes.io/service-name": "web" } }, endpoints } },
+    on: ({ path }) => {
+      if (path === POD)
+        return Response.json({
+          metadata: { name: "web-0", uid: "uid-of-web-0" },
+          spec: { containers: [container] },
+          status: { conditions: [{ type: "Ready", status: state.ready }] },
+        });
+      if (path === METRICS) return state.metrics === undefined ? status(403, "no") : new Response(state.metrics);
+      return undefined;
+    },
+  });
+  const asked = (path: string) => api.requests.filter((request) => request.path === path).length;
+  return Object.assign(api, { state, asked, client: new KubeApi({ server: api.url, ca: NO_TLS }) });
+}
+
+function untilAsked(api: ReturnType<typeof shop>, path: string, times: number) {
+  return waitFor("the request", () => api.asked(path) >= times, { seconds: 50, hint: "" });
+}
+
+test("a Service waits for its pod, and then for the pod's readiness probe, which the kubelet's metrics show", async () => {
+  using api = shop({ ready: "False", metrics: success("failed") });
+  const waiting = quietly(() => waitForEndpoints(api.client, ["m1"]));
+  let over = false;
+  void waiting.then(() => (over = true));
+  await untilAsked(api, POD, 2);
+  api.state.ready = "True";
+  await untilAsked(api, METRICS, 2);
+  api.state.metrics = success("successful", "Liveness");
+  await untilAsked(api, METRICS, api.asked(METRICS) + 2);
+  expect(over).toBe(false);
+  api.state.metrics = success();
+  await waiting;
+  expect(over).toBe(true);
+});
+
+test("nothing is asked of a Service with a pod on a node whose kubelet has not restarted, and of one without ready endpoints", async () => {
+  using elsewhere = shop({ ready: "False", endpoints: [endpoint("web-0", "m1"), endpoint("web-1", "w1")] });
+  await quietly(() => waitForEndpoints(elsewhere.client, ["m1"]));
+  using none = shop({ ready: "False", endpoints: [endpoint("web-0", "m1", false)] });
+  await quietly(() => waitForEndpoints(none.client));
+  expect([elsewhere.asked(POD), none.asked(POD)]).toEqual([0, 0]);
+});
+
+test("a pod without a readiness probe need only be ready, and a kubelet that cannot be asked is taken at its word", async () => {
+  using plain = shop({ probed: false });
+  await quietly(() => waitForEndpoints(plain.client));
+  using silent = shop({ metrics: undefined });
+  await quietly(() => waitForEndpoints(silent.client));
+  expect([plain.asked(METRICS), silent.asked(METRICS)]).toEqual([0, 1]);
+});
