@@ -1,7 +1,7 @@
 /**
  * What this node is, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its systemd unit.
  *
- * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration), kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
+ * Sources: /var/lib/kubelet/config.yaml (KubeletConfiguration) with its drop-ins, kubeadm-flags.env, pki/kubelet-client-current.pem, and kubeadm's drop-in
  * 10-kubeadm.conf, which names the kubeconfigs.
  */
 import { $ } from "zx";
@@ -13,6 +13,7 @@ import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
 import { act, sayWhile } from "../run.ts";
 import { leaves } from "../signals.ts";
 import { readYaml } from "../yaml.ts";
+import { withDropIns } from "./kubelet-drop-ins.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -25,12 +26,13 @@ const FLAG_FILES = [`${KUBELET_DIR}/kubeadm-flags.env`, "/etc/default/kubelet", 
 
 /** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
 export async function readNode() {
-  const config = readKubeletConfig();
+  const mainConfig = readKubeletConfig();
   const flags = FLAG_FILES.map((path) => readText(path) ?? "").join("\n");
   const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
   const unit = exitCode === 0 ? stdout : "";
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
   const rootDir = flagOf(flags, "root-dir") ?? flagOf(unit, "root-dir");
+  const config = withDropIns(mainConfig, flagOf(flags, "config-dir") ?? flagOf(unit, "config-dir"));
   return {
     ...nodeName(flags, hostName),
     hostName,

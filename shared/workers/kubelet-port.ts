@@ -60,8 +60,12 @@ export async function withoutServing(cp: ControlPlaneNode, nodes: readonly Known
   return names.sort();
 }
 
-/** Whether the kubelets' serving certificates come from the cluster's CA (serverTLSBootstrap in the ConfigMap kubelet-config). */
-export function servingByCa({ data }: ControlPlaneNode): boolean {
+/**
+ * Whether the kubelets' serving certificates come from the cluster's CA: serverTLSBootstrap, in the ConfigMap kubelet-config, or in the
+ * configuration of this node's kubelet with its drop-ins, which the ConfigMap does not have.
+ */
+export function servingByCa({ data, node }: ControlPlaneNode): boolean {
+  if (node.kubelet.serverTlsBootstrap) return true;
   const config = readObject<{ data?: { kubelet?: string } }>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet ?? "";
   return /^serverTLSBootstrap: true$/m.test(config);
 }

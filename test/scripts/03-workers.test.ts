@@ -198,21 +198,28 @@ test("03-workers open on a control plane node with its old CA sends a silent con
   expect(api.changes()).toEqual([]);
 });
 
-test("03-workers open on a control plane node with its old CA goes on with close where a kubelet waits for its serving certificate", async () => {
-  const kubelet = "serverTLSBootstrap: true\n";
-  using node = await pretendNode({
-    kind: "healthy control plane node",
-    etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
-  });
-  using _api = serveLeases(node, ["m1", "w1", "w2"]);
-  const tls = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
-  const port = Bun.serve({ hostname: ADDRESS, port: 10250, tls, fetch: () => new Response("ok") });
-  const { exitCode, stderr } = await node.run("03-workers open");
-  await port.stop(true);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
-  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
-});
+test.each([
+  ["in the ConfigMap", "serverTLSBootstrap: true\n", ""],
+  ["in a drop-in of the kubelet", "", "serverTLSBootstrap: true\n"],
+])(
+  "03-workers open on a control plane node with its old CA goes on with close where a kubelet waits for its serving certificate, as %s",
+  async (_, kubelet, dropIn) => {
+    using node = await pretendNode({
+      kind: "healthy control plane node",
+      etcd: (objects) => Object.assign(objects["configmaps/kube-system/kubelet-config"]!, { data: { kubelet } }),
+    });
+    write(`${node.root}/etc/default/kubelet`, "KUBELET_EXTRA_ARGS=--config-dir=/etc/kubernetes/kubelet.conf.d\n");
+    write(`${node.root}/etc/kubernetes/kubelet.conf.d/10-serving.conf`, dropIn || "{}\n");
+    using _api = serveLeases(node, ["m1", "w1", "w2"]);
+    const tls = await issueLeaf(certRow("apiserver"), await otherCa(), FACTS);
+    const port = Bun.serve({ hostname: ADDRESS, port: 10250, tls, fetch: () => new Response("ok") });
+    const { exitCode, stderr } = await node.run("03-workers open");
+    await port.stop(true);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
+    expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
+  },
+);
 
 test("03-workers open and close name a control plane node that does not answer, and the way on without it", async () => {
   const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };

@@ -1,0 +1,54 @@
+/**
+ * The kubelet's drop-in folder (--config-dir): each `*.conf` in it, and below it, changes the KubeletConfiguration, in the order of their
+ * paths. Source: cmd/kubelet/app/server.go, mergeKubeletConfigurations; a JSON merge patch (RFC 7386).
+ */
+import { Fail } from "../fail.ts";
+import { list, readText, stat } from "../files/files.ts";
+import { readYaml } from "../yaml.ts";
+
+type Fields = Record<string, unknown>;
+
+/** The configuration as the kubelet has it. A folder that is lost changes nothing. Errors: Fail where a drop-in cannot be read. */
+export function withDropIns<T extends object>(config: T, folder: string | undefined): T {
+  return (folder ? dropInsIn(folder) : []).reduce<Fields>((merged, path) => patched(merged, readDropIn(path)), config as Fields) as T;
+}
+
+function dropInsIn(folder: string): string[] {
+  return list(folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    if (stat(path)?.kind === "dir") return dropInsIn(path);
+    return name.endsWith(".conf") ? [path] : [];
+  });
+}
+
+function readDropIn(path: string): Fields {
+  const hint = "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
+  try {
+    const fields = readYaml(readText(path) ?? "");
+    if (isFields(fields)) return fields;
+  } catch (cause) {
+    throw new Fail(`Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`, { hint, cause });
+  }
+  throw new Fail(`The kubelet's drop-in "${path}" is no KubeletConfiguration`, { hint });
+}
+
+/** null takes a field away; everything but an object replaces what was there. */
+function patched(target: Fields, patch: Fields): Fields {
+  const result = { ...target };
+  for (const [name, value] of Object.entries(patch)) {
+    const old = Object.hasOwn(result, name) ? result[name] : undefined;
+    if (value === null) delete result[name];
+    else
+      Object.defineProperty(result, name, {
+        value: isFields(value) ? patched(isFields(old) ? old : {}, value) : value,
+        enumerable: true,
+        writable: true,
+        configurable: true,
+      });
+  }
+  return result;
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
