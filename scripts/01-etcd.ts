@@ -7,8 +7,8 @@ import { proveOwnEtcd, refuseNoMember, servesSameData } from "../shared/etcd/own
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import {
   type ControlPlaneNode,
+  controlPlaneToRepair,
   ensureOptions,
-  readControlPlaneNode,
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
@@ -93,7 +93,7 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; plan: PlanRow[] }> {
-  const cp = await readControlPlaneNode(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
   sayFacts(cp);
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);

@@ -11,7 +11,7 @@ import { dropDeadLeaders } from "../shared/api/leases.ts";
 import { takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
-import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, inOneLine, routeOf, type Todo } from "../shared/facts/next.ts";
@@ -68,7 +68,7 @@ async function main() {
 
 /** Facts first, refusals second; then etcd itself. */
 async function checkEtcd(dataDir: string, without: string[]): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(dataDir);
+  const cp = await controlPlaneToRepair(dataDir);
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   refuseStrangers(without, cp);

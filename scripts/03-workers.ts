@@ -10,7 +10,7 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
-import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
@@ -173,7 +173,7 @@ async function close(values: Values) {
 }
 
 async function onControlPlane(values: Values, words?: string) {
-  const cp = await readControlPlaneNode(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
   const api = await adminApi(cp);
   const without = await leftOut(cp, values.without.split(",").filter(Boolean));
   if (words) await saySilentMembers(cp, words, without);

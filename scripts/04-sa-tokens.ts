@@ -6,7 +6,7 @@
  */
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
@@ -72,7 +72,7 @@ interface Scene extends Ready {
 }
 
 async function look(values: Values, named: string[]): Promise<Scene> {
-  const cp = await readControlPlaneNode(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
   return { cp, ...(await readyForPart4(cp, named)) };
 }
 
@@ -121,7 +121,7 @@ async function sayLeft({ cp, api, trust }: Scene, renewed: string[], groups: Gro
 }
 
 async function retire(values: Values, named: string[]) {
-  const cp = await readControlPlaneNode(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"]);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {

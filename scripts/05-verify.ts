@@ -18,7 +18,7 @@ import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { clusterChecks } from "../shared/verify/check-cluster.ts";
-import { fileChecks } from "../shared/verify/check-files.ts";
+import { clockCheck, fileChecks } from "../shared/verify/check-files.ts";
 import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
 import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
@@ -44,7 +44,7 @@ async function verifyControlPlane(checks: Checks, dataDir: string) {
   const cp = await readControlPlaneNode(dataDir);
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
-    await checks.add(fileChecks(cp));
+    await checks.add([clockCheck(cp), ...fileChecks(cp)]);
     await checks.add(admin instanceof Fail ? [noAdmin(admin)] : serverChecks(cp, admin));
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {

@@ -1,5 +1,6 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
+import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
@@ -18,7 +19,7 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { caRow, dataRows, findingRow, foreignSaRow, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { caRow, clockRows, dataRows, findingRow, foreignSaRow, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
@@ -50,7 +51,9 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const configs = kubeconfigFindings(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
+  const clock = known.cp ? await clockTrouble(known.cp) : [];
   const damage = [
+    ...clockRows(clock),
     ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),
     findingRow(sa),
     ...foreignSaRow(sa, evidence),
@@ -80,7 +83,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
     deep,
     damaged,
-    ...controlPlaneVerdict({ known, lostKeys, damaged, strange, oldKey, deep }),
+    ...controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, oldKey, deep }),
   };
 }
 

@@ -21,6 +21,12 @@ import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifest
 import { standIns } from "../workloads/left-to-do.ts";
 import { type Row, shown } from "./report.ts";
 
+/** Says nothing where nothing is known against the clocks. */
+export function clockRows(found: Fail | readonly string[]): Row[] {
+  if (found instanceof Fail) return [{ what: "clock", state: "!WRONG!", detail: found.message }];
+  return found.map((detail) => ({ what: "clock", state: "known", detail }));
+}
+
 /** `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
 export function caRow(finding: Finding, strange?: StrangeCa): Row {
   if (strange) return { ...findingRow(finding), state: FOREIGN, detail: strange.older ? EARLIER : LATER };

@@ -15,6 +15,7 @@ import {
   wayFrom,
   withoutKeys,
 } from "../facts/next.ts";
+import { Fail } from "../fail.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
@@ -23,6 +24,8 @@ import type { Deep, NodeVerdict } from "./report.ts";
 
 interface SeenHere {
   known: PartialFacts;
+  /** What proves it wrong, or what it says of others. */
+  clock: Fail | readonly string[];
   lostKeys: Finding[];
   damaged: boolean;
   /** Another CA is in the place of the cluster's. */
@@ -31,9 +34,10 @@ interface SeenHere {
   deep: Deep | undefined;
 }
 
-export function controlPlaneVerdict({ known, lostKeys, damaged, strange, oldKey, deep }: SeenHere): NodeVerdict {
+export function controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, oldKey, deep }: SeenHere): NodeVerdict {
   const { cp, obstacle } = known;
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
+  if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
   const lacking = cp && lackingOfExternalCa(cp);
   if (lacking)
     return {

@@ -6,6 +6,7 @@ import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import type { NewCas, PlanOptions } from "../pki/plan.ts";
+import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
@@ -65,6 +66,13 @@ export async function readControlPlaneNode(dataDir: string): Promise<ControlPlan
   if (obstacle && !exists(dataDir) && !controlPlaneWithoutData(node, dataDir)) throw noControlPlane(dataDir);
   if (obstacle) throw obstacle;
   return cp!;
+}
+
+/** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong. */
+export async function controlPlaneToRepair(dataDir: string): Promise<ControlPlaneNode> {
+  const cp = await readControlPlaneNode(dataDir);
+  await refuseWrongClock(cp);
+  return cp;
 }
 
 /** How part 1 treats shared keys on this node. The evidence for a key is read only where the key is not sound. */

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
+import { refuseFuture } from "../facts/clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
@@ -89,6 +90,7 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   files.delete(MANIFEST);
   for (const [name, hash] of Object.entries(manifest?.sha256 ?? {}))
     if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} differs from what its ${MANIFEST} says`);
+  if (manifest) refuseFuture("this bundle was packed", new Date(manifest.made));
   const wrong = wrongIn(files);
   if (wrong.length > 0) throw refused(wrong.join("; "));
   if (manifest && manifest.ca !== caOf(files)) throw refused(`its ${MANIFEST} names another CA`);

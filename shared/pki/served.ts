@@ -1,5 +1,9 @@
-/** The certificate that a server shows. Nothing in it is believed before it is verified. */
+/** What a server shows before it knows us: its certificate, and its time. Nothing in it is believed before it is verified. */
+import { isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
+import { attempt } from "../fail.ts";
+import { canonicalIp } from "./addresses.ts";
+import { infoOf, signedBy } from "./certificate.ts";
 
 /** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
@@ -14,4 +18,47 @@ export function servedPem(host: string, port: number): Promise<string> {
     socket.on("error", reject);
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
   });
+}
+
+/** A server that is away must not hold anything up. */
+const TIME_MS = 1500;
+
+/** An answer's head is shorter. In bytes. */
+const HEAD = 16_384;
+
+/**
+ * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined where nobody answers, or somebody whose
+ * certificate is not one of this CA for a server of that name. The certificate's dates are not looked at: our own clock may be the wrong one.
+ */
+export function serverTime(host: string, port: number, caPem: string): Promise<Date | undefined> {
+  return new Promise((resolve) => {
+    let head = "";
+    const end = (time?: Date) => {
+      resolve(time);
+      socket.destroy();
+    };
+    const socket = connect({ host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout: TIME_MS }, () => {
+      if (!isServerOf(socket.getPeerX509Certificate()?.toString() ?? "", host, caPem)) return end();
+      socket.write(`GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\nConnection: close\r\n\r\n`);
+    });
+    socket.on("timeout", () => end());
+    socket.on("error", () => end());
+    socket.on("close", () => end());
+    socket.on("data", (piece: Buffer) => {
+      head += piece.toString("latin1");
+      if (head.includes("\r\n\r\n") || head.length > HEAD) end(dateIn(head));
+    });
+  });
+}
+
+/** Signed by the CA, for a server of this name: a kubelet's client certificate is of the same CA. */
+function isServerOf(pem: string, host: string, caPem: string): boolean {
+  const info = infoOf(pem);
+  if (!info?.usages.includes("server") || attempt(() => signedBy(pem, caPem)) !== true) return false;
+  return isIP(host) ? info.sans.ips.includes(canonicalIp(host)) : info.sans.dns.includes(host.toLowerCase());
+}
+
+function dateIn(head: string): Date | undefined {
+  const date = new Date(/^date:\s*(.+?)\s*$/im.exec(head)?.[1] ?? "");
+  return Number.isNaN(date.getTime()) ? undefined : date;
 }

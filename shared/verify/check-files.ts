@@ -1,5 +1,7 @@
 /** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. */
+import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
@@ -13,6 +15,16 @@ import { examineServiceAccountKey, oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-to-do.ts";
 import type { Answer, CheckRow } from "./checks.ts";
+
+/** Of it hangs what all others say of dates. */
+export function clockCheck(cp: ControlPlaneNode): CheckRow {
+  const look = async (): Promise<Answer> => {
+    const found = await clockTrouble(cp);
+    if (found instanceof Fail) return { failed: `${found.message}; ${found.hint}` };
+    return found.length > 0 ? { warning: found.join("; ") } : "nothing says that it is wrong";
+  };
+  return { area: "node", what: "clock", look };
+}
 
 export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;

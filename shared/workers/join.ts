@@ -5,6 +5,7 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
+import { refuseOtherTime } from "../facts/clock.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
@@ -45,9 +46,10 @@ export async function hasJoined({ kubelet }: Node, hash: string): Promise<boolea
 
 /**
  * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not matter.
- * Errors: Fail if another server answers, or none.
+ * Errors: Fail if another server answers, or none, or where its clock and ours differ.
  */
 export async function proveServer(server: string, ca: string) {
+  await refuseOtherTime(server, ca);
   try {
     await new KubeApi({ server, ca }).reach("/version");
   } catch (cause) {

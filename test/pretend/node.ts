@@ -138,6 +138,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
   const usual: FakeCommand[] = [
     { command: "uname -n", stdout: `${name}\n` },
     { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]) },
+    { command: "timedatectl show --property=NTPSynchronized --value", stdout: "yes\n" },
     { command: "systemctl cat kubelet", stdout: UNIT },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
     { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },

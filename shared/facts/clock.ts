@@ -1,0 +1,140 @@
+/**
+ * Is this node's clock right? One that is late makes certificates that have expired for all others, one that is ahead makes some that are
+ * not yet valid; and no renewal of a Lease looks like one of now.
+ *
+ * A clock that follows a time server is right. Else what was written on the control plane nodes proves that two clocks differ, and then the
+ * majority is right: the time of etcd's last write here, the Leases of control plane nodes' kubelets in etcd's data (NodeRestriction: nobody
+ * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
+ */
+import type { EtcdData } from "../etcd-data/data.ts";
+import { attempt, Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { decodeObject } from "../k8s/storage.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { clockIsSynchronized } from "../node/time-sync.ts";
+import { BACKDATE_MS } from "../pki/certificate.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { serverTime } from "../pki/served.ts";
+import { say } from "../run.ts";
+import type { Cluster } from "./cluster.ts";
+import type { ControlPlaneNode } from "./control-plane-node.ts";
+
+/** Certificates begin so long before they are made: clocks that differ by less do no harm. */
+const TOLERANCE_MS = BACKDATE_MS;
+
+/** The operator's word against all that is found: `right`. */
+const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
+
+/** Another node's clock: milliseconds that it is before ours (or was, when both last wrote to etcd). */
+interface Other {
+  name: string;
+  ahead: number;
+}
+
+type Place = Pick<ControlPlaneNode, "data" | "cluster" | "facts" | "node">;
+
+/** Errors: Fail where this node's clock is proved wrong, or one of two is. Says where another node's is. */
+export async function refuseWrongClock(cp: Place) {
+  const found = await clockTrouble(cp);
+  if (found instanceof Fail) throw found;
+  for (const line of found) say(line);
+}
+
+/** The Fail for this node's clock, or a line for each other node whose clock is wrong. */
+export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
+  if (process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return [];
+  const since = cp.data.lastWrite.getTime() - Date.now();
+  if (since > TOLERANCE_MS) return wrongClock(`${span(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
+  const others = [...new Map([...storedClocks(cp), ...(await livingClocks(cp))].map((other) => [other.name, other])).values()];
+  const differ = others.filter(({ ahead }) => Math.abs(ahead) > TOLERANCE_MS);
+  const agree = others.length - differ.length;
+  if (differ.length > agree) return wrongClock(differ.map(({ name, ahead }) => `${apart(-ahead)} that of ${name}`).join(", "));
+  return differ.map(
+    ({ name, ahead }) =>
+      `warning: the clock of ${name} is ${apart(ahead)} this one. Set it before its part of the repair: there timedatectl`,
+  );
+}
+
+/** Errors: Fail where a server of this CA has another time than this machine. */
+export async function refuseOtherTime(server: string, caPem: string) {
+  const { hostname, port } = new URL(server);
+  const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
+  const ahead = (time?.getTime() ?? 0) - Date.now();
+  if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
+  if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
+  throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
+    hint: "nothing was changed. Set it there: timedatectl; chronyc makestep. Then part 2 there again, and this line again",
+  });
+}
+
+/** Errors: Fail where something was made later than now, on another node. */
+export function refuseFuture(what: string, made: Date) {
+  const ahead = made.getTime() - Date.now();
+  if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right") throw wrongClock(`${span(ahead)} before ${what}, ${minute(made)}`);
+}
+
+function wrongClock(by: string): Fail {
+  return new Fail(`This node's clock says ${minute(new Date())}: that is ${by}`, {
+    hint:
+      "nothing was changed: certificates made now would not be valid for the others. Which clock is wrong? date -u on each node. Set that one: " +
+      "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run this again. " +
+      `If this clock is right, and was wrong before: ${BY_WORD}=right before the same command`,
+  });
+}
+
+/** Of the other API servers that run under the CA on disk, or the one from before. */
+async function livingClocks({ cluster, facts, node }: Place): Promise<Other[]> {
+  const cas = [readText(certPath(certRow("ca"), facts.certificatesDir)) ?? "", cluster.oldCaPem].join("\n");
+  const asked = others(cluster, node).map(async ({ name, ips }): Promise<Other[]> => {
+    const time = ips[0] && (await serverTime(ips[0], facts.bindPort, cas));
+    return time ? [{ name, ahead: time.getTime() - Date.now() }] : [];
+  });
+  return (await Promise.all(asked)).flat();
+}
+
+/**
+ * What etcd's order of writes proves: who wrote later has the later time, or one of the two clocks is wrong. A renewal after now is wrong
+ * in any case. Two that are about the same time agree.
+ */
+function storedClocks({ data, cluster, node }: Place): Other[] {
+  const own = renewal(data, node.name);
+  return others(cluster, node).flatMap(({ name }) => {
+    const other = renewal(data, name);
+    if (!other) return [];
+    const future = other.time - Date.now();
+    if (future > TOLERANCE_MS) return [{ name, ahead: future }];
+    const ahead = own ? other.time - own.time : undefined;
+    const wrongOrder = own && ahead !== undefined && other.revision > own.revision !== ahead > 0;
+    return ahead !== undefined && (wrongOrder || Math.abs(ahead) <= TOLERANCE_MS) ? [{ name, ahead }] : [];
+  });
+}
+
+function others({ nodes }: Cluster, { name }: { name: string }) {
+  return nodes.filter((node) => node.controlPlane && node.name !== name);
+}
+
+/** When a node's kubelet last renewed its Lease, by its own clock (milliseconds) and in etcd's order; undefined where that cannot be read. */
+function renewal(data: EtcdData, name: string): { time: number; revision: number } | undefined {
+  const stored = data.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`);
+  const lease = stored && attempt(() => decodeObject(stored.value));
+  const time =
+    lease && !(lease instanceof Fail) && "spec" in lease ? Date.parse((lease.spec as { renewTime?: string }).renewTime ?? "") : Number.NaN;
+  return stored && !Number.isNaN(time) ? { time, revision: stored.modRevision } : undefined;
+}
+
+/** "2026-11-26 02:31 UTC" */
+function minute(date: Date): string {
+  return `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** "8 minutes ahead of" */
+function apart(ahead: number): string {
+  return `${span(ahead)} ${ahead > 0 ? "ahead of" : "behind"}`;
+}
+
+/** "8 minutes", "3 hours", "365 days" */
+function span(milliseconds: number): string {
+  const minutes = Math.round(Math.abs(milliseconds) / 60_000);
+  if (minutes < 120) return `${minutes} minutes`;
+  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} hours` : `${Math.round(minutes / (24 * 60))} days`;
+}

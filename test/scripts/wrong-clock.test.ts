@@ -1,0 +1,211 @@
+/** Wrong hands: a clock that is an hour or a year late, or ahead. What proves it is said before anything is written. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { utimesSync } from "node:fs";
+import { afterPart2 } from "../pretend/after-part2.ts";
+import { otherCa, write } from "../pretend/cluster.ts";
+import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { serveRunning } from "../pretend/running.ts";
+import { clockOff, otherApi, timeServer, withOthers, YEAR } from "../pretend/wrong-clock.ts";
+import { expectStop } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(60_000);
+
+const UNSET = [timeServer("no")];
+const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;
+const HINT = /^nothing was changed: .*date -u on each node.*timedatectl set-ntp true, or chronyc makestep.*KUBE_PKI_REPAIR_CLOCK=right/;
+
+type Node = Awaited<ReturnType<typeof pretendNode>>;
+
+async function expectNoChange(node: Node, line: string, hours: number, error: RegExp, hint = HINT) {
+  const before = node.fingerprint();
+  expectStop(await node.run(line, clockOff(hours)), error, hint);
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
+}
+
+const wiped = (options: NodeOptions = {}) => pretendNode({ commands: UNSET, ...options });
+const healthy = () => pretendNode({ kind: "healthy control plane node", commands: UNSET });
+const part2Done = () => afterPart2({ commands: UNSET });
+
+/** [line, node] */
+const SCRIPTS: [line: string, node: () => Promise<Node>][] = [
+  ["01-etcd --new-cas", wiped],
+  ["01-etcd --new-cas --dry-run", wiped],
+  ["02-control-plane", healthy],
+  ["03-workers open", part2Done],
+  ["03-workers close", part2Done],
+  ["03-workers approve", part2Done],
+  ["04-sa-tokens", healthy],
+  ["04-sa-tokens retire", healthy],
+];
+
+/** [hours, how it is said] */
+const LATE: [hours: number, words: string][] = [
+  [-1, "60 minutes"],
+  [-YEAR, "365 days"],
+];
+
+for (const [hours, words] of LATE)
+  test.each(SCRIPTS)(`%s with a clock ${words} late stops before it writes: etcd wrote later than now`, async (line, made) => {
+    using node = await made();
+    await expectNoChange(node, line, hours, new RegExp(`^This node's clock says .* UTC: that is ${words} before etcd's last write here, `));
+  });
+
+test.each([1, YEAR, -1, -YEAR])("01-etcd %d hours off beside the API servers of two others: the majority is right", async (hours) => {
+  using node = await wiped({ etcd: withOthers([]) });
+  utimesSync(`${node.root}/var/lib/etcd/member/wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`, 0, 0);
+  using _m2 = await otherApi("m2");
+  using _m3 = await otherApi("m3");
+  const way = hours > 0 ? "ahead of" : "behind";
+  const span = Math.abs(hours) === 1 ? "60 minutes" : "365 days";
+  await expectNoChange(node, "01-etcd --new-cas", hours, new RegExp(`: that is ${span} ${way} that of m2, ${span} ${way} that of m3$`));
+});
+
+test("01-etcd an hour ahead: who answers with a certificate of another CA decides nothing", async () => {
+  using node = await wiped({ etcd: withOthers([]) });
+  const other = await otherCa();
+  using _m2 = await otherApi("m2", other);
+  using _m3 = await otherApi("m3", other);
+  expect((await node.run("01-etcd --new-cas --dry-run", clockOff(1))).stderr).not.toContain("clock");
+});
+
+test.each([
+  [
+    "was ahead",
+    [
+      ["m1", 0],
+      ["m2", -3600],
+      ["m3", -3590],
+    ],
+    /: that is 60 minutes ahead of that of m2, 60 minutes ahead of that of m3$/,
+  ],
+  [
+    "was late",
+    [
+      ["m2", -3600],
+      ["m3", -3590],
+      ["m1", -7200],
+    ],
+    /: that is 60 minutes behind that of m2, 60 minutes behind that of m3$/,
+  ],
+  [
+    "is late",
+    [
+      ["m2", 3600],
+      ["m3", 3610],
+    ],
+    /: that is 60 minutes behind that of m2, 60 minutes behind that of m3$/,
+  ],
+  [
+    "or that of the only other is wrong",
+    [
+      ["m1", 0],
+      ["m2", -3600],
+    ],
+    /: that is 60 minutes ahead of that of m2$/,
+  ],
+] as [string, [string, number][], RegExp][])("01-etcd: this node's clock %s, by the Leases in etcd's data", async (_, renewals, error) => {
+  using node = await wiped({ etcd: withOthers(renewals) });
+  await expectNoChange(node, "01-etcd --new-cas", 0, error);
+});
+
+test.each([
+  [
+    "m2's was ahead",
+    [
+      ["m1", 0],
+      ["m2", 3600],
+      ["m3", 5],
+    ],
+    "the clock of m2 is 60 minutes ahead of this one",
+  ],
+  [
+    "m3's was late",
+    [
+      ["m1", 0],
+      ["m2", 5],
+      ["m3", -86_400 * 400],
+    ],
+    "the clock of m3 is 400 days behind this one",
+  ],
+] as [string, [string, number][], string][])(
+  "01-etcd: %s, by the Leases: it is named, and this node goes on",
+  async (_, renewals, said) => {
+    using node = await wiped({ etcd: withOthers(renewals) });
+    const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run");
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(`warning: ${said}. Set it`) });
+  },
+);
+
+test("01-etcd: a node that is long gone, in an order that fits, says nothing of clocks", async () => {
+  using node = await wiped({
+    etcd: withOthers([
+      ["m2", -86_400 * 30],
+      ["m3", -86_400 * 10],
+      ["m1", -600],
+    ]),
+  });
+  expect((await node.run("01-etcd --new-cas --dry-run")).stderr).not.toContain("clock");
+});
+
+test("a worker's Lease decides nothing: whoever owns the worker writes it", async () => {
+  using node = await wiped({
+    etcd: withOthers([
+      ["m1", 0],
+      ["w1", 3600 * 24 * 365],
+      ["w2", 3600 * 24 * 365],
+    ]),
+  });
+  expect((await node.run("01-etcd --new-cas --dry-run")).stderr).not.toContain("clock");
+});
+
+test.each([
+  ["a clock that follows a time server", { commands: [timeServer("yes")] }, {}],
+  ["the operator's word", { commands: UNSET }, { KUBE_PKI_REPAIR_CLOCK: "right" }],
+] as [string, NodeOptions, Record<string, string>][])("%s is believed", async (_, options, env) => {
+  using node = await wiped(options);
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas --dry-run", { ...clockOff(-1), ...env });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining("clock") });
+});
+
+test.each([1, YEAR, -1, -YEAR])("join %d hours off stops before it writes: the API server has another time", async (hours) => {
+  using node = await pretendNode({ kind: "worker", commands: UNSET });
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const way = hours > 0 ? "ahead of" : "behind";
+  await expectNoChange(node, join(), hours, new RegExp(`: that is (60 minutes|365 days) ${way} that of https://`));
+});
+
+test("join on a worker whose clock follows a time server says that the server's clock is wrong", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const error = /^The clock of https:\S+ is 60 minutes ahead of this machine's, which follows a time server$/;
+  await expectNoChange(node, join(), -1, error, /^nothing was changed\. Set it there: timedatectl; chronyc makestep\./);
+});
+
+test.each([-1, -YEAR])("00-assess and 05-verify %d hours off say it first", async (hours) => {
+  using node = await pretendNode({ kind: "healthy control plane node", commands: UNSET });
+  using _api = serveRunning(node);
+  const assessed = await node.run("00-assess", clockOff(hours));
+  expect(assessed).toMatchObject({
+    exitCode: 2,
+    stdout: expect.stringMatching(/clock +!WRONG! +This node's clock says[\s\S]*verdict: first the clock: /),
+  });
+  const verified = await node.run("05-verify", clockOff(hours));
+  expect(verified).toMatchObject({ exitCode: 2, stdout: expect.stringMatching(/failed +node: clock: This node's clock says/) });
+});
+
+test("hand-over unpack refuses a bundle from the future: one of the two clocks is wrong", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  write(`${node.root}/root/pass`, "three-words-and-more\n");
+  expect(await node.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
+  await expectNoChange(
+    node,
+    "hand-over unpack keys.age --passphrase-file pass",
+    -1,
+    /: that is 60 minutes before this bundle was packed, /,
+  );
+});
