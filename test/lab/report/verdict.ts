@@ -4,6 +4,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { unlessLate, VERSION } from "../../../shared/run.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
+import { writtenElsewhere } from "./disk-writes.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
@@ -27,6 +28,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const checks = [
     ...live,
     ...scene.checks,
+    ...(scenario.byRunbook ? diskChecks(scene, times.first) : []),
     ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
     ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),
   ];
@@ -61,6 +63,19 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     steps: scene.steps,
     heartbeats: seen.heartbeats,
   };
+}
+
+/** A replaced node was set up anew in between. */
+function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
+  const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
+  const written = since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since).map((path) => `${node.name}: ${path}`));
+  return [
+    {
+      name: "nothing is written to the nodes' disks but what RUNBOOK.md names",
+      ok: written.length === 0,
+      detail: written.slice(0, 20).join("; ") || `${nodes.length} nodes looked at`,
+    },
+  ];
 }
 
 /** Where the repair has failed a node may be off, and its watcher with it: what it saw is on the disk. */

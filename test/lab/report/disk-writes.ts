@@ -1,0 +1,34 @@
+/** What the kit wrote to the nodes' disks: RUNBOOK.md, "Files", names all of it, for a block that is written may hold a deleted key. */
+import { existsSync, lstatSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Machine } from "../machine/machine.ts";
+
+/** Folders of others, who write there while a cluster runs. */
+const OTHERS = [
+  ...["/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
+  ...["../usr/libexec/kubernetes", "/var/log", "/var/cache", "/var/tmp", "/etc/cni", "/opt/cni"],
+  // not on a disk
+  ...["/dev", "/proc", "/run", "/sys", "/mnt"],
+];
+
+/** In the folders of others and elsewhere: what RUNBOOK.md says that the kit writes. */
+const OWN = [/^\/etc\/kubernetes\//, /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//];
+
+/** A node writes below /usr into a folder beside its root (node-root.sh). */
+const OWN_USR = "../usr";
+
+/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. */
+export function writtenElsewhere(node: Machine, since: number): string[] {
+  return ["/", OWN_USR].flatMap((folder) => changedBelow(node, folder, since)).filter((path) => !OWN.some((own) => own.test(path)));
+}
+
+function changedBelow(node: Machine, folder: string, since: number): string[] {
+  const host = node.path(folder);
+  if (OTHERS.includes(folder) || !existsSync(host)) return [];
+  return readdirSync(host).flatMap((name) => {
+    const path = join(folder, name);
+    const info = lstatSync(node.path(path), { throwIfNoEntry: false });
+    if (info?.isDirectory()) return changedBelow(node, path, since);
+    return info && info.ctimeMs >= since ? [path] : [];
+  });
+}
