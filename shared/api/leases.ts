@@ -68,29 +68,63 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
 }
 
 /**
- * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
- * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it. `onlyNew`: only a
- * renewal while we look counts, because a kubelet may have died since its last one; a dry run does not wait and takes both.
+ * Of these nodes: whether somebody listens at the kubelet's port; undefined where that cannot be told. A kubelet whose certificate has
+ * expired does not start, so its port is closed; and a port that is open shows that the kubelet of a last renewal still runs.
  */
-export async function nodeLeases(api: KubeApi, nodes: readonly string[], { onlyNew = false } = {}) {
+export type Listening = (nodes: readonly string[]) => Promise<ReadonlyMap<string, boolean | undefined>>;
+
+/** Looks in a row (about three seconds) at a closed port; a kubelet that starts has opened it by then. */
+const CLOSED_LOOKS = 20;
+
+/**
+ * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
+ * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it, unless its port is
+ * closed. `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the last minute where the
+ * port is open; a dry run does not wait and takes all.
+ */
+export async function nodeLeases(
+  api: KubeApi,
+  nodes: readonly string[],
+  { onlyNew = false, listening }: { onlyNew?: boolean; listening?: Listening } = {},
+) {
   const first = await allRenewals(api);
+  const ports = portsSeen(listening);
   const compare = (renewals: Map<string, Date>) => {
     const isGood = (name: string) => {
       const [time, last] = [renewals.get(name), first.get(name)];
       // another time, not a later one: a clock may have been set back
-      return (time !== undefined && time.getTime() !== last?.getTime()) || ((!onlyNew || mode.dryRun) && isFresh(time));
+      const isNew = time !== undefined && time.getTime() !== last?.getTime();
+      return isNew || (isFresh(time) && (!onlyNew || mode.dryRun || ports.isOpen(name)));
     };
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
   };
   let leases = compare(first);
-  const allRenewed = async () => {
+  const nothingToWaitFor = async () => {
+    await ports.look(leases.notRenewed);
     leases = compare(await allRenewals(api));
-    return leases.notRenewed.length === 0;
+    return leases.notRenewed.every(ports.isClosed);
   };
   const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
   const what = () => `the kubelets of ${listed(leases.notRenewed)} to renew their Leases`;
-  if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, allRenewed, options));
+  if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, nothingToWaitFor, options));
   return leases;
+}
+
+/** What was seen of the kubelets' ports. A port that is open, or of which nothing can be told, is asked once. */
+function portsSeen(listening: Listening | undefined) {
+  const open = new Map<string, boolean | undefined>();
+  const closedLooks = new Map<string, number>();
+  return {
+    async look(nodes: readonly string[]) {
+      const asked = nodes.filter((name) => !open.has(name) || open.get(name) === false);
+      for (const [name, isOpen] of (await listening?.(asked)) ?? []) {
+        open.set(name, isOpen);
+        closedLooks.set(name, isOpen === false ? (closedLooks.get(name) ?? 0) + 1 : 0);
+      }
+    },
+    isOpen: (name: string) => open.get(name) === true,
+    isClosed: (name: string) => (closedLooks.get(name) ?? 0) >= CLOSED_LOOKS,
+  };
 }
 
 /** Whether a kubelet with this last renewal may be alive and trust a CA made at `made`. Clocks may differ: the next renewal proves it. */

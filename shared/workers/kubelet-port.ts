@@ -2,6 +2,8 @@
  * Port 10250 of the kubelets: does it show a certificate of this CA, another one, or nothing? Asked of one node, of all nodes, and of each
  * node that comes back, again and again.
  */
+import { connect } from "node:net";
+import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -47,6 +49,37 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
     const code = "code" in err ? String(err.code) : "";
     return err.name === "TimeoutError" || NO_ANSWER.test(code) ? "unreachable" : "other";
   }
+}
+
+/** Connections at the same time, and milliseconds for each: on thousands of nodes that are off this must not take long. */
+const KNOCKS = 500;
+const KNOCK_MS = 1000;
+
+/** For nodeLeases(): asks the ports of these nodes. */
+export function listeningOn(nodes: readonly KnownNode[]): Listening {
+  return async (names) => {
+    const found = new Map<string, boolean | undefined>();
+    await inParallel(
+      nodes.filter(({ name }) => names.includes(name)),
+      KNOCKS,
+      async ({ name, ips: [ip] }) => void found.set(name, ip === undefined ? undefined : await isListening(ip)),
+    );
+    return found;
+  };
+}
+
+/** False where the node itself says that nobody listens there. */
+function isListening(host: string): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port: KUBELET_PORT });
+    const end = (answer: boolean | undefined) => {
+      resolve(answer);
+      socket.destroy();
+    };
+    socket.setTimeout(KNOCK_MS, () => end(undefined));
+    socket.once("connect", () => end(true));
+    socket.once("error", (err: NodeJS.ErrnoException) => end(err.code === "ECONNREFUSED" ? false : undefined));
+  });
 }
 
 /** Names of nodes whose kubelet answers without a certificate of the CA, but should have one. Nodes that cannot be reached are left out. */

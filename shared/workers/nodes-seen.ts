@@ -8,7 +8,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { isControlPlane } from "./identities.ts";
-import { withoutServing } from "./kubelet-port.ts";
+import { listeningOn, withoutServing } from "./kubelet-port.ts";
 
 /** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */
 export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
@@ -39,7 +39,7 @@ export async function nodesNeedPart3(cp: ControlPlaneNode, api: KubeApi, without
   const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
   const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
   const names = nodes.map(({ name }) => name);
-  const { notRenewed } = await nodeLeases(api, names);
+  const { notRenewed } = await nodeLeases(api, names, { listening: listeningOn(nodes) });
   if (notRenewed.length > 0) say(`no Lease renewal yet from: ${listed(notRenewed)}`);
   const own = nodes.filter(({ name }) => name === cp.node.name);
   return notRenewed.length > 0 || (await withoutServing(cp, own)).length > 0;
@@ -51,7 +51,7 @@ export type Silent = Awaited<ReturnType<typeof findSilent>>;
 export async function findSilent({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
   const nodes = cluster.nodes.filter(({ name }) => !without.includes(name));
   const names = nodes.map(({ name }) => name);
-  const { notRenewed: silent } = await nodeLeases(api, names, { onlyNew: true });
+  const { notRenewed: silent } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes) });
   const controlPlanes = nodes.filter((node) => isControlPlane(node, data)).map(({ name }) => name);
   return {
     /** Part 2 gives their kubelets certificates. */

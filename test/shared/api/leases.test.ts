@@ -36,6 +36,52 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
   expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"])).notRenewed).toEqual([]);
 });
 
+/** Names → whether somebody listens there; counts how often each was asked. */
+function ports(open: Record<string, boolean | undefined>) {
+  const asked: Record<string, number> = {};
+  const listening = async (names: readonly string[]) => {
+    for (const name of names) asked[name] = (asked[name] ?? 0) + 1;
+    return new Map(names.map((name) => [name, open[name]]));
+  };
+  return { asked, listening };
+}
+
+test("a kubelet whose port is closed is not waited for until the end; one that starts meanwhile is", async () => {
+  const { asked, listening } = ports({ w1: false, w2: false });
+  using api = pretendApi({
+    objects: { [`${LEASES}/w1`]: renewed(4000), [`${LEASES}/w2`]: renewed(4000) },
+    on: (_, { objects }) => {
+      if (asked.w2 === 5) Object.assign(objects.get(`${LEASES}/w2`), renewed(0));
+      return undefined;
+    },
+  });
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], { onlyNew: true, listening });
+  expect(notRenewed).toEqual(["w1"]);
+  expect(asked).toEqual({ w1: 20, w2: 5 });
+});
+
+test("where only a new renewal counts, one of the last minute does if the kubelet's port is open, and is not enough if it is closed", async () => {
+  const { asked, listening } = ports({ alive: true, dead: false });
+  using api = pretendApi({ objects: { [`${LEASES}/alive`]: renewed(20), [`${LEASES}/dead`]: renewed(20) } });
+  const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["alive", "dead"], { onlyNew: true, listening });
+  expect(notRenewed).toEqual(["dead"]);
+  expect(asked.alive).toBe(1);
+});
+
+test("an open port alone proves no renewal: a kubelet whose certificate expired while it runs is waited for, and named", async () => {
+  let asked = 0;
+  const { listening } = ports({ w1: true });
+  using api = pretendApi({
+    objects: { [`${LEASES}/w1`]: renewed(90) },
+    on: (_, { objects }) => {
+      if (++asked === 30) Object.assign(objects.get(`${LEASES}/w1`), renewed(0));
+      return undefined;
+    },
+  });
+  expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1"], { onlyNew: true, listening })).notRenewed).toEqual([]);
+  expect(asked).toBe(30);
+});
+
 const HOUR = 3600;
 const YEAR = 365 * 24 * HOUR;
 const KCM = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";

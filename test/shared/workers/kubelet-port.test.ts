@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
-import { askKubeletPort, KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
+import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/kubelet-port.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
 const facts = testFacts();
@@ -36,4 +36,19 @@ test("a port with a certificate of another CA, or for another address, is no fir
 
 test("a port that nobody answers is unreachable", async () => {
   expect(await askKubeletPort(node("127.77.0.4"), ca.cert)).toBe("unreachable");
+});
+
+test("a port is open, closed, or its node has no address", async () => {
+  await using _ = serve("127.77.0.5", await issueServing("127.77.0.5", ca));
+  const nodes = [
+    { ...node("127.77.0.5"), name: "open" },
+    { ...node("127.77.0.6"), name: "closed" },
+    { ...node("127.77.0.7"), name: "homeless", ips: [] },
+    { ...node("127.77.0.8"), name: "not asked" },
+  ];
+  expect([...(await listeningOn(nodes)(["open", "closed", "homeless"]))].sort()).toEqual([
+    ["closed", false],
+    ["homeless", undefined],
+    ["open", true],
+  ]);
 });
