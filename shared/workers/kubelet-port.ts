@@ -71,12 +71,12 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
 /** False where the node itself says that nobody listens there. */
 function isListening(host: string): Promise<boolean | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port: KUBELET_PORT });
+    const socket = connect({ host, port: KUBELET_PORT, timeout: KNOCK_MS });
     const end = (answer: boolean | undefined) => {
       resolve(answer);
       socket.destroy();
     };
-    socket.setTimeout(KNOCK_MS, () => end(undefined));
+    socket.once("timeout", () => end(undefined));
     socket.once("connect", () => end(true));
     socket.once("error", (err: NodeJS.ErrnoException) => end(err.code === "ECONNREFUSED" ? false : undefined));
   });
