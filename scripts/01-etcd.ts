@@ -47,7 +47,7 @@ async function main() {
     look(values, newCasOf(values)),
   );
   const healthy = await isHealthy(cp, plan);
-  if (!healthy) refuseWhereNothingFits(cp);
+  if (!healthy) await refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     stopOldControlPlane(cp, healthy),
   );

@@ -18,6 +18,7 @@ import { afterControlPlane, inOneLine, routeOf, type Todo } from "../shared/fact
 import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { takeNode } from "../shared/node/take-node.ts";
+import { refuseUnfitKubelet } from "../shared/node/turn-kubelet.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
@@ -73,6 +74,7 @@ async function checkEtcd(dataDir: string, without: string[]): Promise<ControlPla
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
   refuseLostFiles(cp);
+  await refuseUnfitKubelet(cp.node);
   await proveEtcd(cp, without);
   return cp;
 }

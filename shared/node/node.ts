@@ -10,8 +10,6 @@ import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { KUBELET_CLIENT_PEM } from "../pki/kubeconfigs.ts";
-import { act, sayWhile } from "../run.ts";
-import { leaves } from "../signals.ts";
 import { readYaml } from "../yaml.ts";
 import { withDropIns } from "./kubelet-drop-ins.ts";
 
@@ -65,25 +63,6 @@ export function needRoot() {
 /** Whether the kubelet's unit is active. */
 export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
-}
-
-const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
-
-const KUBELET_STOPPED =
-  "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
-
-/** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed. */
-export async function turnKubelet(verb: keyof typeof DONE, note = "") {
-  const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
-  const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
-  await act(`kubelet: ${DONE[verb]}${note}`, async () => {
-    if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
-    const { exitCode, stderr } = await sayWhile(`systemctl ${verb} kubelet`, look, turn);
-    if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
-    throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
-      hint: `${look}. Then run this script again: finished steps are skipped`,
-    });
-  });
 }
 
 interface KubeletConfiguration {

@@ -10,8 +10,9 @@ import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
-import { KUBELET_DIR, kubeletActive, turnKubelet } from "../node/node.ts";
+import { KUBELET_DIR, kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
@@ -57,8 +58,9 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
   return true;
 }
 
-/** Errors: Fail where there is no room for the copy, or where a folder cannot be written: nothing is stopped then. */
-export function refuseWhereNothingFits({ rescue, dataDir, node, facts }: ControlPlaneNode) {
+/** Errors: Fail where there is no room for the copy, where a folder cannot be written, or as `refuseUnfitKubelet`: nothing is stopped then. */
+export async function refuseWhereNothingFits({ rescue, dataDir, node, facts }: ControlPlaneNode) {
+  await refuseUnfitKubelet(node);
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   refuseUnwritable([dirname(rescue.dir), facts.certificatesDir, staticPodPath, ...[kubeconfig, clientPem].map((path) => dirname(path))]);
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([dataDir, ...LEFT], rescue.dir);

@@ -10,7 +10,7 @@ import { exists, stat } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
-import { turnKubelet } from "../node/node.ts";
+import { turnKubelet } from "../node/turn-kubelet.ts";
 import { say } from "../run.ts";
 import { finishExchange, takeAway } from "./exchange.ts";
 import { mayRunInFull, restoreManifests } from "./restore.ts";

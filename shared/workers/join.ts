@@ -14,8 +14,9 @@ import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/kubelet-certs.ts";
-import { kubeletActive, type Node, readNode, turnKubelet } from "../node/node.ts";
+import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
+import { refuseUnfitKubelet, turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, tell, waitFor } from "../run.ts";
@@ -30,10 +31,11 @@ interface SavedTrust {
   containers: string[];
 }
 
-/** Looks at this worker. Errors: as `readNode`, and Fail on a control plane node. */
+/** Looks at this worker. Errors: as `readNode` and `refuseUnfitKubelet`, and Fail on a control plane node. */
 export async function readWorker(dataDir: string): Promise<Node> {
   const node = await readNode();
   refuseControlPlane(node, dataDir);
+  await refuseUnfitKubelet(node);
   return node;
 }
 
@@ -158,7 +160,10 @@ export async function rollBack(saved: SavedTrust) {
   tell("\n== Roll back: this worker's files from before come back");
   const troubles = [await failOf(() => turnKubelet("stop"))];
   for (const file of saved.files) troubles.push(await failOf(() => bringBack(file, saved.dir)));
-  troubles.push(await failOf(() => turnKubelet("start")));
+  // as before: without kubelet.conf it did not start either
+  const unfit = await unfitKubelet();
+  if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);
+  else troubles.push(await failOf(() => turnKubelet("start")));
   const [trouble] = troubles.filter((one) => one !== undefined);
   if (!trouble) return void removeFile(`${saved.dir}/${UNFINISHED}`);
   throw new Fail(`Not all files from before are back: ${trouble.message}`, {

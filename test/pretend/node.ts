@@ -40,11 +40,20 @@ export interface Transcript {
 export const CLUSTER_ID = "c1d2e3f4";
 export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
 
-const UNIT = `# /lib/systemd/system/kubelet.service.d/10-kubeadm.conf
+/** As kubeadm's packages have it. */
+const UNIT = `# /lib/systemd/system/kubelet.service
+[Service]
+ExecStart=/usr/bin/kubelet
+Restart=always
+
+# /lib/systemd/system/kubelet.service.d/10-kubeadm.conf
 [Service]
 Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
 Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 `;
 
 export async function pretendNode(options: NodeOptions = {}) {
@@ -140,6 +149,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]) },
     { command: "timedatectl show --property=NTPSynchronized --value", stdout: "yes\n" },
     { command: "systemctl cat kubelet", stdout: UNIT },
+    { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
     { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },
     { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },

@@ -1,0 +1,110 @@
+/**
+ * The one place that stops and starts the kubelet. It starts none whose files are not back. A unit may read all flags from a file that may
+ * be missing (kubespray: `EnvironmentFile=-/etc/kubernetes/kubelet.env`). Without --kubeconfig the kubelet runs alone: it knows no pod of the
+ * cluster, and ends the containers of all that it finds (cmd/kubelet/app/server.go, standaloneMode; pkg/kubelet/kubelet_pods.go,
+ * HandlePodCleanups). Where a file is missing that a flag names, it only exits.
+ */
+import { basename } from "node:path";
+import { $ } from "zx";
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { hostText } from "../files/host-file.ts";
+import { act, sayWhile } from "../run.ts";
+import { leaves } from "../signals.ts";
+import type { Node } from "./node.ts";
+import { flagsOf, readUnit } from "./unit-file.ts";
+
+const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
+
+const KUBELET_STOPPED =
+  "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
+
+/** Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed; and as `refuseUnfitKubelet`. */
+export async function turnKubelet(verb: keyof typeof DONE, note = "") {
+  if (verb !== "stop") await refuseUnfitKubelet();
+  const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
+  const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
+  await act(`kubelet: ${DONE[verb]}${note}`, async () => {
+    if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
+    const { exitCode, stderr } = await sayWhile(`systemctl ${verb} kubelet`, look, turn);
+    if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
+    throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
+      hint: `${look}. Then run this script again: finished steps are skipped`,
+    });
+  });
+}
+
+/** Before anything is changed: what a repair writes (`of`) may still be missing. Errors: Fail where a start would lose flags, or would fail. */
+export async function refuseUnfitKubelet(of?: Node) {
+  const unfit = await unfitKubelet(of ? [of.kubelet.kubeconfig, of.kubelet.bootstrapKubeconfig, of.kubelet.clientCaFile] : []);
+  if (unfit) throw unfit;
+}
+
+/** Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit that starts another program). */
+export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail | undefined> {
+  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
+  const { command, files } = readUnit(exitCode === 0 ? stdout : "");
+  if (!isKubelet(command)) return undefined;
+  const flags = flagsOf(command);
+  const isHere = (path: string) => comes.includes(path) || exists(path);
+  const gone = files.filter((file) => !file.isHere && !comes.includes(file.path));
+  const lost = gone.filter(({ optional }) => optional).map(({ path }) => path);
+  const process = await runningKubelet();
+  const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
+  const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
+  if (without.length > 0) return losesFlags(without, lost, process?.pid);
+  const missing = [
+    ...gone.filter(({ optional }) => !optional).map(({ path }) => ({ path, why: "which its unit reads" })),
+    ...named(flags, "config"),
+    ...clientCa(flags),
+  ].filter(({ path }) => !isHere(path));
+  const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) ?? []);
+  const sentences = [
+    ...missing.map(({ path, why }) => `"${path}" is missing, ${why}`),
+    ...(credentials.some(isHere) ? [] : [`there is no ${credentials.map((path) => `"${path}"`).join(" and no ")}`]),
+  ];
+  return sentences.length > 0 ? cannotStart(sentences.join("; ")) : undefined;
+}
+
+/** A shell or another program that starts it in the end tells nothing of its flags. */
+function isKubelet([program = ""]: readonly string[]): boolean {
+  return basename(program.replace(/^[-@:+!|]+/, "")) === "kubelet";
+}
+
+function named(flags: ReadonlyMap<string, string>, name: string) {
+  const path = flags.get(name);
+  return path ? [{ path, why: `which --${name} names` }] : [];
+}
+
+/** A drop-in may name another one: then nothing is said. */
+function clientCa(flags: ReadonlyMap<string, string>) {
+  const [, inConfig] = /^\s*clientCAFile: *["']?([^\s"']+)/m.exec(readText(flags.get("config") ?? "/dev/null") ?? "") ?? [];
+  const path = flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
+  return path ? [{ path, why: "the CA that it trusts" }] : [];
+}
+
+/** The process that runs now still has what a missing file has given it. */
+async function runningKubelet(): Promise<{ pid: number; flags: Map<string, string> } | undefined> {
+  const { stdout } = await $({ quiet: true, nothrow: true })`systemctl show -p MainPID --value kubelet`;
+  const pid = Number(stdout.trim());
+  const command = pid > 0 ? (hostText(`/proc/${pid}/cmdline`) ?? "").split("\0") : [];
+  return isKubelet(command) ? { pid, flags: flagsOf(command) } : undefined;
+}
+
+function losesFlags(names: readonly string[], lost: readonly string[], pid: number | undefined): Fail {
+  const end = names.includes("kubeconfig") ? ", and would end every pod of this node" : "";
+  const files = lost.map((path) => `"${path}"`).join(" or ");
+  const why = lost.length > 0 ? `${files} is missing, which its unit reads flags from` : "its unit has none";
+  const save = `(umask 077; tr '\\0' '\\n' < /proc/${pid}/environ > /run/kubelet.environ)`;
+  return new Fail(`The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`, {
+    hint:
+      `never start this kubelet before the file is back${pid ? `. It still runs and has the file's variables: ${save}` : ""}. ` +
+      `A backup has it, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK 0, "A kubelet without its files"`,
+  });
+}
+
+function cannotStart(why: string): Fail {
+  return new Fail(`The kubelet cannot start: ${why}`, {
+    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads. RUNBOOK 0, "A kubelet without its files"`,
+  });
+}

@@ -1,0 +1,161 @@
+/** A kubelet without its files is never started or restarted: kubespray's would run without any flag, and end every pod of the node. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { write } from "../pretend/cluster.ts";
+import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { pretendNode } from "../pretend/node.ts";
+import type { FakeCommand } from "../pretend/programs.ts";
+import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(60_000);
+
+/** As kubespray's: a whole unit, no drop-in; every flag is in a file below /etc/kubernetes that may be missing. */
+const UNIT = `# /etc/systemd/system/kubelet.service
+[Service]
+EnvironmentFile=-/etc/kubernetes/kubelet.env
+ExecStart=/usr/local/bin/kubelet \\
+\t\t$KUBE_LOG_LEVEL \\
+\t\t$KUBELET_HOSTNAME \\
+\t\t$KUBELET_ARGS \\
+\t\t$KUBELET_CLOUDPROVIDER
+Restart=always
+`;
+
+const ENV = `KUBE_LOG_LEVEL="--v=2"
+KUBELET_HOSTNAME="--hostname-override=w1"
+# all of it in one variable
+KUBELET_ARGS="--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --config=/etc/kubernetes/kubelet-config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf"
+KUBELET_CLOUDPROVIDER=""
+`;
+
+const ENV_FILE = "/etc/kubernetes/kubelet.env";
+const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
+
+/** As kubeadm's packages have it. */
+const KUBEADM = `[Service]
+ExecStart=/usr/bin/kubelet
+[Service]
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+`;
+
+const kubespray = (unit = UNIT): FakeCommand[] => [{ command: "systemctl cat kubelet", stdout: unit }];
+
+async function worker({ env = true, config = true, unit = UNIT } = {}) {
+  const node = await pretendNode({ kind: "worker", commands: kubespray(unit) });
+  if (env) write(node.root + ENV_FILE, ENV);
+  if (config) write(node.root + CONFIG, node.read("/var/lib/kubelet/config.yaml"));
+  return node;
+}
+
+const NO_ENV =
+  /^The kubelet would be started without --kubeconfig, and would end every pod of this node: "\/etc\/kubernetes\/kubelet\.env" is missing, which its unit reads flags from$/;
+
+test("join on a kubespray worker whose kubelet.env is gone refuses, and stops nothing", async () => {
+  using node = await worker({ env: false });
+  writeToken(node.root);
+  await expectRefusal(node, join(), NO_ENV, /^never start this kubelet before the file is back\. .*another node/);
+  await expectRefusal(node, `${join()} --dry-run`, NO_ENV, /^never start/);
+});
+
+test("join on such a worker that still runs says how the flags are saved from its process", async () => {
+  using node = await pretendNode({
+    kind: "worker",
+    commands: [...kubespray(), { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" }],
+  });
+  write(`${node.root}/proc/4711/cmdline`, "/usr/local/bin/kubelet\0--v=2\0--kubeconfig=/etc/kubernetes/kubelet.conf\0");
+  writeToken(node.root);
+  await expectRefusal(node, join(), NO_ENV, /\/proc\/4711\/environ/);
+});
+
+test.each<[string, string, RegExp]>([
+  ["a configuration", CONFIG, /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet-config\.yaml" is missing, which --config names$/],
+  ["a file of its unit that must be there", "/etc/kubelet.hard", /^The kubelet cannot start: "\/etc\/kubelet\.hard" is missing, which /],
+])("join refuses where %s is gone", async (_, path, error) => {
+  using node = await worker({ unit: `${UNIT}EnvironmentFile=/etc/kubelet.hard\n` });
+  write(`${node.root}/etc/kubelet.hard`, "A=b\n");
+  rmSync(node.root + path);
+  writeToken(node.root);
+  await expectRefusal(node, join(), error, /^bring it back first/);
+});
+
+test("join on a kubespray worker with all its files goes as far as its kubelet's certificate", async () => {
+  using node = await worker();
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const { stderr } = await node.run(join());
+  expect(stderr).toContain("Waited 120 s for the kubelet to get its certificate");
+  expect(node.calls()).toContain("systemctl start kubelet");
+});
+
+test("a roll back starts no kubelet without kubelet.conf, and says so; the files are back all the same", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  for (const file of ["kubelet.conf", "pki/ca.crt"]) rmSync(`${node.root}/etc/kubernetes/${file}`);
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const said = await node.run(join());
+  expectStop(said, /^Waited 120 s for the kubelet to get its certificate/, /journalctl/);
+  expect(said.stderr).toContain(
+    '  kubelet: stays stopped. The kubelet cannot start: "/etc/kubernetes/pki/ca.crt" is missing, the CA that it trusts; there is no "/etc/kubernetes/kubelet.conf" and no "/etc/kubernetes/bootstrap-kubelet.conf"',
+  );
+  expect(node.calls().filter((call) => call === "systemctl start kubelet")).toHaveLength(1);
+});
+
+test("part 1 refuses before it stops anything where the kubelet's unit reads all flags from a file that is gone", async () => {
+  using node = await pretendNode({ commands: kubespray() });
+  await expectRefusal(node, "01-etcd --new-cas", NO_ENV, /^never start/);
+});
+
+test("part 2 does the same", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", commands: kubespray() });
+  await expectRefusal(node, "02-control-plane", NO_ENV, /^never start/);
+});
+
+test("a flag that the running kubelet has, and that a missing file gave it, is not lost by a restart", async () => {
+  using node = await pretendNode({
+    kind: "worker",
+    commands: [{ command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" }],
+  });
+  rmSync(`${node.root}/var/lib/kubelet/kubeadm-flags.env`);
+  const command = [
+    "/usr/bin/kubelet",
+    "--kubeconfig=/etc/kubernetes/kubelet.conf",
+    "--config=/var/lib/kubelet/config.yaml",
+    "--node-ip",
+    "10.0.0.21",
+  ];
+  write(`${node.root}/proc/4711/cmdline`, `${command.join("\0")}\0`);
+  writeToken(node.root);
+  await expectRefusal(
+    node,
+    join(),
+    /^The kubelet would be started without --node-ip: "\/var\/lib\/kubelet\/kubeadm-flags\.env" or "\/etc\/default\/kubelet" is missing, which its unit reads flags from$/,
+    /^never start this kubelet before the file is back/,
+  );
+});
+
+/** [what, unit]: nodes that a repair may start, or of which nothing tells. */
+const FIT: [what: string, unit: string][] = [
+  ["kubeadm's unit without kubeadm-flags.env", KUBEADM],
+  ["a unit that starts a shell", "[Service]\nExecStart=/bin/sh -c 'exec kubelet $ARGS'\nEnvironmentFile=-/etc/gone\n"],
+  [
+    "flags in the unit itself",
+    `[Service]\nExecStart=\nExecStart=-/usr/bin/kubelet --kubeconfig /etc/kubernetes/kubelet.conf --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf\n`,
+  ],
+  ["a pattern of files", KUBEADM.replace("/etc/default/kubelet", "/etc/default/kubelet*.env")],
+];
+
+test.each(FIT)("join does not mind %s", async (_, unit) => {
+  using node = await pretendNode({ kind: "worker", commands: kubespray(unit) });
+  rmSync(`${node.root}/var/lib/kubelet/kubeadm-flags.env`);
+  writeToken(node.root);
+  using _api = await serve(newCa);
+  const { stderr } = await node.run(join());
+  expect(stderr).toContain("\n  kubelet: started\n\n== 3.5 ");
+});
