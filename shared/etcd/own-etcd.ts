@@ -34,22 +34,24 @@ export async function servesSameData(cp: ControlPlaneNode): Promise<boolean> {
 const PATIENCE = { seconds: 120, hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50" };
 
 /** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not. */
-export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "running">> {
+export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
-  const peers = data.members.filter(({ id }) => id !== data.memberId).map(({ name }) => name);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), PATIENCE);
-  const members = data.members.length;
-  const running = (await peersOf(data, node.addresses)).filter((peer) => answersPeers(peer, facts)).length + 1;
+  const found = await peersOf(data, node.addresses);
+  const peers = found.map(({ name }) => name);
+  const silent = found.filter((peer) => !answersPeers(peer, facts)).map(({ name }) => name);
+  const [members, running] = [data.members.length, peers.length - silent.length + 1];
   if (running < quorumOf(members)) {
     say(`etcd runs here. It answers when ${quorumOf(members)} of its ${members} members run; now ${running}`);
-    return { peers, running: "too few" };
+    return { peers, silent, answers: false };
   }
   await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", PATIENCE);
-  if (!client || mode.dryRun) return { peers, running: running < members ? "enough" : "all" };
+  if (!client || mode.dryRun) return { peers, silent, answers: true };
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const out = await takenOut(cp);
-  return { peers: peers.filter((name) => !out.includes(name)), running: running < members - out.length ? "enough" : "all" };
+  const [stay, stillSilent] = [peers, silent].map((names) => names.filter((name) => !out.includes(name)));
+  return { peers: stay!, silent: stillSilent!, answers: true };
 }
 
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";

@@ -141,25 +141,21 @@ export interface EtcdSeen {
   peers: readonly string[];
   /** This run made shared keys. */
   makesKeys: boolean;
-  /** How many of the members run: too few to answer, enough, or all. */
-  running: "too few" | "enough" | "all";
+  /** Those of them that do not run. */
+  silent: readonly string[];
+  /** Enough members run: etcd answers. */
+  answers: boolean;
   /** Of the service-account key that this repair has replaced; unset: it has not. */
   oldKey?: OldSaKey | undefined;
 }
 
 /** After part 1. */
-export function afterEtcd({ peers, makesKeys, running, oldKey = "lost" }: EtcdSeen): Todo[] {
-  const on = peers.join(", ");
+export function afterEtcd({ peers, silent, makesKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
   const pack = { command: command("hand-over pack") };
-  const part1There = { command: command("01-etcd"), called: "part 1", on };
-  if (running === "too few") return [pack, part1There, ...tokenKey(oldKey)];
-  const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on }];
-  return [
-    ...(makesKeys && peers.length > 0 ? handOver : []),
-    ...(running === "all" ? [] : [part1There]),
-    ...tokenKey(oldKey),
-    { command: command("02-control-plane") },
-  ];
+  const part1There = silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
+  if (!answers) return [pack, ...part1There, ...tokenKey(oldKey)];
+  const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") }];
+  return [...(makesKeys && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey(oldKey), { command: command("02-control-plane") }];
 }
 
 export interface TrustSeen {

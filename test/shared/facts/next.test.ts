@@ -77,24 +77,26 @@ describe("after part 1", () => {
 
   test("a single member goes on with part 2, whether it has made keys or not", () => {
     for (const makesKeys of [true, false])
-      expect(after({ peers: [], makesKeys, running: "all" })).toBe("./bunw scripts/02-control-plane.ts");
+      expect(after({ peers: [], silent: [], makesKeys, answers: true })).toBe("./bunw scripts/02-control-plane.ts");
   });
 
   test("too few members: the keys are carried, and part 1 is done there", () => {
     const pack = "./bunw scripts/hand-over.ts pack, then";
-    expect(after({ peers, makesKeys: true, running: "too few" })).toBe(`${pack} part 1 on cp2, cp3`);
-    expect(after({ peers, makesKeys: true, running: "enough" })).toBe(
+    expect(after({ peers, silent: peers, makesKeys: true, answers: false })).toBe(`${pack} part 1 on cp2, cp3`);
+    expect(after({ peers, silent: peers, makesKeys: true, answers: true })).toBe(
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
-    expect(after({ peers, makesKeys: false, running: "enough" })).toBe("part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts");
+    expect(after({ peers, silent: ["cp3"], makesKeys: false, answers: true })).toBe(
+      "part 1 on cp3, then ./bunw scripts/02-control-plane.ts",
+    );
   });
 
   test("a new service-account key: 00-token-key before part 2, also while etcd waits for other members, and once only", () => {
-    const seen = { peers, makesKeys: false } as const;
+    const seen = { peers, silent: peers, makesKeys: false } as const;
     const tokenKey = "part 1 on cp2, cp3, then ./bunw scripts/00-token-key.ts";
-    expect(after({ ...seen, running: "enough", oldKey: "in tokens" })).toBe(`${tokenKey}, then ./bunw scripts/02-control-plane.ts`);
-    expect(after({ ...seen, running: "too few", oldKey: "in tokens" })).toEndWith(tokenKey);
-    expect(after({ ...seen, running: "all", oldKey: "here" })).toBe("./bunw scripts/02-control-plane.ts");
+    expect(after({ ...seen, answers: true, oldKey: "in tokens" })).toBe(`${tokenKey}, then ./bunw scripts/02-control-plane.ts`);
+    expect(after({ ...seen, answers: false, oldKey: "in tokens" })).toEndWith(tokenKey);
+    expect(after({ ...seen, silent: [], answers: true, oldKey: "here" })).toBe("./bunw scripts/02-control-plane.ts");
   });
 });
 
