@@ -3,8 +3,8 @@
  * .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd server/etcdserver/api/membership (member.go, storev2.go),
  * storage/schema/membership.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
-import type { Bbolt } from "./bbolt.ts";
 import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
+import type { Tree } from "./tree.ts";
 import type { Entry } from "./wal.ts";
 
 /** `id` is hex, as etcdctl prints it. `clientURLs` is empty for a member that has not published them yet, `name` too. */
@@ -21,12 +21,13 @@ type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
 const REMOVE_NODE = 1;
 const UPDATE_NODE = 2;
 const NO_ID = hexId(0n);
+const ATTRIBUTES = 1301;
 
 export class Members {
   private readonly byId = new Map<string, Member>();
 
-  constructor(db?: Bbolt) {
-    for (const { key, value } of db?.items("members") ?? []) this.set(key.toString(), parseJson<Attributes>(value));
+  constructor(tree?: Tree) {
+    for (const { key, value } of tree?.items("members") ?? []) this.set(key.toString(), parseJson<Attributes>(value));
   }
 
   /** Sorted by name. */
@@ -65,7 +66,7 @@ export class Members {
     const id = legacy?.path.match(/^\/0\/members\/([0-9a-f]+)\/attributes$/)?.[1];
     if (id) this.setAttributes(id, legacy!.value);
     if (legacy) return;
-    for (const field of wireFields(entry.data)) if (field.number === 1301) this.applyAttrSet(field.bytes);
+    for (const field of wireFields(entry.data)) if (field.number === ATTRIBUTES) this.applyAttrSet(field.bytes);
   }
 
   private applyAttrSet(message: Uint8Array) {
@@ -89,6 +90,11 @@ export class Members {
   private set(id: string, member: Attributes) {
     this.byId.set(id, { id, name: member.name ?? "", peerURLs: member.peerURLs ?? [], clientURLs: member.clientURLs ?? [] });
   }
+}
+
+/** Whether `applyAttributes` would find something in it. */
+export function mayName({ type, data }: Entry): boolean {
+  return type === 0 && (legacyRequest(data) !== undefined || wireFields(data).some(({ number }) => number === ATTRIBUTES));
 }
 
 interface StoreNode {

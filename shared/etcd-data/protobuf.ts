@@ -23,6 +23,11 @@ export class Reader {
     this.message = message;
   }
 
+  /** How many bytes have been read. */
+  get at(): number {
+    return this.position;
+  }
+
   get done() {
     return this.position >= this.message.length;
   }

@@ -4,9 +4,10 @@
  *
  * A request that changes at least one key makes one new revision; one that is refused, or finds nothing to do, makes none.
  */
-import type { Bbolt } from "./bbolt.ts";
-import { deletion, type KeyValue, latin1, type Mvcc, u64Exact } from "./mvcc.ts";
+import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
+import { deletion, type Mvcc } from "./mvcc.ts";
 import { fieldsOf, wireFields } from "./protobuf.ts";
+import type { Tree } from "./tree.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;
@@ -20,10 +21,10 @@ export class Replay {
   /** "<member>/<alarm type>" of each raised alarm. */
   private readonly alarms = new Set<string>();
 
-  constructor(mvcc: Mvcc, db?: Bbolt) {
+  constructor(mvcc: Mvcc, tree?: Tree) {
     this.mvcc = mvcc;
-    for (const { key } of db?.items("lease") ?? []) this.leases.add(BigInt.asIntN(64, u64Exact(key)));
-    for (const { key } of db?.items("alarm") ?? []) this.raiseAlarm(key);
+    for (const { key } of tree?.items("lease") ?? []) this.leases.add(BigInt.asIntN(64, u64Exact(key)));
+    for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
   /** One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. */

@@ -35,7 +35,7 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
   const members = await client.members();
   const keys = await client.keys();
   // keys without a lease must be there however much time has passed
-  const lost = data.list("").flatMap(({ key, lease }) => (lease === 0n && !keys.has(key) ? [key] : []));
+  const lost = data.keys("").filter((key) => !keys.has(key) && data.leaseOf(key) === 0n);
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;

@@ -125,15 +125,17 @@ interface StoredNode {
 }
 
 function readNodes(data: EtcdData): KnownNode[] {
-  return readObjects<StoredNode>(data, "minions/").map(({ metadata, status }) => {
-    const addresses = status?.addresses ?? [];
-    const ips = addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address);
-    return {
-      name: metadata.name,
-      uid: metadata.uid,
-      controlPlane: metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined,
-      names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
-      ips,
-    };
-  });
+  return readObjects<StoredNode>(data, "minions/")
+    .map(({ metadata, status }) => {
+      const addresses = status?.addresses ?? [];
+      const ips = addresses.filter((a) => a.type.endsWith("IP")).map((a) => a.address);
+      return {
+        name: metadata.name,
+        uid: metadata.uid,
+        controlPlane: metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined,
+        names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
+        ips,
+      };
+    })
+    .toArray();
 }

@@ -106,8 +106,8 @@ function configMap(data: EtcdData | undefined, name: string, key: string): strin
 }
 
 function tokenSecrets(data: EtcdData | undefined): Secret[] {
-  const secrets = data ? readObjects<Secret>(data, "secrets/kube-system/") : [];
-  return secrets.filter(({ type }) => type === "kubernetes.io/service-account-token");
+  const secrets = data && readObjects<Secret>(data, "secrets/kube-system/");
+  return secrets?.filter(({ type }) => type === "kubernetes.io/service-account-token").toArray() ?? [];
 }
 
 function inSecret({ data }: Secret, key: string): string {

@@ -9,8 +9,8 @@ export function readObject<T>(data: EtcdData, path: string): T | undefined {
   return stored && (decode(stored.key, stored.value) as T);
 }
 
-/** All objects under `/registry/…/`, decoded. Errors: as `readObject`. */
-export function readObjects<T>(data: EtcdData, path: string): T[] {
+/** All objects under `/registry/…/`, decoded one after the other, as all of them may not fit. Errors: as `readObject`. */
+export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
   return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decode(stored.key, stored.value) as T);
 }
 

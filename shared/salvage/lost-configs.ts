@@ -76,10 +76,12 @@ const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secret
 /** One value of each provider and key. */
 function sealedIn(data: EtcdData): Sealed[] {
   const samples = new Map<string, Sealed>();
-  for (const { key, value } of data.list("/")) {
-    const [prefix, provider, keyName] = PREFIX.exec(Buffer.from(value.subarray(0, 300)).toString("latin1")) ?? [];
-    if (prefix && !samples.has(prefix))
-      samples.set(prefix, { etcdKey: key, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) });
+  for (const etcdKey of data.keys("/")) {
+    const head = Buffer.from(data.valueHead(etcdKey, 300) ?? []).toString("latin1");
+    const [prefix, provider, keyName] = PREFIX.exec(head) ?? [];
+    if (!prefix || samples.has(prefix)) continue;
+    const bytes = Buffer.from(data.get(etcdKey)!.value.subarray(prefix.length));
+    samples.set(prefix, { etcdKey, provider: provider!, keyName: keyName!, bytes });
   }
   return [...samples.values()];
 }

@@ -37,12 +37,16 @@ export function isStaticUid(uid: string): boolean {
  * write a mirror pod into kube-system that claims the UID of a tenant's pod as its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const pods = data && attempt(() => readObjects<{ metadata?: { uid?: string } }>(data, "pods/kube-system/"));
-  const known = pods === undefined || pods instanceof Fail ? [] : pods;
+  const known = data && attempt(() => uidsBelow("pods/kube-system/", data));
   return new Set([
-    ...known.flatMap(({ metadata }) => (typeof metadata?.uid === "string" ? [metadata.uid] : [])),
+    ...(known === undefined || known instanceof Fail ? [] : known),
     ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
   ]);
+}
+
+function uidsBelow(path: string, data: EtcdData): string[] {
+  const uids = readObjects<{ metadata?: { uid?: unknown } }>(data, path).map(({ metadata }) => metadata?.uid);
+  return uids.filter((uid) => typeof uid === "string").toArray();
 }
 
 /** The source that volumes in the folder of this pod are. */

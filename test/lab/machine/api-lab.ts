@@ -6,7 +6,6 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { Fail } from "../../../shared/fail.ts";
 import { CERTS, type ClusterFacts, type KeyAlgorithm } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { issueClient, type Pair } from "../../../shared/pki/issue.ts";
@@ -14,7 +13,8 @@ import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.t
 import { waitFor } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { binaries } from "./binaries.ts";
-import { type Started, startProgram } from "./program.ts";
+import { etcdFlags } from "./loopback-etcd.ts";
+import { freePort, type Started, startProgram } from "./program.ts";
 
 export interface ApiLab extends AsyncDisposable {
   folder: string;
@@ -77,7 +77,7 @@ export async function apiLab(options: { keyAlgorithm?: KeyAlgorithm; flags?: str
     rmSync(folder, { recursive: true, force: true });
   };
   try {
-    await start("etcd", etcdFlags(folder, etcdPort, peerPort));
+    await start("etcd", etcdFlags(join(folder, "etcd"), `http://127.0.0.1:${etcdPort}`, `http://127.0.0.1:${peerPort}`));
     const flags = [...apiserverFlags(facts, etcdPort), ...(options.flags ?? [])];
     let apiserver = await start("kube-apiserver", flags);
     const admin = await client({ cn: "api-lab-admin", o: "system:masters" });
@@ -138,18 +138,6 @@ async function makePki(facts: ClusterFacts) {
   }
 }
 
-function etcdFlags(folder: string, port: number, peerPort: number): string[] {
-  return [
-    `--data-dir=${folder}/etcd`,
-    `--listen-client-urls=http://127.0.0.1:${port}`,
-    `--advertise-client-urls=http://127.0.0.1:${port}`,
-    `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
-    `--initial-advertise-peer-urls=http://127.0.0.1:${peerPort}`,
-    `--initial-cluster=default=http://127.0.0.1:${peerPort}`,
-    "--log-level=warn",
-  ];
-}
-
 function apiserverFlags({ certificatesDir: pki, bindPort, serviceSubnets }: ClusterFacts, etcdPort: number): string[] {
   return [
     `--etcd-servers=http://127.0.0.1:${etcdPort}`,
@@ -198,13 +186,4 @@ async function bindAdmins(admin: KubeApi) {
       hint: "see kube-apiserver.log",
     },
   );
-}
-
-/** A port of the loopback that nobody uses at this moment. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  if (!port) throw new Fail("No free port on 127.0.0.1", { hint: "ss -ltn" });
-  return port;
 }

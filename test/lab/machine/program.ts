@@ -52,3 +52,12 @@ export function processorSeconds(pid: number | "self" = "self"): number {
     .split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
+
+/** A port of the loopback that nobody uses at this moment. */
+export function freePort(): number {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  if (!port) throw new Fail("No free port on 127.0.0.1", { hint: "ss -ltn" });
+  return port;
+}

@@ -1,0 +1,180 @@
+/**
+ * The files of etcd's data directory: db, log and snapshots, put together to what a member would hold if it were started now.
+ *
+ * The db file alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed onto it. The db is read first, and
+ * the log after it, so a running etcd does not hinder the reading: what it writes meanwhile is in the log.
+ */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { Fail } from "../fail.ts";
+import { Bbolt } from "./bbolt.ts";
+import { u64 } from "./key-value.ts";
+import { legacyRequest, type Member, Members, mayName } from "./members.ts";
+import { Mvcc } from "./mvcc.ts";
+import { Damaged } from "./protobuf.ts";
+import { Replay } from "./replay.ts";
+import { readNewestSnapshot, type Snapshot } from "./snapshot.ts";
+import type { Tree } from "./tree.ts";
+import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
+
+/** What the directory holds, at one revision. */
+export interface DirectoryState {
+  mvcc: Mvcc;
+  members: Member[];
+  wal: Wal;
+  /** Revision at the last entry that this member knew a quorum had. */
+  committed: number;
+  lastWrite: Date;
+  db: Bbolt | undefined;
+}
+
+const ATTEMPTS = 5;
+const LOG_READS = 20;
+/** Milliseconds between attempts on a directory that is being written to. */
+const PAUSE = 100;
+
+/** Reads `dir`, which holds member/snap/db, and the log's folder. Errors: as `readEtcdData`. */
+export function readDirectory(dir: string, wal: string): DirectoryState {
+  const paths = { dir, snap: `${dir}/member/snap`, db: `${dir}/member/snap/db`, wal };
+  checkFolders(paths);
+  for (let attempt = 1; ; attempt++) {
+    const before = lastWrite(paths);
+    try {
+      return readOnce(paths);
+    } catch (cause) {
+      const isWritten = lastWrite(paths).getTime() !== before.getTime();
+      if (!isWritten || attempt === ATTEMPTS) throw explain(cause, { dir, isWritten });
+      Bun.sleepSync(PAUSE);
+    }
+  }
+}
+
+interface Paths {
+  dir: string;
+  snap: string;
+  db: string;
+  wal: string;
+}
+
+function checkFolders(paths: Paths) {
+  const missing = [paths.snap, paths.wal].find((folder) => !isThere(folder, paths.dir));
+  if (!missing) return;
+  throw new Fail(`No etcd data in "${paths.dir}": "${missing}" does not exist`, {
+    hint: `see what is there with \`ls -la ${paths.dir}/member\`; the directory is \`--data-dir\` in etcd's manifest, /var/lib/etcd by default`,
+  });
+}
+
+/** Unlike existsSync it fails where it may not look. */
+function isThere(folder: string, dir: string): boolean {
+  try {
+    return statSync(folder, { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    throw explain(cause, { dir, isWritten: false });
+  }
+}
+
+function lastWrite(paths: Paths): Date {
+  const files = [paths.db, ...readdirSync(paths.wal).map((name) => `${paths.wal}/${name}`)];
+  return new Date(Math.max(0, ...files.map((file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0)));
+}
+
+/** Turns damage, a directory that is replaced all the time, and missing permission into a Fail. Any other error is a bug and stays as it is. */
+export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
+  if (cause instanceof Damaged && at.isWritten) {
+    return new Fail(`Cannot read the etcd data in "${at.dir}", which is being written to: ${cause.message}`, {
+      hint: "run this again; nothing has to be stopped for it. If it stays so: use the data directory of another etcd member",
+      cause,
+    });
+  }
+  if (cause instanceof Damaged) {
+    return new Fail(`Cannot read the etcd data in "${at.dir}": ${cause.message}`, {
+      hint: "use the data directory of another etcd member, or restore a snapshot with `etcdutl snapshot restore`; leave this one as it is",
+      cause,
+    });
+  }
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
+  return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {
+    hint: code === "EIO" ? "look at the disk with `dmesg | tail`, then use another member's directory" : "run this as root",
+    cause,
+  });
+}
+
+function readOnce(paths: Paths): DirectoryState {
+  const snapshot = readNewestSnapshot(paths.snap);
+  const db = openDb(paths, snapshot);
+  try {
+    const mvcc = new Mvcc(db);
+    const { applied, members, replay } = mvcc.catchUp((tree) => ({
+      applied: tree ? consistentIndex(tree) : 0,
+      members: new Members(tree),
+      replay: new Replay(mvcc, tree),
+    }));
+    if (snapshot && !members.complete) members.readStore(snapshot.store);
+    const after = Math.min(applied, members.complete ? applied : (snapshot?.index ?? 0));
+    const wal = readLog(paths, { after, isWanted: (entry: Entry) => entry.index > applied || mayName(entry) });
+    checkLog(wal, applied, paths);
+    const committed = replayLog(wal, applied, { mvcc, members, replay });
+    return { db, mvcc, wal, committed, members: members.list(), lastWrite: lastWrite(paths) };
+  } catch (err) {
+    db?.[Symbol.dispose]();
+    throw err;
+  }
+}
+
+/**
+ * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one. Undefined if there is no db.
+ */
+function openDb(paths: Paths, snapshot: Snapshot | undefined): Bbolt | undefined {
+  if (!existsSync(paths.db)) return undefined;
+  const db = new Bbolt(paths.db);
+  const sent = snapshot && `${paths.snap}/${snapshot.index.toString(16).padStart(16, "0")}.snap.db`;
+  if (!sent || snapshot.index <= db.stable(consistentIndex) || !existsSync(sent)) return db;
+  db[Symbol.dispose]();
+  return new Bbolt(sent);
+}
+
+function consistentIndex(tree: Tree): number {
+  return tree.find("meta", Buffer.from("consistent_index"), (leaf, i) => u64(leaf.value(i))) ?? 0;
+}
+
+/**
+ * Reads the log again if it seems cut off: where etcd writes to it, the end was only not written yet. A file's time has steps of some
+ * milliseconds, so it does not tell at once whether somebody writes.
+ */
+function readLog(paths: Paths, wish: Wish): Wal {
+  for (let attempt = 1; ; attempt++) {
+    const before = lastWrite(paths).getTime();
+    const wal = readWal(paths.wal, wish);
+    if (wal.warnings.length === 0 || attempt === LOG_READS) return wal;
+    if (attempt > 2 && before === lastWrite(paths).getTime()) return wal;
+  }
+}
+
+/** Everything between the db and the log's end must be there; else the two do not belong together. */
+function checkLog(wal: Wal, applied: number, paths: Paths) {
+  if (wal.last.index < applied) {
+    const damage = wal.warnings[0] ? ` (${wal.warnings[0]})` : "";
+    throw new Damaged(`the log ends at entry ${wal.last.index}, before the db's ${applied}${damage}`);
+  }
+  for (let index = applied + 1; index <= wal.last.index; index++) {
+    if (wal.entries.has(index)) continue;
+    const db = existsSync(paths.db) ? `the db ends at entry ${applied}` : `${paths.db} does not exist`;
+    throw new Damaged(`entry ${index} is not in the log, and ${db}`);
+  }
+}
+
+/** Applies the entries after `applied`, and returns the revision at the last committed one. */
+function replayLog(wal: Wal, applied: number, to: { mvcc: Mvcc; members: Members; replay: Replay }): number {
+  let committed = to.mvcc.revision;
+  for (const [index, entry] of [...wal.entries].sort(([a], [b]) => a - b)) {
+    if (entry.type !== 0) {
+      if (index > applied) to.members.applyConfChange(entry);
+      continue;
+    }
+    to.members.applyAttributes(entry);
+    if (index <= applied) continue;
+    if (!legacyRequest(entry.data)) to.replay.apply(entry.data);
+    if (index <= wal.commit) committed = to.mvcc.revision;
+  }
+  return committed;
+}

@@ -1,0 +1,132 @@
+/**
+ * The pages of a bbolt file as one transaction left them. Sources: go.etcd.io/bbolt bucket.go, cursor.go.
+ *
+ * A bucket whose root is 0 is inline: its only page follows the bucket header in the value. Freelist pages are of no use to a reader.
+ */
+import { type DbFile, type Meta, PAGE_HEADER_SIZE, pageId } from "./db-file.ts";
+import { elementsEnd, type Leaf, Page, places } from "./page.ts";
+import { Damaged } from "./protobuf.ts";
+
+const BUCKET_HEADER_SIZE = 16;
+const MAX_DEPTH = 64;
+/** Branch pages that are kept: those near the root are needed again for each key. */
+const BRANCHES_KEPT = 512;
+
+/** Where a tree begins: a page, or, of an inline bucket, the page itself. */
+type Root = { id: number } | { inline: Buffer };
+
+export class Tree {
+  readonly meta: Meta;
+  private readonly file: DbFile;
+  private readonly branches = new Map<number, Page>();
+  private readonly leafHead: Buffer;
+  /** What lies behind a leaf's first bytes, until the next of it is read. */
+  private rest = Buffer.alloc(0);
+
+  constructor(file: DbFile, meta: Meta) {
+    [this.file, this.meta] = [file, meta];
+    const used = meta.highWater * meta.pageSize;
+    if (used > file.size) throw new Damaged(`${file.path} is cut off: ${file.size} bytes of at least ${used}`);
+    this.leafHead = Buffer.allocUnsafeSlow(meta.pageSize);
+  }
+
+  /** All keys of a bucket, last first, with their values: views that hold until the next one. A bucket that does not exist is empty. */
+  *items(bucket: string): Generator<{ key: Buffer; value: Buffer }> {
+    for (const leaf of this.leavesOf(bucket)) for (const i of places(leaf)) yield { key: Buffer.from(leaf.key(i)), value: leaf.value(i) };
+  }
+
+  /** A bucket's leaves, last first, each one cut off where its keys are no longer below `below`. Each holds until the next one. */
+  *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
+    const root = this.findBucket(bucket);
+    if (root) yield* this.leaves(root, below);
+  }
+
+  /** What `read` makes of a key; undefined where it is not there. */
+  find<T>(bucket: string, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
+    const root = this.findBucket(bucket);
+    return root && this.findIn(root, key, read);
+  }
+
+  private findBucket(name: string): Root | undefined {
+    return this.findIn({ id: this.meta.root }, Buffer.from(name), (leaf, i) => {
+      if (!leaf.isBucket(i)) return undefined;
+      const value = leaf.value(i);
+      if (value.length < BUCKET_HEADER_SIZE) throw new Damaged(`bucket ${name} has a header of ${value.length} bytes`);
+      const id = pageId(value, 0);
+      return id === 0 ? { inline: Buffer.from(value.subarray(BUCKET_HEADER_SIZE)) } : { id };
+    });
+  }
+
+  private findIn<T>(root: Root, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
+    let page = this.page(root);
+    for (let depth = 1; !page.isLeaf; depth++) {
+      if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
+      if (page.count === 0) return undefined;
+      const next = page.lowerBound(key);
+      const isFirst = next < page.count && page.key(next).equals(key);
+      page = this.page({ id: page.child(Math.max(0, isFirst ? next : next - 1)) });
+    }
+    const i = page.lowerBound(key);
+    return i < page.count && page.key(i).equals(key) ? read(page, i) : undefined;
+  }
+
+  /** Counts the pages: a damaged tree that comes back to itself has more of them than the file. */
+  private *leaves(root: Root, below?: Buffer, at = { depth: 1, seen: { pages: 0 } }): Generator<Leaf> {
+    const page = this.page(root);
+    if (at.depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
+    if (++at.seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
+    const count = below ? page.lowerBound(below) : page.count;
+    if (page.isLeaf) yield count === page.count ? page : cutOff(page, count);
+    else for (let i = count - 1; i >= 0; i--) yield* this.leaves({ id: page.child(i) }, below, { ...at, depth: at.depth + 1 });
+  }
+
+  private page(root: Root): Page {
+    if ("inline" in root) return this.inlinePage(root.inline);
+    const { id } = root;
+    const kept = this.branches.get(id);
+    if (kept) return kept;
+    const page = this.readPage(id, this.leafHead);
+    if (page.isLeaf) return page;
+    if (this.branches.size >= BRANCHES_KEPT) this.branches.clear();
+    const branch = this.readPage(id, Buffer.allocUnsafe(this.leafHead.length));
+    this.branches.set(id, branch);
+    return branch;
+  }
+
+  private inlinePage(bytes: Buffer): Page {
+    if (bytes.length < PAGE_HEADER_SIZE) throw new Damaged("an inline page has no header");
+    if (elementsEnd(bytes) > bytes.length) throw new Damaged("an inline page is cut off");
+    return new Page("an inline page", { head: bytes, size: bytes.length, rest: () => bytes });
+  }
+
+  private readPage(id: number, buffer: Buffer): Page {
+    const { pageSize, highWater } = this.meta;
+    if (id < 2 || id >= highWater) throw new Damaged(`page ${id} is outside the ${highWater} pages in use`);
+    const place = id * pageSize;
+    this.file.read(buffer, place);
+    if (pageId(buffer, 0) !== id) throw new Damaged(`page ${id} says it is page ${pageId(buffer, 0)}`);
+    const size = (buffer.readUInt32LE(12) + 1) * pageSize;
+    if (place + size > highWater * pageSize) throw new Damaged(`page ${id} spans ${size / pageSize} pages, more than there are`);
+    const elements = elementsEnd(buffer);
+    if (elements > size) throw new Damaged(`page ${id}: its elements do not fit`);
+    const head = elements > buffer.length ? Buffer.from(this.readRest(place, elements)) : buffer;
+    return new Page(`page ${id}`, { head, size, rest: (start, length) => this.readRest(place + start, length) });
+  }
+
+  private readRest(offset: number, length: number): Buffer {
+    if (length > this.rest.length) this.rest = Buffer.allocUnsafeSlow(length);
+    const bytes = this.rest.subarray(0, length);
+    this.file.read(bytes, offset);
+    return bytes;
+  }
+}
+
+function cutOff(leaf: Page, count: number): Leaf {
+  return {
+    count,
+    key: (i) => leaf.key(i),
+    isBucket: (i) => leaf.isBucket(i),
+    value: (...part) => leaf.value(...part),
+    valueSize: (i) => leaf.valueSize(i),
+  };
+}

@@ -1,0 +1,127 @@
+/** A real etcd of its own on this machine's loopback, without TLS; filled, and written to, as the API server does it. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { freePort, type Started, startProgram } from "./program.ts";
+
+export interface LoopbackEtcd {
+  url: string;
+  dataDir: string;
+  program: Started;
+}
+
+/** How long etcd may take to come up, in seconds. */
+const START = 60;
+
+/** Starts `etcd`, a program, in this folder, which may hold data from an earlier start. */
+export async function startEtcd(etcd: string, folder: string, more: readonly string[] = []): Promise<LoopbackEtcd> {
+  const url = `http://127.0.0.1:${freePort()}`;
+  const dataDir = join(folder, "etcd");
+  const program = startProgram("etcd", [etcd, ...etcdFlags(dataDir, url, `http://127.0.0.1:${freePort()}`), ...more], `${folder}/etcd.log`);
+  const isHealthy = () =>
+    fetch(`${url}/health`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  await program.until("etcd to be healthy", isHealthy, START);
+  return { url, dataDir, program };
+}
+
+export function etcdFlags(dataDir: string, client: string, peer: string): string[] {
+  return [
+    `--data-dir=${dataDir}`,
+    `--listen-client-urls=${client}`,
+    `--advertise-client-urls=${client}`,
+    `--listen-peer-urls=${peer}`,
+    `--initial-advertise-peer-urls=${peer}`,
+    `--initial-cluster=default=${peer}`,
+    "--log-level=warn",
+  ];
+}
+
+/** One request to etcd's JSON gateway. */
+export async function ask<T>(url: string, path: string, body: object): Promise<T> {
+  const response = await fetch(`${url}/v3/${path}`, { method: "POST", body: JSON.stringify(body) });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`etcd answered ${response.status} to ${path}: ${text}`);
+  return JSON.parse(text) as T;
+}
+
+export interface Load {
+  objects: number;
+  /** Of one object. */
+  bytes: number;
+}
+
+/** Bytes of one request: etcd takes 1.5 MiB. */
+const REQUEST = 1_000_000;
+/** Operations of one transaction, etcd's --max-txn-ops. */
+const OPERATIONS = 100;
+/** Requests under way at a time. */
+const AT_ONCE = 4;
+
+/** Writes so many objects, each of its own content. */
+export async function fill(url: string, { objects, bytes }: Load) {
+  const each = Math.max(1, Math.min(OPERATIONS, Math.floor(REQUEST / bytes)));
+  let next = 0;
+  const worker = async () => {
+    while (next < objects) {
+      const from = next;
+      next += each;
+      const names = Array.from({ length: Math.min(each, objects - from) }, (_, i) => nameOf(from + i));
+      await ask(url, "kv/txn", { success: names.map((key) => ({ request_put: { key, value: content(bytes) } })) });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+}
+
+/** A process that writes `perSecond` times a second to what `fill` has written, until it is disposed of. */
+export function writing(url: string, load: Load, options: { perSecond: number; compactEvery?: number }): AsyncDisposable {
+  const job = JSON.stringify({ url, load, ...options });
+  const child = Bun.spawn([process.execPath, import.meta.path, job], { stdout: "inherit", stderr: "inherit" });
+  return {
+    async [Symbol.asyncDispose]() {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+/**
+ * What the API server does, one after the other: updates, events with a lease, their deletion, and compaction to a revision of a while ago.
+ */
+async function write({ url, load, perSecond, compactEvery }: { url: string; load: Load; perSecond: number; compactEvery?: number }) {
+  const began = performance.now();
+  const { ID: lease } = await ask<{ ID: string }>(url, "lease/grant", { TTL: 3600 });
+  const event = (i: number) => base64(`/registry/events/default/e-${i}`);
+  let done = 0;
+  const one = async (i: number) => {
+    if (i % 5 === 3) await ask(url, "kv/put", { key: event(i), value: content(500), lease });
+    else if (i % 5 === 4) await ask(url, "kv/deleterange", { key: event(i > 300 ? i - 301 : i) });
+    else await ask(url, "kv/put", { key: nameOf((i * 7919) % load.objects), value: content(load.bytes) });
+    if (compactEvery && i % compactEvery === compactEvery - 1) await compact(url, compactEvery);
+  };
+  setInterval(async () => {
+    const due = ((performance.now() - began) / 1000) * perSecond;
+    while (done < due) await one(done++);
+  }, 1000 / perSecond);
+}
+
+/** To `behind` revisions before the newest. */
+async function compact(url: string, behind: number) {
+  const { header } = await ask<{ header: { revision: string } }>(url, "kv/range", { key: base64("/"), count_only: true });
+  await ask(url, "kv/compaction", { revision: String(Number(header.revision) - behind) });
+}
+
+function nameOf(i: number): string {
+  return base64(`/registry/configmaps/default/object-${String(i).padStart(7, "0")}`);
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString("base64");
+}
+
+function content(bytes: number): string {
+  return Buffer.concat([randomBytes(64), Buffer.alloc(Math.max(0, bytes - 64), "an object of this size ")]).toString("base64");
+}
+
+if (import.meta.main) await write(JSON.parse(process.argv[2]!));
