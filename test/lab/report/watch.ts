@@ -29,7 +29,9 @@ export function watch(machine: Machine, options: { role: "control-plane" | "work
     writeFileSync(`${folder}/watch.jsonl`, "");
   }
   copyFileSync(join(import.meta.dir, "watch-node.ts"), `${folder}/watch-node.ts`);
-  const ended = machine.run([options.bun, `${FOLDER}/watch-node.ts`, FOLDER, options.role]);
+  // The cache of this Bun would look like one that the kit has left.
+  const bun = ["env", "BUN_RUNTIME_TRANSPILER_CACHE_PATH=0", options.bun];
+  const ended = machine.run([...bun, `${FOLDER}/watch-node.ts`, FOLDER, options.role]);
   const samples = () => readSamples(readFileSync(`${folder}/watch.jsonl`, "utf8"));
   return {
     samples,

@@ -101,7 +101,7 @@ async function cleanUp(scene: Scene) {
 }
 
 const LEFT = `
-grep kube-pki-repair /proc/mounts
+findmnt -rno TARGET | grep kube-pki-repair
 ls -d /run/kube-pki-repair* /root/kube-pki-repair* /dev/shm/* /tmp/kube-pki* /root/.bun 2>/dev/null
 find /etc/kubernetes /var/lib/kubelet -name '*kube-pki-repair*' -not -name .kube-pki-repair-backup
 systemctl list-units --all --plain --no-legend 'kube-pki-repair*'
