@@ -31,7 +31,7 @@ import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { findSilent, type Silent } from "../shared/workers/nodes-seen.ts";
 import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
-import { waitForRootCa } from "../shared/workloads/token-secrets.ts";
+import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
 async function main() {
   const { values, positionals } = parse();

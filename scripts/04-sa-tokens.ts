@@ -18,9 +18,10 @@ import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
 import { leftToDo } from "../shared/workloads/left-to-do.ts";
 import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
-import { renewTokens } from "../shared/workloads/renew-tokens.ts";
-import { findStale, reportedOf, restartInOrder } from "../shared/workloads/restart-order.ts";
+import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
+import * as order from "../shared/workloads/restart-order.ts";
 import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
+import { namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
 import type { Group } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
@@ -38,10 +39,11 @@ async function main() {
   if (command === "retire") return await retire(values, named);
 
   const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
-  const { cp, api, trust, nodes, without } = scene;
+  const { cp, api, trust, without } = scene;
+  const skip = values.skip.split(",").filter(Boolean);
   await step(
     "4.2 Wait for the CA in every namespace",
-    () => waitForRootCa(scene),
+    () => seeRootCa(scene),
     "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
   );
   const renewed = await step(
@@ -50,11 +52,11 @@ async function main() {
     `kubectl patch secret NAME -p '{"data":{"token":null}}'`,
   );
   const groups = await step("4.4 Find the pods that hold on to the old CA", () =>
-    findStale(cp, api, trust.caPem),
+    order.findStale(cp, api, { caPem: trust.caPem, skip }),
   );
-  await step(
+  const left = await step(
     "4.5 Restart them in order",
-    () => restartInOrder(api, groups, nodes),
+    () => restartAll(scene, groups, renewed),
     "kubectl rollout restart",
   );
   await step(
@@ -62,7 +64,8 @@ async function main() {
     () => proveTokens(scene),
     "kubectl create token default",
   );
-  await step("4.7 Print what is left for you to do", () => sayLeft(scene, renewed, groups));
+  await step("4.7 Print what is left for you to do", () => sayLeft(scene, groups, left));
+  if (left.workloads.length + left.secrets.size > 0 && !mode.dryRun) throw leftForPeople(left);
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
   done(inOneLine(afterTokens(routeOf(cp, without), oldSaKey)));
 }
@@ -76,31 +79,47 @@ async function look(values: Values, named: string[]): Promise<Scene> {
   return { cp, ...(await readyForPart4(cp, named)) };
 }
 
-async function waitForRootCa({ api, trust: { caPem } }: Scene) {
-  if (!mode.dryRun) return await tokens.waitForRootCa(api, caPem);
-  const old = await tokens.namespacesWithOldCa(api, caPem);
+async function seeRootCa({ api, trust: { caPem } }: Scene) {
+  if (!mode.dryRun) return await waitForRootCa(api, caPem);
+  const old = await namespacesWithOldCa(api, caPem);
   tokens.sayNames("namespaces with another CA", old);
 }
 
-/** Returns the names of Secrets that got a new token. */
-async function renew({ api, trust }: Scene): Promise<string[]> {
+async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (mode.dryRun) return await sayStale({ api, trust });
-  const { renewed, caOnly, stuck, orphans } = await renewTokens(api, trust);
-  if (renewed.length === 0) say("all token Secrets verify: kept");
+  const { renewed, caOnly, stuck, orphans, refused } = await renewTokens(api, trust);
+  if (renewed.length + refused.size === 0) say("all token Secrets verify: kept");
   else say(`${count(renewed.length)} token Secrets have a new token`);
   if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
   tokens.sayNames("immutable: delete them and make them anew by hand", stuck);
   tokens.sayNames("left alone: their ServiceAccount is gone, or is another one now", orphans);
-  return renewed;
+  tokens.sayNames("not yet, because a webhook does not answer", [...refused.keys()]);
+  return { renewed, caOnly, stuck, orphans, refused };
 }
 
-async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<string[]> {
+async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<Renewed> {
   const verifies = tokenVerifier(trust.saPub);
   const all = await tokens.tokenSecrets(api);
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
   if (stale.length === 0) say("all token Secrets verify: kept");
   tokens.sayNames("would renew", stale.map(tokens.nameOf));
-  return [];
+  return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
+}
+
+/** What still holds the old CA or an old token, and which Secrets have a new one. */
+interface Left {
+  workloads: order.Left[];
+  secrets: Renewed["refused"];
+  renewed: string[];
+}
+
+/** Secrets that a webhook kept from being renewed: its pods may be among those that restart. */
+async function restartAll(scene: Scene, groups: Group[], first: Renewed): Promise<Left> {
+  const { api, trust, nodes } = scene;
+  const workloads = await order.restartInOrder(api, groups, { nodes, caPem: trust.caPem });
+  if (first.refused.size === 0) return { workloads, secrets: new Map(), renewed: first.renewed };
+  const { renewed, refused } = await renew(scene);
+  return { workloads, secrets: refused, renewed: [...first.renewed, ...renewed] };
 }
 
 async function proveTokens({ api }: Scene) {
@@ -113,11 +132,19 @@ async function proveTokens({ api }: Scene) {
   say(`a new token: accepted as ${user}`);
 }
 
-async function sayLeft({ cp, api, trust }: Scene, renewed: string[], groups: Group[]) {
-  const left = { cp, api, renewed, reported: reportedOf(groups), caPem: trust.caPem };
-  for (const line of await leftToDo(left)) say(`- ${line}`);
-  if (left.reported.length === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0)
-    dropNewSaKeyMark();
+async function sayLeft({ cp, api, trust }: Scene, groups: Group[], left: Left) {
+  const reported = order.reportedOf(groups);
+  for (const line of await leftToDo({ cp, api, ...left, reported, caPem: trust.caPem }))
+    say(`- ${line}`);
+  const none = reported.length + left.workloads.length + left.secrets.size === 0;
+  if (none && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
+}
+
+function leftForPeople({ workloads, secrets }: Left): Fail {
+  const what = `${workloads.length} workloads, ${secrets.size} token Secrets`;
+  return new Fail(`Not all could be renewed. Left for you: ${what}`, {
+    hint: "4.7 names each with its command. Then run this script again: it does only what is left",
+  });
 }
 
 async function retire(values: Values, named: string[]) {
@@ -134,18 +161,21 @@ async function retire(values: Values, named: string[]) {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--dry-run]
+    ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--skip NAMESPACE/NAME,…] [--dry-run]
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts the pods that still trust the old CA: first
-kube-proxy, on all nodes at once; then the network plugin, DNS and webhooks; then the rest. These
-restart by their own rolling updates, and never more of them than a PodDisruptionBudget allows.
+kube-proxy, on all nodes at once; then the network plugin, webhooks and DNS; then the rest. These
+restart by their own rolling updates. Pods of other controllers, and those whose updates are made by
+hand, are evicted, never more than a PodDisruptionBudget allows. What runs to its end, and what
+cannot be restarted, is left and named with its command: no workload stops the others.
 
 retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
          made one) from the API server, unless a Secret or a running pod still holds a token of it.
 
 Options:
     --without NODES  Nodes that will not come back.
+    --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
     --force          retire: also where a Secret or a pod may still use a token of the old key.
                      These tokens then stop working; nothing else changes.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
@@ -157,11 +187,13 @@ Examples:
     ./bunw scripts/04-sa-tokens.ts
     ./bunw scripts/04-sa-tokens.ts retire
 
-Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
+Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you (4.7 names them),
+4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   without: { type: "string", default: "" },
+  skip: { type: "string", default: "" },
   force: { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },

@@ -85,16 +85,25 @@ const PROBE_INTERVAL = 150;
 /** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
 const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
+/** A time limit, of a wait that keeps its own. */
+export function patient(milliseconds: number): number {
+  return milliseconds * PATIENCE;
+}
+
+/** Milliseconds between two probes of a wait that eases off. */
+const EASED_INTERVAL = 2000;
+
 /**
  * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run nothing was started, so there is
  * nothing to wait for: undefined. A long wait says what it waits for: see waiting.ts.
  *
+ * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there are many.
  * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
  */
 export async function waitFor<T>(
   what: Words,
   probe: () => Promise<T | undefined | false> | T | undefined | false,
-  options: { seconds: number } & Pick<Waiting, "hint" | "every"> & Partial<Pick<Waiting, "say">>,
+  options: { seconds: number; easing?: boolean } & Pick<Waiting, "hint" | "every"> & Partial<Pick<Waiting, "say">>,
 ): Promise<T | undefined> {
   if (mode.dryRun) {
     say(`would wait for: ${words(what)}`);
@@ -111,7 +120,8 @@ export async function waitFor<T>(
     } catch (err) {
       wait.last = err;
     }
-    await Bun.sleep(PROBE_INTERVAL * Math.min(1, PATIENCE));
+    const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
+    await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, PATIENCE), eased));
   }
   throw new Fail(`Waited ${options.seconds} s for ${words(what)}: ${soFar(wait) ?? "no answer yet"}`, {
     hint: words(options.hint),

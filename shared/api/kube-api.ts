@@ -26,14 +26,23 @@ export const IS_IT_WELL =
   "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
 export const NO_ANSWER_HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
 
+const FAILED_CALL = /failed calling webhook "([^"]+)"/;
+const DEAF_HINT =
+  "this webhook does not answer: do its pods run? kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run this script again";
+
 /** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
 export class ApiError extends Fail {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(strangers(message), { hint: IS_IT_WELL });
+    super(strangers(message), { hint: FAILED_CALL.test(message) ? DEAF_HINT : IS_IT_WELL });
     this.status = status;
   }
+}
+
+/** The webhook that the API server could not call, by the error with which it refuses (apiserver pkg/util/webhook/error.go); undefined: another. */
+export function deafWebhook(err: unknown): string | undefined {
+  return err instanceof ApiError ? FAILED_CALL.exec(err.message)?.[1] : undefined;
 }
 
 interface Page<T> {

@@ -1,6 +1,6 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. */
 import { waitFor } from "../run.ts";
-import { ApiError, IS_IT_WELL } from "./kube-api.ts";
+import { ApiError, deafWebhook, IS_IT_WELL } from "./kube-api.ts";
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {
@@ -16,15 +16,36 @@ export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width
 }
 
 /**
+ * The same for work that mostly waits: an item that takes longer than `milliseconds` gives its place to the next, and is waited for at the
+ * end. So a hundred that wait in vain take hardly longer than one.
+ */
+export async function inTurn<T>(
+  items: Iterable<T>,
+  { width, milliseconds }: { width: number; milliseconds: number },
+  action: (item: T) => Promise<unknown>,
+) {
+  const begun: Promise<unknown>[] = [];
+  await inParallel(items, width, async (item) => {
+    const work = action(item);
+    begun.push(work);
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, milliseconds);
+    await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
+  }).finally(() => Promise.allSettled(begun));
+  await Promise.all(begun);
+}
+
+/**
  * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on thousands.
- * Errors: ApiError at once if the API refuses for good; Fail after half a minute.
+ * Errors: ApiError at once if the API refuses for good, or a webhook does not answer; Fail after half a minute.
  */
 export async function insist<T>(what: string, action: () => Promise<T>): Promise<T> {
   const attempt = async () => {
     try {
       return { value: await action() };
     } catch (err) {
-      if (err instanceof ApiError && err.status !== 429 && err.status < 500) return { err };
+      const isFinal = err instanceof ApiError && ((err.status !== 429 && err.status < 500) || deafWebhook(err) !== undefined);
+      if (isFinal) return { err };
       throw err;
     }
   };

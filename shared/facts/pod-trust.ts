@@ -8,12 +8,13 @@ export interface RunningPod extends KubeObject {
   spec: {
     nodeName?: string;
     hostNetwork?: boolean;
+    restartPolicy?: string;
     volumes?: Volume[];
   };
   status?: {
     phase?: string;
-    conditions?: { type: string; status: string }[];
-    containerStatuses?: { state?: { running?: { startedAt: string } } }[];
+    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    containerStatuses?: { state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string } } }[];
   };
 }
 
@@ -72,7 +73,17 @@ function isStale({ metadata, status }: RunningPod, trusted: Date): boolean {
 export function reasonToLeave(pod: RunningPod): string | undefined {
   const reference = controllerOf(pod);
   if (!reference) return "a bare pod: nothing would bring it back";
-  return reference.kind === "Job" ? `of the Job ${reference.name}: it runs until it is finished` : undefined;
+  const { kind, name, apiVersion } = reference;
+  if (kind === "Job" && groupOfApi(apiVersion) === "batch") return `of the Job ${name}: it runs until it is finished`;
+  const { restartPolicy = "Always" } = pod.spec;
+  return restartPolicy === "Always"
+    ? undefined
+    : `of the ${kind} ${name}, with restartPolicy ${restartPolicy}: it may run until it is finished`;
+}
+
+/** "apps/v1" → "apps", "v1" → "". Other groups have kinds of the same names (apps.kruise.io, batch.volcano.sh). */
+export function groupOfApi(apiVersion: string): string {
+  return apiVersion.includes("/") ? apiVersion.replace(/\/.*/, "") : "";
 }
 
 export function controllerOf({ metadata }: RunningPod) {

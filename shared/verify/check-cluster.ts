@@ -1,6 +1,7 @@
 /** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
-import { isCurrent, namespacesWithOldCa, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
+import { namespacesWithOldCa } from "../workloads/root-ca.ts";
+import { isCurrent, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 import type { Answer, CheckRow } from "./checks.ts";
 
 export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGenerator<CheckRow> {

@@ -4,7 +4,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { listed } from "../plain.ts";
-import { isReady, label } from "../workloads/rollout.ts";
+import { isReady } from "../workloads/evict.ts";
+import { label } from "../workloads/pod-owners.ts";
 import { staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, CheckRow } from "./checks.ts";
 

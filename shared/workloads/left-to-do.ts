@@ -10,27 +10,33 @@ import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/restore.ts";
-import { label } from "./rollout.ts";
-import type { PodOwner } from "./stale-pods.ts";
-import { calledByApi } from "./stale-pods.ts";
+import { label, type PodOwner } from "./pod-owners.ts";
+import type { Renewed } from "./renew-tokens.ts";
+import type { Left } from "./restart-order.ts";
+import { calledByApi } from "./webhooks.ts";
 
-interface Left {
+interface Done {
   cp: ControlPlaneNode;
   api: KubeApi;
   /** Secrets with a new token, `namespace/name`. */
   renewed: readonly string[];
   /** Stale pods that were not restarted. */
   reported: readonly PodOwner[];
+  /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
+  workloads: readonly Left[];
+  secrets: Renewed["refused"];
   caPem: string;
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftToDo({ cp, api, renewed, reported, caPem }: Left): Promise<string[]> {
+export async function leftToDo({ cp, api, renewed, reported, workloads, secrets, caPem }: Done): Promise<string[]> {
   const lines = standIns(cp).map(
     (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
+  for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
+  for (const { owner, why } of workloads) lines.push(`${label(owner)} still trusts the old CA: ${why.message}: ${why.hint}`);
   for (const owner of reported)
-    lines.push(`pod ${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
+    lines.push(`${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
   const oldCa = replacedCa(cp, caPem);
   if (oldCa) {
     lines.push(

@@ -6,6 +6,7 @@ import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { legacyTokenSigner, tokenVerifier } from "../pki/tokens.ts";
+import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
 import {
@@ -22,6 +23,7 @@ import {
   tokenOf,
   writeTokenSecret,
 } from "./token-secrets.ts";
+import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 /** A Secret that is not current and can be renewed: what is wrong with it. */
 interface Stale {
@@ -44,7 +46,8 @@ const REVIEWS = 20;
 
 /**
  * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
- * page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them.
+ * page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them;
+ * `refused`: a webhook does not answer, with why.
  * Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: SigningTrust) {
@@ -53,6 +56,7 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const caOnly = new Set<string>();
   // immutable ones; and those whose ServiceAccount is gone, or another one has its name now
   const [stuck, orphans] = [new Set<string>(), new Set<string>()];
+  const refused = new Map<string, DeafWebhook>();
   const [verifies, uidFor, writer] = [tokenVerifier(trust.saPub), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
@@ -60,13 +64,21 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
     if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
     if (accountUid === undefined) return orphans.add(name);
-    if (!(await writer.write({ secret, accountUid, tokenVerifies, caIsCurrent }))) return;
-    (tokenVerifies ? caOnly : renewed).add(name);
+    if (refused.size >= FEW && renewed.size + caOnly.size === 0) return refused.set(name, [...refused.values()][0]!);
+    try {
+      if (await pastWebhooks(api, () => writer.write({ secret, accountUid, tokenVerifies, caIsCurrent })))
+        (tokenVerifies ? caOnly : renewed).add(name);
+    } catch (err) {
+      if (!(err instanceof DeafWebhook)) throw err;
+      refused.set(name, err);
+    }
   });
   await writer.prove();
   const sorted = (names: Set<string>) => [...names].sort();
-  return { renewed: sorted(renewed), caOnly: sorted(caOnly), stuck: sorted(stuck), orphans: sorted(orphans) };
+  return { renewed: sorted(renewed), caOnly: sorted(caOnly), stuck: sorted(stuck), orphans: sorted(orphans), refused };
 }
+
+export type Renewed = Awaited<ReturnType<typeof renewTokens>>;
 
 /** The API server keeps a list for some minutes. If the work takes longer, it begins again; what is done is then current, and skipped. */
 async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise<unknown>): Promise<void> {

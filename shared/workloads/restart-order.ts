@@ -1,20 +1,38 @@
-/** The pods that hold old trust, and their restart in the order that lets each find what it needs. */
+/** The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload stops the others. */
 import type { KubeApi } from "../api/kube-api.ts";
-import { inParallel } from "../api/many.ts";
+import { inTurn } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { trustSince } from "../facts/sa-key.ts";
-import { mode, say } from "../run.ts";
+import { Fail } from "../fail.ts";
+import { listed } from "../plain.ts";
+import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
-import { canaries, label, restart } from "./rollout.ts";
-import type { PodOwner } from "./stale-pods.ts";
+import { canaries } from "./canaries.ts";
+import { label, type PodOwner } from "./pod-owners.ts";
+import { restart } from "./rollout.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
+import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
-/** Owners restarted at the same time. */
+/** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */
 const WIDTH = 20;
+const PLACE_MS = 60_000;
 
-/** Prints what it finds. */
-export async function findStale(cp: ControlPlaneNode, api: KubeApi, caPem: string): Promise<Group[]> {
+interface Way {
+  /** Names of the nodes that are there. */
+  nodes: readonly string[];
+  caPem: string;
+}
+
+/** A workload that still holds the old trust, and why: with the operator's command. */
+export interface Left {
+  owner: PodOwner;
+  why: Fail;
+}
+
+/** Prints what it finds. `skip`: names (`namespace/name`) of what the operator restarts. Errors: Fail where nothing has such a name. */
+export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, skip }: { caPem: string; skip: readonly string[] }) {
   const groups = await staleGroups(api, caPem, trustSince(cp));
+  leaveOut(groups, skip);
   if (groups.every(({ owners }) => owners.length === 0))
     say(caIsNew(cp) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
   for (const group of groups) {
@@ -25,19 +43,94 @@ export async function findStale(cp: ControlPlaneNode, api: KubeApi, caPem: strin
   return groups;
 }
 
-/** A group is through when its new pods are available; after those that new sandboxes need, a test pod on every node proves it. */
-export async function restartInOrder(api: KubeApi, groups: readonly Group[], nodes: readonly string[]) {
-  const waiting = groups.filter((group) => restartsOf(group).length > 0);
-  if (waiting.length === 0) return say("nothing to restart");
-  for (const group of waiting) {
+/** What the operator restarts is only named. Errors: Fail where nothing has such a name. */
+function leaveOut(groups: readonly Group[], skip: readonly string[]) {
+  refuseUnknown(groups, skip);
+  for (const owner of groups.flatMap(restartsOf))
+    if (skip.includes(nameOf(owner))) Object.assign(owner, { kind: "report", reason: "--skip" } satisfies Partial<PodOwner>);
+}
+
+/** A mistyped name would be restarted. */
+function refuseUnknown(groups: readonly Group[], skip: readonly string[]) {
+  const names = groups.flatMap(restartsOf).map(nameOf);
+  const unknown = skip.filter((name) => !names.includes(name));
+  if (unknown.length === 0) return;
+  throw new Fail(`--skip ${unknown.join(",")}: nothing of this name has to restart`, {
+    hint: `take it out of --skip, or correct it. These restart: ${listed(names)}`,
+  });
+}
+
+/**
+ * A group is through when its new pods are available; after those that new sandboxes need, a test pod on every node proves it. What a deaf
+ * webhook refuses is tried again when others have restarted: the webhook's own pods may be among them. Returns what is left.
+ */
+export async function restartInOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way): Promise<Left[]> {
+  const left: Left[] = [];
+  let todo = groups.filter((group) => restartsOf(group).length > 0);
+  if (todo.length === 0) say("nothing to restart");
+  while (todo.length > 0) {
+    const pass = await inOrder(api, todo, { nodes, caPem });
+    const deaf = pass.left.filter(({ why }) => why instanceof DeafWebhook || why instanceof Later);
+    left.push(...pass.left.filter((one) => !deaf.includes(one)));
+    if (deaf.length === 0 || pass.restarted === 0 || mode.dryRun || !(await oneListens(api, deaf))) return [...left, ...deaf];
+    const again = deaf.map(({ owner }) => owner);
+    todo = todo.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => again.includes(owner)) }));
+  }
+  return left;
+}
+
+/** Not begun, because what has to come before is left. */
+class Later extends Fail {}
+
+async function inOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way) {
+  const left: Left[] = [];
+  let restarted = 0;
+  for (const group of groups) {
     const restarts = restartsOf(group);
-    if (mode.dryRun) {
-      say(`would restart: ${restarts.map(label).join(", ")}`);
+    if (restarts.length === 0) continue;
+    const proxy = left.find(({ owner }) => owner.kind === "replace");
+    if (proxy && group.name !== "webhooks and aggregated APIs") {
+      for (const owner of restarts) left.push({ owner, why: laterThan(proxy) });
       continue;
     }
-    await inParallel(restarts, WIDTH, (owner) => restart(api, owner));
-    if (group.name === "kube-proxy" || group.name === "network plugins") await canaries(api, nodes);
+    const leftHere = await restartGroup(api, restarts, caPem);
+    left.push(...leftHere);
+    restarted += restarts.length - leftHere.length;
+    if (restarts.length > leftHere.length && ["kube-proxy", "network plugins"].includes(group.name) && !mode.dryRun)
+      await canaries(api, nodes);
   }
+  return { left, restarted };
+}
+
+function laterThan({ owner, why }: Left): Later {
+  return new Later(`not begun: a new pod gets no traffic from Services while ${label(owner)} holds the old CA`, { hint: why.hint });
+}
+
+async function restartGroup(api: KubeApi, owners: readonly PodOwner[], caPem: string): Promise<Left[]> {
+  const left: Left[] = [];
+  await inTurn(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
+    try {
+      await restart(api, owner, caPem);
+    } catch (err) {
+      if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
+      left.push({ owner, why: err });
+      say(`${label(owner)}: left: ${err.message}`);
+    }
+  });
+  const would = owners.filter((owner) => !left.some((one) => one.owner === owner));
+  if (mode.dryRun && would.length > 0) say(`would restart: ${listed(would.map(label))}`);
+  return left;
+}
+
+/** A webhook is heard a moment after its new pod is Ready, or never. */
+async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean> {
+  const deaf = left.filter(({ why }) => why instanceof DeafWebhook).map(({ owner }) => owner.pods[0]!);
+  const listens = async () => {
+    const answers = await Promise.allSettled(deaf.map((pod) => refuseDeafWebhook(api, pod)));
+    return answers.some(({ status }) => status === "fulfilled");
+  };
+  const options = { seconds: 30, easing: true, hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations" };
+  return (await unlessLate(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
 }
 
 /** Pods that are only named: nothing makes them anew. */
@@ -47,4 +140,8 @@ export function reportedOf(groups: readonly Group[]): PodOwner[] {
 
 function restartsOf({ owners }: Group): PodOwner[] {
   return owners.filter(({ kind }) => kind !== "report");
+}
+
+function nameOf({ namespace, name }: PodOwner): string {
+  return `${namespace}/${name}`;
 }

@@ -6,7 +6,7 @@ import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { listed } from "../plain.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { say } from "../run.ts";
 
 export interface TokenSecret extends KubeObject {
   data?: { token?: string; "ca.crt"?: string; namespace?: string };
@@ -25,9 +25,6 @@ export interface SigningTrust extends TokenTrust {
 }
 
 export const TOKEN_SECRETS = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io/service-account-token";
-
-/** The ConfigMap in each namespace by which pods know the CA; the controller-manager writes it. */
-export const ROOT_CA_MAPS = "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt";
 
 export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
@@ -48,33 +45,6 @@ export function tokenOf({ data }: TokenSecret): string {
 
 function decoded(base64 = ""): string {
   return Buffer.from(base64, "base64").toString();
-}
-
-/** Namespaces whose kube-root-ca.crt is not today's CA. */
-export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
-  const old = new Set<string>();
-  for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces")) {
-    if (status?.phase === "Active") old.add(metadata.name);
-  }
-  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(ROOT_CA_MAPS)) {
-    if (data?.["ca.crt"]?.trim() === caPem.trim()) old.delete(metadata.namespace ?? "");
-  }
-  return [...old];
-}
-
-/** A pod that starts after that has today's CA at once; one that runs already, within a minute. */
-export async function waitForRootCa(api: KubeApi, caPem: string) {
-  let old: string[] = [];
-  const isEverywhere = async () => {
-    old = await namespacesWithOldCa(api, caPem);
-    return old.length === 0;
-  };
-  const what = () => `the controller-manager to give every namespace today's CA${old.length > 0 ? ` (missing: ${listed(old)})` : ""}`;
-  await waitFor(what, isEverywhere, {
-    seconds: 120,
-    hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
-  });
-  if (!mode.dryRun) say("kube-root-ca.crt: today's CA in every namespace");
 }
 
 /** A new token of kube-system's default ServiceAccount, valid for ten minutes. Nothing is stored in the cluster. */

@@ -49,7 +49,7 @@ export function pretendApi(options: ApiOptions = {}) {
     /** Method and path of every request that changes something. */
     changes: () =>
       requests
-        .filter(({ method, path }) => method !== "GET" && !path.endsWith("/subjectaccessreviews"))
+        .filter(({ method, path }) => method !== "GET" && !path.endsWith("/subjectaccessreviews") && !path.endsWith("dryRun=All"))
         .map(({ method, path }) => `${method} ${path}`),
     [Symbol.dispose]: () => void server.stop(true),
   };
@@ -68,6 +68,7 @@ function answer(
   const { pathname } = url;
   if (pathname === "/readyz") return new Response("ok");
   if (pathname.endsWith("/subjectaccessreviews")) return Response.json({ status: { allowed: false } }, { status: 201 });
+  if (url.searchParams.has("dryRun")) return Response.json(body);
   if (method === "POST") return create(objects, pathname, body);
   if (method === "PUT" && pathname.endsWith("/approval")) return approval(objects, pathname.slice(0, -"/approval".length), body);
   const found = objects.get(pathname);

@@ -100,7 +100,9 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
   using node = await afterPart3();
   const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
   write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
-  using api = serveStale(node, { "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch" }) });
+  using api = serveStale(node, {
+    "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch", apiVersion: "batch/v1" }),
+  });
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect([node.exists(MARK), stderr.includes("not restarted: shop/batch: of the Job batch")]).toEqual([true, true]);

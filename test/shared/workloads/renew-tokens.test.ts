@@ -4,7 +4,8 @@ import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { tokenVerifier } from "../../../shared/pki/tokens.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
-import { isCurrent, namespacesWithOldCa, reviewNewToken, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
+import { namespacesWithOldCa } from "../../../shared/workloads/root-ca.ts";
+import { isCurrent, reviewNewToken, type TokenSecret } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiRequest, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -103,6 +104,7 @@ test("renewTokens() writes what is not current, and only that; what it cannot me
     caOnly: ["a/old-ca"],
     stuck: ["a/stuck"],
     orphans: ["a/orphan"],
+    refused: new Map(),
   });
   const written = server.changes().filter((change) => !change.endsWith("/tokenreviews"));
   expect(written.sort()).toEqual(["dead", "note", "old-ca"].map((name) => `PUT /api/v1/namespaces/a/secrets/${name}`));
@@ -183,7 +185,7 @@ test.each([
 ])("a Secret that is %s meanwhile is left alone", async (_, change) => {
   using _box = sandbox();
   using server = meanwhile(change);
-  expect(await renew(server)).toEqual({ renewed: [], caOnly: [], stuck: [], orphans: [] });
+  expect(await renew(server)).toEqual({ renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() });
   expect(server.changes()).toEqual([`PUT ${PATH}`]);
 });
 

@@ -1,8 +1,9 @@
 /** Restarting what owns pods: once, whatever was cut off, and never more than a PodDisruptionBudget allows. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { canaries, restart } from "../../../shared/workloads/rollout.ts";
-import type { PodOwner } from "../../../shared/workloads/stale-pods.ts";
+import { canaries } from "../../../shared/workloads/canaries.ts";
+import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
+import { restart as restartOwner } from "../../../shared/workloads/rollout.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -11,8 +12,22 @@ const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 const DEPLOYMENT = "/apis/apps/v1/namespaces/shop/deployments/web";
 const POD = "/api/v1/namespaces/shop/pods/web-1";
 
-function owner(kind: PodOwner["kind"], name = "web"): PodOwner {
-  return { kind, namespace: "shop", name, since: SINCE, pods: [{ metadata: { name: "web-1", uid: "old" }, spec: {} }] };
+/** A pod of one controller. */
+function podOf(name: string, uid: string, kind = "ReplicaSet", apiVersion = "apps/v1") {
+  return {
+    metadata: { name, namespace: "shop", uid, ownerReferences: [{ apiVersion, kind, name: "web", uid: "web", controller: true }] },
+    spec: {},
+  };
+}
+
+function owner(kind: PodOwner["kind"], controller: string = kind): PodOwner {
+  const path = `/apis/apps/v1/namespaces/shop/${controller.toLowerCase()}s/web`;
+  const own = ["Deployment", "DaemonSet", "StatefulSet"].includes(controller) ? { path } : {};
+  return { kind, controller, ...own, namespace: "shop", name: "web", since: SINCE, pods: [podOf("web-1", "old")] };
+}
+
+function restart(api: KubeApi, one: PodOwner) {
+  return restartOwner(api, one, "the CA");
 }
 
 /** A rolled-out workload; `restartedAt` as an earlier run may have left it. */
@@ -39,7 +54,7 @@ test.each([
     const at = server.objects.get(DEPLOYMENT).spec.template.metadata.annotations[RESTARTED];
     expect(new Date(at).getTime()).toBeGreaterThan(SINCE.getTime());
   }
-  expect(box.said).toEqual(["shop/web (Deployment): restarted, 1 pod"]);
+  expect(box.said).toEqual(["1 pod of shop/web (Deployment): replaced by a rolling update"]);
 });
 
 test("a DaemonSet and a StatefulSet are waited for by their own counters", async () => {
@@ -61,36 +76,162 @@ test("an old observedGeneration is not taken for a finished rollout", async () =
   using server = pretendApi({
     objects: { [DEPLOYMENT]: workload() },
     on: ({ method }) => {
-      if (method !== "GET" || ++looks !== 2) return undefined;
+      if (method !== "GET" || ++looks !== 3) return undefined;
       return Response.json({ ...workload(), metadata: { name: "web", generation: 3 } });
     },
   });
   await restart(client(server), owner("Deployment"));
-  expect(looks).toBe(3);
+  expect(looks).toBe(4);
 });
+
+const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
+
+/** The controller of an evicted pod makes a new one. */
+function replaced(objects: Map<string, unknown>, path: string) {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  objects.delete(path);
+  objects.set(`${path}-new`, { ...podOf(`${name}-new`, `${name}-new`, "Cluster", "postgresql.cnpg.io/v1"), ...READY });
+  return Response.json({}, { status: 201 });
+}
 
 test("an eviction that a PodDisruptionBudget refuses is asked again until it is allowed", async () => {
   using box = sandbox();
   let refusals = 2;
   using server = pretendApi({
-    objects: { [POD]: { metadata: { uid: "old" } } },
+    objects: { [POD]: { ...podOf("web-1", "old"), ...READY } },
     on: ({ method, path }, { objects }) => {
       if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
       if (refusals-- > 0) return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
+      objects.set(`${POD}-new`, { ...podOf("web-1-new", "new"), ...READY });
       objects.delete(POD);
       return Response.json({}, { status: 201 });
     },
   });
-  await restart(client(server), owner("evict", "web-1"));
+  await restart(client(server), owner("evict", "ReplicaSet"));
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
-  expect(box.said).toEqual(["shop/web-1: evicted"]);
+  expect(box.said).toEqual(["1 pod of shop/web (ReplicaSet): evicted, and new ones are Ready"]);
 });
 
 test("a pod that has been replaced under its name is not evicted a second time", async () => {
   using _box = sandbox();
-  using server = pretendApi({ objects: { [POD]: { metadata: { uid: "new" } } } });
-  await restart(client(server), owner("evict", "web-1"));
+  using server = pretendApi({ objects: { [POD]: podOf("web-1", "new") } });
+  await restart(client(server), owner("evict", "ReplicaSet"));
   expect(server.changes()).toEqual([]);
+});
+
+test("pods of an operator's Cluster are evicted one after the other: the next when as many are Ready as before", async () => {
+  using box = sandbox();
+  const members = ["web-1", "web-2", "web-3"].map((name) => podOf(name, name, "Cluster", "postgresql.cnpg.io/v1"));
+  const away: string[] = [];
+  using server = pretendApi({
+    objects: Object.fromEntries(members.map((pod) => [`/api/v1/namespaces/shop/pods/${pod.metadata.name}`, { ...pod, ...READY }])),
+    on: ({ method, path }, { objects }) => {
+      const isReady = (pod: typeof READY) => pod.status !== undefined;
+      if (method === "POST" && path.endsWith("/eviction")) {
+        away.push(`${path.split("/").at(-2)} of ${[...objects.values()].filter(isReady).length}`);
+        return replaced(objects, path.slice(0, -"/eviction".length));
+      }
+      return undefined;
+    },
+  });
+  await restart(client(server), { ...owner("evict", "Cluster"), pods: members });
+  expect(away).toEqual(["web-1 of 3", "web-2 of 3", "web-3 of 3"]);
+  expect(box.said).toEqual(["3 pods of shop/web (Cluster): evicted, and new ones are Ready"]);
+});
+
+const BUDGET = { spec: { selector: { matchLabels: {} } }, status: { expectedPods: 1, desiredHealthy: 1 } };
+
+test("a PodDisruptionBudget that allows no eviction ever is named at once; an operator's own pods are asked for again", async () => {
+  using _box = sandbox();
+  let refusals = 2;
+  using server = pretendApi({
+    objects: {
+      [POD]: { ...podOf("web-1", "old"), ...READY },
+      "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/tight": BUDGET,
+    },
+    on: ({ method, path }, { objects }) => {
+      if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
+      return refusals-- > 0 ? status(429, "Cannot evict pod") : replaced(objects, POD);
+    },
+  });
+  await expect(restart(client(server), owner("evict", "ReplicaSet"))).rejects.toThrow(
+    'the PodDisruptionBudget "tight" allows no eviction, even if all its pods are Ready',
+  );
+  expect(server.changes()).toEqual([`POST ${POD}/eviction`]);
+  await restart(client(server), { ...owner("evict", "Cluster"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
+  expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
+});
+
+test("a paused Deployment is refused before anything is changed, with kubectl's way on", async () => {
+  using _box = sandbox();
+  using server = pretendApi({ objects: { [DEPLOYMENT]: { ...workload(), spec: { ...workload().spec, paused: true } } } });
+  await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
+    message: "it is paused, and kubectl rollout restart refuses that, too",
+    hint: expect.stringContaining("kubectl -n shop rollout resume deployment/web"),
+  });
+  expect(server.changes()).toEqual([]);
+});
+
+test.each([
+  ["with a change of its template that waits", 0, 1],
+  ["without one", 1, 0],
+])("a DaemonSet with OnDelete %s: its pods are evicted only where they come back the same", async (_, updated, refusals) => {
+  using _box = sandbox();
+  const set = { ...workload(), spec: { ...workload().spec, updateStrategy: { type: "OnDelete" } } };
+  using server = pretendApi({
+    objects: {
+      [POD]: { ...podOf("web-1", "old", "DaemonSet"), ...READY },
+      "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...set, status: { currentNumberScheduled: 1, updatedNumberScheduled: updated } },
+    },
+    on: ({ method, path }, { objects }) => {
+      if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
+      objects.set(POD, { ...podOf("web-1", "new", "DaemonSet"), ...READY });
+      return Response.json({}, { status: 201 });
+    },
+  });
+  const run = restart(client(server), { ...owner("evict", "DaemonSet"), pods: [podOf("web-1", "old", "DaemonSet")] });
+  if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and a change of its template waits");
+  else await run;
+  expect(server.changes()).toHaveLength(1 - refusals);
+});
+
+test.each([
+  [
+    "its quota",
+    { conditions: [{ type: "ReplicaFailure", status: "True", message: "exceeded quota: small" }] },
+    {},
+    "exceeded quota: small",
+  ],
+  [
+    "an image",
+    {},
+    { containerStatuses: [{ state: { waiting: { reason: "ErrImagePull", message: "no such image" } } }] },
+    "web-2: ErrImagePull: no such image",
+  ],
+  [
+    "no room",
+    {},
+    { conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes" }] },
+    "web-2: Unschedulable: 0/3 nodes",
+  ],
+])("a rollout that Kubernetes has given up because of %s ends at once, and says why", async (_, more, pod, why) => {
+  using _box = sandbox();
+  const late = { type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded" };
+  const { conditions = [] } = more as { conditions?: object[] };
+  const given = {
+    ...workload(),
+    status: { observedGeneration: 2, replicas: 3, updatedReplicas: 1, availableReplicas: 2, conditions: [late, ...conditions] },
+  };
+  using server = pretendApi({
+    objects: {
+      [DEPLOYMENT]: { ...given, spec: { ...given.spec, selector: { matchLabels: { app: "web" } } } },
+      "/api/v1/namespaces/shop/pods/web-2": { metadata: { labels: { app: "web" } }, spec: {}, status: pod },
+    },
+  });
+  await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
+    message: `its rollout does not go on: 1 of 2 pods are new, 2 available: ${why}`,
+    hint: expect.stringContaining("kubectl -n shop rollout status deployment/web"),
+  });
 });
 
 const PROXY = { spec: { template: { spec: { containers: [{ image: "kube-proxy:v1" }] } } } };
@@ -147,8 +288,8 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
       return undefined;
     },
   });
-  const stale = ["1", "2"].map((n) => ({ metadata: { name: `web-${n}`, uid: `old-${n}` }, spec: {} }));
-  await restart(client(server), { ...owner("replace"), pods: stale });
+  const stale = ["1", "2"].map((n) => podOf(`web-${n}`, `old-${n}`, "DaemonSet"));
+  await restart(client(server), { ...owner("replace", "DaemonSet"), pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
   expect(asked).toBe(2);
 });

@@ -1,7 +1,7 @@
 /** Which pods hold on to the old CA, in which order they are restarted, and by what. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { label } from "../../../shared/workloads/rollout.ts";
+import { label } from "../../../shared/workloads/pod-owners.ts";
 import { staleGroups } from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sharedFiles } from "../../pretend/bundles.ts";
@@ -19,7 +19,7 @@ const TOKEN = {
 interface Different {
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
-  owner?: [kind: string, name: string];
+  owner?: [kind: string, name: string, apiVersion?: string];
   spec?: object;
   created?: string;
   started?: string;
@@ -32,7 +32,9 @@ function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE
       labels,
       annotations,
       creationTimestamp: created,
-      ...(owner ? { ownerReferences: [{ kind: owner[0], name: owner[1], controller: true }] } : {}),
+      ...(owner
+        ? { ownerReferences: [{ apiVersion: owner[2] ?? "apps/v1", kind: owner[0], name: owner[1], uid: owner[1], controller: true }] }
+        : {}),
     },
     spec: { nodeName: "w1", volumes: [TOKEN], ...spec },
     status: { phase, containerStatuses: [{ state: { running: { startedAt: started } } }] },
@@ -75,10 +77,10 @@ test("pods are grouped so that each group can start new pods with what came befo
       [`${pods("kube-system")}/kube-proxy-1`]: pod({ labels: { "k8s-app": "kube-proxy" }, owner: ["DaemonSet", "kube-proxy"] }),
       [`${pods("policy")}/hook-1`]: pod({ labels: { app: "hook" }, owner: ["DaemonSet", "hook"] }),
       [`${apps("kube-system")}/replicasets/coredns-5`]: {
-        metadata: { ownerReferences: [{ kind: "Deployment", name: "coredns", controller: true }] },
+        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "coredns", controller: true }] },
       },
       [`${apps("kube-system")}/replicasets/metrics-7`]: {
-        metadata: { ownerReferences: [{ kind: "Deployment", name: "metrics", controller: true }] },
+        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "metrics", controller: true }] },
       },
       [`${apps("kube-system")}/daemonsets/kube-proxy`]: set,
       [`${apps("flannel")}/daemonsets/flannel`]: set,
@@ -86,15 +88,18 @@ test("pods are grouped so that each group can start new pods with what came befo
       [`${apps("shop")}/statefulsets/web`]: set,
       "/api/v1/namespaces/policy/services/hook": { spec: { selector: { app: "hook" } } },
       "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/hook": {
-        webhooks: [{ clientConfig: { service: { namespace: "policy", name: "hook" } } }, { clientConfig: { url: "https://elsewhere" } }],
+        webhooks: [
+          { name: "hook.policy", clientConfig: { service: { namespace: "policy", name: "hook" } } },
+          { name: "other.policy", clientConfig: { url: "https://elsewhere" } },
+        ],
       },
     }),
   ).toEqual([
     "kube-proxy: kube-system/kube-proxy (DaemonSet) replace",
     "network plugins: flannel/flannel (DaemonSet)",
-    "DNS, webhooks and the rest of kube-system: kube-system/coredns (Deployment)",
-    "DNS, webhooks and the rest of kube-system: kube-system/metrics (Deployment)",
-    "DNS, webhooks and the rest of kube-system: policy/hook (DaemonSet)",
+    "webhooks and aggregated APIs: policy/hook (DaemonSet)",
+    "DNS and the rest of kube-system: kube-system/coredns (Deployment)",
+    "DNS and the rest of kube-system: kube-system/metrics (Deployment)",
     "all others: shop/web (StatefulSet)",
   ]);
 });
@@ -104,24 +109,77 @@ test("pods of one owner are one restart; what nothing brings back is only told",
     await groups({
       [`${pods("a")}/d-1`]: pod({ owner: ["ReplicaSet", "d-1"] }),
       [`${pods("a")}/d-2`]: pod({ owner: ["ReplicaSet", "d-1"] }),
-      [`${apps("a")}/replicasets/d-1`]: { metadata: { ownerReferences: [{ kind: "Deployment", name: "d", controller: true }] } },
+      [`${apps("a")}/replicasets/d-1`]: {
+        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "d", controller: true }] },
+      },
       [`${pods("a")}/bare`]: pod(),
-      [`${pods("a")}/job-1`]: pod({ owner: ["Job", "job"] }),
+      [`${pods("a")}/job-1`]: pod({ owner: ["Job", "job", "batch/v1"] }),
       [`${pods("a")}/lone-1`]: pod({ owner: ["ReplicaSet", "lone"] }),
       [`${apps("a")}/replicasets/lone`]: {},
       [`${pods("a")}/by-hand-1`]: pod({ owner: ["DaemonSet", "by-hand"] }),
       [`${apps("a")}/daemonsets/by-hand`]: { spec: { updateStrategy: { type: "OnDelete" } } },
-      [`${pods("a")}/vm-1`]: pod({ owner: ["VirtualMachine", "vm"] }),
     }),
   ).toEqual([
     "all others: a/d (Deployment)",
     "all others: a/bare, a bare pod: nothing would bring it back",
     "all others: a/job-1, of the Job job: it runs until it is finished",
-    "all others: a/lone-1 evict",
-    "all others: a/by-hand-1 evict",
-    "all others: a/vm-1 evict",
+    "all others: a/lone (ReplicaSet) evict",
+    "all others: a/by-hand (DaemonSet) evict",
   ]);
 });
+
+test.each([
+  ["Workflow", "argoproj.io/v1alpha1", "Never"],
+  ["TaskRun", "tekton.dev/v1", "Never"],
+  ["PyTorchJob", "kubeflow.org/v1", "OnFailure"],
+  ["Job", "batch.volcano.sh/v1alpha1", "OnFailure"],
+  ["VirtualMachineInstance", "kubevirt.io/v1", "Never"],
+])("a pod of a %s runs to its end: it is only told", async (kind, apiVersion, restartPolicy) => {
+  expect(await groups({ [`${pods("a")}/one`]: pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy } }) })).toEqual([
+    `all others: a/one, of the ${kind} own, with restartPolicy ${restartPolicy}: it may run until it is finished`,
+  ]);
+});
+
+test.each([
+  ["Cluster", "postgresql.cnpg.io/v1"],
+  ["StrimziPodSet", "core.strimzi.io/v1beta2"],
+  ["CloneSet", "apps.kruise.io/v1alpha1"],
+  ["StatefulSet", "apps.kruise.io/v1beta1"],
+  ["DaemonSet", "apps.kruise.io/v1alpha1"],
+  ["ReplicationController", "v1"],
+])("pods of a %s that are kept running are evicted, as one owner: its controller makes new ones", async (kind, apiVersion) => {
+  const ofIt = pod({ owner: [kind, "own", apiVersion], spec: { restartPolicy: "Always" } });
+  expect(await groups({ [`${pods("a")}/own-1`]: ofIt, [`${pods("a")}/own-2`]: ofIt })).toEqual([`all others: a/own (${kind}) evict`]);
+});
+
+test("pods of a ReplicaSet of another controller, an Argo Rollout, are evicted: its own restart does the same", async () => {
+  const parent = { apiVersion: "argoproj.io/v1alpha1", kind: "Rollout", name: "web", controller: true };
+  expect(
+    await groups({
+      [`${pods("a")}/web-1`]: pod({ owner: ["ReplicaSet", "web-5"] }),
+      [`${apps("a")}/replicasets/web-5`]: { metadata: { ownerReferences: [parent] } },
+    }),
+  ).toEqual(["all others: a/web (Rollout) evict"]);
+});
+
+test("pods of a StatefulSet with a partition are evicted: its rollout would end at the partition, an eviction changes no revision", async () => {
+  const updateStrategy = { type: "RollingUpdate", rollingUpdate: { partition: 1 } };
+  expect(
+    await groups({
+      [`${pods("a")}/db-0`]: pod({ owner: ["StatefulSet", "db"] }),
+      [`${apps("a")}/statefulsets/db`]: { spec: { updateStrategy } },
+    }),
+  ).toEqual(["all others: a/db (StatefulSet) evict"]);
+});
+
+test.each(["ReplicaSet", "DaemonSet", "StatefulSet"])(
+  "a pod whose %s is gone goes with it, and nothing would bring it back",
+  async (kind) => {
+    expect(await groups({ [`${pods("a")}/left`]: pod({ owner: [kind, "gone"] }) })).toEqual([
+      `all others: a/left, its ${kind} gone is no longer there: nothing would bring it back`,
+    ]);
+  },
+);
 
 test("only pods that run, started before they could see the new CA, and mount it or a token, are stale", async () => {
   const secretVolume = (secretName: string) => ({ volumes: [{ name: "s", secret: { secretName } }] });

@@ -1,0 +1,82 @@
+/** What keeps a pod running, and so how the pod is restarted: by a rollout, by eviction, or not at all. */
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
+
+/** How a pod is restarted, or why it is not. */
+export interface PodOwner {
+  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
+  namespace: string;
+  /** The pod's own, if nothing restarts it. */
+  name: string;
+  /** The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`. */
+  controller?: string;
+  /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
+  path?: string;
+  /** For the operator: why nothing is restarted. */
+  reason?: string | undefined;
+  /** Since when the trust that its pods mount is today's. */
+  since: Date;
+  pods: RunningPod[];
+}
+
+export function label({ namespace, name, controller }: PodOwner): string {
+  return `${namespace}/${name}${controller ? ` (${controller})` : ""}`;
+}
+
+type Find = KubeApi["find"];
+
+/** Asks the API only once for each owner, for all of its pods. */
+export function once(api: KubeApi): Find {
+  const answers = new Map<string, Promise<unknown>>();
+  return <T>(path: string) => {
+    const answer = answers.get(path) ?? api.find<T>(path);
+    answers.set(path, answer);
+    return answer as Promise<T | undefined>;
+  };
+}
+
+type Set = KubeObject & { spec?: { updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } } } };
+
+/**
+ * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its operator is told so by the API, a
+ * PodDisruptionBudget or a webhook of the operator may refuse it, and `kubectl drain` does the same every day. Argo Rollouts restarts its
+ * pods by evictions, Strimzi's Drain Cleaner waits for them. Errors: as KubeApi.
+ */
+export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
+  const namespace = pod.metadata.namespace!;
+  const reference = controllerOf(pod);
+  const left = (reason: string | undefined): PodOwner => ({
+    kind: "report",
+    namespace,
+    name: pod.metadata.name,
+    reason,
+    since,
+    pods: [pod],
+  });
+  const reason = reasonToLeave(pod);
+  if (!reference || reason) return left(reason);
+  const { kind, name } = reference;
+  const owned = (how: PodOwner["kind"], by = { kind, name }, own = false): PodOwner => ({
+    ...{ kind: how, namespace, name: by.name, controller: by.kind, since, pods: [pod] },
+    ...(own ? { path: pathOf(namespace, by) } : {}),
+  });
+  if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict");
+  const set = await find<Set>(pathOf(namespace, { kind, name }));
+  if (!set) return left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
+  if (kind === "ReplicaSet") {
+    const parent = set.metadata.ownerReferences?.find(({ controller }) => controller);
+    const isDeployment = parent?.kind === "Deployment" && groupOfApi(parent.apiVersion) === "apps";
+    return owned(isDeployment ? "Deployment" : "evict", parent ?? { kind, name }, isDeployment);
+  }
+  return owned(isRolledByHand(set) ? "evict" : (kind as PodOwner["kind"]), { kind, name }, true);
+}
+
+function pathOf(namespace: string, { kind, name }: { kind: string; name: string }): string {
+  return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`;
+}
+
+/** A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods below it as they are. */
+function isRolledByHand({ spec }: Set): boolean {
+  const { type, rollingUpdate } = spec?.updateStrategy ?? {};
+  return type === "OnDelete" || (rollingUpdate?.partition ?? 0) > 0;
+}

@@ -1,0 +1,83 @@
+/** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
+import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { FEW, listed } from "../plain.ts";
+import { mode, say, waitFor } from "../run.ts";
+import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
+
+const NAME = "kube-root-ca.crt";
+
+export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
+
+/** Namespaces whose kube-root-ca.crt is not today's CA. */
+export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<string[]> {
+  const old = new Set<string>();
+  for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces")) {
+    if (status?.phase === "Active") old.add(metadata.name);
+  }
+  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(ROOT_CA_MAPS)) {
+    if (data?.["ca.crt"]?.trim() === caPem.trim()) old.delete(metadata.namespace ?? "");
+  }
+  return [...old];
+}
+
+/** Milliseconds between two questions why a namespace has the old CA. */
+const ASK_EVERY = 5000;
+
+/**
+ * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for which the controller-manager
+ * cannot write it, because a webhook does not answer, are named, and not waited for: nobody knows when that webhook answers again.
+ */
+export async function waitForRootCa(api: KubeApi, caPem: string) {
+  let [old, asked]: [string[], number] = [[], 0];
+  const isEverywhere = async () => {
+    old = await namespacesWithOldCa(api, caPem);
+    if (old.length === 0) return [];
+    if (Date.now() < asked + ASK_EVERY) return undefined;
+    asked = Date.now();
+    return await allDeaf(api, old, caPem);
+  };
+  const what = () => `the controller-manager to give every namespace today's CA${old.length > 0 ? ` (missing: ${listed(old)})` : ""}`;
+  const deaf = await waitFor(what, isEverywhere, {
+    seconds: 120,
+    hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+  });
+  if (deaf?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
+  if (deaf) sayDeaf(old, deaf);
+}
+
+function sayDeaf(namespaces: readonly string[], deaf: readonly DeafWebhook[]) {
+  if (deaf.length === 0) return;
+  say(`${NAME}: today's CA in every namespace but ${listed(namespaces)}: there the API refuses it. Going on without them`);
+  for (const { webhook, hint } of new Map(deaf.map((one) => [one.webhook, one])).values())
+    say(`the webhook "${webhook}" does not answer: ${hint}`);
+}
+
+/** Why these namespaces have the old CA, if webhooks are why in all of them (of many, a few are asked); undefined: the CA is on its way. */
+async function allDeaf(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<DeafWebhook[] | undefined> {
+  const deaf: DeafWebhook[] = [];
+  for (const namespace of namespaces.slice(0, FEW)) {
+    try {
+      await publishRootCa(api, namespace, { caPem, dryRun: true });
+      return undefined;
+    } catch (err) {
+      if (!(err instanceof DeafWebhook)) return undefined;
+      deaf.push(err);
+    }
+  }
+  return deaf;
+}
+
+/** Writes what the controller-manager would; it waits for longer and longer after each refusal. Errors: Fail, DeafWebhook. */
+export async function publishRootCa(api: KubeApi, namespace: string, { caPem, dryRun = mode.dryRun }: { caPem: string; dryRun?: boolean }) {
+  const maps = `/api/v1/namespaces/${namespace}/configmaps`;
+  const query = dryRun ? "?dryRun=All" : "";
+  const data = { "ca.crt": caPem };
+  await pastWebhooks(api, async () => {
+    try {
+      await api.patch(`${maps}/${NAME}${query}`, { data });
+    } catch (err) {
+      if (!(err instanceof ApiError && err.status === 404)) throw err;
+      await api.create(`${maps}${query}`, { apiVersion: "v1", kind: "ConfigMap", metadata: { name: NAME, namespace }, data });
+    }
+  });
+}

@@ -1,0 +1,43 @@
+/** Why a workload's new pods do not come, in the cluster's own words: nobody should have to look for it in three places. */
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
+import { strangers } from "../plain.ts";
+import { isReady } from "./evict.ts";
+import type { PodOwner } from "./pod-owners.ts";
+import type { Workload } from "./rollout-status.ts";
+
+/** One sentence; "" where nothing says it. Errors: as KubeApi. */
+export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
+  const refused = workload.status.conditions?.find(({ type, status }) => type === "ReplicaFailure" && status === "True");
+  if (refused?.message) return strangers(refused.message);
+  const labels = Object.entries(workload.spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
+  const path = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
+  const late = labels.length === 0 ? [] : (await api.list<RunningPod>(path)).filter((pod) => !isReady(pod));
+  for (const pod of late) {
+    const why = whyNotReady(pod);
+    if (why) return strangers(`${pod.metadata.name}: ${why}`);
+  }
+  return await whyNoPod(api, owner);
+}
+
+/** What a container waits for while all is well. */
+const USUAL = ["ContainerCreating", "PodInitializing"];
+
+function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
+  if (metadata.deletionTimestamp) return `it does not end: is ${spec.nodeName} Ready?`;
+  for (const { state } of status?.containerStatuses ?? []) {
+    const { reason, message } = state?.waiting ?? {};
+    if (reason && !USUAL.includes(reason)) return message ? `${reason}: ${message}` : reason;
+  }
+  const unscheduled = status?.conditions?.find(({ type, status: value }) => type === "PodScheduled" && value === "False");
+  return unscheduled && `${unscheduled.reason}: ${unscheduled.message}`;
+}
+
+/** A StatefulSet or DaemonSet says only in events that the API refuses its pods. */
+async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<string> {
+  type Event = KubeObject & { reason?: string; message?: string; lastTimestamp?: string };
+  const events = await api.list<Event>(`/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${name}`);
+  const refused = events.filter(({ reason }) => reason === "FailedCreate");
+  const last = refused.sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? "")).at(-1);
+  return strangers(last?.message ?? "");
+}

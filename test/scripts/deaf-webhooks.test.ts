@@ -1,0 +1,159 @@
+/**
+ * Webhooks with failurePolicy Fail whose pods are down: the API refuses what they would have looked at, its error names them, and their own
+ * pods may be among those that have to restart. Nothing waits for what cannot come, and all the rest goes on.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterPart2 } from "../pretend/after-part2.ts";
+import { type ApiRequest, status } from "../pretend/api.ts";
+import { healthyCp, otherCa } from "../pretend/cluster.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+
+setDefaultTimeout(60_000);
+
+await healthyCp();
+const before = await otherCa();
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+const ROOT_CA = "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt";
+const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
+const HOOK = "/apis/apps/v1/namespaces/policy/deployments/hook";
+const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
+const OPS = "/apis/apps/v1/namespaces/default/deployments/ops";
+
+type Objects = Record<string, object>;
+
+function deployment(namespace: string, name: string): Objects {
+  const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: name, controller: true };
+  return {
+    [`/api/v1/namespaces/${namespace}/pods/${name}-1`]: oldPod(`${name}-1`, { kind: "ReplicaSet", name: `${name}-5` }, { app: name }),
+    [`/apis/apps/v1/namespaces/${namespace}/replicasets/${name}-5`]: { metadata: { ownerReferences: [parent] } },
+    [`/apis/apps/v1/namespaces/${namespace}/deployments/${name}`]: {
+      metadata: { generation: 1 },
+      spec: { replicas: 1, selector: { matchLabels: { app: name } }, template: {} },
+      status: { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1 },
+    },
+  };
+}
+
+const clientConfig = { service: { namespace: "policy", name: "hook" } };
+const CALLED: Objects = {
+  "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/policy": {
+    webhooks: [
+      { name: "other.policy.example", clientConfig: { url: "https://elsewhere" } },
+      { name: "all.policy.example", clientConfig },
+    ],
+  },
+  "/api/v1/namespaces/policy/services/hook": { spec: { selector: { app: "hook" } } },
+};
+
+/** A cluster whose webhook looks at all that is made in shop and kube-system. */
+function hooked(node: { read: (path: string) => string }): Objects {
+  const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
+  return {
+    ...CALLED,
+    ...deployment("policy", "hook"),
+    ...deployment("shop", "web"),
+    ...deployment("default", "ops"),
+    [ROOT_CA]: { data: { "ca.crt": before.cert } },
+    [ROOT_CA.replace("shop", "policy")]: { data: { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") } },
+    "/api/v1/namespaces/shop/serviceaccounts/cart": {},
+    [SECRET]: {
+      type: "kubernetes.io/service-account-token",
+      metadata: { annotations: { "kubernetes.io/service-account.name": "cart" } },
+      data: { token, "ca.crt": btoa(before.cert) },
+    },
+  };
+}
+
+type Api = { objects: Map<string, ReturnType<typeof JSON.parse>> };
+
+/** The API while the webhook is deaf; its Deployment's restart heals it, if anything does. */
+function calls({ heals }: { heals: boolean }) {
+  let deaf = true;
+  return ({ method, path }: ApiRequest, { objects }: Api): Response | undefined => {
+    if (method === "PATCH" && path === HOOK && heals) deaf = false;
+    const [, namespace, name] = /namespaces\/([^/]+)\/deployments\/([^/?]+)/.exec(path) ?? [];
+    const looksAt = method !== "GET" && /\/namespaces\/(shop|kube-system)\//.test(path) && !path.endsWith("/token");
+    if (deaf && looksAt)
+      return status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused');
+    if (method === "PATCH" && name) renewPod(objects as never, `/api/v1/namespaces/${namespace}/pods/${name}-1`);
+    return undefined;
+  };
+}
+
+function afterPart3() {
+  return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
+}
+
+const WAY_OUT = `kubectl patch validatingwebhookconfiguration policy --type=json -p '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]'`;
+
+test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what the webhook had kept it from", async () => {
+  using node = await afterPart3();
+  using api = serveRunning(node, { objects: hooked(node), on: calls({ heals: true }) });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
+  expect(stderr).toContain(`  the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `);
+  expect(stderr).toContain(WAY_OUT);
+  expect(stderr).toContain("  not yet, because a webhook does not answer: shop/cart-token\n");
+  const patched = api.requests.filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun")).map(({ path }) => path);
+  expect(patched.filter((path) => path !== ROOT_CA)).toEqual([HOOK, OPS, WEB]);
+  expect(patched.lastIndexOf(ROOT_CA)).toBeLessThan(patched.indexOf(WEB));
+  expect(api.objects.get(ROOT_CA).data["ca.crt"]).toBe(node.read("/etc/kubernetes/pki/ca.crt"));
+  expect(atob(api.objects.get(SECRET).data["ca.crt"])).toBe(node.read("/etc/kubernetes/pki/ca.crt"));
+});
+
+test("04-sa-tokens goes past a webhook that stays deaf, and leaves what it refuses to the operator, with the way out", async () => {
+  using node = await afterPart3();
+  using api = serveRunning(node, { objects: hooked(node), on: calls({ heals: false }) });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  const left = stderr.split("\n").filter((line) => line.startsWith("  - ") && line.includes("does not answer"));
+  expect(left).toEqual(
+    ["Secret shop/cart-token still has old trust", "shop/web (Deployment) still trusts the old CA"].map((what) =>
+      expect.stringContaining(
+        `  - ${what}: the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook`,
+      ),
+    ),
+  );
+  for (const line of left) expect(line).toContain(WAY_OUT);
+  expect(api.objects.get(OPS).spec.template.metadata.annotations).toBeDefined();
+  expect(stderr).toEndWith(
+    "error: Not all could be renewed. Left for you: 1 workloads, 1 token Secrets\nhint: 4.7 names each with its command. Then run this script again: it does only what is left\n",
+  );
+});
+
+test("04-sa-tokens does not take kube-proxy away where the API would refuse its new pods; nothing but the webhook restarts before it", async () => {
+  using node = await afterPart3();
+  const proxy = oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" });
+  const objects = {
+    ...hooked(node),
+    "/api/v1/namespaces/kube-system/pods/kube-proxy-1": proxy,
+    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": { spec: { template: {} }, status: {} },
+  };
+  using api = serveRunning(node, { objects, on: calls({ heals: false }) });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  const changes = api.changes().filter((change) => !/token|configmaps/.test(change));
+  expect(changes).toEqual([`PATCH ${HOOK}`]);
+  expect(stderr).toContain(
+    "  - default/ops (Deployment) still trusts the old CA: not begun: a new pod gets no traffic from Services while kube-system/kube-proxy (DaemonSet) holds the old CA: ",
+  );
+});
+
+test("03-workers open does not wait for a namespace in which a webhook keeps the controller-manager from writing the CA", async () => {
+  using node = await afterPart2();
+  using _api = serveRunning(node, {
+    objects: { ...CALLED, [ROOT_CA]: { data: { "ca.crt": before.cert } } },
+    on: ({ method, path }) =>
+      method === "PATCH" && path.startsWith(ROOT_CA)
+        ? status(500, 'Internal error occurred: failed calling webhook "all.policy.example": failed to call webhook: refused')
+        : undefined,
+  });
+  const { exitCode, stdout, stderr } = await node.run("03-workers open");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
+  expect(stderr).toContain(WAY_OUT);
+  expect(stdout).toStartWith("./bunw scripts/03-workers.ts join --server ");
+});
