@@ -28,9 +28,9 @@ export async function inTurn<T>(
   await inParallel(items, width, async (item) => {
     const work = action(item);
     begun.push(work);
-    const late = Promise.withResolvers<void>();
-    const timer = setTimeout(late.resolve, milliseconds);
-    await Promise.race([work, late.promise]).finally(() => clearTimeout(timer));
+    const late = Promise.withResolvers<unknown>();
+    AbortSignal.timeout(milliseconds).addEventListener("abort", late.resolve);
+    await Promise.race([work, late.promise]);
   }).finally(() => Promise.allSettled(begun));
   await Promise.all(begun);
 }

@@ -96,6 +96,7 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
       [SCHEDULER_LEASE]: lease(4000),
       "/api/v1/namespaces/shop/secrets/cart-token": { type: "kubernetes.io/service-account-token", data: { token } },
       "/api/v1/namespaces/shop/pods/web-1": oldPod("web-1", { kind: "DaemonSet", name: "web" }),
+      "/apis/apps/v1/namespaces/shop/daemonsets/web": {},
     },
   });
   const { exitCode, stdout } = await verify(node, api);
