@@ -96,7 +96,9 @@ function control(name: string) {
 
 /** A pod with a mounted token, of a DaemonSet or without an owner. */
 function pod(name: string, created: string, owner?: string) {
-  const ownerReferences = owner ? [{ apiVersion: owner === "Job" ? "batch/v1" : "apps/v1", kind: owner, name: "its-owner", controller: true }] : [];
+  const ownerReferences = owner
+    ? [{ apiVersion: owner === "Job" ? "batch/v1" : "apps/v1", kind: owner, name: "its-owner", controller: true }]
+    : [];
   return {
     apiVersion: "v1",
     kind: "Pod",
