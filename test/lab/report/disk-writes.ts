@@ -7,6 +7,8 @@ import type { Machine } from "../machine/machine.ts";
 const OTHERS = [
   ...["/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
   ...["../usr/libexec/kubernetes", "/var/log", "/var/cache", "/var/tmp", "/etc/cni", "/opt/cni"],
+  // kubectl's cache, when the API is back
+  "/root/.kube",
   // not on a disk
   ...["/dev", "/proc", "/run", "/sys", "/mnt"],
 ];
