@@ -139,8 +139,8 @@ export function afterTokenKey({ saKeyIsHere, carry }: { saKeyIsHere: boolean; ca
 export interface EtcdSeen {
   /** Names of etcd's other members. */
   peers: readonly string[];
-  /** This run made shared keys. */
-  makesKeys: boolean;
+  /** This repair made shared keys: the other control plane nodes cannot have them yet. */
+  newKeys: boolean;
   /** Those of them that do not run. */
   silent: readonly string[];
   /** Enough members run: etcd answers. */
@@ -150,12 +150,12 @@ export interface EtcdSeen {
 }
 
 /** After part 1. */
-export function afterEtcd({ peers, silent, makesKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
+export function afterEtcd({ peers, silent, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
   const pack = { command: command("hand-over pack") };
   const part1There = silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
-  if (!answers) return [pack, ...part1There, ...tokenKey(oldKey)];
+  if (!answers) return [...(newKeys ? [pack] : []), ...part1There, ...tokenKey(oldKey)];
   const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") }];
-  return [...(makesKeys && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey(oldKey), { command: command("02-control-plane") }];
+  return [...(newKeys && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey(oldKey), { command: command("02-control-plane") }];
 }
 
 export interface TrustSeen {

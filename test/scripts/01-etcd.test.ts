@@ -176,3 +176,27 @@ test("01-etcd names no part 1 for a member that was taken out of etcd since", as
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
+
+test.each([
+  [
+    "sends nobody through a hand-over where no key is new: the others have them",
+    "healthy control plane node",
+    "01-etcd",
+    "part 1 on m2, m3",
+  ],
+  [
+    "has new keys carried to the others",
+    "wiped control plane node",
+    "01-etcd --new-cas",
+    "./bunw scripts/hand-over.ts pack, then part 1 on m2, m3",
+  ],
+] as const)("01-etcd on the first of three control plane nodes %s, also when it is run again", async (_, kind, line, next) => {
+  const others = ["2", "3"].map((n) => ({ id: `${n}1b2c3d4e5f60718`, name: `m${n}`, peerURLs: [`https://127.77.1.${n}:2380`] }));
+  using node = await pretendNode({ kind, members: [MEMBER, ...others], containers: CONTROL_PLANE });
+  if (kind === "healthy control plane node") rmSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`);
+  const running = node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, ...others] });
+  expect(await running).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(new RegExp(`\\ndone\\.  next: ${next}\\n$`)) });
+  expect((await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" })).stderr).toEndWith(`\ndone.  next: ${next}\n`);
+});

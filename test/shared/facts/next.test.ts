@@ -76,23 +76,27 @@ describe("after part 1", () => {
   const after = (seen: next.EtcdSeen) => line(...next.afterEtcd(seen));
 
   test("a single member goes on with part 2, whether it has made keys or not", () => {
-    for (const makesKeys of [true, false])
-      expect(after({ peers: [], silent: [], makesKeys, answers: true })).toBe("./bunw scripts/02-control-plane.ts");
+    for (const newKeys of [true, false])
+      expect(after({ peers: [], silent: [], newKeys, answers: true })).toBe("./bunw scripts/02-control-plane.ts");
   });
 
   test("too few members: the keys are carried, and part 1 is done there", () => {
     const pack = "./bunw scripts/hand-over.ts pack, then";
-    expect(after({ peers, silent: peers, makesKeys: true, answers: false })).toBe(`${pack} part 1 on cp2, cp3`);
-    expect(after({ peers, silent: peers, makesKeys: true, answers: true })).toBe(
+    expect(after({ peers, silent: peers, newKeys: true, answers: false })).toBe(`${pack} part 1 on cp2, cp3`);
+    expect(after({ peers, silent: peers, newKeys: true, answers: true })).toBe(
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
-    expect(after({ peers, silent: ["cp3"], makesKeys: false, answers: true })).toBe(
+    expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe(
       "part 1 on cp3, then ./bunw scripts/02-control-plane.ts",
     );
   });
 
+  test("where no key is new, every control plane node has them: none are carried", () => {
+    expect(after({ peers, silent: peers, newKeys: false, answers: false })).toBe("part 1 on cp2, cp3");
+  });
+
   test("a new service-account key: 00-token-key before part 2, also while etcd waits for other members, and once only", () => {
-    const seen = { peers, silent: peers, makesKeys: false } as const;
+    const seen = { peers, silent: peers, newKeys: false } as const;
     const tokenKey = "part 1 on cp2, cp3, then ./bunw scripts/00-token-key.ts";
     expect(after({ ...seen, answers: true, oldKey: "in tokens" })).toBe(`${tokenKey}, then ./bunw scripts/02-control-plane.ts`);
     expect(after({ ...seen, answers: false, oldKey: "in tokens" })).toEndWith(tokenKey);
