@@ -86,9 +86,7 @@ describe("after part 1", () => {
     expect(after({ peers, silent: peers, newKeys: true, answers: true })).toBe(
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
-    expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe(
-      "part 1 on cp3, then ./bunw scripts/02-control-plane.ts",
-    );
+    expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe("part 1 on cp3, then ./bunw scripts/02-control-plane.ts");
   });
 
   test("where no key is new, every control plane node has them: none are carried", () => {
