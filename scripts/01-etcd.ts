@@ -19,8 +19,7 @@ import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { parseOptions } from "../shared/options.ts";
-import { madeAt } from "../shared/pki/certificate.ts";
-import { CERTS, certPath } from "../shared/pki/certs.ts";
+import { CERTS } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
@@ -29,6 +28,7 @@ import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
 import {
   copyWhatIsLeft,
   etcdIsInPlace,
+  hasNewKeys,
   issueEtcdCertificates,
   needsCopy,
   refuseForeignCa,
@@ -36,7 +36,6 @@ import {
   startEtcd,
   stopOldControlPlane,
 } from "../shared/static-pods/etcd-pod.ts";
-import { caIsNew } from "../shared/static-pods/restore.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 async function main() {
@@ -74,7 +73,7 @@ async function main() {
     () => proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const newKeys = madeKeys(cp, plan);
+  const newKeys = keysToMake(plan).length > 0 || hasNewKeys(cp);
   done(inOneLine(afterEtcd({ ...etcd, newKeys, oldKey: replacedKey(cp) })));
 }
 
@@ -132,14 +131,6 @@ async function isHealthy(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promis
 
 async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
   await apply(plan, facts, { asideDir, onNewSaKey: markNewSaKey });
-}
-
-/** Whether this repair made shared keys, in this run or before. */
-function madeKeys(cp: ControlPlaneNode, plan: readonly PlanRow[]): boolean {
-  const { rescue, facts } = cp;
-  if (keysToMake(plan).length > 0 || caIsNew(cp) || replacedKey(cp)) return true;
-  const cas = SHARED.certs.flatMap((row) => readText(certPath(row, facts.certificatesDir)) ?? []);
-  return cas.some((pem) => madeAt(pem) >= rescue.made);
 }
 
 /** Of a service-account key that this node has made anew, in this run or before. */

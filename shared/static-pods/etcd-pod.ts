@@ -18,6 +18,7 @@ import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { examine } from "../pki/examine.ts";
 import type { PlanRow } from "../pki/plan.ts";
+import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./late-manager.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
@@ -42,6 +43,14 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
       `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +
       `If it is nowhere: mv ca.crt and ca.key away, then ${command("00-assess")}`,
   });
+}
+
+/** Whether this repair has made shared keys, in this run or before. */
+export function hasNewKeys(cp: ControlPlaneNode): boolean {
+  const { certificatesDir } = cp.facts;
+  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
+  const cas = CERTS.filter((row) => row.shared).flatMap((row) => readText(certPath(row, certificatesDir)) ?? []);
+  return cas.some((pem) => madeAt(pem) >= cp.rescue.made);
 }
 
 /** `plan`: of the shared keys. Whether they, etcd's certificates and its manifest are all in place and right. */
