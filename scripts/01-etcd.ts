@@ -25,17 +25,7 @@ import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/pl
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
-import {
-  copyWhatIsLeft,
-  etcdIsInPlace,
-  hasNewKeys,
-  issueEtcdCertificates,
-  needsCopy,
-  refuseForeignCa,
-  refuseWhereNothingFits,
-  startEtcd,
-  stopOldControlPlane,
-} from "../shared/static-pods/etcd-pod.ts";
+import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 async function main() {
@@ -48,11 +38,11 @@ async function main() {
     look(values, newCasOf(values)),
   );
   const healthy = await isHealthy(cp, plan);
-  if (!healthy) await refuseWhereNothingFits(cp);
+  if (!healthy) await pod.refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
-    stopOldControlPlane(cp, healthy),
+    pod.stopOldControlPlane(cp, healthy),
   );
-  await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
+  await step("1.3 Copy etcd's data and what else is left", () => pod.copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
     () => makeSharedKeys(cp, plan),
@@ -60,12 +50,12 @@ async function main() {
   );
   await step(
     "1.5 Issue etcd's certificates",
-    () => issueEtcdCertificates(cp),
+    () => pod.issueEtcdCertificates(cp),
     "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client",
   );
   await step(
     "1.6 Put etcd's manifest back and let the kubelet run",
-    () => startEtcd(cp),
+    () => pod.startEtcd(cp),
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
   const etcd = await step(
@@ -73,7 +63,7 @@ async function main() {
     () => proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const newKeys = keysToMake(plan).length > 0 || hasNewKeys(cp);
+  const newKeys = keysToMake(plan).length > 0 || pod.hasNewKeys(cp);
   done(inOneLine(afterEtcd({ ...etcd, newKeys, oldKey: replacedKey(cp) })));
 }
 
@@ -101,7 +91,7 @@ async function look(
   refuseNoMember(cp);
   const plan = planPki(SHARED, cp.facts, ensureOptions(cp, newCas));
   const alive = await lookAtPeers(cp, plan);
-  refuseForeignCa(cp);
+  pod.refuseForeignCa(cp);
   const made = keysToMake(plan);
   refuseWhereOthersLive(made, alive, values["lost-on"].split(",").filter(Boolean), cp);
   wantedManifests(cp, ["etcd"]);
@@ -126,7 +116,7 @@ function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
  * kubelet from starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promise<boolean> {
-  return etcdIsInPlace(cp, plan) && (await servesSameData(cp)) && !needsCopy(cp);
+  return pod.etcdIsInPlace(cp, plan) && (await servesSameData(cp)) && !pod.needsCopy(cp);
 }
 
 async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
