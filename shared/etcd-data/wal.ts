@@ -62,10 +62,10 @@ export function readWal(folder: string, wish: Wish): Wal {
 
 const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
 
-/** From the last file whose first index is not above the first entry that is needed. */
+/** From the file that holds the entry before those that are needed: etcd may have begun the next file, and stopped before its first entry. */
 function neededFiles(names: string[], after: number): string[] {
   const files = names.filter((name) => WAL_NAME.test(name)).sort();
-  const start = files.findLastIndex((name) => Number.parseInt(name.slice(17, 33), 16) <= after + 1);
+  const start = files.findLastIndex((name) => Number.parseInt(name.slice(17, 33), 16) <= after);
   const needed = files.slice(Math.max(start, 0));
   for (const [i, name] of needed.entries()) {
     const sequence = Number.parseInt(name.slice(0, 16), 16);

@@ -2,6 +2,7 @@
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, readText } from "../files/files.ts";
+import { refuseNoMemory } from "../files/free-memory.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
 import { certificatesDirIn, readCluster } from "./cluster.ts";
@@ -21,10 +22,12 @@ export interface Repair {
  * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair in three cases: etcd's
  * certificate on disk is newer than the folder (under a new CA, part 1 issues this certificate even where it is sound); or etcd has written
  * nothing since; or the folder is newer than the CA on disk, and its data names another CA: then somebody had begun before us. Otherwise,
- * and where that repair is over, a new repair begins, from the data directory. Reads only. Errors: as `readEtcdData`.
+ * and where that repair is over, a new repair begins, from the data directory. Reads only. Errors: as `readEtcdData`, and
+ * Fail where there is too little memory for it.
  */
 export function findRepair(dataDir: string): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
+  refuseNoMemory(`etcd's data in "${dataDir}"`);
   const repair = rescue && fromRescue(rescue);
   if (
     repair &&

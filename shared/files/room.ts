@@ -38,6 +38,7 @@ function sizeOf(host: string): number {
   return fs.readdirSync(host).reduce((total, name) => total + sizeOf(join(host, name)), 0);
 }
 
-function megabytes(bytes: number): string {
+/** "1,234" */
+export function megabytes(bytes: number): string {
   return Math.ceil(bytes / 1e6).toLocaleString("en-US");
 }

@@ -18,10 +18,12 @@ export interface Written {
   members: WrittenMember[];
   /** Puts in this order, one revision each. The value undefined deletes the key. */
   puts: [key: string, value: string | Uint8Array | undefined][];
+  /** etcd has just begun the next file (server/storage/wal/wal.go, cut): it has no entry yet. */
+  cut?: boolean;
 }
 
 /** Fills `dir`/member. The log's last revision is the number of puts + 1. */
-export function writeEtcdData(dir: string, { clusterId, members, puts }: Written) {
+export function writeEtcdData(dir: string, { clusterId, members, puts, cut }: Written) {
   const joins = members.map((member) => entry(1, conf(member)));
   const names = members.map(({ id, name }) => entry(0, field(1301, attributes(id, name))));
   const changes = puts.map(([key, value]) => entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))));
@@ -32,7 +34,14 @@ export function writeEtcdData(dir: string, { clusterId, members, puts }: Written
   for (const [i, make] of entries.entries()) log.add(ENTRY, make(i + 1));
   log.add(STATE, Buffer.concat([int(1, 2n), int(3, BigInt(entries.length))]));
   for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true, mode: 0o700 });
-  writeFileSync(`${dir}/member/wal/${"0".repeat(16)}-${"0".repeat(16)}.wal`, log.bytes(), { mode: 0o600 });
+  const file = (sequence: number, first: number) =>
+    `${dir}/member/wal/${[sequence, first].map((number) => number.toString(16).padStart(16, "0")).join("-")}.wal`;
+  writeFileSync(file(0, 0), log.bytes(), { mode: 0o600 });
+  if (!cut) return;
+  const next = new Log(log.crc);
+  next.add(METADATA, Buffer.concat(metadata));
+  next.add(STATE, Buffer.concat([int(1, 2n), int(3, BigInt(entries.length))]));
+  writeFileSync(file(1, entries.length + 1), next.bytes(), { mode: 0o600 });
 }
 
 const [METADATA, ENTRY, STATE, CRC] = [1n, 2n, 3n, 4n];
@@ -40,15 +49,18 @@ const [METADATA, ENTRY, STATE, CRC] = [1n, 2n, 3n, 4n];
 /** Records in frames, with a chain of checksums. */
 class Log {
   readonly #frames: Uint8Array[] = [];
-  #crc = 0;
 
-  constructor() {
-    this.#frame(Buffer.concat([int(1, CRC), int(2, 0n)]));
+  crc: number;
+
+  /** Continues the sum of the file before. */
+  constructor(crc = 0) {
+    this.crc = crc;
+    this.#frame(Buffer.concat([int(1, CRC), int(2, BigInt(crc))]));
   }
 
   add(type: bigint, data: Uint8Array) {
-    this.#crc = crc32c(data, this.#crc);
-    this.#frame(Buffer.concat([int(1, type), int(2, BigInt(this.#crc)), field(3, data)]));
+    this.crc = crc32c(data, this.crc);
+    this.#frame(Buffer.concat([int(1, type), int(2, BigInt(this.crc)), field(3, data)]));
   }
 
   bytes() {
