@@ -32,6 +32,7 @@ async function main() {
       kid: values.kid,
       from: values.from,
       pid: values.pid,
+      backup: values.backup,
     }),
   );
   const only = positionals[0];
@@ -76,6 +77,7 @@ const NAMES: Record<Place, string> = {
 };
 
 function placesIn(positionals: readonly string[]): Place[] {
+  if (positionals.length === 1 && positionals[0] === "files") return [];
   const places = PLACES.filter((place) => place === (positionals[0] ?? place));
   if (places.length > 0 && positionals.length <= 1) return places;
   throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, {
@@ -156,10 +158,10 @@ function stopped() {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/00-salvage.ts [memory | secret | disk] [--device DEVICE | --image FILE]
-                                 [--minutes MINUTES] [--certificate-key-file FILE] [--kid KID]
-                                 [--from CA] [--pid PID] [--move-aside] [--dry-run]
-                                 [--etcd-data DIR]
+    ./bunw scripts/00-salvage.ts [memory | secret | disk | files] [--backup DIR]
+                                 [--device DEVICE | --image FILE] [--minutes MINUTES]
+                                 [--certificate-key-file FILE] [--kid KID] [--from CA] [--pid PID]
+                                 [--move-aside] [--dry-run] [--etcd-data DIR]
 
 Looks for this node's lost keys. Restores all found keys together, at the end. Without an argument:
 memory, then the Secret, then the disk. The disk is searched only if ca.key or sa.key, or a file
@@ -179,8 +181,13 @@ secret:  kubeadm init --upload-certs leaves the Secret kubeadm-certs in etcd for
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
          before. Reads it once; that takes long. Restores an encryption configuration that opens
          what etcd holds. Other configurations, manifests and kubeconfigs go to the rescue folder.
+files:   Searches for no key. Restores lost files that flags name and kubeadm did not make: those that
+         the static pod's own process still has mounted, and those in the folder of --backup. Every
+         run of this script does that, too.
 
 Options:
+    --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it. Only lost
+                       files that flags name are taken.
     --device DEVICE, --image FILE
                        Read this instead of the device that holds /etc/kubernetes.
     --minutes MINUTES  Read the disk for so long at most (default: ${DISK_MINUTES}). What is
@@ -211,6 +218,7 @@ const OPTIONS = {
   "certificate-key-file": { type: "string" },
   kid: { type: "string" },
   from: { type: "string" },
+  backup: { type: "string", path: true },
   pid: { type: "string" },
   "move-aside": { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },

@@ -24,6 +24,7 @@ import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
+import { sayLostFiles } from "../shared/salvage/lost-here.ts";
 import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
@@ -97,6 +98,7 @@ async function look(
   wantedManifests(cp, ["etcd"]);
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
+  await sayLostFiles(cp, { later: values["files-later"] });
   return { cp, plan };
 }
 
@@ -130,8 +132,8 @@ function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefi
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…] [--dry-run]
-                              [--etcd-data DIR]
+    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
+                              [--files-later] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
 certificates that are here and right are kept. Run it on each control plane node, the first one
@@ -147,6 +149,8 @@ Options:
                      two CAs, so nothing else must be renewed.
     --lost-on NODES  Other control plane nodes whose etcd runs. You have looked: the same keys are
                      lost there. Without it, no new key is made beside a running etcd.
+    --files-later    Go on although files are lost that a living API server here has read and that
+                     no script can make. Part 2 waits for them.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -162,6 +166,7 @@ const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", default: "" },
+  "files-later": { type: "boolean" },
   "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -25,6 +25,7 @@ import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
 import { issueForServers, startServers } from "../shared/static-pods/servers.ts";
+import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
 import { nodesNeedPart3, proveNodes, proveOwnKubelet } from "../shared/workers/nodes-seen.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
@@ -34,9 +35,9 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   takeNode();
 
-  const without = values.without.split(",").filter(Boolean);
+  const without = listOf(values.without);
   const cp = await step("2.1 Check that etcd is the one from before", () =>
-    checkEtcd(values["etcd-data"], without),
+    checkEtcd(values["etcd-data"], without, listOf(values["start-without"])),
   );
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
@@ -67,9 +68,18 @@ async function main() {
   done(inOneLine(await next(cp, api, without)));
 }
 
+function listOf(names: string): string[] {
+  return names.split(",").filter(Boolean);
+}
+
 /** Facts first, refusals second; then etcd itself. */
-async function checkEtcd(dataDir: string, without: string[]): Promise<ControlPlaneNode> {
-  const cp = await controlPlaneToRepair(dataDir);
+async function checkEtcd(
+  dataDir: string,
+  without: string[],
+  givenUp: string[],
+): Promise<ControlPlaneNode> {
+  refuseNoChoice(givenUp);
+  const cp = { ...(await controlPlaneToRepair(dataDir)), givenUp };
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
@@ -122,8 +132,8 @@ async function next(cp: ControlPlaneNode, api: KubeApi, named: string[]): Promis
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…] [--dry-run]
-                                       [--etcd-data DIR]
+    ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…]
+                                       [--start-without FLAG,…] [--dry-run] [--etcd-data DIR]
 
 Brings the API server, controller-manager and scheduler of this control plane node back as they
 were: same flags, same images, same hand edits. Run it on each control plane node, side by side if
@@ -134,6 +144,9 @@ Options:
                      it. kubeadm makes it on the first control plane node only.
     --without NODES  Control plane nodes that are lost for good. They are removed from etcd's
                      members, and the commands that put new ones in are printed.
+    --start-without FLAGS
+                     Flags of the API server, without dashes, whose files are lost for good: it
+                     starts without them. Each one loosens something; the refusal says what.
     --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -148,6 +161,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended
 const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", default: "" },
+  "start-without": { type: "string", default: "" },
   "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -4,6 +4,8 @@ import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
+import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
+import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -15,11 +17,14 @@ import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { remedyOf } from "../pki/lost-keys.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
+import { mountedFiles } from "../salvage/memory/mounted-files.ts";
+import { holders } from "../salvage/memory/processes.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
+import { knownHere } from "../trust/process-owner.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { caRow, clockRows, dataRows, findingRow, foreignSaRow, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { caRow, clockRows, dataRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
@@ -52,6 +57,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
+  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir });
   const damage = [
     ...clockRows(clock),
     ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),
@@ -60,6 +66,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...summary("certificates", leaves),
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
+    ...lostFileRows(files),
     ...dataRows(known, dataDir),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
@@ -81,10 +88,20 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ca: clusterCaSeen(node, known),
     damage,
     survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
+    filesBack: filesBack({ node, running }, files, known),
     deep,
     damaged,
     ...controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, oldKey, deep }),
   };
+}
+
+/** What brings lost files back, before part 1 stops anything. */
+function filesBack({ node, running }: Pick<Look, "node" | "running">, files: readonly LostFile[], { cluster }: PartialFacts): string[] {
+  if (files.length === 0) return [];
+  const known = knownHere(running instanceof Fail ? [] : running);
+  const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
+  const others = cluster ? otherControlPlanes(cluster, { node }).map(({ name }) => name) : [];
+  return inLines(waysBack(files, { mounted, others }));
 }
 
 function kubeconfigFindings({ facts, cp }: PartialFacts) {

@@ -3,7 +3,7 @@ import { answer, VERSION } from "../run.ts";
 import type { Assessment } from "./report.ts";
 
 export function printAssessment({ node, role, kubernetes, cluster, ca, damage, survivors, verdict, next, ...more }: Assessment) {
-  const { deep, lost = [], way } = more;
+  const { deep, lost = [], way, filesBack = [] } = more;
   answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`);
   if (lost.length > 0) answer(`${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`);
   answer(way ? `your way: ${way}\n` : "");
@@ -20,9 +20,12 @@ export function printAssessment({ node, role, kubernetes, cluster, ca, damage, s
     answer("\nwhere the old keys may still be");
     table(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
   }
+  if (filesBack.length > 0) answer(`\n${FILES_BACK}\n${filesBack.map((line) => `  ${line}`).join("\n")}`);
   answer(`\nverdict: ${verdict}`);
   if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
 }
+
+const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
 
 const ROLES: Record<Assessment["role"], string> = {
   "control plane": "control plane",

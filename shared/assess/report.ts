@@ -11,6 +11,8 @@ export interface Assessment extends NodeVerdict {
   ca: ClusterCa;
   damage: Row[];
   survivors: Survivor[];
+  /** The lines that bring lost files back which no script can make; unset or empty: none is lost. */
+  filesBack?: string[];
   /** What `--deep` found: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;

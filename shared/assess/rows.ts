@@ -1,10 +1,9 @@
 /** The rows of the damage table. */
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
+import type { LostFile } from "../facts/lost-files.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
-import { hostFiles } from "../manifests/command.ts";
-import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest, secondManifests } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
@@ -15,7 +14,7 @@ import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { isMade, manifestTrouble } from "../static-pods/restore.ts";
+import { manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-to-do.ts";
@@ -70,7 +69,7 @@ function soonest(findings: Finding[]): string {
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
-/** The manifests, and the files that their pods name and that no step makes. */
+/** The manifests. */
 export function manifestRows(node: Node, { data, cp }: PartialFacts): Row[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
@@ -81,7 +80,7 @@ export function manifestRows(node: Node, { data, cp }: PartialFacts): Row[] {
   return [
     ...all.map(({ name, namespace }) => manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) })),
     ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),
-    ...(pods instanceof Fail ? [] : [...lostFileRows(node, pods), ...unprovedRows({ data, node })]),
+    ...(pods instanceof Fail ? [] : unprovedRows({ data, node })),
   ];
 }
 
@@ -124,22 +123,14 @@ function secondRow(path: string): Row {
   };
 }
 
-function lostFileRows(node: Node, pods: MirrorPod[]): Row[] {
-  const files = pods.flatMap(({ pod, name }) => {
-    const manifest = attempt(() => manifestFromMirrorPod(pod, node.name));
-    return manifest instanceof Fail ? [] : hostFiles(manifest).map((file) => ({ ...file, pod: name }));
-  });
-  const lost = files.filter(
-    (file) => !file.type.endsWith("OrCreate") && file.namedBy.startsWith("--") && !isMade(file.path) && !exists(file.path),
-  );
-  return lost.map((file) => ({
-    what: file.path,
+/** Files that no step makes. */
+export function lostFileRows(lost: readonly LostFile[]): Row[] {
+  return lost.map(({ path, program, namedBy, without }) => ({
+    what: path,
     state: "!MISSING!",
-    detail: `named by ${file.pod} ${file.namedBy}; cannot be rebuilt${file.namedBy === "--audit-policy-file" ? STAND_IN_COMES : ""}`,
+    detail: `named by ${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}; cannot be rebuilt; without it ${without}`,
   }));
 }
-
-const STAND_IN_COMES = ": part 2 puts a stand-in there";
 
 /** Private files that others can read: this damage stops nothing. */
 export function modeRows(paths: readonly string[]): Row[] {

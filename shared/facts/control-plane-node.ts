@@ -21,6 +21,8 @@ export interface ControlPlaneNode extends Repair {
   facts: ClusterFacts;
   /** Wrong files are moved there, never deleted. */
   asideDir: string;
+  /** Flags that the API server starts without, as the operator says: their files are lost for good. */
+  givenUp?: readonly string[];
 }
 
 /** The part of it that can be read: first `data`, then `cluster`, then `facts` and `cp`. */

@@ -64,7 +64,7 @@ interface PlaceOptions {
   /** Where the keys come from, for the operator: "the bundle". */
   source: string;
   /** Other files to write with them. */
-  more?: readonly (WriteOptions & { path: string; content: string })[];
+  more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
 }
 
 /** The same for some keys, from any source. Both halves of each are in `files`. */

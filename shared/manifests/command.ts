@@ -3,12 +3,14 @@ import type { ContainerSpec, PodSpec, Volume } from "../k8s/objects.ts";
 
 /**
  * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG". `type` as in
- * hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the volume has no type.
+ * hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the volume has no type. `inside`: its path in the container,
+ * "" where none mounts it.
  */
 export interface HostFile {
   path: string;
   namedBy: string;
   type: string;
+  inside: string;
 }
 
 /**
@@ -17,16 +19,25 @@ export interface HostFile {
  */
 export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   const { volumes = [], containers, initContainers = [] } = manifest.spec;
+  const all = [...initContainers, ...containers];
+  const mountOf = (name: string) =>
+    all.flatMap(({ volumeMounts = [] }) => volumeMounts).find((mount) => mount.name === name && !mount.subPath);
   const mounted = volumes.flatMap(({ name, hostPath }) =>
-    hostPath ? [{ path: hostPath.path, namedBy: `volume ${name}`, type: hostPath.type ?? "" }] : [],
+    hostPath ? [{ path: hostPath.path, namedBy: `volume ${name}`, type: hostPath.type ?? "", inside: mountOf(name)?.mountPath ?? "" }] : [],
   );
-  const named = [...initContainers, ...containers].flatMap((container) =>
+  const named = all.flatMap((container) =>
     namedPaths(container).flatMap(({ path, namedBy }) => {
       const hostPath = toHostPath(path, container, volumes);
-      return hostPath ? [{ path: hostPath, namedBy, type: pathType(namedBy) }] : [];
+      return hostPath ? [{ path: hostPath, namedBy, type: pathType(namedBy), inside: path }] : [];
     }),
   );
   return [...mounted, ...named];
+}
+
+/** The path on the host of a path in the pod's containers; undefined where none of them mounts it. */
+export function hostPathOf({ spec }: { spec: PodSpec }, inside: string): string | undefined {
+  const paths = spec.containers.flatMap((container) => toHostPath(inside, container, spec.volumes ?? []) ?? []);
+  return paths[0];
 }
 
 /** Paths in the arguments (`--flag=/path`, `-f /path`, lists with commas) and in the variables. */

@@ -45,6 +45,8 @@ export async function readNode() {
       serverTlsBootstrap: config.serverTLSBootstrap ?? false,
       clientPem: KUBELET_CLIENT_PEM,
       serverPem: `${KUBELET_DIR}/pki/kubelet-server-current.pem`,
+      /** What its flags and its configuration name and kubeadm did not make. It does not start without one of them. */
+      files: [...ownFiles(config), ...FILE_FLAGS.flatMap((flag) => named(flag, flagOf(flags, flag) ?? flagOf(unit, flag)))],
       /** A folder for each pod on this node, named by its UID. */
       podsDir: rootDir ? `${rootDir.replace(/\/+$/, "")}/pods` : PODS_DIR,
     },
@@ -65,7 +67,19 @@ export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
 
+const FILE_FLAGS = ["config-dir", "image-credential-provider-config", "image-credential-provider-bin-dir", "cloud-config"];
+
+function ownFiles({ tlsCertFile, tlsPrivateKeyFile }: KubeletConfiguration) {
+  return [...named("tlsCertFile", tlsCertFile), ...named("tlsPrivateKeyFile", tlsPrivateKeyFile)];
+}
+
+function named(by: string, path: string | undefined): { path: string; flag: string }[] {
+  return path?.startsWith("/") ? [{ path, flag: by.startsWith("tls") ? by : `--${by}` }] : [];
+}
+
 interface KubeletConfiguration {
+  tlsCertFile?: string;
+  tlsPrivateKeyFile?: string;
   authentication?: { x509?: { clientCAFile?: string } };
   staticPodPath?: string;
   serverTLSBootstrap?: boolean;

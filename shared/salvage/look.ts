@@ -3,6 +3,7 @@ import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
+import { lostHere } from "../facts/lost-files.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
@@ -32,10 +33,12 @@ export interface Salvage extends Brought {
 interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
+  /** A folder with copies of lost files. */
+  backup: string | undefined;
 }
 
 /** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
-export async function lookForLost(dataDir: string, { pid, ...said }: Said) {
+export async function lookForLost(dataDir: string, { pid, backup, ...said }: Said) {
   const here = lookAtControlPlaneNode(dataDir);
   const { certificatesDir, data } = here;
   const node = await thisNode();
@@ -58,9 +61,14 @@ export async function lookForLost(dataDir: string, { pid, ...said }: Said) {
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
-  const configs = data && node ? lostConfigs(data, node.name) : [];
-  for (const { path, flag } of configs) say(`${path}: lost; kube-apiserver's ${flag} names it`);
-  return { here, foundKeys, processes, externalEtcd, expired, strange, oldKey, configs, disk: nothingFound() };
+  const files = node ? lostHere({ data, node, certificatesDir }) : [];
+  for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
+  const configs = lostConfigs(files);
+  return { here, foundKeys, processes, externalEtcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
+}
+
+function named(program: string, by: string): string {
+  return by.startsWith("/") ? by : `${program}'s ${by}`;
 }
 
 function clustersHash({ cluster }: PartialFacts): string {

@@ -2,10 +2,7 @@
 import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { exists } from "../files/files.ts";
-import { hostFiles } from "../manifests/command.ts";
-import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { LostFile } from "../facts/lost-files.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
@@ -30,27 +27,27 @@ export interface LostConfig {
   kinds: readonly string[];
 }
 
-/** By the API server's mirror pod in etcd's data. */
-export function lostConfigs(data: EtcdData, nodeName: string): LostConfig[] {
-  const pod = findMirrorPods(data, nodeName).find(({ name }) => name === "kube-apiserver")?.pod;
-  if (!pod) return [];
-  return hostFiles(manifestFromMirrorPod(pod, nodeName)).flatMap(({ path, namedBy }) => {
-    const kinds = KINDS[namedBy];
-    return kinds && !exists(path) ? [{ path, flag: namedBy, kinds }] : [];
+/** Those that a search of a disk knows by their kind. */
+export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
+  return files.flatMap(({ path, namedBy }) => {
+    const kinds = Object.hasOwn(KINDS, namedBy) ? KINDS[namedBy] : undefined;
+    return kinds ? [{ path, flag: namedBy, kinds }] : [];
   });
 }
 
 /**
  * What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove nothing. Everybody can lay out
  * such a file. Only an EncryptionConfiguration can be proved: it opens a value of each key that encrypted etcd's data; nobody else has these
- * keys. Not proved where nothing is encrypted, nor with a provider that cannot be tried here (KMS).
+ * keys. Of a KMS plugin it names the plugin; that alone proves nothing. Not proved where nothing is encrypted.
  */
 export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined) {
   const whole = finds.filter((find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete);
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
   const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
   const samples = isProvable ? sealedIn(data) : [];
-  const opensAll = (config: unknown) => samples.every((sealed) => isOpened(config, sealed));
+  const opensAll = (config: unknown) =>
+    samples.some(({ provider }) => provider !== "kms") &&
+    samples.every((sealed) => (sealed.provider === "kms" ? namesPlugin(config, sealed) : isOpened(config, sealed)));
   // parsing never fails here: `judge` has parsed the text before
   const proved = versions.find(({ text }) => samples.length > 0 && opensAll(readYaml(text)));
   return { proved: proved?.text, unproved: proved ? [] : versions };
@@ -67,7 +64,8 @@ interface Sealed {
   bytes: Buffer;
 }
 
-const PREFIX = /^k8s:enc:([a-z]+):v1:([^:]+):/;
+/** KMS writes v1 or v2, all others v1. */
+const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
 
 type Open = (key: Buffer, sealed: Sealed) => Buffer;
 
@@ -89,10 +87,18 @@ function sealedIn(data: EtcdData): Sealed[] {
 /** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
 const MOST_KEYS = 64;
 
+function providersOf(config: unknown): unknown[] {
+  return listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
+}
+
+/** Only the plugin has the key: its name is all that a configuration can say. */
+function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
+  return providersOf(config).some((provider) => field(field(provider, "kms"), "name") === keyName);
+}
+
 function isOpened(config: unknown, sealed: Sealed): boolean {
   const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
-  const providers = listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
-  const keys = providers.flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
+  const keys = providersOf(config).flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
   const named = keys.filter((key) => field(key, "name") === sealed.keyName).slice(0, MOST_KEYS);
   return open !== undefined && named.some((key) => opens(open, Buffer.from(String(field(key, "secret")), "base64"), sealed));
 }

@@ -1,15 +1,17 @@
 /** Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the rescue folder, and is named. */
 import { dirname } from "node:path";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import type { LostFile } from "../facts/lost-files.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
 import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { layAside, type Unproved } from "../trust/unproved.ts";
+import { copiesIn } from "./backup-files.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
 import { labelOf } from "./generations.ts";
 import { chooseConfig, type LostConfig } from "./lost-configs.ts";
-import { mountedKubeconfigs } from "./memory/mounted-kubeconfigs.ts";
+import { mountedFiles, mountedKubeconfigs } from "./memory/mounted-files.ts";
 import type { Holders } from "./memory/processes.ts";
 import { dropStash } from "./stash.ts";
 
@@ -18,8 +20,12 @@ export interface Brought {
   here: PartialFacts;
   foundKeys: FoundKeys;
   processes: Holders;
-  /** Lost files that the API server's flags name. */
+  /** Lost files that flags name. */
+  files: LostFile[];
+  /** Those of them that the API server's flags name, with what a disk's blocks may have of them. */
   configs: LostConfig[];
+  /** The operator's own copies of them. */
+  backup: string | undefined;
   disk: DiskFound;
 }
 
@@ -45,15 +51,16 @@ export function putBack(brought: Brought, { moveAside }: { moveAside: boolean | 
  * found data has met.
  */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
-  const { here, processes, configs, disk } = brought;
+  const { here, processes, files, configs, backup, disk } = brought;
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
+    const copies = backup === undefined ? [] : copiesIn(backup, files);
     const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
       content ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }] : [],
     );
     return {
-      proved: [...mounted, ...opened].map(({ path, content, from }) => ({ path, content, mode: 0o600, note: from })),
+      proved: firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies, ...opened]),
       unproved: [
         ...unprovedPairs(disk, here.certificatesDir),
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
@@ -64,6 +71,12 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   } catch (trouble) {
     return { proved: [], unproved: [], trouble };
   }
+}
+
+/** The surest source of a file comes first. */
+function firstOfEach(found: readonly { path: string; content: string | Uint8Array; mode?: number; from: string }[]) {
+  const all = found.map(({ path, content, mode = 0o600, from }) => ({ path, content, mode, note: from }));
+  return all.filter(({ path }, i) => all.findIndex((one) => one.path === path) === i);
 }
 
 /** A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts are in one file a kind. */

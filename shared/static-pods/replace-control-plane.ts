@@ -1,12 +1,11 @@
 /** A machine takes the place of a control plane node that is lost for good: a new one, or the same one, empty. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { madeFiles } from "../facts/lost-files.ts";
 import { command } from "../facts/next.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { JOIN_CONFIG } from "../node/join-config.ts";
-import { oldSaPub } from "../pki/sa-keys.ts";
 import { KUBECTL, keepLostNode, type LostNode, putBackCommands } from "./lost-nodes.ts";
-import { isMade } from "./restore.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 /**
@@ -79,7 +78,7 @@ function addressOf({ name, pods }: LostNode, cluster: ControlPlaneNode["cluster"
 /** Files that the API server here needs and that kubeadm does not make on a new node. */
 function lostFiles({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const isMeant = ({ type, namedBy, path }: HostFile) =>
-    type === "File" && namedBy.startsWith("--") && !isMade(path) && path !== oldSaPub(facts.certificatesDir);
+  const made = madeFiles(facts.certificatesDir);
+  const isMeant = ({ type, namedBy, path }: HostFile) => type === "File" && namedBy.startsWith("--") && !made.has(path);
   return [...new Set(manifest ? hostFiles(manifest).flatMap((file) => (isMeant(file) ? [file.path] : [])) : [])];
 }

@@ -3,18 +3,20 @@
  * whose files are missing is not started: the files are named, each with the flag that needs it.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { type LostFile, lostFiles, madeFiles, stopsAll, waysBack } from "../facts/lost-files.ts";
+import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
-import { exists, readText, stat, writeFile } from "../files/files.ts";
-import { type HostFile, hostFiles } from "../manifests/command.ts";
+import { readText, stat, writeFile } from "../files/files.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
-import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
+import { choices } from "./start-without.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
@@ -44,7 +46,7 @@ export function restoreManifests(
   const wanted = wantedManifests(cp, names).filter(({ name }) => name !== except);
   const manifests = wanted.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
-  provideFiles(neededFiles(manifests, cp));
+  provideFiles(neededBy(manifests, cp, new Set()), cp);
   const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
   layAsideUnproved(cp, names);
   return written;
@@ -52,10 +54,7 @@ export function restoreManifests(
 
 /** The API starts also where a balancer's configuration is lost: the balancer's manifest then waits in the rescue folder. */
 function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
-  const lost = hostFiles(wanted.manifest).filter(
-    // all other files are made by the program itself, or by the runtime
-    ({ type, path }) => path.startsWith("/etc/") && type !== "DirectoryOrCreate" && !isMade(path) && !exists(path),
-  );
+  const lost = lostFiles([wanted], madeFiles(cp.facts.certificatesDir));
   if (lost.length === 0 || !manifestTrouble(wanted, cp)) return true;
   const waiting = `${cp.rescue.dir}/${wanted.name}.yaml`;
   writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source + wanted.remark });
@@ -170,39 +169,29 @@ function differencesOf(now: Manifest, before: Manifest): string[] {
 
 /** Fails as `restoreManifests` would, before certificates are written. Errors: Fail where a file is lost that no step makes. */
 export function refuseLostFiles(cp: ControlPlaneNode) {
-  refuseLost(neededFiles(wantedManifests(cp), cp).filter(({ path, namedBy }) => namedBy.startsWith("--") && !isMade(path)));
+  refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp);
 }
 
-type NeededFile = HostFile & { pod: string };
-
-/** What those of kubeadm's pods need whose manifests will be written. */
-function neededFiles(manifests: readonly WantedManifest[], cp: ControlPlaneNode): NeededFile[] {
+/** What those of kubeadm's pods lack whose manifests will be written. */
+function neededBy(manifests: readonly WantedManifest[], cp: ControlPlaneNode, made: ReadonlySet<string>): LostFile[] {
   const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
-  return written.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, pod: name })));
-}
-
-/** Whether parts 1 and 2 make this file. */
-export function isMade(path: string): boolean {
-  if (/\/sa\.(key|pub)$|\.conf$|\/pki(\/etcd)?$/.test(path)) return true;
-  return CERTS.some((row) => path.endsWith(`/${row.file}.crt`) || path.endsWith(`/${row.file}.key`));
+  return lostFiles(written, made);
 }
 
 /** A lost audit policy gets a stand-in. Errors: Fail where another file is lost. */
-function provideFiles(files: readonly NeededFile[]) {
-  for (const { path } of refuseLost(files)) {
+function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
+  for (const { path } of refuseLost(lost, cp)) {
     writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
   }
 }
 
 /** Returns the lost audit policies. Errors: Fail that names all other lost files. */
-function refuseLost(files: readonly NeededFile[]): HostFile[] {
-  const missing = files.filter((file) => !file.type.endsWith("OrCreate") && !exists(file.path));
-  const audit = missing.filter((file) => file.namedBy === "--audit-policy-file");
-  // The policy's folder may be a volume, too: it comes with the stand-in.
-  const lost = missing.filter((file) => !audit.some((policy) => policy.path === file.path || policy.path.startsWith(`${file.path}/`)));
-  if (lost.length === 0) return audit;
-  const pods = [...new Set(lost.map((file) => file.pod))].join(", ");
+function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode): LostFile[] {
+  const lost = all.filter(stopsAll);
+  if (lost.length === 0) return all.filter((file) => !stopsAll(file));
+  const pods = [...new Set(lost.map((file) => file.program))].join(", ");
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   throw new Fail(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
-    hint: "kubeadm did not make these files. Look for them with ./bunw scripts/00-salvage.ts disk, or copy them from a backup or from another control plane node (scp). Then run this script again",
+    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others })).join("; or ")}${choices(lost)}`,
   });
 }

@@ -16,6 +16,7 @@ import { CONTROL_PLANE, type Container } from "../node/containers.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
+import { startWithout } from "./start-without.ts";
 
 export interface WantedManifest {
   name: string;
@@ -61,7 +62,8 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     manifests.push({ name, remark: "", ...derived });
   }
   const pki = cp.facts.certificatesDir;
-  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fitOldSaKey(one.manifest, pki) } : one));
+  const fit = (manifest: Manifest) => startWithout(fitOldSaKey(manifest, pki), cp);
+  return manifests.map((one) => (one.name === "kube-apiserver" ? { ...one, manifest: fit(one.manifest) } : one));
 }
 
 /** The static pods that kubeadm did not make. */

@@ -25,6 +25,7 @@ export const NODE: Node = {
     serverTlsBootstrap: false,
     clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
     serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
+    files: [],
     podsDir: "/var/lib/kubelet/pods",
   },
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",

@@ -179,7 +179,7 @@ test("02-control-plane brings the API back without a static pod of others whose 
   using _api = serveApi(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  const [, waiting] = /kube-vip: NOT started, it needs "\/etc\/haproxy\/haproxy.cfg" \(volume kubeconfig\).*: mv (\S+) /.exec(stderr)!;
+  const [, waiting] = /kube-vip: NOT started, it needs "\/etc\/haproxy\/haproxy.cfg" \(env KUBECONFIG\).*: mv (\S+) /.exec(stderr)!;
   expect(waiting).toBe("/root/kube-pki-repair-TIME/kube-vip.yaml");
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
 });

@@ -7,7 +7,7 @@ import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import type { Pod } from "../../../shared/k8s/objects.ts";
 import { decodeObject } from "../../../shared/k8s/storage.ts";
 import { registryPrefix } from "../../../shared/k8s/stored.ts";
-import { flags, hostFiles } from "../../../shared/manifests/command.ts";
+import { flags, type HostFile, hostFiles } from "../../../shared/manifests/command.ts";
 import { manifestFromMirrorPod } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../../../shared/manifests/mirror-pods.ts";
 
@@ -131,7 +131,8 @@ describe("findMirrorPods()", () => {
 });
 
 describe("hostFiles()", () => {
-  const named = (name: string) => hostFiles(manifestFromMirrorPod(mirrorPod(name), NODE));
+  const bare = (files: HostFile[]) => files.map(({ inside: _, ...file }) => file);
+  const named = (name: string) => bare(hostFiles(manifestFromMirrorPod(mirrorPod(name), NODE)));
 
   test("names each file with the flag, volume or variable that needs it", () => {
     expect(named("kube-scheduler")).toEqual([
@@ -165,7 +166,7 @@ describe("hostFiles()", () => {
       { name: "outer", hostPath: { path: "/srv/app" } },
       { name: "inner", hostPath: { path: "/srv/tls" } },
     ];
-    const files = hostFiles({ spec: { containers: [{ name: "app", command, args, volumeMounts }], volumes } });
+    const files = bare(hostFiles({ spec: { containers: [{ name: "app", command, args, volumeMounts }], volumes } }));
     expect(files.slice(2)).toEqual([
       { path: "/srv/app/a.yaml", namedBy: "--config", type: "File" },
       { path: "/srv/tls/sub/a.crt", namedBy: "--sni", type: "File" },

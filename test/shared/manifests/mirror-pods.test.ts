@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { isExternalCa } from "../../../shared/facts/external-ca.ts";
+import { lostHere } from "../../../shared/facts/lost-files.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { registryPrefix } from "../../../shared/k8s/stored.ts";
 import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
@@ -305,7 +306,8 @@ test("a tenant's API server names no lost configuration", async () => {
     Object.assign(objects, fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver", change })),
   );
   using _box = sandbox();
-  expect(lostConfigs(data, "m1").map(({ flag }) => flag)).toEqual(["--audit-policy-file"]);
+  const lost = lostHere({ data, node: NODE, certificatesDir: "/etc/kubernetes/pki" });
+  expect(lostConfigs(lost).map(({ flag }) => flag)).toEqual(["--audit-policy-file"]);
 });
 
 test("a tenant's pod is no reason for a super-admin.conf, names no static pod of another control plane node, and hides none", async () => {

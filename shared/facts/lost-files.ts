@@ -1,0 +1,171 @@
+/**
+ * Files that are lost and that no script can make again: the flags of the static pods and of the kubelet name them, or the files that these
+ * flags name. kubeadm did not make them; only a copy brings them back.
+ */
+import type { EtcdData } from "../etcd-data/data.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, readText, stat } from "../files/files.ts";
+import type { Pod } from "../k8s/objects.ts";
+import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
+import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findStaticPods } from "../manifests/mirror-pods.ts";
+import { namedInside } from "../manifests/named-in-files.ts";
+import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
+import type { Node } from "../node/node.ts";
+import { CERTS, certPath, keyPath } from "../pki/certs.ts";
+import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
+import { command, type Todo } from "./next.ts";
+
+export interface LostFile {
+  /** On this node. */
+  path: string;
+  kind: "file" | "folder" | "socket";
+  /** "kube-apiserver", "kubelet". */
+  program: string;
+  /** What names it: "--audit-policy-file", "volume audit", "/etc/kubernetes/admission.yaml". */
+  namedBy: string;
+  /** What happens without it, for the operator. */
+  without: string;
+  /** Its path in the container of the static pod; "" where there is none. */
+  inside: string;
+}
+
+interface Wanted {
+  name: string;
+  manifest: Manifest;
+}
+
+/** What each flag's loss means. `choice`: what a start without the flag means; unset: there is none. */
+// biome-ignore format: a table
+const FLAGS: Record<string, { without?: string; choice?: string }> = {
+  "--audit-policy-file":             { without: "a stand-in of part 2 records metadata only" },
+  "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted" },
+  "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
+  "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },
+  "--admission-control-config-file": { choice: "admission plugins have their defaults: PodSecurity enforces nothing in a namespace without its labels" },
+  "--egress-selector-config-file":   { choice: "the API server reaches nodes and webhooks without its proxy" },
+  "--tracing-config-file":           { choice: "no traces" },
+  "--oidc-ca-file":                  { choice: "the OIDC issuer needs a certificate of a CA that the API server's image knows" },
+  "--kubelet-certificate-authority": { choice: "the API server does not check the kubelets' serving certificates: kubectl logs and exec may reach a stranger" },
+  "--audit-webhook-config-file":     { choice: "audit events go to no webhook" },
+  "--authentication-token-webhook-config-file": { choice: "tokens that this webhook accepts are refused" },
+};
+
+/** Flags that the API server can start without, and what that means. */
+export function choiceOf(flag: string): string | undefined {
+  return Object.hasOwn(FLAGS, flag) ? FLAGS[flag]!.choice : undefined;
+}
+
+/** Files that parts 1 and 2 make. */
+export function madeFiles(certificatesDir: string): ReadonlySet<string> {
+  const pairs = CERTS.flatMap((row) => [certPath(row, certificatesDir), keyPath(row, certificatesDir)]);
+  const sa = ["sa.key", "sa.pub"].map((file) => `${certificatesDir}/${file}`);
+  const folders = [certificatesDir, `${certificatesDir}/etcd`];
+  return new Set([...pairs, ...sa, oldSaPub(certificatesDir), ...folders, ...KUBECONFIGS.map(({ path }) => path)]);
+}
+
+/** What is known of a node: its data, or else its manifests on disk, say what its static pods need. */
+interface Place {
+  data: EtcdData | undefined;
+  node: Node;
+  certificatesDir: string;
+}
+
+/** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data. */
+export function lostHere({ data, node, certificatesDir }: Place): LostFile[] {
+  const mirrors = data && attempt(() => findStaticPods(data, node.name).proved.map(({ name, pod }) => wantedOf(name, pod, node)));
+  const known = mirrors === undefined || mirrors instanceof Fail ? [] : mirrors.flatMap((one) => one ?? []);
+  const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({ name: manifest.metadata.name, manifest }));
+  const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
+  return [...lostFiles([...known, ...others], madeFiles(certificatesDir)), ...lostOfKubelet(node)];
+}
+
+function wantedOf(name: string, pod: Pod, node: Node): Wanted | undefined {
+  const manifest = attempt(() => manifestFromMirrorPod(pod, node.name));
+  return manifest instanceof Fail ? undefined : { name, manifest };
+}
+
+/** Of these static pods: each lost file once, except those that are `made`. */
+export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>): LostFile[] {
+  const all = pods.flatMap(({ name, manifest }) => {
+    const needed = hostFiles(manifest).filter((file) => isNeeded(file, name));
+    const named = needed.flatMap((file) => inTurn(file, manifest, name));
+    return [...needed.map((file) => lostFile(file, name)), ...named];
+  });
+  return firstOfEach(all.filter(({ path }) => !made.has(path) && !exists(path)));
+}
+
+/** The runtime, or the program itself, makes the others. Of pods that kubeadm did not make, only their configuration counts. */
+function isNeeded({ type, path }: HostFile, pod: string): boolean {
+  return isKubeadms(pod) ? !type.endsWith("OrCreate") : path.startsWith("/etc/") && type !== "DirectoryOrCreate";
+}
+
+function lostFile({ path, namedBy, type, inside }: HostFile, program: string): LostFile {
+  const kind = type === "Directory" ? "folder" : type === "Socket" ? "socket" : "file";
+  const without = (Object.hasOwn(FLAGS, namedBy) && FLAGS[namedBy]!.without) || `${program} does not start`;
+  return { path, kind, program, namedBy, without, inside };
+}
+
+/** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
+const DEPTH = 4;
+
+function inTurn({ path, inside }: Pick<HostFile, "path" | "inside">, manifest: Manifest, program: string, depth = DEPTH): LostFile[] {
+  const text = depth > 0 && inside !== "" ? configText(path) : undefined;
+  return namedInside(text ?? "", inside).flatMap((named) => {
+    const host = hostPathOf(manifest, named.path);
+    if (host === undefined || host === path) return [];
+    const without = named.kind === "socket" ? `${program} gets no answer from the plugin that serves it` : `${program} does not start`;
+    const file = { path: host, kind: named.kind, program, namedBy: path, without, inside: named.path };
+    return [file, ...inTurn(file, manifest, program, depth - 1)];
+  });
+}
+
+/** Kubeconfigs of kubeadm have all inside. */
+function configText(path: string): string | undefined {
+  const info = /\.(crt|key|pub|pem)$/.test(path) ? undefined : stat(path);
+  return info?.kind === "file" && info.size < 1 << 20 ? readText(path) : undefined;
+}
+
+/** The kubelet's own: it does not start without them. */
+function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
+  return kubelet.files
+    .filter(({ path }) => !exists(path))
+    .map(({ path, flag }) => ({
+      ...{ path, namedBy: flag, program: "kubelet", without: "the kubelet does not start", inside: "" },
+      kind: flag.endsWith("-dir") ? "folder" : "file",
+    }));
+}
+
+/** A flag says more than a volume, and a lost folder says nothing where a file below it is lost, too. */
+function firstOfEach(files: readonly LostFile[]): LostFile[] {
+  const byFlag = [...files].sort((a, b) => Number(a.namedBy.startsWith("volume ")) - Number(b.namedBy.startsWith("volume ")));
+  const once = [...new Map(byFlag.toReversed().map((file) => [file.path, file])).values()].reverse();
+  return once.filter(({ path, namedBy }) => !namedBy.startsWith("volume ") || !once.some((other) => other.path.startsWith(`${path}/`)));
+}
+
+/** Whether it stops a static pod or the kubelet for good: a lost audit policy does not, part 2 puts a stand-in there. */
+export function stopsAll({ namedBy }: LostFile): boolean {
+  return namedBy !== "--audit-policy-file";
+}
+
+/** What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other control plane nodes. */
+export function waysBack(
+  lost: readonly LostFile[],
+  { mounted, others }: { mounted: readonly string[]; others: readonly string[] },
+): Todo[] {
+  const [files, sockets] = [lost.filter(({ kind }) => kind !== "socket"), lost.filter(({ kind }) => kind === "socket")];
+  const paths = files.map(({ path }) => path.slice(1)).join(" ");
+  const fromOthers = others.slice(0, 1).map((name) => ({
+    command: `ssh root@${name} tar -C / -cf - ${paths} | tar -C / -xpkf -`,
+    note: `${others.join(", ")}: mostly the same there`,
+  }));
+  return [
+    ...(mounted.length > 0 ? [{ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` }] : []),
+    ...(files.length > 0
+      ? [...fromOthers, { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" }]
+      : []),
+    ...(files.length > 0 ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }] : []),
+    ...(sockets.length > 0 ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }] : []),
+  ];
+}

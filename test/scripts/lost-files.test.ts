@@ -1,0 +1,156 @@
+/** Files that flags name and no one can make again: named at once, before anything is touched, and brought back from copies. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { parse } from "yaml";
+import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import { healthyCp, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { pretendProcess } from "../pretend/memory.ts";
+import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyCp();
+
+const FOLDER = "/etc/kubernetes/hardening";
+const FLAGS = {
+  "encryption-provider-config": `${FOLDER}/encryption.yaml`,
+  "authentication-config": `${FOLDER}/authentication.yaml`,
+  "authorization-config": `${FOLDER}/authorization.yaml`,
+  "admission-control-config-file": `${FOLDER}/admission.yaml`,
+  // its name is like that of a file that part 1 makes
+  "kubelet-certificate-authority": `${FOLDER}/ca.crt`,
+  "oidc-ca-file": `${FOLDER}/oidc.conf`,
+};
+
+/** Its own folder, and one file that is mounted by itself. */
+function hardened(objects: Objects) {
+  const pod = mirrorPod("kube-apiserver");
+  const container = pod.spec.containers[0]!;
+  container.command!.push(
+    ...Object.entries(FLAGS).map(([flag, path]) => `--${flag}=${path}`),
+    "--audit-webhook-config-file=/etc/audit.conf",
+  );
+  const mounts = { hardening: FOLDER, "audit-webhook": "/etc/audit.conf" };
+  for (const [name, path] of Object.entries(mounts)) {
+    container.volumeMounts!.push({ name, mountPath: path });
+    pod.spec.volumes!.push({ name, hostPath: { path, type: path === FOLDER ? "Directory" : "File" } });
+  }
+  objects["pods/kube-system/kube-apiserver-m1"] = pod;
+}
+
+const UNIT = "--config=/var/lib/kubelet/config.yaml --config-dir=/etc/kubernetes/kubelet.conf.d";
+const hardenedNode = (options: NodeOptions = {}) =>
+  pretendNode({ etcd: hardened, commands: [{ command: "systemctl cat kubelet", stdout: UNIT }, ...(options.commands ?? [])], ...options });
+
+const LOST = [...Object.values(FLAGS), "/etc/audit.conf", "/etc/kubernetes/audit/policy.yaml", "/etc/kubernetes/kubelet.conf.d"];
+
+test("00-assess names each lost file with what needs it and what does not run without it, and prints the lines that bring them back", async () => {
+  using node = await hardenedNode();
+  pretendProcess(node.root, { pid: 32, comm: "kube-apiserver" });
+  write(`${node.root}/proc/32/root/etc/audit.conf`, "kind: Config\n");
+  const { stdout } = await node.run("00-assess");
+  const rows = stdout.split("\n").filter((line) => line.includes("cannot be rebuilt; without it"));
+  expect(rows.map((line) => line.trim().split(" ")[0]!).sort()).toEqual([...LOST].sort());
+  expect(stdout).toContain("named by kube-apiserver --authorization-config; cannot be rebuilt; without it kube-apiserver does not start");
+  expect(stdout).toContain("named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start");
+  expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files +# still mounted: \/etc\/audit\.conf\n/);
+  expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files --backup DIR +# DIR: your own copies of them\n/);
+  expect(JSON.parse((await node.run("00-assess --json")).stdout).filesBack).toHaveLength(3);
+});
+
+test("files that lost and found files name in turn are named, too: a plugin's configuration, a webhook's kubeconfig, a KMS socket", async () => {
+  using node = await hardenedNode();
+  const put = (name: string, text: string) => write(`${node.root}${FOLDER}/${name}`, text);
+  put("admission.yaml", "kind: AdmissionConfiguration\nplugins: [{name: PodSecurity, path: podsecurity.yaml}]\n");
+  put("authorization.yaml", `authorizers: [{type: Webhook, webhook: {connectionInfo: {kubeConfigFile: ${FOLDER}/opa.conf}}}]\n`);
+  put("encryption.yaml", `resources: [{providers: [{kms: {apiVersion: v2, name: vault, endpoint: "unix://${FOLDER}/kms.sock"}}]}]\n`);
+  put("oidc.conf", `users: [{user: {client-certificate: client.crt, client-key: ${FOLDER}/client.pem}}]\n`);
+  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as { damage: { what: string; detail: string }[] };
+  const of = (name: string) => damage.find(({ what }) => what === `${FOLDER}/${name}`)?.detail;
+  expect(of("podsecurity.yaml")).toBe(`named by ${FOLDER}/admission.yaml; cannot be rebuilt; without it kube-apiserver does not start`);
+  expect(of("opa.conf")).toContain(`named by ${FOLDER}/authorization.yaml`);
+  expect(of("kms.sock")).toContain(
+    `named by ${FOLDER}/encryption.yaml; cannot be rebuilt; without it kube-apiserver gets no answer from the plugin`,
+  );
+  expect([of("client.crt"), of("client.pem")]).toEqual([expect.stringContaining("oidc.conf"), expect.stringContaining("oidc.conf")]);
+  expect(of("encryption.yaml")).toBeUndefined();
+});
+
+test("01-etcd says all of it before it stops anything, and does not stop a living API server that would not start again", async () => {
+  using node = await hardenedNode({ containers: ["etcd", "kube-apiserver"] });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(exitCode).toBe(1);
+  for (const path of LOST) expect(stderr).toContain(`lost, and only a copy brings it back: ${path} (`);
+  expect(stderr).toContain("error: The API server here still runs, and would not start again without ");
+  expect(node.calls().filter((call) => /stop|restart/.test(call))).toEqual([]);
+  expect(node.fingerprint()).toEqual(before);
+  expect((await node.run("01-etcd --new-cas --files-later --dry-run")).exitCode).toBe(0);
+});
+
+test("00-salvage files brings back what a tied process still has mounted, and the operator's copies, and nothing else of that folder", async () => {
+  using node = await hardenedNode();
+  const mounts = { "/etc/audit.conf": "kind: Config\n" };
+  pretendProcess(node.root, { pid: 32, comm: "kube-apiserver", mounts });
+  pretendProcess(node.root, { pid: 40, comm: "kube-apiserver", cgroup: "/kubepods/besteffort/podx/y" });
+  const copies = {
+    "etc/kubernetes/hardening/encryption.yaml": "kind: EncryptionConfiguration\n",
+    "hardening/authentication.yaml": "kind: AuthenticationConfiguration\n",
+    "authorization.yaml": "kind: AuthorizationConfiguration\n",
+    "kubernetes/kubelet.conf.d/10.conf": "kind: KubeletConfiguration\n",
+    "etc/kubernetes/pki/ca.key": "not named by a flag",
+    "etc/kubernetes/hardening/other.yaml": "not named either",
+  };
+  for (const [name, text] of Object.entries(copies)) write(`${node.root}/mnt/copies/${name}`, text, 0o640);
+  const { stderr } = await node.run("00-salvage files --backup /mnt/copies");
+  expect(node.read("/etc/audit.conf")).toBe("kind: Config\n");
+  expect(node.read(`${FOLDER}/encryption.yaml`)).toBe("kind: EncryptionConfiguration\n");
+  expect(node.read(FLAGS["authentication-config"])).toBe("kind: AuthenticationConfiguration\n");
+  expect(node.read(FLAGS["authorization-config"])).toBe("kind: AuthorizationConfiguration\n");
+  expect(node.read("/etc/kubernetes/kubelet.conf.d/10.conf")).toBe("kind: KubeletConfiguration\n");
+  for (const path of [`${FOLDER}/other.yaml`, "/etc/kubernetes/pki/ca.key", FLAGS["oidc-ca-file"]]) expect(node.exists(path)).toBe(false);
+  expect(stderr).toContain("wrote /etc/audit.conf (still mounted in kube-apiserver (pid 32))");
+  expect(stderr).toContain(`wrote ${FOLDER}/encryption.yaml (/mnt/copies/etc/kubernetes/hardening/encryption.yaml)`);
+  expect((await node.run("00-salvage files --backup /nowhere")).stderr).toContain('error: "/nowhere" is no folder');
+});
+
+/** Part 1 is through; the files of the flags are lost. */
+async function afterPart1() {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd: hardened, containers: ["etcd"] });
+  rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
+  return Object.assign(node, { etcd: serveEtcd(node.root, sameEtcd(node.stored)) });
+}
+
+test("02-control-plane starts nothing blind: it names the files, the ways back, and what a start without each flag means", async () => {
+  using node = await afterPart1();
+  using _etcd = node.etcd;
+  const { exitCode, stderr } = await node.run("02-control-plane");
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain(`error: Cannot start kube-apiserver: "${FLAGS["encryption-provider-config"]}" (--encryption-provider-config)`);
+  expect(stderr).toContain("./bunw scripts/00-salvage.ts files --backup DIR");
+  expect(stderr).toContain("--authorization-config: --authorization-mode=Node,RBAC takes its place");
+  expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(false);
+  const never = await node.run("02-control-plane --start-without etcd-cafile");
+  expect([never.exitCode, never.stderr]).toEqual([1, expect.stringContaining('The API server cannot start without "etcd-cafile"')]);
+});
+
+test("02-control-plane --start-without gives up exactly the flags that the operator names, and keeps those whose files are here", async () => {
+  using node = await afterPart1();
+  using _etcd = node.etcd;
+  write(node.root + FLAGS["encryption-provider-config"], "kind: EncryptionConfiguration\n");
+  const names = [...Object.keys(FLAGS), "audit-webhook-config-file"].join(",");
+  const running = node.run(`02-control-plane --start-without ${names}`);
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  const { spec } = parse(node.read("/etc/kubernetes/manifests/kube-apiserver.yaml")) as Manifest;
+  const command = spec.containers[0]!.command!;
+  expect(command).toContain(`--encryption-provider-config=${FLAGS["encryption-provider-config"]}`);
+  expect(command).toContain("--authorization-mode=Node,RBAC");
+  expect(
+    command.filter((word) => /authentication-config|authorization-config|admission-control|oidc|kubelet-cert|webhook/.test(word)),
+  ).toEqual([]);
+  expect(spec.volumes!.map(({ name }) => name)).toContain("hardening");
+  expect(spec.volumes!.map(({ name }) => name)).not.toContain("audit-webhook");
+  expect((await running).stderr).toContain("kube-apiserver starts WITHOUT --authentication-config, as you say: ");
+});
