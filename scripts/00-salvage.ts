@@ -181,13 +181,13 @@ secret:  kubeadm init --upload-certs leaves the Secret kubeadm-certs in etcd for
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
          before. Reads it once; that takes long. Restores an encryption configuration that opens
          what etcd holds. Other configurations, manifests and kubeconfigs go to the rescue folder.
-files:   Searches for no key. Restores lost files that flags name and kubeadm did not make: those that
-         the static pod's own process still has mounted, and those in the folder of --backup. Every
-         run of this script does that, too.
+files:   Searches for no key. Restores lost files that flags name and kubeadm did not make, as every
+         run of this script does: those that the static pod's own process still has mounted, and
+         those in the folder of --backup.
 
 Options:
-    --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it. Only lost
-                       files that flags name are taken.
+    --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it. Only
+                       lost files that flags name are taken.
     --device DEVICE, --image FILE
                        Read this instead of the device that holds /etc/kubernetes.
     --minutes MINUTES  Read the disk for so long at most (default: ${DISK_MINUTES}). What is

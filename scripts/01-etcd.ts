@@ -24,8 +24,7 @@ import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
-import { sayLostFiles } from "../shared/salvage/lost-here.ts";
-import { refuseWhileMemoryHasKeys } from "../shared/salvage/memory-search.ts";
+import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 

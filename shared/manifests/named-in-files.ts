@@ -23,7 +23,7 @@ const FILES = [
 /** Keys that hold the path of a socket, as `unix:///path` or as it is. */
 const SOCKETS = ["endpoint", "udsName"];
 
-export interface NamedInside {
+interface NamedInside {
   path: string;
   kind: "file" | "socket";
 }

@@ -1,20 +1,16 @@
 /** Rung 2: searches the memory of the control plane's processes for the lost keys. */
 import type { KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { readEvidence } from "../facts/evidence.ts";
 import { leaderHost } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { knownHere } from "../trust/process-owner.ts";
 import { Budget } from "./budget.ts";
-import { FoundKeys } from "./found-keys.ts";
+import type { FoundKeys } from "./found-keys.ts";
 import { type Holders, holders, type Process } from "./memory/processes.ts";
 import { searchProcess } from "./memory/search-process.ts";
-import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /** For each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
@@ -66,29 +62,4 @@ async function searchOne(foundKeys: FoundKeys, process: Process, stop: AbortSign
     if (!(err instanceof Fail)) throw err;
     say(`${where}: not read${found > 0 ? " to its end" : ""}: ${err.message}; ${err.hint}`);
   }
-}
-
-/**
- * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold one of the keys that are to
- * be made new. Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server holds it for a minute, and pods
- * restart anyway.
- */
-export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: ControlPlaneNode) {
-  // an expired CA is of no use, wherever its key is
-  const lost = made.filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired").map(({ name }) => name);
-  if (lost.length === 0) return;
-  const known = readEvidence({ data: cp.data, node: cp.node, certificatesDir: cp.facts.certificatesDir });
-  const wanted = wantedKeys(known, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) => lost.includes(name));
-  const foundKeys = new FoundKeys(wanted, { stash: false });
-  await searchMemory(foundKeys, { data: cp.data, processes: await processesHere(cp.node) });
-  // any generation: 00-salvage says which one is in use, and until then the process must not end
-  const found = wanted.flatMap((one) => foundKeys.foundOf(one).slice(0, 1));
-  if (found.length === 0) return;
-  if (lost.includes("ca") && !found.some(({ wanted: { name } }) => name === "ca"))
-    return say(
-      "ca.key is lost: continuing with a new CA. To keep old tokens valid, stop here and run first: ./bunw scripts/00-salvage.ts memory",
-    );
-  throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
-    hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
-  });
 }

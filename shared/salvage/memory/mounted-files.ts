@@ -10,7 +10,7 @@ import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import type { Process } from "./processes.ts";
 
-export interface Mounted {
+interface Mounted {
   path: string;
   content: string;
   /** For the operator. */

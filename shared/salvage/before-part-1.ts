@@ -1,0 +1,59 @@
+/** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { readEvidence } from "../facts/evidence.ts";
+import { lostHere, stopsAll, waysBack } from "../facts/lost-files.ts";
+import { command, inLines, otherControlPlanes } from "../facts/next.ts";
+import { Fail } from "../fail.ts";
+import { containers } from "../node/containers.ts";
+import type { Finding } from "../pki/examine.ts";
+import { say } from "../run.ts";
+import { FoundKeys } from "./found-keys.ts";
+import { mountedFiles } from "./memory/mounted-files.ts";
+import { processesHere, searchMemory } from "./memory-search.ts";
+import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
+
+/**
+ * Says which files are lost, what does not run without each, and what brings them back. Errors: Fail where a living API server, which has
+ * read them, would be stopped and not start again, unless `later`.
+ */
+export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boolean | undefined }) {
+  const lost = lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir });
+  if (lost.length === 0) return;
+  for (const { path, program, namedBy, without } of lost)
+    say(`lost, and only a copy brings it back: ${path} (${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}): without it ${without}`);
+  const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  for (const line of inLines(waysBack(lost, { mounted, others }))) say(`  ${line}`);
+  const needed = lost.filter(stopsAll);
+  const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
+  const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");
+  if (!alive) return;
+  throw new Fail(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
+    hint: `bring these files back first, by a line above. If nobody has them: ${command("01-etcd")} --files-later, and part 2 prints the choice`,
+  });
+}
+
+/**
+ * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold one of the keys that are to
+ * be made new. Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server holds it for a minute, and pods
+ * restart anyway.
+ */
+export async function refuseWhileMemoryHasKeys(made: readonly Finding[], cp: ControlPlaneNode) {
+  // an expired CA is of no use, wherever its key is
+  const lost = made.filter(({ name, state }) => isIrreplaceable({ name }) && state !== "expired").map(({ name }) => name);
+  if (lost.length === 0) return;
+  const known = readEvidence({ data: cp.data, node: cp.node, certificatesDir: cp.facts.certificatesDir });
+  const wanted = wantedKeys(known, { certificatesDir: cp.facts.certificatesDir }).filter(({ name }) => lost.includes(name));
+  const foundKeys = new FoundKeys(wanted, { stash: false });
+  await searchMemory(foundKeys, { data: cp.data, processes: await processesHere(cp.node) });
+  // any generation: 00-salvage says which one is in use, and until then the process must not end
+  const found = wanted.flatMap((one) => foundKeys.foundOf(one).slice(0, 1));
+  if (found.length === 0) return;
+  if (lost.includes("ca") && !found.some(({ wanted: { name } }) => name === "ca"))
+    return say(
+      "ca.key is lost: continuing with a new CA. To keep old tokens valid, stop here and run first: ./bunw scripts/00-salvage.ts memory",
+    );
+  throw new Fail(`${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`, {
+    hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
+  });
+}
