@@ -24,7 +24,7 @@ interface Difference {
 export async function askEtcd(endpoint: string, options: { tls?: object } = {}): Promise<EtcdAnswers> {
   const answers: EtcdAnswers = { revision: 0, clusterId: "", memberId: "", keys: new Map() };
   for (let start = "\0"; ; ) {
-    const body = { key: base64(start), range_end: base64("\0"), limit: 2000, revision: answers.revision || undefined };
+    const body = { key: base64(start), range_end: base64("\0"), limit: 500, revision: answers.revision || undefined };
     const response = await fetch(`${endpoint}/v3/kv/range`, { method: "POST", body: JSON.stringify(body), ...options });
     if (!response.ok) throw new Error(`etcd answered ${response.status}: ${await response.text()}`);
     const page = (await response.json()) as Page;

@@ -1,14 +1,17 @@
 /**
  * etcd's data directory, read offline, has what etcd itself answers, key by key: while etcd runs, and after everything on the node was
- * killed. The API server is frozen meanwhile, so that nothing is written between the answer and the comparison.
+ * killed. The API server is frozen meanwhile, so that nothing is written between the answer and the comparison. Then the same of a large one
+ * that is written to all the time.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { run } from "../../../shared/run.ts";
+import { binaries } from "../machine/binaries.ts";
 import { Cluster } from "../machine/cluster.ts";
 import type { Node } from "../machine/node.ts";
+import { readBusyEtcd } from "./busy-etcd.ts";
 import { askEtcd, compareWithEtcd, type EtcdAnswers } from "./etcd-equal.ts";
 
 async function main() {
@@ -23,6 +26,7 @@ async function main() {
   compare("while it runs", cp, answers);
   await cp.kill();
   compare("after SIGKILL", cp, answers);
+  console.log(await readBusyEtcd((await binaries()).get("etcd")!));
 }
 
 /** Asked from the node's network by a process that sees our files. */

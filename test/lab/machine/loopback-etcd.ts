@@ -75,8 +75,8 @@ export async function fill(url: string, { objects, bytes }: Load) {
 }
 
 /** A process that writes `perSecond` times a second to what `fill` has written, until it is disposed of. */
-export function writing(url: string, load: Load, options: { perSecond: number; compactEvery?: number }): AsyncDisposable {
-  const job = JSON.stringify({ url, load, ...options });
+export function writing(url: string, load: Load, perSecond: number): AsyncDisposable {
+  const job = JSON.stringify({ url, load, perSecond });
   const child = Bun.spawn([process.execPath, import.meta.path, job], { stdout: "inherit", stderr: "inherit" });
   return {
     async [Symbol.asyncDispose]() {
@@ -86,10 +86,8 @@ export function writing(url: string, load: Load, options: { perSecond: number; c
   };
 }
 
-/**
- * What the API server does, one after the other: updates, events with a lease, their deletion, and compaction to a revision of a while ago.
- */
-async function write({ url, load, perSecond, compactEvery }: { url: string; load: Load; perSecond: number; compactEvery?: number }) {
+/** As the API server does it: updates, events with a lease, and their deletion. */
+async function write({ url, load, perSecond }: { url: string; load: Load; perSecond: number }) {
   const began = performance.now();
   const { ID: lease } = await ask<{ ID: string }>(url, "lease/grant", { TTL: 3600 });
   const event = (i: number) => base64(`/registry/events/default/e-${i}`);
@@ -98,7 +96,6 @@ async function write({ url, load, perSecond, compactEvery }: { url: string; load
     if (i % 5 === 3) await ask(url, "kv/put", { key: event(i), value: content(500), lease });
     else if (i % 5 === 4) await ask(url, "kv/deleterange", { key: event(i > 300 ? i - 301 : i) });
     else await ask(url, "kv/put", { key: nameOf((i * 7919) % load.objects), value: content(load.bytes) });
-    if (compactEvery && i % compactEvery === compactEvery - 1) await compact(url, compactEvery);
   };
   setInterval(async () => {
     const due = ((performance.now() - began) / 1000) * perSecond;
@@ -106,10 +103,9 @@ async function write({ url, load, perSecond, compactEvery }: { url: string; load
   }, 1000 / perSecond);
 }
 
-/** To `behind` revisions before the newest. */
-async function compact(url: string, behind: number) {
-  const { header } = await ask<{ header: { revision: string } }>(url, "kv/range", { key: base64("/"), count_only: true });
-  await ask(url, "kv/compaction", { revision: String(Number(header.revision) - behind) });
+/** Starts the removal of what is older than a revision; etcd goes on with it for a while. */
+export async function compact(url: string, revision: number) {
+  await ask(url, "kv/compaction", { revision: String(revision) });
 }
 
 function nameOf(i: number): string {
@@ -120,8 +116,15 @@ function base64(text: string): string {
   return Buffer.from(text).toString("base64");
 }
 
+/** Each is of its own, and begins again after so many bytes: two halves of different ones do not fit together. */
+const SEED = 64;
+
 function content(bytes: number): string {
-  return Buffer.concat([randomBytes(64), Buffer.alloc(Math.max(0, bytes - 64), "an object of this size ")]).toString("base64");
+  return Buffer.alloc(bytes, randomBytes(SEED)).toString("base64");
+}
+
+export function isWhole(value: Uint8Array): boolean {
+  return Buffer.from(value.buffer, value.byteOffset, value.length - SEED).equals(value.subarray(SEED));
 }
 
 if (import.meta.main) await write(JSON.parse(process.argv[2]!));
