@@ -50,7 +50,7 @@ Options:
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
     --json           Print the same as JSON.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found
@@ -62,7 +62,7 @@ const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
   json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
 } as const;
 

@@ -202,7 +202,7 @@ Options:
                        container of kube-system.
     --move-aside       Move other keys that are here, sound or not, to the rescue folder, and put
                        the keys that the cluster uses in their places.
-    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Search, and print what would be written.
     --help             Print this text.
 
@@ -221,7 +221,7 @@ const OPTIONS = {
   backup: { type: "string", path: true },
   pid: { type: "string" },
   "move-aside": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

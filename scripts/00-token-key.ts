@@ -109,7 +109,7 @@ Options:
     --token-file FILE  More old tokens, one a line, for instance from workers:
                        /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
     --kid KID          The key to look for, where the tokens of kube-system do not name it.
-    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Compute the key, but do not write it.
     --help             Print this text.
 
@@ -123,7 +123,7 @@ const OPTIONS = {
   from: { type: "string", path: true },
   "token-file": { type: "string", path: true },
   kid: { type: "string" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -26,7 +26,6 @@ import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
 import * as pod from "../shared/static-pods/etcd-pod.ts";
-import { wantedManifests } from "../shared/static-pods/wanted-manifests.ts";
 
 async function main() {
   const { values } = parse();
@@ -94,7 +93,7 @@ async function look(
   pod.refuseForeignCa(cp);
   const made = keysToMake(plan);
   refuseWhereOthersLive(made, alive, values["lost-on"].split(",").filter(Boolean), cp);
-  wantedManifests(cp, ["etcd"]);
+  pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
   await sayLostFiles(cp, { later: values["files-later"] });
@@ -150,7 +149,7 @@ Options:
                      lost there. Without it, no new key is made beside a running etcd.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
 
@@ -166,7 +165,7 @@ const OPTIONS = {
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", default: "" },
   "files-later": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

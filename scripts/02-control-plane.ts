@@ -74,12 +74,12 @@ function listOf(names: string): string[] {
 
 /** Facts first, refusals second; then etcd itself. */
 async function checkEtcd(
-  dataDir: string,
+  etcdData: string | undefined,
   without: string[],
   givenUp: string[],
 ): Promise<ControlPlaneNode> {
   refuseNoChoice(givenUp);
-  const cp = { ...(await controlPlaneToRepair(dataDir)), givenUp };
+  const cp = { ...(await controlPlaneToRepair(etcdData)), givenUp };
   refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
@@ -147,7 +147,7 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
 
@@ -162,7 +162,7 @@ const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", default: "" },
   "start-without": { type: "string", default: "" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

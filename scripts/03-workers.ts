@@ -63,7 +63,7 @@ async function open(values: Values) {
   printJoinLine(cp, values["token-file"]);
   tell("");
   await startApprover([
-    ...["--etcd-data", values["etcd-data"]],
+    ...(values["etcd-data"] ? ["--etcd-data", values["etcd-data"]] : []),
     ...(without.length > 0 ? ["--without", without.join(",")] : []),
   ]);
   tell(`\nthen ${next.inOneLine(next.closing({ without }))}`);
@@ -226,7 +226,7 @@ Options:
                        close does not wait for them. After close the controller-manager runs in
                        full: it taints them and evicts their pods.
     --wait MINUTES     How long close waits for the nodes (default: 15).
-    --etcd-data DIR    etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Print what would be done; nothing is written, stopped or started.
     --help             Print this text.
 
@@ -239,7 +239,7 @@ const OPTIONS = {
   "ca-hash": { type: "string" },
   without: { type: "string", default: "" },
   wait: { type: "string", default: "15", number: true },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -178,7 +178,7 @@ Options:
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
     --force          retire: also where a Secret or a pod may still use a token of the old key.
                      These tokens then stop working; nothing else changes.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.
 
@@ -195,7 +195,7 @@ const OPTIONS = {
   without: { type: "string", default: "" },
   skip: { type: "string", default: "" },
   force: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

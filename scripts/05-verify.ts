@@ -6,6 +6,7 @@
 import { adminClient } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { etcdDataOf } from "../shared/facts/etcd-place.ts";
 import {
   controlPlaneWithoutData,
   type WithoutData,
@@ -34,14 +35,15 @@ async function main() {
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
-  const withoutData = controlPlaneWithoutData(node, values["etcd-data"]);
-  if (exists(values["etcd-data"])) await verifyControlPlane(checks, values["etcd-data"]);
-  else if (withoutData) await checks.add([noData(withoutData, values["etcd-data"])]);
+  const { dir } = await etcdDataOf(values["etcd-data"], { node });
+  const withoutData = controlPlaneWithoutData(node, dir);
+  if (exists(dir)) await verifyControlPlane(checks, values["etcd-data"]);
+  else if (withoutData) await checks.add([noData(withoutData, dir)]);
   report(checks.all, values);
 }
 
-async function verifyControlPlane(checks: Checks, dataDir: string) {
-  const cp = await readControlPlaneNode(dataDir);
+async function verifyControlPlane(checks: Checks, etcdData: string | undefined) {
+  const cp = await readControlPlaneNode(etcdData);
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
     await checks.add([clockCheck(cp), ...fileChecks(cp)]);
@@ -108,7 +110,7 @@ the whole cluster, on a worker its kubelet. Reads only.
 Options:
     --all            Print every check, not only warnings and failures.
     --json           Print all checks as JSON.
-    --etcd-data DIR  etcd's data directory (default: /var/lib/etcd).
+    --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
 Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed
@@ -117,7 +119,7 @@ Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a chec
 const OPTIONS = {
   all: { type: "boolean" },
   json: { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
 } as const;
 

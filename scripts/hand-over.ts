@@ -5,6 +5,7 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { etcdDataOf, nodeIfAny } from "../shared/facts/etcd-place.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
 import { stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
@@ -28,7 +29,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
   const [command, file, ...more] = positionals;
   if (values.help) return console.log(USAGE);
   if (command === "identity" && file && more.length === 0) return await identity(file, values);
-  if (command === "files" && !file) return answer(files(values).join("\n"));
+  if (command === "files" && !file) return answer((await files(values)).join("\n"));
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
@@ -43,7 +44,7 @@ async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   takeNode();
   const makeLock = howToLock(values);
-  const here = lookAtControlPlaneNode(values["etcd-data"]);
+  const { here } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Fail("The cluster's CA is external: its key is not here to be packed", {
       hint: `scp -p the rest of ${here.certificatesDir}: ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*`,
@@ -83,7 +84,7 @@ function sayKept(out: string) {
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   takeNode();
-  const here = lookAtControlPlaneNode(values["etcd-data"]);
+  const { here, withoutData } = await look(values);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
@@ -93,17 +94,13 @@ async function unpack(file: string, values: Values) {
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
     sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
-  const withoutData = await stepsWhereDataIsLost(values["etcd-data"]);
   if (withoutData) say("etcd's data is not here: part 1 would not begin");
   done(withoutData ?? inOneLine([part1()]));
 }
 
 async function list(file: string, values: Values) {
-  const { bundle } = await openBundle(
-    file,
-    values,
-    lookAtControlPlaneNode(values["etcd-data"]).certificatesDir,
-  );
+  const { here } = await look(values);
+  const { bundle } = await openBundle(file, values, here.certificatesDir);
   answer(about(bundle).join("\n"));
 }
 
@@ -115,9 +112,19 @@ async function identity(file: string, values: Values) {
   if (!mode.dryRun) answer((await recipientsOf(secretIn(file))).join(","));
 }
 
-function files(values: Values): string[] {
-  const { certificatesDir } = lookAtControlPlaneNode(values["etcd-data"]);
+async function files(values: Values): Promise<string[]> {
+  const { certificatesDir } = (await look(values)).here;
   return SHARED_FILES.map((name) => `${certificatesDir}/${name}`);
+}
+
+/** The cluster of this machine, which may be no node; `withoutData`: what to do without data. */
+async function look(values: Values) {
+  const node = await nodeIfAny();
+  const place = await etcdDataOf(values["etcd-data"], { node });
+  return {
+    here: lookAtControlPlaneNode(place),
+    withoutData: stepsWhereDataIsLost(node, place.dir),
+  };
 }
 
 function about({ files, manifest }: bundles.Bundle): string[] {
@@ -188,8 +195,8 @@ Options:
                             knows a recipient can lock something for it.
     --move-aside            Move other keys that are here to the rescue folder, and put the bundle's
                             in their places.
-    --etcd-data DIR         etcd's data directory: it says which cluster this is (default:
-                            /var/lib/etcd).
+    --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
+                            by itself).
     --dry-run               Print what would be done; nothing is written.
     --help                  Print this text.
 
@@ -211,7 +218,7 @@ const OPTIONS = {
   force: { type: "boolean" },
   "ca-hash": { type: "string" },
   "move-aside": { type: "boolean" },
-  "etcd-data": { type: "string", default: "/var/lib/etcd", path: true },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;

@@ -28,6 +28,11 @@ function thisScript(): string {
   return `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 
+/** This run's own command with one more option. */
+export function retyped(option: string): string {
+  return [thisScript(), ...process.argv.slice(2), option].join(" ");
+}
+
 interface Fault {
   what: string;
   meant?: string | undefined;

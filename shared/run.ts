@@ -20,6 +20,21 @@ export const VERSION: string = packageJson.version;
 /** What holds for the whole run of a script. Set once, by `start`. */
 export const mode = { dryRun: false, script: "" };
 
+/** An option that the operator typed and that every command needs which this run prints: "--etcd-data /srv/etcd". */
+let carried = "";
+
+/** From now on each printed command of this kit has this option, behind the name of its script. */
+export function carry(option: string) {
+  carried = ` ${option}`;
+}
+
+/** Not those that are for workers, which do not take it. */
+const COMMANDS = /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?![^\n;,#]*--etcd-data)/g;
+
+function withCarried(text: string): string {
+  return carried ? text.replace(COMMANDS, (command) => command + carried) : text;
+}
+
 /** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */
 export async function run(main: () => Promise<unknown>) {
   try {
@@ -58,17 +73,17 @@ export function done(next: string) {
 
 /** One item of a step. */
 export function say(line: string) {
-  console.error(`  ${plainLine(line)}`);
+  console.error(`  ${plainLine(withCarried(line))}`);
 }
 
 /** Narration of several lines. */
 export function tell(text: string) {
-  console.error(plain(text));
+  console.error(plain(withCarried(text)));
 }
 
 /** An answer: a report, a command to paste. Programs read it, too, so it is never cut. */
 export function answer(text: string) {
-  console.log(plain(text, Infinity));
+  console.log(plain(withCarried(text), Infinity));
 }
 
 /** Changes the node or the cluster, and says so; in a dry run it only says what it would do. */
@@ -147,8 +162,8 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
 
 /** Shows what the script leaves half done on this node, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
-  for (const line of left) console.error(`\n${bold("note:")} ${plain(line)}`);
-  console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
+  for (const line of left) console.error(`\n${bold("note:")} ${plain(withCarried(line))}`);
+  console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(withCarried(hint))}`);
 }
 
 function lastLine(output: ProcessOutput) {

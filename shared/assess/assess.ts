@@ -3,6 +3,8 @@ import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import type { EtcdFolders } from "../facts/etcd-folders.ts";
+import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";
@@ -31,24 +33,26 @@ import { assessWithoutData } from "./without-data.ts";
 import { eitherVerdict, workerVerdict } from "./worker-verdict.ts";
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
-export async function assess(dataDir: string, deep?: DeepOptions): Promise<Assessment> {
+export async function assess(etcdData: string | undefined, deep?: DeepOptions): Promise<Assessment> {
   const node = await readNode();
   const all = await containersHere(node);
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
-  if (exists(dataDir)) return await assessControlPlane({ node, dataDir, running, deep });
-  const withoutData = controlPlaneWithoutData(node, dataDir, all instanceof Fail ? [] : all);
-  return withoutData ? await assessWithoutData({ node, dataDir, running }, withoutData) : await assessWorker(node, running);
+  const place = await etcdDataOf(etcdData, { node, all: all instanceof Fail ? [] : all });
+  sayPlace(place);
+  if (exists(place.dir)) return await assessControlPlane({ node, place, running, deep });
+  const withoutData = controlPlaneWithoutData(node, place.dir, all instanceof Fail ? [] : all);
+  return withoutData ? await assessWithoutData({ node, dataDir: place.dir, running }, withoutData) : await assessWorker(node, running);
 }
 
 interface Look {
   node: Node;
-  dataDir: string;
+  place: EtcdFolders;
   running: Container[] | Fail;
   deep: DeepOptions | undefined;
 }
 
-async function assessControlPlane({ node: found, dataDir, running, deep: options }: Look): Promise<Assessment> {
-  const known = lookAtControlPlaneNode(dataDir, found);
+async function assessControlPlane({ node: found, place, running, deep: options }: Look): Promise<Assessment> {
+  const known = lookAtControlPlaneNode(place, found);
   const node = known.cp?.node ?? found;
   const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
   const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
@@ -67,7 +71,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
     ...lostFileRows(files),
-    ...dataRows(known, dataDir),
+    ...dataRows(known, place.dir),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),

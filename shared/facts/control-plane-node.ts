@@ -8,6 +8,8 @@ import type { ApplyOptions } from "../pki/ensure.ts";
 import type { NewCas, PlanOptions } from "../pki/plan.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
+import type { EtcdFolders } from "./etcd-folders.ts";
+import { etcdDataOf, sayPlace } from "./etcd-place.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { controlPlaneWithoutData, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
@@ -15,8 +17,8 @@ import { findRepair, type Repair } from "./repair.ts";
 
 export interface ControlPlaneNode extends Repair {
   node: Node;
-  /** etcd's own data directory. */
-  dataDir: string;
+  /** etcd's own folders, as it was started with. */
+  etcd: EtcdFolders;
   cluster: Cluster;
   facts: ClusterFacts;
   /** Wrong files are moved there, never deleted. */
@@ -38,12 +40,12 @@ export interface PartialFacts extends Partial<Repair> {
 }
 
 /** Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends with the cluster. */
-export function lookAtControlPlaneNode(dataDir: string, node?: Node): PartialFacts {
+export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node): PartialFacts {
   const certificatesDir = "/etc/kubernetes/pki";
-  const repair = attempt(() => findRepair(dataDir));
+  const repair = attempt(() => findRepair(etcd));
   if (repair instanceof Fail) {
-    const withoutData = node && controlPlaneWithoutData(node, dataDir);
-    const obstacle = withoutData ? withoutDataFail(withoutData, node, dataDir) : repair;
+    const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
+    const obstacle = withoutData ? withoutDataFail(withoutData, node, etcd.dir) : repair;
     return { obstacle, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(repair.rescue);
@@ -54,25 +56,27 @@ export function lookAtControlPlaneNode(dataDir: string, node?: Node): PartialFac
   const own = ownNode(node, cluster);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
-  return { ...known, facts, cp: { ...repair, node: own, dataDir, cluster, facts, asideDir } };
+  return { ...known, facts, cp: { ...repair, node: own, etcd: { dir: etcd.dir, wal: etcd.wal }, cluster, facts, asideDir } };
 }
 
 function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
 
-/** The same where all must be known. Errors: Fail as `readNode`, and the obstacle. */
-export async function readControlPlaneNode(dataDir: string): Promise<ControlPlaneNode> {
+/** The same where all must be known. `typed`: --etcd-data. Errors: Fail as `readNode` and `etcdDataOf`, and the obstacle. */
+export async function readControlPlaneNode(typed: string | undefined): Promise<ControlPlaneNode> {
   const node = await readNode();
-  const { cp, obstacle } = lookAtControlPlaneNode(dataDir, node);
-  if (obstacle && !exists(dataDir) && !controlPlaneWithoutData(node, dataDir)) throw noControlPlane(dataDir);
+  const place = await etcdDataOf(typed, { node });
+  const { cp, obstacle } = lookAtControlPlaneNode(place, node);
+  if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
+  sayPlace(place);
   if (obstacle) throw obstacle;
   return cp!;
 }
 
 /** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong. */
-export async function controlPlaneToRepair(dataDir: string): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(dataDir);
+export async function controlPlaneToRepair(typed: string | undefined): Promise<ControlPlaneNode> {
+  const cp = await readControlPlaneNode(typed);
   await refuseWrongClock(cp);
   return cp;
 }

@@ -7,10 +7,12 @@ import { exists, list } from "../files/files.ts";
 import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
-import { KUBELET_CONFIG, type Node, readNode } from "../node/node.ts";
+import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { isStaticUid, type PodRecord, podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
+import { memberFolders } from "./etcd-elsewhere.ts";
+import { optionOf } from "./etcd-proof.ts";
 
 export interface WithoutData {
   /** `unknown`: nothing shows whether etcd ever was here. */
@@ -37,15 +39,20 @@ export function controlPlaneWithoutData(node: Node, dataDir: string, all: readon
 
 /** Refuses everything that needs the data; the hint has the next commands. */
 export function withoutDataFail(found: WithoutData, node: Node, dataDir: string): Fail {
-  const commands = withoutDataSteps(found, node).map((line) => line.replace(/ +# .*/, ""));
+  const commands = withoutDataSteps(found, node).map(bare);
   const about = found.etcd === "external" ? "If etcd is external" : "If a member has no data";
   return new Fail(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
+}
+
+/** A command without its comment. */
+function bare(line: string): string {
+  return line.replace(/ +# .*/, "");
 }
 
 /** Nothing of a control plane is here: most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
   return new Fail(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
-    hint: "run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node whose etcd keeps its data elsewhere: --etcd-data DIR",
+    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node: ${whereDataIs().map(bare).join("; ")}`,
   });
 }
 
@@ -59,13 +66,12 @@ export function refuseControlPlane(node: Node, dataDir: string) {
 }
 
 /** The same where a copy of an external etcd's data was brought here. */
-export function refuseExternalEtcd({ node, dataDir, cluster }: { node: Node; dataDir: string; cluster: { externalEtcd: boolean } }) {
-  if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, dataDir);
+export function refuseExternalEtcd({ node, etcd, cluster }: { node: Node; etcd: { dir: string }; cluster: { externalEtcd: boolean } }) {
+  if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, etcd.dir);
 }
 
 /** The same for a script that goes on all the same: the steps in one line. Undefined where the data is here, or this is no such node. */
-export async function stepsWhereDataIsLost(dataDir: string): Promise<string | undefined> {
-  const node = exists(KUBELET_CONFIG) ? await readNode() : undefined;
+export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): string | undefined {
   const found = node && controlPlaneWithoutData(node, dataDir);
   const steps = found && withoutDataSteps(found, node).map((line) => line.split(/ +# /) as [string, string?]);
   return steps?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command)).join(", then ");
@@ -89,10 +95,15 @@ export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): stri
       "./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki from another control plane node (scp -p)",
       KUBEADM_CERTS,
     ];
-  return [
-    "find / -xdev -path '*/member/snap/db'   # found elsewhere: --etcd-data DIR; the disk may not be mounted: mount it",
-    withoutNode(node.name),
-  ];
+  return [...whereDataIs(), withoutNode(node.name)];
+}
+
+/** What `etcdDataOf` did not take, as nothing names it. */
+function whereDataIs(): string[] {
+  const found = memberFolders();
+  if (found.length > 0)
+    return found.map((dir) => `./bunw scripts/00-assess.ts ${optionOf(dir)}   # etcd's data is in it, and nothing here says whose`);
+  return ["lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts"];
 }
 
 /** How the other control plane nodes go on without this one. */

@@ -1,11 +1,12 @@
 /** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
-import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, hostPath, readText } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
 import { certificatesDirIn, readCluster } from "./cluster.ts";
+import { type EtcdFolders, readFolders, readRescued } from "./etcd-folders.ts";
 import { hasEnded } from "./repair-end.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
@@ -25,20 +26,20 @@ export interface Repair {
  * and where that repair is over, a new repair begins, from the data directory. Reads only. Errors: as `readEtcdData`, and
  * Fail where there is too little memory for it.
  */
-export function findRepair(dataDir: string): Repair {
+export function findRepair(place: EtcdFolders): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
-  refuseNoMemory(`etcd's data in "${dataDir}"`);
+  refuseNoMemory(`etcd's data in "${place.dir}"`);
   const repair = rescue && fromRescue(rescue);
   if (
     repair &&
     (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))
   ) {
-    const live = attempt(() => readEtcdData(hostPath(dataDir)));
+    const live = attempt(() => readFolders(place));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
-    return ended ? { rescue: newRescue(), data: live, dataFrom: dataDir, earlier: repair } : repair;
+    return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
   }
-  const data = readEtcdData(hostPath(dataDir));
-  return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: dataDir };
+  const data = readFolders(place);
+  return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: place.dir };
 }
 
 function takesUpAnothers({ rescue, data }: Repair): boolean {
@@ -49,7 +50,7 @@ function takesUpAnothers({ rescue, data }: Repair): boolean {
 }
 
 function fromRescue(rescue: Rescue): Repair {
-  return { rescue, data: readEtcdData(hostPath(rescuedEtcd(rescue))), dataFrom: rescuedEtcd(rescue) };
+  return { rescue, data: readRescued(rescue), dataFrom: rescuedEtcd(rescue) };
 }
 
 /** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */

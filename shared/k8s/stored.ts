@@ -35,6 +35,6 @@ export function registryPrefix(data: EtcdData): string {
     .sort((a, b) => a.length - b.length);
   if (key) return key.slice(0, -suffix.length);
   throw new Fail(`No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`, {
-    hint: "look for another data directory with `find / -xdev -path '*/member/snap/db'`, or restore a snapshot",
+    hint: "it is a new etcd's, or another's. If this machine has the cluster's data elsewhere, name its folder: --etcd-data DIR; or restore a snapshot",
   });
 }

@@ -24,6 +24,27 @@ export async function containers(endpoint: string) {
   }));
 }
 
+/** How a container was started, and what of the host it has mounted. */
+export interface Inspected {
+  args: string[];
+  env: { name: string; value: string }[];
+  mounts: { containerPath: string; hostPath: string }[];
+}
+
+/** One container in detail, also one that has ended. Errors: as `containers`. */
+export async function inspect(endpoint: string, id: string): Promise<Inspected> {
+  const { status, info } = (await crictl(endpoint, ["inspect", "-o", "json", id])) as CriDetails;
+  // containerd and CRI-O both give the runtime's specification (OCI config.json)
+  const { args = [], env = [] } = info?.runtimeSpec?.process ?? {};
+  const pairs = env.map((pair) => pair.split(/=(.*)/s));
+  return { args, env: pairs.map(([name = "", value = ""]) => ({ name, value })), mounts: status?.mounts ?? [] };
+}
+
+interface CriDetails {
+  status?: { mounts?: Inspected["mounts"] };
+  info?: { runtimeSpec?: { process?: { args?: string[]; env?: string[] } } };
+}
+
 /** Running containers of the control plane. */
 export async function controlPlaneContainers(endpoint: string): Promise<Container[]> {
   return (await containers(endpoint)).filter((c) => c.running && isControlPlane(c));

@@ -27,6 +27,11 @@ export function rescuedEtcd(rescue: Rescue): string {
   return `${rescue.dir}/etcd`;
 }
 
+/** Beside it: the copy of etcd's log, where that has a folder of its own (--wal-dir). */
+export function rescuedLog(rescue: Rescue): string {
+  return `${rescue.dir}/etcd-wal`;
+}
+
 /** All rescue folders on this node, newest first. */
 export function rescueFolders(): Rescue[] {
   return list(PARENT)
@@ -46,7 +51,7 @@ const LARGEST = 1 << 20;
 /** What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
 export function heldIn({ dir, made }: Rescue): string {
   const etcd = exists(rescuedEtcd({ dir, made }));
-  const files = filesBelow(hostEntry(dir), etcd ? ["etcd"] : []);
+  const files = filesBelow(hostEntry(dir), etcd ? [rescuedEtcd, rescuedLog].map((part) => basename(part({ dir, made }))) : []);
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
   if (!etcd && secret === 0) return `no key and no Secret, only ${listed(files.map((path) => basename(path)).sort())}`;

@@ -1,6 +1,7 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
 import { lostHere } from "../facts/lost-files.ts";
@@ -38,10 +39,13 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
 }
 
 /** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
-export async function lookForLost(dataDir: string, { pid, backup, ...said }: Said) {
-  const here = lookAtControlPlaneNode(dataDir);
-  const { certificatesDir, data } = here;
+export async function lookForLost(etcdData: string | undefined, { pid, backup, ...said }: Said) {
   const node = await thisNode();
+  const place = await etcdDataOf(etcdData, { node });
+  sayPlace(place);
+  const dataDir = place.dir;
+  const here = lookAtControlPlaneNode(place);
+  const { certificatesDir, data } = here;
   const processes = vouchedFor(await processesHere(node), pid);
   if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
     throw new Fail(`This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`, {

@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import { strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { foldersOfPod, keyOf } from "../facts/etcd-folders.ts";
 import { command } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
@@ -11,7 +12,7 @@ import { manifestPath } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { KUBELET_DIR, kubeletActive } from "../node/node.ts";
-import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
@@ -68,15 +69,26 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
 }
 
 /** Errors: Fail where there is no room for the copy, where a folder cannot be written, or as `refuseUnfitKubelet`: nothing is stopped then. */
-export async function refuseWhereNothingFits({ rescue, dataDir, node, facts }: ControlPlaneNode) {
+export async function refuseWhereNothingFits({ rescue, etcd, node, facts }: ControlPlaneNode) {
   await refuseUnfitKubelet(node);
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   refuseUnwritable([dirname(rescue.dir), facts.certificatesDir, staticPodPath, ...[kubeconfig, clientPem].map((path) => dirname(path))]);
-  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([dataDir, ...LEFT], rescue.dir);
+  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([etcd.dir, ...(etcd.wal ? [etcd.wal] : []), ...LEFT], rescue.dir);
 }
 
 /** What is copied beside etcd's data. */
 const LEFT = ["/etc/kubernetes", `${KUBELET_DIR}/pki`];
+
+/** Errors: Fail where etcd's manifest has another folder than the one with the data: there it would begin as a new, empty cluster. */
+export function refuseOtherFolder(cp: ControlPlaneNode) {
+  for (const { manifest, source } of wantedManifests(cp, ["etcd"])) {
+    const wanted = foldersOfPod(manifest);
+    if (!wanted || keyOf(wanted.dir) === keyOf(cp.etcd.dir)) continue;
+    throw new Fail(`etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`, {
+      hint: `nothing was changed. etcd would start there without its data: put it where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), then ${command("00-assess")}`,
+    });
+  }
+}
 
 export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: boolean) {
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
@@ -85,13 +97,14 @@ export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: b
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }
 
-export function copyWhatIsLeft({ rescue, dataDir, data }: ControlPlaneNode, healthy: boolean) {
+export function copyWhatIsLeft({ rescue, etcd, data }: ControlPlaneNode, healthy: boolean) {
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
   // etcd's data last: a folder that has it has everything
   for (const left of LEFT) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
-  copyTree(dataDir, copy);
+  if (etcd.wal) copyTree(etcd.wal, rescuedLog(rescue));
+  copyTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
 }
 

@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
+import { etcdDataOf } from "../facts/etcd-place.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
@@ -31,10 +32,10 @@ interface SavedTrust {
   containers: string[];
 }
 
-/** Looks at this worker. Errors: as `readNode` and `refuseUnfitKubelet`, and Fail on a control plane node. */
-export async function readWorker(dataDir: string): Promise<Node> {
+/** Looks at this worker. `etcdData`: as typed. Errors: as `readNode` and `refuseUnfitKubelet`, and Fail on a control plane node. */
+export async function readWorker(etcdData: string | undefined): Promise<Node> {
   const node = await readNode();
-  refuseControlPlane(node, dataDir);
+  refuseControlPlane(node, (await etcdDataOf(etcdData, { node })).dir);
   await refuseUnfitKubelet(node);
   return node;
 }

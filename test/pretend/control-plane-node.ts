@@ -59,7 +59,7 @@ export function controlPlaneOf(data: EtcdData): ControlPlaneNode {
     data,
     dataFrom: "/var/lib/etcd",
     node: NODE,
-    dataDir: "/var/lib/etcd",
+    etcd: { dir: "/var/lib/etcd", wal: undefined },
     cluster,
     facts: factsFor(NODE, cluster, data),
     asideDir: `${rescue.dir}/aside`,

@@ -181,7 +181,7 @@ test("03-workers open says what to do where systemd-run does not work, with the 
   expect(stderr).toContain(
     "error: systemd-run exited 1: no bus\nhint: the token is made, but nothing approves the certificates of workers yet.",
   );
-  expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --etcd-data /var/lib/etcd --without w2\n");
+  expect(stderr).toEndWith(": ./bunw scripts/03-workers.ts approve --without w2\n");
 });
 
 test("03-workers close approves of a worker's serving certificate what is its own, whatever its Node's status says", async () => {

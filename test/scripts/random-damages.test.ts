@@ -76,7 +76,7 @@ async function repair(newCas: NewCas | undefined): Promise<ControlPlaneNode> {
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, ensureOptions(cp, newCas));
   // part 1 has copied it before: a new CA without that copy would be somebody else's
-  copyTree(cp.dataDir, rescuedEtcd(cp.rescue));
+  copyTree(cp.etcd.dir, rescuedEtcd(cp.rescue));
   await ensureControlPlaneKubelet(cp.node, facts, asideDir);
   restoreManifests(cp, ["etcd"]);
   restoreManifests(cp);

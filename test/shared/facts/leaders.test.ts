@@ -25,7 +25,7 @@ test("leadersSeen() has the leaders of etcd's copy, seen when etcd last wrote: n
     ["2025-12-31T00:00:00Z", "2026-01-01T00:00:00Z"],
   ] as const) {
     for (const name of readdirSync(wal)) utimesSync(`${wal}/${name}`, new Date(written), new Date(written));
-    const repair = findRepair("/var/lib/etcd");
+    const repair = findRepair({ dir: "/var/lib/etcd", wal: undefined });
     expect(leadersSeen(repair)).toEqual({
       leaders: new Map([["kube-controller-manager", { holder: "m2_1b2c", renewTime: RENEWED }]]),
       at: new Date(at),

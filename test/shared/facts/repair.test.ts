@@ -16,13 +16,14 @@ const objects = clusterObjects((await healthyCp()).ca.cert);
 /** A CA that is older than the cluster's. */
 const stale = await issueCa(certRow("ca"), FACTS, { now: new Date("2020-01-01") });
 const DATA = "/var/lib/etcd";
+const HERE = { dir: DATA, wal: undefined };
 const OLD = "/root/kube-pki-repair-20260101T000000";
 const NEWER = "/root/kube-pki-repair-20260102T000000";
 
 test("without a rescue folder a new repair begins; its folder is named after the time and does not exist yet", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects);
-  const { rescue, dataFrom, data } = findRepair(DATA);
+  const { rescue, dataFrom, data } = findRepair(HERE);
   expect([dataFrom, data.revision]).toEqual([DATA, 13]);
   expect(rescue.dir).toMatch(/^\/root\/kube-pki-repair-\d{8}T\d{6}$/);
   expect(Math.abs(rescue.made.getTime() - Date.now())).toBeLessThan(60_000);
@@ -32,7 +33,7 @@ test("a repair continues while etcd has not written since its copy was made", ()
   using box = sandbox();
   writeData(box.dir + DATA, objects);
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  const { rescue, dataFrom } = findRepair(DATA);
+  const { rescue, dataFrom } = findRepair(HERE);
   expect(rescue.dir).toBe(OLD);
   expect(dataFrom).toBe(`${OLD}/etcd`);
   expect(rescue.made).toEqual(new Date("2026-01-01T00:00:00Z"));
@@ -43,7 +44,7 @@ test("a repair continues when etcd's certificate is newer than its folder, whate
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/pki/${file}`, (await otherCa()).cert);
-  expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+  expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
 });
 
 test("a repair with the old CA is over when the cluster has all its static pods again; its folder does not count any more", async () => {
@@ -52,11 +53,11 @@ test("a repair with the old CA is over when the cluster has all its static pods 
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, objects);
   writeData(box.dir + DATA, less, 5);
-  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
   writeData(box.dir + DATA, objects, 5);
   for (const ca of [undefined, (await healthyCp()).ca.cert, stale.cert]) {
     if (ca) writeFile("/etc/kubernetes/pki/ca.crt", ca);
-    const { rescue, dataFrom } = findRepair(DATA);
+    const { rescue, dataFrom } = findRepair(HERE);
     expect(dataFrom).toBe(DATA);
     expect(rescue.dir).not.toBe(OLD);
   }
@@ -76,7 +77,7 @@ test("the certificates that tell a repair lie where kubeadm's certificatesDir sa
   writeData(box.dir + DATA, elsewhere, 5);
   writeData(`${box.dir}${OLD}/etcd`, elsewhere);
   for (const file of ["ca.crt", "etcd/server.crt"]) writeFile(`/etc/kubernetes/ssl/${file}`, newCa.cert);
-  expect(findRepair(DATA)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
+  expect(findRepair(HERE)).toMatchObject({ rescue: { dir: OLD }, dataFrom: `${OLD}/etcd`, data: { revision: 13 } });
 });
 
 test("a repair is also over where a control plane node is lost for good and its Node is deleted", async () => {
@@ -85,9 +86,9 @@ test("a repair is also over where a control plane node is lost for good and its 
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
   writeData(`${box.dir}${OLD}/etcd`, withM2(objects));
   writeData(box.dir + DATA, { ...objects, "minions/m2": control("m2") }, 5);
-  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
   writeData(box.dir + DATA, objects, 5);
-  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  expect(findRepair(HERE).dataFrom).toBe(DATA);
 });
 
 function control(name: string) {
@@ -126,11 +127,11 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
   ];
   for (const [what, objects] of left) {
     writeData(box.dir + DATA, { ...done, ...objects }, 5);
-    expect([what, findRepair(DATA).dataFrom]).toEqual([what, `${OLD}/etcd`]);
+    expect([what, findRepair(HERE).dataFrom]).toEqual([what, `${OLD}/etcd`]);
   }
   const named = { "pods/kube-system/bare": pod("bare", before), "pods/kube-system/run": pod("run", before, "Job") };
   writeData(box.dir + DATA, { ...done, ...named, "pods/kube-system/proxy": pod("proxy", after, "DaemonSet") }, 5);
-  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  expect(findRepair(HERE).dataFrom).toBe(DATA);
 
   const reduced = {
     like: "kube-controller-manager",
@@ -146,7 +147,7 @@ test("a repair with a new CA is over when parts 3 and 4 have nothing left to do"
   ];
   for (const [what, more] of strangers) {
     writeData(box.dir + DATA, { ...done, ...more }, 5);
-    expect([what, findRepair(DATA).dataFrom]).toEqual([what, DATA]);
+    expect([what, findRepair(HERE).dataFrom]).toEqual([what, DATA]);
   }
 });
 
@@ -157,16 +158,16 @@ test("a worker's former static pod does not keep a repair going, and a pod bound
   const ofWorker = fakeMirror("kube-system", "kube-scheduler", { node: "w1", suffix: "w1" });
   writeData(`${box.dir}${OLD}/etcd`, { ...objects, ...ofWorker });
   writeData(box.dir + DATA, objects, 5);
-  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  expect(findRepair(HERE).dataFrom).toBe(DATA);
   writeData(box.dir + DATA, { ...less, ...fakeMirror("kube-system", "kube-scheduler", { node: "w1" }) }, 5);
-  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
 });
 
 test("a stale rescue folder is ignored: etcd has written since, and its certificate is older", () => {
   using box = sandbox();
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
-  const { rescue, dataFrom, data } = findRepair(DATA);
+  const { rescue, dataFrom, data } = findRepair(HERE);
   expect([dataFrom, data.revision]).toEqual([DATA, 18]);
   expect(rescue.dir).not.toBe(OLD);
 });
@@ -176,7 +177,7 @@ test("a certificate of etcd that is cut off proves nothing, and stops nothing", 
   writeData(box.dir + DATA, objects, 5);
   writeData(`${box.dir}${OLD}/etcd`, objects);
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert.slice(0, 300));
-  expect(findRepair(DATA).dataFrom).toBe(DATA);
+  expect(findRepair(HERE).dataFrom).toBe(DATA);
 });
 
 test("of several folders the newest counts, but not one with an incomplete copy", () => {
@@ -185,14 +186,14 @@ test("of several folders the newest counts, but not one with an incomplete copy"
   writeData(`${box.dir}${OLD}/etcd`, objects);
   writeData(`${box.dir}${NEWER}/etcd.partial`, objects);
   mkdirSync(`${box.dir}/root/kube-pki-repair-notes/etcd`, { recursive: true });
-  expect(findRepair(DATA).rescue.dir).toBe(OLD);
+  expect(findRepair(HERE).rescue.dir).toBe(OLD);
   writeData(`${box.dir}${NEWER}/etcd`, objects);
-  expect(findRepair(DATA).rescue.dir).toBe(NEWER);
+  expect(findRepair(HERE).rescue.dir).toBe(NEWER);
 });
 
 test("a lost data directory does not stop a repair that has its copy", async () => {
   using box = sandbox();
   writeData(`${box.dir}${OLD}/etcd`, objects);
   writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
-  expect(findRepair(DATA).dataFrom).toBe(`${OLD}/etcd`);
+  expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
 });

@@ -1,0 +1,43 @@
+/**
+ * Folders of this machine that look like etcd's data, for the operator to judge: a tenant may have made one on a local volume. Reads names
+ * only, and not for long.
+ */
+import { readdirSync } from "node:fs";
+import { exists, hostPath } from "../files/files.ts";
+import { gone } from "../files/host-file.ts";
+import { isBelow, mountsOf } from "../node/mounts.ts";
+import { KUBELET_DIR } from "../node/node.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+
+/** How deep, and how many folders at most. */
+const DEPTH = 5;
+const MOST = 50_000;
+
+/** The kernel's, programs', containers' and pods' own. */
+const NEVER = ["/proc", "/sys", "/dev", "/run", "/usr", "/boot", "/snap", "/nix", "/var/log", "/var/lib/containerd", "/var/lib/containers"];
+const RUNTIMES = ["/var/lib/docker", "/var/lib/crio", KUBELET_DIR];
+
+/** File systems of other machines: one that does not answer would hold everything up. */
+const REMOTE = /^(nfs|cifs|smb|ceph|9p|fuse|autofs|glusterfs|lustre)/;
+
+/** Folders with `member/snap` in them; copies of a repair are left out. */
+export function memberFolders(): string[] {
+  const remote = mountsOf(1).flatMap(({ at, type }) => (REMOTE.test(type) ? [at] : []));
+  const never = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
+  const found: string[] = [];
+  let level = ["/"];
+  for (let depth = 0, looked = 0; depth < DEPTH && looked < MOST; depth++) {
+    looked += level.length;
+    level = level.flatMap(foldersIn).filter((path) => !never.some((folder) => isBelow(path, folder)));
+    found.push(
+      ...level.filter((path) => path.endsWith("/member") && exists(`${path}/snap`)).map((path) => path.slice(0, -"/member".length)),
+    );
+  }
+  return found;
+}
+
+/** Links are not followed. */
+function foldersIn(folder: string): string[] {
+  const entries = gone(() => readdirSync(hostPath(folder), { withFileTypes: true }), ["EACCES", "EPERM"]) ?? [];
+  return entries.flatMap((entry) => (entry.isDirectory() ? [`${folder === "/" ? "" : folder}/${entry.name}`] : []));
+}

@@ -1,0 +1,47 @@
+/** The folders of an etcd on this host: where its data is, and its log, where that has a folder of its own. */
+import { statSync } from "node:fs";
+import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, hostPath } from "../files/files.ts";
+import { tryFile } from "../files/try-file.ts";
+import type { PodSpec } from "../k8s/objects.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
+
+export interface EtcdFolders {
+  /** etcd's --data-dir. */
+  dir: string;
+  /** etcd's --wal-dir; undefined: the log is in member/wal. */
+  wal: string | undefined;
+}
+
+/** Where a static pod of etcd has its data: its flags or variables, through its mounts, on this host. */
+export function foldersOfPod(pod: { spec: PodSpec }): EtcdFolders | undefined {
+  const files = hostFiles(pod);
+  const at = (...names: string[]) => files.find(({ namedBy }) => names.includes(namedBy))?.path;
+  const dir = at("--data-dir", "env ETCD_DATA_DIR");
+  return dir === undefined ? undefined : { dir, wal: at("--wal-dir", "env ETCD_WAL_DIR") };
+}
+
+/** Errors: as `readEtcdData`. */
+export function readFolders({ dir, wal }: EtcdFolders): EtcdData {
+  return readEtcdData(hostPath(dir), wal && hostPath(wal));
+}
+
+/** The copy from the beginning of a repair. Errors: as `readEtcdData`. */
+export function readRescued(rescue: Rescue): EtcdData {
+  const wal = rescuedLog(rescue);
+  return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined });
+}
+
+/** Whether a member's data is there. A folder that nobody but root may look into may have some. */
+export function holdsData({ dir }: EtcdFolders): boolean {
+  const there = attempt(() => exists(`${dir}/member/snap`));
+  return there instanceof Fail || there;
+}
+
+/** The same folder under two names, by a link or a mount, has one key. */
+export function keyOf(dir: string): string {
+  const info = attempt(() => tryFile("look at", dir, () => statSync(hostPath(dir))));
+  return info instanceof Fail || !info ? dir.replace(/\/+$/, "") : `${info.dev}:${info.ino}`;
+}

@@ -1,0 +1,152 @@
+/**
+ * What on this node names etcd's data directory. Each place has its writer (trust/sources.ts), and only root or the control plane itself
+ * counts: a tenant's pod may be called etcd, may run a program of this name, and may lay out a folder that looks like etcd's.
+ */
+import { attempt, Fail } from "../fail.ts";
+import { exists, list, readText } from "../files/files.ts";
+import { hostText } from "../files/host-file.ts";
+import { tryFile } from "../files/try-file.ts";
+import type { PodSpec } from "../k8s/objects.ts";
+import { flags } from "../manifests/command.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { type Container, type Inspected, inspect } from "../node/containers.ts";
+import { onHost } from "../node/mounts.ts";
+import type { Node } from "../node/node.ts";
+import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { isStaticUid, podRecords } from "../trust/pod-owner.ts";
+import { knownHere, processOwner } from "../trust/process-owner.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
+import { type EtcdFolders, foldersOfPod, readRescued } from "./etcd-folders.ts";
+
+export interface NamedFolders extends EtcdFolders {
+  by: string;
+}
+
+interface Asked {
+  node: Node;
+  /** Also those that have ended; none where no runtime answers. */
+  containers: readonly Container[];
+}
+
+/** All that names it. A place that cannot be looked at names nothing. */
+export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
+  const found: NamedFolders[] = [];
+  for (const read of [inManifest, inRescue, ofProcesses, ofContainer, inLog]) {
+    try {
+      found.push(...(await read(asked)));
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+    }
+  }
+  return found;
+}
+
+/** The manifest that the kubelet starts etcd from. */
+export function inManifest({ node }: Pick<Asked, "node">): NamedFolders[] {
+  const path = manifestPath({ node }, "etcd");
+  const manifest = attempt(() => readManifest(path));
+  const spec = manifest instanceof Fail ? undefined : manifest?.spec;
+  return named(path, spec && foldersOfPod({ spec }));
+}
+
+/** A copy of the data from the beginning of this repair knows the mirror pod. */
+function inRescue({ node }: Asked): NamedFolders[] {
+  const rescue = rescueFolders().find((one) => exists(rescuedEtcd(one)));
+  if (!rescue) return [];
+  using data = readRescued(rescue);
+  const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+  return named(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod));
+}
+
+/** A running etcd of the control plane: a container of kube-system, or a unit of the host. */
+function ofProcesses({ containers }: Asked): NamedFolders[] {
+  const known = knownHere(containers);
+  const pids = list("/proc").filter((name) => /^\d+$/.test(name) && hostText(`/proc/${name}/comm`)?.trim() === "etcd");
+  return pids.flatMap((name) => {
+    const pid = Number(name);
+    const owner = processOwner(pid, "etcd", known);
+    if (!may(owner.source, "files")) return [];
+    const words = (file: string) => (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
+    const argv = flags(words("cmdline"));
+    const env = new Map(words("environ").map((pair) => pair.split(/=(.*)/s) as [string, string]));
+    const at = (flag: string, variable: string) => {
+      const path = argv.get(flag) ?? env.get(variable);
+      return path?.startsWith("/") ? tryFile("look at", `/proc/${pid}/mountinfo`, () => onHost(pid, path)) : undefined;
+    };
+    const dir = at("data-dir", "ETCD_DATA_DIR");
+    return named(`process ${pid} (${owner.is})`, dir === undefined ? undefined : { dir, wal: at("wal-dir", "ETCD_WAL_DIR") });
+  });
+}
+
+/** The newest container of etcd's static pod here, also one that was stopped. */
+async function ofContainer({ node, containers }: Asked): Promise<NamedFolders[]> {
+  const own = containers.filter((one) => one.name === "etcd" && isEtcds({ ...one, name: one.pod, uid: one.podUid }, node));
+  const newest = own.sort((a, b) => b.created.getTime() - a.created.getTime())[0];
+  if (!newest) return [];
+  return named(
+    `the container ${newest.pod} (${newest.id.slice(0, 13)})`,
+    foldersOfPod(asPod(await inspect(node.runtimeEndpoint, newest.id))),
+  );
+}
+
+/** What the runtime says, in a pod's words. */
+function asPod({ args, env, mounts }: Inspected): { spec: PodSpec } {
+  const volumes = mounts.map(({ hostPath }, i) => ({ name: String(i), hostPath: { path: hostPath } }));
+  const volumeMounts = mounts.map(({ containerPath }, i) => ({ name: String(i), mountPath: containerPath }));
+  return { spec: { volumes, containers: [{ name: "etcd", command: args, env, volumeMounts }] } };
+}
+
+/** What etcd itself wrote when it started (embed/etcd.go), in the log that its kubelet keeps. kubeadm mounts the folder under its own path. */
+function inLog({ node }: Asked): NamedFolders[] {
+  const records = podRecords().filter((record) => isEtcds(record, node));
+  return records.flatMap(({ namespace, name, uid }) => {
+    const folder = `/var/log/pods/${namespace}_${name}_${uid}/etcd`;
+    const starts = list(folder)
+      .filter((file) => /^\d+\.log$/.test(file))
+      .sort(byNumber)
+      .flatMap((file) => startsIn(readText(`${folder}/${file}`) ?? ""));
+    return named(`etcd's log in ${folder}`, starts.at(-1));
+  });
+}
+
+const byNumber = (a: string, b: string) => Number.parseInt(a, 10) - Number.parseInt(b, 10);
+
+/** `TIME STREAM TAG TEXT`, a line each (CRI). A long line is cut into pieces with the tag P: a piece may hold a stranger's words. */
+function startsIn(log: string): EtcdFolders[] {
+  let isPiece = false;
+  return log.split("\n").flatMap((line) => {
+    const [, tag, text = ""] = /^\S+ std(?:err|out) ([PF]) (.*)$/.exec(line) ?? [];
+    const isWhole = tag === "F" && !isPiece;
+    isPiece = tag === "P";
+    return isWhole && text.includes(STARTS) ? (startOf(text) ?? []) : [];
+  });
+}
+
+const STARTS = "starting an etcd server";
+
+function startOf(json: string): EtcdFolders | undefined {
+  const entry = parsed(json);
+  const dir = entry["data-dir"];
+  if (entry.msg !== STARTS || typeof dir !== "string" || !dir.startsWith("/")) return undefined;
+  const wal = entry["wal-dir-dedicated"];
+  return { dir, wal: typeof wal === "string" && wal.startsWith("/") ? wal : undefined };
+}
+
+function parsed(json: string): Record<string, unknown> {
+  try {
+    return JSON.parse(json) as Record<string, unknown>;
+  } catch (err) {
+    if (err instanceof SyntaxError) return {}; // cut off
+    throw err;
+  }
+}
+
+/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
+function isEtcds({ namespace, name, uid }: { namespace: string; name: string; uid: string }, node: Node): boolean {
+  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `etcd-${node.name.toLowerCase()}`;
+}
+
+function named(by: string, folders: EtcdFolders | undefined): NamedFolders[] {
+  return folders ? [{ by, ...folders }] : [];
+}

@@ -1,0 +1,96 @@
+/**
+ * Finds etcd's data directory. What root or the control plane itself names counts (etcd-names.ts), then a few places where only root
+ * writes. Where several hold data, the data itself has to prove it (etcd-proof.ts). Reads only.
+ */
+import { Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { type Container, containers } from "../node/containers.ts";
+import { type Node, readNode } from "../node/node.ts";
+import { retyped } from "../options.ts";
+import { carry, say } from "../run.ts";
+import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
+import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
+import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
+
+/**
+ * Folders that only root writes to: kubeadm's default, those of Red Hat's and Debian's packages, Cluster API's on Azure, and the one that
+ * guides to kubeadm give etcd on a disk of its own.
+ */
+const USUAL = ["/var/lib/etcd", "/var/lib/etcd/default.etcd", "/var/lib/etcd/default", "/var/lib/etcddisk/etcd", "/data/etcd"];
+
+interface Here {
+  node: Node | undefined;
+  /** If they are known already. */
+  all?: readonly Container[] | undefined;
+}
+
+/**
+ * `typed`: the operator's --etcd-data; everything printed from now on has it, too. Where nothing is found: the folder that is named, or
+ * kubeadm's default. Errors: Fail where several hold data and nothing proves one, or where the one that is named is not there.
+ */
+export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
+  const usual = USUAL.map((dir) => ({ dir, wal: undefined }));
+  const names = async () => (node ? await namesOf({ node, containers: all ?? (await containersOf(node)) }) : []);
+  if (typed !== undefined) {
+    carry(optionOf(typed));
+    const same = exists(`${typed}/member/wal`) ? undefined : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
+    return { dir: typed, wal: same?.wal, why: "" };
+  }
+  const known = node ? inManifest({ node }) : [];
+  const sure = [...known, ...usual].filter(holdsData);
+  if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1) return chosen(known[0]!, known);
+  const named = await names();
+  return choose({ named, candidates: merged([...named, ...usual].filter(holdsData)), node });
+}
+
+/** Says which place it is, where somebody might expect another. */
+export function sayPlace({ dir, wal, why }: EtcdPlace) {
+  if (why) say(`etcd's data: ${dir}${wal ? `, its log: ${wal}` : ""} (${why})`);
+}
+
+/** This machine as a node; undefined where it is none. */
+export async function nodeIfAny(): Promise<Node | undefined> {
+  try {
+    return await readNode();
+  } catch (err) {
+    if (err instanceof Fail) return undefined;
+    throw err;
+  }
+}
+
+interface Choice {
+  named: NamedFolders[];
+  /** With data; each folder once. */
+  candidates: EtcdFolders[];
+  node: Node | undefined;
+}
+
+function choose({ named, candidates, node }: Choice): EtcdPlace {
+  const [only, ...more] = candidates;
+  const isNamed = ({ dir }: EtcdFolders) => named.some((one) => keyOf(one.dir) === keyOf(dir));
+  if (!only) return chosen(named[0] ?? { dir: USUAL[0]!, wal: undefined }, named);
+  if (more.length > 0) return proved(candidates, named, node);
+  if (named.length === 0 || isNamed(only)) return chosen(only, named);
+  throw new Fail(`etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`, {
+    hint: `is a disk not mounted? findmnt ${named[0]!.dir}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${retyped(optionOf(only.dir))}`,
+  });
+}
+
+function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
+  const by = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
+  return { dir, wal, why: dir === USUAL[0] && !wal ? "" : (by ?? "the only place with data") };
+}
+
+/** The same folder under two names, by a link or a mount, is one. What is named comes first. */
+function merged(all: readonly EtcdFolders[]): EtcdFolders[] {
+  return [...new Map(all.toReversed().map((one) => [keyOf(one.dir), one])).values()].reverse();
+}
+
+async function containersOf(node: Node): Promise<readonly Container[]> {
+  try {
+    return await containers(node.runtimeEndpoint);
+  } catch (err) {
+    if (err instanceof Fail) return [];
+    throw err;
+  }
+}

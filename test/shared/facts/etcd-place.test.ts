@@ -1,0 +1,171 @@
+/** etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold data, the data proves one. */
+import { expect, test } from "bun:test";
+import { mkdirSync, renameSync, symlinkSync } from "node:fs";
+import { stringify } from "yaml";
+import { etcdDataOf } from "../../../shared/facts/etcd-place.ts";
+import { Fail } from "../../../shared/fail.ts";
+import { ADDRESS, clusterObjects, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { NODE, writeData } from "../../pretend/control-plane-node.ts";
+import { mountsAs } from "../../pretend/etcd-elsewhere.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+import { writeEtcdData } from "../../pretend/write-wal.ts";
+
+const { ca, root } = await healthyCp();
+const objects = clusterObjects(ca.cert);
+const stranger = clusterObjects((await otherCa()).cert);
+const CLIENT = await Bun.file(`${root}/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem`).text();
+const UID = "0123456789abcdef0123456789abcdef";
+const LOG = `/var/log/pods/kube-system_etcd-m1_${UID}/etcd/0.log`;
+const RESCUE = "/root/kube-pki-repair-20260101T000000/etcd";
+
+/** A node whose kubelet has a certificate of the cluster's CA. */
+function nodeWith(places: Record<string, Objects>, files: Record<string, string> = {}) {
+  const box = sandbox();
+  write(`${box.dir}${NODE.kubelet.clientPem}`, CLIENT);
+  for (const [dir, content] of Object.entries(places)) writeData(box.dir + dir, content, content === objects ? 2 : 0);
+  for (const [path, text] of Object.entries(files)) write(box.dir + path, text);
+  return box;
+}
+
+/** etcd's manifest with its data, and its log, in these folders of the host. */
+const etcdManifest = (dir: string, wal?: string) => stringify(mountsAs(manifest("etcd"), dir, wal));
+
+const MANIFEST = "/etc/kubernetes/manifests/etcd.yaml";
+const find = (typed?: string) => etcdDataOf(typed, { node: NODE, all: [] });
+const failOf = async () => {
+  const found = await find().catch((err) => err);
+  if (!(found instanceof Fail)) throw new Error(`found ${JSON.stringify(found)}`);
+  return { message: found.message, hint: found.hint };
+};
+
+test("the usual folder is in no question, and neither is none at all", async () => {
+  using _empty = nodeWith({});
+  expect(await find()).toEqual({ dir: "/var/lib/etcd", wal: undefined, why: "" });
+  using _box = nodeWith({ "/var/lib/etcd": objects });
+  expect(await find()).toEqual({ dir: "/var/lib/etcd", wal: undefined, why: "" });
+});
+
+test("etcd's manifest names it, with the log's folder, through the pod's mounts", async () => {
+  using _box = nodeWith({ "/srv/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd", "/fast/wal") });
+  expect(await find()).toEqual({ dir: "/srv/etcd", wal: "/fast/wal", why: MANIFEST });
+});
+
+const start = (dir: string, more: object = {}) =>
+  JSON.stringify({ level: "info", msg: "starting an etcd server", "data-dir": dir, "wal-dir-dedicated": "", ...more });
+const line = (tag: string, text: string) => `2026-01-01T00:00:00.0Z stderr ${tag} ${text}\n`;
+
+test("etcd's own log names it, the last start; not what a client made it write", async () => {
+  const request = JSON.stringify({ msg: "apply request took too long", request: start("/evil") });
+  const pieces = line("P", `{"msg":"${"x".repeat(50)}`) + line("F", start("/evil"));
+  using _box = nodeWith(
+    { "/srv/etcd": objects, "/evil": objects },
+    { [LOG]: line("F", start("/srv/old")) + line("F", start("/srv/etcd", { "wal-dir-dedicated": "/fast" })) + line("F", request) + pieces },
+  );
+  expect(await find()).toEqual({ dir: "/srv/etcd", wal: "/fast", why: `etcd's log in ${LOG.replace("/0.log", "")}` });
+});
+
+test.each([
+  ["another namespace", LOG.replace("kube-system", "a-team")],
+  ["a pod that the API server made", LOG.replace(UID, "01234567-89ab-cdef-0123-456789abcdef")],
+  ["another node's name", LOG.replace("etcd-m1", "etcd-m2")],
+])("the log of a pod of %s names nothing", async (_, log) => {
+  using _box = nodeWith({ "/evil": objects }, { [log]: line("F", start("/evil")) });
+  expect((await find()).dir).toBe("/var/lib/etcd");
+});
+
+/** /proc of a process called etcd, whose root file system has `at` from the host's `dir`. */
+function processIn(cgroup: string, { dir, at, env }: { dir: string; at: string; env?: string }): Record<string, string> {
+  const mounts = (lines: string[]) => lines.map((one, i) => `${i} 1 ${one} rw - ext4 /dev/x rw`).join("\n");
+  return {
+    "/proc/1/cgroup": "0::/init.scope\n",
+    "/proc/1/mountinfo": mounts(["8:1 / /", "8:2 / /srv"]),
+    "/proc/77/comm": "etcd\n",
+    "/proc/77/cgroup": `0::${cgroup}\n`,
+    "/proc/77/cmdline": env ? "etcd\0" : `etcd\0--name=m1\0--data-dir=${at}\0`,
+    "/proc/77/environ": env ?? "HOME=/\0",
+    "/proc/77/mountinfo": mounts(["0:9 / /", `8:2 ${dir.replace("/srv", "")} ${at}`]),
+  };
+}
+
+const POD_CGROUP = `/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod${UID}.slice/cri-containerd-${"c".repeat(64)}.scope`;
+const RECORD = { [LOG]: "" };
+
+test("a running etcd names it, by its flag or its variable, through its mounts on the host", async () => {
+  using _box = nodeWith({ "/srv/etcd": objects }, { ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/data" }), ...RECORD });
+  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "process 77 (the container etcd of kube-system/etcd-m1)" });
+  using _unit = nodeWith(
+    { "/srv/etcd": objects },
+    processIn("/system.slice/etcd.service", { dir: "/srv/etcd", at: "/srv/etcd", env: "ETCD_DATA_DIR=/srv/etcd\0" }),
+  );
+  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "process 77 (the unit etcd.service of this node)" });
+});
+
+test("a tenant's process called etcd names nothing", async () => {
+  const other = POD_CGROUP.replace(UID, "ffffffff-0000-0000-0000-000000000000".replaceAll("-", "_"));
+  using _box = nodeWith({ "/srv/etcd": objects }, { ...processIn(other, { dir: "/srv/etcd", at: "/data" }), ...RECORD });
+  expect((await find()).dir).toBe("/var/lib/etcd");
+});
+
+test("the copy of a repair that has begun knows the mirror pod", async () => {
+  const moved = { ...objects, "pods/kube-system/etcd-m1": mountsAs(mirrorPod("etcd"), "/srv/etcd") };
+  using _box = nodeWith({ "/srv/etcd": objects, [RESCUE]: moved });
+  expect(await find()).toMatchObject({ dir: "/srv/etcd", why: "its mirror pod in /root/kube-pki-repair-20260101T000000" });
+});
+
+test("one of the usual places is enough where nothing names another; the same folder by a link is the same", async () => {
+  using box = nodeWith({ "/data/etcd": objects });
+  expect(await find()).toEqual({ dir: "/data/etcd", wal: undefined, why: "the only place with data" });
+  mkdirSync(`${box.dir}/var/lib`, { recursive: true });
+  symlinkSync("/data/etcd", `${box.dir}/var/lib/etcd`);
+  expect((await find()).dir).toBe("/var/lib/etcd");
+});
+
+test("where the named folder is not there, no other is taken: its disk may not be mounted", async () => {
+  using _box = nodeWith({ "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd") });
+  const { message, hint } = await failOf();
+  expect(message).toBe(`etcd's data is not in "/srv/etcd" (${MANIFEST}), but there is some in "/var/lib/etcd"`);
+  expect(hint).toStartWith("is a disk not mounted? findmnt /srv/etcd");
+  expect(hint).toEndWith(" --etcd-data /var/lib/etcd");
+});
+
+test("of several, the one whose CA signed this kubelet's certificate; the others are named", async () => {
+  using _box = nodeWith({ "/var/lib/etcd": stranger, "/data/etcd": objects });
+  const { dir, why } = await find();
+  expect(dir).toBe("/data/etcd");
+  expect(why).toMatch(
+    /^its member m1 has this node's address, its CA signed this kubelet's certificate, revision 15, .*; not "\/var\/lib\/etcd" \(its member m1 has this node's address, its CA did not sign this kubelet's certificate, revision 13, /,
+  );
+});
+
+test("a new, empty etcd at kubeadm's default path is not the cluster's, whatever its manifest says", async () => {
+  using _box = nodeWith({ "/var/lib/etcd": {}, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
+  expect((await find()).dir).toBe("/data/etcd");
+});
+
+test("of two states of one member the last one counts, unless etcd is started from the other", async () => {
+  const older = { ...objects };
+  using _box = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects });
+  expect((await find()).dir).toBe("/data/etcd");
+  using _named = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/data/etcd") });
+  expect((await find()).dir).toBe("/data/etcd");
+  using _other = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
+  expect((await failOf()).message).toStartWith("Several folders hold etcd's data, and nothing proves which is this cluster's: ");
+});
+
+test("where nothing proves one, each is named with the line to type", async () => {
+  using box = nodeWith({ "/var/lib/etcd": objects, "/data/etcd": objects });
+  const members = [{ id: "77", name: "m9", peerURLs: [`https://${ADDRESS}:2380`] }];
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  writeEtcdData(`${box.dir}/data/etcd`, { clusterId: "5", members, puts });
+  const { message, hint } = await failOf();
+  expect(message).toContain("\"/var/lib/etcd\" (its member m1 has this node's address, its CA signed this kubelet's certificate, ");
+  expect(message).toContain('; "/data/etcd" (its member m9 has this node\'s address, ');
+  expect(hint).toMatch(/^name the right one: \.\/bunw .* --etcd-data \/var\/lib\/etcd or \.\/bunw .* --etcd-data \/data\/etcd$/);
+  expect((await find("/data/etcd")).dir).toBe("/data/etcd");
+});
+
+test("a folder that is typed counts, and its log's folder is found", async () => {
+  using box = nodeWith({ "/srv/etcd": objects, "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest("/srv/etcd", "/fast") });
+  renameSync(`${box.dir}/srv/etcd/member/wal`, `${box.dir}/fast`);
+  expect(await find("/srv/etcd")).toEqual({ dir: "/srv/etcd", wal: "/fast", why: "" });
+});
