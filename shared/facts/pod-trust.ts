@@ -1,8 +1,11 @@
 /**
  * Whether a pod still uses the old CA: it started before the new CA, or a new token, reached the files that it mounts. client-go reads the
- * CA only once (before release 1.36), so such a pod has to restart.
+ * CA only once, so such a pod has to restart. Since its 0.36 it reads the file again, where the program uses the in-cluster configuration
+ * (transport/ca_rotation.go, feature ClientsAllowCARotation). Nothing in the cluster says with which library, and which features, a program
+ * runs; and other languages' clients do as they like. So those pods are restarted as well.
  */
 import type { KubeObject } from "../api/kube-api.ts";
+import { isApiServers } from "../api/trust-bundles.ts";
 
 export interface RunningPod extends KubeObject {
   spec: {
@@ -18,9 +21,15 @@ export interface RunningPod extends KubeObject {
   };
 }
 
+interface Source {
+  serviceAccountToken?: unknown;
+  configMap?: { name?: string };
+  clusterTrustBundle?: { name?: string; signerName?: string };
+}
+
 interface Volume {
   name: string;
-  projected?: { sources?: { serviceAccountToken?: unknown; configMap?: { name?: string } }[] };
+  projected?: { sources?: Source[] };
   configMap?: { name?: string };
   secret?: { secretName?: string };
   hostPath?: { path: string };
@@ -55,11 +64,17 @@ function trustedSince({ metadata, spec }: RunningPod, times: TrustTimes): Date |
   if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
   const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {
     const ofToken = secret && times.tokenSecret(`${metadata.namespace}/${secret.secretName}`);
-    const ofCa = projected?.sources?.some((source) => source.serviceAccountToken || source.configMap?.name === "kube-root-ca.crt");
+    const ofCa = projected?.sources?.some(isOfCluster);
     if (ofCa || configMap?.name === "kube-root-ca.crt") return [times.rootCa(metadata.namespace ?? "")];
     return ofToken ? [ofToken] : [];
   });
   return found.length > 0 ? new Date(Math.max(...found.map((time) => time.getTime()))) : undefined;
+}
+
+/** A bundle for the API server comes from the same controller-manager, at the same time, as kube-root-ca.crt. */
+function isOfCluster({ serviceAccountToken, configMap, clusterTrustBundle }: Source): boolean {
+  const ofBundle = clusterTrustBundle !== undefined && isApiServers(clusterTrustBundle);
+  return Boolean(serviceAccountToken) || configMap?.name === "kube-root-ca.crt" || ofBundle;
 }
 
 /** A newer pod has mounted today's files. A container that restarted in an older pod may have started before the kubelet wrote them. */

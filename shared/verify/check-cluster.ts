@@ -1,5 +1,7 @@
 /** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import { API_SERVER_BUNDLES, apiServerBundles } from "../api/trust-bundles.ts";
+import { listed } from "../plain.ts";
 import { namespacesWithOldCa } from "../workloads/root-ca.ts";
 import { isCurrent, type TokenTrust, tokenSecrets } from "../workloads/token-secrets.ts";
 import type { Answer, CheckRow } from "./checks.ts";
@@ -14,6 +16,14 @@ export async function* clusterChecks(api: KubeApi, trust: TokenTrust): AsyncGene
     },
     hint: "./bunw scripts/04-sa-tokens.ts waits for it",
   };
+  const { all, old } = await apiServerBundles(api, trust.caPem);
+  if (all.length > 0)
+    yield {
+      area: "cluster",
+      what: `ClusterTrustBundle ${API_SERVER_BUNDLES}*`,
+      look: () => (old.length === 0 ? "today's CA" : { failed: `another CA in ${listed(old)}: the controller-manager writes it` }),
+      hint: "./bunw scripts/04-sa-tokens.ts waits for it",
+    };
   yield { area: "cluster", what: "cluster-info", look: () => clusterInfo(api, trust), hint: "./bunw scripts/02-control-plane.ts" };
   yield* await tokenChecks(api, trust);
 }

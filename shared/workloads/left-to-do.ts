@@ -1,5 +1,6 @@
 /** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
 import type { KubeApi } from "../api/kube-api.ts";
+import { trustBundles } from "../api/trust-bundles.ts";
 import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
@@ -44,7 +45,8 @@ export async function leftToDo({ cp, api, renewed, reported, workloads, secrets,
     );
     if (renewed.length > 0) lines.push(`copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`);
     lines.push("systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again");
-    for (const name of await withOldCaBundle(api, oldCa)) lines.push(`${name}: its caBundle is still the old CA, put the new one there`);
+    for (const name of await withOldCaBundle(api, oldCa))
+      lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
   }
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
@@ -67,7 +69,10 @@ export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
 }
 
 async function withOldCaBundle(api: KubeApi, oldCa: string): Promise<string[]> {
-  const isOld = ({ caBundle = "" }: { caBundle?: string }) =>
-    certificatesIn(Buffer.from(caBundle, "base64").toString()).some((pem) => certInfo(pem).publicKeyHash === oldCa);
-  return (await calledByApi(api)).flatMap(({ name, clients }) => (clients.some(isOld) ? [name] : []));
+  const isOld = (pem: string) => certificatesIn(pem).some((one) => certInfo(one).publicKeyHash === oldCa);
+  const called = (await calledByApi(api)).filter(({ clients }) =>
+    clients.some(({ caBundle = "" }) => isOld(Buffer.from(caBundle, "base64").toString())),
+  );
+  const bundles = (await trustBundles(api)).filter(({ spec }) => isOld(spec.trustBundle));
+  return [...called.map(({ name }) => name), ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`)];
 }

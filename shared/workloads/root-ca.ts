@@ -1,5 +1,6 @@
 /** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
 import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { apiServerBundles } from "../api/trust-bundles.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
@@ -28,18 +29,24 @@ const ASK_EVERY = 5000;
  * cannot write it, because a webhook does not answer, are named, and not waited for: nobody knows when that webhook answers again.
  */
 export async function waitForRootCa(api: KubeApi, caPem: string) {
-  let [old, asked]: [string[], number] = [[], 0];
+  let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
   const isEverywhere = async () => {
     old = await namespacesWithOldCa(api, caPem);
+    bundles = (await apiServerBundles(api, caPem)).old;
+    if (bundles.length > 0) return undefined;
     if (old.length === 0) return [];
     if (Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
     return await allDeaf(api, old, caPem);
   };
-  const what = () => `the controller-manager to give every namespace today's CA${old.length > 0 ? ` (missing: ${listed(old)})` : ""}`;
+  const what = () => {
+    const missing = [...old, ...bundles.map((name) => `ClusterTrustBundle ${name}`)];
+    return `the controller-manager to give every namespace today's CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
+  };
   const deaf = await waitFor(what, isEverywhere, {
     seconds: 120,
-    hint: "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+    hint: () =>
+      `does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager${bundles.length > 0 ? `. If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles.join(" ")}` : ""}`,
   });
   if (deaf?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
   if (deaf) sayDeaf(old, deaf);

@@ -215,6 +215,21 @@ test("04-sa-tokens before part 1 and 2 names them", async () => {
   expect(stderr).toEndWith("error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n");
 });
 
+const BUNDLE = "kubernetes.io:kube-apiserver-serving:0123456789abcdef01234567";
+
+test.each([
+  ["of the API server is waited for", BUNDLE, "kubernetes.io/kube-apiserver-serving", 1],
+  ["of somebody else is named at the end", "corporate", undefined, 0],
+])("04-sa-tokens: a ClusterTrustBundle with the old CA %s", async (_, name, signerName, code) => {
+  using node = await afterPart3();
+  const bundle = { spec: { signerName, trustBundle: before.cert } };
+  using _api = serveRunning(node, { objects: { [`/apis/certificates.k8s.io/v1/clustertrustbundles/${name}`]: bundle } });
+  const { exitCode, stderr } = await node.run("04-sa-tokens");
+  const says =
+    code === 1 ? `(missing: ClusterTrustBundle ${name})` : `  - ClusterTrustBundle ${name}: it still holds the old CA as trusted`;
+  expect([exitCode, stderr]).toEqual([code, expect.stringContaining(says)]);
+});
+
 test("04-sa-tokens goes no further when a namespace does not get the new CA", async () => {
   using node = await afterPart3();
   using api = serveStale(node, { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } });

@@ -6,7 +6,7 @@ import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, status } from "../pretend/api.ts";
-import { FACTS, healthyCp, manifest, write } from "../pretend/cluster.ts";
+import { FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -16,6 +16,7 @@ import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend
 setDefaultTimeout(60_000);
 
 await healthyCp();
+const before = await otherCa();
 const PKI = "/etc/kubernetes/pki";
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
@@ -111,6 +112,39 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
     expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
   ]);
+});
+
+const BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles";
+const bundle = (trustBundle: string, signerName = "kubernetes.io/kube-apiserver-serving") => ({ spec: { signerName, trustBundle } });
+
+test.each([
+  ["today's CA alone", ["today"], ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: today's CA"]],
+  [
+    "another CA",
+    ["other"],
+    [
+      "  failed   cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: another CA in kubernetes.io:kube-apiserver-serving:other",
+    ],
+  ],
+  [
+    "another CA beside today's",
+    ["today", "other"],
+    [
+      "  failed   cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: another CA in kubernetes.io:kube-apiserver-serving:other",
+    ],
+  ],
+  ["none of the API server's signer", [], []],
+])("05-verify checks the ClusterTrustBundles by which pods know the API server: %s", async (_, held, says) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const cas: Record<string, string> = { today: node.read("/etc/kubernetes/pki/ca.crt"), other: before.cert };
+  const bundles = held.map((name) => [`${BUNDLES}/kubernetes.io:kube-apiserver-serving:${name}`, bundle(cas[name]!)]);
+  using api = serveRunning(node, {
+    objects: { [`${BUNDLES}/mesh`]: bundle(before.cert, "example.com/mesh"), ...Object.fromEntries(bundles) },
+  });
+  const { stdout } = await verify(node, api, "05-verify --all");
+  const lines = stdout.split("\n").filter((line) => line.includes("ClusterTrustBundle"));
+  expect(lines).toEqual(says.map((line) => expect.stringContaining(line)));
 });
 
 test("05-verify names the node whose clock is wrong, and does not take its kubelet for dead", async () => {

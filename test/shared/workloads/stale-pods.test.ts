@@ -182,6 +182,9 @@ test.each(["ReplicaSet", "DaemonSet", "StatefulSet"])(
 );
 
 test("only pods that run, started before they could see the new CA, and mount it or a token, are stale", async () => {
+  const source = (one: object) => ({ volumes: [{ name: "p", projected: { sources: [one] } }] });
+  const bundle = (clusterTrustBundle: object) => source({ clusterTrustBundle });
+  const certificate = source({ podCertificate: { signerName: "example.com/mesh", keyType: "ED25519" } });
   const secretVolume = (secretName: string) => ({ volumes: [{ name: "s", secret: { secretName } }] });
   expect(
     await groups({
@@ -197,14 +200,23 @@ test("only pods that run, started before they could see the new CA, and mount it
       [`${pods("a")}/no-volumes`]: pod({ spec: { volumes: undefined } }),
       [`${pods("a")}/other-secret`]: pod({ spec: secretVolume("password") }),
       [`${pods("a")}/ca-only`]: pod({ spec: { volumes: [{ name: "ca", configMap: { name: "kube-root-ca.crt" } }] } }),
+      [`${pods("a")}/bundle-by-signer`]: pod({ spec: bundle({ signerName: "kubernetes.io/kube-apiserver-serving" }) }),
+      [`${pods("a")}/bundle-by-name`]: pod({ spec: bundle({ name: "kubernetes.io:kube-apiserver-serving:0123456789abcdef01234567" }) }),
+      [`${pods("a")}/bundle-of-others`]: pod({ spec: bundle({ signerName: "example.com/mesh" }) }),
+      [`${pods("a")}/certificate-of-others`]: pod({ spec: certificate }),
       [`${pods("a")}/token-secret`]: pod({ spec: secretVolume("token") }),
       "/api/v1/namespaces/a/secrets/token": { type: "kubernetes.io/service-account-token", metadata: data },
       "/api/v1/namespaces/a/secrets/password": { type: "Opaque" },
     }),
   ).toEqual(
-    ["a/started-again-before-the-kubelet-caught-up", "nowhere/without-the-new-ca", "a/ca-only", "a/token-secret"].map(
-      (name) => `all others: ${name}, a bare pod: nothing would bring it back`,
-    ),
+    [
+      "a/started-again-before-the-kubelet-caught-up",
+      "nowhere/without-the-new-ca",
+      "a/ca-only",
+      "a/bundle-by-signer",
+      "a/bundle-by-name",
+      "a/token-secret",
+    ].map((name) => `all others: ${name}, a bare pod: nothing would bring it back`),
   );
 });
 

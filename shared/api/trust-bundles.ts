@@ -1,0 +1,37 @@
+/**
+ * ClusterTrustBundles: CAs by the name of their signer, which pods mount as files (certificates.k8s.io; v1 and on by default in 1.37). For
+ * the API server the controller-manager publishes one, with the content of its --root-ca-file, and removes others of this signer
+ * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no signer of Kubernetes' own
+ * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
+ */
+import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
+
+const SIGNER = "kubernetes.io/kube-apiserver-serving";
+
+/** Of the names that the controller-manager gives: this, and a hash of the content. */
+export const API_SERVER_BUNDLES = `${SIGNER.replace("/", ":")}:`;
+
+interface TrustBundle extends KubeObject {
+  spec: { signerName?: string; trustBundle: string };
+}
+
+/** All of the cluster; none where its API servers do not know this kind. */
+export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
+  for (const version of ["v1", "v1beta1", "v1alpha1"]) {
+    const path = `/apis/certificates.k8s.io/${version}/clustertrustbundles`;
+    const found = await unlessRefused([404], () => api.list<TrustBundle>(path));
+    if (found) return found;
+  }
+  return [];
+}
+
+/** Whether this names the API server's: a bundle's spec, or the source of a pod's volume. */
+export function isApiServers({ name = "", signerName }: { name?: string; signerName?: string | undefined }): boolean {
+  return signerName === SIGNER || name.startsWith(API_SERVER_BUNDLES);
+}
+
+/** Those for the API server, and the names of those that hold another CA than today's. */
+export async function apiServerBundles(api: KubeApi, caPem: string): Promise<{ all: TrustBundle[]; old: string[] }> {
+  const all = (await trustBundles(api)).filter(({ spec }) => isApiServers({ signerName: spec.signerName }));
+  return { all, old: all.filter(({ spec }) => spec.trustBundle.trim() !== caPem.trim()).map(({ metadata }) => metadata.name) };
+}
