@@ -5,6 +5,7 @@
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
 import { afterTokenKey, inOneLine, otherControlPlanes } from "../shared/facts/next.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { needRoot } from "../shared/node/node.ts";
@@ -30,6 +31,7 @@ async function main() {
   needRoot();
 
   const { facts, data, node, cluster } = await readControlPlaneNode(values["etcd-data"]);
+  refuseExternalSigner(facts);
   const pki = facts.certificatesDir;
   const collected = () => collectTokens(data, node.kubelet.podsDir, values["token-file"]);
   const old = await step("0.7 Collect old tokens", () => collect(pki, collected, values.kid));

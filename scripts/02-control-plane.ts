@@ -98,7 +98,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   await ensureAdmins(cp, local);
   await proveNodes(cp, local);
   const since = (await takeUpSaKey(cp, local)) ?? started;
-  await proveOldSaKeys(local, facts.certificatesDir);
+  await proveOldSaKeys(local, facts);
   if (since)
     await dropDeadLeaders(local, { hostName: cp.node.hostName, since, seen: leadersSeen(cp) });
   return local;

@@ -12,7 +12,6 @@ import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
-import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
@@ -98,7 +97,7 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
 }
 
 async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<Renewed> {
-  const verifies = tokenVerifier(trust.saPub);
+  const verifies = tokens.verifierOf(trust);
   const all = await tokens.tokenSecrets(api);
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
   if (stale.length === 0) say("all token Secrets verify: kept");

@@ -58,7 +58,10 @@ async function verifyControlPlane(checks: Checks, etcdData: string | undefined) 
 function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): CheckRow {
   const look = async () => {
     const pki = cp.facts.certificatesDir;
-    const trust = { caPem: clusterCa(pki), saPub: readText(`${pki}/sa.pub`)! };
+    const trust = {
+      caPem: clusterCa(pki),
+      saPub: cp.facts.externalSigner ? undefined : readText(`${pki}/sa.pub`)!,
+    };
     await checks.add(clusterChecks(api, trust));
     await checks.add(nodeChecks(cp, api, trust.caPem));
     await checks.add(returnedChecks(cp, api));

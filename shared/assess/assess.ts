@@ -55,7 +55,7 @@ async function assessControlPlane({ node: found, place, running, deep: options }
   const known = lookAtControlPlaneNode(place, found);
   const node = known.cp?.node ?? found;
   const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
-  const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki");
+  const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki", known.facts);
   const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
   const configs = kubeconfigFindings(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });

@@ -16,6 +16,7 @@ import { algorithmOf } from "../pki/certificate.ts";
 import { type ClusterFacts, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { type Cluster, type ClusterConfiguration, type KnownNode, need } from "./cluster.ts";
 import { isExternalCa } from "./external-ca.ts";
+import { isExternalSigner } from "./external-signer.ts";
 
 /** This machine under its name in the cluster. If the kubelet's certificate names another node, the Node with its address counts. */
 export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
@@ -46,6 +47,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     caValidityHours: validity(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
     externalCa: isExternalCa(data, cluster),
+    externalSigner: isExternalSigner(data, cluster),
     kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
   };
 }

@@ -13,6 +13,7 @@ import { readEvidence } from "./evidence.ts";
  */
 export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "node">): boolean {
   const pki = facts.certificatesDir;
+  if (facts.externalSigner) return false;
   if (oldSaKeys(pki).length > 0) return true;
   const [pub, since] = [readText(`${pki}/sa.pub`), stat(`${pki}/sa.pub`)?.modified];
   if (!pub || !since) return false;

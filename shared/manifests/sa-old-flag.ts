@@ -3,14 +3,18 @@
  * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
-import { commandOf } from "./command.ts";
+import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 const FLAG = "--service-account-key-file";
 
+/** Beside it, the API server refuses `FLAG`: an external signer says which keys count. */
+export const SIGNER_FLAG = "service-account-signing-endpoint";
+
 /** The API server's manifest with the flag if sa-old.pub exists, and without it if not; the same object if nothing has to change. */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
-  if (oldSaKeys(certificatesDir).length === 0) return withoutOldSaKey(manifest, certificatesDir);
+  if (oldSaKeys(certificatesDir).length === 0 || flags(commandOf(manifest)).get(SIGNER_FLAG) !== undefined)
+    return withoutOldSaKey(manifest, certificatesDir);
   if (checksByOldSaKey(manifest, certificatesDir)) return manifest;
   const command = commandOf(manifest);
   const last = command.findLastIndex((argument) => argument.startsWith(`${FLAG}=`));

@@ -36,6 +36,8 @@ export interface ClusterFacts {
   certificatesDir: string;
   /** kubeadm's external CA mode: ca.key is kept elsewhere. */
   externalCa?: boolean;
+  /** A plugin signs service-account tokens: there is no sa.key. */
+  externalSigner?: boolean;
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
 }

@@ -54,7 +54,7 @@ export function planPki(
   const todoOf = (ca: string) => plan.find(({ row }) => row?.name === ca)?.todo;
   for (const row of CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)))
     plan.push(row.ca ? planSigned(row, facts, todoOf(row.ca)) : { row, ...planShared(examine(row, facts), options) });
-  if (serviceAccountKey) plan.push(planShared(examineServiceAccountKey(facts.certificatesDir), options));
+  if (serviceAccountKey) plan.push(planShared(examineServiceAccountKey(facts.certificatesDir, facts), options));
   return [...plan, ...kubeconfigs.map((row) => planSigned(row, facts, todoOf("ca")))];
 }
 

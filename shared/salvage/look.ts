@@ -4,6 +4,7 @@ import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plan
 import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
+import { isExternalSigner } from "../facts/external-signer.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
@@ -82,7 +83,8 @@ function clustersHash({ cluster }: PartialFacts): string {
 /** Keys that were never on a control plane node are not lost. */
 function neverHere({ data, cluster }: PartialFacts, externalEtcd: boolean): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
-  return [...(externalEtcd ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : [])];
+  const externalSigner = data && cluster && isExternalSigner(data, cluster);
+  return [...(externalEtcd ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : []), ...(externalSigner ? ["sa"] : [])];
 }
 
 /** A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that number and such a name. */

@@ -30,7 +30,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
   const row = (what: string, look: () => Answer) => ({ area: "files", what, look });
   for (const cert of CERTS) yield row(`${cert.file}.crt and .key`, () => found(examine(cert, facts)));
-  yield row("sa.key and sa.pub", () => found(examineServiceAccountKey(facts.certificatesDir)));
+  yield row("sa.key and sa.pub", () => found(examineServiceAccountKey(facts.certificatesDir, facts)));
   for (const conf of kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) }))
     yield row(conf.path, () => (conf.name === "kubelet" ? "see the kubelet's checks" : found(examineKubeconfig(conf, facts))));
   for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])

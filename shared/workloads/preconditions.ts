@@ -38,8 +38,12 @@ export async function readyForPart4(cp: ControlPlaneNode, named: readonly string
   return { api, trust, nodes, without };
 }
 
-function trustHere({ facts: { certificatesDir: pki } }: ControlPlaneNode): SigningTrust {
+function trustHere({ facts: { certificatesDir: pki, externalSigner } }: ControlPlaneNode): SigningTrust {
   const [caPem, saPub, saKey] = [certPath(certRow("ca"), pki), `${pki}/sa.pub`, `${pki}/sa.key`].map((path) => readText(path));
+  if (caPem && externalSigner) {
+    say("an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed");
+    return { caPem };
+  }
   if (caPem && saPub && saKey) return { caPem, saPub, saKey };
   throw new Fail("The shared keys are not there", { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
 }

@@ -5,7 +5,7 @@
 import { ApiError, type KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
-import { legacyTokenSigner, tokenVerifier } from "../pki/tokens.ts";
+import { legacyTokenSigner } from "../pki/tokens.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say, waitFor } from "../run.ts";
@@ -21,6 +21,7 @@ import {
   TOKEN_SECRETS,
   type TokenSecret,
   tokenOf,
+  verifierOf,
   writeTokenSecret,
 } from "./token-secrets.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
@@ -57,7 +58,7 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   // immutable ones; and those whose ServiceAccount is gone, or another one has its name now
   const [stuck, orphans] = [new Set<string>(), new Set<string>()];
   const refused = new Map<string, DeafWebhook>();
-  const [verifies, uidFor, writer] = [tokenVerifier(trust.saPub), accountUids(api), await tokenWriter(api, trust)];
+  const [verifies, uidFor, writer] = [verifierOf(trust), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
     if (tokenVerifies && caIsCurrent) return;
@@ -92,11 +93,12 @@ async function throughAll(api: KubeApi, action: (secret: TokenSecret) => Promise
 
 /** `write`: false if the Secret is gone, or another one has its name now. sa.pub judges each new token; `prove` has the API judge a few. */
 async function tokenWriter(api: KubeApi, trust: SigningTrust) {
-  const [sign, verifies, progress] = [await legacyTokenSigner(trust.saKey), tokenVerifier(trust.saPub), new Progress("tokens")];
+  const sign = trust.saKey === undefined ? undefined : await legacyTokenSigner(trust.saKey);
+  const [verifies, progress] = [verifierOf(trust), new Progress("tokens")];
   const sample: string[] = [];
   let done = 0;
   const write = async (stale: Stale) => {
-    const token = stale.tokenVerifies ? undefined : await sign(claimsOf(stale));
+    const token = stale.tokenVerifies ? undefined : await sign?.(claimsOf(stale));
     const ca = stale.caIsCurrent ? {} : { "ca.crt": encoded(trust.caPem) };
     const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...ca });
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);

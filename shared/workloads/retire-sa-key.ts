@@ -8,6 +8,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { dropNewSaKeyMark, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
@@ -16,8 +17,11 @@ import { refuseHolders } from "./token-holders.ts";
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };
 
 /** Waits until the API server on this node checks tokens with the old keys, too: then it publishes them. */
-export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
-  const kids = oldSaKeys(certificatesDir).map(serviceAccountKeyId);
+export async function proveOldSaKeys(
+  api: KubeApi,
+  { certificatesDir, externalSigner }: Pick<ClusterFacts, "certificatesDir" | "externalSigner">,
+) {
+  const kids = externalSigner ? [] : oldSaKeys(certificatesDir).map(serviceAccountKeyId);
   if (kids.length === 0) return;
   const proved = await waitForKeys(api, "the API server to check tokens with sa-old.pub, too", (published) =>
     kids.every((kid) => published.includes(kid)),
@@ -27,6 +31,7 @@ export async function proveOldSaKeys(api: KubeApi, certificatesDir: string) {
 
 /** Restarts servers that started before the key on disk was made: they read it only once. Returns when; undefined if there were none. */
 export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: KubeApi): Promise<Date | undefined> {
+  if (facts.externalSigner) return undefined;
   const own = publicKeysIn(readText(`${facts.certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId);
   const published = await publishedKeys(api);
   if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;

@@ -54,6 +54,31 @@ describe("manifestFromMirrorPod()", () => {
     expect(spec.containers[0]!.terminationMessagePolicy).toBe("FallbackToLogsOnError");
   });
 
+  test("keeps what a hardened API server has beside kubeadm's own: issuers, keys, a sidecar, an init container", () => {
+    const pod = mirrorPod("kube-apiserver");
+    const own = pod.spec.containers[0]!;
+    const flags = ["--service-account-issuer=https://old.example", "--service-account-key-file=/etc/kubernetes/pki/before.pub"];
+    own.command!.push(...flags, "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt");
+    const sidecar = {
+      name: "kms-plugin",
+      image: "example.org/kms:v1",
+      args: ["--listen", "unix:///var/run/kms/kms.sock", "yes"],
+      volumeMounts: [{ name: "kms", mountPath: "/var/run/kms" }],
+    };
+    pod.spec.containers.push({
+      ...sidecar,
+      terminationMessagePath: "/dev/termination-log",
+      terminationMessagePolicy: "File",
+      resources: {},
+    });
+    pod.spec.initContainers = [{ name: "wait", image: "example.org/wait:v1", restartPolicy: "Always", resources: {} }];
+    const { spec } = manifestFromMirrorPod(pod, NODE);
+    expect(spec.containers[0]!.command).toEqual(own.command!);
+    expect(spec.containers[1]).toEqual(sidecar);
+    expect(spec.initContainers).toEqual([{ name: "wait", image: "example.org/wait:v1", restartPolicy: "Always" }]);
+    expect(spec.containers.map(({ name }) => name)).toEqual(["kube-apiserver", "kms-plugin"]);
+  });
+
   test("does not change the pod it was given", () => {
     const pod = mirrorPod("kube-apiserver");
     manifestFromMirrorPod(pod, NODE);

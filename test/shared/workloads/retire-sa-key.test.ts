@@ -83,10 +83,10 @@ test("the API server's published keys prove the old key; one that publishes none
   const { pub } = await keyPair("ECDSA-P256");
   writeFile(`${PKI}/sa-old.pub`, pub);
   using publishing = pretendApi({ on: () => Response.json({ keys: [{ kid: "today" }, { kid: serviceAccountKeyId(pub) }] }) });
-  await proveOldSaKeys(new KubeApi({ server: publishing.url, ca: NO_TLS }), PKI);
+  await proveOldSaKeys(new KubeApi({ server: publishing.url, ca: NO_TLS }), { certificatesDir: PKI });
   expect(box.said.slice(1)).toEqual(["old and new service-account tokens are accepted, until part 4 takes sa-old.pub out"]);
 
   using silent = pretendApi({ on: () => Response.json({ message: "not found" }, { status: 404 }) });
-  await proveOldSaKeys(new KubeApi({ server: silent.url, ca: NO_TLS }), PKI);
+  await proveOldSaKeys(new KubeApi({ server: silent.url, ca: NO_TLS }), { certificatesDir: PKI });
   expect(box.said.slice(2)).toEqual(["the API server does not publish its keys (/openid/v1/jwks), so nothing proves which keys it uses"]);
 });
