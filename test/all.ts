@@ -56,7 +56,6 @@ const CHECKS: Check[] = [
   { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
-  { name: "lab: rehearse repaired-twice", command: rehearsal("repaired-twice"), lab: true, count: countChecks("repaired-twice") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
 ];
 
