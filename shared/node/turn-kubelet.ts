@@ -56,6 +56,7 @@ export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail 
   const missing = [
     ...gone.filter(({ optional }) => !optional).map(({ path }) => ({ path, why: "which its unit reads" })),
     ...named(flags, "config"),
+    ...named(flags, "config-dir"),
     ...clientCa(flags),
   ].filter(({ path }) => !isHere(path));
   const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) ?? []);

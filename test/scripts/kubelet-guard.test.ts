@@ -112,6 +112,28 @@ test("part 1 refuses before it stops anything where the kubelet's unit reads all
   await expectRefusal(node, "01-etcd --new-cas", NO_ENV, /^never start/);
 });
 
+const DROP_INS = "/etc/kubernetes/kubelet.conf.d";
+const LOST_DROP_INS = /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet\.conf\.d" is missing, which --config-dir names$/;
+
+test.each([
+  ["part 1", { kind: "wiped control plane node" }, "01-etcd --new-cas"],
+  ["part 2", { kind: "healthy control plane node" }, "02-control-plane"],
+] as const)("%s refuses before it stops anything where the kubelet's drop-in folder is gone", async (_, options, line) => {
+  using node = await pretendNode({ ...options, commands: kubespray(KUBEADM) });
+  write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
+  await expectRefusal(node, line, LOST_DROP_INS, /^bring it back first/);
+});
+
+test("join does the same on a worker, and minds no folder that is there", async () => {
+  using node = await pretendNode({ kind: "worker", commands: kubespray(KUBEADM) });
+  write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
+  writeToken(node.root);
+  await expectRefusal(node, join(), LOST_DROP_INS, /^bring it back first/);
+  write(`${node.root}${DROP_INS}/10-hardening.conf`, "{}\n");
+  using _api = await serve(newCa);
+  expect((await node.run(join())).stderr).toContain("\n  kubelet: started\n\n== 3.5 ");
+});
+
 test("part 2 does the same", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", commands: kubespray() });
   await expectRefusal(node, "02-control-plane", NO_ENV, /^never start/);
