@@ -5,7 +5,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { flags } from "../manifests/command.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { hasOwnClient } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
@@ -39,7 +39,7 @@ export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: Control
 
 /** By `--cluster-signing-key-file`, or by the flag of one signer, such as `--cluster-signing-kubelet-client-key-file`. */
 function signs({ pod }: MirrorPod): boolean {
-  const command = pod.spec.containers[0]?.command ?? [];
+  const command = commandOf(pod);
   const names = command.flatMap((word) => /^--(cluster-signing-(?:[a-z-]+-)?key-file)=/.exec(word)?.[1] ?? []);
   return names.some((name) => flags(command).get(name));
 }

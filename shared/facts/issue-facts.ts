@@ -8,7 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { hoursOf } from "../k8s/duration.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import { flags } from "../manifests/command.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
@@ -76,7 +76,7 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
-  const command = flags(pod?.spec.containers[0]?.command ?? []);
+  const command = flags(pod ? commandOf(pod) : []);
   const [, host = command.get("advertise-address"), port = command.get("secure-port") ?? "6443"] =
     /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
   return host ? { host: endpointHost(host), port: Number(port) } : undefined;

@@ -1,5 +1,6 @@
 /** A static pod's command line: its flags, and the files of the host that it needs. */
 import type { ContainerSpec, PodSpec, Volume } from "../k8s/objects.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
 
 /**
  * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env KUBECONFIG". `type` as in
@@ -75,9 +76,15 @@ function pathType(namedBy: string): string {
   return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
 }
 
-/** The command of a pod's first container; control plane pods have only one. */
+/** The container that gives a static pod of kubeadm its name; sidecars may stand before it. Of other pods the first. */
+export function mainContainer({ spec }: { spec: { containers?: readonly ContainerSpec[] } }): ContainerSpec | undefined {
+  const isServer = ({ name }: ContainerSpec) => (CONTROL_PLANE as readonly string[]).includes(name);
+  return spec.containers?.find(isServer) ?? spec.containers?.[0];
+}
+
+/** Its command. */
 export function commandOf({ spec }: { spec: PodSpec }): string[] {
-  return spec.containers[0]?.command ?? [];
+  return mainContainer({ spec })?.command ?? [];
 }
 
 /**

@@ -1,5 +1,5 @@
 /** What two manifests of one static pod say differently: hand edits of every kind. */
-import { flags } from "./command.ts";
+import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 import { full } from "./reduced-controllers.ts";
 
@@ -13,7 +13,7 @@ export function manifestDifferences(now: Manifest, before: Manifest): string[] {
 /** etcd reads its members from its data: the flags are for its first start. */
 function lasting(manifest: Manifest): Manifest {
   const copy = structuredClone(full(manifest));
-  const command = flags(copy.spec.containers[0]?.command ?? []);
+  const command = flags(commandOf(copy));
   if (copy.metadata.name === "etcd") for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
   return copy;
 }

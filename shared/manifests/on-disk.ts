@@ -6,6 +6,7 @@ import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
+import { mainContainer } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 /** Bytes. The kubelet reads no larger one (pkg/kubelet/config/common.go, maxConfigLength). */
@@ -59,7 +60,7 @@ export function usableManifest(path: string, before: Manifest): Manifest | undef
 
 /** YAML that was cut off may still be YAML. A manifest's last keys are `volumes` and `status`. */
 function isCut(now: Partial<Manifest>, before: Manifest): boolean {
-  const [container, wanted] = [now.spec?.containers?.[0], before.spec.containers[0]];
+  const [container, wanted] = [mainContainer({ spec: now.spec ?? {} }), mainContainer(before)];
   if (!container?.image || (wanted?.command && !container.command) || (wanted?.args && !container.args)) return true;
   const volumes = new Set(now.spec?.volumes?.map(({ name }) => name));
   return now.status === undefined && (before.spec.volumes ?? []).some(({ name }) => !volumes.has(name));

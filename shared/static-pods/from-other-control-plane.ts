@@ -5,7 +5,7 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { flags } from "../manifests/command.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
@@ -35,7 +35,7 @@ function renamed(manifest: Manifest, addresses: readonly (readonly [string, stri
 
 /** etcd reads its members from its data; the flags only have to name this one. */
 function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
-  const command = flags(manifest.spec.containers[0]?.command ?? []);
+  const command = flags(commandOf(manifest));
   command.set("name", node.name);
   command.set("initial-cluster", data.members.map((member) => `${member.name}=${member.peerURLs[0]}`).join(","));
   command.set("initial-cluster-state", "existing");

@@ -8,6 +8,8 @@ import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { readText, stat, writeFile } from "../files/files.ts";
+import type { ContainerSpec } from "../k8s/objects.ts";
+import { mainContainer } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
@@ -157,14 +159,20 @@ export function restoreOthers(cp: ControlPlaneNode) {
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
 }
 
-/** In flags, arguments and image: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */
+/** In flags, arguments, images and containers: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */
 function differencesOf(now: Manifest, before: Manifest): string[] {
-  const [here, there] = [now, before].map(({ spec: { containers } }) => {
-    const { command = [], args = [], image } = containers[0] ?? {};
-    return [...command, ...args, `image=${image}`];
+  const [here, there] = [now, before].map((manifest) => {
+    const { initContainers = [], containers } = manifest.spec;
+    const sidecars = [...initContainers, ...containers].filter((one) => one !== mainContainer(manifest));
+    const own = wordsOf(mainContainer(manifest));
+    return [...own, ...sidecars.flatMap((one) => wordsOf(one).map((word) => `${one.name}:${word}`))];
   }) as [string[], string[]];
   const only = (sign: string, of: string[], other: string[]) => of.filter((word) => !other.includes(word)).map((word) => sign + word);
   return [...only("+", here, there), ...only("-", there, here)];
+}
+
+function wordsOf({ command = [], args = [], image }: Partial<ContainerSpec> = {}): string[] {
+  return [...command, ...args, `image=${image}`];
 }
 
 /** Fails as `restoreManifests` would, before certificates are written. Errors: Fail where a file is lost that no step makes. */
