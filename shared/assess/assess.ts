@@ -6,7 +6,7 @@ import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plan
 import type { EtcdFolders } from "../facts/etcd-folders.ts";
 import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
+import { type LostFile, lostHere, lostOfKubelet, waysBack } from "../facts/lost-files.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
@@ -30,7 +30,7 @@ import { caRow, clockRows, dataRows, findingRow, foreignSaRow, lostFileRows, man
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutData } from "./without-data.ts";
-import { eitherVerdict, workerVerdict } from "./worker-verdict.ts";
+import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
 export async function assess(etcdData: string | undefined, deep?: DeepOptions): Promise<Assessment> {
@@ -117,10 +117,12 @@ function kubeconfigFindings({ facts, cp }: PartialFacts) {
 async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
   const { kubelet } = node;
   const ca = readText(kubelet.clientCaFile);
+  const files = lostOfKubelet(node);
   const damage: Row[] = [
     { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
     { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
     clientPemRow(node),
+    ...lostFileRows(files),
     ...(await kubeletRow(node, running)),
   ];
   const seen = clusterCaSeen(node);
@@ -135,7 +137,7 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     survivors: [],
     damaged: damaged || strangers.length > 0,
     // a control plane node that lost everything has no kubelet.conf either
-    ...(exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
+    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
   };
 }
 

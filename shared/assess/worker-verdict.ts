@@ -1,4 +1,6 @@
 /** The conclusion for a worker, and for a node of which nothing tells whether it is one. */
+import { dirname } from "node:path";
+import type { LostFile } from "../facts/lost-files.ts";
 import { command } from "../facts/next.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
 import type { Node } from "../node/node.ts";
@@ -27,4 +29,12 @@ export function eitherVerdict({ name, nameFrom }: Node): Verdict {
       `${command("00-assess")} on a control plane node names all of them, in its line "cluster"`,
     next: [`if ${name} is not among them: ${JOIN}`, `if ${name} is among them: ${withoutNode(name)}`],
   };
+}
+
+/** Without these files its kubelet does not start again, so they come back before anything else. */
+export function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
+  const copies = files.map(
+    ({ path }) => `scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
+  );
+  return { ...verdict, next: [...copies, ...verdict.next] };
 }

@@ -128,7 +128,7 @@ function configText(path: string): string | undefined {
 }
 
 /** The kubelet's own: it does not start without them. */
-function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
+export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
   return kubelet.files
     .filter(({ path }) => !exists(path))
     .map(({ path, flag }) => ({

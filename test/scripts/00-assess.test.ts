@@ -1,6 +1,7 @@
 /** 00-assess as operators run it, on pretend nodes. It says what it sees and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { write } from "../pretend/cluster.ts";
 import { UUID } from "../pretend/hostile-pods.ts";
 import { podRecord } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -90,6 +91,18 @@ test("00-assess on a wiped control plane node with external etcd knows it by wha
     for (const path of ["/var/lib/etcd", "/etc/kubernetes"]) rmSync(root + path, { recursive: true });
     podFolder(root, "kube-apiserver");
   }));
+
+test("00-assess on a worker names the files of its kubelet that nobody can make again, and what to do first", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  const folder = "/etc/kubernetes/kubelet.conf.d";
+  write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS=--config-dir=${folder}\n`);
+  const { stdout, exitCode } = await node.run("00-assess");
+  expect(exitCode).toBe(2);
+  expect(stdout).toMatch(
+    new RegExp(`${folder} +!MISSING! +named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start`),
+  );
+  expect(stdout).toContain(`\nnext\n  scp -rp root@NODE:${folder} /etc/kubernetes/   #`);
+});
 
 test("00-assess on a worker does not take it for a control plane node by what a tenant calls a container", async () => {
   using node = await pretendNode({ kind: "worker" });
