@@ -2,16 +2,18 @@
  * Objects as Kubernetes stores them in etcd. A value begins with
  *   "k8s\0"      protobuf: runtime.Unknown { 1 typeMeta { 1 apiVersion, 2 kind }, 2 raw } (apimachinery pkg/runtime/generated.proto)
  *   "{"          JSON: custom resources, or everything with --storage-media-type=application/json
- *   "k8s:enc:"   encrypted at rest: k8s:enc:<provider>:v1:<key name>: (apiserver pkg/storage/value/encrypt)
+ *   0xd9d9f7     CBOR: custom resources, with the gate CBORServingAndStorage; not decoded here
+ *   "k8s:enc:"   encrypted at rest: k8s:enc:<provider>:v1:<key name>:, of KMS plugins also v2 (apiserver pkg/storage/value/encrypt)
  */
 import { BYTES, Damaged, fieldsOf, Reader, VARINT } from "../etcd-data/protobuf.ts";
 import { Fail } from "../fail.ts";
+import { isCbor } from "./cbor.ts";
 import { FIELDS } from "./fields.ts";
 import type { StoredObject } from "./objects.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
- * not hold, such as "apps/v1 Deployment", or "" where the bytes are of none of the three formats.
+ * not hold, such as "apps/v1 Deployment", "an object in CBOR", or "" where the bytes are of none of these formats.
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
@@ -31,7 +33,7 @@ export function decodeObject(value: Uint8Array): Decoded {
     if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as StoredObject;
     if (head.startsWith("k8s:enc:")) return { encrypted: head.split(":").slice(2, 5).join(":") };
     if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
-    return { undecoded: "" };
+    return { undecoded: isCbor(value) ? "an object in CBOR" : "" };
   } catch (cause) {
     if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError)) throw cause;
     throw new Fail(`Cannot decode an object stored in etcd: ${cause.message}`, {

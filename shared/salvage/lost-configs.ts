@@ -3,6 +3,9 @@ import { createDecipheriv } from "node:crypto";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { attempt, Fail } from "../fail.ts";
+import { isCborMap } from "../k8s/cbor.ts";
+import { decodeObject } from "../k8s/storage.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
@@ -107,11 +110,15 @@ function field(value: unknown, name: string): unknown {
   return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
 }
 
-/** An opened value is an object as the API server stores it: protobuf with its magic, or whole JSON. AES-CBC itself proves nothing. */
+/**
+ * An opened value is an object as the API server stores it: protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with
+ * another key; AES-CBC itself proves nothing, so all of the value has to be one.
+ */
 function opens(open: Open, key: Buffer, sealed: Sealed): boolean {
   const plain = orUndefined(() => open(key, sealed));
-  if (plain?.toString("latin1", 0, 4) === "k8s\0") return true;
-  return plain !== undefined && isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
+  if (plain === undefined) return false;
+  const isProtobuf = plain.toString("latin1", 0, 4) === "k8s\0" && !(attempt(() => decodeObject(plain)) instanceof Fail);
+  return isProtobuf || isCborMap(plain) || isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
 }
 
 function openCbc(key: Buffer, { bytes }: Sealed): Buffer {

@@ -43,9 +43,9 @@ export async function pretendData(change: (objects: Objects) => void = () => {})
 
 /** Writes an etcd data directory with these objects. `more`: so many puts follow, and the revision is higher by as many. */
 export function writeData(dir: string, objects: Objects, more = 0) {
-  const puts = Object.entries(objects).map(([key, object]): [string, string] => [
+  const puts = Object.entries(objects).map(([key, object]): [string, string | Uint8Array] => [
     `/registry/${key}`,
-    typeof object === "string" ? object : JSON.stringify(object),
+    typeof object === "string" || object instanceof Uint8Array ? object : JSON.stringify(object),
   ]);
   const extra = Array.from({ length: more }, (_, i): [string, string] => ["/registry/extra", String(i)]);
   writeEtcdData(dir, { clusterId: CLUSTER_ID, members: [MEMBER], puts: [...puts, ...extra] });
