@@ -14,6 +14,8 @@ export const ENDPOINT = "lab-api:6443";
 /** v1beta4 came with 1.31; before, extraArgs were maps. */
 const V1BETA4 = minorOf(KUBERNETES) >= 31;
 const KUBEADM = { apiVersion: `kubeadm.k8s.io/${V1BETA4 ? "v1beta4" : "v1beta3"}` };
+/** The first control plane node's kubelet keeps pods in the default folder, the others' kubelets here. */
+export const OTHER_PODS_DIR = "/var/lib/pods-of-kubelet";
 const CRI = "unix:///run/containerd/containerd.sock";
 
 /**
@@ -82,10 +84,9 @@ export function joinConfig(
     controlPlane: { localAPIEndpoint: apiOn(node), certificateKey: join.certificateKey },
     patches: { directory: PATCHES },
   };
-  // The first control plane node's kubelet keeps pods in the default folder, the others' kubelets elsewhere.
   const nodeRegistration = registration(node, {
     ...profile.kubeletFlags,
-    ...(controlPlane ? { "root-dir": "/var/lib/pods-of-kubelet" } : {}),
+    ...(controlPlane ? { "root-dir": OTHER_PODS_DIR } : {}),
   });
   const caCertPath = `${profile.certificatesDir}/ca.crt`;
   const discovery = join.discoveryFile ? byFile : byToken;

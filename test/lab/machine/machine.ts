@@ -27,7 +27,7 @@ export interface Lab {
   nodes: Machine[];
   controlPlanes: Machine[];
   workers: Machine[];
-  profile: Pick<Profile, "certificatesDir">;
+  profile: Pick<Profile, "certificatesDir" | "etcdDataDir">;
   /** The operator's machine, which reaches the nodes by ssh; only in scenarios that make one. */
   operator?: Machine;
 }

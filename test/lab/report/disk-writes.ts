@@ -1,11 +1,12 @@
 /** What the kit wrote to the nodes' disks: RUNBOOK.md, "Files", names all of it, for a block that is written may hold a deleted key. */
 import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { OTHER_PODS_DIR } from "../machine/kubeadm-config.ts";
 import type { Machine } from "../machine/machine.ts";
 
 /** Folders of others, who write there while a cluster runs. */
 const OTHERS = [
-  ...["/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
+  ...["/var/lib/kubelet", OTHER_PODS_DIR, "/var/lib/containerd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
   ...["../usr/libexec/kubernetes", "/var/log", "/var/cache", "/var/tmp", "/etc/cni", "/opt/cni"],
   // kubectl's cache, when the API is back
   "/root/.kube",
@@ -19,18 +20,19 @@ const OWN = [/^\/etc\/kubernetes\//, /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kube
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";
 
-/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. */
-export function writtenElsewhere(node: Machine, since: number): string[] {
-  return ["/", OWN_USR].flatMap((folder) => changedBelow(node, folder, since)).filter((path) => !OWN.some((own) => own.test(path)));
+/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. `etcdDataDir`: etcd's own folder. */
+export function writtenElsewhere(node: Machine, since: number, etcdDataDir: string): string[] {
+  const others = [...OTHERS, etcdDataDir];
+  return ["/", OWN_USR].flatMap((folder) => changedBelow(node, folder, since, others)).filter((path) => !OWN.some((own) => own.test(path)));
 }
 
-function changedBelow(node: Machine, folder: string, since: number): string[] {
+function changedBelow(node: Machine, folder: string, since: number, others: readonly string[]): string[] {
   const host = node.path(folder);
-  if (OTHERS.includes(folder) || !existsSync(host)) return [];
+  if (others.includes(folder) || !existsSync(host)) return [];
   return readdirSync(host).flatMap((name) => {
     const path = join(folder, name);
     const info = lstatSync(node.path(path), { throwIfNoEntry: false });
-    if (info?.isDirectory()) return changedBelow(node, path, since);
+    if (info?.isDirectory()) return changedBelow(node, path, since, others);
     return info && info.ctimeMs >= since ? [path] : [];
   });
 }
