@@ -84,7 +84,7 @@ function sayKept(out: string) {
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   takeNode();
-  const { here, withoutData } = await look(values);
+  const { here, stepsWithoutData } = await look(values);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
@@ -94,6 +94,7 @@ async function unpack(file: string, values: Values) {
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
     sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
+  const withoutData = stepsWithoutData();
   if (withoutData) say("etcd's data is not here: part 1 would not begin");
   done(withoutData ?? inOneLine([part1()]));
 }
@@ -117,13 +118,13 @@ async function files(values: Values): Promise<string[]> {
   return SHARED_FILES.map((name) => `${certificatesDir}/${name}`);
 }
 
-/** The cluster of this machine, which may be no node; `withoutData`: what to do without data. */
+/** The cluster of this machine, which may be no node, and what to do where its data is lost. */
 async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
   return {
     here: lookAtControlPlaneNode(place),
-    withoutData: stepsWhereDataIsLost(node, place.dir),
+    stepsWithoutData: () => stepsWhereDataIsLost(node, place.dir),
   };
 }
 
