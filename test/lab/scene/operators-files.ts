@@ -1,5 +1,5 @@
 /** The files of a hardened cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LAB_BUN } from "../machine/disk.ts";
 import { hardened } from "../machine/hardened.ts";
@@ -27,13 +27,8 @@ export function operatorsFiles(): Record<"keep" | "refusedWithout" | "putBack" |
       run: (scene) => refusedWithout(scene, kept),
     },
     putBack: {
-      title: "The operator copies these files back to their places",
-      async run() {
-        for (const { node, path, text, mode } of kept) {
-          mkdirSync(dirname(node.path(path)), { recursive: true, mode: 0o700 });
-          writeFileSync(node.path(path), text, { mode });
-        }
-      },
+      title: "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
+      run: (scene) => putBack(scene, kept),
     },
     asBefore: {
       title: "The operator looks at his files, and at the rules of the API",
@@ -99,6 +94,22 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
     ok: step.ok && changed.length === 0,
     detail: changed.join(", ") || "nothing changed",
   });
+}
+
+/** Where the operator lays his copies for 00-salvage: in memory, as the runbook has it for all that is carried. */
+const COPIES = "/run/operators-copies";
+
+async function putBack(scene: Scene, kept: readonly Kept[]) {
+  for (const node of scene.lab.nodes) {
+    const isControlPlane = scene.lab.controlPlanes.includes(node);
+    for (const { path, text, mode } of kept.filter((file) => file.node === node)) {
+      const place = isControlPlane ? COPIES + path : path;
+      const line = `umask 077; mkdir -p ${dirname(place)}; cat > ${place}; chmod ${mode.toString(8)} ${place}`;
+      await node.run(["sh", "-c", line], { input: text });
+    }
+    // 2: ca.key and sa.key are still lost
+    if (isControlPlane) await type(scene, node, `./bunw scripts/00-salvage.ts files --backup ${COPIES}`, { exit: [0, 2], part: 0 });
+  }
 }
 
 /** Files, containers, the kubelet, and whether there is a rescue folder. */
