@@ -73,8 +73,8 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
  */
 export type Listening = (nodes: readonly string[]) => Promise<ReadonlyMap<string, boolean | undefined>>;
 
-/** Looks in a row (about three seconds) at a closed port; a kubelet that starts has opened it by then. */
-const CLOSED_LOOKS = 20;
+/** Looks in a row (about two seconds) at a closed port; a kubelet that starts has opened it by then. */
+const CLOSED_LOOKS = 12;
 
 /**
  * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor

@@ -57,7 +57,7 @@ test("a kubelet whose port is closed is not waited for until the end; one that s
   });
   const { notRenewed } = await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["w1", "w2"], { onlyNew: true, listening });
   expect(notRenewed).toEqual(["w1"]);
-  expect(asked).toEqual({ w1: 20, w2: 5 });
+  expect(asked).toEqual({ w1: 12, w2: 5 });
 });
 
 test("where only a new renewal counts, one of the last minute does if the kubelet's port is open, and is not enough if it is closed", async () => {
