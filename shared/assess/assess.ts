@@ -100,12 +100,16 @@ async function assessControlPlane({ node: found, place, running, deep: options }
 }
 
 /** What brings lost files back, before part 1 stops anything. */
-function filesBack({ node, running }: Pick<Look, "node" | "running">, files: readonly LostFile[], { cluster }: PartialFacts): string[] {
+function filesBack(
+  { node, running }: Pick<Look, "node" | "running">,
+  files: readonly LostFile[],
+  { cluster, certificatesDir }: PartialFacts,
+): string[] {
   if (files.length === 0) return [];
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
   const others = cluster ? otherControlPlanes(cluster, { node }).map(({ name }) => name) : [];
-  return inLines(waysBack(files, { mounted, others }));
+  return inLines(waysBack(files, { mounted, others, pki: certificatesDir }));
 }
 
 function kubeconfigFindings({ facts, cp }: PartialFacts) {

@@ -149,10 +149,13 @@ export function stopsAll({ namedBy }: LostFile): boolean {
   return namedBy !== "--audit-policy-file";
 }
 
+const KUBELET_CA = "--kubelet-certificate-authority";
+const SAME_CA = "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
+
 /** What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other control plane nodes. */
 export function waysBack(
   lost: readonly LostFile[],
-  { mounted, others }: { mounted: readonly string[]; others: readonly string[] },
+  { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
 ): Todo[] {
   const [files, sockets] = [lost.filter(({ kind }) => kind !== "socket"), lost.filter(({ kind }) => kind === "socket")];
   const paths = files.map(({ path }) => path.slice(1)).join(" ");
@@ -166,6 +169,9 @@ export function waysBack(
       ? [...fromOthers, { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" }]
       : []),
     ...(files.length > 0 ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }] : []),
+    ...files.flatMap(({ path, namedBy }) =>
+      namedBy === KUBELET_CA ? [{ command: `install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }] : [],
+    ),
     ...(sockets.length > 0 ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }] : []),
   ];
 }

@@ -23,7 +23,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
     say(`lost, and only a copy brings it back: ${path} (${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}): without it ${without}`);
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  for (const line of inLines(waysBack(lost, { mounted, others }))) say(`  ${line}`);
+  for (const line of inLines(waysBack(lost, { mounted, others, pki: cp.facts.certificatesDir }))) say(`  ${line}`);
   const needed = lost.filter(stopsAll);
   const running = needed.length > 0 && !later ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");

@@ -200,6 +200,6 @@ function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode): LostFile[] 
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   throw new Fail(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
-    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others })).join("; or ")}${choices(lost)}`,
+    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
   });
 }

@@ -9,15 +9,17 @@ import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { fitKubeletCa } from "./kubelet-ca.ts";
 import { restartKubelet, restoreServers } from "./late-manager.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders } from "./wanted-manifests.ts";
 
 /** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
+  const bundles = fitKubeletCa(cp);
   const superAdmin = options.superAdmin || mountsSuperAdmin(cp);
   const kubeconfigs = kubeconfigRows(cp.facts, { superAdmin }).filter((row) => row.name !== "kubelet");
   const { written } = await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
-  return written;
+  return [...bundles, ...written];
 }
 
 /** Pods with new certificates or kubeconfigs start again, as they read them once. Returns when anything was started, or undefined. */

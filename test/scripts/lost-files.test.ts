@@ -57,7 +57,7 @@ test("00-assess names each lost file with what needs it and what does not run wi
   expect(stdout).toContain("named by kubelet --config-dir; cannot be rebuilt; without it the kubelet does not start");
   expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files +# still mounted: \/etc\/audit\.conf\n/);
   expect(stdout).toMatch(/ {2}\.\/bunw scripts\/00-salvage\.ts files --backup DIR +# DIR: your own copies of them\n/);
-  expect(JSON.parse((await node.run("00-assess --json")).stdout).filesBack).toHaveLength(3);
+  expect(JSON.parse((await node.run("00-assess --json")).stdout).filesBack).toHaveLength(4);
 });
 
 test("files that lost and found files name in turn are named, too: a plugin's configuration, a webhook's kubeconfig, a KMS socket", async () => {
