@@ -14,7 +14,8 @@ import {
   ownFlags,
   SAVED,
 } from "../shared/node/join-config.ts";
-import { KUBELET_CONFIG, KUBELET_DIR, needRoot, readNode } from "../shared/node/node.ts";
+import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
+import { needRoot, readNode } from "../shared/node/node.ts";
 import { done, run, say, start } from "../shared/run.ts";
 
 async function main() {

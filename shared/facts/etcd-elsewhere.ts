@@ -5,8 +5,8 @@
 import { readdirSync } from "node:fs";
 import { exists, hostPath } from "../files/files.ts";
 import { gone } from "../files/host-file.ts";
+import { KUBELET_DIR } from "../node/kubelet-config.ts";
 import { isBelow, mountsOf } from "../node/mounts.ts";
-import { KUBELET_DIR } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 
 /** How deep, and how many folders at most. */

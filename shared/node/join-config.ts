@@ -3,7 +3,8 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { minorOf } from "../pki/certs.ts";
 import { yamlText } from "../yaml.ts";
-import { KUBELET_DIR, type Node } from "./node.ts";
+import { KUBELET_DIR } from "./kubelet-config.ts";
+import type { Node } from "./node.ts";
 
 /** root's own; kubeadm reset does not empty it. */
 export const SAVED = "/root/kube-pki-repair-kubelet";

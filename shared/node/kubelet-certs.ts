@@ -131,7 +131,9 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, aside
     return false;
   }
   if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
-  return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem }), { mode: 0o600 });
+  return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem, clientPem }), {
+    mode: 0o600,
+  });
 }
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {

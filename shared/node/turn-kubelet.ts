@@ -4,15 +4,15 @@
  * cluster, and ends the containers of all that it finds (cmd/kubelet/app/server.go, standaloneMode; pkg/kubelet/kubelet_pods.go,
  * HandlePodCleanups). Where a file is missing that a flag names, it only exits.
  */
-import { basename } from "node:path";
 import { $ } from "zx";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { hostText } from "../files/host-file.ts";
 import { act, sayWhile } from "../run.ts";
 import { leaves } from "../signals.ts";
+import { isKubelet, kubeletUnit, runningKubelet } from "./kubelet-command.ts";
+import { loggedConfig } from "./kubelet-config.ts";
 import type { Node } from "./node.ts";
-import { flagsOf, readUnit } from "./unit-file.ts";
+import { flagsOf } from "./unit-file.ts";
 
 const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
 
@@ -42,8 +42,7 @@ export async function refuseUnfitKubelet(of?: Node) {
 
 /** Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit that starts another program). */
 export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail | undefined> {
-  const { exitCode, stdout } = await $({ quiet: true, nothrow: true })`systemctl cat kubelet`;
-  const { command, files } = readUnit(exitCode === 0 ? stdout : "");
+  const { command, files } = await kubeletUnit();
   if (!isKubelet(command)) return undefined;
   const flags = flagsOf(command);
   const isHere = (path: string) => comes.includes(path) || exists(path);
@@ -64,12 +63,9 @@ export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail 
     ...missing.map(({ path, why }) => `"${path}" is missing, ${why}`),
     ...(credentials.some(isHere) ? [] : [`there is no ${credentials.map((path) => `"${path}"`).join(" and no ")}`]),
   ];
-  return sentences.length > 0 ? cannotStart(sentences.join("; ")) : undefined;
-}
-
-/** A shell or another program that starts it in the end tells nothing of its flags. */
-function isKubelet([program = ""]: readonly string[]): boolean {
-  return basename(program.replace(/^[-@:+!|]+/, "")) === "kubelet";
+  const dropIns = flags.get("config-dir");
+  const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
+  return sentences.length > 0 ? cannotStart(sentences.join("; "), isLost ? await aboutDropIns(dropIns) : "") : undefined;
 }
 
 function named(flags: ReadonlyMap<string, string>, name: string) {
@@ -84,14 +80,6 @@ function clientCa(flags: ReadonlyMap<string, string>) {
   return path ? [{ path, why: "the CA that it trusts" }] : [];
 }
 
-/** The process that runs now still has what a missing file has given it. */
-async function runningKubelet(): Promise<{ pid: number; flags: Map<string, string> } | undefined> {
-  const { stdout } = await $({ quiet: true, nothrow: true })`systemctl show -p MainPID --value kubelet`;
-  const pid = Number(stdout.trim());
-  const command = pid > 0 ? (hostText(`/proc/${pid}/cmdline`) ?? "").split("\0") : [];
-  return isKubelet(command) ? { pid, flags: flagsOf(command) } : undefined;
-}
-
 function losesFlags(names: readonly string[], lost: readonly string[], pid: number | undefined): Fail {
   const end = names.includes("kubeconfig") ? ", and would end every pod of this node" : "";
   const files = lost.map((path) => `"${path}"`).join(" or ");
@@ -104,8 +92,19 @@ function losesFlags(names: readonly string[], lost: readonly string[], pid: numb
   });
 }
 
-function cannotStart(why: string): Fail {
+/** The folder may have changed any field; some of them the kubelet has logged. */
+async function aboutDropIns(folder: string): Promise<string> {
+  const logged = await loggedConfig();
+  const said = logged.length > 0 ? `the kubelet's journal still says ${logged.join(" and ")}` : "the kubelet's journal says nothing of it";
+  return (
+    ` ${folder} may have set any field of the kubelet's configuration; ${said}. Another node has the same files, mostly. If nobody has ` +
+    `them: mkdir -p ${folder}, and what the journal says into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
+    "kind: KubeletConfiguration); the rest is lost."
+  );
+}
+
+function cannotStart(why: string, more: string): Fail {
   return new Fail(`The kubelet cannot start: ${why}`, {
-    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads. RUNBOOK 0, "A kubelet without its files"`,
+    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads.${more} RUNBOOK 0, "A kubelet without its files"`,
   });
 }

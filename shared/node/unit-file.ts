@@ -37,13 +37,16 @@ export function readUnit(text: string): Unit {
   return { command: words.flatMap((word) => expanded(word, variables)), variables, files };
 }
 
-/** The flags of a command, without dashes: "true" where one has no value. The last one of a name counts, as for Kubernetes' programs. */
+/**
+ * The flags of a command, without dashes: "true" where one has no value. The last one of a name counts, and `_` is a dash, as for Kubernetes'
+ * programs (component-base's WordSepNormalizeFunc).
+ */
 export function flagsOf(command: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
   for (const [i, word] of command.entries()) {
     const [, name, value] = /^--([\w-]+)(?:=(.*))?$/s.exec(word) ?? [];
     const next = command[i + 1] ?? "-";
-    if (name) found.set(name, value ?? (next.startsWith("-") ? "true" : next));
+    if (name) found.set(name.replaceAll("_", "-"), value ?? (next.startsWith("-") ? "true" : next));
   }
   return found;
 }

@@ -93,9 +93,16 @@ export function bootstrapKubeconfig({ server, ca, token }: { server: string; ca:
   return configText({ name: "kubernetes", server, ca }, { name: user, user: { token } }, { name: `${user}@kubernetes` });
 }
 
+interface KubeletsOwn {
+  server: string;
+  ca: string;
+  /** Where the kubelet has its certificate with its key: without --cert-dir in KUBELET_CLIENT_PEM. */
+  clientPem?: string;
+}
+
 /** kubelet.conf in the kubelet's own form: the certificate and key are read from the file it rotates. Text. */
-export function kubeletKubeconfig({ server, ca }: { server: string; ca: string }): string {
-  const user = { "client-certificate": KUBELET_CLIENT_PEM, "client-key": KUBELET_CLIENT_PEM };
+export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }: KubeletsOwn): string {
+  const user = { "client-certificate": clientPem, "client-key": clientPem };
   return configText(
     { name: "default-cluster", server, ca },
     { name: "default-auth", user },

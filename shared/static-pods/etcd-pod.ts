@@ -11,7 +11,7 @@ import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
-import { KUBELET_DIR, kubeletActive } from "../node/node.ts";
+import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
 import { madeAt } from "../pki/certificate.ts";
@@ -69,15 +69,19 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
 }
 
 /** Errors: Fail where there is no room for the copy, where a folder cannot be written, or as `refuseUnfitKubelet`: nothing is stopped then. */
-export async function refuseWhereNothingFits({ rescue, etcd, node, facts }: ControlPlaneNode) {
+export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
+  const { rescue, etcd, node, facts } = cp;
   await refuseUnfitKubelet(node);
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
   refuseUnwritable([dirname(rescue.dir), facts.certificatesDir, staticPodPath, ...[kubeconfig, clientPem].map((path) => dirname(path))]);
-  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([etcd.dir, ...(etcd.wal ? [etcd.wal] : []), ...LEFT], rescue.dir);
+  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([etcd.dir, ...(etcd.wal ? [etcd.wal] : []), ...leftOf(cp)], rescue.dir);
 }
 
 /** What is copied beside etcd's data. */
-const LEFT = ["/etc/kubernetes", `${KUBELET_DIR}/pki`];
+function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
+  const folders = ["/etc/kubernetes", dirname(kubelet.clientPem), facts.certificatesDir, kubelet.staticPodPath];
+  return folders.filter((path, i) => !folders.some((other, j) => (j < i && path === other) || path.startsWith(`${other}/`)));
+}
 
 /** Errors: Fail where etcd's manifest has another folder than the one with the data: there it would begin as a new, empty cluster. */
 export function refuseOtherFolder(cp: ControlPlaneNode) {
@@ -97,12 +101,13 @@ export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: b
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }
 
-export function copyWhatIsLeft({ rescue, etcd, data }: ControlPlaneNode, healthy: boolean) {
+export function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
+  const { rescue, etcd, data } = cp;
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
   // etcd's data last: a folder that has it has everything
-  for (const left of LEFT) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
+  for (const left of leftOf(cp)) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
   if (etcd.wal) copyTree(etcd.wal, rescuedLog(rescue));
   copyTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

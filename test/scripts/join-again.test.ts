@@ -33,7 +33,7 @@ test("join-again saves the kubelet's flags and configuration, and writes a join.
     controlPlane: { localAPIEndpoint: { advertiseAddress: "10.0.0.13", bindPort: 6443 } },
     nodeRegistration: {
       name: "m1",
-      criSocket: "unix:///run/containerd/containerd.sock",
+      criSocket: "unix:///run/x.sock",
       kubeletExtraArgs: [
         { name: "node-ip", value: "10.0.0.13" },
         { name: "root-dir", value: "/data/kubelet" },

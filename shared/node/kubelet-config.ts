@@ -1,0 +1,112 @@
+/**
+ * The kubelet's configuration as the kubelet reads it: its file, then its drop-ins, then its flags, which count most. Sources:
+ * cmd/kubelet/app/server.go (NewKubeletCommand, kubeletConfigFlagPrecedence), cmd/kubelet/app/options/options.go,
+ * pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths begin at the file's folder).
+ */
+import { dirname, resolve } from "node:path";
+import { $ } from "zx";
+import { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { readYaml } from "../yaml.ts";
+import type { KubeletFlags } from "./kubelet-command.ts";
+import { withDropIns } from "./kubelet-drop-ins.ts";
+
+export const KUBELET_DIR = "/var/lib/kubelet";
+/** kubeadm writes it on each node. */
+export const KUBELET_CONFIG = `${KUBELET_DIR}/config.yaml`;
+/** Where a kubelet without --root-dir keeps its pods. */
+export const PODS_DIR = `${KUBELET_DIR}/pods`;
+
+const FILE_FLAGS = ["config-dir", "image-credential-provider-config", "image-credential-provider-bin-dir", "cloud-config"];
+const TLS_FILES = ["tlsCertFile", "tlsPrivateKeyFile"] as const;
+
+function named(flag: string, path: string | undefined): { path: string; flag: string }[] {
+  return path ? [{ path, flag }] : [];
+}
+
+interface KubeletConfiguration {
+  tlsCertFile?: string;
+  tlsPrivateKeyFile?: string;
+  authentication?: { x509?: { clientCAFile?: string } };
+  staticPodPath?: string;
+  serverTLSBootstrap?: boolean;
+  containerRuntimeEndpoint?: string;
+}
+
+/** What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node. */
+export function readKubelet(flags: KubeletFlags) {
+  const config = withDropIns(readConfig(pathIn(flags, "config")), pathIn(flags, "config-dir"));
+  const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
+  const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
+  const rotates = flags.get("rotate-server-certificates");
+  return {
+    kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
+    bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
+    /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
+    clientCaFile: pathIn(flags, "client-ca-file") ?? absolute(authentication?.x509?.clientCAFile) ?? "/etc/kubernetes/pki/ca.crt",
+    staticPodPath: pathIn(flags, "pod-manifest-path") ?? absolute(staticPodPath) ?? "/etc/kubernetes/manifests",
+    serverTlsBootstrap: rotates === undefined ? serverTLSBootstrap : rotates === "true",
+    clientPem: `${certDir}/kubelet-client-current.pem`,
+    serverPem: `${certDir}/kubelet-server-current.pem`,
+    /** A folder for each pod on this node, named by its UID. */
+    podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
+    /** What its flags and its configuration name and kubeadm did not make. It does not start without one of them. */
+    files: [
+      ...TLS_FILES.flatMap((field) => named(field, absolute(config[field]))),
+      ...FILE_FLAGS.flatMap((flag) => named(`--${flag}`, pathIn(flags, flag))),
+    ],
+    /** The container runtime's socket, `unix:///…`. */
+    runtimeEndpoint: flags.get("container-runtime-endpoint") || config.containerRuntimeEndpoint || "unix:///run/containerd/containerd.sock",
+  };
+}
+
+/** A unit starts its program in "/". */
+function absolute(path: string | undefined): string | undefined {
+  return path ? resolve("/", path) : undefined;
+}
+
+function pathIn(flags: KubeletFlags, name: string): string | undefined {
+  return absolute(flags.get(name));
+}
+
+/** kubeadm's file counts where the one that --config names is lost: the guard in turn-kubelet.ts names that. */
+function readConfig(path: string | undefined): KubeletConfiguration {
+  const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
+  const text = readText(file);
+  if (text === undefined) {
+    throw new Fail(`This is no node that kubeadm set up: "${path ?? KUBELET_CONFIG}" is missing`, {
+      hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
+    });
+  }
+  const config = besides((readYaml(text) ?? {}) as KubeletConfiguration, dirname(file));
+  // since 1.34, kubeadm writes the runtime's socket into a separate file (gate NodeLocalCRISocket)
+  const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
+  return instance === undefined ? config : { ...config, ...(readYaml(instance) as KubeletConfiguration) };
+}
+
+/** Relative paths of the main file begin beside it (KubeletConfigurationPathRefs); those of a drop-in do not. */
+function besides(config: KubeletConfiguration, folder: string): KubeletConfiguration {
+  const at = (path: string) => resolve(folder, path);
+  const own = ["staticPodPath", ...TLS_FILES] as const;
+  const paths = Object.fromEntries(own.flatMap((field) => (config[field] ? [[field, at(config[field])]] : [])));
+  const x509 = config.authentication?.x509;
+  const authentication = x509?.clientCAFile && { ...config.authentication, x509: { ...x509, clientCAFile: at(x509.clientCAFile) } };
+  return { ...config, ...paths, ...(authentication && { authentication }) };
+}
+
+/** What the kubelet logs when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's dynamic_cafile_content.go. */
+const LOGGED = [
+  { field: "staticPodPath", grep: "Adding static pod path", pattern: /"Adding static pod path" path="([^"]+)"/ },
+  { field: "authentication.x509.clientCAFile", grep: "client-ca-bundle::", pattern: /"client-ca-bundle::([^"]+)"/ },
+] as const;
+
+/** What the kubelet's own journal still says of a configuration whose drop-ins are lost: fields and paths, none where it says nothing. */
+export async function loggedConfig(): Promise<string[]> {
+  const known: string[] = [];
+  for (const { field, grep, pattern } of LOGGED) {
+    const { stdout } = await $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
+    const path = pattern.exec(stdout)?.[1];
+    if (path) known.push(`${field}: ${path}`);
+  }
+  return known;
+}
