@@ -16,12 +16,16 @@ export function isReady({ status }: RunningPod): boolean {
   return status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
 }
 
-/** Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready pods as before. Errors: Fail. */
+/**
+ * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready pods as before. The highest number
+ * comes first, as in a StatefulSet's own rolling update. Errors: Fail.
+ */
 export async function evictInTurn(api: KubeApi, owner: PodOwner) {
-  const atOnce = Math.max(1, Math.floor(owner.pods.length / 10));
-  for (let i = 0; i < owner.pods.length; i += atOnce) {
+  const pods = owner.pods.toSorted((a, b) => b.metadata.name.localeCompare(a.metadata.name, "en", { numeric: true }));
+  const atOnce = Math.max(1, Math.floor(pods.length / 10));
+  for (let i = 0; i < pods.length; i += atOnce) {
     const before = (await readySiblings(api, owner)).length;
-    const some = owner.pods.slice(i, i + atOnce);
+    const some = pods.slice(i, i + atOnce);
     await inParallel(some, atOnce, (pod) => evict(api, owner, pod));
     const names = some.map(({ metadata }) => metadata.name).join(" ");
     await waitFor(`${label(owner)} to have a new pod for ${names}`, async () => (await readySiblings(api, owner)).length >= before, {

@@ -84,17 +84,18 @@ class Later extends Fail {}
 
 async function inOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way) {
   const left: Left[] = [];
-  let restarted = 0;
+  let [restarted, proxy]: [number, Left | undefined] = [0, undefined];
   for (const group of groups) {
     const restarts = restartsOf(group);
     if (restarts.length === 0) continue;
-    const proxy = left.find(({ owner }) => owner.kind === "replace");
     if (proxy && group.name !== "webhooks and aggregated APIs") {
-      for (const owner of restarts) left.push({ owner, why: laterThan(proxy) });
+      const why = laterThan(proxy);
+      left.push(...restarts.map((owner) => ({ owner, why })));
       continue;
     }
     const leftHere = await restartGroup(api, restarts, caPem);
     left.push(...leftHere);
+    if (group.name === "kube-proxy") proxy = leftHere[0];
     restarted += restarts.length - leftHere.length;
     if (restarts.length > leftHere.length && ["kube-proxy", "network plugins"].includes(group.name) && !mode.dryRun)
       await canaries(api, nodes);

@@ -121,7 +121,7 @@ test("a pod that has been replaced under its name is not evicted a second time",
 
 test("pods of an operator's Cluster are evicted one after the other: the next when as many are Ready as before", async () => {
   using box = sandbox();
-  const members = ["web-1", "web-2", "web-3"].map((name) => podOf(name, name, "Cluster", "postgresql.cnpg.io/v1"));
+  const members = ["web-9", "web-10", "web-11"].map((name) => podOf(name, name, "Cluster", "postgresql.cnpg.io/v1"));
   const away: string[] = [];
   using server = pretendApi({
     objects: Object.fromEntries(members.map((pod) => [`/api/v1/namespaces/shop/pods/${pod.metadata.name}`, { ...pod, ...READY }])),
@@ -135,7 +135,7 @@ test("pods of an operator's Cluster are evicted one after the other: the next wh
     },
   });
   await restart(client(server), { ...owner("evict", "Cluster"), pods: members });
-  expect(away).toEqual(["web-1 of 3", "web-2 of 3", "web-3 of 3"]);
+  expect(away).toEqual(["web-11 of 3", "web-10 of 3", "web-9 of 3"]);
   expect(box.said).toEqual(["3 pods of shop/web (Cluster): evicted, and new ones are Ready"]);
 });
 
@@ -252,6 +252,17 @@ test.each([["Succeeded"], ["Failed"]])("test pods that end as %s: one on each no
   const path = `${PODS}/kube-pki-repair-canary-w1`;
   expect(server.changes()).toEqual([`DELETE ${path}`, `POST ${PODS}`, `DELETE ${path}`]);
   expect(box.said.at(-1)).toBe("test pods: started and ended on 1 of 1 nodes");
+});
+
+test("test pods that a deaf webhook refuses are named, and end nothing", async () => {
+  using box = sandbox();
+  using server = pretendApi({
+    objects: { "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": PROXY },
+    on: ({ method }) =>
+      method === "POST" ? status(500, 'Internal error occurred: failed calling webhook "all.hook": refused') : undefined,
+  });
+  await canaries(client(server), ["w1", "w2"]);
+  expect(box.said).toEqual(['no test pods: the API refuses it, because the webhook "all.hook" does not answer']);
 });
 
 test("without kube-proxy there is no image that is surely everywhere, and that is said", async () => {
