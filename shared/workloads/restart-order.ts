@@ -88,7 +88,7 @@ async function inOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }:
   for (const group of groups) {
     const restarts = restartsOf(group);
     if (restarts.length === 0) continue;
-    if (proxy && group.name !== "webhooks and aggregated APIs") {
+    if (proxy && group.name !== "webhooks") {
       const why = laterThan(proxy);
       left.push(...restarts.map((owner) => ({ owner, why })));
       continue;

@@ -8,10 +8,10 @@ import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trus
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
 import { nameOf, TOKEN_SECRETS } from "./token-secrets.ts";
-import { webhookPods } from "./webhooks.ts";
+import { servingPods } from "./webhooks.ts";
 
 /** Groups in the order in which they are restarted. */
-const GROUPS = ["kube-proxy", "network plugins", "webhooks and aggregated APIs", "DNS and the rest of kube-system", "all others"] as const;
+const GROUPS = ["kube-proxy", "network plugins", "webhooks", "DNS, aggregated APIs and the rest of kube-system", "all others"] as const;
 
 type GroupName = (typeof GROUPS)[number];
 
@@ -32,11 +32,11 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
     const trusted = staleBefore(pod, times);
     if (trusted) stale.set(remember(pod), trusted);
   }
-  const hooks = await webhookPods(api, [...stale.keys()]);
+  const serving = await servingPods(api, [...stale.keys()]);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [find, known] = [once(api), new Map<string, PodOwner>()];
   for (const [pod, trustedSince] of stale) {
-    const group = groupOf(pod, hooks);
+    const group = groupOf(pod, serving);
     const owner = await podOwner(find, pod, trustedSince);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === "kube-proxy" && owner.kind === "DaemonSet") owner.kind = "replace";
@@ -61,13 +61,13 @@ function remember({ metadata, spec }: RunningPod): RunningPod {
 }
 
 /** Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other pods. */
-function groupOf(pod: RunningPod, hooks: Set<string>): GroupName {
-  const { namespace, labels } = pod.metadata;
+function groupOf(pod: RunningPod, { webhooks, apis }: Awaited<ReturnType<typeof servingPods>>): GroupName {
+  const { namespace, labels, uid = "" } = pod.metadata;
   if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return "kube-proxy";
   if (pod.spec.hostNetwork && pod.spec.volumes?.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`)))
     return "network plugins";
-  if (hooks.has(pod.metadata.uid ?? "")) return "webhooks and aggregated APIs";
-  return namespace === "kube-system" ? "DNS and the rest of kube-system" : "all others";
+  if (webhooks.has(uid)) return "webhooks";
+  return namespace === "kube-system" || apis.has(uid) ? "DNS, aggregated APIs and the rest of kube-system" : "all others";
 }
 
 /** Later than every pod: for what is not today's yet. */

@@ -32,18 +32,21 @@ export async function calledByApi(api: KubeApi) {
   return (await Promise.all(found)).flat();
 }
 
-/** UIDs of those of these pods that serve webhooks and aggregated APIs, by the selectors of their Services. */
-export async function webhookPods(api: KubeApi, pods: readonly RunningPod[]): Promise<Set<string>> {
-  const uids = new Set<string>();
-  for (const { namespace, name } of (await calledByApi(api)).flatMap(({ clients }) => clients.flatMap(({ service }) => service ?? []))) {
-    const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
-      `/api/v1/namespaces/${namespace}/services/${name}`,
-    );
-    const selector = service?.spec.selector ?? {};
-    if (Object.keys(selector).length === 0) continue;
-    for (const pod of pods) if (pod.metadata.namespace === namespace && hasLabels(pod, selector)) uids.add(pod.metadata.uid ?? "");
+/** Those of these pods that serve webhooks, and those that serve aggregated APIs, by the selectors of their Services: their UIDs. */
+export async function servingPods(api: KubeApi, pods: readonly RunningPod[]): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
+  const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
+  for (const { name: called, clients } of await calledByApi(api)) {
+    const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
+    for (const { namespace, name } of clients.flatMap(({ service }) => service ?? [])) {
+      const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
+        `/api/v1/namespaces/${namespace}/services/${name}`,
+      );
+      const selector = service?.spec.selector ?? {};
+      if (Object.keys(selector).length === 0) continue;
+      for (const pod of pods) if (pod.metadata.namespace === namespace && hasLabels(pod, selector)) uids.add(pod.metadata.uid ?? "");
+    }
   }
-  return uids;
+  return serving;
 }
 
 export function hasLabels({ metadata: { labels } }: RunningPod, wanted: Record<string, string>): boolean {

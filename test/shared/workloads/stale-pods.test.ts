@@ -76,6 +76,10 @@ test("pods are grouped so that each group can start new pods with what came befo
       [`${pods("flannel")}/flannel-1`]: pod({ spec: cni, owner: ["DaemonSet", "flannel"] }),
       [`${pods("kube-system")}/kube-proxy-1`]: pod({ labels: { "k8s-app": "kube-proxy" }, owner: ["DaemonSet", "kube-proxy"] }),
       [`${pods("policy")}/hook-1`]: pod({ labels: { app: "hook" }, owner: ["DaemonSet", "hook"] }),
+      [`${pods("policy")}/api-1`]: pod({ labels: { app: "api" }, owner: ["DaemonSet", "api"] }),
+      [`${apps("policy")}/daemonsets/api`]: set,
+      "/api/v1/namespaces/policy/services/api": { spec: { selector: { app: "api" } } },
+      "/apis/apiregistration.k8s.io/v1/apiservices/v1.policy": { spec: { service: { namespace: "policy", name: "api" } } },
       [`${apps("kube-system")}/replicasets/coredns-5`]: {
         metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "coredns", controller: true }] },
       },
@@ -97,9 +101,10 @@ test("pods are grouped so that each group can start new pods with what came befo
   ).toEqual([
     "kube-proxy: kube-system/kube-proxy (DaemonSet) replace",
     "network plugins: flannel/flannel (DaemonSet)",
-    "webhooks and aggregated APIs: policy/hook (DaemonSet)",
-    "DNS and the rest of kube-system: kube-system/coredns (Deployment)",
-    "DNS and the rest of kube-system: kube-system/metrics (Deployment)",
+    "webhooks: policy/hook (DaemonSet)",
+    "DNS, aggregated APIs and the rest of kube-system: kube-system/coredns (Deployment)",
+    "DNS, aggregated APIs and the rest of kube-system: kube-system/metrics (Deployment)",
+    "DNS, aggregated APIs and the rest of kube-system: policy/api (DaemonSet)",
     "all others: shop/web (StatefulSet)",
   ]);
 });
