@@ -54,21 +54,24 @@ async function rollOut(api: KubeApi, owner: PodOwner) {
 
 /** Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it up. */
 async function rolledOut(api: KubeApi, owner: PodOwner, path: string) {
+  const end = Date.now() + patient((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
   let [far, moved] = [-1, Date.now()];
   const look = async () => {
     const workload = await api.get<Workload>(path);
     const state = rolloutState(workload, owner.kind);
     if (state.done) return true;
     if (state.far > far) [far, moved] = [state.far, Date.now()];
-    if (state.late || Date.now() - moved > patient(SECONDS * 1000)) return await stuck(api, owner, { workload, words: state.words });
+    if (state.late || Date.now() > Math.min(end, moved + patient(SECONDS * 1000)))
+      return await stuck(api, owner, { workload, words: state.words });
     throw new Error(state.words);
   };
-  const end = await waitFor(`${label(owner)} to roll out`, look, {
-    seconds: SECONDS + owner.pods.length * SECONDS_PER_POD,
+  const over = await waitFor(`${label(owner)} to roll out`, look, {
+    // by then `look` has said why, if the API answers
+    seconds: 2 * SECONDS + owner.pods.length * SECONDS_PER_POD,
     easing: true,
     hint: `${commandsFor(owner)}; ${AGAIN}`,
   });
-  if (end instanceof Fail) throw end;
+  if (over instanceof Fail) throw over;
 }
 
 async function stuck(api: KubeApi, owner: PodOwner, { workload, words }: { workload: Workload; words: string }): Promise<Fail> {
