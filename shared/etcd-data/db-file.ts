@@ -20,9 +20,12 @@ const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
 
 /** Bytes. A file up to this size is held in memory, so that its answers stay the same however long they are asked for. */
 const SMALL_FILE = 64 * 1024 * 1024;
-/** Bytes that are read at once where the next read lies near the last one, as a disk likes it. */
+/** Bytes that are read at once where the next read joins the last one. */
 const LARGEST_BLOCK = 256 * 1024;
-const NEAR = 32 * 1024;
+/** Bytes that may lie between two such reads where they come from a disk: it would rather read what is between them. */
+const NEAR = 64 * 1024;
+/** Milliseconds of a read that comes from a disk; out of the page cache it takes a twentieth of it. */
+const FROM_DISK = 0.1;
 const NO_BYTES = Buffer.alloc(0);
 
 export interface Meta {
@@ -32,9 +35,11 @@ export interface Meta {
   /** Pages with this id and above are not in use. */
   highWater: number;
   txid: bigint;
-  /** Both meta pages as they were: as long as they are the same, nobody has committed. */
+  /** Both meta pages, from the file's beginning on: as long as they are the same, nobody has committed. */
   raw: Buffer;
 }
+
+type Found = Omit<Meta, "raw">;
 
 /** An open file; whoever opens it closes it. Everything that breaks the format is a `Damaged`. */
 export class DbFile {
@@ -43,8 +48,10 @@ export class DbFile {
   private isOpen = true;
   private whole: Buffer | undefined;
   private block = NO_BYTES;
+  private first = NO_BYTES;
   private blockStart = 0;
   private blockLength = 0;
+  private isSlow = false;
 
   constructor(path: string) {
     this.path = path;
@@ -69,20 +76,20 @@ export class DbFile {
   /** The valid meta with the higher txid, as it is now. Forgets what was read under an older one. */
   newestMeta(): Meta {
     this.blockLength = 0;
-    const head = this.rawMeta(0);
-    const first = head && parseMeta(head);
+    const head = this.bytesUpTo(META_END);
+    const first = head && parseMeta(head, 0);
     for (const size of first ? [first.pageSize] : PAGE_SIZES) {
-      const other = this.rawMeta(size);
-      const second = other && parseMeta(other, size);
-      const newest = first && second ? (second.txid > first.txid ? second : first) : (first ?? second);
-      if (newest) return { ...newest, raw: Buffer.concat([head!, other ?? NO_BYTES]) };
+      const raw = this.bytesUpTo(size + META_END);
+      if (!raw) continue;
+      const newest = newer(parseMeta(raw, 0), parseMeta(raw, size));
+      if (newest) return { ...newest, raw: Buffer.from(raw) };
     }
     throw new Damaged(`${this.path} has no valid meta page`);
   }
 
   /** Whether nobody has committed since `meta` was the newest. */
   isNewest(meta: Meta): boolean {
-    return this.whole !== undefined || Buffer.concat([0, meta.pageSize].flatMap((offset) => this.rawMeta(offset) ?? [])).equals(meta.raw);
+    return this.whole !== undefined || (this.bytesUpTo(meta.raw.length)?.equals(meta.raw) ?? false);
   }
 
   /** Fills `target` with the bytes at `offset`. */
@@ -95,29 +102,49 @@ export class DbFile {
     this.block.copy(target, 0, offset - this.blockStart, end - this.blockStart);
   }
 
-  /** The next block: from `offset` on, or up to `end` where reading goes backward; larger each time that it lies near the last one. */
+  /**
+   * The next block: from `offset` on, or, where reading goes backward, up to `end` and a bit further, as the values of a page lie behind its
+   * head. It is larger each time that it joins the last one.
+   */
   private readBlock(offset: number, end: number) {
     const [start, stop] = [this.blockStart, this.blockStart + this.blockLength];
-    const isNear = this.blockLength > 0 && offset <= stop + NEAR && end >= start - NEAR;
+    const gap = this.isSlow ? NEAR : 0;
+    const isNear = this.blockLength > 0 && offset <= stop + gap && end >= start - gap;
     const length = Math.max(end - offset, isNear ? Math.min(2 * this.blockLength, LARGEST_BLOCK) : 0);
-    const from = isNear && offset < start ? Math.max(0, end - length) : offset;
+    const isBack = isNear && offset < start;
+    const from = isBack ? Math.max(0, end - length) : offset;
+    const to = isBack ? end + gap : from + length;
+    if (this.block.length === 0) this.block = Buffer.allocUnsafeSlow(LARGEST_BLOCK + NEAR);
     this.blockLength = 0;
-    const count = Math.max(end - from, Math.min(length, this.size - from));
-    if (this.block.length === 0) this.block = Buffer.allocUnsafeSlow(LARGEST_BLOCK);
-    this.fill(this.block.subarray(0, count), from);
+    const began = performance.now();
+    const count = this.readAt(this.block.subarray(0, to - from), from);
+    this.isSlow = performance.now() - began > FROM_DISK;
+    if (count < end - from) throw this.endsBefore(end);
     [this.blockStart, this.blockLength] = [from, count];
   }
 
   private fill(target: Buffer, offset: number) {
-    if (this.whole) {
-      if (this.whole.copy(target, 0, offset) < target.length) throw new Damaged(`${this.path} ends before byte ${offset + target.length}`);
-      return;
-    }
-    for (let done = 0; done < target.length; ) {
-      const count = readSync(this.file, target, done, target.length - done, offset + done);
-      if (count === 0) throw new Damaged(`${this.path} ends at byte ${offset + done}`);
-      done += count;
-    }
+    if (this.readAt(target, offset) < target.length) throw this.endsBefore(offset + target.length);
+  }
+
+  /** Returns how many bytes there were. */
+  private readAt(target: Buffer, offset: number): number {
+    if (this.whole) return this.whole.copy(target, 0, Math.min(offset, this.whole.length));
+    let done = 0;
+    for (let count = -1; count !== 0 && done < target.length; done += count)
+      count = readSync(this.file, target, done, target.length - done, offset + done);
+    return done;
+  }
+
+  private endsBefore(end: number): Damaged {
+    return new Damaged(`${this.path} ends before byte ${end}`);
+  }
+
+  /** The file's first bytes, until the next call; undefined where it has fewer. */
+  private bytesUpTo(length: number): Buffer | undefined {
+    if (length > this.first.length) this.first = Buffer.allocUnsafeSlow(length);
+    const bytes = this.first.subarray(0, length);
+    return this.readAt(bytes, 0) === length ? bytes : undefined;
   }
 
   /** A copy in memory, if nobody commits while it is made. */
@@ -131,21 +158,19 @@ export class DbFile {
     this.whole = copy;
     this.close();
   }
-
-  private rawMeta(offset: number): Buffer | undefined {
-    if (offset + META_END > this.size) return undefined;
-    const raw = Buffer.allocUnsafe(META_END);
-    this.fill(raw, offset);
-    return raw;
-  }
 }
 
-/** Undefined if this is no valid meta page, or not the one of a file with this page size. */
-function parseMeta(bytes: Buffer, size?: number): Omit<Meta, "raw"> | undefined {
+function newer(one: Found | undefined, other: Found | undefined): Found | undefined {
+  return one && other ? (other.txid > one.txid ? other : one) : (one ?? other);
+}
+
+/** Undefined if there is no valid meta page at `offset`, or not the one of a file with this page size. */
+function parseMeta(raw: Buffer, offset: number): Found | undefined {
+  const bytes = raw.subarray(offset, offset + META_END);
   if (bytes.readUInt32LE(16) !== MAGIC || bytes.readUInt32LE(20) !== VERSION) return undefined;
   if (bytes.readBigUInt64LE(META_CHECKSUM) !== fnv64a(bytes.subarray(PAGE_HEADER_SIZE, META_CHECKSUM))) return undefined;
   const meta = { pageSize: bytes.readUInt32LE(24), root: pageId(bytes, 32), highWater: pageId(bytes, 56), txid: bytes.readBigUInt64LE(64) };
-  return PAGE_SIZES.includes(size ?? meta.pageSize) && meta.pageSize === (size ?? meta.pageSize) ? meta : undefined;
+  return PAGE_SIZES.includes(meta.pageSize) && (offset === 0 || offset === meta.pageSize) ? meta : undefined;
 }
 
 /** Page ids are far below 2^53 in any real file; a larger one fails the bounds like any other. */

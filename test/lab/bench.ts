@@ -8,6 +8,7 @@ import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";
 import { testFacts } from "../pretend/facts.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { benchBigEtcd, bigEtcdLine } from "./bench/big-etcd.ts";
 import { benchCarve, carveLine } from "./bench/carve.ts";
 import { benchClose, closeLine } from "./bench/close.ts";
 import { benchIssue } from "./bench/issue.ts";
@@ -19,8 +20,9 @@ import { peakMemory } from "./machine/program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     old-key, issue, carve, close, tokens or workers
+  --only NAME     old-key, issue, carve, close, tokens, workers or big-etcd
   --gigabytes N   size of the disk for carve (default: 4)
+  --etcd N,...    sizes of etcd for big-etcd, in gigabytes (default: 2; 8, etcd's own limit, needs 20 GB of disk and half an hour)
   --nodes N       nodes and requests for close (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line gets (default: 500)
@@ -30,6 +32,7 @@ Needs about 2 GB and some minutes. Nothing else should run at the same time.`;
 const OPTIONS = {
   only: { type: "string" },
   gigabytes: { type: "string", default: "4" },
+  etcd: { type: "string", default: "2" },
   nodes: { type: "string", default: "5000" },
   secrets: { type: "string", default: "10000" },
   sample: { type: "string", default: "500" },
@@ -47,6 +50,7 @@ async function main() {
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
+  for (const size of wants("big-etcd") ? values.etcd.split(",") : []) console.log(bigEtcdLine(await benchBigEtcd(Number(size))));
 }
 
 /** Measured first, so that the process's peak of memory is its own. */

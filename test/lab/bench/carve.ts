@@ -84,10 +84,10 @@ function ms({ wall, cpu }: Times): string {
   return `${Math.round(wall)} ms (processor ${Math.round(cpu)} ms)`;
 }
 
-function refuseFullDisk(dir: string, gigabytes: number) {
+export function refuseFullDisk(dir: string, gigabytes: number) {
   const { bavail, bsize } = statfsSync(dir);
   if (bavail * bsize > (gigabytes + 2) * 1024 * MB) return;
-  throw new Fail(`Too little room in "${dir}" for an image of ${gigabytes} GB`, { hint: "TMPDIR=/elsewhere, or --gigabytes N" });
+  throw new Fail(`Too little room in "${dir}" for ${gigabytes} GB`, { hint: "TMPDIR=/elsewhere, or --gigabytes N" });
 }
 
 /** Noise like binaries and images, text like logs and sources, and the files of /etc/kubernetes in scattered blocks of 4 KB. */

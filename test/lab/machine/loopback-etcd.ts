@@ -12,11 +12,18 @@ export interface LoopbackEtcd {
 /** How long etcd may take to come up, in seconds. */
 const START = 60;
 
-/** Starts `etcd`, a program, in this folder, which may hold data from an earlier start. */
-export async function startEtcd(etcd: string, folder: string, more: readonly string[] = []): Promise<LoopbackEtcd> {
-  const url = `http://127.0.0.1:${freePort()}`;
+interface Start {
+  /** Beside the usual ones. */
+  flags?: readonly string[];
+  /** A loopback address. */
+  host?: string;
+}
+
+/** Starts `etcd`, a program, in this folder, which may hold the data of an earlier start. */
+export async function startEtcd(etcd: string, folder: string, { flags = [], host = "127.0.0.1" }: Start = {}): Promise<LoopbackEtcd> {
+  const url = `http://${host}:${freePort()}`;
   const dataDir = join(folder, "etcd");
-  const program = startProgram("etcd", [etcd, ...etcdFlags(dataDir, url, `http://127.0.0.1:${freePort()}`), ...more], `${folder}/etcd.log`);
+  const program = startProgram("etcd", [etcd, ...etcdFlags(dataDir, url, `http://${host}:${freePort()}`), ...flags], `${folder}/etcd.log`);
   const isHealthy = () =>
     fetch(`${url}/health`).then(
       ({ ok }) => ok,
@@ -24,6 +31,10 @@ export async function startEtcd(etcd: string, folder: string, more: readonly str
     );
   await program.until("etcd to be healthy", isHealthy, START);
   return { url, dataDir, program };
+}
+
+export async function put(url: string, key: string, value: string) {
+  await ask(url, "kv/put", { key: base64(key), value: base64(value) });
 }
 
 export function etcdFlags(dataDir: string, client: string, peer: string): string[] {

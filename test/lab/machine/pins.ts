@@ -58,9 +58,10 @@ export const OTHERS: readonly GoBuild[] = [
 ];
 
 /** etcd in the version that kubeadm asks for, by the name of its image: "registry.k8s.io/etcd:3.6.5-0". */
-export function etcdBuild(image: string): GoBuild {
+export function etcdBuild(image: string, name: "etcd" | "etcdutl" = "etcd"): GoBuild {
   const version = `v${image.split(":").at(-1)!.split("-")[0]}`;
-  return { name: "etcd", module: "go.etcd.io/etcd/server/v3", version, packages: ["go.etcd.io/etcd/server/v3"] };
+  const module = `go.etcd.io/etcd/${name === "etcd" ? "server" : name}/v3`;
+  return { name, module, version, packages: [module] };
 }
 
 /** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */
