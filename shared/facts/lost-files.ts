@@ -103,8 +103,13 @@ function isNeeded({ type, path }: HostFile, pod: string): boolean {
 
 function lostFile({ path, namedBy, type, inside }: HostFile, program: string): LostFile {
   const kind = type === "Directory" ? "folder" : type === "Socket" ? "socket" : "file";
-  const without = (Object.hasOwn(FLAGS, namedBy) && FLAGS[namedBy]!.without) || `${program} does not start`;
+  const usual = kind === "socket" ? unanswered(program) : `${program} does not start`;
+  const without = (Object.hasOwn(FLAGS, namedBy) && FLAGS[namedBy]!.without) || usual;
   return { path, kind, program, namedBy, without, inside };
+}
+
+function unanswered(program: string): string {
+  return `${program} gets no answer from the plugin that serves it`;
 }
 
 /** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
@@ -115,7 +120,7 @@ function inTurn({ path, inside }: Pick<HostFile, "path" | "inside">, manifest: M
   return namedInside(text ?? "", inside).flatMap((named) => {
     const host = hostPathOf(manifest, named.path);
     if (host === undefined || host === path) return [];
-    const without = named.kind === "socket" ? `${program} gets no answer from the plugin that serves it` : `${program} does not start`;
+    const without = named.kind === "socket" ? unanswered(program) : `${program} does not start`;
     const file = { path: host, kind: named.kind, program, namedBy: path, without, inside: named.path };
     return [file, ...inTurn(file, manifest, program, depth - 1)];
   });
@@ -144,9 +149,17 @@ function firstOfEach(files: readonly LostFile[]): LostFile[] {
   return once.filter(({ path, namedBy }) => !namedBy.startsWith("volume ") || !once.some((other) => other.path.startsWith(`${path}/`)));
 }
 
-/** Whether it stops a static pod or the kubelet for good: a lost audit policy does not, part 2 puts a stand-in there. */
-export function stopsAll({ namedBy }: LostFile): boolean {
-  return namedBy !== "--audit-policy-file";
+/**
+ * Whether it stops a static pod or the kubelet for good. A lost audit policy does not: part 2 puts a stand-in there. A socket does not: what
+ * serves it may be another static pod, or come later. kube-apiserver asks a KMS plugin again and again, and without its signer it ends after a
+ * minute, and its kubelet starts it again (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
+ */
+export function stopsAll(file: LostFile): boolean {
+  return !isAuditPolicy(file) && file.kind !== "socket";
+}
+
+export function isAuditPolicy({ namedBy }: LostFile): boolean {
+  return namedBy === "--audit-policy-file";
 }
 
 const KUBELET_CA = "--kubelet-certificate-authority";

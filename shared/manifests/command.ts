@@ -70,8 +70,9 @@ function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): 
   return `${hostPath.path.replace(/\/$/, "")}${mount.subPath ? `/${mount.subPath}` : ""}${below}` || "/";
 }
 
-/** By the flag's name: the program makes folders and logs itself; everything else is a file that must exist. */
+/** By the flag's name: the program makes folders and logs itself, a plugin its socket; everything else is a file that must exist. */
 function pathType(namedBy: string): string {
+  if (/-endpoint$/.test(namedBy)) return "Socket";
   if (/dir$/i.test(namedBy)) return "DirectoryOrCreate";
   return /log-(path|file)$|^--log-outputs$/.test(namedBy) ? "FileOrCreate" : "File";
 }

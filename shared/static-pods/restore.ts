@@ -3,8 +3,7 @@
  * whose files are missing is not started: the files are named, each with the flag that needs it.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { type LostFile, lostFiles, madeFiles, stopsAll, waysBack } from "../facts/lost-files.ts";
-import { inLines, otherControlPlanes } from "../facts/next.ts";
+import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
 import { readText, stat, writeFile } from "../files/files.ts";
@@ -18,22 +17,9 @@ import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { choices } from "./start-without.ts";
+import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
-
-/** The first words of a stand-in: the operator's own policy does not have them. */
-export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
-
-/** Takes the place of a lost audit policy, so that the API server starts and records something. */
-const STAND_IN_AUDIT_POLICY = `${STAND_IN_MARK}: the policy that was here is lost, and the API server does not start without one.
-# It records who did what, without bodies. Put your own policy back, then restart the API server (RUNBOOK 2.3).
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-  - level: Metadata
-`;
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`); without it, all pods except
@@ -184,22 +170,4 @@ export function refuseLostFiles(cp: ControlPlaneNode) {
 function neededBy(manifests: readonly WantedManifest[], cp: ControlPlaneNode, made: ReadonlySet<string>): LostFile[] {
   const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
   return lostFiles(written, made);
-}
-
-/** A lost audit policy gets a stand-in. Errors: Fail where another file is lost. */
-function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
-  for (const { path } of refuseLost(lost, cp)) {
-    writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: "a STAND-IN for the lost audit policy: it records metadata only" });
-  }
-}
-
-/** Returns the lost audit policies. Errors: Fail that names all other lost files. */
-function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode): LostFile[] {
-  const lost = all.filter(stopsAll);
-  if (lost.length === 0) return all.filter((file) => !stopsAll(file));
-  const pods = [...new Set(lost.map((file) => file.program))].join(", ");
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  throw new Fail(`Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`, {
-    hint: `kubeadm did not make these files. Bring them, then run this script again: ${inLines(waysBack(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${choices(lost)}`,
-  });
 }

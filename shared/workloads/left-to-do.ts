@@ -10,7 +10,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import { STAND_IN_MARK } from "../static-pods/restore.ts";
+import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";

@@ -94,7 +94,9 @@ test("00-salvage files brings back what a tied process still has mounted, and th
   using node = await hardenedNode();
   const mounts = { "/etc/audit.conf": "kind: Config\n" };
   pretendProcess(node.root, { pid: 32, comm: "kube-apiserver", mounts });
+  // a tenant's process of that name
   pretendProcess(node.root, { pid: 40, comm: "kube-apiserver", cgroup: "/kubepods/besteffort/podx/y" });
+  write(`${node.root}/proc/40/root${FLAGS["oidc-ca-file"]}`, "planted");
   const copies = {
     "etc/kubernetes/hardening/encryption.yaml": "kind: EncryptionConfiguration\n",
     "hardening/authentication.yaml": "kind: AuthenticationConfiguration\n",
@@ -117,8 +119,8 @@ test("00-salvage files brings back what a tied process still has mounted, and th
 });
 
 /** Part 1 is through; the files of the flags are lost. */
-async function afterPart1() {
-  const node = await pretendNode({ kind: "healthy control plane node", etcd: hardened, containers: ["etcd"] });
+async function afterPart1(etcd = hardened) {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd, containers: ["etcd"] });
   rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
   return Object.assign(node, { etcd: serveEtcd(node.root, sameEtcd(node.stored)) });
 }
@@ -134,6 +136,35 @@ test("02-control-plane starts nothing blind: it names the files, the ways back, 
   expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(false);
   const never = await node.run("02-control-plane --start-without etcd-cafile");
   expect([never.exitCode, never.stderr]).toEqual([1, expect.stringContaining('The API server cannot start without "etcd-cafile"')]);
+});
+
+test("02-control-plane does not wait for a socket: what serves it may be a static pod that starts with it, or a plugin that comes later", async () => {
+  const [kms, signer] = ["/var/run/kms/kms.sock", "/var/run/signer/signer.sock"];
+  using node = await afterPart1((objects) => {
+    const pod = mirrorPod("kube-apiserver");
+    const container = pod.spec.containers[0]!;
+    container.command!.push(
+      "--encryption-provider-config=/etc/kubernetes/pki/encryption.yaml",
+      `--service-account-signing-endpoint=${signer}`,
+    );
+    for (const [name, path, type] of [
+      ["kms", kms, "Socket"],
+      ["signer", "/var/run/signer", "DirectoryOrCreate"],
+    ] as const) {
+      container.volumeMounts!.push({ name, mountPath: path });
+      pod.spec.volumes!.push({ name, hostPath: { path, type } });
+    }
+    objects["pods/kube-system/kube-apiserver-m1"] = pod;
+  });
+  using _etcd = node.etcd;
+  write(`${node.root}/etc/kubernetes/pki/encryption.yaml`, `resources: [{providers: [{kms: {name: vault, endpoint: "unix://${kms}"}}]}]\n`);
+  const { damage } = JSON.parse((await node.run("00-assess --json")).stdout) as { damage: { what: string; detail: string }[] };
+  for (const path of [kms, signer]) expect(damage.find(({ what }) => what === path)?.detail).toContain("gets no answer");
+  const running = node.run("02-control-plane");
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(true);
+  await running;
+  for (const path of [kms, signer]) expect(node.exists(path)).toBe(false);
 });
 
 test("02-control-plane --start-without gives up exactly the flags that the operator names, and keeps those whose files are here", async () => {

@@ -8,7 +8,8 @@ import { manifestPath, manifestText, readManifest } from "../../../shared/manife
 import { full, REDUCED, reduced } from "../../../shared/manifests/reduced-controllers.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { restoreManifests, STAND_IN_MARK } from "../../../shared/static-pods/restore.ts";
+import { STAND_IN_MARK } from "../../../shared/static-pods/provide-files.ts";
+import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import { FACTS, healthyCp, manifest, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
