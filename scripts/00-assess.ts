@@ -53,7 +53,8 @@ Options:
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
-Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found
+Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
+            3 refused: this is no node of a kubeadm cluster
 `;
 
 const OPTIONS = {

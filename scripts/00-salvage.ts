@@ -207,8 +207,8 @@ Options:
     --help             Print this text.
 
 Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopped (see the hint),
-            2 one of them is still lost, or a CA has expired, 4 locked by another run,
-            130 stopped by you
+            2 one of them is still lost, or a CA has expired, 3 refused: not for this node,
+            4 locked by another run, 130 stopped by you
 `;
 
 const OPTIONS = {

@@ -118,7 +118,7 @@ Options:
 Examples:
     ./bunw scripts/00-token-key.ts
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster
 `;
 
 const OPTIONS = {

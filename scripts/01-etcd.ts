@@ -92,7 +92,7 @@ async function look(
   const alive = await lookAtPeers(cp, plan);
   pod.refuseForeignCa(cp);
   const made = keysToMake(plan);
-  refuseWhereOthersLive(made, alive, values["lost-on"].split(",").filter(Boolean), cp);
+  refuseWhereOthersLive(made, alive, values["lost-on"], cp);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
@@ -157,13 +157,14 @@ Examples:
     ./bunw scripts/01-etcd.ts --dry-run --new-cas
     ./bunw scripts/01-etcd.ts --new-cas
 
-Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
-  "lost-on": { type: "string", default: "" },
+  "lost-on": { type: "string", list: true },
   "files-later": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },

@@ -35,9 +35,9 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   takeNode();
 
-  const without = listOf(values.without);
+  const { without } = values;
   const cp = await step("2.1 Check that etcd is the one from before", () =>
-    checkEtcd(values["etcd-data"], without, listOf(values["start-without"])),
+    checkEtcd(values["etcd-data"], without, values["start-without"]),
   );
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
@@ -66,10 +66,6 @@ async function main() {
   );
   if (without.length > 0) tell(howToReplace(cp, without));
   done(inOneLine(await next(cp, api, without)));
-}
-
-function listOf(names: string): string[] {
-  return names.split(",").filter(Boolean);
 }
 
 /** Facts first, refusals second; then etcd itself. */
@@ -155,13 +151,14 @@ Examples:
     ./bunw scripts/02-control-plane.ts --dry-run
     ./bunw scripts/02-control-plane.ts
 
-Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   "super-admin": { type: "boolean" },
-  without: { type: "string", default: "" },
-  "start-without": { type: "string", default: "" },
+  without: { type: "string", list: true },
+  "start-without": { type: "string", list: true },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

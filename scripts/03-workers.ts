@@ -51,7 +51,6 @@ const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
   const { cp, api, without } = await onControlPlane(values, "03-workers open");
-  refuseStrangers(without, cp);
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins(cp, silent, without);
@@ -174,8 +173,9 @@ async function close(values: Values) {
 
 async function onControlPlane(values: Values, words?: string) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
+  refuseStrangers(values.without, cp);
   const api = await adminApi(cp);
-  const without = await leftOut(cp, values.without.split(",").filter(Boolean));
+  const without = await leftOut(cp, values.without);
   if (words) await saySilentMembers(cp, words, without);
   return { cp, api, without };
 }
@@ -230,14 +230,15 @@ Options:
     --dry-run          Print what would be done; nothing is written, stopped or started.
     --help             Print this text.
 
-Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {
   "token-file": { type: "string", default: "token" },
   server: { type: "string" },
   "ca-hash": { type: "string" },
-  without: { type: "string", default: "" },
+  without: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },

@@ -6,6 +6,7 @@
  */
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
+import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
@@ -34,12 +35,12 @@ async function main() {
     });
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
   takeNode();
-  const named = values.without.split(",").filter(Boolean);
+  const named = values.without;
   if (command === "retire") return await retire(values, named);
 
   const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
   const { cp, api, trust, without } = scene;
-  const skip = values.skip.split(",").filter(Boolean);
+  const { skip } = values;
   await step(
     "4.2 Wait for the CA in every namespace",
     () => seeRootCa(scene),
@@ -148,6 +149,7 @@ function leftForPeople({ workloads, secrets }: Left): Fail {
 
 async function retire(values: Values, named: string[]) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
+  refuseStrangers(named, cp);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {
@@ -187,12 +189,12 @@ Examples:
     ./bunw scripts/04-sa-tokens.ts retire
 
 Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you (4.7 names them),
-4 locked by another run, 130 ended by a signal
+            3 refused: not for this node or cluster, 4 locked by another run, 130 by a signal
 `;
 
 const OPTIONS = {
-  without: { type: "string", default: "" },
-  skip: { type: "string", default: "" },
+  without: { type: "string", list: true },
+  skip: { type: "string", list: true },
   force: { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },

@@ -116,7 +116,8 @@ Options:
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
-Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed
+Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed,
+            3 refused: this is no node of a kubeadm cluster
 `;
 
 const OPTIONS = {

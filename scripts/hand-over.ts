@@ -4,15 +4,17 @@
  * another (RUNBOOK part 1), and kept as the backup (RUNBOOK, "Before it happens"). The file is a
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
+import { dirname } from "node:path";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/facts/etcd-place.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
-import { stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
-import { Fail } from "../shared/fail.ts";
+import { refuseWorker, stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
+import { Fail, Refused } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
-import { markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
+import { refuseUnwritable } from "../shared/files/room.ts";
+import { BACKUP_MARK, markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
 import { howToLock, keyFor, keyOption } from "../shared/hand-over/lock-options.ts";
@@ -46,7 +48,7 @@ async function pack(values: Values) {
   const makeLock = howToLock(values);
   const { here } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
-    throw new Fail("The cluster's CA is external: its key is not here to be packed", {
+    throw new Refused("The cluster's CA is external: its key is not here to be packed", {
       hint: `scp -p the rest of ${here.certificatesDir}: ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*`,
     });
   const bundle = bundles.readBundle(here.certificatesDir, originOf(here));
@@ -60,6 +62,7 @@ async function pack(values: Values) {
     throw new Fail(`"${out}" is there already`, {
       hint: "--out names another file, --force overwrites it",
     });
+  refuseUnwritable([dirname(BACKUP_MARK)]);
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(bundles.packTar(bundle), await makeLock());
   writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });
@@ -84,7 +87,8 @@ function sayKept(out: string) {
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   takeNode();
-  const { here, stepsWithoutData } = await look(values);
+  const { here, stepsWithoutData, node, dir } = await look(values);
+  refuseWorker(node, dir);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
@@ -122,9 +126,11 @@ async function files(values: Values): Promise<string[]> {
 async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
+  const { dir } = place;
   return {
     here: lookAtControlPlaneNode(place),
-    stepsWithoutData: () => stepsWhereDataIsLost(node, place.dir),
+    stepsWithoutData: () => stepsWhereDataIsLost(node, dir),
+    ...{ node, dir },
   };
 }
 
@@ -207,7 +213,8 @@ Examples:
     # by hand; unpack takes it, too
     ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age
 
-Exit codes: 0 done, 1 stopped (see the hint), 4 locked by another run, 130 ended by a signal
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
 `;
 
 const OPTIONS = {

@@ -14,6 +14,16 @@ export class Fail extends Error {
   }
 }
 
+/**
+ * The tool does not do this: on this cluster, on this node, or with these names. Nothing was changed, and to run it again does not help.
+ * Exit code 3.
+ */
+export class Refused extends Fail {
+  constructor(message: string, options: { hint: string; cause?: unknown }) {
+    super(message, { ...options, exitCode: 3 });
+  }
+}
+
 /** The value, or the Fail of reading it: there the error is a finding, and the script goes on. */
 export function attempt<T>(read: () => T): T | Fail {
   try {

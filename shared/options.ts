@@ -10,17 +10,31 @@ export function typed(path: string): string {
 
 /**
  * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
- * a number above 0.
+ * a number above 0. One with `list: true` takes names with commas between them, and is a list of them: an empty one where it is not given.
  * Errors: Fail with the option that was meant.
  */
-export function parseOptions<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const fault = faultOf(config);
   if (fault) throw new Fail(fault.what, { hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help` });
   const parsed = parseArgs(config);
   const values = parsed.values as Record<string, unknown>;
-  for (const [name, option] of Object.entries(config.options ?? {}))
-    if ("path" in option && typeof values[name] === "string") values[name] = typed(values[name]);
-  return parsed;
+  for (const [name, option] of Object.entries(config.options ?? {})) {
+    const value = values[name];
+    if ("path" in option && typeof value === "string") values[name] = typed(value);
+    if ("list" in option) values[name] = listOf(String(value ?? ""));
+  }
+  return parsed as Parsed<T>;
+}
+
+type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {
+  values: Lists<T["options"]> & Omit<ReturnType<typeof parseArgs<T>>["values"], keyof Lists<T["options"]>>;
+};
+
+type Lists<O> = { [name in keyof O as O[name] extends { list: true } ? name : never]: string[] };
+
+/** Each name once. */
+function listOf(text: string): string[] {
+  return [...new Set(text.split(",").map((name) => name.trim()))].filter(Boolean);
 }
 
 /** This script, as an operator types it. */
@@ -50,6 +64,7 @@ function faultOf({ options = {}, allowPositionals = false, args = process.argv.s
     if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: nearest(word, options) };
     if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
     if (option.type === "string" && !hasValue(token, "path" in option)) return { what: `"${token.rawName}" needs a value` };
+    if ("list" in option && listOf(token.value ?? "").length === 0) return { what: `"${token.rawName}" takes names, got "${token.value}"` };
     if ("number" in option && !(Number(token.value) > 0)) return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
   return undefined;

@@ -2,7 +2,7 @@
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, sayWhile, waitFor } from "../run.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
@@ -46,7 +46,7 @@ export function refuseLiving(peers: readonly Peer[], without: readonly string[])
   const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
   if (!alive) return;
   const others = without.filter((name) => name !== alive.name);
-  throw new Fail(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
+  throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
     hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${command("02-control-plane", others)}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
   });
 }

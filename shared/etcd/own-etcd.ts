@@ -2,7 +2,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command, type EtcdSeen } from "../facts/next.ts";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say, waitFor } from "../run.ts";
 import { leftOut, proveMembers, refuseLiving, removeMembers, takenOut } from "./all-members.ts";
@@ -14,7 +14,7 @@ import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
 export function refuseNoMember({ data: { members }, node: { addresses } }: ControlPlaneNode) {
   const isHere = (url: string) => addresses.includes(endpointHost(new URL(url).host));
   if (members.some(({ peerURLs }) => peerURLs.some(isHere))) return;
-  throw new Fail(`etcd's data names no member at this machine's addresses (${addresses.join(", ")})`, {
+  throw new Refused(`etcd's data names no member at this machine's addresses (${addresses.join(", ")})`, {
     hint: `its members are ${members.map(({ name, peerURLs }) => `"${name}" ${peerURLs}`).join(", ")}: run this on one of them`,
   });
 }

@@ -5,7 +5,7 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { readYaml } from "../yaml.ts";
 
@@ -88,11 +88,11 @@ export function refuseStrangers(
   const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
   if (strangers.length > 0)
-    throw new Fail(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
+    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
   const own = data.members.find(({ id }) => id === data.memberId)?.name;
   const here = names.find((name) => name === node.name || name === own);
   if (here !== undefined)
-    throw new Fail(`"${here}" is this node, and it is not lost`, {
+    throw new Refused(`"${here}" is this node, and it is not lost`, {
       hint: "nothing was changed. Name other nodes only, those that will not come back",
     });
 }

@@ -3,7 +3,7 @@
  * with (kubeadm's app/phases/controlplane/manifests.go). Such a key is not lost, and no new CA takes its place.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
@@ -71,7 +71,7 @@ const SIGN = [
 export function refuseExternalCa(cp: Place) {
   const lacking = lackingOfExternalCa(cp);
   if (lacking)
-    throw new Fail(
+    throw new Refused(
       `The cluster's CA is external (its key never was on the control plane nodes). It has to issue ${lacking.files.join(", ")}`,
       {
         hint: lacking.steps.join("; "),

@@ -2,7 +2,7 @@
  * A control plane node without etcd data: etcd is external, or its data is lost. Other traces show that this is a control plane node; a
  * deletion of /etc/kubernetes does not remove all of them. Reads only.
  */
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -41,7 +41,7 @@ export function controlPlaneWithoutData(node: Node, dataDir: string, all: readon
 export function withoutDataFail(found: WithoutData, node: Node, dataDir: string): Fail {
   const commands = withoutDataSteps(found, node).map(bare);
   const about = found.etcd === "external" ? "If etcd is external" : "If a member has no data";
-  return new Fail(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
+  return new Refused(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
 }
 
 /** A command without its comment. */
@@ -51,7 +51,7 @@ function bare(line: string): string {
 
 /** Nothing of a control plane is here: most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
-  return new Fail(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
+  return new Refused(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
     hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node: ${whereDataIs().map(bare).join("; ")}`,
   });
 }
@@ -60,8 +60,16 @@ export function noControlPlane(dataDir: string): Fail {
 export function refuseControlPlane(node: Node, dataDir: string) {
   const trace = exists(`${dataDir}/member`) ? `${dataDir}/member` : controlPlaneWithoutData(node, dataDir)?.from[0];
   if (trace === undefined) return;
-  throw new Fail(`This is a control plane node (${trace}): join is for workers`, {
+  throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
     hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
+  });
+}
+
+/** Errors: Refused where kubeadm has set this node up and nothing of a control plane is here: the CAs' keys do not belong on a worker. */
+export function refuseWorker(node: Node | undefined, dataDir: string) {
+  if (!node || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
+  throw new Refused(`This is a worker: nothing of a control plane is here, and there is no "${dataDir}"`, {
+    hint: 'nothing was changed. The CAs\' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. If this was a control plane node that lost everything: kubeadm reset comes first, RUNBOOK 1, "If a member has no data"',
   });
 }
 

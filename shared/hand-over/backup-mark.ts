@@ -12,7 +12,7 @@ import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { type Bundle, fingerprints } from "./bundle.ts";
 
-const MARK = "/etc/kubernetes/.kube-pki-repair-backup";
+export const BACKUP_MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
 interface BackupMark extends Mark {
   /** The bundle's file name and SHA-256, to find the bundle again. */
@@ -37,7 +37,7 @@ export function markBackup(files: Bundle["files"], bundle: { path: string; sha25
   const known = backupMark();
   if (!options.newest && known && differing(known, keys).length === 0) return;
   const mark: BackupMark = { made: new Date().toISOString(), bundle: basename(bundle.path), sha256: bundle.sha256, keys };
-  writeMark(MARK, mark, "for 05-verify: there is a backup of these keys");
+  writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }
 
 /** Whether a backup of the keys of this folder was made, as an answer for 05-verify. Only its keeper knows whether it still exists. */
@@ -59,6 +59,6 @@ function differing(mark: BackupMark, keys: Record<string, string>): string[] {
 }
 
 function backupMark(): BackupMark | undefined {
-  const mark = readMark<BackupMark>(MARK);
+  const mark = readMark<BackupMark>(BACKUP_MARK);
   return mark && typeof mark.keys === "object" ? mark : undefined;
 }

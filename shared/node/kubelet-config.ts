@@ -5,7 +5,7 @@
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx";
-import { Fail } from "../fail.ts";
+import { Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { readYaml } from "../yaml.ts";
 import type { KubeletFlags } from "./kubelet-command.ts";
@@ -74,7 +74,7 @@ function readConfig(path: string | undefined): KubeletConfiguration {
   const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
   const text = readText(file);
   if (text === undefined) {
-    throw new Fail(`This is no node that kubeadm set up: "${path ?? KUBELET_CONFIG}" is missing`, {
+    throw new Refused(`This is no node that kubeadm set up: "${path ?? KUBELET_CONFIG}" is missing`, {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
     });
   }

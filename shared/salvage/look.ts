@@ -8,7 +8,7 @@ import { isExternalSigner } from "../facts/external-signer.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
@@ -49,7 +49,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const { certificatesDir, data } = here;
   const processes = vouchedFor(await processesHere(node), pid);
   if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
-    throw new Fail(`This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`, {
+    throw new Refused(`This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`, {
       hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
     });
   const known = readEvidence({ data, node, certificatesDir });

@@ -4,6 +4,9 @@ import type { pretendNode, Transcript } from "./node.ts";
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
+/** The exit code of what the tool does not do on this node, on this cluster, or with these names. */
+export const REFUSED = 3;
+
 /** Each script that changes a node, as it is typed. */
 export const WRITERS = [
   "00-salvage",

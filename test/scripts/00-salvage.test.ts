@@ -298,7 +298,7 @@ test("00-salvage on a worker says that it is none of its nodes", async () => {
   using node = await pretendNode({ kind: "worker" });
   pretendProcess(node.root, { pid: 35, comm: "kubelet" });
   const { exitCode, stderr } = await node.run("00-salvage");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"')]);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining('error: This is no control plane node: there is no "/var/lib/etcd"')]);
 });
 
 test("00-salvage does not know other places", async () => {

@@ -8,7 +8,7 @@ import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joi
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { serveRunning } from "../pretend/running.ts";
-import { expectStop } from "../pretend/wrong-hands.ts";
+import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(60_000);
@@ -34,7 +34,12 @@ test.each(["02-control-plane --without m2", "02-control-plane --without m2 --dry
     const before = node.fingerprint();
     const said = await node.run(line, WAITS);
     await peer.stop(true);
-    expectStop(said, /^m2 is not lost: its etcd answers at /, /^nothing was changed\. Repair it: .*02-control-plane\.ts\. If it shall go/);
+    expectStop(
+      said,
+      /^m2 is not lost: its etcd answers at /,
+      /^nothing was changed\. Repair it: .*02-control-plane\.ts\. If it shall go/,
+      REFUSED,
+    );
     expect(state.members).toEqual([MEMBER, living]);
     expect(node.fingerprint()).toEqual(before);
   },

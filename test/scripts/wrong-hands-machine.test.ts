@@ -115,6 +115,7 @@ const READ_ONLY: [what: string, line: string, node: () => Promise<Node>, folder:
   ["join", join(), joining, "/var/lib/kubelet"],
   ["00-token-key", "00-token-key", withOldToken, "/etc"],
   ["hand-over pack", PACK, withPassphrase, "/root"],
+  ["hand-over pack", PACK, withPassphrase, "/etc"],
 ];
 
 test.each(READ_ONLY)(

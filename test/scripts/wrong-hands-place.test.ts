@@ -4,7 +4,7 @@ import { chmodSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { write } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
+import { expectRefusal, REFUSED, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(60_000);
@@ -23,17 +23,23 @@ const without = (...words: string[]) => WRITERS.filter((line) => !words.some((wo
 
 test.each(without("hand-over", "03-workers join"))("%s on a worker says that this is no control plane node", async (line) => {
   using node = await nodeOf("worker");
-  await expectRefusal(node, line, /^This is no control plane node: /, /^run it on (a|each) control plane node/);
+  await expectRefusal(node, line, /^This is no control plane node: /, /^run it on (a|each) control plane node/, REFUSED);
 });
 
 test.each(without("hand-over", "00-salvage"))("%s on a machine that is no node of kubeadm's says so", async (line) => {
   using node = await nodeOf("no node");
-  await expectRefusal(node, line, /^This is no node that kubeadm set up: "\/var\/lib\/kubelet\/config\.yaml" is missing$/, /kubeadm/);
+  await expectRefusal(
+    node,
+    line,
+    /^This is no node that kubeadm set up: "\/var\/lib\/kubelet\/config\.yaml" is missing$/,
+    /kubeadm/,
+    REFUSED,
+  );
 });
 
 test("00-salvage on a machine that is no node says that this is no control plane node", async () => {
   using node = await nodeOf("no node");
-  await expectRefusal(node, "00-salvage", /^This is no control plane node: /, /^run it on each control plane node/);
+  await expectRefusal(node, "00-salvage", /^This is no control plane node: /, /^run it on each control plane node/, REFUSED);
 });
 
 test.each(["worker", "no node", "wiped control plane node"] as const)("hand-over pack on a %s packs nothing", async (kind) => {
@@ -42,10 +48,17 @@ test.each(["worker", "no node", "wiped control plane node"] as const)("hand-over
   await expectRefusal(node, "hand-over pack --passphrase-file pass --out keys.age", /^Cannot pack the keys in /, hint);
 });
 
+test("hand-over unpack on a worker is refused before the bundle is opened", async () => {
+  using node = await nodeOf("worker");
+  write(`${node.root}/root/keys.age`, "not opened");
+  const hint = /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
+  await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", /^This is a worker: /, hint, REFUSED);
+});
+
 test.each(["wiped control plane node", "healthy control plane node"] as const)("03-workers join on a %s is refused", async (kind) => {
   using node = await nodeOf(kind);
   const line = "03-workers join --server https://127.0.0.1:1 --ca-hash sha256:00";
-  await expectRefusal(node, line, /^This is a control plane node \(.+\): join is for workers$/, /^part 2 gives its kubelet/);
+  await expectRefusal(node, line, /^This is a control plane node \(.+\): join is for workers$/, /^part 2 gives its kubelet/, REFUSED);
 });
 
 /** [line, error, hint]: on a control plane node where nothing is repaired yet. */

@@ -1,7 +1,7 @@
 /** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { pretendNode } from "../pretend/node.ts";
-import { expectRefusal } from "../pretend/wrong-hands.ts";
+import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(60_000);
@@ -20,6 +20,7 @@ const WORDS: [line: string, error: string, meant: string][] = [
   ["01-etcd —new-cas", '"—new-cas" is not understood', "--new-cas"],
   ["01-etcd --new-cas=yes", '"--new-cas" takes no value, got "yes"', ""],
   ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', "--dry-run"],
+  ["02-control-plane --without=,", '"--without" takes names, got ","', ""],
   ["01-etcd --lost-on", '"--lost-on" needs a value', ""],
   ["02-control-plane --witout cp3", 'There is no option "--witout"', "--without"],
   ["02-control-plane --without --dry-run", '"--without" needs a value', ""],
@@ -78,8 +79,15 @@ test.each([
 test.each([
   ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
   ["02-control-plane --without m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
+  ["02-control-plane --without w1,,cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
   ["01-etcd --lost-on cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["03-workers open --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["03-workers close --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["03-workers approve --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["04-sa-tokens --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["04-sa-tokens retire --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
+  ["04-sa-tokens retire --without m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
 ])("%s: a name that cannot be meant", async (line, error, hint) => {
   using node = await pretendNode({ kind: "healthy control plane node" });
-  await expectRefusal(node, line, error, hint);
+  await expectRefusal(node, line, error, hint, REFUSED);
 });

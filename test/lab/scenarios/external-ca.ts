@@ -40,7 +40,7 @@ async function takeKeyAway(scene: Scene) {
 async function refused(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   const said = await assessed(scene, cp);
-  const step = await type(scene, cp, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1] });
+  const step = await type(scene, cp, "./bunw scripts/01-etcd.ts --new-cas", { exit: [3] });
   const ok = /put .*\bca\.key\b.* into/.test(said.next[0] ?? "") && step.stderr.includes("The cluster's CA is external");
   scene.checks.push({ name: "00-assess and 01 --new-cas say that the CA is external", ok, detail: said.verdict });
 }
