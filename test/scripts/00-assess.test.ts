@@ -133,7 +133,7 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
     external(node.root);
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run(line);
-    expect(exitCode).toBe(1);
+    expect(exitCode).toBe(3);
     expect(stderr).toContain(
       "error: This cluster's etcd is external: it does not run on the control plane nodes, but at https://10.0.0.31:2379, ",
     );
@@ -216,7 +216,7 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
   for (const line of ["01-etcd --new-cas", "02-control-plane"]) {
     const { exitCode, stderr } = await node.run(line);
     expect([exitCode, stderr]).toEqual([
-      1,
+      3,
       expect.stringContaining(
         "its key never was on the control plane nodes). It has to issue /etc/kubernetes/pki/apiserver.crt\nhint: put the external CA's ca.key ",
       ),
