@@ -233,7 +233,7 @@ test.each([
   rmSync(`${node.root}/etc/kubernetes/${file}`);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining(`hint: ${hint}`)]);
+  expect([exitCode, stderr]).toEqual([3, expect.stringContaining(`hint: ${hint}`)]);
   expect(node.fingerprint()).toEqual(before);
 });
 
