@@ -37,15 +37,15 @@ export async function inTurn<T>(
 
 /**
  * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on thousands.
- * Errors: ApiError at once if the API refuses for good, or a webhook does not answer; Fail after half a minute.
+ * `goesOn`: the caller does something else where a webhook does not answer. Errors: ApiError at once if the API refuses for good, or so; Fail after half a minute.
  */
-export async function insist<T>(what: string, action: () => Promise<T>): Promise<T> {
+export async function insist<T>(what: string, action: () => Promise<T>, { goesOn = false } = {}): Promise<T> {
   const attempt = async () => {
     try {
       return { value: await action() };
     } catch (err) {
-      const isFinal = err instanceof ApiError && ((err.status !== 429 && err.status < 500) || deafWebhook(err) !== undefined);
-      if (isFinal) return { err };
+      const isFinal = err instanceof ApiError && err.status !== 429 && err.status < 500;
+      if (isFinal || (goesOn && deafWebhook(err) !== undefined)) return { err };
       throw err;
     }
   };

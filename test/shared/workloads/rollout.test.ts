@@ -70,6 +70,16 @@ test("a DaemonSet and a StatefulSet are waited for by their own counters", async
   await restart(client(server), owner("StatefulSet"));
 });
 
+test("a workload that was scaled to nothing meanwhile is through", async () => {
+  using _box = sandbox();
+  const none = { metadata: { generation: 2 }, spec: { replicas: 0, template: {} }, status: { observedGeneration: 2 } };
+  using server = pretendApi({
+    objects: { [DEPLOYMENT]: none, "/apis/apps/v1/namespaces/shop/daemonsets/web": { ...none, spec: { template: {} } } },
+  });
+  await restart(client(server), owner("Deployment"));
+  await restart(client(server), owner("DaemonSet"));
+});
+
 test("an old observedGeneration is not taken for a finished rollout", async () => {
   using _box = sandbox();
   let looks = 0;
