@@ -48,12 +48,30 @@ export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], 
   const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
   const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
   const samples = isProvable ? sealedIn(data) : [];
-  const opensAll = (config: unknown) =>
-    samples.some(({ provider }) => provider !== "kms") &&
-    samples.every((sealed) => (sealed.provider === "kms" ? namesPlugin(config, sealed) : isOpened(config, sealed)));
   // parsing never fails here: `judge` has parsed the text before
-  const proved = versions.find(({ text }) => samples.length > 0 && opensAll(readYaml(text)));
+  const proved = versions.find(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
   return { proved: proved?.text, unproved: proved ? [] : versions };
+}
+
+/** Whether an encryption configuration, of whatever origin, does not open what etcd's data holds. Errors: none; no YAML opens nothing. */
+export function opensNothing({ kinds }: LostConfig, text: string, data: EtcdData | undefined): boolean {
+  const samples = data !== undefined && kinds.includes("EncryptionConfiguration") ? sealedIn(data) : [];
+  return (
+    samples.length > 0 &&
+    !opensAll(
+      orUndefined(() => readYaml(text)),
+      samples,
+    )
+  );
+}
+
+function opensAll(config: unknown, samples: readonly Sealed[]): boolean {
+  return samples.every((sealed) => (isTried(sealed) ? isOpened(config, sealed) : namesPlugin(config, sealed)));
+}
+
+/** Whether it can be opened here: a KMS plugin keeps its key. */
+function isTried({ provider }: Sealed): boolean {
+  return provider !== "kms";
 }
 
 /**

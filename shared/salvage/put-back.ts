@@ -10,7 +10,7 @@ import { copiesIn } from "./backup-files.ts";
 import type { DiskFound, TextFind } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
 import { labelOf } from "./generations.ts";
-import { chooseConfig, type LostConfig } from "./lost-configs.ts";
+import { chooseConfig, type LostConfig, opensNothing } from "./lost-configs.ts";
 import { mountedFiles, mountedKubeconfigs } from "./memory/mounted-files.ts";
 import type { Holders } from "./memory/processes.ts";
 import { dropStash } from "./stash.ts";
@@ -55,6 +55,11 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const copies = backup === undefined ? [] : copiesIn(backup, files);
+    for (const { path, content, from } of copies)
+      if (configs.some((lost) => lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data)))
+        say(
+          `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
+        );
     const choices = configs.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }) =>
       content ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }] : [],

@@ -4,7 +4,7 @@ import { createCipheriv, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import { isCborMap } from "../../../shared/k8s/cbor.ts";
-import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
+import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 
 const LOST = { path: "/e.yaml", flag: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
@@ -65,6 +65,14 @@ test.each(["v1", "v2"])("a KMS %s plugin is named by the configuration; that pro
   expect(chooseConfig(LOST, [own], await data(both)).proved).toBe(own.text);
   const elsewhere = find(own.text.replace("vault", "other"));
   expect(chooseConfig(LOST, [elsewhere], await data(both)).proved).toBeUndefined();
+});
+
+test("the operator's own copy is doubted where it does not open what etcd holds, and not where nothing is encrypted", async () => {
+  const stored = await data({ "secrets/default/s": sealed("secretbox", FORMS.JSON) });
+  const doubted = [config("secretbox"), config("secretbox", randomBytes(32)), "a: [", ""].map((text) => opensNothing(LOST, text, stored));
+  expect(doubted).toEqual([false, true, true, true]);
+  expect(opensNothing(LOST, "", await data({}))).toBe(false);
+  expect(opensNothing({ ...LOST, kinds: ["Policy"] }, "", stored)).toBe(false);
 });
 
 test("CBOR that is cut off, has more behind it, or is nested without end is no object", () => {
