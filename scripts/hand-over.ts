@@ -5,6 +5,7 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
+import { certificatesDirOn } from "../shared/facts/certificates-dir.ts";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/facts/etcd-place.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
@@ -128,7 +129,7 @@ async function look(values: Values) {
   const place = await etcdDataOf(values["etcd-data"], { node });
   const { dir } = place;
   return {
-    here: lookAtControlPlaneNode(place),
+    here: lookAtControlPlaneNode(place, undefined, certificatesDirOn(node)),
     stepsWithoutData: () => stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };

@@ -54,9 +54,9 @@ interface Look {
 async function assessControlPlane({ node: found, place, running, deep: options }: Look): Promise<Assessment> {
   const known = lookAtControlPlaneNode(place, found);
   const node = known.cp?.node ?? found;
-  const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts));
-  const sa = examineServiceAccountKey(known.facts?.certificatesDir ?? "/etc/kubernetes/pki", known.facts);
-  const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts));
+  const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts, known));
+  const sa = examineServiceAccountKey(known.certificatesDir, known.facts);
+  const leaves = CERTS.filter((row) => !row.shared).map((row) => examine(row, known.facts, known));
   const configs = kubeconfigFindings(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);

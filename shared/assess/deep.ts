@@ -38,7 +38,7 @@ interface LostKeysHere {
 
 /** Searches memory first, the disk only for what is not found there. Reads only. */
 export async function searchDeep({ node, known, evidence, lostKeys, strange, oldKey }: LostKeysHere, options: DeepOptions): Promise<Deep> {
-  const certificatesDir = known.facts?.certificatesDir ?? "/etc/kubernetes/pki";
+  const certificatesDir = known.certificatesDir;
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
   const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });

@@ -10,15 +10,15 @@ import type { Survivor } from "./report.ts";
 export function survivors(known: PartialFacts, node: Node, running: Container[] | Fail): Survivor[] {
   return [
     othersHave(known, node),
-    { where: "a backup", hope: "worth a try", detail: "of /etc/kubernetes/pki, of any age, if the CA was the same" },
+    { where: "a backup", hope: "worth a try", detail: `of ${known.certificatesDir}, of any age, if the CA was the same` },
     memory(running),
     kubeadmCerts(known),
   ];
 }
 
-function othersHave({ cluster }: PartialFacts, node: Node): Survivor {
+function othersHave({ cluster, certificatesDir }: PartialFacts, node: Node): Survivor {
   const where = "another control plane node";
-  const same = "each control plane node has the same keys, in /etc/kubernetes/pki";
+  const same = `each control plane node has the same keys, in ${certificatesDir}`;
   if (!cluster) return { where, hope: "unknown", detail: `if there is one: ${same}` };
   return otherControlPlanes(cluster, { node }).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }

@@ -1,5 +1,6 @@
 /** A control plane node without etcd data: its files by themselves, and why the parts of the runbook do not begin. */
 import { clusterCaSeen } from "../facts/ca-copies.ts";
+import { certificatesDirOn } from "../facts/certificates-dir.ts";
 import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -48,11 +49,12 @@ function etcdRow({ etcd, servers, from }: WithoutData, dataDir: string): Row {
 /** Of etcd's own files only those that such a node has. */
 function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
   const rows = etcd === "external" ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
-  const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined) }));
+  const certificatesDir = certificatesDirOn(node);
+  const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined, { certificatesDir }) }));
   const configs = ["admin", "controller-manager", "scheduler"].map((name) => examineKubeconfig(kubeconfigRow(name), undefined));
   return [
     ...findings.filter(({ shared }) => shared).map(({ finding }) => caRow(finding)),
-    findingRow(examineServiceAccountKey("/etc/kubernetes/pki")),
+    findingRow(examineServiceAccountKey(certificatesDir)),
     ...summary(
       "certificates",
       findings.filter(({ shared }) => !shared).map(({ finding }) => finding),

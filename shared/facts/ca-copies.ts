@@ -8,6 +8,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
+import { certificatesDirOn } from "./certificates-dir.ts";
 import type { PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 
@@ -31,7 +32,7 @@ type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDi
 
 /** `known`: nothing on a worker, and where etcd's data is lost. There kube-system's pods know the CA: the cluster has given it to them. */
 export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
-  const certificatesDir = known?.certificatesDir ?? "/etc/kubernetes/pki";
+  const certificatesDir = known?.certificatesDir ?? certificatesDirOn(node);
   const { text, from } = known?.cluster
     ? { text: known.cluster.oldCaPem, from: `${CLUSTERS_WORD} in etcd's data` }
     : inPods(node, certificatesDir);

@@ -7,6 +7,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
+import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { readYaml } from "../yaml.ts";
 
 export interface KnownNode {
@@ -59,7 +60,7 @@ export function readCluster(data: EtcdData): Cluster {
     dnsDomain: need(networking.dnsDomain, "networking.dnsDomain"),
     serviceSubnets: need(networking.serviceSubnet, "networking.serviceSubnet").split(","),
     podSubnet: networking.podSubnet || undefined,
-    certificatesDir: configuration.certificatesDir ?? DEFAULT_CERTIFICATES_DIR,
+    certificatesDir: configuration.certificatesDir ?? CERTIFICATES_DIR,
     externalEtcd: configuration.etcd?.external !== undefined,
     configuration,
     nodes: readNodes(data),
@@ -71,13 +72,10 @@ export function readCluster(data: EtcdData): Cluster {
   };
 }
 
-/** kubeadm's. */
-const DEFAULT_CERTIFICATES_DIR = "/etc/kubernetes/pki";
-
-/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read; kubeadm's default where nothing tells. */
-export function certificatesDirIn(data: EtcdData): string {
+/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */
+export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
   const configuration = attempt(() => readConfiguration(data));
-  return (configuration instanceof Fail ? undefined : configuration.certificatesDir) ?? DEFAULT_CERTIFICATES_DIR;
+  return configuration instanceof Fail ? otherwise : (configuration.certificatesDir ?? CERTIFICATES_DIR);
 }
 
 /** Checks the names after --without. Errors: Fail where one is this node's own, or etcd never knew it: it is mistyped. */

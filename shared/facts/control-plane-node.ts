@@ -6,8 +6,9 @@ import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import type { NewCas, PlanOptions } from "../pki/plan.ts";
+import { certificatesDirOn } from "./certificates-dir.ts";
 import { refuseWrongClock } from "./clock.ts";
-import { type Cluster, readCluster } from "./cluster.ts";
+import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import type { EtcdFolders } from "./etcd-folders.ts";
 import { etcdDataOf, sayPlace } from "./etcd-place.ts";
 import { readEvidence } from "./evidence.ts";
@@ -34,14 +35,16 @@ export interface PartialFacts extends Partial<Repair> {
   cp?: ControlPlaneNode;
   /** What cannot be read, and why, with the next command. All that comes after it is unset. */
   obstacle?: Fail;
-  /** kubeadm's default where the cluster cannot be read. */
+  /** As `certificatesDirOn` where the cluster cannot be read. */
   certificatesDir: string;
   asideDir: string;
 }
 
-/** Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends with the cluster. */
-export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node): PartialFacts {
-  const certificatesDir = "/etc/kubernetes/pki";
+/**
+ * Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends with the cluster. `certificatesDir`
+ * counts where the cluster cannot be read.
+ */
+export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certificatesDir = certificatesDirOn(node)): PartialFacts {
   const repair = attempt(() => findRepair(etcd));
   if (repair instanceof Fail) {
     const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
@@ -50,7 +53,8 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node): PartialF
   }
   const asideDir = asideOf(repair.rescue);
   const cluster = attempt(() => readCluster(repair.data));
-  if (cluster instanceof Fail) return { ...repair, obstacle: cluster, certificatesDir, asideDir };
+  if (cluster instanceof Fail)
+    return { ...repair, obstacle: cluster, certificatesDir: certificatesDirIn(repair.data, certificatesDir), asideDir };
   const known = { ...repair, cluster, certificatesDir: cluster.certificatesDir, asideDir };
   if (!node) return known;
   const own = ownNode(node, cluster);

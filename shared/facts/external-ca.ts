@@ -59,11 +59,11 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
   const findings = [...certs, ...kubeconfigs.map((row) => examineKubeconfig(row, facts))].filter(({ state }) => state !== "ok");
   const files = findings.map(({ paths }) => paths[0]!);
   if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
-  return files.length > 0 ? { files, steps: SIGN } : undefined;
+  return files.length > 0 ? { files, steps: sign(facts.certificatesDir) } : undefined;
 }
 
-const SIGN = [
-  "put the external CA's ca.key into /etc/kubernetes/pki for the time of the repair, then run ./bunw scripts/00-assess.ts again",
+const sign = (certificatesDir: string) => [
+  `put the external CA's ca.key into ${certificatesDir} for the time of the repair, then run ./bunw scripts/00-assess.ts again`,
   `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK 1, "If the cluster's CA is external"`,
 ];
 

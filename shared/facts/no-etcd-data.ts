@@ -11,6 +11,7 @@ import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { isStaticUid, type PodRecord, podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
+import { certificatesDirOn } from "./certificates-dir.ts";
 import { memberFolders } from "./etcd-elsewhere.ts";
 import { optionOf } from "./etcd-proof.ts";
 
@@ -29,7 +30,7 @@ export interface WithoutData {
 export function controlPlaneWithoutData(node: Node, dataDir: string, all: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
   const [apiServer, etcd] = [tracesOf("kube-apiserver", node, all), tracesOf("etcd", node, all)];
-  const from = [...apiServer, ...etcd, ...CONTROL_PLANE_FILES.filter((path) => exists(path))];
+  const from = [...apiServer, ...etcd, ...controlPlaneFiles(node).filter((path) => exists(path))];
   if (from.length === 0) return undefined;
   const { servers, files } = etcdOptions(node);
   const isLocal = servers.some((url) => isOwn(url, node.addresses)) || etcd.length > 0;
@@ -100,7 +101,7 @@ export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): stri
   if (etcd === "external")
     return [
       `repair etcd where it runs, and put back the files that the API server needs to reach it: ${files.join(", ")}`,
-      "./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in /etc/kubernetes/pki from another control plane node (scp -p)",
+      `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`,
       KUBEADM_CERTS,
     ];
   return [...whereDataIs(), withoutNode(node.name)];
@@ -120,11 +121,15 @@ export function withoutNode(name: string): string {
 }
 
 /** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
-const CONTROL_PLANE_FILES = ["controller-manager.conf", "pki/ca.key", "pki/sa.key", "pki/apiserver.crt"].map(
-  (file) => `/etc/kubernetes/${file}`,
-);
+function controlPlaneFiles(node: Node): string[] {
+  return ["/etc/kubernetes/controller-manager.conf", ...inCertificatesDir(node, ["ca.key", "sa.key", "apiserver.crt"])];
+}
 
-const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map((file) => `/etc/kubernetes/pki/${file}`);
+const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"];
+
+function inCertificatesDir(node: Node, files: readonly string[]): string[] {
+  return files.map((file) => `${certificatesDirOn(node)}/${file}`);
+}
 
 /**
  * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where
@@ -154,7 +159,7 @@ function etcdOptions(node: Node): Pick<WithoutData, "servers" | "files"> {
   const manifest = attempt(() => readManifest(manifestPath({ node }, "kube-apiserver")));
   const command = flags(manifest instanceof Fail ? [] : (manifest?.spec?.containers?.[0]?.command ?? []));
   const named = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].flatMap((flag) => command.get(flag) ?? []);
-  return { servers: command.get("etcd-servers")?.split(",") ?? [], files: named.length > 0 ? named : ETCD_FILES };
+  return { servers: command.get("etcd-servers")?.split(",") ?? [], files: named.length > 0 ? named : inCertificatesDir(node, ETCD_FILES) };
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {

@@ -9,6 +9,9 @@ export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256",
 /** kubeadm's `encryptionAlgorithm` (v1beta4). */
 export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
+/** kubeadm's default of certificatesDir. */
+export const CERTIFICATES_DIR = "/etc/kubernetes/pki";
+
 /** What the tables need to know of a cluster and of the node they are for. Nothing here has a silent default. */
 export interface ClusterFacts {
   /** `nodeRegistration.name`, lower case. */

@@ -5,7 +5,7 @@
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type CertInfo, certInfo, infoOf, shareCertificate } from "./certificate.ts";
-import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
+import { CERTIFICATES_DIR, type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   caVerdict,
   day,
@@ -33,9 +33,6 @@ export interface Finding {
   cert?: CertInfo | undefined;
 }
 
-/** kubeadm's own, for where there are no facts. */
-const DEFAULT_DIR = "/etc/kubernetes/pki";
-
 /** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */
 export function clusterCa(certificatesDir: string): string {
   const path = certPath(certRow("ca"), certificatesDir);
@@ -49,7 +46,7 @@ export function clusterCa(certificatesDir: string): string {
  * CA of the company. More names or groups than the row asks for are fine, fewer are not.
  */
 export function examine(row: Cert, facts: ClusterFacts | undefined, where: { certificatesDir?: string } = {}): Finding {
-  const dir = facts?.certificatesDir ?? where.certificatesDir ?? DEFAULT_DIR;
+  const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   const paths = [certPath(row, dir), keyPath(row, dir)];
   const [cert, key] = paths.map(readable);
   const pair = pairVerdict(cert, key);
@@ -64,7 +61,7 @@ export function examine(row: Cert, facts: ClusterFacts | undefined, where: { cer
  * accepted, this node's and the endpoint: kubeadm changed its mind between versions and warns only.
  */
 export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined): Finding {
-  const dir = facts?.certificatesDir ?? DEFAULT_DIR;
+  const dir = facts?.certificatesDir ?? CERTIFICATES_DIR;
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
   const ca = readable(certPath(certRow("ca"), dir));

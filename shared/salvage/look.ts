@@ -1,5 +1,6 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
+import { certificatesDirOn } from "../facts/certificates-dir.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
@@ -45,7 +46,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const place = await etcdDataOf(etcdData, { node });
   sayPlace(place);
   const dataDir = place.dir;
-  const here = lookAtControlPlaneNode(place);
+  const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
   const { certificatesDir, data } = here;
   const processes = vouchedFor(await processesHere(node), pid);
   if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
