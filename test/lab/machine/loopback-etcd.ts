@@ -1,6 +1,8 @@
 /** A real etcd of its own on this machine's loopback, without TLS; filled, and written to, as the API server does it. */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/run.ts";
 import { freePort, type Started, startProgram } from "./program.ts";
 
 export interface LoopbackEtcd {
@@ -9,8 +11,8 @@ export interface LoopbackEtcd {
   program: Started;
 }
 
-/** How long etcd may take to come up, in seconds. */
-const START = 60;
+/** How long etcd may take to come up, in seconds: it reads all keys of 8 GB first. */
+const START = 900;
 
 interface Start {
   /** Beside the usual ones. */
@@ -57,6 +59,19 @@ export async function ask<T>(url: string, path: string, body: object): Promise<T
   return JSON.parse(text) as T;
 }
 
+/** The same, again where a busy machine makes etcd give up: "request timed out". It may have been done; a put may be done twice. */
+async function askPatiently(url: string, path: string, body: object) {
+  const done = () =>
+    ask(url, path, body).then(
+      () => true,
+      (err: Error) => {
+        if (!/timed out|too many requests/.test(err.message)) throw err;
+        return false;
+      },
+    );
+  await waitFor(`etcd to take ${path}`, done, { seconds: 300, hint: "uptime; the machine is too busy" });
+}
+
 export interface Load {
   objects: number;
   /** Of one object. */
@@ -79,7 +94,7 @@ export async function fill(url: string, { objects, bytes }: Load) {
       const from = next;
       next += each;
       const names = Array.from({ length: Math.min(each, objects - from) }, (_, i) => nameOf(from + i));
-      await ask(url, "kv/txn", { success: names.map((key) => ({ request_put: { key, value: content(bytes) } })) });
+      await askPatiently(url, "kv/txn", { success: names.map((key) => ({ request_put: { key, value: content(bytes) } })) });
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
@@ -91,8 +106,10 @@ export function writing(url: string, load: Load, perSecond: number): AsyncDispos
   const child = Bun.spawn([process.execPath, import.meta.path, job], { stdout: "inherit", stderr: "inherit" });
   return {
     async [Symbol.asyncDispose]() {
+      const { exitCode } = child;
       child.kill();
       await child.exited;
+      if (exitCode !== null) throw new Fail(`The writer has ended before its time, with exit code ${exitCode}`, { hint: "see above" });
     },
   };
 }
@@ -104,9 +121,9 @@ async function write({ url, load, perSecond }: { url: string; load: Load; perSec
   const event = (i: number) => base64(`/registry/events/default/e-${i}`);
   let done = 0;
   const one = async (i: number) => {
-    if (i % 5 === 3) await ask(url, "kv/put", { key: event(i), value: content(500), lease });
-    else if (i % 5 === 4) await ask(url, "kv/deleterange", { key: event(i > 300 ? i - 301 : i) });
-    else await ask(url, "kv/put", { key: nameOf((i * 7919) % load.objects), value: content(load.bytes) });
+    if (i % 5 === 3) await askPatiently(url, "kv/put", { key: event(i), value: content(500), lease });
+    else if (i % 5 === 4) await askPatiently(url, "kv/deleterange", { key: event(i > 300 ? i - 301 : i) });
+    else await askPatiently(url, "kv/put", { key: nameOf((i * 7919) % load.objects), value: content(load.bytes) });
   };
   setInterval(async () => {
     const due = ((performance.now() - began) / 1000) * perSecond;
