@@ -62,8 +62,8 @@ async function main() {
     () => proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const newKeys = keysToMake(plan).length > 0 || pod.hasNewKeys(cp);
-  done(inOneLine(afterEtcd({ ...etcd, newKeys, oldKey: replacedKey(cp) })));
+  const keys = { makesKeys: keysToMake(plan).length > 0, newKeys: pod.hasNewKeys(cp) };
+  done(inOneLine(afterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
 }
 
 function newCasOf(values: Values): NewCas | undefined {

@@ -139,7 +139,9 @@ export function afterTokenKey({ saKeyIsHere, carry }: { saKeyIsHere: boolean; ca
 export interface EtcdSeen {
   /** Names of etcd's other members. */
   peers: readonly string[];
-  /** This repair made shared keys: the other control plane nodes cannot have them yet. */
+  /** This run made shared keys: no other control plane node can have them yet. */
+  makesKeys: boolean;
+  /** This repair made shared keys, in this run or before, here or on another node. */
   newKeys: boolean;
   /** Those of them that do not run. */
   silent: readonly string[];
@@ -150,12 +152,19 @@ export interface EtcdSeen {
 }
 
 /** After part 1. */
-export function afterEtcd({ peers, silent, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
+export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
+  // A peer that runs with the new keys has got them: then they are handed over already.
+  const notCarried = makesKeys || (newKeys && silent.length === peers.length);
   const pack = { command: command("hand-over pack") };
   const part1There = silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
-  if (!answers) return [...(newKeys ? [pack] : []), ...part1There, ...tokenKey(oldKey)];
+  if (!answers) return [...(notCarried ? [pack] : []), ...part1There, ...tokenKey(oldKey)];
   const handOver = [pack, { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") }];
-  return [...(newKeys && peers.length > 0 ? handOver : []), ...part1There, ...tokenKey(oldKey), { command: command("02-control-plane") }];
+  return [
+    ...(notCarried && peers.length > 0 ? handOver : []),
+    ...part1There,
+    ...tokenKey(oldKey),
+    { command: command("02-control-plane") },
+  ];
 }
 
 export interface TrustSeen {

@@ -15,7 +15,7 @@ const OTHERS = [
 ];
 
 /** In the folders of others and elsewhere: what RUNBOOK.md says that the kit writes. */
-const OWN = [/^\/etc\/kubernetes\//, /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//];
+const OWN = [/^\/etc\/kubernetes\//, /^\/root\/keys\.age$/, /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//];
 
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";

@@ -73,7 +73,8 @@ test("after the old key of tokens: part 1 where its new key is not here yet, the
 
 describe("after part 1", () => {
   const peers = ["cp2", "cp3"];
-  const after = (seen: next.EtcdSeen) => line(...next.afterEtcd(seen));
+  const after = (seen: Omit<next.EtcdSeen, "makesKeys"> & { makesKeys?: boolean }) =>
+    line(...next.afterEtcd({ makesKeys: false, ...seen }));
 
   test("a single member goes on with part 2, whether it has made keys or not", () => {
     for (const newKeys of [true, false])
@@ -87,6 +88,12 @@ describe("after part 1", () => {
       `${pack} unpack it on cp2, cp3, then part 1 on cp2, cp3, then ./bunw scripts/02-control-plane.ts`,
     );
     expect(after({ peers, silent: ["cp3"], newKeys: false, answers: true })).toBe("part 1 on cp3, then ./bunw scripts/02-control-plane.ts");
+  });
+
+  test("a peer that runs has the new keys already, unless this run has made them", () => {
+    const seen = { peers, silent: ["cp3"], newKeys: true, answers: true };
+    expect(after(seen)).toBe("part 1 on cp3, then ./bunw scripts/02-control-plane.ts");
+    expect(after({ ...seen, makesKeys: true })).toStartWith("./bunw scripts/hand-over.ts pack, then unpack it on cp2, cp3, then");
   });
 
   test("where no key is new, every control plane node has them: none are carried", () => {
