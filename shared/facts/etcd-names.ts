@@ -29,17 +29,26 @@ interface Asked {
   containers: readonly Container[];
 }
 
+/** What etcd is started from, or runs with; and where nothing of that is left, what was written down of it. The last one is slow. */
+const READERS = [[inManifest, ofProcesses, ofContainer], [inLog], [inRescue]];
+
 /** All that names it. A place that cannot be looked at names nothing. */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
-  for (const read of [inManifest, inRescue, ofProcesses, ofContainer, inLog]) {
-    try {
-      found.push(...(await read(asked)));
-    } catch (err) {
-      if (!(err instanceof Fail)) throw err;
-    }
+  for (const group of READERS) {
+    if (found.length > 0) break;
+    for (const read of group) found.push(...(await unlessFail(() => read(asked))));
   }
   return found;
+}
+
+async function unlessFail(read: () => NamedFolders[] | Promise<NamedFolders[]>): Promise<NamedFolders[]> {
+  try {
+    return await read();
+  } catch (err) {
+    if (err instanceof Fail) return [];
+    throw err;
+  }
 }
 
 /** The manifest that the kubelet starts etcd from. */
