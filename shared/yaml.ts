@@ -101,3 +101,13 @@ export function readFirstYaml(text: string): unknown {
 export function yamlText(value: unknown): string {
   return stringify(value, { ...WRITE, lineWidth: 0, indentSeq: false });
 }
+
+/** Whether what was read is an object with fields. */
+export function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The list; an empty one where the value is something else. */
+export function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}

@@ -13,6 +13,8 @@ import type { EtcdFolders } from "./etcd-folders.ts";
 import { etcdDataOf, sayPlace } from "./etcd-place.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
+import { type LostFile, lostHere } from "./lost-files.ts";
+import { command } from "./next.ts";
 import { controlPlaneWithoutData, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 
@@ -71,11 +73,19 @@ function asideOf({ dir }: Rescue): string {
 export async function readControlPlaneNode(typed: string | undefined): Promise<ControlPlaneNode> {
   const node = await readNode();
   const place = await etcdDataOf(typed, { node });
-  const { cp, obstacle } = lookAtControlPlaneNode(place, node);
+  const { cp, obstacle, data, certificatesDir } = lookAtControlPlaneNode(place, node);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
   sayPlace(place);
-  if (obstacle) throw obstacle;
+  if (obstacle) throw data ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
   return cp!;
+}
+
+/** Encrypted data cannot be read without a file that may be lost: all files that are lost with it are named at once. */
+function withLostFiles(obstacle: Fail, lost: readonly LostFile[]): Fail {
+  if (lost.length === 0) return obstacle;
+  const files = lost.map(({ path, program, namedBy }) => `${path} (${program} ${namedBy})`).join(", ");
+  const hint = `${obstacle.hint}. Lost here, and only copies bring them back: ${files}. All at once: ${command("00-salvage files")} --backup DIR`;
+  return new Fail(obstacle.message, { hint, cause: obstacle });
 }
 
 /** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong. */

@@ -7,6 +7,7 @@ import { tryFile } from "../files/try-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
+import { withOpened } from "./opened-data.ts";
 
 export interface EtcdFolders {
   /** etcd's --data-dir. */
@@ -23,9 +24,9 @@ export function foldersOfPod(pod: { spec: PodSpec }): EtcdFolders | undefined {
   return dir === undefined ? undefined : { dir, wal: at("--wal-dir", "env ETCD_WAL_DIR") };
 }
 
-/** Errors: as `readEtcdData`. */
+/** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal }: EtcdFolders): EtcdData {
-  return readEtcdData(hostPath(dir), wal && hostPath(wal));
+  return withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)));
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */

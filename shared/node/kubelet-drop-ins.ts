@@ -4,7 +4,7 @@
  */
 import { Fail } from "../fail.ts";
 import { list, readText, stat } from "../files/files.ts";
-import { readYaml } from "../yaml.ts";
+import { isMapping, readYaml } from "../yaml.ts";
 
 type Fields = Record<string, unknown>;
 
@@ -25,7 +25,7 @@ function readDropIn(path: string): Fields {
   const hint = "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
   try {
     const fields = readYaml(readText(path) ?? "");
-    if (isFields(fields)) return fields;
+    if (isMapping(fields)) return fields;
   } catch (cause) {
     throw new Fail(`Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`, { hint, cause });
   }
@@ -40,15 +40,11 @@ function patched(target: Fields, patch: Fields): Fields {
     if (value === null) delete result[name];
     else
       Object.defineProperty(result, name, {
-        value: isFields(value) ? patched(isFields(old) ? old : {}, value) : value,
+        value: isMapping(value) ? patched(isMapping(old) ? old : {}, value) : value,
         enumerable: true,
         writable: true,
         configurable: true,
       });
   }
   return result;
-}
-
-function isFields(value: unknown): value is Fields {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -2,7 +2,7 @@
 import { createPublicKey } from "node:crypto";
 import type { ContainerSpec } from "../../k8s/objects.ts";
 import { orUndefined } from "../../pki/certificate.ts";
-import { readYaml } from "../../yaml.ts";
+import { isMapping, listOf, readYaml } from "../../yaml.ts";
 import type { YamlFind } from "./finds.ts";
 import { pemAt, provenKey } from "./pem-block.ts";
 
@@ -120,11 +120,6 @@ function isWholePem(bytes: Buffer): boolean {
   return !(block && "sound" in block) && /-----END [A-Z ]+-----\s*$/.test(bytes.toString("latin1"));
 }
 
-/** The list; an empty one where the value is something else. */
-export function listOf(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
 function nameOf(value: unknown): unknown {
   return isMapping(value) ? value.name : undefined;
 }
@@ -135,8 +130,4 @@ function named(list: unknown, name: unknown): Record<string, unknown> | undefine
 
 function decoded(data: unknown): string | undefined {
   return typeof data === "string" && data ? Buffer.from(data, "base64").toString("latin1") : undefined;
-}
-
-export function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

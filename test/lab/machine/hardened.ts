@@ -48,7 +48,7 @@ function encryption(): string {
   return configuration("EncryptionConfiguration", {
     resources: [
       { resources: ["secrets"], providers: [secretbox, aescbc, { identity: {} }] },
-      { resources: ["networkpolicies.networking.k8s.io"], providers: [aescbc, { identity: {} }] },
+      { resources: ["configmaps"], providers: [aescbc, { identity: {} }] },
     ],
   });
 }

@@ -1,34 +1,15 @@
 /** A lost encryption configuration is proved by what it opens: each provider, each form in which the API server stores objects. */
 import { describe, expect, test } from "bun:test";
-import { createCipheriv, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
 import { isCborMap } from "../../../shared/k8s/cbor.ts";
 import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
+import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";
 
 const LOST = { path: "/e.yaml", flag: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
 const KEY = randomBytes(32);
 const ETCD_KEY = "/registry/secrets/default/s";
-
-type Seal = (plain: Buffer) => Buffer;
-
-const SEALS: Record<string, Seal> = {
-  aescbc: (plain) => {
-    const iv = randomBytes(16);
-    const cipher = createCipheriv("aes-256-cbc", KEY, iv);
-    return Buffer.concat([iv, cipher.update(plain), cipher.final()]);
-  },
-  aesgcm: (plain) => {
-    const nonce = randomBytes(12);
-    const cipher = createCipheriv("aes-256-gcm", KEY, nonce).setAAD(Buffer.from(ETCD_KEY));
-    return Buffer.concat([nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
-  },
-  secretbox: (plain) => {
-    const nonce = randomBytes(24);
-    return Buffer.concat([nonce, xsalsa20poly1305(KEY, nonce).encrypt(plain)]);
-  },
-};
 
 const FORMS = {
   protobuf: readFileSync(`${import.meta.dir}/../../fixtures/stored/post-0-secrets.bin`),
@@ -37,20 +18,15 @@ const FORMS = {
   CBOR: Buffer.from("d9d9f7a2646b696e64665769646765746473706563a36473697a6519012c626f6ef5656e616d6573816161", "hex"),
 };
 
-const config = (provider: string, key = KEY) =>
-  `kind: EncryptionConfiguration\nresources: [{providers: [{${provider}: {keys: [{name: key1, secret: ${key.toString("base64")}}]}}, {kms: {name: vault}}]}]\n`;
+const config = (provider: string, key = KEY) => encryptionConfig(provider, key);
 const find = (text: string) => ({ kind: "config", configKind: "EncryptionConfiguration", complete: true, text, offset: 0 }) as const;
-
-function sealed(provider: string, plain: Buffer): Uint8Array {
-  return Buffer.concat([Buffer.from(`k8s:enc:${provider}:v1:key1:`), SEALS[provider]!(plain)]);
-}
 
 /** etcd's data with these values below /registry/. */
 const data = (values: Record<string, Uint8Array>) => pretendData((objects) => Object.assign(objects, values));
 
 describe.each(Object.keys(SEALS))("%s", (provider) => {
   test.each(Object.entries(FORMS))("proves the configuration that opens an object in %s, and no other one", async (_, plain) => {
-    const stored = await data({ "secrets/default/s": sealed(provider, plain) });
+    const stored = await data({ "secrets/default/s": sealed(provider, plain, KEY, ETCD_KEY) });
     const [own, other] = [find(config(provider)), find(config(provider, randomBytes(32)))];
     expect(chooseConfig(LOST, [other, own], stored)).toEqual({ proved: own.text, unproved: [] });
     expect(chooseConfig(LOST, [other], stored)).toEqual({ proved: undefined, unproved: [other] });
@@ -61,14 +37,14 @@ test.each(["v1", "v2"])("a KMS %s plugin is named by the configuration; that pro
   const byPlugin = { "secrets/default/k": Buffer.from(`k8s:enc:kms:${version}:vault:\0abc`) };
   const own = find(config("secretbox"));
   expect(chooseConfig(LOST, [own], await data(byPlugin)).proved).toBeUndefined();
-  const both = { ...byPlugin, "secrets/default/s": sealed("secretbox", FORMS.JSON) };
+  const both = { ...byPlugin, "secrets/default/s": sealed("secretbox", FORMS.JSON, KEY, ETCD_KEY) };
   expect(chooseConfig(LOST, [own], await data(both)).proved).toBe(own.text);
   const elsewhere = find(own.text.replace("vault", "other"));
   expect(chooseConfig(LOST, [elsewhere], await data(both)).proved).toBeUndefined();
 });
 
 test("the operator's own copy is doubted where it does not open what etcd holds, and not where nothing is encrypted", async () => {
-  const stored = await data({ "secrets/default/s": sealed("secretbox", FORMS.JSON) });
+  const stored = await data({ "secrets/default/s": sealed("secretbox", FORMS.JSON, KEY, ETCD_KEY) });
   const doubted = [config("secretbox"), config("secretbox", randomBytes(32)), "a: [", ""].map((text) => opensNothing(LOST, text, stored));
   expect(doubted).toEqual([false, true, true, true]);
   expect(opensNothing(LOST, "", await data({}))).toBe(false);

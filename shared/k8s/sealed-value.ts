@@ -1,0 +1,92 @@
+/**
+ * Values that the API server has encrypted at rest, opened with an EncryptionConfiguration. Formats: apiserver pkg/storage/value/encrypt,
+ * `k8s:enc:PROVIDER:v1:KEY:` and then aescbc: IV and PKCS#7 blocks; aesgcm: nonce, data and tag, bound to the etcd key; secretbox: nonce
+ * and box. A KMS plugin alone opens its own values.
+ */
+import { createDecipheriv } from "node:crypto";
+import { xsalsa20poly1305 } from "@noble/ciphers/salsa.js";
+import { attempt, Fail } from "../fail.ts";
+import { orUndefined } from "../pki/certificate.ts";
+import { isMapping, listOf } from "../yaml.ts";
+import { isCborMap } from "./cbor.ts";
+import { decodeObject } from "./storage.ts";
+
+export interface Sealed {
+  etcdKey: string;
+  provider: string;
+  keyName: string;
+  bytes: Buffer;
+}
+
+/** KMS writes v1 or v2, all others v1. */
+const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
+
+/** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
+export function sealOf(head: Uint8Array): string | undefined {
+  return PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
+}
+
+/** Undefined where the value is not encrypted. */
+export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
+  const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
+  return prefix ? { etcdKey, provider: provider!, keyName: keyName!, bytes: Buffer.from(value.subarray(prefix.length)) } : undefined;
+}
+
+type Open = (key: Buffer, sealed: Sealed) => Buffer;
+
+const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
+
+/** Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that one fits by chance. */
+const MOST_KEYS = 64;
+
+/** What was sealed, an object as the API server stores it; undefined where no key of the configuration opens it. */
+export function opened(config: unknown, sealed: Sealed): Buffer | undefined {
+  const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
+  if (!open) return undefined;
+  const keys = providersOf(config).flatMap((provider) => listOf(field(field(provider, sealed.provider), "keys")));
+  const named = keys.filter((key) => field(key, "name") === sealed.keyName).slice(0, MOST_KEYS);
+  for (const key of named) {
+    const plain = orUndefined(() => open(Buffer.from(String(field(key, "secret")), "base64"), sealed));
+    if (plain !== undefined && isStored(plain)) return plain;
+  }
+  return undefined;
+}
+
+/** Only the plugin has the key: its name is all that a configuration can say. */
+export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
+  return providersOf(config).some((provider) => field(field(provider, "kms"), "name") === keyName);
+}
+
+function providersOf(config: unknown): unknown[] {
+  return listOf(field(config, "resources")).flatMap((resource) => listOf(field(resource, "providers")));
+}
+
+function field(value: unknown, name: string): unknown {
+  return isMapping(value) && Object.hasOwn(value, name) ? value[name] : undefined;
+}
+
+/**
+ * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself proves nothing, so all of the value
+ * has to be one.
+ */
+function isStored(plain: Buffer): boolean {
+  const isProtobuf = plain.toString("latin1", 0, 4) === "k8s\0" && !(attempt(() => decodeObject(plain)) instanceof Fail);
+  return isProtobuf || isCborMap(plain) || isMapping(orUndefined(() => JSON.parse(plain.toString("utf8")) as unknown));
+}
+
+function openCbc(key: Buffer, { bytes }: Sealed): Buffer {
+  const cipher = createDecipheriv(`aes-${key.length * 8}-cbc`, key, bytes.subarray(0, 16));
+  return Buffer.concat([cipher.update(bytes.subarray(16)), cipher.final()]);
+}
+
+function openGcm(key: Buffer, { bytes, etcdKey }: Sealed): Buffer {
+  const [nonce, body, tag] = [bytes.subarray(0, 12), bytes.subarray(12, -16), bytes.subarray(-16)];
+  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, nonce);
+  cipher.setAAD(Buffer.from(etcdKey)).setAuthTag(tag);
+  return Buffer.concat([cipher.update(body), cipher.final()]);
+}
+
+/** XSalsa20 and Poly1305, as NaCl's secretbox: nonce of 24 bytes, then tag and data. */
+function openBox(key: Buffer, { bytes }: Sealed): Buffer {
+  return Buffer.from(xsalsa20poly1305(key, bytes.subarray(0, 24)).decrypt(bytes.subarray(24)));
+}

@@ -1,0 +1,69 @@
+/** ConfigMaps and Secrets that the API server has encrypted: read with the configuration on this node; without it nothing begins. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
+import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { encryptionConfig, SEALS, sealed } from "../pretend/sealed.ts";
+import { expectRefusal } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const KEY = randomBytes(32);
+const CONFIG = "/etc/kubernetes/enc/encryption.yaml";
+const AUTHENTICATION = "/etc/kubernetes/authn.yaml";
+
+/** Every ConfigMap is encrypted; the API server's own flags name its configuration, in a folder, and another file. */
+function encrypted(provider: string, place = CONFIG) {
+  return (objects: Objects) => {
+    for (const [path, object] of Object.entries(objects))
+      if (path.startsWith("configmaps/")) objects[path] = sealed(provider, Buffer.from(JSON.stringify(object)), KEY, `/registry/${path}`);
+    const pod = mirrorPod("kube-apiserver");
+    const container = pod.spec.containers[0]!;
+    container.command!.push(`--encryption-provider-config=${place}`, `--authentication-config=${AUTHENTICATION}`);
+    const mounts = { enc: "/etc/kubernetes/enc", authn: AUTHENTICATION };
+    for (const [name, path] of Object.entries(mounts)) {
+      container.volumeMounts!.push({ name, mountPath: path });
+      pod.spec.volumes!.push({ name, hostPath: { path, type: name === "enc" ? "DirectoryOrCreate" : "File" } });
+    }
+    objects["pods/kube-system/kube-apiserver-m1"] = pod;
+  };
+}
+
+test.each(Object.keys(SEALS))(
+  "01-etcd reads ConfigMaps that %s has encrypted, once the configuration is back in its place",
+  async (provider) => {
+    using node = await pretendNode({ etcd: encrypted(provider) });
+    write(node.root + CONFIG, encryptionConfig(provider, KEY));
+    const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+    await node.called("systemctl restart kubelet");
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const { exitCode, stderr } = await running;
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).toContain("the namespace kube-system and 3 Nodes have the UIDs read before");
+    const verdict = JSON.parse((await node.run("00-assess --json")).stdout);
+    expect(verdict.cluster).toContain("kubernetes");
+  },
+);
+
+test.each([
+  ["is lost", undefined],
+  ["has another key", encryptionConfig("secretbox", randomBytes(32))],
+])("where the configuration %s, nothing begins, and every file that is lost is named at once", async (_, text) => {
+  using node = await pretendNode({ etcd: encrypted("secretbox") });
+  if (text) write(node.root + CONFIG, text);
+  const lost = new RegExp(`^bring the EncryptionConfiguration back first.*${AUTHENTICATION} \\(kube-apiserver --authentication-config\\)`);
+  await expectRefusal(
+    node,
+    "01-etcd --new-cas",
+    /^Cannot read "\/registry\/configmaps\/kube-system\/.*it is encrypted at rest \(secretbox:v1:key1\)$/,
+    lost,
+  );
+});
+
+test("a configuration at another path than the API server's flag names opens nothing", async () => {
+  using node = await pretendNode({ etcd: encrypted("aescbc", "/etc/kubernetes/enc/named.yaml") });
+  write(node.root + CONFIG, encryptionConfig("aescbc", KEY));
+  await expectRefusal(node, "01-etcd --new-cas", /^Cannot read ".*it is encrypted at rest \(aescbc:v1:key1\)$/, /named\.yaml/);
+});
