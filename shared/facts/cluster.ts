@@ -5,7 +5,6 @@
  * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
  */
 
-import { dirname } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
