@@ -89,8 +89,8 @@ async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   takeNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
-  refuseWorker(node, dir);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
+  refuseWorker(node, dir, bundle.manifest?.cluster?.controlPlanes);
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });

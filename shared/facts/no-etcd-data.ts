@@ -66,11 +66,14 @@ export function refuseControlPlane(node: Node, dataDir: string) {
   });
 }
 
-/** Errors: Refused where kubeadm has set this node up and nothing of a control plane is here: the CAs' keys do not belong on a worker. */
-export function refuseWorker(node: Node | undefined, dataDir: string) {
-  if (!node || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
-  throw new Refused(`This is a worker: nothing of a control plane is here, and there is no "${dataDir}"`, {
-    hint: 'nothing was changed. The CAs\' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. If this was a control plane node that lost everything: kubeadm reset comes first, RUNBOOK 1, "If a member has no data"',
+/**
+ * Errors: Refused where nothing of a control plane is here, and this node is none of the cluster's control plane nodes: the CAs' keys do not
+ * belong on a worker. A control plane node may have lost everything, so that its traces alone do not tell.
+ */
+export function refuseWorker(node: Node | undefined, dataDir: string, controlPlanes: readonly string[] | undefined) {
+  if (!node || !controlPlanes || controlPlanes.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
+  throw new Refused(`This is a worker: "${node.name}" is none of the control plane nodes ${controlPlanes.join(", ")}`, {
+    hint: "nothing was changed. The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. Remove the bundle here",
   });
 }
 

@@ -25,6 +25,8 @@ export interface Origin {
   name: string;
   /** The UID of the namespace kube-system: every cluster has another one, whatever its CA. */
   kubeSystemUid: string;
+  /** The names of its control plane nodes. Bundles of earlier kits do not have them. */
+  controlPlanes?: string[];
 }
 
 export interface BundleManifest {
@@ -157,7 +159,7 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
   try {
     const manifest = JSON.parse(Buffer.from(bytes).toString("utf8")) as BundleManifest;
     const { tool, made, node, ca, cluster, sha256 } = manifest;
-    const shown = [tool, made, node, ca, ...(cluster ? [cluster.name, cluster.kubeSystemUid] : [])];
+    const shown = [tool, made, node, ca, ...(cluster ? [cluster.name, cluster.kubeSystemUid, ...(cluster.controlPlanes ?? [])] : [])];
     // what is printed must not control the terminal
     if (
       shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&

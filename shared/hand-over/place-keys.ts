@@ -12,11 +12,12 @@ import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundl
 
 /** What this node knows about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
-  cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid">;
+  cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
-  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid };
+  const controlPlanes = cluster?.nodes?.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
+  return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid, ...(controlPlanes ? { controlPlanes } : {}) };
 }
 
 /**

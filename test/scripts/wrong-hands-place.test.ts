@@ -1,6 +1,6 @@
 /** Wrong hands: every script that changes a node, on the wrong node, before its turn, by somebody who is not root. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, existsSync } from "node:fs";
+import { chmodSync, cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { write } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -48,11 +48,14 @@ test.each(["worker", "no node", "wiped control plane node"] as const)("hand-over
   await expectRefusal(node, "hand-over pack --passphrase-file pass --out keys.age", /^Cannot pack the keys in /, hint);
 });
 
-test("hand-over unpack on a worker is refused before the bundle is opened", async () => {
+test("hand-over unpack on a worker is refused", async () => {
+  using from = await nodeOf("healthy control plane node");
+  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
   using node = await nodeOf("worker");
-  write(`${node.root}/root/keys.age`, "not opened");
+  cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
   const hint = /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
-  await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", /^This is a worker: /, hint, REFUSED);
+  const error = /^This is a worker: "w1" is none of the control plane nodes m1$/;
+  await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, hint, REFUSED);
 });
 
 test.each(["wiped control plane node", "healthy control plane node"] as const)("03-workers join on a %s is refused", async (kind) => {
