@@ -16,6 +16,7 @@ import { nodeCount, timeline } from "./report/terminal.ts";
 import { judge } from "./report/verdict.ts";
 import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
+import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { expired, haExpired } from "./scenarios/expired.ts";
@@ -82,6 +83,7 @@ export const SCENARIOS: Scenario[] = [
   haSameMachineBack,
   phoneCall,
   byKubeadm,
+  busy,
   cutPoints,
   pkiLostAlive,
   allLostKubeletStopped,

@@ -57,7 +57,14 @@ export interface Item {
   type?: string;
   data?: Record<string, string>;
   binaryData?: Record<string, string>;
-  metadata: { name: string; namespace?: string; uid: string; deletionTimestamp?: string; annotations?: Record<string, string> };
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid: string;
+    deletionTimestamp?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+  };
   // biome-ignore lint/suspicious/noExplicitAny: status differs by kind
   status?: any;
   // biome-ignore lint/suspicious/noExplicitAny: spec differs by kind

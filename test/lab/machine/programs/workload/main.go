@@ -5,6 +5,7 @@
 //	workload asker             calls the API; reads its token and the CA again for each call
 //	workload asker-cached      calls the API; read its token and the CA when it started, once
 //	workload vip KUBECONFIG    a static pod as kube-vip is: read its kubeconfig once, and is ready as long as the API answers it
+//	workload hook FOLDER       an admission webhook, which asks the API for each review: read its token and the CA when it started, once
 //	workload sleep             does nothing
 //
 // And programs that a tenant has who attacks, in hostile.go:
@@ -38,7 +39,7 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
+		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|hook FOLDER|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
 	}
 	go exitOnTerm()
 	switch os.Args[1] {
@@ -64,6 +65,8 @@ func main() {
 		heartbeat(500*time.Millisecond, func() error { return get(client, podsURL(), token) })
 	case "vip":
 		log.Fatal(vip(os.Args[2]))
+	case "hook":
+		log.Fatal(hook(os.Args[2]))
 	case "sleep":
 		select {}
 	case "impostor":
@@ -128,6 +131,24 @@ func vip(kubeconfig string) error {
 	return http.ListenAndServe(":2112", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if err := last.Load(); err == nil || *err != nil {
 			http.Error(w, "the API does not answer", http.StatusServiceUnavailable)
+		}
+	}))
+}
+
+// hook allows everything, as long as the API answers it. Its certificate and key are in folder.
+func hook(folder string) error {
+	client, token, err := credentials()
+	if err != nil {
+		return err
+	}
+	return http.ListenAndServeTLS(":8443", folder+"/tls.crt", folder+"/tls.key", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review struct{ Request struct{ UID string } }
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		} else if err := get(client, podsURL(), token); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		} else {
+			fmt.Fprintf(w, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","response":{"uid":%q,"allowed":true}}`, review.Request.UID)
 		}
 	}))
 }
