@@ -49,12 +49,13 @@ export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwne
   const wanted = isSet ? (status.desiredNumberScheduled ?? 0) : (spec.replicas ?? 1);
   const updated = (isSet ? status.updatedNumberScheduled : status.updatedReplicas) ?? 0;
   const available = (isSet ? status.numberAvailable : status.availableReplicas) ?? 0;
+  const old = isSet ? 0 : (status.replicas ?? 0) - updated;
   const isNew = kind === "StatefulSet" ? status.updateRevision === status.currentRevision : updated === wanted;
   const late = kind === "Deployment" && status.conditions?.some(({ type, reason }) => type === "Progressing" && reason === DEADLINE);
   return {
     done: isNew && available === wanted && (isSet || (status.replicas ?? 0) === wanted),
     far: updated + available,
-    words: `${updated} of ${wanted} pods are new, ${available} available`,
+    words: `${updated} of ${wanted} pods are new, ${available} available${updated === wanted && old > 0 ? `, ${old} old still end` : ""}`,
     ...(late ? { late } : {}),
   };
 }
