@@ -125,7 +125,7 @@ test("00-salvage on a control plane node with external etcd misses no CA of etcd
 const API_SERVER_OF_EXTERNAL_ETCD = "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}";
 
 test("00-salvage on a control plane node where nothing is left says so, and on which control plane node to look, and writes nothing", async () => {
-  const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a" };
+  const spec = { holderIdentity: "m2_7d6b5a5c-1c1d-4c52-9d5e-0a8a8a8a8a8a", renewTime: "2026-01-01T00:00:00.000000Z" };
   const etcd = (objects: Objects) => {
     objects["leases/kube-system/kube-controller-manager"] = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec };
   };
