@@ -5,6 +5,7 @@
  */
 import { assess } from "../shared/assess/assess.ts";
 import type { DeepOptions } from "../shared/assess/deep.ts";
+import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/options.ts";
@@ -13,6 +14,7 @@ import { answer, run, step } from "../shared/run.ts";
 async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
+  if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   const assessment = await step("0.1 Look at this node", () =>
     assess(values["etcd-data"], deepOptions(values)),
   );
@@ -35,7 +37,7 @@ function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOp
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json]
-                                [--etcd-data DIR]
+                                [--kubeadm-config] [--etcd-data DIR]
 
 Prints what is damaged on this node, where the old keys may still be, and which commands come next.
 Reads only.
@@ -50,6 +52,8 @@ Options:
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
     --json           Print the same as JSON.
+    --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
+                     clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
@@ -63,6 +67,7 @@ const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
   json: { type: "boolean" },
+  "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
 } as const;

@@ -12,7 +12,6 @@ import {
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
-import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { containers } from "../shared/node/containers.ts";
@@ -85,7 +84,6 @@ async function look(
 ): Promise<{ cp: ControlPlaneNode; plan: PlanRow[] }> {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   sayFacts(cp);
-  refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const plan = planPki(SHARED, cp.facts, ensureOptions(cp, newCas));

@@ -15,7 +15,6 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/con
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, inOneLine, routeOf, type Todo } from "../shared/facts/next.ts";
-import { refuseExternalEtcd } from "../shared/facts/no-etcd-data.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { refuseUnfitKubelet } from "../shared/node/turn-kubelet.ts";
@@ -76,7 +75,6 @@ async function checkEtcd(
 ): Promise<ControlPlaneNode> {
   refuseNoChoice(givenUp);
   const cp = { ...(await controlPlaneToRepair(etcdData)), givenUp };
-  refuseExternalEtcd(cp);
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
   refuseLostFiles(cp);

@@ -5,10 +5,15 @@
  */
 import { adminClient } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { type ControlPlaneNode, readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import {
+  type ControlPlaneNode,
+  lookAtControlPlaneNode,
+  type PartialFacts,
+} from "../shared/facts/control-plane-node.ts";
 import { etcdDataOf } from "../shared/facts/etcd-place.ts";
 import {
   controlPlaneWithoutData,
+  isNotKubeadms,
   type WithoutData,
   whyWithoutData,
 } from "../shared/facts/no-etcd-data.ts";
@@ -35,15 +40,16 @@ async function main() {
 
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
-  const { dir } = await etcdDataOf(values["etcd-data"], { node });
-  const withoutData = controlPlaneWithoutData(node, dir);
-  if (exists(dir)) await verifyControlPlane(checks, values["etcd-data"]);
-  else if (withoutData) await checks.add([noData(withoutData, dir)]);
+  const place = await etcdDataOf(values["etcd-data"], { node });
+  const known = exists(place.dir) ? lookAtControlPlaneNode(place, node) : undefined;
+  const withoutData = noParts(known) ?? controlPlaneWithoutData(node, place.dir);
+  if (withoutData) await checks.add([noData(withoutData, place.dir)]);
+  else if (known?.cp) await verifyControlPlane(checks, known.cp);
+  else if (known?.obstacle) throw known.obstacle;
   report(checks.all, values);
 }
 
-async function verifyControlPlane(checks: Checks, etcdData: string | undefined) {
-  const cp = await readControlPlaneNode(etcdData);
+async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
     await checks.add([clockCheck(cp), ...fileChecks(cp)]);
@@ -75,11 +81,16 @@ function noAdmin({ message, hint }: Fail): CheckRow {
   return { area: "API", what: "admin.conf", look: () => ({ failed: `${message}; ${hint}` }) };
 }
 
-/** Only the kubelet was checked; where etcd is external, that is no damage. */
+/** etcd is not kubeadm's, so neither are its certificates. */
+function noParts(known: PartialFacts | undefined): WithoutData | undefined {
+  return known && isNotKubeadms(known.home) ? { etcd: known.home, from: [] } : undefined;
+}
+
+/** Only the kubelet was checked; where etcd is not kubeadm's, that is no damage. */
 function noData(found: WithoutData, dataDir: string): CheckRow {
   const why = whyWithoutData(found, dataDir);
   const warning = `${why}; only this node's kubelet was checked`;
-  const look = () => (found.etcd === "external" ? { warning } : { failed: why });
+  const look = () => (isNotKubeadms(found.etcd) ? { warning } : { failed: why });
   return { area: "etcd", what: "data on this control plane node", look };
 }
 

@@ -10,7 +10,11 @@ import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/facts/etcd-place.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
-import { refuseWorker, stepsWhereDataIsLost } from "../shared/facts/no-etcd-data.ts";
+import {
+  refuseOtherEtcd,
+  refuseWorker,
+  stepsWhereDataIsLost,
+} from "../shared/facts/no-etcd-data.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
@@ -128,8 +132,10 @@ async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
   const { dir } = place;
+  const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
+  refuseOtherEtcd({ node, dataDir: dir, cluster: here.cluster });
   return {
-    here: lookAtControlPlaneNode(place, undefined, certificatesDirOn(node)),
+    here,
     stepsWithoutData: () => stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };

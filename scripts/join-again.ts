@@ -5,6 +5,7 @@
  * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept.
  */
 import { parseArgs } from "node:util";
+import { refuseOtherEtcd } from "../shared/facts/no-etcd-data.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import {
@@ -35,6 +36,7 @@ async function save({ address, kubernetes }: Values) {
       hint: "copy its line from the screen of 02-control-plane.ts --without, on another node",
     });
   const node = await readNode();
+  refuseOtherEtcd({ node, dataDir: "/var/lib/etcd" });
   const config = joinConfig(node, { address, kubernetes });
   const flags = ownFlags().map(([name, value]) => `--${name}=${value}`);
   say(`the kubelet of ${node.name} has these flags of yours: ${flags.join(" ") || "none"}`);
@@ -70,7 +72,7 @@ Options:
 Example:
     ./bunw scripts/join-again.ts --address 10.0.0.13:6443 --kubernetes v1.34.4
 
-Exit codes: 0 done, 1 stopped (see the hint)
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this cluster
 `;
 
 const OPTIONS = {

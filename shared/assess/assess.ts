@@ -3,16 +3,16 @@ import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
-import type { EtcdFolders } from "../facts/etcd-folders.ts";
 import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, lostOfKubelet, waysBack } from "../facts/lost-files.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";
-import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
+import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { kubeletsLostFlags } from "../node/turn-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
@@ -29,7 +29,7 @@ import { type Assessment, isDamage, type Row } from "./report.ts";
 import { caRow, clockRows, dataRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
-import { assessWithoutData } from "./without-data.ts";
+import { assessWithoutParts } from "./without-data.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
@@ -37,22 +37,40 @@ export async function assess(etcdData: string | undefined, deep?: DeepOptions): 
   const node = await readNode();
   const all = await containersHere(node);
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
-  const place = await etcdDataOf(etcdData, { node, all: all instanceof Fail ? [] : all });
+  const containersSeen = all instanceof Fail ? [] : all;
+  const place = await etcdDataOf(etcdData, { node, all: containersSeen });
   sayPlace(place);
-  if (exists(place.dir)) return await assessControlPlane({ node, place, running, deep });
-  const withoutData = controlPlaneWithoutData(node, place.dir, all instanceof Fail ? [] : all);
-  return withoutData ? await assessWithoutData({ node, dataDir: place.dir, running }, withoutData) : await assessWorker(node, running);
+  const look = { node, dataDir: place.dir, running };
+  const known = exists(place.dir) ? lookAtControlPlaneNode(place, node) : undefined;
+  const assessed = known
+    ? isNotKubeadms(known.home)
+      ? await assessWithoutParts({ ...look, known }, { etcd: known.home, from: [] })
+      : await assessControlPlane({ ...look, deep, known })
+    : await assessNoData(look, containersSeen);
+  const unfit = await kubeletsLostFlags();
+  return unfit ? withUnfitKubelet(assessed, unfit) : assessed;
+}
+
+async function assessNoData(look: Omit<Look, "deep" | "known">, all: readonly Container[]): Promise<Assessment> {
+  const found = controlPlaneWithoutData(look.node, look.dataDir, all);
+  return found ? await assessWithoutParts(look, found) : await assessWorker(look.node, look.running);
+}
+
+/** Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of their own. */
+function withUnfitKubelet(assessed: Assessment, { message, hint }: Fail): Assessment {
+  const row = { what: "the kubelet's start", state: "!UNSAFE!", detail: message };
+  return { ...assessed, damaged: true, damage: [...assessed.damage, row], next: [hint, ...assessed.next] };
 }
 
 interface Look {
   node: Node;
-  place: EtcdFolders;
+  dataDir: string;
   running: Container[] | Fail;
   deep: DeepOptions | undefined;
+  known: PartialFacts;
 }
 
-async function assessControlPlane({ node: found, place, running, deep: options }: Look): Promise<Assessment> {
-  const known = lookAtControlPlaneNode(place, found);
+async function assessControlPlane({ node: found, dataDir, running, deep: options, known }: Look): Promise<Assessment> {
   const node = known.cp?.node ?? found;
   const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts, known));
   const sa = examineServiceAccountKey(known.certificatesDir, known.facts);
@@ -71,7 +89,7 @@ async function assessControlPlane({ node: found, place, running, deep: options }
     ...summary("kubeconfigs", configs),
     ...manifestRows(node, known),
     ...lostFileRows(files),
-    ...dataRows(known, place.dir),
+    ...dataRows(known, dataDir),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),

@@ -1,7 +1,9 @@
 /** The rows of the damage table. */
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
+import type { EtcdHome } from "../facts/etcd-home.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
@@ -69,14 +71,19 @@ function soonest(findings: Finding[]): string {
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
+/** The control plane's static pods of a node with such an etcd. */
+export function podsBeside({ runs }: EtcdHome): string[] {
+  return CONTROL_PLANE.filter((name) => name !== "etcd" || !isNotKubeadms({ runs }));
+}
+
 /** The manifests. */
-export function manifestRows(node: Node, { data, cp }: PartialFacts): Row[] {
+export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Row[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
   const trouble = new Map((before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]));
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
-  const all = [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...others];
+  const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];
   return [
     ...all.map(({ name, namespace }) => manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) })),
     ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),

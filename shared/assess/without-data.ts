@@ -1,37 +1,49 @@
-/** A control plane node without etcd data: its files by themselves, and why the parts of the runbook do not begin. */
+/** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { certificatesDirOn } from "../facts/certificates-dir.ts";
-import { type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
 import { examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
+import { etcdUnitRows } from "./etcd-unit-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
-import { caRow, findingRow, summary } from "./rows.ts";
+import { caRow, dataRows, findingRow, lostFileRows, manifestRows, podsBeside, summary } from "./rows.ts";
 
 interface Look {
   node: Node;
   dataDir: string;
   running: Container[] | Fail;
+  /** Where etcd's data is here, but not kubeadm's to repair. */
+  known?: PartialFacts;
 }
 
-/** Reads only. Names in certificates are not judged: only etcd has the right ones. */
-export async function assessWithoutData({ node, dataDir, running }: Look, found: WithoutData): Promise<Assessment> {
+/** Reads only. Names in certificates are not judged: this kit issues none there. */
+export async function assessWithoutParts({ node, dataDir, running, known }: Look, found: WithoutData): Promise<Assessment> {
   const why = whyWithoutData(found, dataDir);
-  const damage = [etcdRow(found, dataDir), ...fileRows(node, found), ...(await kubeletRow(node, running)), clientPemRow(node)];
+  const damage = [
+    ...(await etcdRows(found, dataDir)),
+    ...fileRows(found, known?.certificatesDir ?? certificatesDirOn(node)),
+    ...(known?.data ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))] : lostManifests(node, found)),
+    ...(known?.data ? dataRows(withoutObstacle(known), dataDir) : []),
+    ...(await kubeletRow(node, running)),
+    clientPemRow(node),
+  ];
   const damaged = damage.some(isDamage);
   return {
     node: node.name,
     role: "control plane",
-    kubernetes: undefined,
+    kubernetes: known?.cluster?.kubernetesVersion,
     cluster: undefined,
-    ca: clusterCaSeen(node),
+    ca: clusterCaSeen(node, known),
     damage,
     survivors: [],
     damaged,
@@ -40,16 +52,27 @@ export async function assessWithoutData({ node, dataDir, running }: Look, found:
   };
 }
 
-function etcdRow({ etcd, servers, from }: WithoutData, dataDir: string): Row {
-  if (etcd !== "external") return { what: dataDir, state: "!MISSING!", detail: "etcd's data" };
+/** Files that only a copy brings back. The API server's way to etcd has rows of its own, and part 2 puts no stand-in here. */
+function lostBeside(node: Node, { data, certificatesDir, home }: PartialFacts): LostFile[] {
+  const lost = lostHere({ data, node, certificatesDir }).filter(({ path }) => !home.client.includes(path));
+  return lost.map((file) => (file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file));
+}
+
+/** It is in the verdict already. */
+function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts {
+  return known;
+}
+
+async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Row[]> {
+  if (unit && runs === "unit") return await etcdUnitRows(unit);
+  if (runs !== "elsewhere") return [{ what: dataDir, state: "!MISSING!", detail: "etcd's data" }];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
-  return { what: "etcd", state: "known", detail: `external: ${detail}` };
+  return [{ what: "etcd", state: "known", detail: `external: ${detail}` }];
 }
 
 /** Of etcd's own files only those that such a node has. */
-function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
-  const rows = etcd === "external" ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
-  const certificatesDir = certificatesDirOn(node);
+function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
+  const rows = isNotKubeadms(etcd) ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca") : CERTS;
   const findings = rows.map((row) => ({ shared: row.shared, finding: examine(row, undefined, { certificatesDir }) }));
   const configs = ["admin", "controller-manager", "scheduler"].map((name) => examineKubeconfig(kubeconfigRow(name), undefined));
   return [
@@ -59,14 +82,17 @@ function fileRows(node: Node, { etcd, files }: WithoutData): Row[] {
       "certificates",
       findings.filter(({ shared }) => !shared).map(({ finding }) => finding),
     ),
-    ...(etcd === "external" ? files.filter((path) => !exists(path)) : []).map((what) =>
+    ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
       missing(what, "the API server needs it to reach etcd"),
     ),
     ...summary("kubeconfigs", configs),
-    ...CONTROL_PLANE.filter((name) => (name !== "etcd" || etcd !== "external") && !exists(manifestPath({ node }, name))).map((name) =>
-      missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"),
-    ),
   ];
+}
+
+function lostManifests(node: Node, { etcd }: WithoutData): Row[] {
+  return podsBeside(etcd)
+    .filter((name) => !exists(manifestPath({ node }, name)))
+    .map((name) => missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
 }
 
 function missing(what: string, detail: string): Row {

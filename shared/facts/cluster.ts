@@ -29,12 +29,18 @@ export interface Cluster {
   serviceSubnets: string[];
   podSubnet: string | undefined;
   certificatesDir: string;
-  externalEtcd: boolean;
   configuration: ClusterConfiguration;
   nodes: KnownNode[];
   /** The cluster CA's certificate from before the repair. */
   oldCaPem: string;
   kubeSystemUid: string;
+}
+
+interface ExternalEtcd {
+  endpoints?: string[];
+  caFile?: string;
+  certFile?: string;
+  keyFile?: string;
 }
 
 /** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
@@ -45,7 +51,7 @@ export interface ClusterConfiguration {
   certificatesDir?: string;
   networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
   apiServer?: { certSANs?: string[] };
-  etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: unknown };
+  etcd?: { local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] }; external?: ExternalEtcd };
   certificateValidityPeriod?: string;
   caCertificateValidityPeriod?: string;
 }
@@ -62,7 +68,6 @@ export function readCluster(data: EtcdData): Cluster {
     serviceSubnets: need(networking.serviceSubnet, "networking.serviceSubnet").split(","),
     podSubnet: networking.podSubnet || undefined,
     certificatesDir: configuration.certificatesDir ?? CERTIFICATES_DIR,
-    externalEtcd: configuration.etcd?.external !== undefined,
     configuration,
     nodes: readNodes(data),
     oldCaPem: need(findConfigMap(data, "kube-system/kube-root-ca.crt")?.["ca.crt"], "ca.crt of the ConfigMap kube-root-ca.crt"),

@@ -1,5 +1,5 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";
@@ -10,12 +10,13 @@ import { certificatesDirOn } from "./certificates-dir.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import type { EtcdFolders } from "./etcd-folders.ts";
+import { type EtcdHome, etcdHome } from "./etcd-home.ts";
 import { etcdDataOf, sayPlace } from "./etcd-place.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 import { command } from "./next.ts";
-import { controlPlaneWithoutData, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
+import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 
 export interface ControlPlaneNode extends Repair {
@@ -37,6 +38,8 @@ export interface PartialFacts extends Partial<Repair> {
   cp?: ControlPlaneNode;
   /** What cannot be read, and why, with the next command. All that comes after it is unset. */
   obstacle?: Fail;
+  /** Where etcd runs; parts 1 to 4 are for kubeadm's static pod alone. */
+  home: EtcdHome;
   /** As `certificatesDirOn` where the cluster cannot be read. */
   certificatesDir: string;
   asideDir: string;
@@ -51,13 +54,19 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
   if (repair instanceof Fail) {
     const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
     const obstacle = withoutData ? withoutDataFail(withoutData, node, etcd.dir) : repair;
-    return { obstacle, certificatesDir, asideDir: asideOf(newRescue()) };
+    const home = withoutData?.etcd ?? etcdHome({ node, dataDir: etcd.dir });
+    return { obstacle, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(repair.rescue);
   const cluster = attempt(() => readCluster(repair.data));
   if (cluster instanceof Fail)
-    return { ...repair, obstacle: cluster, certificatesDir: certificatesDirIn(repair.data, certificatesDir), asideDir };
-  const known = { ...repair, cluster, certificatesDir: cluster.certificatesDir, asideDir };
+    return {
+      ...{ ...repair, obstacle: cluster, home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }), asideDir },
+      certificatesDir: certificatesDirIn(repair.data, certificatesDir),
+    };
+  const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster });
+  const known = { ...repair, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
+  if (isNotKubeadms(home)) return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
   if (!node) return known;
   const own = ownNode(node, cluster);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
@@ -76,7 +85,8 @@ export async function readControlPlaneNode(typed: string | undefined): Promise<C
   const { cp, obstacle, data, certificatesDir } = lookAtControlPlaneNode(place, node);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
   sayPlace(place);
-  if (obstacle) throw data ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
+  if (obstacle)
+    throw data && !(obstacle instanceof Refused) ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
   return cp!;
 }
 

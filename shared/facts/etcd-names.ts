@@ -18,6 +18,7 @@ import { isStaticUid, podRecords } from "../trust/pod-owner.ts";
 import { knownHere, processOwner } from "../trust/process-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import { type EtcdFolders, foldersOfPod, readRescued } from "./etcd-folders.ts";
+import { isClusters, readEtcdUnit } from "./etcd-unit.ts";
 
 export interface NamedFolders extends EtcdFolders {
   by: string;
@@ -30,7 +31,7 @@ interface Asked {
 }
 
 /** What etcd is started from, or runs with; and where nothing of that is left, what was written down of it. The last one is slow. */
-const READERS = [[inManifest, ofProcesses, ofContainer], [inLog], [inRescue]];
+const READERS = [[inManifest, inUnit, ofProcesses, ofContainer], [inLog], [inRescue]];
 
 /** All that names it. A place that cannot be looked at names nothing. */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
@@ -57,6 +58,12 @@ export function inManifest({ node }: Pick<Asked, "node">): NamedFolders[] {
   const manifest = attempt(() => readManifest(path));
   const spec = manifest instanceof Fail ? undefined : manifest?.spec;
   return named(path, spec && foldersOfPod({ spec }));
+}
+
+/** A cluster's etcd that is a unit of this node, also where it does not run. */
+function inUnit(): NamedFolders[] {
+  const unit = readEtcdUnit();
+  return unit && isClusters(unit) ? named(unit.path, { dir: unit.dataDir, wal: undefined }) : [];
 }
 
 /** A copy of the data from the beginning of this repair knows the mirror pod. */

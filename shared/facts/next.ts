@@ -4,7 +4,8 @@
  */
 import { CERTS } from "../pki/certs.ts";
 import type { KnownNode } from "./cluster.ts";
-import { KUBEADM_CERTS } from "./no-etcd-data.ts";
+import type { EtcdHome } from "./etcd-home.ts";
+import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 
 /** One thing to do next. */
 export interface Todo {
@@ -90,16 +91,20 @@ function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--n
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }
 
-/** Part 1, which makes these keys; where etcd is not on the control plane nodes, kubeadm's phases. */
-export function part1(lost: readonly string[] = [], { externalEtcd = false } = {}): Todo {
-  return { command: externalEtcd ? KUBEADM_CERTS : command(`01-etcd ${newCasOption(lost)}`.trim()) };
+interface EtcdRuns {
+  etcd?: EtcdHome["runs"];
+}
+
+/** Part 1, which makes these keys; where etcd is not kubeadm's static pod, what takes its place. */
+export function part1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
+  return { command: INSTEAD_OF_PART_1[etcd] ?? command(`01-etcd ${newCasOption(lost)}`.trim()) };
 }
 
 /** The public half of a lost service-account key: computed and here, to be computed from old tokens, or gone. */
 export type OldSaKey = "here" | "in tokens" | "lost";
 
 /** Where these keys are nowhere to be found: rung 4 where old tokens can be kept valid, and part 1. */
-export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: { externalEtcd?: boolean } = {}): Todo[] {
+export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: EtcdRuns = {}): Todo[] {
   return [...(lost.includes("sa") ? tokenKey(oldKey) : []), part1(lost, options)];
 }
 

@@ -1,48 +1,51 @@
 /**
- * A control plane node without etcd data: etcd is external, or its data is lost. Other traces show that this is a control plane node; a
- * deletion of /etc/kubernetes does not remove all of them. Reads only.
+ * Where parts 1 to 4 do not begin: etcd is no static pod of kubeadm's (a unit of this node, or elsewhere), or its data is lost. Every script
+ * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
  */
-import { attempt, Fail, Refused } from "../fail.ts";
-import { exists, list } from "../files/files.ts";
-import { flags } from "../manifests/command.ts";
-import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { type Fail, Refused } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { endpointHost } from "../pki/addresses.ts";
-import { isStaticUid, type PodRecord, podRecords } from "../trust/pod-owner.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
 import { certificatesDirOn } from "./certificates-dir.ts";
+import type { Cluster } from "./cluster.ts";
 import { memberFolders } from "./etcd-elsewhere.ts";
+import { type EtcdHome, etcdHome } from "./etcd-home.ts";
 import { optionOf } from "./etcd-proof.ts";
+import { unitSteps } from "./etcd-unit-by-hand.ts";
+import { tracesOf } from "./static-pod-traces.ts";
 
 export interface WithoutData {
-  /** `unknown`: nothing shows whether etcd ever was here. */
-  etcd: "external" | "lost" | "unknown";
+  etcd: EtcdHome;
   /** What shows that this is a control plane node. */
   from: string[];
-  /** URLs in the API server's --etcd-servers, where its manifest can be read. */
-  servers: string[];
-  /** Files that the API server needs to reach etcd: those that its manifest names, or else kubeadm's. */
-  files: string[];
 }
 
 /** Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also those that have ended. */
 export function controlPlaneWithoutData(node: Node, dataDir: string, all: readonly Container[] = []): WithoutData | undefined {
   if (exists(dataDir)) return undefined;
-  const [apiServer, etcd] = [tracesOf("kube-apiserver", node, all), tracesOf("etcd", node, all)];
-  const from = [...apiServer, ...etcd, ...controlPlaneFiles(node).filter((path) => exists(path))];
-  if (from.length === 0) return undefined;
-  const { servers, files } = etcdOptions(node);
-  const isLocal = servers.some((url) => isOwn(url, node.addresses)) || etcd.length > 0;
-  const isElsewhere = servers.length > 0 || apiServer.length > 0;
-  return { etcd: isLocal ? "lost" : isElsewhere ? "external" : "unknown", from, servers, files };
+  const traces = ["kube-apiserver", "etcd"].flatMap((name) => tracesOf(name, node, all));
+  const from = [...traces, ...controlPlaneFiles(node).filter((path) => exists(path))];
+  return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from } : undefined;
 }
 
-/** Refuses everything that needs the data; the hint has the next commands. */
-export function withoutDataFail(found: WithoutData, node: Node, dataDir: string): Fail {
+/** Whether parts 1 to 4 are not for this cluster, data or not. */
+export function isNotKubeadms({ runs }: Pick<EtcdHome, "runs">): boolean {
+  return runs === "unit" || runs === "elsewhere";
+}
+
+/** Refuses everything that needs kubeadm's etcd and its data; the hint has the next commands. */
+export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
+  if (found.etcd.runs === "unit") return new Refused(whyWithoutData(found, dataDir), { hint: UNIT_BY_HAND });
   const commands = withoutDataSteps(found, node).map(bare);
-  const about = found.etcd === "external" ? "If etcd is external" : "If a member has no data";
+  const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
   return new Refused(whyWithoutData(found, dataDir), { hint: `${commands.join("; ")}: RUNBOOK 1, "${about}"` });
+}
+
+/** The same for scripts that need no facts of this node. */
+export function refuseOtherEtcd({ node, dataDir, cluster }: { node: Node | undefined; dataDir: string; cluster?: Cluster | undefined }) {
+  const etcd = etcdHome({ node, dataDir, cluster });
+  // without the cluster's word, only what is here is sure
+  if (etcd.runs === "unit" || (cluster && isNotKubeadms(etcd))) throw withoutDataFail({ etcd, from: [] }, node, dataDir);
 }
 
 /** A command without its comment. */
@@ -59,8 +62,11 @@ export function noControlPlane(dataDir: string): Fail {
 
 /** Errors: Fail on a control plane node: with a bootstrap token it would come back as a worker. */
 export function refuseControlPlane(node: Node, dataDir: string) {
-  const trace = exists(`${dataDir}/member`) ? `${dataDir}/member` : controlPlaneWithoutData(node, dataDir)?.from[0];
+  const found = controlPlaneWithoutData(node, dataDir);
+  const trace = exists(`${dataDir}/member`) ? `${dataDir}/member` : found?.from[0];
   if (trace === undefined) return;
+  const etcd = found?.etcd ?? etcdHome({ node, dataDir });
+  if (isNotKubeadms(etcd)) throw withoutDataFail({ etcd, from: [trace] }, node, dataDir);
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
     hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
   });
@@ -77,11 +83,6 @@ export function refuseWorker(node: Node | undefined, dataDir: string, controlPla
   });
 }
 
-/** The same where a copy of an external etcd's data was brought here. */
-export function refuseExternalEtcd({ node, etcd, cluster }: { node: Node; etcd: { dir: string }; cluster: { externalEtcd: boolean } }) {
-  if (cluster.externalEtcd) throw withoutDataFail({ etcd: "external", from: [], ...etcdOptions(node) }, node, etcd.dir);
-}
-
 /** The same for a script that goes on all the same: the steps in one line. Undefined where the data is here, or this is no such node. */
 export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): string | undefined {
   const found = node && controlPlaneWithoutData(node, dataDir);
@@ -89,25 +90,41 @@ export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): s
   return steps?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command)).join(", then ");
 }
 
-export function whyWithoutData({ etcd, from, servers }: WithoutData, dataDir: string): string {
-  if (etcd === "external")
-    return `This cluster's etcd is external: it does not run on the control plane nodes${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
-  const reason = etcd === "lost" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
+export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): string {
+  const { runs, servers, unit } = etcd;
+  if (unit && runs === "unit")
+    return `etcd runs on this node as a systemd unit (${unit.path}, data in ${unit.dataDir})${unit.by ? `, as ${unit.by} sets it up` : ""}: this kit repairs etcd only as the static pod that kubeadm makes`;
+  if (runs === "elsewhere")
+    return `This cluster's etcd is external: it does not run on this node${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
+  const reason = runs === "static pod" ? "its etcd data is lost" : "its etcd data is lost, or its etcd is external";
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
 /** What takes the place of part 1 where etcd is not on the control plane nodes. */
-export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
+const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK 1, "If etcd is external"`;
 
-/** Parts 1 to 4 need etcd on the control plane nodes. An external etcd is repaired where it runs, and kubeadm's own phases do the rest. */
-export function withoutDataSteps({ etcd, files }: WithoutData, node: Node): string[] {
-  if (etcd === "external")
+const UNIT_BY_HAND = `nothing was changed. ./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK 1, "If etcd is a unit of this node"`;
+
+/** The same in the place of part 1; undefined where part 1 is right. */
+export const INSTEAD_OF_PART_1: Partial<Record<EtcdHome["runs"], string>> = {
+  elsewhere: KUBEADM_CERTS,
+  unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK 1, "If etcd is a unit of this node"`,
+};
+
+function keysFirst(node: Node | undefined): string {
+  return `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`;
+}
+
+/** Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do the rest. */
+export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined): string[] {
+  if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
+  if (etcd.runs === "elsewhere")
     return [
-      `repair etcd where it runs, and put back the files that the API server needs to reach it: ${files.join(", ")}`,
-      `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`,
+      `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
+      keysFirst(node),
       KUBEADM_CERTS,
     ];
-  return [...whereDataIs(), withoutNode(node.name)];
+  return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
 }
 
 /** What `etcdDataOf` did not take, as nothing names it. */
@@ -125,47 +142,6 @@ export function withoutNode(name: string): string {
 
 /** Files that kubeadm makes only on control plane nodes. Not admin.conf: workers may have a copy. */
 function controlPlaneFiles(node: Node): string[] {
-  return ["/etc/kubernetes/controller-manager.conf", ...inCertificatesDir(node, ["ca.key", "sa.key", "apiserver.crt"])];
-}
-
-const ETCD_FILES = ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"];
-
-function inCertificatesDir(node: Node, files: readonly string[]): string[] {
-  return files.map((file) => `${certificatesDirOn(node)}/${file}`);
-}
-
-/**
- * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where
- * the kubelet has stopped it: the container that has ended, and the kubelet's record of the pod, the folder of its logs.
- */
-function tracesOf(name: string, node: Node, all: readonly Container[]): string[] {
-  const manifest = manifestPath({ node }, name);
-  const { podsDir } = node.kubelet;
-  // any pod may give its container this name
-  const records = podRecords();
-  const others = new Set(records.flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])));
-  const uids = list(podsDir).filter((uid) => !others.has(uid));
-  const folders = uids.map((uid) => `${podsDir}/${uid}/containers/${name}`);
-  return [
-    ...[manifest, ...folders].filter((path) => exists(path)),
-    ...(all.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),
-    ...(records.some((one) => isRecordOf(one, name, node)) ? [`the kubelet's record of ${name}`] : []),
-  ];
-}
-
-/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
-function isRecordOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
-  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
-}
-
-function etcdOptions(node: Node): Pick<WithoutData, "servers" | "files"> {
-  const manifest = attempt(() => readManifest(manifestPath({ node }, "kube-apiserver")));
-  const command = flags(manifest instanceof Fail ? [] : (manifest?.spec?.containers?.[0]?.command ?? []));
-  const named = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].flatMap((flag) => command.get(flag) ?? []);
-  return { servers: command.get("etcd-servers")?.split(",") ?? [], files: named.length > 0 ? named : inCertificatesDir(node, ETCD_FILES) };
-}
-
-function isOwn(url: string, addresses: readonly string[]): boolean {
-  const host = URL.canParse(url) ? endpointHost(new URL(url).host) : "";
-  return host === "localhost" || host === "::1" || host.startsWith("127.") || addresses.includes(host);
+  const inPki = ["ca.key", "sa.key", "apiserver.crt"].map((file) => `${certificatesDirOn(node)}/${file}`);
+  return ["/etc/kubernetes/controller-manager.conf", ...inPki];
 }

@@ -36,24 +36,21 @@ export async function turnKubelet(verb: keyof typeof DONE, note = "") {
 
 /** Before anything is changed: what a repair writes (`of`) may still be missing. Errors: Fail where a start would lose flags, or would fail. */
 export async function refuseUnfitKubelet(of?: Node) {
-  const unfit = await unfitKubelet(of ? [of.kubelet.kubeconfig, of.kubelet.bootstrapKubeconfig, of.kubelet.clientCaFile] : []);
+  const unfit = await unfitKubelet(of);
   if (unfit) throw unfit;
 }
 
 /** Why the kubelet must not be started; undefined where it may, and where nothing tells (no unit, or a unit that starts another program). */
-export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail | undefined> {
-  const { command, files } = await kubeletUnit();
-  if (!isKubelet(command)) return undefined;
-  const flags = flagsOf(command);
+export async function unfitKubelet(of?: Node): Promise<Fail | undefined> {
+  const unit = await kubeletUnit();
+  if (!isKubelet(unit.command)) return undefined;
+  const dangerous = await flagsLost(unit);
+  if (dangerous) return dangerous;
+  const comes = of ? [of.kubelet.kubeconfig, of.kubelet.bootstrapKubeconfig, of.kubelet.clientCaFile] : [];
   const isHere = (path: string) => comes.includes(path) || exists(path);
-  const gone = files.filter((file) => !file.isHere && !comes.includes(file.path));
-  const lost = gone.filter(({ optional }) => optional).map(({ path }) => path);
-  const process = await runningKubelet();
-  const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
-  const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
-  if (without.length > 0) return losesFlags(without, lost, process?.pid);
+  const flags = flagsOf(unit.command);
   const missing = [
-    ...gone.filter(({ optional }) => !optional).map(({ path }) => ({ path, why: "which its unit reads" })),
+    ...unit.files.filter((file) => !file.isHere && !file.optional).map(({ path }) => ({ path, why: "which its unit reads" })),
     ...named(flags, "config"),
     ...named(flags, "config-dir"),
     ...clientCa(flags),
@@ -66,6 +63,21 @@ export async function unfitKubelet(comes: readonly string[] = []): Promise<Fail 
   const dropIns = flags.get("config-dir");
   const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
   return sentences.length > 0 ? cannotStart(sentences.join("; "), isLost ? await aboutDropIns(dropIns) : "") : undefined;
+}
+
+/** Why a start would not fail, but lose flags; undefined where it would lose none. */
+export async function kubeletsLostFlags(): Promise<Fail | undefined> {
+  const unit = await kubeletUnit();
+  return isKubelet(unit.command) ? await flagsLost(unit) : undefined;
+}
+
+async function flagsLost({ command, files }: Awaited<ReturnType<typeof kubeletUnit>>): Promise<Fail | undefined> {
+  const flags = flagsOf(command);
+  const lost = files.filter(({ isHere, optional }) => !isHere && optional).map(({ path }) => path);
+  const process = await runningKubelet();
+  const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
+  const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
+  return without.length > 0 ? losesFlags(without, lost, process?.pid) : undefined;
 }
 
 function named(flags: ReadonlyMap<string, string>, name: string) {

@@ -2,13 +2,14 @@
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { certificatesDirOn } from "../facts/certificates-dir.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { type EtcdHome, etcdHome } from "../facts/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
 import { isExternalSigner } from "../facts/external-signer.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import type { OldSaKey } from "../facts/next.ts";
-import { controlPlaneWithoutData } from "../facts/no-etcd-data.ts";
+import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -24,7 +25,8 @@ import { expiredCas, sayLost, type WantedOptions, wantedKeys } from "./wanted-ke
 
 /** What was seen here; the searches add to it. */
 export interface Salvage extends Brought {
-  externalEtcd: boolean;
+  /** Where etcd runs. */
+  etcd: EtcdHome["runs"];
   /** CAs that are here and have expired. */
   expired: ReturnType<typeof expiredCas>;
   /** A sound CA in the place of the cluster's. */
@@ -56,9 +58,9 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const externalEtcd = node !== undefined && controlPlaneWithoutData(node, dataDir)?.etcd === "external";
+  const etcd = etcdHome({ node, dataDir, cluster: here.cluster }).runs;
   const wanted = wantedKeys(known, { certificatesDir, ...said });
-  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, externalEtcd).includes(name)));
+  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, etcd).includes(name)));
   const expired = expiredCas(certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
   const strange = strangeCa(here);
@@ -70,7 +72,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const files = node ? lostHere({ data, node, certificatesDir }) : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
   const configs = lostConfigs(files);
-  return { here, foundKeys, processes, externalEtcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
+  return { here, foundKeys, processes, etcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
 }
 
 function named(program: string, by: string): string {
@@ -82,10 +84,10 @@ function clustersHash({ cluster }: PartialFacts): string {
 }
 
 /** Keys that were never on a control plane node are not lost. */
-function neverHere({ data, cluster }: PartialFacts, externalEtcd: boolean): string[] {
+function neverHere({ data, cluster }: PartialFacts, etcd: EtcdHome["runs"]): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
-  return [...(externalEtcd ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : []), ...(externalSigner ? ["sa"] : [])];
+  return [...(isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : []), ...(externalCa ? ["ca"] : []), ...(externalSigner ? ["sa"] : [])];
 }
 
 /** A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that number and such a name. */

@@ -15,13 +15,13 @@ interface Searched {
 
 /** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`. */
 export function nextAfterSalvage(salvage: Salvage, { notFound, oldKey, moveAside }: Searched): string | undefined {
-  const { foundKeys, externalEtcd, expired, strange, here } = salvage;
+  const { foundKeys, etcd, expired, strange, here } = salvage;
   refuseRivals(foundKeys);
   const lost = foundKeys.missing().filter(({ shared }) => shared);
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
-  const issue = (made: readonly string[]) => inOneLine(withoutKeys(made, oldKey, { externalEtcd }));
+  const issue = (made: readonly string[]) => inOneLine(withoutKeys(made, oldKey, { etcd }));
   const inTheWay = strange && !moveAside;
   if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${command("00-salvage --move-aside")}`);
   if (lost.some(isIrreplaceable)) {

@@ -134,9 +134,7 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run(line);
     expect(exitCode).toBe(3);
-    expect(stderr).toContain(
-      "error: This cluster's etcd is external: it does not run on the control plane nodes, but at https://10.0.0.31:2379, ",
-    );
+    expect(stderr).toContain("error: This cluster's etcd is external: it does not run on this node, but at https://10.0.0.31:2379, ");
     expect(stderr).toContain(
       "hint: repair etcd where it runs, and put back the files that the API server needs to reach it: /etc/kubernetes/pki/etcd/ca.crt, ",
     );

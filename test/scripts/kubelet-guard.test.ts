@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
+import { KUBELET_ENV, KUBESPRAY_KUBELET } from "../pretend/etcd-as-unit.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { pretendNode } from "../pretend/node.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
@@ -9,25 +10,6 @@ import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(60_000);
-
-/** As kubespray's: a whole unit, no drop-in; every flag is in a file below /etc/kubernetes that may be missing. */
-const UNIT = `# /etc/systemd/system/kubelet.service
-[Service]
-EnvironmentFile=-/etc/kubernetes/kubelet.env
-ExecStart=/usr/local/bin/kubelet \\
-\t\t$KUBE_LOG_LEVEL \\
-\t\t$KUBELET_HOSTNAME \\
-\t\t$KUBELET_ARGS \\
-\t\t$KUBELET_CLOUDPROVIDER
-Restart=always
-`;
-
-const ENV = `KUBE_LOG_LEVEL="--v=2"
-KUBELET_HOSTNAME="--hostname-override=w1"
-# all of it in one variable
-KUBELET_ARGS="--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --config=/etc/kubernetes/kubelet-config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf"
-KUBELET_CLOUDPROVIDER=""
-`;
 
 const ENV_FILE = "/etc/kubernetes/kubelet.env";
 const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
@@ -44,11 +26,11 @@ ExecStart=
 ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 `;
 
-const kubespray = (unit = UNIT): FakeCommand[] => [{ command: "systemctl cat kubelet", stdout: unit }];
+const kubespray = (unit = KUBESPRAY_KUBELET): FakeCommand[] => [{ command: "systemctl cat kubelet", stdout: unit }];
 
-async function worker({ env = true, config = true, unit = UNIT } = {}) {
+async function worker({ env = true, config = true, unit = KUBESPRAY_KUBELET } = {}) {
   const node = await pretendNode({ kind: "worker", commands: kubespray(unit) });
-  if (env) write(node.root + ENV_FILE, ENV);
+  if (env) write(node.root + ENV_FILE, KUBELET_ENV);
   if (config) write(node.root + CONFIG, node.read("/var/lib/kubelet/config.yaml"));
   return node;
 }
@@ -77,7 +59,7 @@ test.each<[string, string, RegExp]>([
   ["a configuration", CONFIG, /^The kubelet cannot start: "\/etc\/kubernetes\/kubelet-config\.yaml" is missing, which --config names$/],
   ["a file of its unit that must be there", "/etc/kubelet.hard", /^The kubelet cannot start: "\/etc\/kubelet\.hard" is missing, which /],
 ])("join refuses where %s is gone", async (_, path, error) => {
-  using node = await worker({ unit: `${UNIT}EnvironmentFile=/etc/kubelet.hard\n` });
+  using node = await worker({ unit: `${KUBESPRAY_KUBELET}EnvironmentFile=/etc/kubelet.hard\n` });
   write(`${node.root}/etc/kubelet.hard`, "A=b\n");
   rmSync(node.root + path);
   writeToken(node.root);

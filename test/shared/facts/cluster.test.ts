@@ -1,6 +1,7 @@
 /** What the cluster was: what the data does not say is never made up. */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
+import { etcdHome } from "../../../shared/facts/etcd-home.ts";
 import { factsFor } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { ADDRESS, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
@@ -57,7 +58,8 @@ test("a cluster without a balancer has no endpoint, one with external etcd says 
   const other = await pretendData((objects) => {
     replaceIn(objects, CONFIG, "local:\\n    dataDir: /var/lib/etcd", "external:\\n    endpoints: [x]");
   });
-  expect(readCluster(other).externalEtcd).toBe(true);
+  expect(etcdHome({ node: NODE, dataDir: "/nowhere", cluster: readCluster(other) })).toMatchObject({ runs: "elsewhere", servers: ["x"] });
+  expect(etcdHome({ node: NODE, dataDir: "/nowhere", cluster: readCluster(data) }).runs).toBe("static pod");
   const dual = await pretendData((objects) => {
     replaceIn(objects, CONFIG, /serviceSubnet: [^\\]+/, "serviceSubnet: 10.97.0.0/16,fd00::/112");
   });

@@ -38,7 +38,8 @@ test.each([
   [["ca"], "--new-cas"],
 ] as const)("part 1 makes the lost keys %p with the option %p", (names, option) => {
   expect(next.part1(names).command).toBe(`./bunw scripts/01-etcd.ts ${option}`.trim());
-  expect(next.part1(names, { externalEtcd: true }).command).toStartWith("kubeadm init phase certs all");
+  expect(next.part1(names, { etcd: "elsewhere" }).command).toStartWith("kubeadm init phase certs all");
+  expect(next.part1(names, { etcd: "unit" }).command).toStartWith("./bunw scripts/00-assess.ts ");
 });
 
 test("where keys are nowhere to be found, old tokens are kept valid before part 1, and only where they can be", () => {

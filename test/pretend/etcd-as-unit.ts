@@ -1,0 +1,130 @@
+/**
+ * Control plane nodes as kubespray and KubeKey make them: kubeadm's, but etcd is a systemd unit beside it, with its files outside of
+ * /etc/kubernetes. Facts are from both projects' sources; the texts are our own.
+ */
+import { renameSync, rmSync, symlinkSync } from "node:fs";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
+import { ADDRESS, FACTS, type Objects, write } from "./cluster.ts";
+import { type NodeOptions, pretendNode } from "./node.ts";
+
+/** A whole unit, no drop-in; every flag is in a file below /etc/kubernetes that may be missing. */
+export const KUBESPRAY_KUBELET = `# /etc/systemd/system/kubelet.service
+[Service]
+EnvironmentFile=-/etc/kubernetes/kubelet.env
+ExecStart=/usr/local/bin/kubelet \\
+\t\t$KUBE_LOG_LEVEL \\
+\t\t$KUBELET_HOSTNAME \\
+\t\t$KUBELET_ARGS \\
+\t\t$KUBELET_CLOUDPROVIDER
+Restart=always
+`;
+
+export const KUBELET_ENV = `KUBE_LOG_LEVEL="--v=2"
+KUBELET_HOSTNAME="--hostname-override=w1"
+# all of it in one variable
+KUBELET_ARGS="--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --config=/etc/kubernetes/kubelet-config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf"
+KUBELET_CLOUDPROVIDER=""
+`;
+
+const SSL = "/etc/ssl/etcd/ssl";
+
+/** [CA, certificate, key] of etcd, and the API server's three, as each project calls them. */
+const NAMES = {
+  kubespray: [
+    [`${SSL}/ca.pem`, `${SSL}/member-m1.pem`, `${SSL}/member-m1-key.pem`],
+    [`${SSL}/ca.pem`, `${SSL}/node-m1.pem`, `${SSL}/node-m1-key.pem`],
+  ],
+  KubeKey: [
+    [`${SSL}/ca.crt`, `${SSL}/server.crt`, `${SSL}/server.key`],
+    ["ca.crt", "client.crt", "client.key"].map((file) => `/etc/kubernetes/pki/etcd/${file}`),
+  ],
+} as const;
+
+interface AsUnit extends NodeOptions {
+  /** /etc/kubernetes was deleted. */
+  wiped?: boolean;
+  /** etcd is on other machines: no unit and no data here. */
+  elsewhere?: boolean;
+}
+
+const pki = await (async () => {
+  const ca = await issueCa(certRow("etcd-ca"), FACTS);
+  return { ca, pair: await issueLeaf(certRow("etcd-server"), ca, FACTS) };
+})();
+
+export async function nodeOf(by: keyof typeof NAMES, { wiped = false, elsewhere = false, commands = [], ...options }: AsUnit = {}) {
+  const [own, client] = NAMES[by];
+  const servers = elsewhere ? "https://10.0.0.31:2379" : `https://${ADDRESS}:2379`;
+  const certificatesDir = by === "kubespray" ? "/etc/kubernetes/ssl" : "/etc/kubernetes/pki";
+  const node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => external(objects, client, { certificatesDir, servers }),
+    commands: [
+      ...commands,
+      ...(by === "kubespray" ? [{ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }] : []),
+      { command: "systemctl is-active --quiet etcd", ...(elsewhere ? { exit: 3 } : {}) },
+    ],
+    ...options,
+  });
+  const put = (path: string, content: string, mode?: number) => write(node.root + path, content, mode);
+  const kubeadms = ["pki/etcd", "pki/apiserver-etcd-client.crt", "pki/apiserver-etcd-client.key", "manifests/etcd.yaml"];
+  for (const path of kubeadms) rmSync(`${node.root}/etc/kubernetes/${path}`, { recursive: true });
+  for (const [ca, cert, key] of [own, client] as const) {
+    put(ca!, pki.ca.cert, 0o644);
+    put(cert!, pki.pair.cert, 0o644);
+    put(key!, pki.pair.key);
+  }
+  for (const name of ["kube-apiserver", "kube-controller-manager"]) {
+    const path = `/etc/kubernetes/manifests/${name}.yaml`;
+    put(path, withClient(inDir(node.read(path), certificatesDir), client, servers));
+  }
+  if (by === "kubespray") {
+    renameSync(`${node.root}/etc/kubernetes/pki`, `${node.root}/etc/kubernetes/ssl`);
+    symlinkSync("/etc/kubernetes/ssl", `${node.root}/etc/kubernetes/pki`);
+    put("/etc/systemd/system/kubelet.service", KUBESPRAY_KUBELET);
+    put("/etc/kubernetes/kubelet.env", KUBELET_ENV);
+    put("/etc/kubernetes/kubelet-config.yaml", node.read("/var/lib/kubelet/config.yaml"));
+  } else put("/etc/kubekey/backup/kubernetes/kubeadm-config-2026.yaml", "kind: ClusterConfiguration\n");
+  if (elsewhere) rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  else {
+    put("/etc/systemd/system/etcd.service", "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/local/bin/etcd\n", 0o644);
+    put("/etc/etcd.env", settings(own));
+  }
+  if (wiped) rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  return node;
+}
+
+function settings([ca, cert, key]: readonly string[]): string {
+  return [
+    "ETCD_DATA_DIR=/var/lib/etcd",
+    "ETCD_NAME=etcd1",
+    `ETCD_LISTEN_CLIENT_URLS=https://${ADDRESS}:2379,https://127.0.0.1:2379`,
+    ...[`ETCD_TRUSTED_CA_FILE=${ca}`, `ETCD_CERT_FILE=${cert}`, `ETCD_KEY_FILE=${key}`],
+    ...[`ETCD_PEER_TRUSTED_CA_FILE=${ca}`, `ETCD_PEER_CERT_FILE=${cert}`, `ETCD_PEER_KEY_FILE=${key}`, ""],
+  ].join("\n");
+}
+
+function inDir(text: string, certificatesDir: string): string {
+  return text.replaceAll("/etc/kubernetes/pki", certificatesDir);
+}
+
+function withClient(text: string, [ca, cert, key]: readonly string[], servers: string): string {
+  const flags = { "etcd-cafile": ca, "etcd-certfile": cert, "etcd-keyfile": key, "etcd-servers": servers };
+  return Object.entries(flags).reduce((all, [name, value]) => all.replace(new RegExp(`--${name}=[^\\s",]+`), `--${name}=${value}`), text);
+}
+
+/** What etcd holds of such a cluster: an external etcd, the API server's own files, no mirror pod of etcd. */
+function external(objects: Objects, client: readonly string[], { certificatesDir, servers }: { certificatesDir: string; servers: string }) {
+  const edit = (key: string, change: (text: string) => string) => {
+    objects[key] = JSON.parse(change(JSON.stringify(objects[key])));
+  };
+  const [caFile, certFile, keyFile] = client;
+  const config = `external:\\n    endpoints: [\\"${servers}\\"]\\n    caFile: ${caFile}\\n    certFile: ${certFile}\\n    keyFile: ${keyFile}`;
+  edit("configmaps/kube-system/kubeadm-config", (text) =>
+    text.replace("local:\\n    dataDir: /var/lib/etcd", config).replace("/etc/kubernetes/pki", certificatesDir),
+  );
+  for (const name of ["kube-apiserver", "kube-controller-manager"])
+    edit(`pods/kube-system/${name}-m1`, (text) => withClient(inDir(text, certificatesDir), client, servers));
+  delete objects["pods/kube-system/etcd-m1"];
+}
