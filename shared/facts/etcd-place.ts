@@ -6,6 +6,7 @@ import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { OtherDistribution } from "../node/other-distributions.ts";
 import { retyped } from "../options.ts";
 import { carry, say } from "../run.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
@@ -48,12 +49,12 @@ export function sayPlace({ dir, wal, why }: EtcdPlace) {
   if (why) say(`etcd's data: ${dir}${wal ? `, its log: ${wal}` : ""} (${why})`);
 }
 
-/** This machine as a node; undefined where it is none. */
+/** This machine as a node; undefined where it is none. Errors: Refused where it is a node that kubeadm has not set up. */
 export async function nodeIfAny(): Promise<Node | undefined> {
   try {
     return await readNode();
   } catch (err) {
-    if (err instanceof Fail) return undefined;
+    if (err instanceof Fail && !(err instanceof OtherDistribution)) return undefined;
     throw err;
   }
 }

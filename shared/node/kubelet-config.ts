@@ -10,6 +10,7 @@ import { exists, readText } from "../files/files.ts";
 import { readYaml } from "../yaml.ts";
 import type { KubeletFlags } from "./kubelet-command.ts";
 import { withDropIns } from "./kubelet-drop-ins.ts";
+import { otherDistribution } from "./other-distributions.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */
@@ -74,6 +75,8 @@ function readConfig(path: string | undefined): KubeletConfiguration {
   const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
   const text = readText(file);
   if (text === undefined) {
+    const other = otherDistribution();
+    if (other) throw other;
     throw new Refused(`This is no node that kubeadm set up: "${path ?? KUBELET_CONFIG}" is missing`, {
       hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
     });

@@ -13,6 +13,7 @@ import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { OtherDistribution } from "../node/other-distributions.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { say } from "../run.ts";
@@ -103,7 +104,7 @@ async function thisNode(): Promise<Node | undefined> {
   try {
     return await readNode();
   } catch (err) {
-    if (!(err instanceof Fail)) throw err;
+    if (!(err instanceof Fail) || err instanceof OtherDistribution) throw err;
     say(`not read: ${err.message}`);
     return undefined;
   }
