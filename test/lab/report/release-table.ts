@@ -36,7 +36,8 @@ export function releaseTable(records: readonly ReleaseRecord[], scenarios: reado
     const dates = of.map(({ date }) => date.slice(0, 10)).sort();
     return `| ${[version, ...cells, dates.at(-1)].join(" | ")} |`;
   });
-  const machines = [...new Set(records.map(({ machine }) => machine))].join("; ");
+  // without the kernel: a table in a repository names no machine
+  const machines = [...new Set(records.map(({ machine }) => machine.split(",")[0]))].join("; ");
   return [
     `| Kubernetes | ${scenarios.map((name) => `\`${name}\``).join(" | ")} | date |`,
     `|---|${scenarios.map(() => "---|").join("")}---|`,
