@@ -1,5 +1,5 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
-import { attempt, Fail, Refused } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue } from "../node/rescue-folder.ts";
@@ -82,11 +82,10 @@ function asideOf({ dir }: Rescue): string {
 export async function readControlPlaneNode(typed: string | undefined): Promise<ControlPlaneNode> {
   const node = await readNode();
   const place = await etcdDataOf(typed, { node });
-  const { cp, obstacle, data, certificatesDir } = lookAtControlPlaneNode(place, node);
+  const { cp, obstacle, data, cluster, certificatesDir } = lookAtControlPlaneNode(place, node);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
   sayPlace(place);
-  if (obstacle)
-    throw data && !(obstacle instanceof Refused) ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
+  if (obstacle) throw data && !cluster ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
   return cp!;
 }
 
