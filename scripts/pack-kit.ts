@@ -5,22 +5,14 @@
  * Same sources: same bytes. Needs the network once, for the nodes' Bun.
  */
 import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
-import { Fail } from "../shared/fail.ts";
-import { type TarFile, writeTar } from "../shared/hand-over/tar.ts";
+import { Fail, Refused } from "../shared/fail.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
+import { refuseKitPlace, SUMS, writeKitFolder, writeKitTarball } from "../shared/kit/write-kit.ts";
 import { parseOptions } from "../shared/options.ts";
-import { run, say, start } from "../shared/run.ts";
+import { endOnSignal, run, say, start } from "../shared/run.ts";
 
 const HOME = resolve(import.meta.dir, "..");
 
@@ -29,6 +21,9 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("pack-kit");
   const [out, archs] = [resolve(values.out), archsOf(values.arch)];
+  refuseKit();
+  refuseKitPlace(out);
+  endOnSignal();
   if (/\.(tar\.gz|tgz)$/.test(out)) await packTarball(out, archs);
   else await packFolder(out, archs);
   say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
@@ -42,36 +37,23 @@ function archsOf(words: string): Arch[] {
   });
 }
 
-/** Our own tar: macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
+/** Nothing proves that its files are the checkout's. What it prints leaves out bundles beside. */
+function refuseKit() {
+  if (!existsSync(join(HOME, SUMS))) return;
+  const whole = `cd ${HOME} && sha256sum -c ${SUMS} >/dev/null && cut -c67- ${SUMS}`;
+  throw new Refused(`This is a kit, not a checkout: "${HOME}"`, {
+    hint:
+      "pack in a checkout, or send this one on: " +
+      `${whole} | tar -czf - -T - ${SUMS} | ssh root@NODE '…' (./bunw scripts/pack-kit.ts --help)`,
+  });
+}
+
 export async function packTarball(out: string, archs: Arch[]) {
-  const files = await kitFiles(archs);
-  const folders = new Set([...files.keys()].flatMap(foldersOf));
-  const entries: TarFile[] = [{ name: "./", mode: 0o700, bytes: new Uint8Array() }];
-  for (const name of [...folders].sort())
-    entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
-  for (const [name, bytes] of files) entries.push({ name, mode: modeOf(name), bytes });
-  mkdirSync(dirname(out), { recursive: true });
-  writeFileSync(
-    out,
-    Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), { level: 6, library: "libdeflate" }),
-  );
+  await writeKitTarball(out, await kitFiles(archs));
 }
 
 export async function packFolder(out: string, archs: Arch[]) {
-  if (existsSync(out) && readdirSync(out).length > 0)
-    throw new Fail(`The folder ${out} is not empty`, {
-      hint: "name another folder with --out, or empty this one",
-    });
-  const files = await kitFiles(archs);
-  mkdirSync(out, { recursive: true });
-  for (const [name, bytes] of files) {
-    for (const folder of foldersOf(name)) mkdirSync(join(out, folder), { recursive: true });
-    writeFileSync(join(out, name), bytes);
-    chmodSync(join(out, name), modeOf(name));
-  }
-  for (const path of readdirSync(out, { recursive: true, encoding: "utf8" }))
-    if (statSync(join(out, path)).isDirectory()) chmodSync(join(out, path), 0o755);
-  chmodSync(out, 0o700);
+  writeKitFolder(out, await kitFiles(archs));
 }
 
 /** Everything that a node gets, by its path in the kit, in order. */
@@ -86,7 +68,7 @@ async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
   const sums = sorted.map(
     ([name, bytes]) => `${createHash("sha256").update(bytes).digest("hex")}  ${name}\n`,
   );
-  return new Map([...sorted, ["SHA256SUMS", Buffer.from(sums.join(""))]]);
+  return new Map([...sorted, [SUMS, Buffer.from(sums.join(""))]]);
 }
 
 /** These packages, and all packages that they need. */
@@ -115,17 +97,6 @@ function filesOfPackage(name: string): string[] {
 function filesBelow(path: string): string[] {
   if (statSync(join(HOME, path)).isFile()) return [path];
   return readdirSync(join(HOME, path)).flatMap((name) => filesBelow(`${path}/${name}`));
-}
-
-/** `a/b/c` → a, a/b */
-function foldersOf(path: string): string[] {
-  const parts = path.split("/");
-  return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
-}
-
-/** Whatever modes the checkout has. */
-function modeOf(name: string) {
-  return EXECUTABLE.test(name) ? 0o755 : 0o644;
 }
 
 function size(path: string): number {
@@ -167,7 +138,8 @@ const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch
                 and ./bunw chooses on the node
 
 Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
-Exit codes: 0 packed · 1 stopped, see hint`;
+Exit codes: 0 packed, 1 stopped (see the hint), 3 refused: this is a kit, not a checkout,
+            130 ended by a signal`;
 
 const OPTIONS = {
   out: { type: "string", default: `kube-pki-repair-${packageJson.version}.tar.gz` },
@@ -188,7 +160,5 @@ const START_HERE = `sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit comp
 ./bunw scripts/00-assess.ts             # reads only: what is damaged, and what comes next
 less RUNBOOK.md                         # the recovery, part by part
 `;
-
-const EXECUTABLE = /^(bunw$|bun\/)/;
 
 if (import.meta.main) await run(main);

@@ -12,7 +12,7 @@ import { ProcessOutput } from "zx";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
-import { checkSignal, whatIsLeft } from "./signals.ts";
+import { checkSignal, onSignal, stoppedBy, whatIsLeft } from "./signals.ts";
 import { sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
 
 export const VERSION: string = packageJson.version;
@@ -50,6 +50,15 @@ export async function run(main: () => Promise<unknown>) {
     else tell(Bun.inspect(err));
     process.exit(err instanceof Fail ? err.exitCode : 1);
   }
+}
+
+/** From here on a signal ends this script in order. */
+export function endOnSignal() {
+  onSignal((signal) => {
+    const { message, hint, exitCode } = stoppedBy(signal);
+    show(message, hint, whatIsLeft());
+    process.exit(exitCode);
+  });
 }
 
 /** First line of a writing script: name, version, and whether this is a dry run. */

@@ -6,10 +6,11 @@
  * order on disk is the point.
  */
 import * as fs from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
+import { freshPartial } from "./partial.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
@@ -192,8 +193,7 @@ function writeBeside(
   { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
 ): string {
   makeFolder(dirname(host), folderMode);
-  const beside = join(dirname(host), `.${basename(host)}.${process.pid}.partial`);
-  removeLeftOvers(host);
+  const beside = freshPartial(host);
   try {
     const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
     try {
@@ -219,15 +219,6 @@ function renameInto(beside: string, host: string) {
     throw err;
   }
   syncFolder(dirname(host));
-}
-
-/** Copies beside `host` that a run left when it was cut off: ours, or those of processes that no longer run. */
-function removeLeftOvers(host: string) {
-  const prefix = `.${basename(host)}.`;
-  for (const name of fs.readdirSync(dirname(host))) {
-    const pid = name.startsWith(prefix) && /^(\d+)\.partial$/.exec(name.slice(prefix.length))?.[1];
-    if (pid && (Number(pid) === process.pid || !fs.existsSync(`/proc/${pid}`))) fs.rmSync(join(dirname(host), name), { force: true });
-  }
 }
 
 function removeEntry(host: string) {

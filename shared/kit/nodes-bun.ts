@@ -6,10 +6,12 @@
  * byte for byte. For another version: its sums are what `npm view @oven/NAME@VERSION dist.integrity` says.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
-import { Fail } from "../fail.ts";
+import { dirname, join } from "node:path";
+import { attempt, Fail } from "../fail.ts";
+import { freshPartial } from "../files/partial.ts";
+import { tryFile } from "../files/try-file.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";
 
@@ -33,7 +35,7 @@ export const OWN_ARCH: Arch = process.arch === "arm64" ? "arm64" : "x64";
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
   const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
-  let tarball = existsSync(kept) ? readFileSync(kept) : undefined;
+  let tarball = tryFile("read", kept, () => readFileSync(kept));
   if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
   const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
   if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: `rm ${kept} and pack again` });
@@ -50,8 +52,9 @@ function cache() {
 /** Written beside its place and renamed, as several may fetch at the same time. */
 async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>> {
   const { name } = NODES_BUN[arch];
-  mkdirSync(cache(), { recursive: true });
-  const folder = mkdtempSync(join(cache(), "fetch-"));
+  const folder = fetchFolder(kept);
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.on("exit", remove);
   try {
     say(`fetching ${name} ${BUN_VERSION} by npm, about 50 MB, into ${cache()}`);
     const file = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
@@ -63,8 +66,26 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
     renameSync(file, kept);
     return tarball;
   } finally {
-    rmSync(folder, { recursive: true });
+    remove();
+    process.off("exit", remove);
   }
+}
+
+/** Errors: Fail where the cache is another user's, or on a full disk. */
+function fetchFolder(kept: string): string {
+  const made = attempt(() => tryFile("write", kept, () => emptyPartial(kept), true)!);
+  if (!(made instanceof Fail)) return made;
+  throw new Fail(made.message, {
+    hint: `look at it: ls -ld ${cache()}; or have another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
+    cause: made,
+  });
+}
+
+function emptyPartial(kept: string): string {
+  mkdirSync(dirname(kept), { recursive: true });
+  const folder = freshPartial(kept);
+  mkdirSync(folder);
+  return folder;
 }
 
 /** Unlike `npm install`, it takes packages for other machines, too, and runs nothing of theirs. Returns the file's name. */
@@ -72,6 +93,7 @@ async function npmPack(spec: string, folder: string): Promise<string> {
   const npm = Bun.which("npm");
   if (!npm) throw new Fail(`npm, which fetches "${spec}", is missing here`, { hint: "install npm, or pack on a machine that has it" });
   const child = Bun.spawn([npm, "pack", "--silent", spec], { cwd: folder, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  process.once("exit", () => child.kill());
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   const exitCode = await child.exited;
   const file = stdout.trim().split("\n").at(-1)!;

@@ -9,8 +9,7 @@ import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { tryFile } from "../files/try-file.ts";
 import { strangers } from "../plain.ts";
-import { mode, say, show } from "../run.ts";
-import { onSignal, stoppedBy, whatIsLeft } from "../signals.ts";
+import { endOnSignal, mode, say } from "../run.ts";
 import { needRoot } from "./node.ts";
 
 const LOCK = "/run/kube-pki-repair.lock";
@@ -26,11 +25,7 @@ export function takeNode() {
   needRoot();
   if (mode.dryRun) return;
   lock();
-  onSignal((signal) => {
-    const { message, hint, exitCode } = stoppedBy(signal);
-    show(message, hint, whatIsLeft());
-    process.exit(exitCode);
-  });
+  endOnSignal();
 }
 
 /** The lock's file that this process holds: what runs in it after that has the node already. */

@@ -23,6 +23,16 @@ export const WRITERS = [
   "hand-over unpack keys.age --passphrase-file pass",
 ] as const;
 
+/** Another user, who can read all files: a checkout may be in root's own folder. */
+export const NOBODY = [
+  "setpriv",
+  "--reuid=65534",
+  "--regid=65534",
+  "--clear-groups",
+  "--inh-caps=+dac_read_search",
+  "--ambient-caps=+dac_read_search",
+];
+
 /** A clear end: one error, one hint, no stack of a bug, and the exit code. */
 export function expectStop({ exitCode, stderr }: Transcript, error: string | RegExp, hint: string | RegExp, code = 1) {
   const said = /(?:^|\n)error: (.+)\nhint: (.+)\n$/.exec(stderr);

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { write } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { expectRefusal, REFUSED, WRITERS } from "../pretend/wrong-hands.ts";
+import { expectRefusal, NOBODY, REFUSED, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(60_000);
@@ -95,16 +95,6 @@ test.each(NO_SERVER)("%s while its server is down says which one", async (line, 
   using node = await nodeOf("healthy control plane node");
   await expectRefusal(node, line, error, hint);
 });
-
-/** Another user, who can read all files: a checkout may be in root's own folder. */
-const NOBODY = [
-  "setpriv",
-  "--reuid=65534",
-  "--regid=65534",
-  "--clear-groups",
-  "--inh-caps=+dac_read_search",
-  "--ambient-caps=+dac_read_search",
-];
 
 test.each(WRITERS)("%s as a normal user says that it needs root, and looks at nothing", async (line) => {
   expect(process.getuid?.()).toBe(0);

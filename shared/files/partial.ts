@@ -1,0 +1,25 @@
+/** Where a file or a folder is made before it gets its name: beside it, so that a rename puts it there whole. */
+import { readdirSync, rmSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+
+/**
+ * The path beside `host`, a path of this machine whose folder is there. Nothing is at it: what runs left that were cut off is removed, ours
+ * and those of processes that no longer run.
+ */
+export function freshPartial(host: string): string {
+  const [folder, prefix] = [dirname(host), `.${basename(host)}.`];
+  for (const name of readdirSync(folder)) {
+    const pid = name.startsWith(prefix) && /^(\d+)\.partial$/.exec(name.slice(prefix.length))?.[1];
+    if (pid && (Number(pid) === process.pid || !runs(Number(pid)))) rmSync(join(folder, name), { recursive: true, force: true });
+  }
+  return join(folder, `${prefix}${process.pid}.partial`);
+}
+
+/** Laptops that pack the kit have no /proc. */
+function runs(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (err) {
+    return err instanceof Error && "code" in err && err.code === "EPERM";
+  }
+}
