@@ -18,7 +18,7 @@ function replaceIn(objects: Objects, key: string, from: string | RegExp, to: str
 test("readCluster() and factsFor() read all that certificates need", async () => {
   const data = await pretendData();
   const cluster = readCluster(data);
-  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, kubeletClientBound: false });
+  expect(factsFor(NODE, cluster, data)).toEqual({ ...FACTS, externalCa: false, externalSigner: false, kubeletClientBound: false });
   expect(cluster.nodes.map(({ name, controlPlane, ips }) => `${name} ${controlPlane} ${ips}`)).toEqual([
     `m1 true ${ADDRESS}`,
     "w1 false 127.77.0.21",
