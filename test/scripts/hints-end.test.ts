@@ -94,7 +94,7 @@ const CASES: Record<string, Case> = {
   },
   "where there is another control plane node": { options: { etcd: second }, types: ["00-assess --deep", "00-salvage"] },
   "where the CA of a half attempt is in the place of the cluster's": { change: strange, types: ["00-salvage --move-aside"] },
-  "where ca.key is in memory": { change: holder, types: ["00-assess --deep", "00-salvage memory"] },
+  "where ca.key is in memory": { change: holder, types: ["00-assess --deep", "00-salvage"] },
   "where ca.key is in memory, and another CA in its place": {
     change: (root) => {
       holder(root);
