@@ -3,6 +3,8 @@ import { describe, expect, test } from "bun:test";
 import { main } from "../../scripts/hand-over.ts";
 import { exists, readBytes, readText, writeFile } from "../../shared/files/files.ts";
 import { packTar } from "../../shared/hand-over/bundle.ts";
+import { keyFor } from "../../shared/hand-over/lock-options.ts";
+import { lockOf, open } from "../../shared/hand-over/sealed.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
 import { bundleOf, put } from "../pretend/bundles.ts";
 import {
@@ -23,6 +25,8 @@ import {
   tarOf,
   unpack,
 } from "../pretend/hand-over.ts";
+
+const DAMAGED = /damaged|age format|None of these|packed with a passphrase/;
 
 describe("pack refuses", () => {
   const cases: [what: string, message: RegExp, arrange: () => void][] = [
@@ -219,10 +223,12 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
         whole.length - 1,
       ];
       for (const at of points) {
-        for (const bad of [whole.slice(0, at), whole.map((byte, index) => (index === at ? byte ^ 1 : byte))]) {
-          writeFile(FILE, bad);
-          expect((await failOf(() => unpack())).message).toMatch(/damaged|age format|None of these|packed with a passphrase/);
-        }
+        for (const bad of [whole.slice(0, at), whole.map((byte, index) => (index === at ? byte ^ 1 : byte))])
+          expect((await failOf(() => open(bad, keyFor(lockOf(bad), { identity: "/id" })))).message).toMatch(DAMAGED);
+      }
+      for (const at of [0, 100, whole.length - 1]) {
+        writeFile(FILE, whole.slice(0, at));
+        expect((await failOf(() => unpack())).message).toMatch(DAMAGED);
       }
       expect(present()).toEqual([]);
     },
