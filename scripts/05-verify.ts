@@ -5,12 +5,12 @@
  */
 import { adminClient } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
+import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
 import {
   type ControlPlaneNode,
   lookAtControlPlaneNode,
   type PartialFacts,
 } from "../shared/facts/control-plane-node.ts";
-import { etcdDataOf } from "../shared/facts/etcd-place.ts";
 import {
   controlPlaneWithoutData,
   isNotKubeadms,

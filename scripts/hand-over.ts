@@ -5,9 +5,9 @@
  * plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
-import { certificatesDirOn } from "../shared/facts/certificates-dir.ts";
+import { certificatesDirOn } from "../shared/etcd-home/certificates-dir.ts";
+import { etcdDataOf, nodeIfAny } from "../shared/etcd-home/etcd-place.ts";
 import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { etcdDataOf, nodeIfAny } from "../shared/facts/etcd-place.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
 import {

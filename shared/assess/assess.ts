@@ -1,9 +1,10 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
+
+import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
-import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, lostOfKubelet, waysBack } from "../facts/lost-files.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";

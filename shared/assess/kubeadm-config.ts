@@ -1,7 +1,7 @@
 /** The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this node's names and addresses. */
 import { stringify } from "yaml";
+import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
-import { etcdDataOf } from "../facts/etcd-place.ts";
 import { apiEndpoint, ownNode } from "../facts/issue-facts.ts";
 import { Fail } from "../fail.ts";
 import { readNode } from "../node/node.ts";

@@ -1,7 +1,8 @@
 /** The rows of the damage table. */
+
+import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
-import type { EtcdHome } from "../facts/etcd-home.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";

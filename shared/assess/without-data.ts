@@ -1,6 +1,7 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
+
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
-import { certificatesDirOn } from "../facts/certificates-dir.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";

@@ -1,4 +1,6 @@
 /** The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads only. */
+
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -8,7 +10,6 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
-import { certificatesDirOn } from "./certificates-dir.ts";
 import type { PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 

@@ -6,6 +6,7 @@
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
+import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
@@ -34,13 +35,6 @@ export interface Cluster {
   /** The cluster CA's certificate from before the repair. */
   oldCaPem: string;
   kubeSystemUid: string;
-}
-
-interface ExternalEtcd {
-  endpoints?: string[];
-  caFile?: string;
-  certFile?: string;
-  keyFile?: string;
 }
 
 /** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */

@@ -1,4 +1,9 @@
 /** All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names to issue, the folders. */
+
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
+import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
+import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -6,12 +11,8 @@ import { newRescue, type Rescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import type { NewCas, PlanOptions } from "../pki/plan.ts";
-import { certificatesDirOn } from "./certificates-dir.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
-import type { EtcdFolders } from "./etcd-folders.ts";
-import { type EtcdHome, etcdHome } from "./etcd-home.ts";
-import { etcdDataOf, sayPlace } from "./etcd-place.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";

@@ -2,9 +2,10 @@
  * What comes next: the order of the runbook's parts is decided here and nowhere else. A script says what it has seen, and gets the commands
  * to print. Pure. A `Route` remembers what the operator said with --without, so that every command of this run that takes it has it, too.
  */
+
+import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { KnownNode } from "./cluster.ts";
-import type { EtcdHome } from "./etcd-home.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 
 /** One thing to do next. */

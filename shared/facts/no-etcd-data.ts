@@ -2,17 +2,18 @@
  * Where parts 1 to 4 do not begin: etcd is no static pod of kubeadm's (a unit of this node, or elsewhere), or its data is lost. Every script
  * says so in the same words. Traces show that this is a control plane node; a deletion of /etc/kubernetes does not remove all of them.
  */
+
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { memberFolders } from "../etcd-home/etcd-elsewhere.ts";
+import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
+import { optionOf } from "../etcd-home/etcd-proof.ts";
+import { unitSteps } from "../etcd-home/etcd-unit-by-hand.ts";
+import { tracesOf } from "../etcd-home/static-pod-traces.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { certificatesDirOn } from "./certificates-dir.ts";
 import type { Cluster } from "./cluster.ts";
-import { memberFolders } from "./etcd-elsewhere.ts";
-import { type EtcdHome, etcdHome } from "./etcd-home.ts";
-import { optionOf } from "./etcd-proof.ts";
-import { unitSteps } from "./etcd-unit-by-hand.ts";
-import { tracesOf } from "./static-pod-traces.ts";
 
 export interface WithoutData {
   etcd: EtcdHome;

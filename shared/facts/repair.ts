@@ -1,12 +1,12 @@
 /** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { type EtcdFolders, readFolders, readRescued } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
 import { certificatesDirIn, readCluster } from "./cluster.ts";
-import { type EtcdFolders, readFolders, readRescued } from "./etcd-folders.ts";
 import { hasEnded } from "./repair-end.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */

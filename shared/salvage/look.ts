@@ -1,9 +1,10 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
+
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
+import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
-import { certificatesDirOn } from "../facts/certificates-dir.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
-import { type EtcdHome, etcdHome } from "../facts/etcd-home.ts";
-import { etcdDataOf, sayPlace } from "../facts/etcd-place.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { isExternalCa } from "../facts/external-ca.ts";
 import { isExternalSigner } from "../facts/external-signer.ts";

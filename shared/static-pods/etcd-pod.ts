@@ -1,8 +1,8 @@
 /** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
+import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { foldersOfPod, keyOf } from "../facts/etcd-folders.ts";
 import { command } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";

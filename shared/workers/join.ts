@@ -5,8 +5,8 @@
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
+import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
-import { etcdDataOf } from "../facts/etcd-place.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";

@@ -80,6 +80,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["k8s", "api", "node"],
   ["trust"],
   ["manifests"],
+  ["etcd-home"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit"],

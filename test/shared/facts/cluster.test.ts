@@ -1,7 +1,7 @@
 /** What the cluster was: what the data does not say is never made up. */
 import { expect, test } from "bun:test";
+import { etcdHome } from "../../../shared/etcd-home/etcd-home.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { etcdHome } from "../../../shared/facts/etcd-home.ts";
 import { factsFor } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { ADDRESS, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";

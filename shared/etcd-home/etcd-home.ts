@@ -12,9 +12,16 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { certificatesDirOn } from "./certificates-dir.ts";
-import type { Cluster } from "./cluster.ts";
 import { type EtcdUnit, isClusters, readEtcdUnit } from "./etcd-unit.ts";
 import { tracesOf } from "./static-pod-traces.ts";
+
+/** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
+export interface ExternalEtcd {
+  endpoints?: string[];
+  caFile?: string;
+  certFile?: string;
+  keyFile?: string;
+}
 
 export interface EtcdHome {
   /**
@@ -34,7 +41,8 @@ interface Seen {
   node: Node | undefined;
   dataDir: string;
   data?: EtcdData | undefined;
-  cluster?: Cluster | undefined;
+  /** Read from the data, where it can be read. */
+  cluster?: { configuration: { etcd?: { external?: ExternalEtcd } } } | undefined;
   /** The containers, if they are known, also those that have ended. */
   all?: readonly Container[];
 }
