@@ -94,7 +94,8 @@ async function unpack(file: string, values: Values) {
   takeNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
-  refuseWorker(node, dir, bundle.manifest?.cluster?.controlPlanes);
+  const named = bundle.manifest?.cluster?.controlPlanes;
+  refuseWorker(node, dir, { named, force: values.force });
   for (const line of about(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
@@ -178,7 +179,7 @@ const USAGE = `Usage:
     ./bunw scripts/hand-over.ts pack [--to age1…,… | --passphrase-file FILE | --generate]
                                      [--out FILE] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts unpack FILE [--identity FILE | --passphrase-file FILE]
-                                     [--ca-hash sha256:HASH] [--move-aside] [--dry-run]
+                                     [--ca-hash sha256:HASH] [--move-aside] [--force] [--dry-run]
     ./bunw scripts/hand-over.ts list FILE [--identity FILE | --passphrase-file FILE]
     ./bunw scripts/hand-over.ts identity FILE [--dry-run]
     ./bunw scripts/hand-over.ts files
@@ -189,7 +190,7 @@ pack:     Locks the keys that all control plane nodes share (three CAs and sa) i
           does not count as a backup.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
           are here already are kept. If other keys are here, it changes nothing. It refuses a bundle
-          of another cluster, and one that is older than the cluster's CA.
+          of another cluster, one that is older than the cluster's CA, and to put keys on a worker.
 list:     Prints what is in a bundle. Writes nothing.
 identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE, and
           prints its recipient for pack --to.
@@ -204,7 +205,8 @@ Options:
     --identity FILE         Open with an age identity file.
     --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
                             of the cluster's CA).
-    --force                 Overwrite the file.
+    --force                 pack: overwrite the file. unpack: this is a control plane node, although
+                            nothing of one is left, and the bundle does not name its nodes.
     --ca-hash HASH          Refuse any other CA. Use it with bundles for recipients: anyone who
                             knows a recipient can lock something for it.
     --move-aside            Move other keys that are here to the rescue folder, and put the bundle's

@@ -72,7 +72,7 @@ Options:
 Example:
     ./bunw scripts/join-again.ts --address 10.0.0.13:6443 --kubernetes v1.34.4
 
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this cluster
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster
 `;
 
 const OPTIONS = {

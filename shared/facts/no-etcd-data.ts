@@ -75,13 +75,28 @@ export function refuseControlPlane(node: Node, dataDir: string) {
 
 /**
  * Errors: Refused where nothing of a control plane is here, and this node is none of the cluster's control plane nodes: the CAs' keys do not
- * belong on a worker. A control plane node may have lost everything, so that its traces alone do not tell.
+ * belong on a worker. A control plane node may have lost everything, so that its traces alone do not tell. Where the bundle does not name
+ * them (one of an earlier kit, or packed by hand or without etcd's data), the operator does: `force`.
  */
-export function refuseWorker(node: Node | undefined, dataDir: string, controlPlanes: readonly string[] | undefined) {
-  if (!node || !controlPlanes || controlPlanes.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
-  throw new Refused(`This is a worker: "${node.name}" is none of the control plane nodes ${controlPlanes.join(", ")}`, {
-    hint: "nothing was changed. The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. Remove the bundle here",
-  });
+export function refuseWorker(
+  node: Node | undefined,
+  dataDir: string,
+  { named, force }: { named?: readonly string[] | undefined; force?: boolean | undefined },
+) {
+  if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir)) return;
+  const worker =
+    "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-workers.ts join. Remove the bundle here";
+  if (named)
+    throw new Refused(`This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`, {
+      hint: `nothing was changed. ${worker}`,
+    });
+  if (force) return;
+  throw new Refused(
+    `Nothing shows that "${node.name}" is a control plane node: nothing of one is here, and the bundle does not name them`,
+    {
+      hint: `nothing was changed. ${worker}. If it is a control plane node that has lost everything: the same with --force`,
+    },
+  );
 }
 
 /** The same for a script that goes on all the same: the steps in one line. Undefined where the data is here, or this is no such node. */

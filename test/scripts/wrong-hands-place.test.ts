@@ -1,6 +1,6 @@
 /** Wrong hands: every script that changes a node, on the wrong node, before its turn, by somebody who is not root. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, cpSync, existsSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { write } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
@@ -56,6 +56,18 @@ test("hand-over unpack on a worker is refused", async () => {
   const hint = /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
   const error = /^This is a worker: "w1" is none of the control plane nodes m1$/;
   await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, hint, REFUSED);
+});
+
+test("hand-over unpack on a worker of a bundle that names no control plane nodes is refused, unless --force says what this node is", async () => {
+  using from = await nodeOf("healthy control plane node");
+  rmSync(`${from.root}/var/lib/etcd`, { recursive: true });
+  expect(await from.run("hand-over pack --passphrase-file pass --out keys.age")).toMatchObject({ exitCode: 0 });
+  using node = await nodeOf("worker");
+  cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
+  const error = /^Nothing shows that "w1" is a control plane node: nothing of one is here, and the bundle does not name them$/;
+  await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, /^nothing was changed\. .* --force/, REFUSED);
+  expect(await node.run("hand-over unpack keys.age --passphrase-file pass --force")).toMatchObject({ exitCode: 0 });
+  expect(existsSync(`${node.root}/etc/kubernetes/pki/ca.key`)).toBe(true);
 });
 
 test.each(["wiped control plane node", "healthy control plane node"] as const)("03-workers join on a %s is refused", async (kind) => {
