@@ -8,6 +8,7 @@ import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { exists, makeFolder, syncFolder } from "./files.ts";
 import { lookUp, note } from "./overlay.ts";
+import { UNFINISHED } from "./partial.ts";
 import { contentPath, hostEntry } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
@@ -15,8 +16,8 @@ import { tryFile } from "./try-file.ts";
 const PRIVATE_FOLDER = 0o700;
 
 /**
- * Copies a file or a folder with mode, owner and times, and says so. It grows under `to`.partial and is renamed when all of it is on disk,
- * so a copy that was cut off is never taken for a complete one; a left-over `.partial` is begun again. An existing `to` is kept as it is.
+ * Copies a file or a folder with mode, owner and times, and says so. It grows under another name and is renamed when all of it is on disk,
+ * so a copy that was cut off is never taken for a complete one; a left-over is begun again. An existing `to` is kept as it is.
  * Links are copied as links; sockets and pipes are left out, with a message. Returns whether it copied.
  */
 export function copyTree(from: string, to: string): boolean {
@@ -87,7 +88,7 @@ function isLink(path: string): boolean {
 
 function copyWhole(from: string, to: string) {
   makeFolder(dirname(to), PRIVATE_FOLDER);
-  const partial = `${to}.partial`;
+  const partial = `${to}${UNFINISHED}`;
   fs.rmSync(partial, { recursive: true, force: true });
   try {
     copyEntry(from, partial);

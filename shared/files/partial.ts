@@ -2,6 +2,9 @@
 import { readdirSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
+/** The ending of everything that is not whole yet. No other program has files that end so. */
+export const UNFINISHED = ".kube-pki-repair.partial";
+
 /**
  * The path beside `host`, a path of this machine whose folder is there. Nothing is at it: what runs left that were cut off is removed, ours
  * and those of processes that no longer run.
@@ -9,10 +12,12 @@ import { basename, dirname, join } from "node:path";
 export function freshPartial(host: string): string {
   const [folder, prefix] = [dirname(host), `.${basename(host)}.`];
   for (const name of readdirSync(folder)) {
-    const pid = name.startsWith(prefix) && /^(\d+)\.partial$/.exec(name.slice(prefix.length))?.[1];
-    if (pid && (Number(pid) === process.pid || !runs(Number(pid)))) rmSync(join(folder, name), { recursive: true, force: true });
+    if (!name.startsWith(prefix) || !name.endsWith(UNFINISHED)) continue;
+    const pid = name.slice(prefix.length, -UNFINISHED.length);
+    if (/^\d+$/.test(pid) && (Number(pid) === process.pid || !runs(Number(pid))))
+      rmSync(join(folder, name), { recursive: true, force: true });
   }
-  return join(folder, `${prefix}${process.pid}.partial`);
+  return join(folder, `${prefix}${process.pid}${UNFINISHED}`);
 }
 
 /** Laptops that pack the kit have no /proc. */

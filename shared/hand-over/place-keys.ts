@@ -64,7 +64,7 @@ interface PlaceOptions {
   moveAside?: boolean | undefined;
   /** Where the keys come from, for the operator: "the bundle". */
   source: string;
-  /** Other files to write with them. */
+  /** Other files to write with them. They come first, and a public half before its key: as long as a key is missing, a next run looks again. */
   more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
 }
 
@@ -73,7 +73,7 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
   const conflicts: Conflict[] = [];
   const wanted: (WriteOptions & { path: string; content: string | Uint8Array })[] = [];
   for (const key of keys) {
-    for (const file of [key.keyFile, key.publicFile]) {
+    for (const file of [key.publicFile, key.keyFile]) {
       const path = `${here.certificatesDir}/${file}`;
       const content = files.get(file)!;
       const standing = standingOf(key, file, files, readBytes(path));
@@ -85,7 +85,7 @@ export function placeKeys(keys: readonly SharedKey[], files: Bundle["files"], he
   for (const { file, here: one, there } of conflicts) say(`${file}: the one on this node is ${one}; ${options.source} has ${there}`);
   if (conflicts.length > 0 && !options.moveAside) throw otherKeys(conflicts, here, options.source);
   for (const { path } of conflicts) copyAside(path, here.asideDir);
-  return writeTogether([...wanted, ...(options.more ?? [])]);
+  return writeTogether([...(options.more ?? []), ...wanted]);
 }
 
 /** A file of this node that has another key than the source: what is here, and what the source has. */

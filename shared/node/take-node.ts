@@ -7,10 +7,12 @@ import { closeSync, existsSync, fstatSync, openSync, readFileSync, rmSync, statS
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
+import { removeLeftOvers } from "../files/left-overs.ts";
 import { tryFile } from "../files/try-file.ts";
 import { strangers } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";
 import { needRoot } from "./node.ts";
+import { rescuedEtcd, rescuedLog, rescueFolders } from "./rescue-folder.ts";
 
 const LOCK = "/run/kube-pki-repair.lock";
 
@@ -42,6 +44,13 @@ function lock() {
   truncateSync(path);
   writeSync(fd, `${process.pid} (${mode.script}, since ${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC)`);
   process.on("exit", () => rmSync(path, { force: true }));
+  clearUp();
+}
+
+/** Nobody else writes now: what is not whole is of a run that was cut off. */
+function clearUp() {
+  for (const folder of ["/etc/kubernetes", "/var/lib/kubelet/pki"]) removeLeftOvers(folder);
+  for (const rescue of rescueFolders()) removeLeftOvers(rescue.dir, [rescuedEtcd(rescue), rescuedLog(rescue)]);
 }
 
 /** A descriptor that holds the lock; undefined where this node has no program for that. */

@@ -9,6 +9,10 @@ import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 /** Test pods at the same time. */
 const CANARIES = 50;
 
+const PODS = "/api/v1/namespaces/kube-system/pods";
+
+const LABEL = "kube-pki-repair";
+
 /**
  * Starts a test pod on every node and removes it again: this proves that new sandboxes, the network plugin and new token volumes work
  * there. The pod runs `--version` of kube-proxy's image, which is on every node.
@@ -35,22 +39,26 @@ export async function canaries(api: KubeApi, nodes: readonly string[]) {
   say(`test pods: started and ended on ${nodes.length} of ${nodes.length} nodes`);
 }
 
+/** Whether a run that was cut off has left test pods: it may not have seen how they end. */
+export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
+  return (await api.list(`${PODS}?labelSelector=${encodeURIComponent(`${LABEL}=canary`)}`)).length > 0;
+}
+
 async function canary(api: KubeApi, node: string, image: string) {
   const name = `kube-pki-repair-canary-${node}`;
-  const pods = "/api/v1/namespaces/kube-system/pods";
-  await removePod(api, `${pods}/${name}`);
+  await removePod(api, `${PODS}/${name}`);
   const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", command: ["kube-proxy", "--version"] };
   const spec = { nodeName: node, restartPolicy: "Never", tolerations: [{ operator: "Exists" }], containers: [container] };
-  const pod = { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system" }, spec };
-  await pastWebhooks(api, () => api.create(pods, pod));
+  const pod = { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system", labels: { [LABEL]: "canary" } }, spec };
+  await pastWebhooks(api, () => api.create(PODS, pod));
   const ended = async () => {
-    const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${pods}/${name}`);
+    const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${PODS}/${name}`);
     return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
   };
   const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}`;
   const phase = await waitFor(`a test pod on ${node}`, ended, { seconds: 120, hint });
   if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
-  await removePod(api, `${pods}/${name}`);
+  await removePod(api, `${PODS}/${name}`);
 }
 
 async function removePod(api: KubeApi, path: string) {

@@ -7,7 +7,7 @@ import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
-import { canaries } from "./canaries.ts";
+import { canaries, hasLeftCanaries } from "./canaries.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { restart } from "./rollout.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
@@ -62,12 +62,14 @@ function refuseUnknown(groups: readonly Group[], skip: readonly string[]) {
 
 /**
  * A group is through when its new pods are available; after those that new sandboxes need, a test pod on every node proves it. What a deaf
- * webhook refuses is tried again when others have restarted: the webhook's own pods may be among them. Returns what is left.
+ * webhook refuses is tried again when others have restarted: the webhook's own pods may be among them. Test pods of a run that was cut off
+ * are removed, and prove it anew. Returns what is left.
  */
 export async function restartInOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way): Promise<Left[]> {
   const left: Left[] = [];
   let todo = groups.filter((group) => restartsOf(group).length > 0);
   if (todo.length === 0) say("nothing to restart");
+  if (!mode.dryRun && (await hasLeftCanaries(api))) await canaries(api, nodes);
   while (todo.length > 0) {
     const pass = await inOrder(api, todo, { nodes, caPem });
     const deaf = pass.left.filter(({ why }) => why instanceof DeafWebhook || why instanceof Later);

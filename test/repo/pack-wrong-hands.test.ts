@@ -137,7 +137,7 @@ test("SIGKILL while it writes: the former tarball stays or the new one is whole,
   const watcher = watch(place, () => child.kill("SIGKILL"));
   await child.exited;
   watcher.close();
-  writeFileSync(join(place, `.kit.tar.gz.${NO_PROCESS}.partial`), "half a kit");
+  writeFileSync(join(place, `.kit.tar.gz.${NO_PROCESS}.kube-pki-repair.partial`), "half a kit");
   if (readFileSync(out, "utf8") !== FORMER) await $`gzip -t ${out}`;
   expect(await ended(start())).toMatchObject({ exitCode: 0 });
   expect(readdirSync(place)).toEqual(["kit.tar.gz"]);
@@ -152,8 +152,8 @@ test("SIGKILL while it writes a folder: with SHA256SUMS it is whole, without it 
   await child.exited;
   watcher.close();
   if (existsSync(join(kit, "SHA256SUMS"))) await $`sha256sum --quiet -c SHA256SUMS && rm -r *`.cwd(kit);
-  mkdirSync(join(kit, `.kit.${NO_PROCESS}.partial`));
-  writeFileSync(join(kit, `.kit.${NO_PROCESS}.partial/SHA256SUMS`), "");
+  mkdirSync(join(kit, `.kit.${NO_PROCESS}.kube-pki-repair.partial`));
+  writeFileSync(join(kit, `.kit.${NO_PROCESS}.kube-pki-repair.partial/SHA256SUMS`), "");
   expect(await ended(start({ args: ["--out", kit] }))).toMatchObject({ exitCode: 0 });
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(kit);
   expect(readdirSync(kit).filter((name) => name.startsWith("."))).toEqual([]);

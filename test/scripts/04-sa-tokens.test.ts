@@ -9,19 +9,15 @@ import { clusterObjects, FACTS, healthyCp, manifest, type Objects, otherCa, writ
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
-import { knewCa, LEASES, lease, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
+import { knewCa, LEASES, lease, oldPod, serveRunning } from "../pretend/running.ts";
+import { STALE_PROXY, STALE_SECRET, STALE_WEB, serveStale } from "../pretend/stale.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 
 await healthyCp();
 const before = await otherCa();
-const SECRET = "/api/v1/namespaces/shop/secrets/cart-token";
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
-const PROXY = "/api/v1/namespaces/kube-system/pods/kube-proxy-1";
-const WEB = "/apis/apps/v1/namespaces/shop/deployments/web";
-const WEB_POD = "/api/v1/namespaces/shop/pods/web-1";
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
 /** A control plane node whose repair has come as far as part 4. */
@@ -29,50 +25,9 @@ function afterPart3(options: NodeOptions = {}) {
   return pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert), ...options });
 }
 
-const rolledOut = { observedGeneration: 1, replicas: 1, updatedReplicas: 1, availableReplicas: 1, desiredNumberScheduled: 1 };
-
-function workload(spec: object = {}) {
-  return {
-    metadata: { generation: 1 },
-    spec: { replicas: 1, template: { spec: { containers: [{ image: "kube-proxy:v1" }] } }, ...spec },
-    status: rolledOut,
-  };
-}
-
-/** A token Secret, a DaemonSet, a Deployment and a bare pod, all of before the repair. */
-function stale(): Record<string, object> {
-  const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
-  return {
-    "/api/v1/namespaces/shop/serviceaccounts/cart": {},
-    [SECRET]: {
-      type: "kubernetes.io/service-account-token",
-      metadata: { annotations: { "kubernetes.io/service-account.name": "cart" } },
-      data: { token, "ca.crt": btoa(before.cert) },
-    },
-    [PROXY]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" }),
-    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": workload({ selector: { matchLabels: { "k8s-app": "kube-proxy" } } }),
-    [WEB_POD]: oldPod("web-1", { kind: "ReplicaSet", name: "web-5" }),
-    "/apis/apps/v1/namespaces/shop/replicasets/web-5": {
-      metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "web", uid: "uid-of-web", controller: true }] },
-    },
-    [WEB]: workload(),
-  };
-}
-
-/** The API with what is stale; a Deployment that is restarted gets a new pod. */
-function serveStale(node: { root: string }, objects: Record<string, object> = {}) {
-  return serveRunning(node, {
-    objects: { ...stale(), ...objects },
-    on: ({ method, path }, api) => {
-      if (method === "PATCH" && path === WEB) renewPod(api.objects, WEB_POD);
-      return undefined;
-    },
-  });
-}
-
 test("04-sa-tokens renews the token and restarts the pods of before, in order; again it finds nothing to do", async () => {
   using node = await afterPart3();
-  using api = serveStale(node);
+  using api = serveStale(node, before.cert);
   const untouched = node.fingerprint();
   await expectTranscript("04-sa-tokens", await node.run("04-sa-tokens", WAITS));
   const canary = (name: string) => [
@@ -80,10 +35,10 @@ test("04-sa-tokens renews the token and restarts the pods of before, in order; a
     `DELETE /api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-${name}`,
   ];
   const changes = api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change));
-  expect(changes.slice(0, 2)).toEqual([`PUT ${SECRET}`, `POST ${PROXY}/eviction`]);
+  expect(changes.slice(0, 2)).toEqual([`PUT ${STALE_SECRET}`, `POST ${STALE_PROXY}/eviction`]);
   expect(changes.slice(2, -1).sort()).toEqual(["m1", "w1", "w2"].flatMap(canary).sort());
-  expect(changes.at(-1)).toBe(`PATCH ${WEB}`);
-  const { token, "ca.crt": ca } = api.objects.get(SECRET).data;
+  expect(changes.at(-1)).toBe(`PATCH ${STALE_WEB}`);
+  const { token, "ca.crt": ca } = api.objects.get(STALE_SECRET).data;
   expect(tokenVerifier(node.read("/etc/kubernetes/pki/sa.pub"))(atob(token))).toBe(true);
   expect(atob(ca)).toBe(node.read("/etc/kubernetes/pki/ca.crt"));
 
@@ -100,7 +55,7 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
   using node = await afterPart3();
   const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
   write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
-  using api = serveStale(node, {
+  using api = serveStale(node, before.cert, {
     "/api/v1/namespaces/shop/pods/batch": oldPod("batch", { kind: "Job", name: "batch", apiVersion: "batch/v1" }),
   });
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
@@ -115,7 +70,7 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
 
 test("04-sa-tokens --dry-run says what it would restart, and changes nothing", async () => {
   using node = await afterPart3();
-  using api = serveStale(node);
+  using api = serveStale(node, before.cert);
   const untouched = node.fingerprint();
   await expectTranscript("04-sa-tokens-dry-run", await node.run("04-sa-tokens --dry-run"));
   expect(api.changes()).toEqual([]);
@@ -161,7 +116,7 @@ test("04-sa-tokens does not wait for a control plane node that part 2 took out o
 /** Runs 04-sa-tokens where it has to stop: nothing was changed, on the node or at the API. */
 async function refused(line: string, objects: Record<string, object>, prepare: (root: string) => void = () => {}, code = 1) {
   using node = await afterPart3();
-  using api = serveStale(node, objects);
+  using api = serveStale(node, before.cert, objects);
   prepare(node.root);
   const untouched = node.fingerprint();
   const { exitCode, stderr } = await node.run(line);
@@ -232,7 +187,7 @@ test.each([
 
 test("04-sa-tokens goes no further when a namespace does not get the new CA", async () => {
   using node = await afterPart3();
-  using api = serveStale(node, { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } });
+  using api = serveStale(node, before.cert, { "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt": { data: { "ca.crt": before.cert } } });
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toContain(

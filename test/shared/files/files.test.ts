@@ -53,7 +53,7 @@ test("the copy beside is 0600 before its first byte, even for a file that ends 0
   using box = sandbox();
   const look = `console.log(fs.readdirSync("${box.dir}/etc").join(), (fs.fstatSync(fd).mode & 0o777).toString(8), fs.fstatSync(fd).size)`;
   const run = writer(box.dir, `writeFileSync(fd, bytes) { ${look}; real.writeFileSync(fd, bytes); }`);
-  expect(await new Response(run.stdout).text()).toBe(`.f.${run.pid}.partial 600 0\n`);
+  expect(await new Response(run.stdout).text()).toBe(`.f.${run.pid}.kube-pki-repair.partial 600 0\n`);
   expect([readText("/etc/f"), stat("/etc/f")?.mode]).toEqual(["new", 0o644]);
 });
 
@@ -94,7 +94,7 @@ test("a killed write leaves the old file as it was, and the next run clears what
   await run.exited;
   expect(run.signalCode).toBe("SIGKILL");
   expect(readText("/etc/f")).toBe("old");
-  expect(list("/etc")).toEqual([`.f.${run.pid}.partial`, "f"]);
+  expect(list("/etc")).toEqual([`.f.${run.pid}.kube-pki-repair.partial`, "f"]);
   writeFile("/etc/f", "new");
   expect(list("/etc")).toEqual(["f"]);
 });
@@ -168,7 +168,7 @@ test("a copied tree keeps modes, times and links; one that was cut off is begun 
   writeFile("/etc/pki/ca.crt", "cert", { mode: 0o644 });
   fs.symlinkSync("ca.crt", join(box.dir, "etc/pki/link"));
   fs.utimesSync(join(box.dir, "etc/pki/ca.crt"), 1000, 2000);
-  fs.mkdirSync(join(box.dir, "rescue/pki.partial/half"), { recursive: true });
+  fs.mkdirSync(join(box.dir, "rescue/pki.kube-pki-repair.partial/half"), { recursive: true });
   expect(copyTree("/etc/pki", "/rescue/pki")).toBe(true);
   expect(list("/rescue")).toEqual(["pki"]);
   expect(list("/rescue/pki")).toEqual(["ca.crt", "etcd", "link"]);

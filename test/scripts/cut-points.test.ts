@@ -1,0 +1,230 @@
+/**
+ * Cut points: each script that writes loses power right after each of its changes, then it runs again. The end has to be that of a run
+ * without a cut, and no file is ever half of one. CUTS=all tries every cut; without it, some of each script.
+ */
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { createPrivateKey } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { packTar } from "../../shared/hand-over/bundle.ts";
+import { seal } from "../../shared/hand-over/sealed.ts";
+import { certInfo } from "../../shared/pki/certificate.ts";
+import { SHARED_FILES } from "../../shared/pki/certs.ts";
+import { afterPart2, MANAGER } from "../pretend/after-part2.ts";
+import { status } from "../pretend/api.ts";
+import { bundleOf, sharedFiles } from "../pretend/bundles.ts";
+import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { type CutNode, type CutScene, cutAndAgain, uncut } from "../pretend/cut-run.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
+import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
+import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
+import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { serveStale } from "../pretend/stale.ts";
+
+/** Milliseconds: all cuts of one script, on a machine that has other things to do. */
+setDefaultTimeout(3_600_000);
+
+/** Every so many changes one is cut. */
+const EVERY = process.env.CUTS === "all" ? 1 : 20;
+
+const { root: healthy, ca } = await healthyCp();
+const before = await otherCa();
+const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");
+const API_SERVER = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
+const OLD_KEY = "--service-account-key-file=/etc/kubernetes/pki/sa-old.pub";
+const BINDING = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kube-pki-repair:kubelet-bootstrap";
+const TOKEN_SECRET = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-aaaaaa";
+const OURS = { type: "bootstrap.kubernetes.io/token", data: { description: btoa("kube-pki-repair: workers come back") } };
+const identity = await generateX25519Identity();
+const newer = await sharedFiles();
+
+/** Starts a server, or does what a kubelet does, as soon as that is possible. */
+function as(isPossible: () => boolean, start: () => Disposable | Promise<void>) {
+  let started: Disposable | Promise<void> | undefined;
+  const look = setInterval(() => {
+    if (!started && isPossible()) started = start();
+  }, 20);
+  return {
+    [Symbol.dispose]() {
+      clearInterval(look);
+      if (started && !(started instanceof Promise)) started[Symbol.dispose]();
+    },
+  };
+}
+
+function all(...parts: Disposable[]): Disposable {
+  return { [Symbol.dispose]: () => parts.forEach((part) => void part[Symbol.dispose]()) };
+}
+
+const restarted = (node: CutNode) =>
+  node.exists("/etc/kubernetes/manifests/etcd.yaml") && node.calls().includes("systemctl restart kubelet");
+const serveOldEtcd = (node: CutNode, stored: Map<string, string>) =>
+  as(
+    () => restarted(node),
+    () => serveEtcd(node.root, sameEtcd(stored)),
+  );
+
+/** /etc/kubernetes is gone; the controller-manager still runs, and a pod holds a token. */
+async function withMemory() {
+  const node = await pretendNode();
+  const sa = { key: pki("sa.key"), pub: pki("sa.pub") };
+  const conf = readFileSync(`${healthy}/etc/kubernetes/controller-manager.conf`, "utf8");
+  const holds = [bigInt(createPrivateKey(pki("ca.key"))), Buffer.from(sa.key)];
+  pretendProcess(node.root, { pid: 31, comm: "kube-controller", holds, mounts: { "/etc/kubernetes/controller-manager.conf": conf } });
+  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
+  podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
+  const token = tokenBy(sa, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
+  write(`${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+  return node;
+}
+
+/** Part 1 has run here for real. */
+async function afterPart1() {
+  const node = await pretendNode();
+  using _etcd = serveOldEtcd(node, node.stored);
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  return node;
+}
+
+function serveApi(node: CutNode) {
+  const renewed = Object.fromEntries(["m1", "w1", "w2"].map((name) => [`${LEASES}/${name}`, lease(-60)]));
+  const trust = { data: { "client-ca-file": ca.cert } };
+  const objects = { "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": trust, ...renewed };
+  return as(
+    () => node.exists(API_SERVER),
+    () => serveRunning(node, { objects }),
+  );
+}
+
+/** A worker with the token file, and a kubelet that asks for a certificate when it finds a bootstrap kubeconfig. */
+function kubeletJoins(node: CutNode) {
+  const conf = `${node.root}/etc/kubernetes`;
+  const isAsked = () =>
+    node.exists("/etc/kubernetes/bootstrap-kubelet.conf") &&
+    !node.exists("/etc/kubernetes/kubelet.conf") &&
+    node
+      .calls()
+      .filter((call) => /systemctl (stop|start|restart) kubelet/.test(call))
+      .at(-1) !== "systemctl stop kubelet";
+  mkdirSync(conf, { recursive: true });
+  const api = serve(newCa);
+  const kubelet = as(isAsked, async () => {
+    await bootstrap(node.root);
+    rmSync(`${node.root}/tmp`, { recursive: true, force: true });
+    (await api).objects.get(LEASE).spec.renewTime = new Date(Date.now() + 600_000).toISOString();
+  });
+  return all(kubelet, { [Symbol.dispose]: () => void api.then((one) => one[Symbol.dispose]()) });
+}
+
+/** A runtime in which the kubelet starts another container of a static pod when its manifest is another one. */
+function restartedByManifest(name: string, manifest: string) {
+  const [start, end] = crictlPs([name]).split(`"${name}-id"`);
+  const file = `"$KUBE_PKI_REPAIR_ROOT${manifest}"`;
+  const none = JSON.stringify({ containers: [] });
+  const does = `if test -e ${file}; then echo '${start}"'$(stat -c %i ${file})'"${end}'; else echo '${none}'; fi`;
+  return [{ command: `${CRICTL} ps -a -o json`, does }];
+}
+
+async function withOldKey() {
+  const node = await pretendNode({ kind: "healthy control plane node" });
+  write(`${node.root}/etc/kubernetes/pki/sa-old.pub`, newKeyOf("ECDSA-P256").pub, 0o644);
+  write(node.root + API_SERVER, node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${OLD_KEY}`));
+  write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid: "today" }), 0o644);
+  return node;
+}
+
+/** While its manifest is away, the API server does not answer. */
+const serveByManifest = (node: CutNode) =>
+  serveRunning(node, {
+    on: ({ path }) => {
+      if (!node.exists(API_SERVER)) return status(503, "the API server is not there");
+      return path === "/openid/v1/jwks" ? Response.json({ keys: [{ kid: "today" }] }) : undefined;
+    },
+  });
+
+async function withBundle(kind: "wiped control plane node" | "healthy control plane node", files: Map<string, Uint8Array>) {
+  const node = await pretendNode({ kind });
+  const sealed = await seal(packTar(bundleOf(files)), { recipients: [await identityToRecipient(identity)] });
+  await Bun.write(`${node.root}/root/keys.age`, sealed);
+  write(`${node.root}/root/id`, `${identity}\n`);
+  return node;
+}
+
+const same = new Map(SHARED_FILES.map((file): [string, Uint8Array] => [file, Buffer.from(pki(file))]));
+const hashOf = (files: Map<string, Uint8Array>) => certInfo(Buffer.from(files.get("ca.crt")!).toString()).publicKeyHash;
+const unpack = (files: Map<string, Uint8Array>) => `hand-over unpack keys.age --identity id --ca-hash ${hashOf(files)}`;
+
+const SCENES: CutScene[] = [
+  { line: "00-salvage", before: withMemory },
+  {
+    line: "01-etcd --new-cas",
+    before: () => pretendNode(),
+    options: { containers: ["kube-apiserver", "kube-controller-manager", "kube-proxy"] },
+    around: (node, { stored }) => serveOldEtcd(node, stored),
+  },
+  {
+    line: "02-control-plane",
+    before: afterPart1,
+    around: (node, { stored }) => all(serveEtcd(node.root, sameEtcd(stored)), serveApi(node)),
+  },
+  { line: "03-workers open", before: afterPart2, around: (node) => serveRunning(node) },
+  {
+    line: join(),
+    before: async () => {
+      const node = await pretendNode({ kind: "worker" });
+      writeToken(node.root);
+      return node;
+    },
+    options: { kind: "worker" },
+    around: kubeletJoins,
+    between: /bootstrap-kubelet\.conf$|join-unfinished$/,
+  },
+  {
+    line: "03-workers close",
+    before: afterPart2,
+    options: { commands: restartedByManifest("kube-controller-manager", MANAGER) },
+    around: (node) => serveRunning(node, { objects: { [BINDING]: {}, [TOKEN_SECRET]: OURS } }),
+  },
+  {
+    line: "04-sa-tokens",
+    before: async () => {
+      const node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
+      write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid: "today" }), 0o644);
+      return node;
+    },
+    around: (node) => serveStale(node, before.cert),
+  },
+  {
+    line: "04-sa-tokens retire",
+    before: withOldKey,
+    options: { commands: restartedByManifest("kube-apiserver", API_SERVER) },
+    around: serveByManifest,
+  },
+  { line: unpack(same), before: () => withBundle("wiped control plane node", same) },
+  { line: `${unpack(newer)} --move-aside`, before: () => withBundle("healthy control plane node", newer) },
+];
+
+const numbers: string[] = [];
+afterAll(() => console.log(numbers.join("\n")));
+
+test.each(SCENES.map((scene): [string, CutScene] => [scene.line.replace(/ --(server|ca-hash|identity) \S+/g, ""), scene]))(
+  "%s that loses power after any of its changes, run again, ends as without a cut",
+  async (name, scene) => {
+    using node = await scene.before();
+    const whole = await uncut(scene, node);
+    const [right, ends]: unknown[][] = [[], []];
+    for (let after = Math.ceil(EVERY / 2); after <= whole.changes; after += EVERY) {
+      const { cut, ...end } = await cutAndAgain(scene, node, { after, whole }).catch((err: Error) => ({ cut: "red", err }));
+      if (!cut) continue;
+      ends!.push({ after, cut, ...end });
+      right!.push({ after, cut, files: whole.files, api: whole.api, machine: whole.machine, strange: [], lost: 0 });
+    }
+    numbers.push(`${name}: ${ends!.length} cuts of ${whole.changes} changes`);
+    expect(ends).toEqual(right!);
+    expect(ends).not.toBeEmpty();
+  },
+);
