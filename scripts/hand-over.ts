@@ -7,8 +7,9 @@
 import { dirname } from "node:path";
 import { certificatesDirOn } from "../shared/etcd-home/certificates-dir.ts";
 import { etcdDataOf, nodeIfAny } from "../shared/etcd-home/etcd-place.ts";
-import { lookAtControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
+import { isExternalSigner } from "../shared/facts/external-signer.ts";
 import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
 import {
   refuseOtherEtcd,
@@ -27,7 +28,6 @@ import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-key
 import { lockOf, newIdentity, open, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions, typed } from "../shared/options.ts";
-import { SHARED_FILES } from "../shared/pki/certs.ts";
 import { day } from "../shared/pki/judge.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
 
@@ -56,9 +56,11 @@ async function pack(values: Values) {
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
       hint: `scp -p the rest of ${here.certificatesDir}: ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*`,
     });
-  const bundle = bundles.readBundle(here.certificatesDir, originOf(here));
+  const signer = { externalSigner: hasSigner(here) };
+  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of bundles.describe(bundle.files)) say(line);
+  if (signer.externalSigner) say(NO_SA);
 
   const ca = bundles.caOf(bundle.files);
   const out =
@@ -124,9 +126,16 @@ async function identity(file: string, values: Values) {
 }
 
 async function files(values: Values): Promise<string[]> {
-  const { certificatesDir } = (await look(values)).here;
-  return SHARED_FILES.map((name) => `${certificatesDir}/${name}`);
+  const { here } = await look(values);
+  const names = bundles.sharedFiles({ externalSigner: hasSigner(here) });
+  return names.map((name) => `${here.certificatesDir}/${name}`);
 }
+
+function hasSigner({ data, cluster }: PartialFacts): boolean {
+  return data !== undefined && cluster !== undefined && isExternalSigner(data, cluster);
+}
+
+const NO_SA = "sa              not in it: an external signer has the service-account key";
 
 /** The cluster of this machine, which may be no node, and what to do where its data is lost. */
 async function look(values: Values) {
@@ -143,6 +152,7 @@ async function look(values: Values) {
 }
 
 function about({ files, manifest }: bundles.Bundle): string[] {
+  const sa = manifest?.externalSigner ? [NO_SA] : [];
   if (!manifest)
     return [
       "packed by hand: it does not say when, and of which cluster",
@@ -150,7 +160,7 @@ function about({ files, manifest }: bundles.Bundle): string[] {
     ];
   const { made, node, tool, cluster } = manifest;
   const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
-  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...bundles.describe(files)];
+  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...bundles.describe(files), ...sa];
 }
 
 /** All of it is in memory and judged before it is used. */

@@ -40,23 +40,25 @@ export interface BundleManifest {
   /** "sha256:…", of the cluster CA's public key. */
   ca: string;
   sha256: Record<string, string>;
+  /** An external signer has the service-account key: there is no sa to be packed. */
+  externalSigner?: true;
 }
 
 export interface Bundle {
-  /** All of SHARED_FILES. */
+  /** All of SHARED_FILES; without those of sa where an external signer has the key. */
   files: Map<string, Uint8Array>;
   /** Unset where the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;
 }
 
 /** The shared keys of this node. Errors: Fail that names every pair that is incomplete, does not match or has expired. */
-export function readBundle(certificatesDir: string, cluster: Origin | undefined): Bundle {
+export function readBundle(certificatesDir: string, cluster: Origin | undefined, { externalSigner = false } = {}): Bundle {
   const files = new Map<string, Uint8Array>();
-  for (const name of SHARED_FILES) {
+  for (const name of sharedFiles({ externalSigner })) {
     const bytes = readBytes(`${certificatesDir}/${name}`);
     if (bytes) files.set(name, bytes);
   }
-  const wrong = wrongIn(files);
+  const wrong = wrongIn(files, { externalSigner });
   if (wrong.length > 0) {
     throw new Fail(`Cannot pack the keys in ${certificatesDir}: ${wrong.join("; ")}`, {
       hint: "./bunw scripts/00-assess.ts says which part repairs this; pack after that, or on a node where all keys are complete",
@@ -66,13 +68,21 @@ export function readBundle(certificatesDir: string, cluster: Origin | undefined)
   const node = hostname();
   return {
     files,
-    manifest: { tool: `kube-pki-repair ${VERSION}`, made: new Date().toISOString(), node, cluster, ca: caOf(files), sha256 },
+    manifest: {
+      tool: `kube-pki-repair ${VERSION}`,
+      made: new Date().toISOString(),
+      node,
+      cluster,
+      ca: caOf(files),
+      sha256,
+      ...(externalSigner ? { externalSigner } : {}),
+    },
   };
 }
 
 export function packTar({ files, manifest }: Bundle): Uint8Array {
   const about: TarFile = { name: MANIFEST, mode: 0o644, bytes: Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`) };
-  const keys = SHARED_FILES.map((name) => ({ name, mode: modeOf(name), bytes: files.get(name)! }));
+  const keys = sharedFiles(manifest!).map((name) => ({ name, mode: modeOf(name), bytes: files.get(name)! }));
   return writeTar([about, ...keys], new Date(manifest!.made));
 }
 
@@ -93,7 +103,7 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   for (const [name, hash] of Object.entries(manifest?.sha256 ?? {}))
     if (!files.has(name) || sha256Of(files.get(name)!) !== hash) throw refused(`${name} differs from what its ${MANIFEST} says`);
   if (manifest) refuseFuture("this bundle was packed", new Date(manifest.made));
-  const wrong = wrongIn(files);
+  const wrong = wrongIn(files, manifest);
   if (wrong.length > 0) throw refused(wrong.join("; "));
   if (manifest && manifest.ca !== caOf(files)) throw refused(`its ${MANIFEST} names another CA`);
   return { files, manifest };
@@ -102,11 +112,25 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
 /** A line for each key: name, fingerprint, kind, expiry. Nothing secret. */
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
-  return SHARED_KEYS.map((key) => {
+  return keysIn(files).map((key) => {
     const pem = textIn(files, key.publicFile)!;
     const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
     return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
   });
+}
+
+/** Those that are in the bundle. */
+export function keysIn(files: Bundle["files"]): SharedKey[] {
+  return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
+}
+
+/** The names of a cluster's shared files. */
+export function sharedFiles(cluster: { externalSigner?: boolean }): string[] {
+  return SHARED_KEYS.filter((key) => !isSigners(key, cluster)).flatMap(({ keyFile, publicFile }) => [keyFile, publicFile]);
+}
+
+function isSigners({ name }: SharedKey, { externalSigner }: { externalSigner?: boolean }): boolean {
+  return externalSigner === true && name === SERVICE_ACCOUNT_KEYS.name;
 }
 
 export function caOf(files: Bundle["files"]): string {
@@ -115,7 +139,7 @@ export function caOf(files: Bundle["files"]): string {
 
 /** The fingerprint of each shared key, by its name. */
 export function fingerprints(files: Bundle["files"]): Record<string, string> {
-  return Object.fromEntries(SHARED_KEYS.map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
+  return Object.fromEntries(keysIn(files).map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
 }
 
 export function textIn(files: Bundle["files"], name: string): string | undefined {
@@ -140,8 +164,9 @@ export function sameKey(key: SharedKey, file: string, files: Bundle["files"], th
 }
 
 /** What is wrong with the keys, a phrase for each pair. */
-function wrongIn(files: Bundle["files"]): string[] {
+function wrongIn(files: Bundle["files"], cluster: { externalSigner?: boolean } = {}): string[] {
   return SHARED_KEYS.flatMap((key) => {
+    if (isSigners(key, cluster) && !keysIn(files).includes(key)) return [];
     const [publicText, keyText] = [textIn(files, key.publicFile), textIn(files, key.keyFile)];
     const verdict = key.name === SERVICE_ACCOUNT_KEYS.name ? serviceAccountVerdict(keyText, publicText) : caVerdict(publicText, keyText);
     return verdict ? [`${key.name}: ${verdict[0]} (${verdict[1]})`] : [];
@@ -163,7 +188,7 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
     // what is printed must not control the terminal
     if (
       shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&
-      SHARED_FILES.every((name) => typeof sha256[name] === "string")
+      sharedFiles(manifest).every((name) => typeof sha256[name] === "string")
     )
       return manifest;
   } catch (err) {

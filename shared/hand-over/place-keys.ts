@@ -5,10 +5,10 @@ import { attempt, Fail } from "../fail.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
-import { SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
+import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
-import { type Bundle, caOf, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
+import { type Bundle, caOf, keysIn, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
 
 /** What this node knows about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
@@ -57,7 +57,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
 
 /** Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other keys are there. */
 export function unpackHere({ files }: Bundle, here: Here, options: { moveAside?: boolean | undefined } = {}): string[] {
-  return placeKeys(SHARED_KEYS, files, here, { ...options, source: "the bundle" });
+  return placeKeys(keysIn(files), files, here, { ...options, source: "the bundle" });
 }
 
 interface PlaceOptions {

@@ -1,5 +1,6 @@
 /** A cluster whose service-account tokens come from an external signer: sa.key is not lost there, and nothing makes one. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, rmSync } from "node:fs";
 import { parse } from "yaml";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { fitOldSaKey } from "../../shared/manifests/sa-old-flag.ts";
@@ -85,4 +86,18 @@ test("an old public key is the signer's business: no flag is added beside the en
 test("without sa.pub no token is judged: part 4 leaves those in Secrets as they are", () => {
   expect(verifierOf({ caPem: "" })("any")).toBe(true);
   expect(verifierOf({ caPem: "", saPub: "" })("any")).toBe(false);
+});
+
+test("hand-over packs and unpacks the CAs, and says that sa is not among them", async () => {
+  using from = await pretendNode({ kind: "healthy control plane node", etcd: signedOutside });
+  for (const file of ["sa.key", "sa.pub"]) rmSync(`${from.root}/etc/kubernetes/pki/${file}`);
+  write(`${from.root}/root/pass`, "three-words-and-more\n");
+  const packed = await from.run("hand-over pack --passphrase-file pass --out keys.age");
+  expect(packed).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m) });
+  using node = await pretendNode({ etcd: signedOutside });
+  for (const file of ["pass", "keys.age"]) cpSync(`${from.root}/root/${file}`, `${node.root}/root/${file}`);
+  const unpacked = await node.run("hand-over unpack keys.age --passphrase-file pass");
+  expect(unpacked).toMatchObject({ exitCode: 0, stderr: expect.stringMatching(/^ +sa +not in it: an external signer has/m) });
+  const there = ["ca.key", "front-proxy-ca.key", "etcd/ca.key", "sa.key"].map((file) => node.exists(`/etc/kubernetes/pki/${file}`));
+  expect(there).toEqual([true, true, true, false]);
 });
