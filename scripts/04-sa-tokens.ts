@@ -149,7 +149,7 @@ function leftForPeople({ workloads, secrets }: Left): Fail {
 
 async function retire(values: Values, named: string[]) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  refuseStrangers(named, cp);
+  refuseStrangers(named, cp, { mayBeDeleted: true });
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp);
   await step("4.8 Take the old service-account key out", async () => {

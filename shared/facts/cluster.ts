@@ -10,6 +10,7 @@ import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
+import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 
 export interface KnownNode {
@@ -78,14 +79,19 @@ export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR):
   return configuration instanceof Fail ? otherwise : (configuration.certificatesDir ?? CERTIFICATES_DIR);
 }
 
-/** Checks the names after --without. Errors: Fail where one is this node's own, or etcd never knew it: it is mistyped. */
+/**
+ * Checks the names after --without. `mayBeDeleted`: after part 3 a lost node's Node is deleted, so that etcd no longer knows it. Errors: Fail
+ * where one is this node's own, or etcd never knew it: it is mistyped.
+ */
 export function refuseStrangers(
   names: readonly string[],
   { cluster, data, node }: { cluster: Cluster; data: EtcdData; node: { name: string } },
+  { mayBeDeleted = false } = {},
 ) {
   const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
-  if (strangers.length > 0)
+  if (strangers.length > 0 && mayBeDeleted) say(`${strangers.join(", ")}: no node of this cluster any more`);
+  else if (strangers.length > 0)
     throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
   const own = data.members.find(({ id }) => id === data.memberId)?.name;
   const here = names.find((name) => name === node.name || name === own);
