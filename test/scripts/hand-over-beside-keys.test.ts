@@ -48,7 +48,7 @@ describe("unpack on a node that has keys", () => {
     await putSealed(packTar(bundleOf(keys)));
     const before = fingerprint(box.dir);
     const { message, hint } = await failOf(() => unpack());
-    expect(message).toStartWith("This node has other keys than the bundle: ca.key, ca.crt, sa.pub; the CA here is ");
+    expect(message).toStartWith("This node has other keys than the bundle: ca.crt, ca.key, sa.pub; the CA here is ");
     expect(message).toContain(
       `the CA here is ${fingerprints(others).ca}, the bundle's ${fingerprints(keys).ca}; etcd's data cannot be read`,
     );
@@ -98,7 +98,7 @@ describe("unpack on a node that has keys", () => {
     writeFile(`${PKI}/etcd`, "in the way of a folder");
     put(others, ["ca.crt", "ca.key"]);
     await putSealed(packTar(bundleOf(keys)));
-    expect((await failOf(() => unpack("--move-aside"))).message).toStartWith(`Cannot write ${PKI}/etcd/ca.key`);
+    expect((await failOf(() => unpack("--move-aside"))).message).toStartWith(`Cannot write ${PKI}/etcd/ca.crt`);
     expect(readdirSync(`${box.dir}${PKI}`).sort()).toEqual(["ca.crt", "ca.key", "etcd"]);
     expect(readBytes(`${PKI}/ca.key`)!).toEqual(Buffer.from(others.get("ca.key")!));
     removeFile(`${PKI}/etcd`);
