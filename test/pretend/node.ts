@@ -41,7 +41,8 @@ export const CLUSTER_ID = "c1d2e3f4";
 export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
 
 /** As kubeadm's packages have it. */
-const UNIT = `# /lib/systemd/system/kubelet.service
+/** The kubelet's unit as kubeadm's packages have it. */
+export const KUBEADM_UNIT = `# /lib/systemd/system/kubelet.service
 [Service]
 ExecStart=/usr/bin/kubelet
 Restart=always
@@ -148,7 +149,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "uname -n", stdout: `${name}\n` },
     { command: "ip -j addr", stdout: JSON.stringify([{ addr_info: [{ scope: "host", local: "127.0.0.1" }] }, { addr_info }]) },
     { command: "timedatectl show --property=NTPSynchronized --value", stdout: "yes\n" },
-    { command: "systemctl cat kubelet", stdout: UNIT },
+    { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
     { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },

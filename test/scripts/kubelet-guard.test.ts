@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
 import { KUBELET_ENV, KUBESPRAY_KUBELET } from "../pretend/etcd-as-unit.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
-import { pretendNode } from "../pretend/node.ts";
+import { KUBEADM_UNIT, pretendNode } from "../pretend/node.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
 import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
 
@@ -13,18 +13,6 @@ setDefaultTimeout(60_000);
 
 const ENV_FILE = "/etc/kubernetes/kubelet.env";
 const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
-
-/** As kubeadm's packages have it. */
-const KUBEADM = `[Service]
-ExecStart=/usr/bin/kubelet
-[Service]
-Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
-Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
-EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-EnvironmentFile=-/etc/default/kubelet
-ExecStart=
-ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
-`;
 
 const kubespray = (unit = KUBESPRAY_KUBELET): FakeCommand[] => [{ command: "systemctl cat kubelet", stdout: unit }];
 
@@ -101,13 +89,13 @@ test.each([
   ["part 1", { kind: "wiped control plane node" }, "01-etcd --new-cas"],
   ["part 2", { kind: "healthy control plane node" }, "02-control-plane"],
 ] as const)("%s refuses before it stops anything where the kubelet's drop-in folder is gone", async (_, options, line) => {
-  using node = await pretendNode({ ...options, commands: kubespray(KUBEADM) });
+  using node = await pretendNode({ ...options, commands: kubespray(KUBEADM_UNIT) });
   write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
   await expectRefusal(node, line, LOST_DROP_INS, /^bring it back first/);
 });
 
 test("join does the same on a worker, and minds no folder that is there", async () => {
-  using node = await pretendNode({ kind: "worker", commands: kubespray(KUBEADM) });
+  using node = await pretendNode({ kind: "worker", commands: kubespray(KUBEADM_UNIT) });
   write(`${node.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS="--config-dir=${DROP_INS}"\n`);
   writeToken(node.root);
   await expectRefusal(node, join(), LOST_DROP_INS, /^bring it back first/);
@@ -146,13 +134,13 @@ test("a flag that the running kubelet has, and that a missing file gave it, is n
 
 /** [what, unit]: nodes that a repair may start, or of which nothing tells. */
 const FIT: [what: string, unit: string][] = [
-  ["kubeadm's unit without kubeadm-flags.env", KUBEADM],
+  ["kubeadm's unit without kubeadm-flags.env", KUBEADM_UNIT],
   ["a unit that starts a shell", "[Service]\nExecStart=/bin/sh -c 'exec kubelet $ARGS'\nEnvironmentFile=-/etc/gone\n"],
   [
     "flags in the unit itself",
     `[Service]\nExecStart=\nExecStart=-/usr/bin/kubelet --kubeconfig /etc/kubernetes/kubelet.conf --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf\n`,
   ],
-  ["a pattern of files", KUBEADM.replace("/etc/default/kubelet", "/etc/default/kubelet*.env")],
+  ["a pattern of files", KUBEADM_UNIT.replace("/etc/default/kubelet", "/etc/default/kubelet*.env")],
 ];
 
 test.each(FIT)("join does not mind %s", async (_, unit) => {

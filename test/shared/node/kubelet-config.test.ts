@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
 import { readKubelet } from "../../../shared/node/kubelet-config.ts";
+import { NODE } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const read = (flags: Record<string, string> = {}) => readKubelet(new Map(Object.entries(flags)));
@@ -14,18 +15,7 @@ containerRuntimeEndpoint: unix:///run/crio/crio.sock
 test("without flags, kubeadm's paths", () => {
   using _box = sandbox();
   writeFile("/var/lib/kubelet/config.yaml", "kind: KubeletConfiguration\n");
-  expect(read()).toEqual({
-    kubeconfig: "/etc/kubernetes/kubelet.conf",
-    bootstrapKubeconfig: "/etc/kubernetes/bootstrap-kubelet.conf",
-    clientCaFile: "/etc/kubernetes/pki/ca.crt",
-    staticPodPath: "/etc/kubernetes/manifests",
-    serverTlsBootstrap: false,
-    clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
-    serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
-    files: [],
-    podsDir: "/var/lib/kubelet/pods",
-    runtimeEndpoint: "unix:///run/containerd/containerd.sock",
-  });
+  expect(read()).toEqual({ ...NODE.kubelet, runtimeEndpoint: NODE.runtimeEndpoint });
 });
 
 test("--config elsewhere; relative paths begin beside it, those of a drop-in and of a flag in the unit's working directory", () => {
