@@ -43,6 +43,11 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   leaves(path, undefined);
 }
 
+/** When the manifest that waits was written; undefined where none waits. */
+export function waitingSince(cp: Pick<ControlPlaneNode, "node">, name: string): Date | undefined {
+  return stat(waitingPath(manifestPath(cp, name)))?.modified;
+}
+
 /** Takes a manifest away until `finishExchange`. */
 export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);

@@ -12,7 +12,7 @@ import { isReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { turnKubelet } from "../node/turn-kubelet.ts";
 import { say } from "../run.ts";
-import { finishExchange, takeAway } from "./exchange.ts";
+import { finishExchange, takeAway, waitingSince } from "./exchange.ts";
 import { mayRunInFull, restoreManifests } from "./restore.ts";
 
 const MANAGER = "kube-controller-manager";
@@ -40,7 +40,7 @@ export function restoreServers(cp: ControlPlaneNode): boolean {
 }
 
 function comesLast(cp: ControlPlaneNode): boolean {
-  return !exists(manifestPath(cp, MANAGER)) && mayRunInFull(cp, undefined);
+  return !exists(manifestPath(cp, MANAGER)) && mayRunInFull(cp, waitingSince(cp, MANAGER));
 }
 
 /** The end of part 2: the controller-manager that waited. */

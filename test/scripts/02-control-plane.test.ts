@@ -383,3 +383,20 @@ test("a full controller-manager leaves before its kubelet restarts, also where t
   expect(node.read(MANAGER)).toBe(content);
   expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
 });
+
+test("what part 3 has let run in full under the new CA stays so where part 2 runs again and restarts the kubelet", async () => {
+  using node = await afterPart1();
+  using _etcd = node.etcd;
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
+  using _api = serveApi(node);
+  expect((await running).exitCode).toBe(0);
+  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
+  write(node.root + MANAGER, text(manifest("kube-controller-manager")));
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("kube-controller-manager: waits for this node's pods to be ready again");
+  expect(node.read(MANAGER)).not.toContain("-node-lifecycle-controller");
+  expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
+});
