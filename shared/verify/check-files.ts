@@ -7,7 +7,7 @@ import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
+import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { CERTS } from "../pki/certs.ts";
 import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
@@ -39,7 +39,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const oldKey = oldSaPub(facts.certificatesDir);
   if (exists(oldKey)) yield row(oldKey, () => ({ warning: "old tokens are still accepted: ./bunw scripts/04-sa-tokens.ts retire" }));
   for (const rescue of rescueFolders()) {
-    const inUse = rescue.dir === cp.rescue.dir ? "; the scripts still use this folder" : "";
+    const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
     yield row(rescue.dir, () => ({ warning: `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more` }));
   }
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir));
