@@ -3,6 +3,7 @@
  * unready until its readiness probe has run (before 1.35; pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs
  * meanwhile takes the pod out of its Services.
  */
+import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
@@ -52,7 +53,10 @@ export async function waitForEndpoints(api: KubeApi, restarted?: readonly string
   else say("every Service with endpoints has a pod that is ready again");
 }
 
-/** The Services, `namespace/name`, whose ready endpoints are all pods on such nodes. */
+/**
+ * The Services, `namespace/name`, whose ready endpoints are all pods on such nodes. Tenants may write EndpointSlices, and the API checks no
+ * targetRef: what is no name of a pod is no part of a path that we ask for.
+ */
 async function atRisk(api: KubeApi, restarted: readonly string[] | undefined): Promise<Map<string, Backend[]>> {
   const services = new Map<string, Backend[]>();
   const safe = new Set<string>();
@@ -61,8 +65,9 @@ async function atRisk(api: KubeApi, restarted: readonly string[] | undefined): P
     const service = `${namespace}/${labels?.["kubernetes.io/service-name"]}`;
     for (const { conditions, nodeName: node, targetRef } of endpoints ?? []) {
       if (conditions?.ready === false) continue;
-      if (targetRef?.kind !== "Pod" || !targetRef.name || !node || (restarted && !restarted.includes(node))) safe.add(service);
-      else services.set(service, [...(services.get(service) ?? []), { namespace, pod: targetRef.name, node }]);
+      const isPod = targetRef?.kind === "Pod" && [targetRef.name, node].every((name) => name !== undefined && isDnsName(name));
+      if (!isPod || (restarted && !restarted.includes(node!))) safe.add(service);
+      else services.set(service, [...(services.get(service) ?? []), { namespace, pod: targetRef.name!, node: node! }]);
     }
   }
   for (const service of safe) services.delete(service);

@@ -72,3 +72,15 @@ test("a pod without a readiness probe need only be ready, and a kubelet that can
   await quietly(() => waitForEndpoints(silent.client));
   expect([plain.asked(METRICS), silent.asked(METRICS)]).toEqual([0, 1]);
 });
+
+test("an EndpointSlice that a tenant wrote leads to no other path of the API", async () => {
+  for (const [pod, node] of [
+    ["web-0/proxy/shutdown", "m1"],
+    ["../secrets/db", "m1"],
+    ["web-0", "m1/proxy/run"],
+  ] as const) {
+    using api = shop({ endpoints: [endpoint(pod, node)] });
+    await quietly(() => waitForEndpoints(api.client));
+    expect(api.requests.map(({ path }) => path)).toEqual([expect.stringContaining("/endpointslices?")]);
+  }
+});
