@@ -8,9 +8,9 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
-import { buildGo, CACHE, versionsOf } from "./machine/go-build.ts";
+import { buildGo, CACHE, serves, versionsOf } from "./machine/go-build.ts";
 import { KUBERNETES_PROGRAMS, kubernetesBuild } from "./machine/pins.ts";
-import { patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "./report/release-table.ts";
+import { patchesAfter, patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "./report/release-table.ts";
 
 const USAGE = `Usage: npm run releases [-- options]
 
@@ -33,6 +33,7 @@ const OPTIONS = {
 } as const;
 
 const SCENARIOS = ["all-lost", "pki-lost-alive", "expired"];
+const MODULE = "k8s.io/kubernetes";
 const OLDEST = 29;
 const HOME = resolve(import.meta.dir, "../..");
 const PAGE = join(HOME, "CONTRIBUTING.md");
@@ -60,9 +61,18 @@ async function main() {
 
 /** The patches of each minor release that the module proxy serves, newest release first. */
 async function releases(only: string | undefined): Promise<string[][]> {
-  const meant = (await versionsOf("k8s.io/kubernetes")).filter((version) => !only || version === only || version.startsWith(`v${only}.`));
-  if (meant.length === 0) throw new Fail(`The module proxy serves no release ${only}`, { hint: "go list -m -versions k8s.io/kubernetes" });
-  return patchesByMinor(meant, OLDEST).toReversed();
+  if (only?.startsWith("v") && (await serves(MODULE, only))) return [[only]];
+  const meant = (await versionsOf(MODULE)).filter((version) => !only || version.startsWith(`v${only}.`));
+  const listed = patchesByMinor(meant, OLDEST).toReversed();
+  if (listed.length === 0) throw new Fail(`The module proxy serves no release ${only}`, { hint: `go list -m -versions ${MODULE}` });
+  return await Promise.all(listed.map(async (patches) => [...(await unlisted(patches[0]!)), ...patches]));
+}
+
+/** Newer patches that the proxy's list does not name yet, the newest first. Few releases have had more than 16. */
+async function unlisted(newest: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const version of patchesAfter(newest, 12)) if (await serves(MODULE, version)) found.unshift(version);
+  return found;
 }
 
 /** Not each patch has all its modules there. Errors: Fail of the newest, where none builds. */

@@ -34,11 +34,22 @@ export async function buildOwn(sources: string, key: string): Promise<string> {
   });
 }
 
-/** Every version of a module that the proxy serves. */
+/** Every version of a module that the proxy lists. A mirror's list may be old: see `serves`. */
 export async function versionsOf(module: string): Promise<string[]> {
   await mkdir(CACHE, { recursive: true });
   const [, ...versions] = (await go(["list", "-m", "-versions", module], CACHE)).trim().split(" ");
   return versions;
+}
+
+/** Whether the proxy has this version, also where its list does not name it. A proxy says no with 404, 410 or 403. */
+export async function serves(module: string, version: string): Promise<boolean> {
+  try {
+    await go(["list", "-m", `${module}@${version}`], CACHE);
+    return true;
+  } catch (err) {
+    if (err instanceof Fail && /unknown revision|40[34] |410 |not found/i.test(err.message)) return false;
+    throw err;
+  }
 }
 
 /** The folder `name` of the cache, filled by `make` if it is not there yet. */

@@ -23,6 +23,12 @@ export function patchesByMinor(versions: readonly string[], oldest: number): str
   return [...minors.values()].map((patches) => patches.map(({ version }) => version));
 }
 
+/** The `count` patches after this one: v1.29.6 → v1.29.7, v1.29.8, … */
+export function patchesAfter(version: string, count: number): string[] {
+  const [, minor, patch] = RELEASE.exec(version)!;
+  return Array.from({ length: count }, (_, n) => `v1.${minor}.${Number(patch) + 1 + n}`);
+}
+
 /** A row for each release that was rehearsed, the newest first; a column for each scenario. */
 export function releaseTable(records: readonly ReleaseRecord[], scenarios: readonly string[]): string {
   const releases = Map.groupBy(records, ({ kubernetes }) => kubernetes);

@@ -1,6 +1,6 @@
 /** Which releases are rehearsed, and the table of them. */
 import { expect, test } from "bun:test";
-import { patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "../report/release-table.ts";
+import { patchesAfter, patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "../report/release-table.ts";
 
 const SCENARIOS = ["all-lost", "expired"];
 
@@ -23,6 +23,10 @@ test("of each minor release from 1.29 on, the newest patch comes first; no alpha
     ["v1.29.15", "v1.29.6"],
     ["v1.30.10", "v1.30.2"],
   ]);
+});
+
+test("a proxy's list may end before its newest patch: those after it are asked for by name", () => {
+  expect(patchesAfter("v1.29.6", 3)).toEqual(["v1.29.7", "v1.29.8", "v1.29.9"]);
 });
 
 test("the table has the newest release first, and says what is red and what was not run", () => {
