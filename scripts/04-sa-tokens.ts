@@ -16,7 +16,9 @@ import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
+import { type Chosen, rememberSkipped, reportedOf } from "../shared/workloads/choice.ts";
 import { leftToDo } from "../shared/workloads/left-to-do.ts";
+import { commandsTo, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
 import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
@@ -40,7 +42,11 @@ async function main() {
 
   const scene = await step("4.1 Check that part 3 is closed", () => look(values, named));
   const { cp, api, trust, without } = scene;
-  const { skip } = values;
+  const choice = {
+    ...values,
+    onlySystem: values["only-system"] ?? false,
+    namespaces: values.namespace,
+  };
   await step(
     "4.2 Wait for the CA in every namespace",
     () => seeRootCa(scene),
@@ -51,12 +57,12 @@ async function main() {
     () => renew(scene),
     `kubectl patch secret NAME -p '{"data":{"token":null}}'`,
   );
-  const groups = await step("4.4 Find the pods that hold on to the old CA", () =>
-    order.findStale(cp, api, { caPem: trust.caPem, skip }),
+  const chosen = await step("4.4 Find the pods that hold on to the old CA", () =>
+    order.findStale(cp, api, { caPem: trust.caPem, choice }),
   );
   const left = await step(
     "4.5 Restart them in order",
-    () => restartAll(scene, groups, renewed),
+    () => restartAll(scene, chosen.groups, renewed),
     "kubectl rollout restart",
   );
   await step(
@@ -64,10 +70,9 @@ async function main() {
     () => proveTokens(scene),
     "kubectl create token default",
   );
-  await step("4.7 Print what is left for you to do", () => sayLeft(scene, groups, left));
+  await step("4.7 Print what is left for you to do", () => sayLeft(scene, chosen, left));
   if (left.workloads.length + left.secrets.size > 0 && !mode.dryRun) throw leftForPeople(left);
-  const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
-  done(inOneLine(afterTokens(routeOf(cp, without), oldSaKey)));
+  sayNext(cp, without, chosen);
 }
 
 interface Scene extends Ready {
@@ -132,12 +137,24 @@ async function proveTokens({ api }: Scene) {
   say(`a new token: accepted as ${user}`);
 }
 
-async function sayLeft({ cp, api, trust }: Scene, groups: Group[], left: Left) {
-  const reported = order.reportedOf(groups);
-  for (const line of await leftToDo({ cp, api, ...left, reported, caPem: trust.caPem }))
+async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
+  const { later, skipped } = chosen;
+  const reported = reportedOf(chosen.groups);
+  const waiting = { reported, skipped, later };
+  for (const line of await leftToDo({ cp, api, ...left, ...waiting, caPem: trust.caPem }))
     say(`- ${line}`);
-  const none = reported.length + left.workloads.length + left.secrets.size === 0;
-  if (none && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
+  rememberSkipped(skipped);
+  const old = [...Object.values(waiting).flat(), ...left.workloads].length + left.secrets.size;
+  if (old === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
+}
+
+function sayNext(cp: ControlPlaneNode, without: string[], { later, skipped }: Chosen) {
+  const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: commandsTo(owner) }));
+  const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
+  const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
+  const old = later.length + skipped.length;
+  const left = `${old} workload${old === 1 ? " still holds" : "s still hold"} the old CA`;
+  done(inOneLine(afterTokens(routeOf(cp, without), seen)), old > 0 ? left : undefined);
 }
 
 function leftForPeople({ workloads, secrets }: Left): Fail {
@@ -162,7 +179,8 @@ async function retire(values: Values, named: string[]) {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/04-sa-tokens.ts [--without NODE,…] [--skip NAMESPACE/NAME,…] [--dry-run]
+    ./bunw scripts/04-sa-tokens.ts [--only-system] [--namespace NS,…] [--skip NAMESPACE/NAME,…]
+                                   [--without NODE,…] [--dry-run]
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts the pods that still trust the old CA: first
@@ -176,6 +194,9 @@ retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub
 
 Options:
     --without NODES  Nodes that will not come back.
+    --only-system    Restart kube-system and the network plugin now, all others in a later run.
+    --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
+                     Without these two, all restart. Tokens in Secrets are renewed in any case.
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
     --force          retire: also where a Secret or a pod may still use a token of the old key.
                      These tokens then stop working; nothing else changes.
@@ -186,6 +207,8 @@ Options:
 Examples:
     ./bunw scripts/04-sa-tokens.ts --dry-run
     ./bunw scripts/04-sa-tokens.ts
+    ./bunw scripts/04-sa-tokens.ts --only-system      # then, when you choose:
+    ./bunw scripts/04-sa-tokens.ts --namespace shop   # and in the end without both
     ./bunw scripts/04-sa-tokens.ts retire
 
 Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you (4.7 names them),
@@ -194,6 +217,8 @@ Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you
 
 const OPTIONS = {
   without: { type: "string", list: true },
+  "only-system": { type: "boolean" },
+  namespace: { type: "string", list: true },
   skip: { type: "string", list: true },
   force: { type: "boolean" },
   "etcd-data": { type: "string", path: true },

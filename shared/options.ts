@@ -10,7 +10,8 @@ export function typed(path: string): string {
 
 /**
  * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
- * a number above 0. One with `list: true` takes names with commas between them, and is a list of them: an empty one where it is not given.
+ * a number above 0. One with `list: true` takes names with commas between them, also several times, and is a list of them: an empty one where
+ * it is not given.
  * Errors: Fail with the option that was meant.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
@@ -21,7 +22,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   for (const [name, option] of Object.entries(config.options ?? {})) {
     const value = values[name];
     if ("path" in option && typeof value === "string") values[name] = typed(value);
-    if ("list" in option) values[name] = listOf(String(value ?? ""));
+    if ("list" in option) values[name] = listOf(allOf(name, config));
   }
   return parsed as Parsed<T>;
 }
@@ -31,6 +32,17 @@ type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "
 };
 
 type Lists<O> = { [name in keyof O as O[name] extends { list: true } ? name : never]: string[] };
+
+/** All values of one option, with commas between them; parseArgs keeps only the last. */
+function allOf(name: string, config: ParseArgsConfig): string {
+  return tokensOf(config)
+    .flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []))
+    .join();
+}
+
+function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
+  return parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true }).tokens;
+}
 
 /** Each name once. */
 function listOf(text: string): string[] {
@@ -53,9 +65,9 @@ interface Fault {
 }
 
 /** The first word that the script does not understand. */
-function faultOf({ options = {}, allowPositionals = false, args = process.argv.slice(2) }: ParseArgsConfig): Fault | undefined {
-  const { tokens } = parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true });
-  for (const token of tokens) {
+function faultOf(config: ParseArgsConfig): Fault | undefined {
+  const { options = {}, allowPositionals = false, args = process.argv.slice(2) } = config;
+  for (const token of tokensOf(config)) {
     const word = args[token.index] ?? "";
     if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
       return { what: `"${word}" is not understood`, meant: nearest(word, options) };

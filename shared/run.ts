@@ -75,9 +75,10 @@ export async function step<T>(title: string, action: () => Promise<T> | T, byHan
   return await action();
 }
 
-/** The last line of a script that succeeded: what comes next. After a dry run: the same command for real. */
-export function done(next: string) {
-  tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\ndone.  next: ${next}`);
+/** The last line of a script that succeeded: what comes next. After a dry run: the same command for real. `left`: what waits by choice. */
+export function done(next: string, left?: string) {
+  const end = left ? `done for now: ${left}.  next, when you choose: ` : "done.  next: ";
+  tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\n${end}${next}`);
 }
 
 /** One item of a step. */

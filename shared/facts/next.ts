@@ -213,9 +213,21 @@ export function afterClose(route: Route, seen: TrustSeen): Todo[] {
   return [...onOthers(route, { command: command("03-workers close", route.without), called: "the same" }), ...afterPart3(seen, route)];
 }
 
-/** After part 4. `oldSaKey`: the API servers still accept the old key beside the new one. */
-export function afterTokens({ without }: Route, oldSaKey: boolean): Todo[] {
-  return [...(oldSaKey ? [{ command: command("04-sa-tokens retire", without), on: EACH }] : []), VERIFY];
+interface TokensSeen {
+  /** The API servers still accept the old key beside the new one. */
+  oldSaKey: boolean;
+  /** Old pods are left for another run. */
+  later: boolean;
+  /** `namespace/name` of what the operator restarts, and how. */
+  skipped: readonly { name: string; command: string }[];
+}
+
+/** After part 4. */
+export function afterTokens({ without }: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
+  const names = skipped.map(({ name }) => name).join(",");
+  if (later) return [{ command: command(`04-sa-tokens${names && ` --skip ${names}`}`, without) }];
+  const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
+  return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", without), on: EACH }] : []), VERIFY];
 }
 
 /** After `retire`. */

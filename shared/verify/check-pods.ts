@@ -4,21 +4,25 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { listed } from "../plain.ts";
+import { byHand, leftOver, reportedOf, waysOn } from "../workloads/choice.ts";
 import { isReady } from "../workloads/evict.ts";
 import { label } from "../workloads/pod-owners.ts";
-import { staleGroups } from "../workloads/stale-pods.ts";
+import { type Group, staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, CheckRow } from "./checks.ts";
 
-export function podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): CheckRow[] {
-  return [
-    { area: "pods", what: "Ready", look: () => readyPods(api) },
-    {
-      area: "pods",
-      what: "started after they could see today's CA",
-      look: () => freshPods(cp, api, caPem),
-      hint: "./bunw scripts/04-sa-tokens.ts restarts them",
-    },
-  ];
+export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
+  const area = "pods";
+  yield { area, what: "Ready", look: () => readyPods(api) };
+  const since = trustSince(cp);
+  const groups = await staleGroups(api, caPem, since);
+  const left = leftOver(groups, since);
+  yield { area, what: "started after they could see today's CA", look: () => freshPods(groups, left) };
+  if (left.skipped.length > 0)
+    yield {
+      area,
+      what: "left as they are by --skip",
+      look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }),
+    };
 }
 
 async function readyPods(api: KubeApi): Promise<Answer> {
@@ -28,9 +32,9 @@ async function readyPods(api: KubeApi): Promise<Answer> {
   return late.length === 0 ? "all" : { warning: `not Ready: ${listed(late)}` };
 }
 
-async function freshPods(cp: ControlPlaneNode, api: KubeApi, caPem: string): Promise<Answer> {
-  const owners = (await staleGroups(api, caPem, trustSince(cp))).flatMap((group) => group.owners);
-  const restarts = owners.filter(({ kind }) => kind !== "report").map(label);
-  if (restarts.length > 0) return { failed: `not ${listed(restarts)}` };
-  return owners.length === 0 ? "all" : { warning: `not ${listed(owners.map(label))}: the scripts cannot restart them` };
+function freshPods(groups: readonly Group[], left: ReturnType<typeof leftOver>): Answer {
+  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}: ${waysOn(left)}` };
+  const reported = reportedOf(groups).map(label);
+  if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
+  return left.skipped.length > 0 ? "all others" : "all";
 }

@@ -11,7 +11,8 @@ import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { waysOn } from "./choice.ts";
+import { commandsTo, label, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";
 import { calledByApi } from "./webhooks.ts";
@@ -21,8 +22,10 @@ interface Done {
   api: KubeApi;
   /** Secrets with a new token, `namespace/name`. */
   renewed: readonly string[];
-  /** Stale pods that were not restarted. */
+  /** Stale pods that nothing restarts, and those that this run did not by the operator's choice. */
   reported: readonly PodOwner[];
+  skipped: readonly PodOwner[];
+  later: readonly PodOwner[];
   /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
   workloads: readonly Left[];
   secrets: Renewed["refused"];
@@ -30,7 +33,7 @@ interface Done {
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftToDo({ cp, api, renewed, reported, workloads, secrets, caPem }: Done): Promise<string[]> {
+export async function leftToDo({ cp, api, renewed, reported, skipped, later, workloads, secrets, caPem }: Done): Promise<string[]> {
   const lines = standIns(cp).map(
     (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
@@ -38,6 +41,8 @@ export async function leftToDo({ cp, api, renewed, reported, workloads, secrets,
   for (const { owner, why } of workloads) lines.push(`${label(owner)} still trusts the old CA: ${why.message}: ${why.hint}`);
   for (const owner of reported)
     lines.push(`${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
+  for (const owner of skipped) lines.push(`${label(owner)} still trusts the old CA (skipped by you): ${commandsTo(owner)}`);
+  if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${waysOn({ later, skipped })}`);
   const oldCa = replacedCa(cp, caPem);
   if (oldCa) {
     lines.push(

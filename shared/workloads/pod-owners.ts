@@ -12,6 +12,8 @@ export interface PodOwner {
   controller?: string;
   /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
+  /** Of kube-system, or what a new pod needs to be reached. */
+  system?: boolean;
   /** For the operator: why nothing is restarted. */
   reason?: string | undefined;
   /** Since when the trust that its pods mount is today's. */
@@ -21,6 +23,17 @@ export interface PodOwner {
 
 export function label({ namespace, name, controller }: PodOwner): string {
   return `${namespace}/${name}${controller ? ` (${controller})` : ""}`;
+}
+
+/** As the operator types it. */
+export function ownerName({ namespace, name }: PodOwner): string {
+  return `${namespace}/${name}`;
+}
+
+/** The operator's own way to restart it. */
+export function commandsTo({ kind, namespace, name, controller, pods }: PodOwner): string {
+  if (kind === "evict" || !controller) return `kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name).join(" ")}`;
+  return `kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
 type Find = KubeApi["find"];

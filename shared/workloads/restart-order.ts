@@ -8,9 +8,11 @@ import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { canaries, hasLeftCanaries } from "./canaries.ts";
+import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { restart } from "./rollout.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
+import { sayNames } from "./token-secrets.ts";
 import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
 /** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */
@@ -29,35 +31,19 @@ export interface Left {
   why: Fail;
 }
 
-/** Prints what it finds. `skip`: names (`namespace/name`) of what the operator restarts. Errors: Fail where nothing has such a name. */
-export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, skip }: { caPem: string; skip: readonly string[] }) {
-  const groups = await staleGroups(api, caPem, trustSince(cp));
-  leaveOut(groups, skip);
+/** Prints what it finds. Errors: Fail where the choice means nothing here. */
+export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, choice }: { caPem: string; choice: Choice }): Promise<Chosen> {
+  const since = trustSince(cp);
+  const groups = await staleGroups(api, caPem, since);
   if (groups.every(({ owners }) => owners.length === 0))
     say(caIsNew(cp) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
-  for (const group of groups) {
-    const restarts = restartsOf(group).map(label);
-    if (restarts.length > 0) say(`${group.name}: ${restarts.join(", ")}`);
-  }
+  const chosen = await choose(api, groups, { choice, since });
+  for (const group of chosen.groups) sayNames(group.name, restartsOf(group).map(label));
+  sayNames("skipped before, and restarted now", chosen.again.map(label));
+  sayNames("later", chosen.later.map(label));
+  sayNames("skipped by you", chosen.skipped.map(label));
   for (const owner of reportedOf(groups)) say(`not restarted: ${label(owner)}: ${owner.reason}`);
-  return groups;
-}
-
-/** What the operator restarts is only named. Errors: Fail where nothing has such a name. */
-function leaveOut(groups: readonly Group[], skip: readonly string[]) {
-  refuseUnknown(groups, skip);
-  for (const owner of groups.flatMap(restartsOf))
-    if (skip.includes(nameOf(owner))) Object.assign(owner, { kind: "report", reason: "--skip" } satisfies Partial<PodOwner>);
-}
-
-/** A mistyped name would be restarted. */
-function refuseUnknown(groups: readonly Group[], skip: readonly string[]) {
-  const names = groups.flatMap(restartsOf).map(nameOf);
-  const unknown = skip.filter((name) => !names.includes(name));
-  if (unknown.length === 0) return;
-  throw new Fail(`--skip ${unknown.join(",")}: nothing of this name has to restart`, {
-    hint: `take it out of --skip, or correct it. These restart: ${listed(names)}`,
-  });
+  return chosen;
 }
 
 /**
@@ -134,17 +120,4 @@ async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean>
   };
   const options = { seconds: 30, easing: true, hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations" };
   return (await unlessLate(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
-}
-
-/** Pods that are only named: nothing makes them anew. */
-export function reportedOf(groups: readonly Group[]): PodOwner[] {
-  return groups.flatMap(({ owners }) => owners.filter(({ kind }) => kind === "report"));
-}
-
-function restartsOf({ owners }: Group): PodOwner[] {
-  return owners.filter(({ kind }) => kind !== "report");
-}
-
-function nameOf({ namespace, name }: PodOwner): string {
-  return `${namespace}/${name}`;
 }

@@ -15,6 +15,9 @@ const GROUPS = ["kube-proxy", "network plugins", "webhooks", "DNS, aggregated AP
 
 type GroupName = (typeof GROUPS)[number];
 
+/** What a new pod needs to be reached. */
+export const NETWORK: readonly GroupName[] = ["kube-proxy", "network plugins"];
+
 export interface Group {
   name: GroupName;
   owners: PodOwner[];
@@ -40,6 +43,7 @@ export async function staleGroups(api: KubeApi, caPem: string, since: Date): Pro
     const owner = await podOwner(find, pod, trustedSince);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
     if (group === "kube-proxy" && owner.kind === "DaemonSet") owner.kind = "replace";
+    owner.system = owner.namespace === "kube-system" || NETWORK.includes(group);
     const key = `${group} ${owner.kind} ${label(owner)}`;
     const same = known.get(key);
     if (same) {

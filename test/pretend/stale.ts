@@ -18,7 +18,7 @@ function workload(spec: object = {}) {
 }
 
 /** A token Secret, a DaemonSet, a Deployment and a bare pod, all of before the repair. */
-function stale(oldCa: string): Record<string, object> {
+export function staleObjects(oldCa: string): Record<string, object> {
   const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
   return {
     "/api/v1/namespaces/shop/serviceaccounts/cart": {},
@@ -40,7 +40,7 @@ function stale(oldCa: string): Record<string, object> {
 /** The API with what is stale; a Deployment that is restarted gets a new pod. */
 export function serveStale(node: { root: string }, oldCa: string, objects: Record<string, object> = {}) {
   return serveRunning(node, {
-    objects: { ...stale(oldCa), ...objects },
+    objects: { ...staleObjects(oldCa), ...objects },
     on: ({ method, path }, api) => {
       if (method === "PATCH" && path === STALE_WEB) renewPod(api.objects, STALE_WEB_POD);
       return undefined;

@@ -197,8 +197,10 @@ test("--skip leaves a workload to its operator: it is named, also by the dry run
   for (const line of ["04-sa-tokens --skip shop/shy --dry-run", "04-sa-tokens --skip shop/shy"]) {
     const { exitCode, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("  not restarted: shop/shy (Deployment): --skip\n");
-    expect(stderr).toContain("  - shop/shy (Deployment) still trusts the old CA (--skip)");
+    expect(stderr).toContain("  skipped by you: shop/shy (Deployment)\n");
+    expect(stderr).toContain(
+      "  - shop/shy (Deployment) still trusts the old CA (skipped by you): kubectl -n shop rollout restart deployment/shy",
+    );
   }
   expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([`PATCH ${APPS}/deployments/web`]);
   const { exitCode, stderr } = await node.run("04-sa-tokens --skip shop/sly");

@@ -157,8 +157,8 @@ describe("in part 3", () => {
 });
 
 test("after part 4 the old key is retired on each control plane node, if there is one", () => {
-  expect(line(...next.afterTokens(lost, false))).toBe("./bunw scripts/05-verify.ts");
-  expect(line(...next.afterTokens(lost, true))).toBe(
+  expect(line(...next.afterTokens(lost, { oldSaKey: false, later: false, skipped: [] }))).toBe("./bunw scripts/05-verify.ts");
+  expect(line(...next.afterTokens(lost, { oldSaKey: true, later: false, skipped: [] }))).toBe(
     "on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --without cp3,w1, then ./bunw scripts/05-verify.ts",
   );
   expect(line(...next.afterRetire(lost))).toBe("the same on cp2 where it is not done yet, then ./bunw scripts/05-verify.ts");
@@ -176,4 +176,15 @@ test("a list has a line for each command, and its comments one below the other",
     "./bunw scripts/00-salvage.ts                      # looks for keys",
     "on cp2: ./bunw scripts/hand-over.ts unpack FILE   # there",
   ]);
+});
+
+test("after part 4: what was left for later comes first, then what the operator restarts, and each command remembers it", () => {
+  const db = { name: "blog/db", command: "kubectl rollout restart db" };
+  const after = (later: boolean, skipped: (typeof db)[], oldSaKey = false) => line(...next.afterTokens(lost, { oldSaKey, later, skipped }));
+  expect(after(true, [])).toBe("./bunw scripts/04-sa-tokens.ts --without cp3,w1");
+  expect(after(true, [db], true)).toBe("./bunw scripts/04-sa-tokens.ts --skip blog/db --without cp3,w1");
+  expect(after(false, [db])).toBe("kubectl rollout restart db, then ./bunw scripts/05-verify.ts");
+  expect(after(false, [db, db], true)).toBe(
+    "the 2 commands of 4.7, then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire --without cp3,w1, then ./bunw scripts/05-verify.ts",
+  );
 });

@@ -1,0 +1,139 @@
+/**
+ * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a later run finds it there. That
+ * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
+ */
+import type { KubeApi } from "../api/kube-api.ts";
+import { command } from "../facts/next.ts";
+import { Fail } from "../fail.ts";
+import { removeFile } from "../files/files.ts";
+import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { listed } from "../plain.ts";
+import { commandsTo, label, ownerName, type PodOwner } from "./pod-owners.ts";
+import { type Group, NETWORK } from "./stale-pods.ts";
+
+/** As it was typed. None of the first two: all restart. */
+export interface Choice {
+  /** kube-system, and the network plugin wherever it runs. */
+  onlySystem: boolean;
+  namespaces: readonly string[];
+  /** `namespace/name` of what the operator restarts. */
+  skip: readonly string[];
+}
+
+export interface Chosen {
+  /** With what restarts now, and with what is only named. */
+  groups: Group[];
+  later: PodOwner[];
+  skipped: PodOwner[];
+  /** Skipped in an earlier run, and restarted in this one. */
+  again: PodOwner[];
+}
+
+/** `since`: a skip from before this time is of an earlier repair. Errors: Fail where a name means nothing, or the order would be wrong. */
+export async function choose(api: KubeApi, groups: readonly Group[], { choice, since }: { choice: Choice; since: Date }): Promise<Chosen> {
+  const owners = groups.flatMap(restartsOf);
+  refuseUnknownSkip(owners, choice.skip);
+  for (const namespace of choice.namespaces) await refuseUnknownNamespace(api, namespace, owners);
+  const before = skippedBefore(since);
+  const [isTyped, wasSkipped] = [choice.skip, before].map((names) => (owner: PodOwner) => names.includes(ownerName(owner))) as [Is, Is];
+  const isSkipped: Is = (owner) => isTyped(owner) || (!isChosen(owner, choice) && wasSkipped(owner));
+  const isNow: Is = (owner) => isChosen(owner, choice) && !isSkipped(owner);
+  const later = owners.filter((owner) => !isNow(owner) && !isSkipped(owner));
+  refuseDisorder(groups, later, choice);
+  return {
+    groups: groups.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => owner.kind === "report" || isNow(owner)) })),
+    later,
+    skipped: owners.filter(isSkipped),
+    again: owners.filter((owner) => isNow(owner) && wasSkipped(owner)),
+  };
+}
+
+type Is = (owner: PodOwner) => boolean;
+
+function isChosen(owner: PodOwner, { onlySystem, namespaces }: Choice): boolean {
+  if (!onlySystem && namespaces.length === 0) return true;
+  return namespaces.includes(owner.namespace) || (onlySystem && owner.system === true);
+}
+
+/** A mistyped name would be restarted. */
+function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[]) {
+  const names = owners.map(ownerName);
+  const unknown = skip.filter((name) => !names.includes(name));
+  if (unknown.length === 0) return;
+  throw new Fail(`--skip ${unknown.join(",")}: nothing of this name has to restart`, {
+    hint: `take it out of --skip, or correct it. These restart: ${listed(names)}`,
+  });
+}
+
+/** A mistyped namespace would seem to be through. */
+async function refuseUnknownNamespace(api: KubeApi, namespace: string, owners: readonly PodOwner[]) {
+  if (await api.find(`/api/v1/namespaces/${encodeURIComponent(namespace)}`)) return;
+  throw new Fail(`There is no namespace "${namespace}"`, { hint: `old pods are in: ${listed(namespacesOf(owners)) || "none"}` });
+}
+
+function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], choice: Choice) {
+  const network = groups.filter(({ name }) => NETWORK.includes(name)).flatMap(({ owners }) => owners);
+  const first = later.find((owner) => network.includes(owner));
+  if (!first) return;
+  throw new Fail(`${label(first)} still holds the old CA: until it restarts, new pods may get no traffic from Services`, {
+    hint: `first, or with it: ${command(`04-sa-tokens --only-system --namespace ${choice.namespaces.join(",")}`)}`,
+  });
+}
+
+const MARK = "/etc/kubernetes/.kube-pki-repair-skipped";
+
+interface SkippedMark extends Mark {
+  workloads: string[];
+}
+
+/** Of this repair: `namespace/name`. They may have restarted since. */
+function skippedBefore(since: Date): string[] {
+  const mark = readMark<SkippedMark>(MARK);
+  return mark && Array.isArray(mark.workloads) && new Date(mark.made) >= since ? mark.workloads.map(String) : [];
+}
+
+/** Part 4 decides it anew each time; where nothing is skipped any more, nobody reads the mark. */
+export function rememberSkipped(skipped: readonly PodOwner[]) {
+  if (skipped.length === 0) return removeFile(MARK);
+  const mark = { made: new Date().toISOString(), workloads: skipped.map(ownerName) };
+  writeMark(MARK, mark, "for part 5: you restart these yourself");
+}
+
+/** For part 5: what restarts when part 4 runs again, and what the operator has kept out of it. */
+export function leftOver(groups: readonly Group[], since: Date): Waiting {
+  const before = skippedBefore(since);
+  const owners = groups.flatMap(restartsOf);
+  const isSkipped = (owner: PodOwner) => before.includes(ownerName(owner));
+  return { later: owners.filter((owner) => !isSkipped(owner)), skipped: owners.filter(isSkipped) };
+}
+
+interface Waiting {
+  later: readonly PodOwner[];
+  skipped: readonly PodOwner[];
+}
+
+/** How to go on: all of them, or some first. */
+export function waysOn({ later, skipped }: Waiting): string {
+  const all = command(["04-sa-tokens", ...(skipped.length > 0 ? ["--skip", skipped.map(ownerName).join(",")] : [])].join(" "));
+  if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
+  const namespaces = namespacesOf(later);
+  return `${all} restarts them${namespaces.length > 1 ? `, one namespace at a time: --namespace NAME (${listed(namespaces)})` : ""}`;
+}
+
+function namespacesOf(owners: readonly PodOwner[]): string[] {
+  return [...new Set(owners.map(({ namespace }) => namespace))];
+}
+
+/** Pods that are only named: nothing makes them anew. */
+export function reportedOf(groups: readonly Group[]): PodOwner[] {
+  return groups.flatMap(({ owners }) => owners.filter(({ kind }) => kind === "report"));
+}
+
+export function restartsOf({ owners }: Group): PodOwner[] {
+  return owners.filter(({ kind }) => kind !== "report");
+}
+
+/** "shop/db (StatefulSet): kubectl -n shop rollout restart statefulset/db" */
+export function byHand(owners: readonly PodOwner[]): string {
+  return owners.map((owner) => `${label(owner)}: ${commandsTo(owner)}`).join("; ");
+}
