@@ -7,6 +7,8 @@ import { assess } from "../shared/assess/assess.ts";
 import type { DeepOptions } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
+import { drill } from "../shared/drill/drill.ts";
+import { printDrill } from "../shared/drill/printed-drill.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/options.ts";
 import { answer, run, step } from "../shared/run.ts";
@@ -15,12 +17,22 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
+  if (values.drill) return await showDrill(values);
   const assessment = await step("0.1 Look at this node", () =>
     assess(values["etcd-data"], deepOptions(values)),
   );
   if (values.json) answer(JSON.stringify(assessment, null, 2));
   else printAssessment(assessment);
   if (assessment.damaged) process.exitCode = 2;
+}
+
+async function showDrill(values: Values) {
+  const found = await step("Drill: repair this node in memory, and compare", () =>
+    drill(values["etcd-data"]),
+  );
+  if (values.json) answer(JSON.stringify(found, null, 2));
+  else printDrill(found);
+  if (!found.allBack) process.exitCode = 2;
 }
 
 function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOptions | undefined {
@@ -38,6 +50,7 @@ function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOp
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json]
                                 [--kubeadm-config] [--etcd-data DIR]
+    ./bunw scripts/00-assess.ts --drill [--json] [--etcd-data DIR]
 
 Prints what is damaged on this node, where the old keys may still be, and which commands come next.
 Reads only.
@@ -51,6 +64,9 @@ Options:
     --no-disk        Leave the disk out. Reading it takes long: all of it is read.
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
+    --drill          On a control plane node that is well: repair it in memory, as if
+                     /etc/kubernetes were deleted and no old key were found. Compare that with what
+                     is here, and say what would not come back, and what to do about it now.
     --json           Print the same as JSON.
     --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
                      clusters that this kit does not repair.
@@ -59,6 +75,7 @@ Options:
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
             3 refused: this is no node of a kubeadm cluster
+            --drill: 0 all would come back, 2 not all, 3 refused: this node is not well
 `;
 
 const OPTIONS = {
@@ -66,6 +83,7 @@ const OPTIONS = {
   "no-disk": { type: "boolean" },
   device: { type: "string" },
   image: { type: "string" },
+  drill: { type: "boolean" },
   json: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },

@@ -81,8 +81,22 @@ export function done(next: string, left?: string) {
   tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\n${end}${next}`);
 }
 
+let silent = false;
+
+/** Does something in memory whose narration is of no use: it tells of files that nobody will write. */
+export async function silently<T>(action: () => Promise<T>): Promise<T> {
+  const before = silent;
+  silent = true;
+  try {
+    return await action();
+  } finally {
+    silent = before;
+  }
+}
+
 /** One item of a step. */
 export function say(line: string) {
+  if (silent) return;
   console.error(`  ${plainLine(withCarried(line))}`);
 }
 

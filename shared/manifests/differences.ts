@@ -5,9 +5,14 @@ import { full } from "./reduced-controllers.ts";
 
 /** `+--v=4` is in `now` only, `-env[TZ].value=UTC` in `before` only. What a repair changes for a time, and etcd's first members, do not count. */
 export function manifestDifferences(now: Manifest, before: Manifest): string[] {
-  const [here, there] = [now, before].map((manifest) => linesOf(lasting(manifest))) as [string[], string[]];
+  const [here, there] = [now, before].map(manifestLines) as [string[], string[]];
   const only = (sign: string, of: string[], other: string[]) => of.filter((line) => !other.includes(line)).map((line) => sign + line);
   return [...only("+", here, there), ...only("-", there, here)];
+}
+
+/** Each value of a manifest as a line: `--v=4`, `env[TZ].value=UTC`. Without what does not count in `manifestDifferences`. */
+export function manifestLines(manifest: Manifest): string[] {
+  return linesOf(lasting(manifest));
 }
 
 /** etcd reads its members from its data: the flags are for its first start. */

@@ -63,7 +63,10 @@ function bare(command: string): string {
   return script ? `./bunw scripts/hand-over.ts ${script}` : command;
 }
 
-const commands = plays.flatMap(({ hosts, tasks }) =>
+/** A play that only its tag starts is no step of the repair. */
+const repair = plays.filter(({ tags }) => !tags.includes("never"));
+
+const commands = repair.flatMap(({ hosts, tasks }) =>
   tasks.flatMap((task) => {
     const command = commandOf(task);
     return command?.match(/bunw|systemctl|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
@@ -109,12 +112,19 @@ test("the playbook makes or refuses the kit's folder, and unpacks the kit, as th
   expect(make!["ansible.builtin.raw"]).toBe([...making, "  rm -rf $D/tmp && mkdir $D/tmp"].join("\n"));
 });
 
+test("the drill has a play that only its tag starts, on all control plane nodes; the kit comes first", () => {
+  const { hosts, tags, tasks } = plays.find((play) => play.tags.includes("never"))!;
+  expect([hosts, tags]).toEqual(["first_control_plane:other_control_planes", ["drill", "never"]]);
+  expect(commandOf(tasks[0]!)).toBe("./bunw scripts/00-assess.ts --drill");
+  expect(plays.find(({ name }) => name === "Copy the kit")!.tags).toContain("drill");
+});
+
 test("each play is a gate, and gathers no facts", () => {
   expect(plays.length).toBeGreaterThan(0);
   for (const { any_errors_fatal, gather_facts } of plays as (Play & { gather_facts: boolean })[])
     expect({ any_errors_fatal, gather_facts }).toEqual({ any_errors_fatal: true, gather_facts: false });
   expect(text).not.toMatch(/ignore_(errors|unreachable)|rescue:|max_fail_percentage/);
-  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(2).fill("failed_when: ran.rc not in [0, 2]"));
+  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(3).fill("failed_when: ran.rc not in [0, 2]"));
 });
 
 test("Ansible keeps its own files in the kit's folder; until that exists it needs no files", () => {

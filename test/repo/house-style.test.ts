@@ -84,7 +84,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit"],
-  ["assess", "verify"],
+  ["assess", "verify", "drill"],
 ];
 
 const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";

@@ -1,0 +1,87 @@
+/** The files of a control plane node as they are now, beside those that the repair has made in memory. */
+import { dirname } from "node:path";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { exists, list } from "../files/files.ts";
+import { manifestPath, podsOnDisk } from "../manifests/on-disk.ts";
+import { CERTS, certPath, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import { clusterServer, KUBECONFIGS, localServer } from "../pki/kubeconfigs.ts";
+import type { ComparedFile } from "./drill-report.ts";
+import { certificateFields, type Fields, fieldDifferences, kubeconfigFields, manifestFields, textOf } from "./file-fields.ts";
+
+/** A file that is there, and what it says; of a CA and of a key only that it is there. */
+export interface SeenFile {
+  is: ComparedFile["is"];
+  fields: Fields;
+}
+
+/** What is there now, or has been made in memory: path → content. */
+export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
+  const found = [...pkiFiles(cp), ...configFiles(cp), ...manifestFiles(cp)];
+  return new Map(found.flatMap(([path, is, fields]) => (fields ? [[path, { is, fields }]] : [])));
+}
+
+type Found = [path: string, is: ComparedFile["is"], fields: Fields | undefined];
+
+const present = (path: string): Fields | undefined => (exists(path) ? {} : undefined);
+
+function pkiFiles({ facts: { certificatesDir: pki } }: ControlPlaneNode): Found[] {
+  const pairs = CERTS.flatMap((row): Found[] => {
+    const [cert, key] = [certPath(row, pki), keyPath(row, pki)];
+    return [row.ca ? [cert, "certificate", certificateFields(textOf(cert))] : [cert, "CA", present(cert)], [key, "key", present(key)]];
+  });
+  const sa = ["key", "pub"].map((end): Found => {
+    const path = `${pki}/${SERVICE_ACCOUNT_KEYS.file}.${end}`;
+    return [path, "key", present(path)];
+  });
+  return [...pairs, ...sa];
+}
+
+function configFiles({ node: { kubelet } }: ControlPlaneNode): Found[] {
+  const clientPem = kubeletsClient(kubelet.clientPem);
+  const others = KUBECONFIGS.filter(({ name }) => name !== "kubelet");
+  return [
+    ...others.map(({ path }): Found => [path, "kubeconfig", kubeconfigFields(path)]),
+    [kubelet.kubeconfig, "kubeconfig", kubeconfigFields(kubelet.kubeconfig, clientPem)],
+    [kubelet.clientPem, "certificate", certificateFields(clientPem)],
+  ];
+}
+
+/** In memory the link does not lead to the new certificate, which is then the only one beside it. */
+function kubeletsClient(clientPem: string): string {
+  const newest = list(dirname(clientPem)).findLast((name) => /^kubelet-client-\d/.test(name));
+  return textOf(clientPem) || textOf(`${dirname(clientPem)}/${newest}`);
+}
+
+function manifestFiles(cp: ControlPlaneNode): Found[] {
+  return [...podsOnDisk(cp)].map(([key]) => {
+    const [namespace = "", name = ""] = key.split("/");
+    const path = manifestPath(cp, name, namespace);
+    return [path, "manifest", manifestFields(path)];
+  });
+}
+
+/** Each file once, sorted by path. What is only made, such as a kubeconfig that was removed here, is no loss. */
+export function compareFiles(here: Map<string, SeenFile>, back: Map<string, SeenFile>, cp: ControlPlaneNode): ComparedFile[] {
+  return [...new Set([...here.keys(), ...back.keys()])].sort().map((path) => {
+    const [has, gets] = [here.get(path), back.get(path)];
+    const all = has && gets ? fieldDifferences(has.fields, gets.fields) : has ? ["-the file"] : [];
+    const note = harmless(all, cp);
+    return {
+      ...{ path, is: (has ?? gets)!.is },
+      ...(has && { here: has.fields }),
+      ...(gets && { back: gets.fields }),
+      differences: note ? [] : all,
+      ...(note && { note }),
+    };
+  });
+}
+
+const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
+
+/** `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and either is right. */
+function harmless(differences: readonly string[], { facts }: ControlPlaneNode): string | undefined {
+  const either = [...ADMINS, clusterServer(facts), localServer(facts)];
+  const isEither = (difference: string) => either.includes(difference.replace(/^[-+]\w+ /, ""));
+  if (differences.length === 0 || !differences.every(isEither)) return undefined;
+  return `as kubeadm ${facts.kubernetesVersion} writes it: ${differences.join(", ")}`;
+}

@@ -1,0 +1,60 @@
+/**
+ * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new CAs. Only inside `asIfGone`.
+ * What is left out is what asks or changes others: the other members of etcd, the containers' end, the API.
+ */
+import { refuseNoMember } from "../etcd/own-etcd.ts";
+import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { Fail } from "../fail.ts";
+import { CERTS } from "../pki/certs.ts";
+import { apply } from "../pki/ensure.ts";
+import { planPki } from "../pki/plan.ts";
+import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, startEtcd } from "../static-pods/etcd-pod.ts";
+import { issueForServers, startServers } from "../static-pods/servers.ts";
+import { bringBack } from "./as-if-gone.ts";
+import type { Stop } from "./drill-report.ts";
+
+/** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
+const ROUNDS = 5;
+
+/** The files that nobody can rebuild; as in a real repair they are brought back before it begins. */
+export function loseFiles({ data, node, facts }: ControlPlaneNode): LostFile[] {
+  const all: LostFile[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const lost = lostHere({ data, node, certificatesDir: facts.certificatesDir });
+    if (lost.length === 0) break;
+    for (const { path } of lost) bringBack(path);
+    all.push(...lost);
+  }
+  return all;
+}
+
+/** Makes everything in memory. Returns why it would stop. `superAdmin`: this node has super-admin.conf, so part 2 is asked for it. */
+export async function rehearseRepair(cp: ControlPlaneNode, { superAdmin }: { superAdmin: boolean }): Promise<Stop[]> {
+  const gates = [() => refuseNoMember(cp), () => refuseOtherFolder(cp), () => refuseWhereNothingFits(cp)];
+  const steps = [...gates, () => makeFiles(cp, superAdmin)];
+  const stops: Stop[] = [];
+  for (const step of steps) {
+    const stop = await stopOf(step);
+    if (stop && !stops.some(({ message }) => message === stop.message)) stops.push(stop);
+  }
+  return stops;
+}
+
+async function makeFiles(cp: ControlPlaneNode, superAdmin: boolean) {
+  const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
+  await apply(planPki(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
+  await issueEtcdCertificates(cp);
+  await startEtcd(cp);
+  await startServers(cp, await issueForServers(cp, { superAdmin }));
+}
+
+async function stopOf(step: () => Promise<void> | void): Promise<Stop | undefined> {
+  try {
+    await step();
+    return undefined;
+  } catch (err) {
+    if (err instanceof Fail) return { message: err.message, hint: err.hint };
+    throw err;
+  }
+}

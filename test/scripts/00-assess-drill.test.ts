@@ -1,0 +1,204 @@
+/** 00-assess --drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes nothing. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, rmSync } from "node:fs";
+import type { Drill } from "../../shared/drill/drill-report.ts";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expectTranscript, pretendNode } from "../pretend/node.ts";
+import { serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+await healthyCp();
+const PKI = "/etc/kubernetes/pki";
+const MANIFESTS = "/etc/kubernetes/manifests";
+
+interface Scene {
+  /** Changes the content of etcd. */
+  etcd?: (objects: Objects) => void;
+  /** Changes the node's files. */
+  files?: (root: string) => Promise<void> | void;
+}
+
+/** Runs the drill on a healthy node, and holds every byte, every request and every program against what a drill may do. */
+async function drilled({ etcd, files }: Scene, line = "00-assess --drill") {
+  using node = await pretendNode({ kind: "healthy control plane node", ...(etcd && { etcd }) });
+  await files?.(node.root);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveRunning(node);
+  const before = node.fingerprint();
+  const run = await node.run(line);
+  expect(node.fingerprint()).toEqual(before);
+  expect(api.changes()).toEqual([]);
+  expect(node.calls().filter((call) => !READS.test(call))).toEqual([]);
+  return run;
+}
+
+const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* ps) /;
+
+async function drillOf(scene: Scene): Promise<Drill & { exitCode: number }> {
+  const { stdout, stderr, exitCode } = await drilled(scene, "00-assess --drill --json");
+  if (!stdout) throw new Error(stderr);
+  return { ...(JSON.parse(stdout) as Drill), exitCode };
+}
+
+const changed = ({ files }: Drill) =>
+  files.filter(({ differences }) => differences.length > 0).map(({ path, differences }) => [path, differences]);
+
+/** kubeadm's API server names an audit policy in the fixture; here it does not. */
+function withoutPolicy(spec: ReturnType<typeof manifest>): ReturnType<typeof manifest> {
+  const text = JSON.stringify(spec, (key, value) => {
+    if (!Array.isArray(value)) return value;
+    return value.filter((one) => !/audit/.test(typeof one === "string" ? one : key.startsWith("volume") ? one.name : ""));
+  });
+  return JSON.parse(text);
+}
+
+const plain: Required<Scene> = {
+  etcd: (objects) => {
+    objects["pods/kube-system/kube-apiserver-m1"] = withoutPolicy(mirrorPod("kube-apiserver"));
+  },
+  files: (root) => {
+    rmSync(`${root}/etc/kubernetes/audit`, { recursive: true });
+    write(`${root}${MANIFESTS}/kube-apiserver.yaml`, manifestText(withoutPolicy(manifest("kube-apiserver"))));
+  },
+};
+
+test("--drill on a control plane node that is well: all of it would come back", async () => {
+  await expectTranscript("00-assess-drill", await drilled(plain));
+});
+
+test("--drill --json has each file as it is and as it would be, and no key", async () => {
+  const { files, servers, allBack, exitCode } = await drillOf(plain);
+  expect({ allBack, exitCode }).toEqual({ allBack: true, exitCode: 0 });
+  const apiserver = files.find(({ path }) => path === `${PKI}/apiserver.crt`)!;
+  expect(apiserver.back).toEqual(apiserver.here!);
+  expect(apiserver.back!.names).toContain("kubernetes.default.svc");
+  expect(files.filter(({ is }) => is === "manifest").map(({ back }) => back!.lines!.length > 10)).toEqual([true, true, true, true]);
+  expect(servers.map(({ differences }) => differences)).toEqual([[], [], []]);
+});
+
+test("--drill names the file that nobody can rebuild, the flag that needs it, and the copy to make now", async () => {
+  const run = await drilled({});
+  await expectTranscript("00-assess-drill-lost", run);
+  expect(run.exitCode).toBe(2);
+});
+
+test("--drill: a hand edit that the kubelet has taken over comes back", async () => {
+  const edited = (spec: ReturnType<typeof manifest>) => {
+    spec.spec.containers[0]!.command!.push("--v=7");
+    return spec;
+  };
+  const { files, allBack } = await drillOf({
+    etcd: (objects) => {
+      plain.etcd(objects);
+      objects["pods/kube-system/kube-scheduler-m1"] = edited(mirrorPod("kube-scheduler"));
+    },
+    files: (root) => {
+      plain.files(root);
+      write(`${root}${MANIFESTS}/kube-scheduler.yaml`, manifestText(edited(manifest("kube-scheduler"))));
+    },
+  });
+  expect(allBack).toBe(true);
+  expect(files.find(({ path }) => path.endsWith("kube-scheduler.yaml"))!.back!.lines).toContain("--v=7");
+});
+
+test("--drill: a hand edit that no mirror pod has would be lost", async () => {
+  const found = await drillOf({
+    ...plain,
+    files: (root) => {
+      plain.files(root);
+      const edited = manifest("kube-scheduler");
+      edited.spec.containers[0]!.command!.push("--v=7");
+      write(`${root}${MANIFESTS}/kube-scheduler.yaml`, manifestText(edited));
+    },
+  });
+  expect(found.exitCode).toBe(2);
+  expect(changed(found)).toEqual([[`${MANIFESTS}/kube-scheduler.yaml`, ["---v=7"]]]);
+  expect(found.todo.join()).toContain("journalctl -u kubelet");
+});
+
+test("--drill: a name in a certificate that the cluster's record does not have would be lost; it says where to record it", async () => {
+  const foreign = { ...FACTS, certSANs: ["api.old.example", "10.9.9.9"] };
+  const run = await drilled({
+    ...plain,
+    files: async (root) => {
+      plain.files(root);
+      const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}${PKI}/${file}`, "utf8"));
+      const leaf = await issueLeaf(certRow("apiserver"), { cert: cert!, key: key! }, foreign);
+      write(`${root}${PKI}/apiserver.crt`, leaf.cert, 0o644);
+      write(`${root}${PKI}/apiserver.key`, leaf.key);
+    },
+  });
+  await expectTranscript("00-assess-drill-foreign-name", run);
+});
+
+test("--drill: a server that shows another certificate than its file is a difference of its own", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: plain.etcd });
+  plain.files(node.root);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const read = (file: string) => node.read(`${PKI}/${file}`);
+  const ca = { cert: read("ca.crt"), key: read("ca.key") };
+  const served = await issueLeaf(certRow("apiserver"), ca, { ...FACTS, certSANs: ["served.example"] });
+  const kept = { cert: read("apiserver.crt"), key: read("apiserver.key") };
+  write(`${node.root}${PKI}/apiserver.crt`, served.cert);
+  write(`${node.root}${PKI}/apiserver.key`, served.key);
+  using _api = serveRunning(node);
+  write(`${node.root}${PKI}/apiserver.crt`, kept.cert);
+  write(`${node.root}${PKI}/apiserver.key`, kept.key);
+  const { exitCode, stdout } = await node.run("00-assess --drill");
+  expect(exitCode).toBe(2);
+  expect(stdout).toMatch(/kube-apiserver, port 6443 +!CHANGED! +-names served\.example\n/);
+});
+
+test("--drill: files that nothing names are told, and hold up nothing", async () => {
+  const { others, allBack } = await drillOf({
+    ...plain,
+    files: (root) => {
+      plain.files(root);
+      write(`${root}/etc/kubernetes/tmp/kubeadm-backup.yaml`, "old\n");
+    },
+  });
+  expect({ others, allBack }).toEqual({ others: ["/etc/kubernetes/tmp/kubeadm-backup.yaml"], allBack: true });
+});
+
+test.each<[string, (root: string) => void]>([
+  ["a lost certificate", (root) => rmSync(`${root}${PKI}/apiserver.crt`)],
+  ["nothing left", (root) => rmSync(`${root}/etc/kubernetes`, { recursive: true })],
+  [
+    "a controller-manager that a repair has reduced",
+    (root) =>
+      write(
+        `${root}${MANIFESTS}/kube-controller-manager.yaml`,
+        manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)),
+      ),
+  ],
+])("--drill refuses a node with %s, and leads to 00-assess", async (_, damage) => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  damage(node.root);
+  const before = node.fingerprint();
+  const { exitCode, stderr, stdout } = await node.run("00-assess --drill");
+  expect(node.fingerprint()).toEqual(before);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: "" });
+  expect(stderr).toContain("error: A drill needs a node that is well, and this one is not: ");
+  expect(stderr).toContain("hint: ./bunw scripts/00-assess.ts says what is damaged here");
+});
+
+test("--drill refuses a node whose API server does not answer", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const { exitCode, stderr } = await node.run("00-assess --drill");
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain("this one is not: No answer from https://127.77.0.11:6443");
+});
+
+test("--drill on a worker says that it is for control plane nodes", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stderr } = await node.run("00-assess --drill");
+  expect(exitCode).toBe(3);
+  expect(stderr).toContain("error: This is no control plane node");
+});
