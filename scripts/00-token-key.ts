@@ -17,10 +17,9 @@ import {
   type OldTokens,
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-sa-pub.ts";
-import { collectTokens } from "../shared/old-sa-key/old-tokens.ts";
+import { collectTokens, notOfToday } from "../shared/old-sa-key/old-tokens.ts";
 import { parseOptions } from "../shared/options.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
-import { tokenVerifier } from "../shared/pki/tokens.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 
@@ -64,9 +63,7 @@ function collect(
   say(
     `tokens in volumes of this node's pods: ${volumes}${file > 0 ? `; in the file: ${file}` : ""}`,
   );
-  const today = todaysSaPub(pki);
-  const verifies = today ? tokenVerifier(today) : () => false;
-  const old = found.filter(({ jwt }) => !verifies(jwt.text));
+  const old = notOfToday(found, pki);
   if (found.length > 0 && old.length === 0)
     return void say("all of them verify with today's sa.pub: there is no old key to look for");
   const tokens = tokensOfLastKey(old, kid);

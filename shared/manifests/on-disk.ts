@@ -54,7 +54,7 @@ function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unkn
 
 /** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before. */
 export function usableManifest(path: string, before: Manifest): Manifest | undefined {
-  const now = usable(path);
+  const now = readableManifest(path);
   return now && !isCut(now, before) ? now : undefined;
 }
 
@@ -92,13 +92,13 @@ export function secondManifests({ node }: { node: Node }, name: string, namespac
 /** The static pods whose manifests are on disk, by `namespace/name`. Only root can write them. */
 export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   const pods = filesOf(node)
-    .flatMap((path) => usable(path) ?? [])
+    .flatMap((path) => readableManifest(path) ?? [])
     .filter(({ kind = "Pod", metadata }) => kind === "Pod" && metadata.name);
   return new Map(pods.map((manifest) => [`${manifest.metadata.namespace ?? "default"}/${manifest.metadata.name}`, manifest]));
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {
-  return filesOf(node).filter((path) => usable(path)?.metadata.name === name && !isAnothers(path, { name, namespace }));
+  return filesOf(node).filter((path) => readableManifest(path)?.metadata.name === name && !isAnothers(path, { name, namespace }));
 }
 
 function filesOf(node: Node): string[] {
@@ -108,11 +108,12 @@ function filesOf(node: Node): string[] {
 
 /** Whether it is a pod of this name in another namespace. kubeadm's pods are in one namespace only. */
 function isAnothers(path: string, { name, namespace }: { name: string; namespace: string | undefined }): boolean {
-  const pod = isKubeadms(name) || namespace === undefined ? undefined : usable(path)?.metadata;
+  const pod = isKubeadms(name) || namespace === undefined ? undefined : readableManifest(path)?.metadata;
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;
 }
 
-function usable(path: string): Manifest | undefined {
+/** As `readManifest`, but undefined also where the file is none: no kubelet starts that either. */
+export function readableManifest(path: string): Manifest | undefined {
   const manifest = attempt(() => readManifest(path));
   return manifest instanceof Fail ? undefined : manifest;
 }

@@ -10,8 +10,8 @@ import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
-import { oldSaPub } from "../pki/sa-keys.ts";
-import { readJwt } from "../pki/tokens.ts";
+import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
+import { readJwt, tokenVerifier } from "../pki/tokens.ts";
 import { kubeSystemUids, ofPodFolder } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 import { type FoundToken, tokensOfLastKey } from "./old-sa-pub.ts";
@@ -34,7 +34,8 @@ interface Collected {
 /** What is left of a lost service-account key. Data that cannot be read has no tokens. */
 export function oldSaKey(data: EtcdData | undefined, node: Pick<Node, "kubelet">, certificatesDir: string): OldSaKey {
   if (exists(oldSaPub(certificatesDir))) return "here";
-  const old = data && attempt(() => tokensOfLastKey(collectTokens(data, node.kubelet.podsDir).found));
+  const collected = () => notOfToday(collectTokens(data!, node.kubelet.podsDir).found, certificatesDir);
+  const old = data && attempt(() => tokensOfLastKey(collected()));
   if (old === undefined || old instanceof Fail) return "lost";
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
@@ -45,6 +46,14 @@ export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: strin
   const inEtcd = fromSecrets(data, few);
   const counts = { ...inEtcd, volumes: fromVolumes(data, podsDir, few), file: tokenFile ? fromFile(tokenFile, few) : 0 };
   return { found: few.found, counts };
+}
+
+/** Without the tokens that today's sa.pub verifies: no key is lost for them. */
+export function notOfToday(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
+  const today = todaysSaPub(certificatesDir);
+  if (!today) return [...found];
+  const verifies = tokenVerifier(today);
+  return found.filter(({ jwt }) => !verifies(jwt.text));
 }
 
 /** Keeps a few tokens of each key, and the newest one of kube-system: it shows which key was in use last. */

@@ -6,8 +6,8 @@
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { exists, stat } from "../files/files.ts";
-import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { stat } from "../files/files.ts";
+import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { turnKubelet } from "../node/turn-kubelet.ts";
@@ -25,7 +25,7 @@ export async function restartKubelet(cp: ControlPlaneNode) {
 
 async function takeManagerAway(cp: ControlPlaneNode) {
   const path = manifestPath(cp, MANAGER);
-  const manifest = readManifest(path);
+  const manifest = readableManifest(path);
   if (!manifest || isReduced(manifest) || !mayRunInFull(cp, stat(path)?.modified)) return;
   const { runtimeEndpoint } = cp.node;
   takeAway(cp, MANAGER);
@@ -40,7 +40,7 @@ export function restoreServers(cp: ControlPlaneNode): boolean {
 }
 
 function comesLast(cp: ControlPlaneNode): boolean {
-  return !exists(manifestPath(cp, MANAGER)) && mayRunInFull(cp, waitingSince(cp, MANAGER));
+  return !readableManifest(manifestPath(cp, MANAGER)) && mayRunInFull(cp, waitingSince(cp, MANAGER));
 }
 
 /** The end of part 2: the controller-manager that waited. */

@@ -10,7 +10,7 @@ import { readText, stat, writeFile } from "../files/files.ts";
 import type { ContainerSpec } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import { isKubeadms, manifestPath, manifestText, readManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, manifestText, readableManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
@@ -58,9 +58,9 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
   return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
 }
 
-/** Whether this node's controller-manager is still reduced; false also where its manifest is missing. */
+/** Whether this node's controller-manager is still reduced; false also where its manifest is missing, or damaged. */
 export function managerIsReduced(cp: Pick<ControlPlaneNode, "node">): boolean {
-  const manifest = readManifest(manifestPath(cp, "kube-controller-manager"));
+  const manifest = readableManifest(manifestPath(cp, "kube-controller-manager"));
   return manifest !== undefined && isReduced(manifest);
 }
 

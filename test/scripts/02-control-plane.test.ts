@@ -1,7 +1,7 @@
 /** 02-control-plane as operators run it: refusals, and the run up to an API that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, utimesSync } from "node:fs";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
@@ -382,6 +382,19 @@ test("a full controller-manager leaves before its kubelet restarts, also where t
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(node.read(MANAGER)).toBe(content);
   expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
+});
+
+test("a controller-manager's manifest that is cut off stops neither part 1 nor part 2, and is whole again", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveApi(node);
+  const whole = node.read(MANAGER);
+  write(node.root + MANAGER, whole.replace(/^( +)(image: [^\n]*\n).*/ms, "$1$2$1ima"));
+  withUnreadyPod(api).isReady();
+  for (const script of ["01-etcd", "02-control-plane"])
+    expect(await node.run(script, { KUBE_PKI_REPAIR_PATIENCE: "1" })).toMatchObject({ exitCode: 0 });
+  expect(parse(node.read(MANAGER)).spec).toEqual(parse(whole).spec);
 });
 
 test("what part 3 has let run in full under the new CA stays so where part 2 runs again and restarts the kubelet", async () => {

@@ -19,12 +19,15 @@ async function withTokens() {
   const node = await pretendNode();
   mkdirSync(`${node.root}/dev/shm`, { recursive: true });
   podRecord(node.root, "kube-system", "kube-proxy-x", POD_UID);
-  const volume = `${node.root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access`;
-  write(
-    `${volume}/token`,
+  writeToken(
+    node.root,
     tokenBy({ key: pki("sa.key"), pub: pki("sa.pub") }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 }),
   );
   return node;
+}
+
+function writeToken(root: string, token: string) {
+  write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
 }
 
 const LOST = "ca.key, front-proxy-ca.key, etcd/ca.key, sa.key";
@@ -80,5 +83,19 @@ test("01-etcd that made a new sa.key names 00-token-key before part 2, once more
   expect((await running).stderr).toEndWith(next);
   expect((await node.run("01-etcd")).stderr).toEndWith(next);
   expect((await node.run("00-token-key")).exitCode).toBe(0);
+  expect((await node.run("01-etcd")).stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
+});
+
+test("01-etcd of a later repair does not name it: all tokens are of the new key, though the mark of the first repair is still there", async () => {
+  using node = await withTokens();
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  expect((await running).stderr).toContain(TOKEN_KEY);
+  const made = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
+  writeToken(
+    node.root,
+    tokenBy({ key: made("sa.key"), pub: made("sa.pub") }, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 2000 }),
+  );
   expect((await node.run("01-etcd")).stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });

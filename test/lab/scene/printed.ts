@@ -35,7 +35,7 @@ export async function followPrinted(scene: Scene, printed: readonly string[]): P
     const step = await typeWhereMeant(scene, command);
     if (command === VERIFY) return step.exitCode === 0 ? { typed } : { typed, refused: failuresIn(step) };
     const next = command.startsWith(OPEN_SECRET) && step.exitCode === 1 ? withoutKey : nextIn(step);
-    if (command.includes("--deep")) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
+    if (command.startsWith(ASSESS)) withoutKey = (JSON.parse(step.raw) as Assessment).next.flatMap(ifNobodyHasTheKey);
     if (next.length > 0) todo = next;
     else if (!step.ok) return { typed, refused: reasonIn(step) };
     else if (todo.length === 0) todo = [VERIFY];
@@ -55,6 +55,7 @@ const VERIFY = "./bunw scripts/05-verify.ts";
 const COMMAND =
   /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
 
+const ASSESS = "./bunw scripts/00-assess.ts";
 const OPEN_SECRET = "./bunw scripts/00-salvage.ts secret";
 const WITHOUT_KEY = "if nobody has that key: ";
 
@@ -67,7 +68,8 @@ function ifNobodyHasTheKey(line: string): string[] {
 function commandIn(line: string): string[] {
   const command = COMMAND.exec(line)?.[0];
   if (!command || line.startsWith(WITHOUT_KEY)) return [];
-  return [command.replace("--deep", "--deep --no-disk --json").replace(/(00-salvage\.ts)(?! memory| secret)/, "$1 memory")];
+  const asJson = command.startsWith(ASSESS) ? `${command.replace("--deep", "--deep --no-disk")} --json` : command;
+  return [asJson.replace(/(00-salvage\.ts)(?! memory| secret)/, "$1 memory")];
 }
 
 const JOIN = "./bunw scripts/03-workers.ts join";
@@ -94,7 +96,7 @@ async function typeWhereMeant(scene: Scene, command: string): Promise<Step & { r
 
 /** The commands that a script prints as the next ones. */
 function nextIn({ command, exitCode, stdout, stderr, raw }: Step & { raw: string }): string[] {
-  if (command.includes("00-assess")) return exitCode === 2 ? (JSON.parse(raw) as Assessment).next.flatMap(commandIn) : [];
+  if (command.startsWith(ASSESS)) return exitCode === 2 ? (JSON.parse(raw) as Assessment).next.flatMap(commandIn) : [];
   const join = stdout.split("\n").find((line) => line.trim().startsWith(JOIN));
   if (join) return [join.trim()];
   const line = /^done\. {2}next: (.*)$/m.exec(stderr)?.[1] ?? (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(stderr)?.[1]);
@@ -110,7 +112,7 @@ function shortened(command: string): string {
   return command
     .replace("./bunw scripts/", "")
     .replace(/\.ts\b/, "")
-    .replace(/ --no-disk --json$/, "")
+    .replace(/(?: --no-disk)? --json$/, "")
     .replace(/(03-workers join) .*/, "$1");
 }
 
