@@ -8,12 +8,12 @@
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
-import { ProcessOutput } from "zx";
+import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
 import { checkSignal, onSignal, stoppedBy, whatIsLeft } from "./signals.ts";
-import { sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
+import { PATIENCE, sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
 
 export const VERSION: string = packageJson.version;
 
@@ -120,9 +120,6 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
 
 /** Milliseconds between two probes. */
 const PROBE_INTERVAL = 150;
-
-/** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
-const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
 /** A time limit, of a wait that keeps its own. */
 export function patient(milliseconds: number): number {

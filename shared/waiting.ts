@@ -21,8 +21,11 @@ export interface Waiting {
   say: (line: string) => void;
 }
 
+/** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
+export const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
+
 /** Seconds. */
-const SAY_EVERY = 10;
+const SAY_EVERY = Math.max(1, 10 * Math.min(1, PATIENCE));
 
 /** So many waits at the same time are worth a line each. */
 const LINES = 3;

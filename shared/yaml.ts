@@ -3,7 +3,8 @@
  * neither YAML 1.1 nor 1.2: `on`, `y` and `1_000` are no strings, but `12:30:45` and `2026-01-01` are. What is written here is quoted where
  * either of these would see more than a string. Go reads a document's values as JSON; of two equal keys it takes the last one.
  */
-import { type ParseOptions, parse, parseAllDocuments, type ScalarTag, type SchemaOptions, stringify } from "yaml";
+import { type ParseOptions, parse, parseAllDocuments, parseDocument, type ScalarTag, type SchemaOptions, stringify } from "yaml";
+import { memo } from "./memo.ts";
 
 const tag = (name: string) => `tag:yaml.org,2002:${name}`;
 
@@ -86,16 +87,22 @@ const WRITE: SchemaOptions = {
  * that is cut off: what there is of it.
  */
 export function readYaml(text: string, { cut = false } = {}): unknown {
-  return parse(text, { ...READ, logLevel: cut ? "silent" : "error" });
+  if (cut) return parse(text, { ...READ, logLevel: "silent" });
+  const document = onlyDocument(text);
+  if (document.errors[0]) throw document.errors[0];
+  return document.toJS();
 }
 
 /** The first document of a text, where others may follow. Errors: as `readYaml`. */
 export function readFirstYaml(text: string): unknown {
-  const [document] = parseAllDocuments(text, READ);
-  if (!document || !("errors" in document)) return undefined;
-  if (document.errors[0]) throw document.errors[0];
-  return document.toJS() ?? undefined;
+  const document = firstDocument(text);
+  if (document?.errors[0]) throw document.errors[0];
+  return document?.toJS() ?? undefined;
 }
+
+/** Parsed once for each text; `toJS` makes new values each time. */
+const onlyDocument = memo((text) => parseDocument(text, READ));
+const firstDocument = memo((text) => parseAllDocuments(text, READ)[0]);
 
 /** As sigs.k8s.io/yaml writes it: lines of any length, lists not indented. */
 export function yamlText(value: unknown): string {

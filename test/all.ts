@@ -4,10 +4,11 @@
  * With --fast without the lab, which needs root and some minutes.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Glob } from "bun";
+import { inParallel } from "../shared/api/many.ts";
 import { run } from "../shared/run.ts";
 import type { Rehearsal } from "./lab/report/rehearsal.ts";
 
@@ -24,6 +25,8 @@ interface Check {
   name: string;
   command: string[];
   lab?: boolean;
+  /** It mostly waits, and does not measure time: it runs beside its neighbours that are so, too. */
+  beside?: boolean;
   /** Counts what passed and failed, where a check has several results. */
   count?: (output: string, exitCode: number) => Count;
 }
@@ -35,6 +38,12 @@ interface Count {
   red?: string[];
 }
 
+/** Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the cores busy. */
+const TEST_FILES = 2 * availableParallelism();
+
+/** Checks at a time, of those that may run beside others. */
+const LANES = 2;
+
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
@@ -42,18 +51,18 @@ const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."] },
   { name: "types", command: ["x", "tsc", "-p", "."] },
-  { name: "unit tests", command: ["test", "--parallel=2", "--timeout=60000", ...unitTests()], count: countTests },
+  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=60000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
-  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, count: countLines },
-  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true },
-  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true },
-  { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, count: countLines },
-  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, count: countLines },
-  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, count: countLines },
-  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, count: countLines },
-  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, count: countLines },
-  { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, count: countTests },
-  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, count: countLines },
+  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true, beside: true },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true, beside: true },
+  { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, beside: true, count: countTests },
+  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
@@ -64,11 +73,13 @@ async function main() {
   if (values.help) return console.log(USAGE);
   const chosen = CHECKS.filter(({ name, lab }) => !(lab && values.fast) && name.includes(values.only ?? ""));
   const total: Count & { red: string[] } = { passed: 0, failed: 0, red: [] };
-  for (const check of chosen) {
-    const count = await runCheck(check);
-    total.passed += count.passed;
-    total.failed += count.failed;
-    if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
+  for (const group of groups(chosen)) {
+    await inParallel(group, LANES, async (check) => {
+      const count = await runCheck(check, { shown: group.length > 1 ? "at its end" : "at once" });
+      total.passed += count.passed;
+      total.failed += count.failed;
+      if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
+    });
   }
   rmSync(RECORDS, { recursive: true });
   for (const line of total.red) console.log(`not ok: ${line}`);
@@ -76,9 +87,23 @@ async function main() {
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 }
 
-/** Streams the check's output, and says that the check still runs when it prints nothing for a while. */
-async function runCheck({ name, command, count }: Check): Promise<Count> {
-  console.log(`\n=== ${name}`);
+/** Neighbours that may run beside each other are one group; every other check is alone. */
+function groups(checks: readonly Check[]): Check[][] {
+  const made: Check[][] = [];
+  for (const check of checks) {
+    const last = made.at(-1);
+    if (check.beside && last?.[0]?.beside) last.push(check);
+    else made.push([check]);
+  }
+  return made;
+}
+
+/**
+ * Shows the check's output at once, or whole at its end where another one runs beside it, and says that the check still runs when it prints
+ * nothing for a while.
+ */
+async function runCheck({ name, command, count }: Check, { shown }: { shown: "at once" | "at its end" }): Promise<Count> {
+  if (shown === "at once") console.log(`\n=== ${name}`);
   const began = Date.now();
   const child = Bun.spawn([process.execPath, ...command], { cwd: HOME, stdout: "pipe", stderr: "pipe" });
   let output = "";
@@ -86,6 +111,7 @@ async function runCheck({ name, command, count }: Check): Promise<Count> {
   const pass = async (stream: ReadableStream<Uint8Array>) => {
     for await (const chunk of stream.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
       output += chunk;
+      if (shown === "at its end") continue;
       lastSaid = Date.now();
       process.stdout.write(chunk);
     }
@@ -95,6 +121,7 @@ async function runCheck({ name, command, count }: Check): Promise<Count> {
   }, QUIET);
   const [exitCode] = await Promise.all([child.exited, pass(child.stdout), pass(child.stderr)]);
   clearInterval(pulse);
+  if (shown === "at its end") console.log(`\n=== ${name}\n${output.trimEnd()}`);
   const result = count?.(output, exitCode) ?? { passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1 };
   console.log(`=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`);
   return result;

@@ -1,7 +1,7 @@
 /** A drill runs beside a living cluster: it takes only what nobody else wants of the processor and of the disk. */
 import { readdirSync } from "node:fs";
 import { setPriority } from "node:os";
-import { $ } from "zx";
+import { $ } from "zx/core";
 
 /** The lowest of setpriority(2). */
 const LOWEST = 19;

@@ -3,7 +3,7 @@
  * own (MainPID), so nobody but root chose them.
  */
 import { basename } from "node:path";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { hostText } from "../files/host-file.ts";

@@ -4,7 +4,7 @@
  * pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths begin at the file's folder).
  */
 import { dirname, resolve } from "node:path";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { readYaml } from "../yaml.ts";

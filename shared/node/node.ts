@@ -3,7 +3,7 @@
  *
  * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the machine itself.
  */
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";

@@ -1,5 +1,5 @@
 /** Whether something outside this machine sets its clock. */
-import { $ } from "zx";
+import { $ } from "zx/core";
 
 /** The bus may be down with the rest: no answer after this time is none. */
 const PATIENCE = "2s";

@@ -4,7 +4,7 @@
  * cluster, and ends the containers of all that it finds (cmd/kubelet/app/server.go, standaloneMode; pkg/kubelet/kubelet_pods.go,
  * HandlePodCleanups). Where a file is missing that a flag names, it only exits.
  */
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { act, sayWhile } from "../run.ts";

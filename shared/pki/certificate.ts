@@ -3,6 +3,7 @@ import "reflect-metadata";
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, X509Certificate as NodeCertificate } from "node:crypto";
 import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativeNameExtension, X509Certificate } from "@peculiar/x509";
 import { attempt, Fail } from "../fail.ts";
+import { memo } from "../memo.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
 import { curveOf } from "./keys.ts";
@@ -30,11 +31,14 @@ export interface CertInfo {
 const USAGES: Record<string, "server" | "client"> = { "1.3.6.1.5.5.7.3.1": "server", "1.3.6.1.5.5.7.3.2": "client" };
 
 /** The first certificate of a text. Fails where there is none, or only part of one. */
-export function certInfo(text: string): CertInfo {
-  const pem = certificatesIn(text)[0];
-  const cert = parse("certificate", () => new X509Certificate(pem ?? ""));
+export function certInfo(text: string): Readonly<CertInfo> {
+  return infoOfPem(certificatesIn(text)[0] ?? "");
+}
+
+const infoOfPem = memo((pem): Readonly<CertInfo> => {
+  const cert = parse("certificate", () => new X509Certificate(pem));
   const eku = cert.getExtension(ExtendedKeyUsageExtension)?.usages ?? [];
-  const key = publicKeyOf(pem!);
+  const key = publicKeyOf(pem);
   return {
     subject: cert.subject,
     issuer: cert.issuer,
@@ -47,12 +51,12 @@ export function certInfo(text: string): CertInfo {
     usages: eku.flatMap((usage) => USAGES[String(usage)] ?? []),
     publicKeyHash: publicKeyHash(key),
     algorithm: algorithmName(key),
-    pem: pem!,
+    pem,
   };
-}
+});
 
 /** The same; undefined where there is none that can be read. */
-export function infoOf(text = ""): CertInfo | undefined {
+export function infoOf(text = ""): Readonly<CertInfo> | undefined {
   const info = attempt(() => certInfo(text));
   return info instanceof Fail ? undefined : info;
 }

@@ -3,7 +3,7 @@
  * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
  * one, joins under that name.
  */
-import { quote } from "zx";
+import { quote } from "zx/core";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { readObject } from "../k8s/stored.ts";

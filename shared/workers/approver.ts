@@ -1,6 +1,6 @@
 /** `03-workers approve` in the background of the first control plane node: a systemd unit, gone after a boot or when its work is done. */
 import { join } from "node:path";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 import { act } from "../run.ts";

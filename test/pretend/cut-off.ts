@@ -1,6 +1,6 @@
 /** Loaded before a script (bun --preload): it loses power after change number PRETEND_CUT_AFTER, of files, of the cluster, or of the machine. */
 import { plugin } from "bun";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { changed } from "./cut-counter.ts";
 
 const HOME = new URL("../..", import.meta.url).pathname;

@@ -57,7 +57,7 @@ export function fakePath(commands: FakeCommand[]) {
 function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
   const lines = [...Map.groupBy(commands, ({ command }) => command)].flatMap(([command, answers], index) => {
     const key = `${folder}/${name}.${index}`;
-    const replies = answers.map((answer, turn) => reply(answer, `${key}.${turn}`));
+    const replies = answers.map(reply);
     if (replies.length === 1) return [`${pattern(command)}) ${replies[0]};;`];
     const cases = replies.map((text, turn) => `${turn === replies.length - 1 ? "*" : turn}) ${text};;`);
     return [`${pattern(command)}) n=0; test ! -e ${key} || read n < ${key}; echo $((n + 1)) > ${key}; case $n in`, ...cases, "esac;;"];
@@ -68,17 +68,19 @@ function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
   chmodSync(file, 0o755);
 }
 
-/** Answers are in files, so that quotes in them do no harm. */
-function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand, file: string) {
-  if (stdout) writeFileSync(`${file}.out`, stdout);
-  if (stderr) writeFileSync(`${file}.err`, stderr);
-  return [does, stdout && `cat ${file}.out`, stderr && `cat ${file}.err >&2`, `exit ${exit}`].filter(Boolean).join("; ");
+function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand) {
+  const says = [stdout && `printf %s ${quoted(stdout)}`, stderr && `printf %s ${quoted(stderr)} >&2`];
+  return [does, ...says, `exit ${exit}`].filter(Boolean).join("; ");
+}
+
+function quoted(text: string) {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 /** A shell pattern: everything is quoted, except the `*`. */
 function pattern(command: string) {
   return command
     .split("*")
-    .map((text) => (text ? `'${text.replaceAll("'", `'\\''`)}'` : ""))
+    .map((text) => (text ? quoted(text) : ""))
     .join("*");
 }

@@ -48,6 +48,10 @@ test("nobody waits for time to pass where a condition can be awaited", () => {
   expect(sleepers.flatMap((source) => matches(source, /\bsleep(Sync)?\(|\bsetTimeout\(/g))).toEqual([]);
 });
 
+test("of zx only its core is loaded: the rest takes a script as long as its own code", () => {
+  expect(shipped.flatMap((source) => matches(source, /from "zx"/g))).toEqual([]);
+});
+
 test("answers go to stdout and narration to stderr; console has no other use", () => {
   expect(shipped.flatMap((source) => matches(source, /console\.(?!log\b|error\b)\w+\(/g))).toEqual([]);
 });

@@ -6,6 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
+import { waitFor } from "../../shared/run.ts";
 import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../pretend/api.ts";
@@ -60,7 +61,7 @@ async function scene(objects: Record<string, object>) {
 
 /** Asks again and again, as tests do not wait for time. */
 async function until(isSo: () => boolean) {
-  while (!isSo()) await new Promise(setImmediate);
+  await waitFor("the script", isSo, { seconds: 50, hint: "see what it printed until then" });
 }
 
 const as = (name: string) => `O=system:nodes, CN=system:node:${name}`;
@@ -203,7 +204,7 @@ test("03-workers close approves of a worker's serving certificate what is its ow
   const client = await clientCsr({ name: "client-w1", subject: as("w1") });
   using node = await scene(asObjects(...csrs, own, left, client));
   using _api = node.api;
-  const running = node.run("03-workers close --without w2 --wait 0.2", WAITS);
+  const running = node.run("03-workers close --without w2 --wait 0.1", WAITS);
   await until(() => node.approvals().length >= 2);
   const { stderr } = await running;
   expect(node.approvals().sort()).toEqual(["client-w1", "own"]);

@@ -1,6 +1,6 @@
 /** Finds the device that a folder is on, and says whether deleted files can be found there at all. */
 import { dirname } from "node:path";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 

@@ -8,7 +8,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import type { ClusterFacts, KeyAlgorithm } from "../../../shared/pki/certs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 

@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { X509Certificate } from "@peculiar/x509";
 import { parse, stringify } from "yaml";
-import { $ } from "zx";
+import { $ } from "zx/core";
 import { setRoot } from "../../../shared/files/files.ts";
 import { algorithmOf } from "../../../shared/pki/certificate.ts";
 import { CERTS, type ClusterFacts, KEY_ALGORITHMS, type KeyAlgorithm, minorOf } from "../../../shared/pki/certs.ts";

@@ -31,6 +31,25 @@ const POLICY = "/usr/sbin/policy-rc.d";
 /** Those of a node, or those that one check needs. */
 export async function installPackages(needed: Needed = NODE_PACKAGES) {
   if (process.getuid?.() !== 0) throw new Fail("The lab needs root: it makes namespaces, mounts and cgroups", { hint: "run it as root" });
+  if (missingPackages(needed).length > 0) await alone(() => install(needed));
+}
+
+/** Checks that run at the same time install one after the other: the second may find all that it needs. */
+async function alone(action: () => Promise<void>) {
+  const holder = Bun.spawn(["flock", "/run/lock/kube-pki-repair-packages", "sh", "-c", "echo held; exec cat"], {
+    stdin: "pipe",
+    stdout: "pipe",
+  });
+  await holder.stdout.getReader().read();
+  try {
+    await action();
+  } finally {
+    holder.stdin.end();
+    await holder.exited;
+  }
+}
+
+async function install(needed: Needed) {
   const missing = missingPackages(needed);
   if (missing.length === 0) return;
   console.error(`  installing ${missing.join(" ")}`);
