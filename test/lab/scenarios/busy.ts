@@ -1,6 +1,8 @@
 /** The article's disaster on a cluster with workloads that no script can restart, or only in its own way: none of them stops the others. */
+
+import type { RunningPod } from "../../../shared/facts/pod-trust.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { kubectl, type Lab } from "../machine/machine.ts";
+import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { list } from "../report/snapshot.ts";
 import { BUSY, busyObjects, POLICY, task, webhook } from "../scene/busy-objects.ts";
 import { followRunbook } from "../scene/follow.ts";
@@ -47,11 +49,56 @@ async function layOut(scene: Scene) {
   note(scene, "the cluster is busy", [...before.keys()].join(", "));
 }
 
+/** Since when each container runs, by its namespace and pod; a pod that is new has another UID. */
+async function startsOf(lab: Lab): Promise<Map<string, string>> {
+  const pods = (await list(lab, "pods")) as RunningPod[];
+  return new Map(
+    pods.map(({ metadata, status }) => {
+      const starts = (status?.containerStatuses ?? []).map(({ state }) => state?.running?.startedAt);
+      return [`${metadata.namespace}/${metadata.name}`, [metadata.uid, ...starts].join(" ")];
+    }),
+  );
+}
+
+/** Of these namespaces, pods that are not as they were. */
+function changedIn(namespaces: (name: string) => boolean, was: Map<string, string>, now: Map<string, string>): string[] {
+  return [...was.keys()].filter((pod) => namespaces(pod.split("/")[0]!) && was.get(pod) !== now.get(pod));
+}
+
+/** kube-system first, then one namespace: no pod of another namespace restarts, and part 5 knows what is left. */
+async function byTurns(scene: Scene, cp: Machine) {
+  const start = await startsOf(scene.lab);
+  const isOther = (name: string) => name !== "kube-system";
+  const { stderr: system } = await type(scene, cp, `${PART_4} --only-system`, { part: 4 });
+  const afterSystem = await startsOf(scene.lab);
+  const early = changedIn(isOther, start, afterSystem);
+  question(scene, "--only-system restarts no pod of another namespace", early.length === 0, early.join(", ") || `${start.size} pods`);
+  const proxies = changedIn((name) => name === "kube-system", start, afterSystem).filter((pod) => pod.includes("/kube-proxy-"));
+  const kept = [...afterSystem.keys()].filter((pod) => pod.includes("/kube-proxy-") && start.has(pod));
+  question(scene, "--only-system restarts kube-proxy everywhere", proxies.length > 0 && kept.length === 0, proxies.join(", "));
+  const { stdout } = await type(scene, cp, "./bunw scripts/05-verify.ts", { part: 4, exit: [2] });
+  const row = stdout.split("\n").find((line) => line.includes("started after they could see today's CA")) ?? "";
+  const named = [BUSY, POLICY, "shop"].every((namespace) => row.includes(` ${namespace}/`)) && !row.includes("kube-system/");
+  question(scene, "part 5 names what is left, by namespace, and the next command", named && row.includes("--namespace NAME ("), row.trim());
+  question(scene, "--only-system says that it is not finished", system.includes("done for now: "), system.trim().split("\n").at(-1)!);
+  await type(scene, cp, `${PART_4} --namespace shop`, { part: 4 });
+  const afterShop = await startsOf(scene.lab);
+  const others = changedIn((name) => isOther(name) && name !== "shop", start, afterShop);
+  const shop = changedIn((name) => name === "shop", start, afterShop);
+  question(
+    scene,
+    "--namespace shop restarts shop and nothing else",
+    others.length === 0 && shop.length > 0,
+    [...others, ...shop].join(", "),
+  );
+}
+
 /** Part 4 leaves two workloads; the operator does what it says for each, and runs it again. */
 async function part4(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   const opened = scene.steps.find(({ command }) => command.startsWith("./bunw scripts/03-workers.ts open"))?.stderr ?? "";
   await type(scene, cp, `${PART_4} --dry-run`, { part: 4 });
+  await byTurns(scene, cp);
   const { stderr } = await type(scene, cp, PART_4, { part: 4, exit: [1] });
   const left = stderr.split("\n").filter((line) => line.startsWith(`  - ${BUSY}/`) && line.includes("still trusts the old CA"));
   const names = left.map((line) => /- (\S+)/.exec(line)![1]).sort();
@@ -112,7 +159,7 @@ export const busy: Scenario = {
     { title: "The cluster has workloads that no script can restart, and a webhook with failurePolicy Fail", run: layOut },
     ...everythingDeleted,
     { title: "The operator follows RUNBOOK.md, parts 0 to 3", run: (scene) => followRunbook(scene, TAGS, { parts: [0, 1, 2, 3] }) },
-    { title: "The operator follows part 4, and does for each workload what it says", run: part4 },
+    { title: "The operator follows part 4: kube-system, then shop, then the rest, and does for each workload what it says", run: part4 },
     { title: "The operator follows RUNBOOK.md, part 5", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
 };
