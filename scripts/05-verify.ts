@@ -31,6 +31,7 @@ import { podChecks } from "../shared/verify/check-pods.ts";
 import { returnedChecks } from "../shared/verify/check-returned.ts";
 import { serverChecks } from "../shared/verify/check-servers.ts";
 import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
+import { wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS });
@@ -47,6 +48,8 @@ async function main() {
   else if (known?.cp) await verifyControlPlane(checks, known.cp);
   else if (known?.obstacle) throw known.obstacle;
   report(checks.all, values);
+  const end = await wrapUp(node, known?.cp);
+  if (end && !values.json) answer(`\n${wrapUpText(end)}`);
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
@@ -119,7 +122,8 @@ const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--json] [--all] [--etcd-data DIR]
 
 Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
-the whole cluster, on a worker its kubelet. Reads only.
+the whole cluster, on a worker its kubelet. Reads only. After a repair it ends with what has
+changed, what is left for people, and what to delete on which node.
 
 Options:
     --all            Print every check, not only warnings and failures.

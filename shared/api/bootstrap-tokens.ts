@@ -54,6 +54,11 @@ export async function closeJoining(api: KubeApi) {
   if (await api.find(path)) await act(`ClusterRoleBinding ${BINDING.name}: removed`, () => remove(api, path));
 }
 
+/** Whether something of `openJoining` is still there. */
+export async function joiningIsOpen(api: KubeApi): Promise<boolean> {
+  return (await ourSecrets(api)).length > 0 || (await api.find(`${RBAC}/clusterrolebindings/${BINDING.name}`)) !== undefined;
+}
+
 /** The users, `system:bootstrap:ID`, as whom the API server knows the holders of the kit's valid tokens: one, or none. */
 export async function tokenUsers(api: KubeApi): Promise<string[]> {
   return (await ourSecrets(api)).flatMap(({ metadata, data }) => {

@@ -43,16 +43,7 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
     lines.push(`${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
   for (const owner of skipped) lines.push(`${label(owner)} still trusts the old CA (skipped by you): ${commandsTo(owner)}`);
   if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${waysOn({ later, skipped })}`);
-  const oldCa = replacedCa(cp, caPem);
-  if (oldCa) {
-    lines.push(
-      "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)",
-    );
-    if (renewed.length > 0) lines.push(`copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`);
-    lines.push("systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again");
-    for (const name of await withOldCaBundle(api, oldCa))
-      lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
-  }
+  lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
@@ -60,8 +51,21 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
   return lines;
 }
 
+/** What nobody but people can renew: it is outside of the cluster, or it is theirs. */
+export async function peopleToDo({ cp, api, renewed, caPem }: Pick<Done, "cp" | "api" | "renewed" | "caPem">): Promise<string[]> {
+  const oldCa = replacedCa(cp, caPem);
+  if (!oldCa) return [];
+  const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`;
+  return [
+    "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)",
+    ...(renewed.length > 0 ? [copies] : []),
+    "systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again",
+    ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
+  ];
+}
+
 /** The public key's hash of the CA that this repair replaced, or the last repair as long as its rescue folder is here. */
-function replacedCa({ cluster, earlier }: ControlPlaneNode, caPem: string): string | undefined {
+export function replacedCa({ cluster, earlier }: ControlPlaneNode, caPem: string): string | undefined {
   const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
   return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
 }

@@ -1,0 +1,115 @@
+/** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { quote } from "zx";
+import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { command } from "../facts/next.ts";
+import { hostEntry, list, stat } from "../files/files.ts";
+import { gone } from "../files/host-file.ts";
+import { UNFINISHED } from "../files/partial.ts";
+import { BACKUP_MARK } from "../hand-over/backup-mark.ts";
+import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { listed } from "../plain.ts";
+import { STASH } from "../salvage/stash.ts";
+import { hasLeftCanaries } from "../workloads/canaries.ts";
+
+export interface ToDelete {
+  /** Node names, or words. */
+  on: string;
+  command: string;
+  /** What it is, and when it may go. */
+  why: string;
+}
+
+const MARKS = "/etc/kubernetes";
+const OURS = /^\.kube-pki-repair-/;
+const ROOT = "/root";
+
+/** `dataFrom`: where the scripts read their facts now. */
+export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
+  const on = (command: string, why: string) => ({ on: node, command, why });
+  const rescued = rescueFolders().map((rescue) => {
+    const inUse = dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
+    return on(`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
+  });
+  const known = rescueFolders().map(({ dir }) => dir);
+  const others = list(ROOT)
+    .filter((name) => name.startsWith("kube-pki-repair-") && !known.includes(`${ROOT}/${name}`))
+    .map((name) => on(`rm -rf ${quote(`${ROOT}/${name}`)}`, "what a kubelet was started with"));
+  const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
+  return [
+    ...rescued,
+    ...others,
+    ...(marks.length > 0 ? [on(`rm -f ${marks.map((name) => quote(`${MARKS}/${name}`)).join(" ")}`, "notes for part 4, no secret")] : []),
+    ...(stat(STASH) ? [on(`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
+    ...unfinished(MARKS).map((path) => on(`rm -rf ${quote(path)}`, "not whole: a run was cut off here")),
+    ...secretFiles(hostEntry(ROOT)).map((name) =>
+      on(`shred -u ${quote(`${ROOT}/${name}`)}`, "opens, or is, a bundle of all keys: when it is away from this machine"),
+    ),
+  ];
+}
+
+/** The kit's folder is memory of its own: with it goes all that is in it. */
+export function kits(): ToDelete {
+  const inside = secretFiles(KIT);
+  return {
+    on: "every node",
+    command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
+    why: `the kit${inside.length > 0 ? `; here with secrets in it: ${listed(inside)}` : ""}`,
+  };
+}
+
+const KIT = resolve(import.meta.dir, "../..");
+
+/** `names`: of nodes that were part of the repair. What lies there shows only there. */
+export function onOtherNodes(names: readonly string[]): ToDelete[] {
+  if (names.length === 0) return [];
+  return [
+    {
+      on: listed(names),
+      command: "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}",
+      why: `unknown from here: ${command("05-verify")} there says what it is`,
+    },
+  ];
+}
+
+export async function inCluster(api: KubeApi): Promise<ToDelete[]> {
+  const on = "the cluster";
+  const canaries = await hasLeftCanaries(api);
+  return [
+    ...(canaries
+      ? [{ on, command: "kubectl -n kube-system delete pod -l kube-pki-repair=canary", why: "test pods of a run that was cut off" }]
+      : []),
+    ...((await joiningIsOpen(api))
+      ? [{ on, command: command("03-workers close"), why: "the workers' bootstrap token, or the right to use it" }]
+      : []),
+  ];
+}
+
+function unfinished(folder: string): string[] {
+  return list(folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    if (name.endsWith(UNFINISHED)) return [path];
+    return gone(() => lstatSync(hostEntry(path)))?.isDirectory() ? unfinished(path) : [];
+  });
+}
+
+/** A bundle in the age format, an age identity (and its first line, which age-keygen writes), a bootstrap token. */
+const SECRET = /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s*$)/;
+
+/** Bytes that are looked at; a bundle is larger, its first line is not. */
+const HEAD = 4096;
+
+/** Names of regular files in this folder of this machine, not below it. */
+function secretFiles(folder: string): string[] {
+  const names = gone(() => readdirSync(folder)) ?? [];
+  return names.filter((name) => {
+    const path = join(folder, name);
+    const info = gone(() => lstatSync(path));
+    return info?.isFile() && info.size <= LARGEST && SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));
+  });
+}
+
+/** Bytes. No bundle of keys is as large. */
+const LARGEST = 1 << 20;

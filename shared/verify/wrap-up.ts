@@ -1,0 +1,118 @@
+/** What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end of part 5. Reads only. */
+import { adminClient } from "../api/admin-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { type KnownNode, readCluster } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { Repair } from "../facts/repair.ts";
+import { saKeyIsNew } from "../facts/sa-key.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, list, stat } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { clusterCa } from "../pki/examine.ts";
+import { oldSaKeys } from "../pki/sa-keys.ts";
+import { listed } from "../plain.ts";
+import { unlessLate } from "../run.ts";
+import { peopleToDo, replacedCa } from "../workloads/left-to-do.ts";
+import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
+
+interface WrapUp {
+  /** Of the repair whose rescue folder is here. */
+  changed: string[];
+  /** For people; what a check has found is not said again. */
+  left: string[];
+  remove: ToDelete[];
+}
+
+/** Without `cp` (a worker) only what lies here. Undefined where nothing of a repair is to be seen. */
+export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
+  const api = cp && (await answering(cp));
+  const here = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
+  const repair = cp && repairOf(cp);
+  if (!repair && here.length === 0) return undefined;
+  if (!cp) return { changed: [], left: [], remove: [...here, kits()] };
+  const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => ({ name: metadata.name, uid: metadata.uid ?? "" }));
+  const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
+  const changed = repair ? [...trustChanges(cp), ...fileChanges(cp, repair), ...(nodes ? nodeChanges(repair, nodes) : [])] : [];
+  const left = api ? await peopleToDo({ cp, api, renewed: [], caPem: clusterCa(cp.facts.certificatesDir) }) : [];
+  return { changed, left, remove: [...here, ...onOtherNodes(others), kits()] };
+}
+
+/** The checks have said why it does not answer. */
+async function answering({ facts }: ControlPlaneNode): Promise<KubeApi | undefined> {
+  const api = attempt(() => adminClient(facts));
+  return api instanceof Fail ? undefined : await unlessLate(api.ready().then((ready) => (ready ? api : undefined)));
+}
+
+/** The newest that has a copy of etcd's data; it may be over. */
+function repairOf(cp: ControlPlaneNode): Repair | undefined {
+  return cp.earlier ?? (rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue)) ? cp : undefined);
+}
+
+function trustChanges(cp: ControlPlaneNode): string[] {
+  const caPem = clusterCa(cp.facts.certificatesDir);
+  const [now, old] = [certInfo(caPem).publicKeyHash, replacedCa(cp, caPem)];
+  const accepted =
+    oldSaKeys(cp.facts.certificatesDir).length > 0 ? "tokens of the old key are still accepted (sa-old.pub)" : "tokens of the old key end";
+  return [
+    old ? `CA: new, ${now} instead of ${old}` : `CA: as before, ${now}`,
+    ...(saKeyIsNew(cp) ? [`service-account key: new; ${accepted}`] : []),
+  ];
+}
+
+const KINDS: [RegExp, string][] = [
+  [/\.(crt|key|pub)$/, "certificates and keys"],
+  [/\.conf$/, "kubeconfigs"],
+  [/\/manifests\/[^/]+\.yaml$/, "manifests"],
+];
+
+/** What on this node was written since the repair began, by its files' times. */
+function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
+  const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
+  const written = filesBelow("/etc/kubernetes").filter((path) => (stat(path)?.modified ?? 0) >= rescue.made);
+  const counts = KINDS.map(([pattern, name]) => ({ name, count: written.filter((path) => pattern.test(path)).length }));
+  const moved = filesBelow(aside);
+  return [
+    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.map(({ name, count }) => `${count} ${name}`).join(", ")}`,
+    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${aside}`] : []),
+  ];
+}
+
+function filesBelow(folder: string): string[] {
+  return list(folder).flatMap((name) => {
+    const path = `${folder}/${name}`;
+    const kind = stat(path)?.kind;
+    if (kind === "dir") return filesBelow(path);
+    return kind === "file" ? [path] : [];
+  });
+}
+
+/** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
+function nodeChanges({ data }: Repair, now: readonly Pick<KnownNode, "name" | "uid">[]): string[] {
+  const before = readCluster(data).nodes;
+  const uid = (name: string) => now.find((node) => node.name === name)?.uid;
+  const lines: [string, string[]][] = [
+    ["Nodes that are gone", before.filter(({ name }) => uid(name) === undefined).map(({ name }) => name)],
+    [
+      "Nodes that were deleted and made anew",
+      before.filter((node) => ![undefined, node.uid].includes(uid(node.name))).map(({ name }) => name),
+    ],
+    ["new Nodes", now.map(({ name }) => name).filter((name) => !before.some((node) => node.name === name))],
+  ];
+  return lines.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listed(names)}`] : []));
+}
+
+/** For a terminal: three headings, or fewer. */
+export function wrapUpText({ changed, left, remove }: WrapUp): string {
+  const width = Math.max(...remove.map(({ on }) => `on ${on}`.length));
+  const lines = remove.map(({ on, command, why }) => `${`on ${on}`.padEnd(width)}  ${command}   # ${why}`);
+  const parts: [string, string[]][] = [
+    ["What has changed", changed],
+    ["Left for you, beside what the checks say", left],
+    ["To delete, when nothing is missing any more", lines],
+  ];
+  return parts
+    .flatMap(([title, items]) => (items.length > 0 ? [`${title}\n${items.map((item) => `  ${item}`).join("\n")}`] : []))
+    .join("\n");
+}

@@ -1,0 +1,70 @@
+/** The end of 05-verify after a repair: what has changed, what is left for people, and what to delete on which node. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { clusterObjects, healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { writeData } from "../pretend/control-plane-node.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { serveRunning } from "../pretend/running.ts";
+
+setDefaultTimeout(60_000);
+
+await healthyCp();
+const before = await otherCa();
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
+const AGE = "age-encryption.org/v1\n-> X25519 abc\n";
+
+/** A repair with a new CA is over on this node, and all that it left is still here. */
+async function repaired(options: NodeOptions = {}) {
+  const node = await pretendNode({ kind: "healthy control plane node", ...options });
+  const lost = clusterObjects(before.cert);
+  lost["minions/w9"] = JSON.parse(JSON.stringify(lost["minions/w1"]).replaceAll("w1", "w9"));
+  writeData(`${node.root}${RESCUE}/etcd`, lost);
+  write(`${node.root}${RESCUE}/aside/etc/kubernetes/pki/ca.crt`, before.cert);
+  return node;
+}
+
+async function end(node: Awaited<ReturnType<typeof repaired>>, objects: Record<string, object> = {}) {
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveRunning(node, { objects });
+  const untouched = node.fingerprint();
+  const run = await node.run("05-verify");
+  expect(node.fingerprint()).toEqual(untouched);
+  return run;
+}
+
+test("after a repair 05-verify ends with one screen: what has changed, what is left, what to delete where", async () => {
+  using node = await repaired();
+  write(`${node.root}/etc/kubernetes/.kube-pki-repair-new-sa-key`, "{}", 0o644);
+  write(`${node.root}/etc/kubernetes/.kube-pki-repair-backup`, "{}", 0o644);
+  write(`${node.root}/etc/kubernetes/pki/.ca.key.7.kube-pki-repair.partial`, "half");
+  write(`${node.root}/root/keys.age`, AGE);
+  write(`${node.root}/root/identity`, "# created\nAGE-SECRET-KEY-1ABC\n");
+  write(`${node.root}/root/notes.txt`, "nothing secret");
+  const canary = { metadata: { labels: { "kube-pki-repair": "canary" } }, spec: { nodeName: "w2" }, status: { phase: "Succeeded" } };
+  const run = await end(node, { "/api/v1/namespaces/kube-system/pods/kube-pki-repair-canary-w2": canary });
+  await expectTranscript("05-verify-wrap-up", run);
+  const lines = run.stdout.split("\n");
+  expect(
+    lines.filter((line) => /^ {2}on \S+ +(rm|shred)/.test(line)).map((line) => line.replace(/^ {2}on (\S+) +(.*?) {3}#.*/, "$1: $2")),
+  ).toEqual([
+    "m1: rm -rf /root/kube-pki-repair-TIME",
+    "m1: rm -f /etc/kubernetes/.kube-pki-repair-new-sa-key",
+    "m1: rm -rf /etc/kubernetes/pki/.ca.key.7.kube-pki-repair.partial",
+    "m1: shred -u /root/identity",
+    "m1: shred -u /root/keys.age",
+  ]);
+  expect(run.stdout).toContain("  Nodes that are gone: w9\n");
+});
+
+test("where no repair has left anything, 05-verify ends as before", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  expect((await end(node)).stdout).not.toContain("To delete");
+});
+
+test("on a worker it names what lies there", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  write(`${node.root}/root/kube-pki-repair-kubelet/join.yaml`, "kind: JoinConfiguration\n");
+  const { stdout } = await node.run("05-verify");
+  expect(stdout).toContain("  rm -rf /root/kube-pki-repair-kubelet   # ");
+  expect(stdout).not.toContain("What has changed");
+});
