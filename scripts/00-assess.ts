@@ -4,24 +4,25 @@
  * Reads only; run it on any node, at any time.
  */
 import { assess } from "../shared/assess/assess.ts";
-import type { DeepOptions } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/options.ts";
+import { printPlan } from "../shared/plan/print-plan.ts";
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {
-  const { values } = parse();
+  const { values, file } = parse();
   if (values.help) return console.log(USAGE);
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   const assessment = await step("0.1 Look at this node", () =>
     assess(values["etcd-data"], deepOptions(values)),
   );
-  if (values.json) answer(JSON.stringify(assessment, null, 2));
+  if (values.plan) await printPlan(assessment, { file, etcdData: values["etcd-data"] });
+  else if (values.json) answer(JSON.stringify(assessment, null, 2));
   else printAssessment(assessment);
   if (assessment.damaged) process.exitCode = 2;
 }
@@ -35,7 +36,8 @@ async function showDrill(values: Values) {
   if (!found.allBack) process.exitCode = 2;
 }
 
-function deepOptions({ deep, "no-disk": noDisk, device, image }: Values): DeepOptions | undefined {
+function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
+  if (plan && !deep && !device && !image) noDisk = deep = true;
   if (deep)
     return {
       disk: noDisk ? undefined : (image ?? device ?? "own"),
@@ -51,9 +53,10 @@ const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json]
                                 [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--json] [--etcd-data DIR]
+    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--deep]
 
 Prints what is damaged on this node, where the old keys may still be, and which commands come next.
-Reads only.
+Reads only; it writes the file that --plan names.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
@@ -68,6 +71,10 @@ Options:
                      /etc/kubernetes were deleted and no old key were found. Compare that with what
                      is here, and say what would not come back, and what to do about it now.
     --json           Print the same as JSON.
+    --plan [FILE]    Print RUNBOOK.md for this cluster and this damage instead: only the lines that
+                     apply, in order, with the names and addresses of its nodes, ready to paste.
+                     FILE.html is a page with boxes to tick and buttons that copy. It searches for
+                     lost keys in memory; with --deep on the disk as well.
     --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
                      clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -85,6 +92,7 @@ const OPTIONS = {
   image: { type: "string" },
   drill: { type: "boolean" },
   json: { type: "boolean" },
+  plan: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
@@ -93,7 +101,10 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>["values"];
 
 function parse() {
-  return parseOptions({ options: OPTIONS });
+  const { values, positionals } = parseOptions({ options: OPTIONS, allowPositionals: true });
+  const [file, more = values.plan ? undefined : file] = positionals;
+  if (more === undefined) return { values, file };
+  throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/00-assess.ts --help" });
 }
 
 if (import.meta.main) await run(main);

@@ -100,7 +100,6 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
   const lostKeys = [...cas, sa].filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
-  const damaged = damage.some(isDamage);
   const deep =
     options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey }, options) : undefined);
   return {
@@ -113,8 +112,8 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
     filesBack: filesBack({ node, running }, files, known),
     deep,
-    damaged,
-    ...controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, oldKey, deep }),
+    damaged: damage.some(isDamage),
+    ...controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep }),
   };
 }
 

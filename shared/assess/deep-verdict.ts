@@ -1,11 +1,22 @@
 /** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { command, inArrows, inLines, inOneLine, type OldSaKey, type Todo, wayFrom, withoutKeys } from "../facts/next.ts";
+import {
+  type Beginning,
+  command,
+  courseFrom,
+  inArrows,
+  inLines,
+  inOneLine,
+  type OldSaKey,
+  type Todo,
+  wayFrom,
+  withoutKeys,
+} from "../facts/next.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, LostKey, NodeVerdict } from "./report.ts";
 
 /** The rung, why, and what to type. */
-export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict {
+export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Beginning, "others" | "expired">): NodeVerdict {
   const irreplaceable = deep.keys.filter(isIrreplaceable);
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
@@ -25,7 +36,14 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts): NodeVerdict 
       { command: command("02-control-plane") },
       ...withoutCertificateKey(deep),
     ]),
+    course: courseFrom({ ...seen, ...sureOf(deep) }),
   };
+}
+
+/** A place that this node cannot look into is a hope: the course does without it. */
+function sureOf(deep: Deep): Omit<Beginning, "others" | "expired"> {
+  const [found, lost] = [true, false].map((is) => deep.keys.filter(({ places }) => places.some((place) => place.found) === is));
+  return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
 }
 
 const BACKUPS_FIRST = "look in backups first: a key that is found there saves parts 3 and 4";

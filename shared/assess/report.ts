@@ -1,5 +1,6 @@
 /** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
 import type { ClusterCa } from "../facts/ca-copies.ts";
+import type { Course } from "../facts/next.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;
@@ -78,6 +79,8 @@ export interface NodeVerdict {
   rung?: number | undefined;
   verdict: string;
   next: string[];
+  /** The same way through RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
+  course?: Course;
 }
 
 /** The state of a finding, as a row shows it. */

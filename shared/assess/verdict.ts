@@ -4,10 +4,13 @@ import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import {
+  COURSE_FOR_CLUSTER,
   command,
+  courseFrom,
   inLines,
   isInternal,
   type OldSaKey,
+  otherControlPlanes,
   part1,
   partsForCluster,
   partsHere,
@@ -20,22 +23,24 @@ import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep-verdict.ts";
-import type { Deep, NodeVerdict } from "./report.ts";
+import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./report.ts";
 
 interface SeenHere {
   known: PartialFacts;
   /** What proves it wrong, or what it says of others. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
-  damaged: boolean;
+  damage: readonly Row[];
   /** Another CA is in the place of the cluster's. */
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
   deep: Deep | undefined;
 }
 
-export function controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, oldKey, deep }: SeenHere): NodeVerdict {
+export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep }: SeenHere): NodeVerdict {
   const { cp, obstacle } = known;
+  const damaged = damage.some(isDamage);
+  const seen = { others: cp ? otherControlPlanes(cp.cluster, cp).map(({ name }) => name) : [], expired: expiredIn(damage) };
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
   const lacking = cp && lackingOfExternalCa(cp);
@@ -44,7 +49,7 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, 
       verdict: `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`,
       next: lacking.steps,
     };
-  if (deep) return deepVerdict(deep, known);
+  if (deep) return deepVerdict(deep, known, seen);
   const names = lostKeys.map(({ name }) => name);
   if (strange)
     return {
@@ -55,19 +60,33 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damaged, strange, 
         ...(strange.older || names.some((name) => name !== "ca") ? [] : [{ ...part1(), note: HANDED_OVER }]),
       ]),
     };
-  if (names.length > 0) return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey) };
+  const course = courseFrom({ ...seen, lost: names, oldKey });
+  if (names.length > 0)
+    return { ...lostHere(lostKeys, oldKey), ...lostVerdict(names, oldKey), ...(names.every(isInternal) ? { course } : {}) };
   if (damaged)
     return {
       rung: 0,
+      course,
       verdict: "rung 0: the CAs and the service-account key are here. They sign anew what is missing",
       next: inLines(partsHere()),
     };
-  if (cp && caIsNew(cp)) return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()) };
+  if (cp && caIsNew(cp))
+    return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: COURSE_FOR_CLUSTER };
   return {
+    ...(seen.others.length > 0 ? { course } : {}),
     verdict: "nothing is damaged on this node",
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
 }
+
+/** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
+function expiredIn(damage: readonly Row[]): "all" | "some" | "none" {
+  const states = damage.filter(isDamage).map(({ state }) => state);
+  if (!states.includes(EXPIRED)) return "none";
+  return states.every((state) => [EXPIRED, "!STOPPED!"].includes(state)) ? "all" : "some";
+}
+
+const EXPIRED = shown("expired");
 
 const FOREIGN_NOTE = "looks for the cluster's own CA. If it is nowhere: move ca.crt and ca.key away, then 00-assess again";
 const HANDED_OVER = "only if part 1 made this CA on another control plane node, and hand-over brought it here";

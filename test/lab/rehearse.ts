@@ -40,13 +40,14 @@ import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-p
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
 import { play } from "./scene/play.ts";
-import { openScene, type Scenario } from "./scene/scene.ts";
+import { type Guide, openScene, type Scenario } from "./scene/scene.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
 
   --scenario NAME   the incident (default all-lost)
   --list            list the scenarios
   --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
+  --follow GUIDE    what the operator follows where the scenario leaves it open: runbook (default), or plan, as 00-assess prints it
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html)
@@ -60,6 +61,7 @@ Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
 const OPTIONS = {
   scenario: { type: "string", default: "all-lost" },
   compare: { type: "string" },
+  follow: { type: "string", default: "runbook" },
   workers: { type: "string" },
   json: { type: "string", default: "rehearsal.json" },
   html: { type: "string", default: "rehearsal.html" },
@@ -110,11 +112,14 @@ async function main() {
   const workers = values.workers ? { workers: Number(values.workers) } : {};
   const scenario = { ...find(values.scenario), ...workers };
   const other = values.compare ? { ...find(values.compare), ...workers } : undefined;
+  const guide = guideCalled(values.follow);
   const save = (record: Rehearsal) => {
     writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
     writeFileSync(values.html, page(record));
   };
-  const record = await withKit((kit) => rehearseBoth(other ? [scenario, other] : [scenario], { kit, keep: values.keep ?? false, save }));
+  const record = await withKit((kit) =>
+    rehearseBoth(other ? [scenario, other] : [scenario], { kit, guide, keep: values.keep ?? false, save }),
+  );
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
   process.exit(record.recovered ? 0 : 1);
 }
@@ -133,7 +138,7 @@ async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
 /** Saves the first record before the second rehearsal begins, which may stop. */
 async function rehearseBoth(
   [scenario, other]: [Scenario, Scenario?],
-  options: { kit: string; keep: boolean; save(record: Rehearsal): void },
+  options: { kit: string; guide: Guide; keep: boolean; save(record: Rehearsal): void },
 ) {
   const record = await rehearse(scenario, { ...options, keep: options.keep && !other });
   options.save(record);
@@ -161,18 +166,23 @@ export function find(name: string): Scenario {
   return scenario;
 }
 
+function guideCalled(name: string): Guide {
+  if (name === "plan" || name === "runbook") return name;
+  throw new Fail(`There is no guide "${name}"`, { hint: "--follow plan, or --follow runbook" });
+}
+
 function listed(): string {
   const width = Math.max(...SCENARIOS.map(({ name }) => name.length));
   return SCENARIOS.map(({ name, title }) => `${name.padEnd(width)}  ${title}`).join("\n");
 }
 
-async function rehearse(scenario: Scenario, options: { kit: string; keep: boolean }): Promise<Rehearsal> {
+async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide; keep: boolean }): Promise<Rehearsal> {
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
   const lab = await Cluster.up({ ...scenario, profile: scenario.profile?.() ?? USUAL, onProgress: say });
   try {
-    const scene = await openScene(lab, { kit: options.kit, say });
+    const scene = await openScene(lab, { kit: options.kit, guide: options.guide, say });
     await play(scenario, scene);
     say("== What came back?");
     const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);

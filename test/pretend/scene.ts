@@ -25,6 +25,7 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
   const before = { kubernetes: "", nodes: {}, nodeUids: {}, configMaps: {}, secrets: {} };
   const scene: Scene = {
     lab,
+    guide: "runbook",
     before,
     zero: Date.now(),
     oldTokens: [],

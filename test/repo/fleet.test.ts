@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { UNPACK } from "../../scripts/pack-kit.ts";
-import { type Block, readRunbook } from "../lab/scene/runbook.ts";
+import { type Block, readRunbook } from "../../shared/plan/runbook.ts";
 
 interface Task {
   name: string;
@@ -74,7 +74,7 @@ const commands = repair.flatMap(({ hosts, tasks }) =>
 );
 
 test("the playbook types what parts 0 to 3 of the runbook type, on the same nodes, in the same order", () => {
-  const tags = [undefined, "new-cas", "several-control-planes"];
+  const tags = [undefined, "new-cas", "join", "several-control-planes"];
   const meant = blocks.filter(
     ({ part, on, if: tag }) => part !== undefined && part <= 3 && on && (tag ?? [undefined]).some((one) => tags.includes(one)),
   );

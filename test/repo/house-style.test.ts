@@ -89,6 +89,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit"],
   ["assess", "verify", "drill"],
+  ["plan"],
 ];
 
 const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";

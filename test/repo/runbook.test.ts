@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
-import { readRunbook } from "../lab/scene/runbook.ts";
+import { effortOf } from "../../shared/plan/effort.ts";
+import { readRunbook } from "../../shared/plan/runbook.ts";
 import { blank } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
@@ -48,14 +49,7 @@ test("no fence has a `$ ` prompt, which would break copy and paste", () => {
 });
 
 /** Rows of a part's tables "it says": what a script prints, with … for what varies. */
-const quoted = parts.flatMap(({ number, text: part }) =>
-  [...part.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
-    rows!
-      .trim()
-      .split("\n")
-      .map((row) => [number, row.split("|")[1]!.trim()] as const),
-  ),
-);
+const quoted = parts.flatMap(({ number, ifNot }) => ifNot.map(({ says }) => [number, says] as const));
 
 /** What a message has between its values. */
 function fixedWords(message: string): string[] {
@@ -78,4 +72,10 @@ test.each(quoted)("a script says what the runbook's part %d quotes: %s", (_, mes
 test("each part says what to do if it does not work, and how to undo it", () => {
   const silent = parts.filter((part) => !/\*\*If not/i.test(part.text) || !/\*\*Undo/i.test(part.text));
   expect(silent.map((part) => `${part.number} ${part.title}`)).toEqual([]);
+});
+
+test("a plan can tell of each command of a part what it does and costs", () => {
+  const typed = blocks.filter(({ part, on, if: tags }) => part !== undefined && on && !tags?.includes("fleet"));
+  expect(typed.length).toBeGreaterThan(15);
+  for (const { commands } of typed) expect(effortOf(commands.at(-1)!).does).not.toBe("");
 });

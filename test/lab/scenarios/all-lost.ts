@@ -1,8 +1,8 @@
-import { followRunbook } from "../scene/follow.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
-export const TAGS = ["all-lost", "new-cas"];
+export const TAGS = ["new-cas", "join"];
 
 export const everythingDeleted: Scenario["lines"] = [
   { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, scene.lab.nodes) },
@@ -22,5 +22,5 @@ export const allLost: Scenario = {
   controlPlanes: 1,
   workers: 1,
   byRunbook: true,
-  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
+  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
 };

@@ -4,9 +4,9 @@
  */
 import { randomInt } from "node:crypto";
 import { Fail } from "../../../shared/fail.ts";
+import { printedLine } from "../../../shared/plan/runbook.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { compare, takeSnapshot } from "../report/snapshot.ts";
-import { printedLine } from "../scene/runbook.ts";
 import { controlPlaneGone, cutPower, deleteKubernetes, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 

@@ -1,9 +1,9 @@
 import { expireAll } from "../scene/expire.ts";
-import { followRunbook } from "../scene/follow.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import { cutPower, note, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
-export const TAGS = ["expired"];
+export const TAGS = ["old-cas", "join"];
 export const HA_TAGS = [...TAGS, "same-keys"];
 
 export const aYearPasses: Scenario["lines"][number] = {
@@ -17,7 +17,7 @@ export const expired: Scenario = {
   name: "expired",
   title: "No certificate is renewed for a year, then every machine restarts; the operator follows RUNBOOK.md",
   machinesFail: true,
-  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
+  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
 };
 
 /** The same on three control plane nodes and two workers: each of them has all shared keys, so none are handed over. */
@@ -27,7 +27,7 @@ export const haExpired: Scenario = {
   title: "As expired, on three control plane nodes and two workers; the operator follows RUNBOOK.md",
   controlPlanes: 3,
   workers: 2,
-  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, HA_TAGS) }],
+  lines: [aYearPasses, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, HA_TAGS) }],
 };
 
 async function yearWithout(scene: Scene) {

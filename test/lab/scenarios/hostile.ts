@@ -143,7 +143,10 @@ export const hostileAlive = hostile(pkiLostAlive, "hostile-alive", {
   disaster: () => [
     pkiLostAlive.lines[0]!,
     HELD,
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"], { before: beforeClose }) },
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followRunbook(scene, ["salvage", "new-internal-cas"], { before: beforeClose }),
+    },
   ],
 });
 
@@ -161,7 +164,7 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
     {
       title: "The operator follows RUNBOOK.md",
       run: (scene) =>
-        followRunbook(scene, ["salvage"], {
+        followRunbook(scene, ["salvage", "new-internal-cas"], {
           async before(command, at) {
             await beforeClose(command, at);
             if (command.startsWith("./bunw scripts/02-control-plane.ts")) restoreAuthentication(scene);

@@ -1,10 +1,10 @@
 /** Disasters in which processes still have the old keys in memory: afterwards nobody outside the control plane may notice anything. */
 import { away } from "../report/watch.ts";
-import { followRunbook } from "../scene/follow.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import { controlPlaneSamples, damage, deleteKubernetes, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
-export const TAGS = ["salvage"];
+export const TAGS = ["salvage", "new-internal-cas"];
 
 export const certificatesDeleted: Scenario["lines"][number] = {
   title: "The folder of certificates is deleted on every control plane node",
@@ -20,7 +20,7 @@ export const pkiLostAlive: Scenario = {
   oldKeys: true,
   lines: [
     certificatesDeleted,
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
     { title: "The API's outage is compared with one restart of its static pod", run: compareOutage },
   ],
 };

@@ -4,10 +4,10 @@
  */
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
+import { readRunbook } from "../../../shared/plan/runbook.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { KUBERNETES } from "../machine/pins.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore, whatPart2Printed } from "../scene/replace.ts";
-import { readRunbook } from "../scene/runbook.ts";
 import { controlPlaneGone, deleteKubernetes, note, type Scenario, type Scene, type, workloadsLeft } from "../scene/scene.ts";
 import { followScreens, type Operator, operatorAt, withPassphrase } from "../scene/screens.ts";
 import { haAllLost } from "./several-control-planes.ts";

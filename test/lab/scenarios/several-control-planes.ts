@@ -1,4 +1,4 @@
-import { followRunbook } from "../scene/follow.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import {
   controlPlaneSamples,
   cutPower,
@@ -12,7 +12,7 @@ import {
 } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 
-export const TAGS = ["all-lost", "new-cas", "several-control-planes"];
+export const TAGS = ["new-cas", "join", "several-control-planes"];
 
 /** Three control plane nodes behind a balancer and two workers, all wiped at once. */
 export const haAllLost: Scenario = {
@@ -21,7 +21,7 @@ export const haAllLost: Scenario = {
   controlPlanes: 3,
   workers: 2,
   byRunbook: true,
-  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) }],
+  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
 };
 
 /** The same, then somebody switches all machines off and on: the kubelets crash-loop, no container runs, no key is left in memory. */
@@ -39,7 +39,7 @@ export const haPowerCycle: Scenario = {
         await powerOn(scene, scene.lab.nodes);
       },
     },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, TAGS) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
   ],
 };
 
@@ -55,7 +55,7 @@ export const oneWiped: Scenario = {
       run: (scene) => deleteKubernetes(scene, scene.lab.controlPlanes.slice(2)),
     },
     { title: "Its API server and its etcd stop", run: thirdGone },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["old-cas", "several-control-planes"]) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, ["old-cas", "several-control-planes"]) },
   ],
 };
 

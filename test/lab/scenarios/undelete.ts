@@ -4,7 +4,7 @@ import { parse, stringify } from "yaml";
 import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
-import { followRunbook } from "../scene/follow.ts";
+import { followGuide } from "../scene/follow-plan.ts";
 import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
@@ -22,7 +22,7 @@ export const undelete: Scenario = {
   lines: [
     { title: "The cluster encrypts Secrets at rest", run: encrypt },
     { title: "Everything below /etc/kubernetes is deleted on the control plane node", run: deleteAll },
-    { title: "The operator follows RUNBOOK.md", run: (scene) => followRunbook(scene, ["salvage"]) },
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, ["salvage", "new-internal-cas"], { deep: true }) },
     { title: "The encryption configuration is looked at", run: look },
   ],
 };

@@ -1,8 +1,8 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
+import { type Block, type Place, printedLine, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
-import { type Block, type Place, printedLine, readRunbook } from "./runbook.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
 /** How the runbook is followed; by default as it is written, from the first part to the last. */

@@ -37,8 +37,12 @@ export interface Scenario {
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }
 
+/** What the operator follows, where a scenario leaves it open: RUNBOOK.md, or what `00-assess --plan` prints. */
+export type Guide = "runbook" | "plan";
+
 export interface Scene {
   lab: Lab;
+  guide: Guide;
   /** The kit's tarball, for a node that loses its memory. */
   kit: string;
   /** Milliseconds: when the damage was done. All times of the record count from here. */
@@ -61,7 +65,7 @@ export interface Scene {
 }
 
 /** The minute before the damage: unpacks the kit on every node, starts the watchers, takes the snapshot. */
-export async function openScene(lab: Lab, options: { kit: string; say: (line: string) => void }): Promise<Scene> {
+export async function openScene(lab: Lab, options: { kit: string; guide: Guide; say: (line: string) => void }): Promise<Scene> {
   for (const node of lab.nodes) await unpackKit(node, options.kit);
   const scene: Scene = {
     ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
@@ -116,8 +120,9 @@ export async function powerOn(scene: Scene, nodes: Machine[]) {
     entry.watcher = watch(entry.machine, { ...roleIn(scene.lab, entry.machine), goOn: true });
 }
 
-async function unpackKit(node: Machine, kit: string) {
-  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", UNPACK], { input: await Bun.file(kit).bytes() });
+/** By the lines that `pack` prints, or by those of a plan. */
+export async function unpackKit(node: Machine, kit: string, lines = UNPACK) {
+  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", lines], { input: await Bun.file(kit).bytes() });
   if (exitCode !== 0)
     throw new Fail(`Cannot unpack the kit on ${node.name}: ${(stdout + stderr).trim()}`, {
       hint: "npm run pack, and look into its tarball",

@@ -86,7 +86,20 @@ async function scene(): Promise<Scene> {
   ];
   const watcher = { samples: () => samplesSince(zero), stop: async () => {} };
   return {
-    ...{ lab, zero, steps, moments: [], leaks: [], checks: [], kit: "", trustWas: "", replaced: [], say: () => {}, oldTokens: ["old"] },
+    ...{
+      lab,
+      guide: "runbook" as const,
+      zero,
+      steps,
+      moments: [],
+      leaks: [],
+      checks: [],
+      kit: "",
+      trustWas: "",
+      replaced: [],
+      say: () => {},
+      oldTokens: ["old"],
+    },
     before: await takeSnapshot(lab),
     watchers: [
       { machine: cp1, watcher },

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { printedLine, readRunbook } from "../scene/runbook.ts";
+import { printedLine, readRunbook } from "../../../shared/plan/runbook.ts";
 
 const { parts, blocks } = readRunbook(await Bun.file(`${import.meta.dir}/../../fixtures/RUNBOOK-example.md`).text());
 

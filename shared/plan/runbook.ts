@@ -10,19 +10,13 @@
  *     ```sh on=each-worker printed              an example: the operator types the line that an earlier command printed and that begins the same
  *     ```sh on=each-worker side-by-side         typed on all of them at the same time, in one window each
  *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode
+ *     ```sh ssh-to=each-node                    typed on the machine that reaches all nodes, once for each of these: NODE is its address
  *
- * A `sh` fence with neither `on=` nor `carry=` is for the reader alone.
+ * A `sh` fence with none of these is for the reader alone. A `text` fence is what the commands before it print.
  */
-import { Fail } from "../../../shared/fail.ts";
+import { Fail } from "../fail.ts";
 
-export const PLACES = [
-  "first-control-plane",
-  "other-control-planes",
-  "each-control-plane",
-  "each-worker",
-  "each-node",
-  "operator",
-] as const;
+const PLACES = ["first-control-plane", "other-control-planes", "each-control-plane", "each-worker", "each-node", "operator"] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Block {
@@ -38,6 +32,9 @@ export interface Block {
   /** On all its nodes at the same time. */
   sideBySide: boolean;
   carry?: { file: string; from: Place; to: Place };
+  sshTo?: Place;
+  /** The last line of what it prints where all went well. */
+  ends?: string;
 }
 
 export interface Part {
@@ -45,6 +42,16 @@ export interface Part {
   title: string;
   steps: string[];
   text: string;
+  ifNot: IfNot[];
+  /** Markdown: how to take the part back. */
+  undo: string;
+}
+
+/** A row of a part's table: what a script says, why, and what to do. Markdown. */
+interface IfNot {
+  says: string;
+  cause: string;
+  remedy: string;
 }
 
 interface Runbook {
@@ -58,6 +65,8 @@ export function readRunbook(markdown: string): Runbook {
   const blocks: Block[] = [];
   let part: Part | undefined;
   let fence: { info: string; line: number; body: string[] } | undefined;
+  /** Where the section begins, as an index into `blocks`. */
+  let section = 0;
 
   for (const [index, line] of markdown.split("\n").entries()) {
     if (part) part.text += `${line}\n`;
@@ -65,17 +74,56 @@ export function readRunbook(markdown: string): Runbook {
       if (!line.startsWith("```")) fence.body.push(line);
       else {
         if (/^sh\b/.test(fence.info)) blocks.push(readBlock(fence, part));
+        else if (fence.info === "text") setEnd(blocks.slice(section), fence.body);
         fence = undefined;
       }
-    } else if (line.startsWith("```")) fence = { info: line.slice(3).trim(), line: index + 1, body: [] };
+      continue;
+    }
+    if (line.startsWith("#")) section = blocks.length;
+    if (line.startsWith("```")) fence = { info: line.slice(3).trim(), line: index + 1, body: [] };
     else if (line.startsWith("## ")) {
       const [, number, title] = line.match(/^## (\d+) (.+)$/) ?? [];
-      part = number ? { number: Number(number), title: title!.trim(), steps: [], text: "" } : undefined;
+      part = number ? { number: Number(number), title: title!.trim(), steps: [], text: "", ifNot: [], undo: "" } : undefined;
       if (part) parts.push(part);
     } else if (part && /^### \d+\.\d+ /.test(line)) part.steps.push(line.slice(4).trim());
   }
   if (fence) throw bad(fence.line, "the fence is never closed");
-  return { parts, blocks };
+  return { parts: parts.map((one) => ({ ...one, ifNot: ifNotIn(one.text), undo: undoIn(one.text) })), blocks };
+}
+
+/** What is printed belongs to the commands just before it, and to those beside them that run the same script. */
+function setEnd(section: Block[], printed: readonly string[]) {
+  const end = printed.findLast((line) => line.trim() !== "")?.trim();
+  const script = (block: Block) => /^\.\/bunw \S+( [a-z]+)?/.exec(block.commands.at(-1) ?? "")?.[0];
+  const last = section.at(-1);
+  if (!end || !last || !ENDS.test(end)) return;
+  for (const block of section.reverse()) {
+    if (script(block) !== script(last)) return;
+    block.ends ??= end;
+  }
+}
+
+/** Other last lines are of the example alone. */
+const ENDS = /^done\.|\bchecks, all good/;
+
+/** The rows of the tables "it says". */
+function ifNotIn(text: string): IfNot[] {
+  return [...text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
+    rows!
+      .trim()
+      .split("\n")
+      .map((row) => {
+        const [says = "", cause = "", remedy = ""] = row
+          .split("|")
+          .slice(1)
+          .map((cell) => cell.trim());
+        return { says, cause, remedy };
+      }),
+  );
+}
+
+function undoIn(text: string): string {
+  return (/^\*\*Undo\.\*\* ((?:.+\n)+)/m.exec(text)?.[1] ?? "").trim().replaceAll("\n", " ");
 }
 
 function readBlock(fence: { info: string; line: number; body: string[] }, part: Part | undefined): Block {
@@ -92,12 +140,13 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     const [key, value] = item.split("=", 2) as [string, string | undefined];
     if (key === "printed") block.printed = true;
     else if (key === "side-by-side") block.sideBySide = true;
-    else if (["on", "exit", "if", "carry", "from", "to"].includes(key) && value) word[key] = value;
+    else if (["on", "exit", "if", "carry", "from", "to", "ssh-to"].includes(key) && value) word[key] = value;
     else throw bad(fence.line, `"${item}" is not known`);
   }
   if (word.on) block.on = place(word.on, fence.line);
   if (word.if) block.if = word.if.split(",");
   if (word.exit) block.exit = word.exit.split(",").map(Number);
+  if (word["ssh-to"]) block.sshTo = place(word["ssh-to"], fence.line);
   if (word.carry) block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
   return block;
 }
@@ -120,7 +169,7 @@ function place(name: string | undefined, line: number): Place {
 
 function bad(line: number, what: string) {
   return new Fail(`Cannot read RUNBOOK.md line ${line}: ${what}`, {
-    hint: "see the head of test/lab/scene/runbook.ts for what a fence may say",
+    hint: "see the head of shared/plan/runbook.ts for what a fence may say",
   });
 }
 

@@ -1,0 +1,62 @@
+/**
+ * What each command of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds on one node, the least and
+ * the most of what the rehearsals measured on two cores, with the machine idle and busy.
+ */
+import { Fail } from "../fail.ts";
+
+export interface Effort {
+  does: string;
+  costs: string;
+  seconds: readonly [number, number];
+  /** What can make it longer. */
+  longer?: string;
+  /** What to know before it is typed. */
+  note?: string;
+}
+
+const NOTHING = "nothing: it reads only";
+const NO_RESTART = "no container restarts";
+
+const KEPT = 'The line that it prints is kept for a later step, in this window: echo "$line" shows it';
+const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
+
+// biome-ignore format: a table
+const EFFORTS: [command: RegExp, effort: Effort][] = [
+  [/^(systemctl stop kubelet|pkill -STOP)/, { does: "Stop the kubelet, and pause the controller-manager", costs: "no container restarts: they run on without a kubelet", seconds: [0, 1] }],
+  [/00-assess\.ts$/,                 { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] }],
+  [/00-assess\.ts --deep/,           { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] }],
+  [/00-salvage\.ts/,                 { does: "Bring lost keys back", costs: `${NO_RESTART}; it writes at its end`, seconds: [1, 15], longer: "if it has to read a disk: minutes to hours" }],
+  [/00-token-key\.ts/,               { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] }],
+  [/01-etcd\.ts/,                    { does: "Start etcd on its old data", costs: "the control plane of this node stops, and its API is away until part 2; no workload restarts", seconds: [2, 20], longer: "it copies etcd's data once" }],
+  [/hand-over\.ts pack/,             { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10], note: KEPT }],
+  [/hand-over\.ts unpack/,           { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] }],
+  [/02-control-plane\.ts/,           { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] }],
+  [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: KEPT }],
+  [/03-workers\.ts join/,            { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
+  [/03-workers\.ts close/,           { does: "Wait for the nodes, and close part 3", costs: "the controller-manager restarts if it ran reduced", seconds: [1, 60], longer: "it waits for nodes that are not back, 15 minutes at most" }],
+  [/04-sa-tokens\.ts --dry-run/,     { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] }],
+  [/04-sa-tokens\.ts$/,              { does: "Renew tokens, and restart the pods", costs: "every pod with an old token or the old CA restarts, by its own rolling update", seconds: [10, 100], longer: "your rolling updates take what they take" }],
+  [/04-sa-tokens\.ts retire/,        { does: "Take the old key of tokens out", costs: "the API server restarts once, on one node after the other", seconds: [1, 40], note: "First restart what part 4 named and left to you: bare pods, Jobs" }],
+  [/05-verify\.ts/,                  { does: "Verify", costs: NOTHING, seconds: [1, 10] }],
+];
+
+/** Errors: Fail where RUNBOOK.md has a command that this table does not know. */
+export function effortOf(command: string): Effort {
+  const known = EFFORTS.find(([pattern]) => pattern.test(command));
+  if (known) return known[1];
+  throw new Fail(`RUNBOOK.md has a command that no plan can tell about: ${command}`, { hint: "add it to shared/plan/effort.ts" });
+}
+
+export const KIT: Effort = {
+  does: "Bring the kit to the other nodes",
+  costs: "nothing: it lies in memory",
+  seconds: [2, 20],
+  note: "On your machine, in the folder with kit.tar.gz (npm run pack -- --out kit.tar.gz). It prints nothing when all is well",
+};
+
+export const ADDRESSES: Effort = { does: "Write the workers' addresses into a file", costs: "nothing", seconds: [0, 0] };
+
+export function carrying(file: string): Effort {
+  const note = file === "token" ? { note: NO_JOIN } : {};
+  return { does: `Carry ${file.split("/").at(-1)}`, costs: "nothing", seconds: [1, 2], ...note };
+}

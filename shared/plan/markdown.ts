@@ -1,0 +1,115 @@
+/** A plan as Markdown: for a terminal, a printer, a wiki. */
+import { listed, strangers } from "../plain.ts";
+import { VERSION } from "../run.ts";
+import type { Plan, PlanPart, PlanStep } from "./make-plan.ts";
+import type { Note } from "./notes.ts";
+
+export function planAsMarkdown(plan: Plan): string {
+  return [...head(plan), ...plan.parts.flatMap(part), ...ifNot(plan.parts)].join("\n");
+}
+
+/** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
+export function escaped(text: string): string {
+  return strangers(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
+}
+
+function head({ node, cluster, kubernetes, made, verdict, aim, nodes, first, seconds, parts }: Plan): string[] {
+  const placeholders = nodes.filter(({ why }) => why);
+  return [
+    `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
+    "",
+    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z, of what this node sees${kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : ""}.`,
+    "",
+    ...(aim ? [`**${escaped(aim)}**`, "", `00-assess: ${escaped(verdict)}`] : [`**${escaped(verdict)}**`]),
+    "",
+    ...(parts.length > 0 ? [...howTo(seconds), ""] : []),
+    ...listOfNodes(nodes),
+    ...(placeholders.length > 0
+      ? ["", ...placeholders.map(({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`)]
+      : []),
+    ...first.flatMap(note),
+    "",
+  ];
+}
+
+function howTo(seconds: Plan["seconds"]): string[] {
+  return [
+    `All commands together take about ${span(seconds)}: an estimate, from rehearsals on two cores. Paste the lines into one bash window on a machine that`,
+    "reaches the nodes by ssh as root and knows their host keys: if ssh asks about one, stop and look. On a node itself, type what stands behind `&&`.",
+    "Each line may be repeated. Go on with the next step when one has ended as it says.",
+  ];
+}
+
+function listOfNodes(nodes: Plan["nodes"]): string[] {
+  const roles = [...new Set(nodes.map(({ role }) => role))];
+  return roles.map((role) => {
+    const those = nodes.filter((one) => one.role === role).map(({ name, address }) => `${name} (${address})`);
+    return `- ${role}${those.length > 1 ? "s" : ""}: ${listed(those)}`;
+  });
+}
+
+function note({ text, commands }: Note): string[] {
+  return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];
+}
+
+function part({ number, title, notes, steps }: PlanPart): string[] {
+  return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines)];
+}
+
+function stepLines(step: PlanStep): string[] {
+  return [
+    `### [ ] Step ${step.number}: ${step.does}, ${where(step)}`,
+    "",
+    fence(step.lines.map(({ text }) => text)),
+    "",
+    `${about(step).join(". ")}.`,
+    "",
+  ];
+}
+
+export function where({ way, on, sideBySide }: PlanStep): string {
+  return `${way} ${listed(on)}${sideBySide ? " (side by side, if you like)" : ""}`;
+}
+
+/** What to know before, what it costs, how long it takes, how it ends. */
+function about({ note, costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
+  return [
+    ...(note ? [note] : []),
+    `Costs: ${costs}`,
+    ...(seconds[1] > 1 ? [`Takes about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`] : []),
+    ...(ends ? [`Ends in \`${ends}\``] : []),
+    ...(exit.some((code) => code > 0) ? [`Exit code ${exit.join(" or ")}`] : []),
+  ];
+}
+
+/** "2 to 20 s", "1 to 4 minutes". */
+export function span([least, most]: readonly [number, number]): string {
+  if (most <= 90) return `${least} to ${most} s`;
+  const minutes = (seconds: number) => Math.max(1, Math.round(seconds / 60));
+  return minutes(least) === minutes(most) ? `${minutes(most)} minutes` : `${minutes(least)} to ${minutes(most)} minutes`;
+}
+
+function fence(lines: readonly string[]): string {
+  return ["```sh", ...lines, "```"].join("\n");
+}
+
+/** RUNBOOK.md's own tables: their cells are Markdown. */
+function ifNot(parts: readonly PlanPart[]): string[] {
+  const told = parts.filter(({ ifNot }) => ifNot.length > 0);
+  if (told.length === 0) return [];
+  return [
+    "# If a step does not end as it says",
+    "",
+    "These are RUNBOOK.md's tables of these parts: what else they name is in RUNBOOK.md.",
+    "",
+    ...told.flatMap(({ number, title, ifNot, undo }) => [
+      `## Part ${number}: ${title}`,
+      "",
+      "| it says | cause | do |",
+      "|---|---|---|",
+      ...ifNot.map(({ says, cause, remedy }) => `| ${says} | ${cause} | ${remedy} |`),
+      "",
+      ...(undo ? [`**Undo.** ${undo}`, ""] : []),
+    ]),
+  ];
+}

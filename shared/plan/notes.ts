@@ -1,0 +1,84 @@
+/** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
+import type { Assessment } from "../assess/report.ts";
+import { command } from "../facts/next.ts";
+import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+
+export interface Note {
+  text: string;
+  /** Typed on the first control plane node, in the kit's folder. */
+  commands: string[];
+}
+
+const AGAIN = "Then print the plan again.";
+
+/** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
+export function aimOf({ course, damaged, deep }: Assessment, pods: number): string | undefined {
+  if (!course) return undefined;
+  if (!damaged) return course.parts.includes(1) ? AIMS.others : AIMS.rest;
+  const caIsLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
+  if (course.tags.includes("new-cas")) return `${caIsLost ? AIMS.newCa : AIMS.newSa}, ${pods} pods at most.`;
+  if (course.tags.includes("salvage")) return AIMS.salvage;
+  return course.tags.includes("join") ? AIMS.expired : AIMS.reissue;
+}
+
+const AIMS = {
+  newCa:
+    "This plan is for keys that nobody has any more. It makes new ones: every worker joins again, and every pod with a token restarts once",
+  newSa:
+    "This plan is for a service-account key that nobody has any more. It makes a new one: no worker joins, and every pod with a token restarts once",
+  salvage: "This plan brings the old keys back: no worker joins, and no pod restarts.",
+  expired: "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
+  reissue: "This plan makes anew what is missing: no worker joins, and no pod restarts.",
+  others: "This plan is for damage on another control plane node: it gets its keys from here.",
+  rest: "This plan is for what is left of the repair.",
+};
+
+/** Before the first step. */
+export function firstNotes({ course, next, damage, damaged }: Assessment): Note[] {
+  const unsafe = damage.find(({ state }) => state === "!UNSAFE!");
+  return [
+    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1)) : []),
+    ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next)),
+  ];
+}
+
+/** What 00-assess prints as next is a command or a sentence. */
+function inNotes(text: string, next: readonly string[]): Note[] {
+  const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
+  const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
+  return [{ text, commands: next.filter(isCommand) }, ...sentences];
+}
+
+/** A comment beside its command, not below the others'. */
+function narrow(line: string): string {
+  return line.replace(/ {2,}# /, "   # ");
+}
+
+/** After part 0: files without which part 1 stops, and places where lost keys may be, into which this node cannot look. */
+export function notesBeforePart1({ course, filesBack = [], deep }: Assessment): Note[] {
+  const lost = deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
+  const files = lost.map(({ file }) => file).join(" and ");
+  const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
+  const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
+  const isHope = course !== undefined && lost.length > 0;
+  const notes: [holds: boolean, text: string, commands: string[]][] = [
+    [filesBack.length > 0, "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.", filesBack.map(narrow)],
+    [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
+    [
+      isHope && others !== undefined,
+      `If ${others} still has ${files}, or finds it in memory: print the plan there, and follow that one.`,
+      [],
+    ],
+    [
+      isHope && inSecret,
+      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}`,
+      [command("00-salvage secret")],
+    ],
+    [
+      isHope && !deep?.diskSearched,
+      "The disk was not searched. This does it, which may take long, and prints the plan anew.",
+      [command("00-assess --plan --deep")],
+    ],
+  ];
+  return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
+}

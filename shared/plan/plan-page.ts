@@ -1,0 +1,137 @@
+/**
+ * A plan as one HTML page that needs nothing else and asks nobody: its style and its script are in it, and its Content-Security-Policy allows
+ * no others. Without the script it is the same text.
+ */
+import { createHash } from "node:crypto";
+import { FEW, plain } from "../plain.ts";
+import { VERSION } from "../run.ts";
+import type { Plan, PlanPart, PlanStep } from "./make-plan.ts";
+import { span, where } from "./markdown.ts";
+import type { Note } from "./notes.ts";
+import type { Line } from "./paste.ts";
+import style from "./plan-page.css" with { type: "text" };
+import script from "./plan-page-script.js" with { type: "text" };
+
+export function planAsPage(plan: Plan): string {
+  const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
+  const made = plan.made.toISOString();
+  return `<!doctype html>
+<html lang="en" data-made="${esc(`${plan.node} ${made}`)}">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '${hashOf(style)}'; script-src '${hashOf(script)}'; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>${esc(title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<div class="page">
+<header>
+<h1>${esc(title)}</h1>
+<p class="made">Made on ${esc(plan.node)}, <time>${made.slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${esc(plan.kubernetes)}` : ""}</p>
+<p class="aim">${esc(plan.aim ?? plan.verdict)}</p>
+${plan.aim ? `<p>00-assess: ${esc(plan.verdict)}</p>` : ""}
+${plan.parts.length > 0 ? howTo(plan) : ""}
+</header>
+${nodes(plan)}
+${plan.first.map(note).join("\n")}
+<div id="progress" role="status"></div>
+<main>
+${plan.parts.map(part).join("\n")}
+</main>
+<footer>kube-pki-repair ${esc(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>
+</div>
+<script>${script}</script>
+</body>
+</html>
+`;
+}
+
+function hashOf(text: string): string {
+  return `sha256-${createHash("sha256").update(text).digest("base64")}`;
+}
+
+function esc(text: string): string {
+  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  return plain(text, Infinity).replaceAll(/[&<>"']/g, (character) => entities[character]!);
+}
+
+function howTo({ seconds }: Plan): string {
+  return `<p>All commands together take about <b>${span(seconds)}</b>: an estimate, from rehearsals on two cores. Paste the lines into one bash window
+on a machine that reaches the nodes by ssh as root and knows their host keys: if ssh asks about one, stop and look. On a node itself, type what stands
+behind <code>&amp;&amp;</code>. Each line may be repeated. Go on with the next step when one has ended as it says.</p>`;
+}
+
+function nodes({ nodes }: Plan): string {
+  const shown = nodes.length > FEW * 2 ? nodes.filter(({ role, why }) => role !== "worker" || why) : nodes;
+  const more = nodes.length - shown.length;
+  const items = shown.map(
+    ({ name, role, address, why }) =>
+      `<li><b>${esc(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${esc(why)}</span>` : ""}</li>`,
+  );
+  return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
+}
+
+function part({ number, title, notes, steps, ifNot, undo }: PlanPart): string {
+  return `<section>
+<h2><span class="number">${number}</span>${esc(title)}</h2>
+${notes.map(note).join("\n")}
+${steps.map(step).join("\n")}
+${ifNot.length > 0 ? remedies(ifNot, undo) : ""}
+</section>`;
+}
+
+function note({ text, commands }: Note): string {
+  return `<div class="note"><p>${esc(text)}</p>${lines(commands.map((text) => ({ text })))}</div>`;
+}
+
+function step(one: PlanStep): string {
+  return `<article class="step" id="step-${one.number}">
+<label><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${esc(one.does)}</span></label>
+<p class="where">${esc(where(one))}</p>
+${one.note ? `<p>${esc(one.note)}.</p>` : ""}
+${lines(one.lines)}
+<p class="about">${about(one).join(" ")}</p>
+</article>`;
+}
+
+function lines(all: readonly Line[]): string {
+  if (all.length === 0) return "";
+  const items = all.map(
+    ({ at, text }) => `<div class="line">${at ? `<span class="at">${esc(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
+  );
+  return `<div class="lines">${items.join("\n")}</div>`;
+}
+
+/** What has to be written in by hand shows. */
+function marked(text: string): string {
+  return esc(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
+}
+
+function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
+  return [
+    `<b>Costs</b> ${esc(costs)}.`,
+    ...(seconds[1] > 1
+      ? [`<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${esc(longer)})` : ""}.`]
+      : []),
+    ...(ends ? [`<b>Ends in</b> <code>${esc(ends)}</code>`] : []),
+    ...(exit.some((code) => code > 0) ? [`<b>Exit code</b> ${exit.join(" or ")}.`] : []),
+  ];
+}
+
+/** The table of RUNBOOK.md's part. */
+function remedies(ifNot: PlanPart["ifNot"], undo: string): string {
+  const rows = ifNot.map(({ says, cause, remedy }) => `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`);
+  return `<details><summary>If a step does not end as it says</summary>
+<dl>${rows.join("\n")}</dl>
+${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
+</details>`;
+}
+
+/** The little Markdown of a cell. */
+function inline(markdown: string): string {
+  return esc(markdown)
+    .replaceAll(/`([^`]+)`/g, "<code>$1</code>")
+    .replaceAll(/\*\*([^*]+)\*\*/g, "<b>$1</b>");
+}

@@ -1,0 +1,177 @@
+#!/usr/bin/env bun
+/** The page of `00-assess --plan FILE.html` in a real browser: ticks stay, buttons copy, phones and printers show all of it, and it asks nobody. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { run } from "../../../shared/run.ts";
+import { ADDRESS, type Objects } from "../../pretend/cluster.ts";
+import { MEMBER, pretendNode } from "../../pretend/node.ts";
+import { BROWSER_PACKAGES, type Browser, evaluate, openBrowser, resize, visit } from "../machine/browser.ts";
+import { installPackages } from "../machine/packages.ts";
+
+const HOME = join(import.meta.dir, "../../..");
+/** Somebody's own words, in a Node and in kubeadm's configuration. */
+const EVIL = '</title></code><script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 1">';
+
+let failures = 0;
+
+async function main() {
+  await installPackages(BROWSER_PACKAGES);
+  using node = await pretendNode({ etcd: cluster, members: members() });
+  const markdown = await printed(node, "/plan.md");
+  const lines = [...markdown.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, line]) => line!).join("\n");
+  await printed(node, "/plan.html");
+  const url = `file://${node.root}/plan.html`;
+  await using browser = await openBrowser();
+  await resize(browser, 1280);
+  await visit(browser, url);
+  await checkTicks(browser, url);
+  await checkCopies(browser, lines);
+  for (const width of [320, 360, 768, 1280]) await checkWidth(browser, width);
+  await checkPrint(browser, lines);
+  await checkWithoutScript(browser, url, lines);
+  await checkAlone(browser, url);
+  process.exitCode = failures === 0 ? 0 : 1;
+}
+
+/** Three control plane nodes and two workers, one of which says what it likes. */
+function cluster(objects: Objects) {
+  const status = (ip: string) => ({ addresses: [{ type: "InternalIP", address: ip }] });
+  for (const name of ["m2", "m3"])
+    objects[`minions/${name}`] = JSON.parse(
+      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, addressOf(name)),
+    );
+  Object.assign(objects["minions/w1"]!, { status: status("10.77.0.21") });
+  Object.assign(objects["minions/w2"]!, { status: status(EVIL) });
+  const key = "configmaps/kube-system/kubeadm-config";
+  const map = objects[key] as { data: Record<string, string> };
+  map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("clusterName: kubernetes", `clusterName: ${JSON.stringify(EVIL)}`);
+}
+
+const addressOf = (name: string) => `10.77.0.1${name.at(-1)}`;
+
+function members() {
+  return [
+    MEMBER,
+    ...["m2", "m3"].map((name) => ({
+      id: `b${name}`.padEnd(16, "1").replace("m", "0"),
+      name,
+      peerURLs: [`https://${addressOf(name)}:2380`],
+    })),
+  ];
+}
+
+type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
+
+async function printed(node: PretendNode, file: string): Promise<string> {
+  const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root, PWD: "/" };
+  const script = join(HOME, "scripts/00-assess.ts");
+  const child = Bun.spawn([process.execPath, script, "--plan", file], { env, stdout: "inherit", stderr: "pipe" });
+  const stderr = await new Response(child.stderr).text();
+  check(`00-assess --plan ${file} writes it`, (await child.exited) === 2, stderr);
+  return readFileSync(node.root + file, "utf8");
+}
+
+/** The steps that are ticked, by number. */
+const TICKED = '[...document.querySelectorAll("input[data-step]:checked")].map((box) => box.dataset.step).join()';
+
+async function checkTicks(browser: Browser, url: string) {
+  const tick = (step: number) => evaluate(browser, `document.querySelector("#step-${step} input").click()`);
+  await tick(1);
+  await tick(3);
+  const address = await evaluate<string>(browser, "location.href");
+  await visit(browser, "about:blank");
+  await visit(browser, address);
+  equal("ticks are there after a reload", await evaluate(browser, TICKED), "1,3");
+  await visit(browser, "about:blank");
+  await visit(browser, url);
+  equal("ticks are there when the file is opened again", await evaluate(browser, TICKED), "1,3");
+  await evaluate(browser, "localStorage.clear()");
+  await visit(browser, "about:blank");
+  await visit(browser, address);
+  equal("ticks are in the address that a colleague gets", await evaluate(browser, TICKED), "1,3");
+  await tick(1);
+  await tick(3);
+  await visit(browser, "about:blank");
+  await visit(browser, url);
+  equal("a tick that was taken away stays away", await evaluate(browser, TICKED), "");
+}
+
+async function checkCopies(browser: Browser, lines: string) {
+  await browser.send("Browser.grantPermissions", { permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+  const count = await evaluate<number>(browser, 'document.querySelectorAll(".line button").length');
+  const copied: string[] = [];
+  for (let i = 0; i < count; i++)
+    copied.push(
+      await evaluate<string>(
+        browser,
+        `(async () => {
+          const button = document.querySelectorAll(".line button")[${i}];
+          button.click();
+          while (button.textContent === "Copy") await new Promise(requestAnimationFrame);
+          return button.textContent === "Copied" ? navigator.clipboard.readText() : button.textContent;
+        })()`,
+      ),
+    );
+  equal("each button copies its line, as the Markdown has it", copied.join("\n"), lines);
+}
+
+async function checkWidth(browser: Browser, width: number) {
+  await resize(browser, width, { phone: width < 600 });
+  const wide = await evaluate<string>(
+    browser,
+    `[...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > ${width} + 0.5).map((one) => one.outerHTML.slice(0, 90)).join("; ")`,
+  );
+  const scrolls = await evaluate<boolean>(browser, "document.documentElement.scrollWidth > document.documentElement.clientWidth");
+  check(`nothing is wider than a window of ${width} px`, !scrolls && wide === "", wide);
+}
+
+/** The text of all commands that are visible. */
+const VISIBLE =
+  '[...document.querySelectorAll("pre code")].filter((one) => one.checkVisibility() && one.getClientRects().length > 0).map((one) => one.textContent).join("\\n")';
+
+async function checkPrint(browser: Browser, lines: string) {
+  await browser.send("Emulation.setEmulatedMedia", { media: "print" });
+  equal("all commands are on paper", await evaluate(browser, VISIBLE), lines);
+  const shown = '[...document.querySelectorAll("button")].filter((one) => one.checkVisibility()).length';
+  equal("no button is on paper", await evaluate(browser, shown), 0);
+  const { data } = await browser.send<{ data: string }>("Page.printToPDF");
+  check("it can be printed", Buffer.from(data, "base64").toString("latin1").startsWith("%PDF-"));
+  equal("printing opens what is folded", await evaluate(browser, 'document.querySelectorAll("details:not([open])").length'), 0);
+  await browser.send("Emulation.setEmulatedMedia", { media: "" });
+}
+
+async function checkWithoutScript(browser: Browser, url: string, lines: string) {
+  await browser.send("Emulation.setScriptExecutionDisabled", { value: true });
+  await visit(browser, url);
+  equal("without a script it is the same text", await evaluate(browser, VISIBLE), lines);
+  equal("without a script there is no button", await evaluate(browser, 'document.querySelectorAll("button").length'), 0);
+  await browser.send("Emulation.setScriptExecutionDisabled", { value: false });
+}
+
+/** Nobody else's words run, and no request leaves the page. */
+async function checkAlone(browser: Browser, url: string) {
+  await visit(browser, url);
+  equal(
+    "what a node says of itself does not run",
+    await evaluate(browser, "[window.evil, document.images.length, document.scripts.length].join()"),
+    ",0,1",
+  );
+  const asked = browser.events.flatMap(({ method, params }) => {
+    const { request } = params as { request?: { url: string } };
+    return method === "Network.requestWillBeSent" && request && !request.url.startsWith(url) ? [request.url] : [];
+  });
+  equal("no request leaves the page", asked.join(), "");
+  const said = browser.events.filter(({ method }) => method === "Log.entryAdded" || method === "Runtime.exceptionThrown");
+  equal("the browser has nothing to complain about", said.map(({ params }) => JSON.stringify(params)).join(), "");
+}
+
+function equal(name: string, got: unknown, wanted: unknown) {
+  check(name, got === wanted, `got ${JSON.stringify(got)}, wanted ${JSON.stringify(wanted)}`);
+}
+
+function check(name: string, ok: boolean, detail = "") {
+  if (!ok) failures++;
+  console.log(ok ? `ok: ${name}` : `not ok: ${name}: ${detail}`);
+}
+
+if (import.meta.main) await run(main);

@@ -1,0 +1,94 @@
+/** A plan followed on pretend nodes, to see what is typed where: by the transcripts of 00-assess --plan. */
+import { expect, test } from "bun:test";
+import { pretendScene } from "../../pretend/scene.ts";
+import { followPlan, readPlan } from "../scene/follow-plan.ts";
+
+const transcript = await Bun.file(`${import.meta.dir}/../../transcripts/00-assess-plan-ha-all-lost.txt`).text();
+const page = transcript
+  .slice(transcript.indexOf("# The plan"), transcript.indexOf("\n----- stderr"))
+  .replaceAll("127.77.0.11", "10.250.0.11")
+  .replaceAll("10.77.0.12", "10.250.0.12");
+
+const PLAN = "./bunw scripts/00-assess.ts --plan";
+const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
+
+test("readPlan() knows the part of each step, its lines, its exit codes and how its output ends", () => {
+  const steps = readPlan(page);
+  expect(steps.map(({ number }) => number)).toEqual(steps.map((_, index) => index + 1));
+  expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2], sideBySide: false });
+  expect(steps.find(({ part }) => part === 2)).toMatchObject({ sideBySide: true });
+  expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({ part: 1, exit: [0], ends: "done.  next: …" });
+  expect(steps.find(({ lines }) => lines[0]!.startsWith("export unpack='"))?.lines).toHaveLength(5);
+});
+
+test("readPlan() refuses a page without steps", () => {
+  expect(() => readPlan("# The plan\n")).toThrow("The plan has no step");
+});
+
+const one = (lines: string, about = "Costs: nothing.") =>
+  `## 1 etcd\n\n### [ ] Step 1: Do it, on cp1\n\n\`\`\`sh\n${lines}\n\`\`\`\n\n${about}\n`;
+
+async function follow(markdown: string, answers: Parameters<typeof pretendScene>[0] = {}) {
+  const { scene, typed } = pretendScene({ [PLAN]: { stdout: markdown }, ...answers });
+  scene.lab.controlPlanes[1]!.ip = "10.250.0.12";
+  await followPlan(scene, {});
+  return { scene, typed: typed.slice(1) };
+}
+
+test("followPlan() types each line where its address is, and the printed line as it was printed", async () => {
+  const { typed } = await follow(
+    one(`line=$(ssh -n root@10.250.0.11 'cd /kit && ./bunw x')\nssh -n root@10.250.0.12 "cd /kit && \${line:?nothing}"`),
+    { "./bunw x": { stdout: `${JOIN}\n` } },
+  );
+  expect(typed).toEqual(["cp1: ./bunw x", `cp2: ${JOIN}`]);
+});
+
+test("followPlan() carries a file by its scp line", async () => {
+  const { typed } = await follow(one("scp -3 -p root@10.250.0.11:/kit/token root@10.250.0.12:/kit/"), {
+    "base64 -w0 /kit/token": { stdout: "dG9rZW4=" },
+  });
+  expect(typed).toEqual(["cp1: base64 -w0 /kit/token", "cp2: umask 077; base64 -d > /kit/token < dG9rZW4="]);
+});
+
+test.each([
+  ["an address that no node has", "ssh -n root@10.9.9.9 'ls'", 'the address "10.9.9.9"'],
+  ["a placeholder", "ssh -n root@ADDRESS-OF-w1 'ls'", 'the address "ADDRESS-OF-w1"'],
+  ["a line of another form", "kubectl get nodes", "a line of another form: kubectl get nodes"],
+  ["a line that nothing printed", `ssh -n root@10.250.0.11 "cd /kit && \${line:?nothing}"`, "types a line that nothing printed"],
+])("followPlan() is red at %s", async (_, line, error) => {
+  await expect(follow(one(line))).rejects.toThrow(error);
+});
+
+test("followPlan() is red where the output ends otherwise than the plan says", async () => {
+  const wanted = one("ssh -n root@10.250.0.11 'ls'", "Costs: nothing. Ends in `done.  next: …`.");
+  await follow(wanted, { ls: { stderr: "x\n\ndone.  next: part 2\n" } });
+  await expect(follow(wanted, { ls: { stderr: "done.  next: part 2\nerror: no\n" } })).rejects.toThrow('it ended in "error: no"');
+});
+
+test("followPlan() stops at a failure, as an operator would", async () => {
+  const { scene, typed } = await follow(
+    `${one("ssh -n root@10.250.0.11 'ls'")}${one("ssh -n root@10.250.0.11 'pwd'").replaceAll("Step 1", "Step 2")}`,
+    {
+      ls: { exitCode: 1 },
+    },
+  );
+  expect([typed, scene.steps.at(-1)!.ok]).toEqual([["cp1: ls"], false]);
+});
+
+test("followPlan() can read every line of a real plan", async () => {
+  const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
+  const ended = readPlan(page).flatMap(({ lines, ends = "" }) => lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]));
+  const { scene, typed } = pretendScene({
+    ...Object.fromEntries(ended),
+    [PLAN]: { stdout: page },
+    [JOIN]: { stderr: "done.  next: close" },
+  });
+  const [cp1] = scene.lab.nodes;
+  for (const name of ["cp3", "w2"]) scene.lab.nodes.push({ ...cp1!, name });
+  for (const [index, ip] of [cp1!.ip, "10.250.0.12", "10.77.0.21", "10.77.0.13", "10.77.0.22"].entries()) scene.lab.nodes[index]!.ip = ip;
+  scene.kit = import.meta.path;
+  await followPlan(scene, {});
+  expect(scene.steps.filter(({ ok }) => !ok)).toEqual([]);
+  expect(typed.filter((line) => line.endsWith(JOIN))).toHaveLength(4);
+  expect(scene.steps.at(-1)!.command).toBe("./bunw scripts/05-verify.ts");
+});

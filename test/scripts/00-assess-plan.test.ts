@@ -1,0 +1,262 @@
+/** 00-assess --plan as operators run it, on pretend nodes: RUNBOOK.md for this cluster and this damage, line by line. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { createPrivateKey } from "node:crypto";
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { UNPACK } from "../../scripts/pack-kit.ts";
+import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
+import { expiredText } from "../pretend/expired.ts";
+import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { tokenBy } from "../pretend/old-keys.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const { root: healthy } = await healthyCp();
+const HOME = join(import.meta.dir, "../..");
+const PKI = "/etc/kubernetes/pki";
+const HEALTHY: NodeOptions = { kind: "healthy control plane node" };
+
+/** Workers have addresses that may get into a line; the pretend cluster's own are loopback. */
+function reachable(objects: Objects) {
+  for (const [name, ip] of [
+    ["w1", "10.77.0.21"],
+    ["w2", "10.77.0.22"],
+  ] as const)
+    setAddress(objects, name, ip);
+}
+
+function setAddress(objects: Objects, name: string, ...ips: string[]) {
+  const node = objects[`minions/${name}`] as { status: object };
+  node.status = { addresses: ips.map((address) => ({ type: "InternalIP", address })) };
+}
+
+/** Two more control plane nodes. */
+function three(objects: Objects) {
+  reachable(objects);
+  for (const [name, ip] of [
+    ["m2", "10.77.0.12"],
+    ["m3", "10.77.0.13"],
+  ] as const)
+    objects[`minions/${name}`] = JSON.parse(
+      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, ip).replace("uid-of-m1", `uid-of-${name}`),
+    );
+}
+
+const MEMBERS = [
+  MEMBER,
+  ...["m2", "m3"].map((name, i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 2}:2380`] })),
+];
+
+interface Damage extends NodeOptions {
+  change?: (root: string) => unknown;
+  args?: string;
+}
+
+/** Prints the plan; nothing is written for it. */
+async function plan({ change, args = "", ...options }: Damage) {
+  using node = await pretendNode({ etcd: reachable, ...options });
+  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
+  await change?.(node.root);
+  const before = node.fingerprint();
+  const run = await node.run(`00-assess --plan ${args}`.trim());
+  expect(node.fingerprint()).toEqual(before);
+  return { ...run, stderr: run.stderr.replace(/in \d+\.\d s/g, "in SECONDS s") };
+}
+
+/** What is pasted: each step's first word, its nodes and what they run. */
+function pasted(stdout: string): string[] {
+  return [...stdout.matchAll(/^(?:export |line=\$\()?(?:ssh|scp|xargs) .*$/gm)].map(([line]) =>
+    line
+      .replaceAll("cd /run/kube-pki-repair && ", "")
+      .replaceAll("./bunw scripts/", "")
+      .replace(/\$\{line:\?[^}]*\}/, "LINE"),
+  );
+}
+
+async function expire(root: string) {
+  const signer = (file: string) => (/etcd/.test(file) ? "etcd/ca" : /front-proxy/.test(file) ? "front-proxy-ca" : "ca");
+  const files = [PKI, `${PKI}/etcd`, "/etc/kubernetes", "/var/lib/kubelet/pki"].flatMap((folder) =>
+    readdirSync(root + folder).flatMap((name) => (/^(?!.*ca\.crt).*\.(crt|conf)$|-2.*\.pem$/.test(name) ? [join(folder, name)] : [])),
+  );
+  for (const file of files) {
+    const text = await expiredText(readFileSync(root + file, "utf8"), readFileSync(`${healthy}${PKI}/${signer(file)}.key`, "utf8"));
+    if (text) writeFileSync(root + file, text);
+  }
+}
+
+const OWN = { key: readFileSync(`${healthy}${PKI}/sa.key`, "utf8"), pub: readFileSync(`${healthy}${PKI}/sa.pub`, "utf8") };
+const MANAGER = {
+  pid: 31,
+  comm: "kube-controller",
+  holds: ["ca.key", "sa.key"].map((file) => bigInt(createPrivateKey(readFileSync(`${healthy}${PKI}/${file}`, "utf8")))),
+};
+
+test("a plan where all is lost: every line of the repair, in order, with names and addresses", async () => {
+  await expectTranscript("00-assess-plan-all-lost", await plan({}));
+});
+
+test("a plan where all certificates have expired is a handful of lines", async () => {
+  await expectTranscript("00-assess-plan-expired", await plan({ ...HEALTHY, change: expire }));
+});
+
+test("three control plane nodes whose certificates have expired: no key travels, and each of them is repaired", async () => {
+  const { stdout } = await plan({ ...HEALTHY, etcd: three, members: MEMBERS, change: expire });
+  expect(pasted(stdout).join("\n")).not.toMatch(/hand-over|systemctl stop|04-sa/);
+  expect(pasted(stdout).filter((line) => line.includes("01-etcd"))).toEqual([
+    "ssh -n root@127.77.0.11 '01-etcd.ts'",
+    "ssh -n root@10.77.0.12 '01-etcd.ts'",
+    "ssh -n root@10.77.0.13 '01-etcd.ts'",
+  ]);
+});
+
+test("all lost on three control plane nodes: the others are looked at, and get the new keys", async () => {
+  await expectTranscript("00-assess-plan-ha-all-lost", await plan({ etcd: three, members: MEMBERS }));
+});
+
+test("keys in memory are read back, only two CAs are made new, and no pod restarts", async () => {
+  const lost = (root: string) => {
+    rmSync(root + PKI, { recursive: true });
+    pretendProcess(root, MANAGER);
+    podRecord(root, "kube-system", "kube-proxy-x", POD_UID);
+    const token = tokenBy(OWN, { alg: "ES256", of: "kube-system:kube-proxy", issuedAt: 1000 });
+    write(`${root}/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access/token`, token);
+  };
+  await expectTranscript("00-assess-plan-pki-lost-alive", await plan({ ...HEALTHY, change: lost }));
+});
+
+test("where only sa.key is lost, no worker joins", async () => {
+  const { stdout } = await plan({ ...HEALTHY, change: (root) => rmSync(`${root}${PKI}/sa.key`) });
+  expect(stdout).toContain("a service-account key that nobody has any more. It makes a new one: no worker joins");
+  expect(pasted(stdout).join("\n")).toMatch(/--new-cas'[\s\S]*04-sa-tokens/);
+  expect(pasted(stdout).join("\n")).not.toMatch(/LINE|token root/);
+});
+
+test("a healthy control plane node prints the plan for the others; alone, it has nothing to do", async () => {
+  const { stdout } = await plan({ ...HEALTHY, etcd: three, members: MEMBERS });
+  expect(stdout).toContain("\n**This plan is for damage on another control plane node: it gets its keys from here.**\n");
+  expect(pasted(stdout).join("\n")).toMatch(/hand-over\.ts pack.*\n(scp .*\n)+ssh -n root@10\.77\.0\.12 "LINE"/);
+  const alone = await plan(HEALTHY);
+  expect([alone.exitCode, pasted(alone.stdout)]).toEqual([0, []]);
+});
+
+/** Each program writes down its words, one call a line; ssh prints what the scripts print to be pasted. */
+const RECORD = 'printf "%s" "$(basename "$0")"; printf " [%s]" "$@"; echo';
+const SSH = `[ "$1" = -n ] && exec < /dev/null
+{ ${RECORD}; wc -c; } >> "$CALLS"
+case "$*" in *"workers.ts open") echo "./bunw scripts/03-workers.ts join --server x";; *" pack "*) echo "./bunw scripts/hand-over.ts unpack y";; esac`;
+
+test("bash runs the lines as they are: each command arrives in one piece, and the printed lines where they belong", async () => {
+  const { stdout } = await plan({ etcd: three, members: MEMBERS });
+  const folder = mkdtempSync(join(tmpdir(), "plan-"));
+  writeFileSync(`${folder}/ssh`, `#!/bin/bash\n${SSH}\n`);
+  writeFileSync(`${folder}/scp`, `#!/bin/bash\n{ ${RECORD}; } >> "$CALLS"\n`);
+  for (const name of ["ssh", "scp"]) chmodSync(`${folder}/${name}`, 0o755);
+  writeFileSync(`${folder}/kit.tar.gz`, "a kit");
+  const lines = [...stdout.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, line]) => line);
+  const env = { PATH: `${folder}:/usr/bin:/bin`, CALLS: `${folder}/calls` };
+  const child = Bun.spawn(["bash", "-e"], { cwd: folder, env, stdin: Buffer.from(lines.join("\n")), stdout: "pipe", stderr: "pipe" });
+  const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+  const calls = readFileSync(`${folder}/calls`, "utf8").split("\n");
+  rmSync(folder, { recursive: true });
+  expect([code, stderr]).toEqual([0, ""]);
+  expect(calls).toContain("ssh [-n] [root@127.77.0.11] [pkill -STOP -x kube-controller || true]");
+  expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token] [root@10.77.0.22:/run/kube-pki-repair/]");
+  expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-workers.ts join --server x]");
+  expect(calls).toContain("ssh [-n] [root@10.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]");
+  expect(calls.join("\n")).toContain(`ssh [root@10.77.0.13] [${UNPACK}]\n5\n`);
+});
+
+const EVIL = "10.0.0.9; reboot `x` $(y) </code><img src=x>";
+
+test("what somebody wrote into a Node gets into no line: a placeholder stands there, and the reason", async () => {
+  const { stdout } = await plan({
+    etcd(objects) {
+      three(objects);
+      setAddress(objects, "w1", EVIL, "10.77.0.12");
+      setAddress(objects, "w2", "10.77.0.13", "10.77.0.22", "::ffff:10.77.0.99");
+      objects["minions/m2"] = JSON.parse(JSON.stringify(objects["minions/m2"]).replaceAll('"m2"', JSON.stringify(`m2 ${EVIL}`)));
+      objects["minions/m3"] = JSON.parse(JSON.stringify(objects["minions/m3"]).replaceAll("10.77.0.13", "169.254.169.254"));
+    },
+    members: MEMBERS,
+  });
+  expect(pasted(stdout).join("\n")).not.toMatch(/reboot|\$\(y|img|169\.254/);
+  const fences = [...stdout.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, lines]) => lines).join("\n");
+  expect(fences).not.toMatch(/reboot|\$\(y|img/);
+  expect(pasted(stdout).filter((line) => line.includes("join") || line.includes("LINE"))).toEqual([
+    'ssh -n root@10.77.0.12 "LINE"',
+    'ssh -n root@10.77.0.13 "LINE"',
+    'ssh -n root@ADDRESS-OF-w1 "LINE"',
+    'ssh -n root@10.77.0.22 "LINE"',
+  ]);
+  expect(stdout).toContain("- ADDRESS-OF-w1: write its address in yourself. ");
+  expect(stdout).toContain("\\<img src=x\\>");
+});
+
+test("with many workers their addresses are in a file, and one line does what a hundred would", async () => {
+  const { stdout } = await plan({
+    etcd(objects) {
+      for (let i = 1; i <= 100; i++) {
+        objects[`minions/w${i}`] = JSON.parse(JSON.stringify(objects["minions/w1"]).replaceAll('"w1"', `"w${i}"`));
+        setAddress(objects, `w${i}`, `10.78.0.${i}`);
+      }
+    },
+  });
+  expect(stdout).toMatch(/\ncat > workers <<END\n(10\.78\.0\.\d+\n){100}END\n/);
+  expect(pasted(stdout)).toContain('xargs -P 20 -I{} ssh -n root@{} "LINE" < workers');
+  expect(stdout.split("10.78.0.50")).toHaveLength(2);
+});
+
+test("--plan FILE writes that file, and no other", async () => {
+  using node = await pretendNode({ etcd: reachable });
+  const { exitCode, stdout, stderr } = await node.run(`00-assess --plan ${node.root}/plan.md`);
+  expect([exitCode, stdout, stderr]).toEqual([2, "", expect.stringContaining("wrote ROOT/plan.md")]);
+  expect(node.read(`${node.root}/plan.md`)).toMatch(/^# The plan for the cluster kubernetes\n[\s\S]*\n$/);
+  expect(statSync(`${node.root}${node.root}/plan.md`).mode & 0o777).toBe(0o600);
+});
+
+test.each([
+  ["worker", "--plan", 3, /error: "w1" is no control plane node: /],
+  ["wiped control plane node", "--plan plan.pdf", 1, /error: "plan.pdf" is no name for a plan\nhint: it ends in \.md or \.html/],
+  ["wiped control plane node", "--plan a.md b.md", 1, /error: "b.md" is not understood/],
+  ["wiped control plane node", "a.md", 1, /error: "a.md" is not understood/],
+] as const)("on a %s, `00-assess %s` is refused", async (kind, args, code, error) => {
+  using node = await pretendNode({ kind });
+  const { exitCode, stdout, stderr } = await node.run(`00-assess ${args}`);
+  expect([exitCode, stdout, stderr]).toEqual([code, "", expect.stringMatching(error)]);
+});
+
+test("where etcd's data cannot be read, the plan is what comes first", async () => {
+  const { stdout } = await plan({
+    etcd(objects) {
+      for (const key of Object.keys(objects)) objects[key] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    },
+  });
+  expect(stdout).toContain("\n> This comes first. Then print the plan again.\n\n> bring the EncryptionConfiguration back first, ");
+  expect(stdout).not.toContain("Step 1");
+});
+
+test("a kit without RUNBOOK.md says so", async () => {
+  using node = await pretendNode();
+  const kit = mkdtempSync(join(tmpdir(), "kit-"));
+  for (const name of ["scripts", "shared"]) cpSync(join(HOME, name), join(kit, name), { recursive: true });
+  for (const name of ["node_modules", "package.json", "tsconfig.json"]) symlinkSync(join(HOME, name), join(kit, name));
+  const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root };
+  const child = Bun.spawn([process.execPath, "scripts/00-assess.ts", "--plan"], { cwd: kit, env, stdout: "pipe", stderr: "pipe" });
+  const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+  rmSync(kit, { recursive: true });
+  expect([code, stderr]).toEqual([1, expect.stringContaining("error: RUNBOOK.md is not in the kit's folder: ")]);
+});
