@@ -8,7 +8,7 @@ import { basename, dirname, join } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
+import { manifestPath, manifestText, readableManifest, readManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { waitFor } from "../run.ts";
 import { leaves } from "../signals.ts";
@@ -43,6 +43,11 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   leaves(path, undefined);
 }
 
+/** Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits; else its place. */
+export function whereIs(path: string): string {
+  return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
+}
+
 /** When the manifest that waits was written; undefined where none waits. */
 export function waitingSince(cp: Pick<ControlPlaneNode, "node">, name: string): Date | undefined {
   return stat(waitingPath(manifestPath(cp, name)))?.modified;
@@ -57,8 +62,14 @@ export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
 
 /** Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can ask anything without it. */
 export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
-  const path = manifestPath(cp, name);
-  if (!exists(path) && exists(waitingPath(path))) renameFile(waitingPath(path), path);
+  endWaiting(manifestPath(cp, name));
+}
+
+/** No manifest waits any longer for this place: it comes there, or is removed where another has come. */
+export function endWaiting(path: string) {
+  const waiting = waitingPath(path);
+  if (exists(waiting) && readableManifest(path)) removeFile(waiting);
+  else if (exists(waiting)) renameFile(waiting, path);
   leaves(path, undefined);
 }
 

@@ -17,21 +17,24 @@ import { mayRunInFull, restoreManifests } from "./restore.ts";
 
 const MANAGER = "kube-controller-manager";
 
-/** Restarts the kubelet of a control plane node. A full controller-manager leaves before. */
+/**
+ * Restarts the kubelet of a control plane node. Its controller-manager ends before: part 0 may have paused it, and nothing else wakes it. A
+ * full one leaves.
+ */
 export async function restartKubelet(cp: ControlPlaneNode) {
-  await takeManagerAway(cp);
+  const path = manifestPath(cp, MANAGER);
+  const manifest = readableManifest(path);
+  if (manifest && !isReduced(manifest) && mayRunInFull(cp, stat(path)?.modified)) {
+    takeAway(cp, MANAGER);
+    say(`${MANAGER}: waits for this node's pods to be ready again; it comes back at the end of part 2`);
+  }
+  if (manifest) await endManager(cp);
   await turnKubelet("restart");
 }
 
-async function takeManagerAway(cp: ControlPlaneNode) {
-  const path = manifestPath(cp, MANAGER);
-  const manifest = readableManifest(path);
-  if (!manifest || isReduced(manifest) || !mayRunInFull(cp, stat(path)?.modified)) return;
-  const { runtimeEndpoint } = cp.node;
-  takeAway(cp, MANAGER);
-  say(`${MANAGER}: waits for this node's pods to be ready again; it comes back at the end of part 2`);
-  const running = (await controlPlaneContainers(runtimeEndpoint)).filter(({ name }) => name === MANAGER);
-  if (running.length > 0) await stopContainers(runtimeEndpoint, running);
+async function endManager({ node }: ControlPlaneNode) {
+  const running = (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) => name === MANAGER);
+  if (running.length > 0) await stopContainers(node.runtimeEndpoint, running);
 }
 
 /** Puts the static pods of part 2 back, except a controller-manager that comes last. Returns whether a manifest was written. */

@@ -17,6 +17,7 @@ import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
+import { endWaiting, whereIs } from "./exchange.ts";
 import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
@@ -66,16 +67,19 @@ export function managerIsReduced(cp: Pick<ControlPlaneNode, "node">): boolean {
 
 /** The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written if this changes the disk. */
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
-  const { path, kept, differences, trouble } = onDisk(one, cp);
+  const { path, at, kept, differences, trouble } = onDisk(one, cp);
   for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace)) moveAside(second, cp.asideDir);
-  const next = adapted(one.name, kept ?? one.manifest, cp, kept && stat(path)?.modified);
+  const next = adapted(one.name, kept ?? one.manifest, cp, kept && stat(at)?.modified);
   if (next === kept) {
+    endWaiting(path);
     say(`${path}: kept${differences.length > 0 ? `; differs from the manifest before the repair: ${differences.join(" ")}` : ""}`);
-    return false;
+    return at !== path;
   }
-  if (trouble) keepOld(path, trouble, cp);
+  if (trouble) keepOld(at, trouble, cp);
   const note = [...(kept ? [] : [one.source + one.remark]), ...changesOf(next, kept, cp)].join(", ");
-  return writeFile(path, manifestText(next), { folderMode: 0o700, note });
+  const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note });
+  endWaiting(path);
+  return isNew;
 }
 
 /**
@@ -126,11 +130,12 @@ export function manifestTrouble(one: WantedManifest, cp: ControlPlaneNode): Trou
  */
 function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const path = manifestPath(cp, one.name, one.manifest.metadata.namespace);
-  const now = usableManifest(path, one.manifest);
+  const at = whereIs(path);
+  const now = usableManifest(at, one.manifest);
   const differences = now ? differencesOf(full(now), one.manifest) : [];
-  const isStale = differences.length > 0 && one.source === FROM_MIRROR_POD && stat(path)!.modified < cp.rescue.made;
+  const isStale = differences.length > 0 && one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made;
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
-  return { path, kept: trouble ? undefined : now, differences, trouble };
+  return { path, at, kept: trouble ? undefined : now, differences, trouble };
 }
 
 /**

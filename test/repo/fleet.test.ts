@@ -69,7 +69,7 @@ const repair = plays.filter(({ tags }) => !tags.includes("never"));
 const commands = repair.flatMap(({ hosts, tasks }) =>
   tasks.flatMap((task) => {
     const command = commandOf(task);
-    return command?.match(/bunw|systemctl|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
+    return command?.match(/bunw|systemctl|pkill|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
   }),
 );
 
@@ -86,7 +86,7 @@ test("the playbook types what parts 0 to 3 of the runbook type, on the same node
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
 });
 
-const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl )/.test(command);
+const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl |pkill )/.test(command);
 
 /** Of a printed line, its beginning. */
 function example({ printed }: Block, command: string): string {
@@ -95,7 +95,7 @@ function example({ printed }: Block, command: string): string {
 
 test("the loop beside it in the runbook types the same", () => {
   const section = runbook.slice(runbook.indexOf("**The loop**"), runbook.indexOf("## Clean up"));
-  const loop = [...section.matchAll(/(?:"|'|\$n )(\.\/bunw [^'"]+|systemctl stop kubelet)|"\$\{?(line)/g)].map(
+  const loop = [...section.matchAll(/(?:"|'|\{ )(\.\/bunw [^'"]+|systemctl stop kubelet|pkill [^;]+)|"\$\{?(line)/g)].map(
     ([, command, line]) => command ?? line!,
   );
   const printed = new Map(PRINTED.map(([, line]) => [line, "line"]));

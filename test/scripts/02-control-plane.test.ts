@@ -6,6 +6,7 @@ import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { waitFor } from "../../shared/run.ts";
+import { afterPart2 } from "../pretend/after-part2.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
@@ -412,4 +413,30 @@ test("what part 3 has let run in full under the new CA stays so where part 2 run
   expect(stderr).toContain("kube-controller-manager: waits for this node's pods to be ready again");
   expect(node.read(MANAGER)).not.toContain("-node-lifecycle-controller");
   expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
+});
+
+test("a reduced controller-manager ends before its kubelet starts: part 0 may have paused it, and nothing else wakes it", async () => {
+  using node = await afterPart2({ containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
+  write(`${node.env.FAKE}/stopped`, "");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  const order = [`${CRICTL} stop --timeout 0 kube-controller-manager-id`, "systemctl restart kubelet"];
+  expect(node.calls().filter((call) => order.includes(call))).toEqual(order);
+  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
+});
+
+test("a controller-manager that part 1 took away in full comes back reduced where new CAs were made since", async () => {
+  using node = await afterPart2({ containers: ["etcd"] });
+  const waiting = MANAGER.replace("/kube-c", "/.kube-c");
+  rmSync(node.root + MANAGER);
+  write(node.root + waiting, text(manifest("kube-controller-manager")));
+  utimesSync(node.root + waiting, new Date("2026-01-01"), new Date("2026-01-01"));
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
+  expect(node.exists(waiting)).toBe(false);
 });

@@ -19,11 +19,10 @@ const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w
 const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
 
 /** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
-const PART_0: Line[] = [
-  [[...FIRST, ...OTHERS], "systemctl stop kubelet"],
-  [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"],
-  [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"],
-];
+const STOPS: Line[] = ["systemctl stop kubelet", "pkill -STOP -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);
+const LOOKS: Line = [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"];
+const SALVAGE: Line = [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"];
+const PART_0 = [...STOPS, LOOKS, SALVAGE];
 const PART_1: Line[] = [
   [FIRST, "scripts/01-etcd.ts --new-cas"],
   [OTHERS, "scripts/hand-over.ts identity identity"],
@@ -82,7 +81,6 @@ async function checkAllParts(fleet: Fleet) {
 
 /** Somebody else has made the kit's folder on a worker. The play before has already stopped the kubelets. */
 async function checkForeignFolder(fleet: Fleet) {
-  const kubelets = PART_0.slice(0, 1);
   const layings: [what: string, laid: string][] = [
     ["another user's folder", "mkdir $D && chown 12345 $D"],
     ["a folder that everybody may write", "mkdir -m 777 $D"],
@@ -90,13 +88,7 @@ async function checkForeignFolder(fleet: Fleet) {
   ];
   for (const [what, laid] of layings) {
     await fleet.shell(`ssh w2 'D=/run/kube-pki-repair; ${laid}'`);
-    const { output } = await expectCalls(
-      fleet,
-      `${what} in place of the kit's: nothing begins on any node`,
-      ["--tags", "part0"],
-      kubelets,
-      2,
-    );
+    const { output } = await expectCalls(fleet, `${what} in place of the kit's: nothing begins on any node`, ["--tags", "part0"], STOPS, 2);
     check(`${what} in place of the kit's: it is shown`, /[dl][rwx-]{9}.* \/run\/kube-pki-repair/.test(output), output);
     await fleet.shell("ssh w2 'rm -rf /run/kube-pki-repair*'");
   }
@@ -120,23 +112,17 @@ async function checkGates(fleet: Fleet) {
   }
   fleet.fail([]);
   fleet.write("dead.yaml", JSON.stringify({ workers: { hosts: { w3: { ansible_host: "127.1.0.99" } } } }));
-  await expectCalls(
-    fleet,
-    "an unreachable node stops the playbook before the first look",
-    ["-i", "dead.yaml", ...args],
-    PART_0.slice(0, 1),
-    2,
-  );
+  await expectCalls(fleet, "an unreachable node stops the playbook before the first look", ["-i", "dead.yaml", ...args], STOPS, 2);
 }
 
 /** The shell loop, read from RUNBOOK.md; it is for two workers, one after the other. */
 async function checkLoop(fleet: Fleet) {
   const section = (await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()).split("**The loop**")[1]!.split("\n## ")[0]!;
   const loop = [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, script]) => script).join("");
-  const kubelets = each([...FIRST, ...OTHERS], "systemctl stop kubelet");
-  const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], PART_0[1]![1]), ...each(PART_0[2]![0], PART_0[2]![1])];
+  const stops = [...FIRST, ...OTHERS].flatMap((node) => STOPS.map(([, call]): Line => [[node], call]));
+  const looks = [...each([...FIRST, ...OTHERS, "w1", "w2"], LOOKS[1]), ...each(...SALVAGE)];
   const keys = OTHERS.flatMap((node) => PART_1.slice(3).map(([, call]): Line => [[node], call]));
-  const first = [...kubelets, ...looks, PART_1[0]!, ...each(OTHERS, PART_1[1]![1])];
+  const first = [...stops, ...looks, PART_1[0]!, ...each(OTHERS, PART_1[1]![1])];
   const rest = [PART_1[2]!, ...keys, ...each([...FIRST, ...OTHERS], "scripts/02-control-plane.ts"), OPEN];
   const end = [...each(["w1", "w2"], JOIN), ...each([...FIRST, ...OTHERS], "scripts/03-workers.ts close")];
   await expectCalls(fleet, "the loop: the same, node by node", () => fleet.shell(loop), [...first, ...rest, ...end]);
@@ -153,7 +139,7 @@ function each(nodes: string[], call: string): Line[] {
 
 async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
-  const dry: Line[] = [PART_0[1]!, [PART_0[2]![0], `${PART_0[2]![1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
+  const dry: Line[] = [LOOKS, [SALVAGE[0], `${SALVAGE[1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
   const lost = ["--tags", "part2,part3", "--limit", "first_control_plane,w5", "-e", "lost_control_planes=cp3", "-e", "lost_workers=w1,w2"];
   const without: Line[] = [

@@ -33,8 +33,9 @@ case "$1 $2" in
 esac
 `;
 
-const SYSTEMCTL = `#!/bin/sh
-echo "$(hostname): systemctl $*" >> ${CALLS}
+/** What stands in the place of a program that would act on this machine. */
+const PROGRAM = `#!/bin/sh
+echo "$(hostname): \${0##*/} $*" >> ${CALLS}
 `;
 
 /** A node's memory and its /etc are its own; everything else is read-only from here on. */
@@ -46,7 +47,7 @@ mkdir /run/sshd
 mkdir ${PLACE}/$1.etc
 cp -a /etc/. ${PLACE}/$1.etc
 mount --bind ${PLACE}/$1.etc /etc
-mount --bind ${PLACE}/systemctl /usr/bin/systemctl
+for name in systemctl pkill; do mount --bind ${PLACE}/program /usr/bin/$name; done
 for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point" 2>&1; mount -o remount,bind,ro "$point" "$point"; done
 exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;
 
@@ -70,7 +71,7 @@ export async function pretendFleet(hosts: Host[]): Promise<Fleet> {
   mkdirSync(PLACE);
   await sh(["ip", "link", "set", "lo", "up"]);
   for (const file of [CALLS, FAILS]) writeFileSync(file, "");
-  writeFileSync(join(PLACE, "systemctl"), SYSTEMCTL, { mode: 0o755 });
+  writeFileSync(join(PLACE, "program"), PROGRAM, { mode: 0o755 });
   const operator = join(PLACE, "operator");
   const { publicKey } = await makeOperator(operator, { hosts, kit: await packPretendKit() });
   writeFileSync(join(PLACE, "authorized_keys"), publicKey);
