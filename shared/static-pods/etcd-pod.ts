@@ -23,6 +23,7 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./late-manager.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
+import { holdServers } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
 /**
@@ -138,5 +139,6 @@ export async function startEtcd(cp: ControlPlaneNode) {
   const manifest = restoreManifests(cp, ["etcd"]);
   restoreOthers(cp);
   if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
+  await holdServers(cp);
   await restartKubelet(cp);
 }

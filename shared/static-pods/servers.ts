@@ -1,25 +1,46 @@
 /** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { type Container, containers, stopContainers } from "../node/containers.ts";
+import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { planPki } from "../pki/plan.ts";
 import { say } from "../run.ts";
+import { takeAway } from "./exchange.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
 import { restartKubelet, restoreServers } from "./late-manager.ts";
-import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders } from "./wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
+
+/**
+ * Part 1: a kubelet that starts would start the servers with certificates that have expired or are missing. They fail again and again, and
+ * take the processors from etcd. So their manifests wait for part 2; but not where an API server still runs, nor without a mirror pod.
+ */
+export async function holdServers(cp: ControlPlaneNode) {
+  const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
+  if (here.length === 0 || planPki(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep")) return;
+  if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver")) return;
+  const wanted = attempt(() => wantedManifests(cp));
+  const held = wanted instanceof Fail ? [] : here.filter((name) => wanted.some((one) => one.name === name));
+  for (const name of held) takeAway(cp, name);
+  if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
+}
 
 /** Files before manifests: where a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns what was written. */
 export async function issueForServers(cp: ControlPlaneNode, options: { superAdmin: boolean | undefined }): Promise<string[]> {
   const bundles = fitKubeletCa(cp);
-  const superAdmin = options.superAdmin || mountsSuperAdmin(cp);
-  const kubeconfigs = kubeconfigRows(cp.facts, { superAdmin }).filter((row) => row.name !== "kubelet");
-  const { written } = await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
+  const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
   return [...bundles, ...written];
+}
+
+/** What part 2 issues. */
+function credentials(cp: ControlPlaneNode, superAdmin = false) {
+  const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || mountsSuperAdmin(cp) });
+  return { certs: CERTS, kubeconfigs: rows.filter((row) => row.name !== "kubelet"), serviceAccountKey: true };
 }
 
 /** Pods with new certificates or kubeconfigs start again, as they read them once. Returns when anything was started, or undefined. */

@@ -1,8 +1,24 @@
 /** Certificates as they will be in a year and a day: of the same key, signed by the same CA, expired since yesterday. */
 import "reflect-metadata";
+import { readFileSync, writeFileSync } from "node:fs";
 import * as x509 from "@peculiar/x509";
 import { parse, stringify } from "yaml";
 import { certificatesIn, privateKeyOf } from "../../shared/pki/certificate.ts";
+import { CERTS, type Cert } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { FACTS } from "./cluster.ts";
+
+/** Gives a node new certificates, with new keys, that expired a year ago. */
+export async function expireCertificates(root: string, rows: readonly Cert[] = CERTS.filter((row) => row.ca)) {
+  const path = (file: string) => `${root}/etc/kubernetes/pki/${file}`;
+  for (const row of rows) {
+    const issuer = CERTS.find(({ name }) => name === row.ca)!.file;
+    const pair = { cert: readFileSync(path(`${issuer}.crt`), "utf8"), key: readFileSync(path(`${issuer}.key`), "utf8") };
+    const { cert, key } = await issueLeaf(row, pair, FACTS, { now: new Date(Date.now() - 2 * YEAR_MS) });
+    writeFileSync(path(`${row.file}.crt`), cert);
+    writeFileSync(path(`${row.file}.key`), key);
+  }
+}
 
 const YEAR_MS = 366 * 24 * 3600_000;
 

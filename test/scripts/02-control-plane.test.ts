@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, utimesSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { CERTS } from "../../shared/pki/certs.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { waitFor } from "../../shared/run.ts";
@@ -10,6 +11,7 @@ import { afterPart2 } from "../pretend/after-part2.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { expireCertificates } from "../pretend/expired.ts";
 import { CRICTL, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -439,4 +441,41 @@ test("a controller-manager that part 1 took away in full comes back reduced wher
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
   expect(node.exists(waiting)).toBe(false);
+});
+
+test("servers whose certificates have expired wait through part 1; part 2 brings them back as they were, and the kubelet runs on", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: [] });
+  const servers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map((name) => `/etc/kubernetes/manifests/${name}.yaml`);
+  const before = servers.map(node.read);
+  await expireCertificates(node.root);
+  write(`${node.env.FAKE}/stopped`, "");
+  const part1 = node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.called("systemctl restart kubelet"), part1]);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const first = await part1;
+  expect(first).toMatchObject({ exitCode: 0 });
+  expect(first.stderr).toContain("kube-apiserver, kube-controller-manager, kube-scheduler: wait for their certificates; part 2");
+  expect(servers.map(node.exists)).toEqual([false, false, false]);
+
+  const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await Promise.race([node.written(servers[0]!), running]);
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await running;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(servers.map(node.read)).toEqual(before);
+  expect(node.calls().filter((call) => call === "systemctl restart kubelet")).toHaveLength(1);
+});
+
+test("a living API server stays where its certificates have expired and etcd is well: part 1 takes no manifest away", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
+  await expireCertificates(
+    node.root,
+    CERTS.filter((row) => row.ca === "ca"),
+  );
+  write(`${node.env.FAKE}/stopped`, "");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.calls()).toContain("systemctl restart kubelet");
+  expect(node.exists("/etc/kubernetes/manifests/kube-apiserver.yaml")).toBe(true);
 });

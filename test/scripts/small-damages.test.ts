@@ -1,37 +1,24 @@
 /** Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { setRoot } from "../../shared/files/files.ts";
-import { CERTS } from "../../shared/pki/certs.ts";
-import { issueClient, issueLeaf } from "../../shared/pki/issue.ts";
+import { issueClient } from "../../shared/pki/issue.ts";
 import { FACTS, healthyCp, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { expireCertificates } from "../pretend/expired.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
 afterAll(() => setRoot("/"));
 
-const { root: healthy, ca } = await healthyCp();
+const { ca } = await healthyCp();
 const E = "/etc/kubernetes";
 const LONG_AGO = new Date(Date.now() - 2 * 8760 * 3600_000);
 const CLIENT = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
 
-const read = (file: string) => readFileSync(`${healthy}${E}/pki/${file}`, "utf8");
-
 function remove(root: string, ...files: string[]) {
   for (const file of files) rmSync(`${root}${E}/${file}`, { recursive: true });
-}
-
-/** Leaves that expired a year ago. */
-async function expire(root: string) {
-  for (const row of CERTS.filter((cert) => cert.ca)) {
-    const issuer = CERTS.find(({ name }) => name === row.ca)!.file;
-    const pair = { cert: read(`${issuer}.crt`), key: read(`${issuer}.key`) };
-    const { cert, key } = await issueLeaf(row, pair, FACTS, { now: LONG_AGO });
-    writeFileSync(`${root}${E}/pki/${row.file}.crt`, cert);
-    writeFileSync(`${root}${E}/pki/${row.file}.key`, key);
-  }
 }
 
 async function expireKubelet(root: string, name: string) {
@@ -59,7 +46,7 @@ const CASES: Record<string, Case> = {
     first: LOST,
   },
   "the leaves of one control plane node have expired": {
-    damage: expire,
+    damage: expireCertificates,
     says: /rung 0: .*/,
     first: PLAIN,
     writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$/,
@@ -101,7 +88,7 @@ const CASES: Record<string, Case> = {
   },
   "everything but the CAs has expired for a year": {
     async damage(root) {
-      await expire(root);
+      await expireCertificates(root);
       await expireKubelet(root, "m1");
     },
     ...{ says: /rung 0: /, first: PLAIN, writes: /^pki\/etcd\/(server|peer|healthcheck-client)\.(crt|key)$|kubelet-client-/ },
@@ -131,8 +118,8 @@ test.each(Object.entries(CASES))("%s", async (_, { damage, says, first, writes }
   expect({ code, stderr }).toMatchObject({ code: 0 });
   const was = new Set(before);
   const changed = node.fingerprint().filter((line) => !was.has(line) && line.split(" ")[1]!.startsWith("100"));
-  // the controller-manager waits for part 2
-  const files = changed.map((line) => line.split(" ")[0]!).filter((file) => !/^root\/|\/\.kube-controller-manager\.yaml$/.test(file));
+  // the controller-manager waits for part 2, and all servers do whose certificates it issues
+  const files = changed.map((line) => line.split(" ")[0]!).filter((file) => !/^root\/|\/\.kube-[a-z-]+\.yaml$/.test(file));
   expect(files.map((file) => file.replace("etc/kubernetes/", "")).filter((file) => !writes.test(file))).toEqual([]);
   if (writes.source !== "^$") expect(files.length).toBeGreaterThan(0);
 });
