@@ -7,7 +7,7 @@
 import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropDeadLeaders } from "../shared/api/leases.ts";
+import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";

@@ -28,7 +28,7 @@ import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
-import { findSilent, type Silent } from "../shared/workers/nodes-seen.ts";
+import { findSilent, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
 import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
@@ -66,16 +66,6 @@ async function open(values: Values) {
     ...(without.length > 0 ? ["--without", without.join(",")] : []),
   ]);
   tell(`\nthen ${next.inOneLine(next.closing({ without }))}`);
-}
-
-/** With the old CA: part 2 gives a control plane node's kubelet its certificate, a worker joins. */
-function saySilent({ controlPlanes, workers }: Silent) {
-  const why =
-    "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
-  if (controlPlanes.length > 0)
-    say(`no Lease renewal from ${controlPlanes.join(", ")}. ${why}: run part 2 on these nodes`);
-  if (workers.length > 0)
-    say(`no Lease renewal from ${workers.join(", ")}. ${why}: run join on these nodes only`);
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */

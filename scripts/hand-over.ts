@@ -17,15 +17,17 @@ import {
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
 import { Fail, Refused } from "../shared/fail.ts";
-import { exists, readBytes, stat, writeFile } from "../shared/files/files.ts";
+import { exists, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
+import { aboutBundle, describe, NO_SA } from "../shared/hand-over/about-bundle.ts";
 import { BACKUP_MARK, markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
-import { howToLock, keyFor, keyOption } from "../shared/hand-over/lock-options.ts";
+import { howToLock, keyOption } from "../shared/hand-over/lock-options.ts";
+import { openBundle } from "../shared/hand-over/open-bundle.ts";
 import { checkOrigin, originOf, unpackHere } from "../shared/hand-over/place-keys.ts";
-import { lockOf, newIdentity, open, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions, typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
@@ -59,7 +61,7 @@ async function pack(values: Values) {
   const signer = { externalSigner: hasSigner(here) };
   const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
-  for (const line of bundles.describe(bundle.files)) say(line);
+  for (const line of describe(bundle.files)) say(line);
   if (signer.externalSigner) say(NO_SA);
 
   const ca = bundles.caOf(bundle.files);
@@ -98,7 +100,7 @@ async function unpack(file: string, values: Values) {
   const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   refuseWorker(node, dir, { named, force: values.force });
-  for (const line of about(bundle)) say(line);
+  for (const line of aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, values["ca-hash"]);
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
@@ -114,7 +116,7 @@ async function unpack(file: string, values: Values) {
 async function list(file: string, values: Values) {
   const { here } = await look(values);
   const { bundle } = await openBundle(file, values, here.certificatesDir);
-  answer(about(bundle).join("\n"));
+  answer(aboutBundle(bundle).join("\n"));
 }
 
 /** The secret stays on the node where it is made; only the recipient travels. */
@@ -135,8 +137,6 @@ function hasSigner({ data, cluster }: PartialFacts): boolean {
   return data !== undefined && cluster !== undefined && isExternalSigner(data, cluster);
 }
 
-const NO_SA = "sa              not in it: an external signer has the service-account key";
-
 /** The cluster of this machine, which may be no node, and what to do where its data is lost. */
 async function look(values: Values) {
   const node = await nodeIfAny();
@@ -149,40 +149,6 @@ async function look(values: Values) {
     stepsWithoutData: () => stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };
-}
-
-function about({ files, manifest }: bundles.Bundle): string[] {
-  const sa = manifest?.externalSigner ? [NO_SA] : [];
-  if (!manifest)
-    return [
-      "packed by hand: it does not say when, and of which cluster",
-      ...bundles.describe(files),
-    ];
-  const { made, node, tool, cluster } = manifest;
-  const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
-  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...bundles.describe(files), ...sa];
-}
-
-/** All of it is in memory and judged before it is used. */
-async function openBundle(
-  file: string,
-  values: Values,
-  certificatesDir: string,
-): Promise<{ bundle: bundles.Bundle; sha256: string }> {
-  const info = stat(typed(file));
-  if (!info)
-    throw new Fail(`There is no file "${file}"`, {
-      hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
-    });
-  if (info.kind !== "file" || info.size > bundles.MAX_BYTES) {
-    const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
-    throw new Fail(`"${file}" is no bundle: ${why}`, {
-      hint: "a bundle that pack wrote is about 20,000 bytes long",
-    });
-  }
-  const sealed = readBytes(typed(file))!;
-  const content = await open(sealed, keyFor(lockOf(sealed), values));
-  return { bundle: bundles.unpackTar(content, certificatesDir), sha256: bundles.sha256Of(sealed) };
 }
 
 const USAGE = `Usage:

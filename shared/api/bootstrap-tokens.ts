@@ -5,8 +5,9 @@
 import { randomInt } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
+import { unlessRefused } from "./api-error.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
-import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
+import type { KubeApi, KubeObject } from "./kube-api.ts";
 
 /** The group of all holders of the kit's token. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";

@@ -11,7 +11,8 @@ import { issueClient } from "../pki/issue.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
-import { ApiError, KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
+import { ApiError, unlessRefused } from "./api-error.ts";
+import { KubeApi, type KubeObject } from "./kube-api.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 

@@ -6,8 +6,10 @@
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject } from "./kube-api.ts";
+import { ApiError } from "./api-error.ts";
+import type { KubeApi, KubeObject } from "./kube-api.ts";
 import { inParallel, insist } from "./many.ts";
+import { isReady } from "./pod-ready.ts";
 
 interface EndpointSlice extends KubeObject {
   endpoints?: { conditions?: { ready?: boolean }; nodeName?: string; targetRef?: { kind?: string; name?: string } }[] | null;
@@ -77,7 +79,7 @@ async function atRisk(api: KubeApi, restarted: readonly string[] | undefined): P
 async function anyProved(pods: readonly Backend[], api: KubeApi, probes: Probes): Promise<boolean> {
   for (const { namespace, pod, node } of pods) {
     const found = await api.find<ProbedPod>(`/api/v1/namespaces/${namespace}/pods/${pod}`);
-    if (!found?.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True")) continue;
+    if (!found || !isReady(found)) continue;
     const probed = found.spec.containers.filter(({ readinessProbe }) => readinessProbe).map(({ name }) => name);
     if (probed.length === 0 || (await probes.succeeded(node, found.metadata.uid!, probed))) return true;
   }

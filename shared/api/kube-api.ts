@@ -1,8 +1,8 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { answered, Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
-import { strangers } from "../plain.ts";
-import { firstOf, parsed, statusMessage } from "./bodies.ts";
+import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
+import { firstOf, parsed } from "./bodies.ts";
 
 /** An object as the API returns it; for what else a script reads in it, the script has its own type. */
 export interface KubeObject {
@@ -21,37 +21,19 @@ export interface KubeObject {
   };
 }
 
-/** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
-export const IS_IT_WELL =
-  "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
-export const NO_ANSWER_HINT = "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
-
-const FAILED_CALL = /failed calling webhook "([^"]+)"/;
-const DEAF_HINT =
-  "this webhook does not answer: do its pods run? kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run this script again";
-
-/** The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short line. */
-export class ApiError extends Fail {
-  readonly status: number;
-
-  constructor(status: number, message: string) {
-    super(strangers(message), { hint: FAILED_CALL.test(message) ? DEAF_HINT : IS_IT_WELL });
-    this.status = status;
-  }
-}
-
-/** The webhook that the API server could not call, by the error with which it refuses (apiserver pkg/util/webhook/error.go); undefined: another. */
-export function deafWebhook(err: unknown): string | undefined {
-  return err instanceof ApiError ? FAILED_CALL.exec(err.message)?.[1] : undefined;
-}
-
 interface Page<T> {
   items: T[] | null;
   metadata: { continue?: string; resourceVersion: string };
 }
 
-/** How long one request may take, in milliseconds. */
-const REQUEST_TIMEOUT = 20_000;
+/** How long a question may take, in milliseconds. */
+const READ_TIMEOUT = 20_000;
+
+/**
+ * How long a change may take. A webhook may take 30 s, and several come one after the other; after 60 s the API server answers in any case
+ * (--request-timeout), and names the webhook. Who hangs up before does not learn its name.
+ */
+const WRITE_TIMEOUT = 65_000;
 
 /**
  * Accepts what client-go accepts: not everything is plain JSON, the published keys are application/jwk-set+json. No compression: it costs
@@ -95,7 +77,13 @@ export class KubeApi {
 
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
-    const response = await this.#fetch(method, path, body, contentType, AbortSignal.timeout(REQUEST_TIMEOUT));
+    const response = await this.#fetch(
+      method,
+      path,
+      body,
+      contentType,
+      AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT),
+    );
     const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
     return (text.startsWith("{") || text.startsWith("[") ? parsed(text, this.server) : text) as T;
@@ -171,7 +159,7 @@ export class KubeApi {
 
   /** Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not. */
   async reach(path: string) {
-    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(REQUEST_TIMEOUT));
+    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
     await response.body?.cancel();
   }
 
@@ -196,21 +184,7 @@ export class KubeApi {
   }
 }
 
-/** What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
-export async function unlessRefused<T>(statuses: readonly number[], ask: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await ask();
-  } catch (err) {
-    if (err instanceof ApiError && statuses.includes(err.status)) return undefined;
-    throw err;
-  }
-}
-
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
-}
-
-function refusal(status: number, text: string, request: string): ApiError {
-  return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
 }

@@ -1,6 +1,6 @@
 /**
- * Leases (coordination.k8s.io/v1): who is the leader, and which kubelets are alive: a living kubelet renews its Lease every ten seconds.
- * Source: pkg/kubelet/util/nodelease, client-go leaderelection.
+ * Leases (coordination.k8s.io/v1): which kubelets are alive: a living kubelet renews its Lease every ten seconds. Source:
+ * pkg/kubelet/util/nodelease. Those of leaders: leader-leases.ts.
  *
  * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves life when it changes while we
  * look, and death when it stands still for as long as our clock says (client-go: observedTime). Its time alone says something only where
@@ -8,8 +8,8 @@
  */
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import { mode, say, unlessLate, waitFor } from "../run.ts";
-import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
+import { mode, unlessLate, waitFor } from "../run.ts";
+import type { KubeApi, KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
@@ -18,26 +18,21 @@ const FRESH_MS = 60_000;
 /** Seconds in which every living kubelet renews its Lease, even if the API was away and has just come back. */
 export const RENEWAL_SECONDS = 25;
 
-interface Lease extends KubeObject {
+/** As much of one as is looked at here. */
+export interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
 }
 
-const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
+export const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** The components that elect a leader. */
-export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
-
-function leaderPath(name: string): string {
-  return `${LEASES}/kube-system/leases/${name}`;
-}
-
-function renewed(lease: Lease | undefined): Date {
+/** When its holder renewed it last, by the holder's clock; 1970 where it never did. */
+export function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
 
 /** Within a minute of our clock. A time in the future is not: the Lease of a node whose clock is ahead would stay fresh after its death. */
-function isFresh(renewal: Date | undefined): boolean {
+export function isFresh(renewal: Date | undefined): boolean {
   return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= FRESH_MS;
 }
 
@@ -140,80 +135,5 @@ export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortS
     // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there before is judged by its time.
     const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, made));
     if (isGood) yield { name: object.metadata.name, time };
-  }
-}
-
-/** Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody led in between. */
-export interface Leader {
-  holder: string;
-  renewTime: string;
-}
-
-/** Undefined: nobody has taken the Lease, or it is gone. */
-export async function leaderOf(api: KubeApi, name: string): Promise<Leader | undefined> {
-  return leaderIn(await api.find<Lease>(leaderPath(name)));
-}
-
-/** The same of a Lease that was read elsewhere. */
-export function leaderIn(lease: Pick<Lease, "spec"> | undefined): Leader | undefined {
-  const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
-  return holder && renewTime ? { holder, renewTime } : undefined;
-}
-
-function isSame(one: Leader | undefined, other: Leader | undefined): boolean {
-  return one?.holder === other?.holder && (one && Date.parse(one.renewTime)) === (other && Date.parse(other.renewTime));
-}
-
-/** Waits until somebody leads who is not, or has renewed since, `last`: what the Lease said before. Returns the holder. */
-export async function nextLeader(api: KubeApi, name: string, last: Leader | undefined, options: { seconds: number; hint: string }) {
-  const look = async () => {
-    const leader = await leaderOf(api, name);
-    return leader && !isSame(leader, last) ? leader.holder : undefined;
-  };
-  return await waitFor(`a ${name} to lead`, look, options);
-}
-
-/**
- * The leader: the holder of a Lease that was renewed in the last minute, or is renewed while we look. Undefined if nobody renews it within
- * half a minute: a new leader needs no longer.
- */
-export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
-  const last = await leaderOf(api, name);
-  if (last && isFresh(new Date(last.renewTime))) return last.holder;
-  return await unlessLate(nextLeader(api, name, last, { seconds: 30, hint: `crictl ps -a --name ${name}` }));
-}
-
-/** Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just taken it, it stays. */
-export async function dropLease(api: KubeApi, name: string, holder: string) {
-  const path = leaderPath(name);
-  const lease = await api.find<Lease>(path);
-  if (!lease || lease.spec.holderIdentity !== holder) return;
-  const preconditions = { resourceVersion: lease.metadata.resourceVersion };
-  const removed = await unlessRefused([404, 409], () => api.delete(path, { preconditions }));
-  say(
-    `Lease ${name}: ${removed === undefined ? "kept, another holder has just taken it" : `removed, its holder "${holder}" no longer runs`}`,
-  );
-}
-
-/** The leaders' Leases as somebody saw them before, by the name of the component, and when that was, by our own clock. */
-export interface LeadersSeen {
-  leaders: ReadonlyMap<string, Leader>;
-  at: Date;
-}
-
-/**
- * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for another 15 to 20 s. These are
- * Leases that have stood still since `seen` for longer than they last, by our clock; and those of this host's processes from before `since`,
- * when its control plane was restarted.
- */
-export async function dropDeadLeaders(api: KubeApi, { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen }) {
-  for (const name of LEADERS) {
-    const lease = await api.find<Lease>(leaderPath(name));
-    const leader = leaderIn(lease);
-    if (!lease || !leader) continue;
-    const lasts = (lease.spec.leaseDurationSeconds ?? 15) * 1000;
-    const stoodStill = isSame(leader, seen.leaders.get(name)) && Date.now() - seen.at.getTime() > lasts;
-    const ownAndOld = leader.holder.startsWith(`${hostName}_`) && renewed(lease) < since;
-    if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }
 }

@@ -4,7 +4,8 @@
  * (pkg/controller/certificates/clustertrustbundlepublisher). PodCertificates need none of this: in 1.37 no signer of Kubernetes' own
  * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
  */
-import { type KubeApi, type KubeObject, unlessRefused } from "./kube-api.ts";
+import { unlessRefused } from "./api-error.ts";
+import type { KubeApi, KubeObject } from "./kube-api.ts";
 
 const SIGNER = "kubernetes.io/kube-apiserver-serving";
 

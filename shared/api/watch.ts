@@ -4,7 +4,8 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import { waitFor } from "../run.ts";
-import { ApiError, type KubeApi, type KubeObject, NO_ANSWER_HINT, withQuery } from "./kube-api.ts";
+import { ApiError, NO_ANSWER_HINT } from "./api-error.ts";
+import { type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
 
 /** LISTED: it was there when the list was read. After a gap in history everything is listed again, so an object may come twice. */
 export interface Change<T> {

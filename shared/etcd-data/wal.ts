@@ -8,11 +8,11 @@
  */
 import { readdirSync } from "node:fs";
 import { crc32c } from "./crc32c.ts";
-import { LOG_BLOCK, LogFile } from "./log-file.ts";
+import { LogFile } from "./log-file.ts";
+import { hasZeroSector, isZeroFrom } from "./log-zeros.ts";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
 
 const FRAME_HEADER_SIZE = 8;
-const SECTOR = 512;
 const METADATA_TYPE = 1;
 const ENTRY_TYPE = 2;
 const STATE_TYPE = 3;
@@ -152,24 +152,6 @@ function stopAtDamage(file: LogFile, frame: { start: number; end: number; positi
       : `Checksum mismatch in ${place}: etcd refuses this log, and what was written after it (entry ${reading.wal.last.index}) is left out`,
   );
   reading.crc = undefined;
-}
-
-function hasZeroSector(file: LogFile, frame: { start: number; end: number }): boolean {
-  for (let sector = Math.floor(frame.start / SECTOR) * SECTOR; sector < frame.end; sector += SECTOR) {
-    const part = file.slice(Math.max(sector, frame.start), Math.min(sector + SECTOR, frame.end));
-    if (part.length > 0 && isZero(part)) return true;
-  }
-  return false;
-}
-
-function isZeroFrom(file: LogFile, position: number): boolean {
-  for (let at = position; at < file.size; at += LOG_BLOCK) if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, file.size)))) return false;
-  return true;
-}
-
-function isZero(bytes: Uint8Array): boolean {
-  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== 0) return false;
-  return true;
 }
 
 /** False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows only in this way. */

@@ -1,5 +1,5 @@
 /** Who led when etcd's data was read. */
-import { LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leases.ts";
+import { LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader-leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";

@@ -9,22 +9,12 @@ import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
+import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./host-files.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
-import { freshPartial } from "./partial.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 export { hostEntry, hostPath, setRoot } from "./root.ts";
-
-/** `mode` is the permission bits (0o600), `size` is in bytes. */
-interface FileInfo {
-  kind: "file" | "dir" | "link" | "other";
-  mode: number;
-  uid: number;
-  gid: number;
-  size: number;
-  modified: Date;
-}
 
 export interface WriteOptions {
   /** Permission bits. Without it an existing file keeps its own, and a new one gets 0600. */
@@ -165,68 +155,4 @@ export function renameFile(from: string, to: string) {
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
   } else tryFile("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
   say(`${run.dryRun ? "would rename" : "renamed"} ${from} to ${basename(to)}`);
-}
-
-/** Makes what was renamed, made or removed in a folder (of this machine) survive a power cut. */
-export function syncFolder(hostFolder: string) {
-  const fd = fs.openSync(hostFolder, fs.constants.O_RDONLY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** Makes a folder (of this machine) and its parents with `mode`, whatever the umask; those that exist stay as they are. */
-export function makeFolder(hostFolder: string, mode: number) {
-  if (fs.existsSync(hostFolder)) return;
-  makeFolder(dirname(hostFolder), mode);
-  fs.mkdirSync(hostFolder, { mode });
-  fs.chmodSync(hostFolder, mode);
-  syncFolder(dirname(hostFolder));
-}
-
-/** Returns the path of the copy beside `host`: on disk, with the mode and owner it is to have. */
-function writeBeside(
-  host: string,
-  bytes: Uint8Array,
-  { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
-): string {
-  makeFolder(dirname(host), folderMode);
-  const beside = freshPartial(host);
-  try {
-    const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
-    try {
-      fs.writeFileSync(fd, bytes);
-      if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.())) fs.fchownSync(fd, old.uid, old.gid);
-      fs.fchmodSync(fd, mode);
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
-    return beside;
-  } catch (err) {
-    fs.rmSync(beside, { force: true });
-    throw err;
-  }
-}
-
-function renameInto(beside: string, host: string) {
-  try {
-    fs.renameSync(beside, host);
-  } catch (err) {
-    fs.rmSync(beside, { force: true });
-    throw err;
-  }
-  syncFolder(dirname(host));
-}
-
-function removeEntry(host: string) {
-  fs.unlinkSync(host);
-  syncFolder(dirname(host));
-}
-
-function fileInfo(info: fs.Stats): FileInfo {
-  const kind = info.isFile() ? "file" : info.isDirectory() ? "dir" : info.isSymbolicLink() ? "link" : "other";
-  return { kind, mode: info.mode & 0o7777, uid: info.uid, gid: info.gid, size: info.size, modified: info.mtime };
 }

@@ -10,7 +10,8 @@ import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
-import { type Bundle, fingerprints } from "./bundle.ts";
+import { fingerprints } from "./about-bundle.ts";
+import type { Bundle } from "./bundle.ts";
 
 export const BACKUP_MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 

@@ -8,10 +8,10 @@ import { hostname } from "node:os";
 import { refuseFuture } from "../facts/clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
-import { certInfo, certificatesIn, hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
+import { hashIn, keyMatches, publicKeysIn } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
-import { day, type Verdict } from "../pki/judge.ts";
+import type { Verdict } from "../pki/judge.ts";
 import { serviceAccountVerdict } from "../pki/sa-keys.ts";
 import { VERSION } from "../run.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
@@ -109,16 +109,6 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   return { files, manifest };
 }
 
-/** A line for each key: name, fingerprint, kind, expiry. Nothing secret. */
-export function describe(files: Bundle["files"]): string[] {
-  const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
-  return keysIn(files).map((key) => {
-    const pem = textIn(files, key.publicFile)!;
-    const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
-    return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
-  });
-}
-
 /** Those that are in the bundle. */
 export function keysIn(files: Bundle["files"]): SharedKey[] {
   return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
@@ -135,11 +125,6 @@ function isSigners({ name }: SharedKey, { externalSigner }: { externalSigner?: b
 
 export function caOf(files: Bundle["files"]): string {
   return hashIn(textIn(files, "ca.crt")!);
-}
-
-/** The fingerprint of each shared key, by its name. */
-export function fingerprints(files: Bundle["files"]): Record<string, string> {
-  return Object.fromEntries(keysIn(files).map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
 }
 
 export function textIn(files: Bundle["files"], name: string): string | undefined {

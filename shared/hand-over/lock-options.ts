@@ -5,7 +5,7 @@ import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
 import { type Key, type Lock, recipientsIn } from "./sealed.ts";
 
 /** The options of hand-over.ts that decide it. */
-interface LockOptions {
+export interface LockOptions {
   to?: string[] | undefined;
   generate?: boolean | undefined;
   "passphrase-file"?: string | undefined;

@@ -1,7 +1,7 @@
 /** The reduced controller-manager runs in full again on this node: the end of part 3. */
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { dropLease, leaderOf, nextLeader } from "../api/leases.ts";
+import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";

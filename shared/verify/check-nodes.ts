@@ -1,5 +1,6 @@
 /** Checks of every node: its kubelet renews its Lease, has a certificate of the CA, and the API server reaches it. */
-import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { ApiError } from "../api/api-error.ts";
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";

@@ -1,11 +1,11 @@
 /** Checks of all pods: are they Ready, and do they hold today's CA and tokens? */
 import type { KubeApi } from "../api/kube-api.ts";
+import { isReady } from "../api/pod-ready.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { listed } from "../plain.ts";
 import { byHand, leftOver, reportedOf, waysOn } from "../workloads/choice.ts";
-import { isReady } from "../workloads/evict.ts";
 import { label } from "../workloads/pod-owners.ts";
 import { type Group, staleGroups } from "../workloads/stale-pods.ts";
 import type { Answer, CheckRow } from "./checks.ts";

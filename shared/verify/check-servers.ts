@@ -1,7 +1,7 @@
 /** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { leaderNow } from "../api/leases.ts";
+import { leaderNow } from "../api/leader-leases.ts";
 import { etcdClient, silentMembers } from "../etcd/identity.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

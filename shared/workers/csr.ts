@@ -5,7 +5,8 @@
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import { type KubeApi, type KubeObject, unlessRefused, withQuery } from "../api/kube-api.ts";
+import { unlessRefused } from "../api/api-error.ts";
+import { type KubeApi, type KubeObject, withQuery } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { orUndefined } from "../pki/certificate.ts";
 

@@ -60,3 +60,10 @@ export async function findSilent({ cluster, data }: ControlPlaneNode, api: KubeA
     workers: silent.filter((name) => !controlPlanes.includes(name)),
   };
 }
+
+/** With the old CA: part 2 gives a control plane node's kubelet its certificate, a worker joins. */
+export function saySilent({ controlPlanes, workers }: Silent) {
+  const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
+  if (controlPlanes.length > 0) say(`no Lease renewal from ${controlPlanes.join(", ")}. ${why}: run part 2 on these nodes`);
+  if (workers.length > 0) say(`no Lease renewal from ${workers.join(", ")}. ${why}: run join on these nodes only`);
+}

@@ -1,6 +1,8 @@
 /** Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their controller makes new ones. */
-import { type KubeApi, type KubeObject, unlessRefused } from "../api/kube-api.ts";
+import { unlessRefused } from "../api/api-error.ts";
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
+import { isReady } from "../api/pod-ready.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { say, waitFor } from "../run.ts";
@@ -10,11 +12,6 @@ import { asDeafWebhook, type DeafWebhook, hasLabels } from "./webhooks.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
 const SECONDS = 300;
-
-/** Whether its condition Ready is true; it may be about to end. */
-export function isReady({ status }: RunningPod): boolean {
-  return status?.conditions?.some(({ type, status: value }) => type === "Ready" && value === "True") ?? false;
-}
 
 /**
  * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready pods as before. The highest number

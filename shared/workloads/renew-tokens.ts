@@ -2,7 +2,8 @@
  * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
  * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
  */
-import { ApiError, type KubeApi } from "../api/kube-api.ts";
+import { ApiError } from "../api/api-error.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { legacyTokenSigner } from "../pki/tokens.ts";

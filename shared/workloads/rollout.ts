@@ -1,10 +1,11 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
+import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { mode, patient, say, waitFor } from "../run.ts";
-import { evict, evictInTurn, isReady } from "./evict.ts";
+import { evict, evictInTurn } from "./evict.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, commandsFor, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
 import { publishRootCa } from "./root-ca.ts";

@@ -1,5 +1,6 @@
 /** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
-import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { ApiError } from "../api/api-error.ts";
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say, waitFor } from "../run.ts";

@@ -2,7 +2,8 @@
  * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a token whose ServiceAccount is
  * gone, even if its signature is good), and how one is written without losing anybody else's change.
  */
-import { ApiError, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { ApiError } from "../api/api-error.ts";
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
 import { listed } from "../plain.ts";

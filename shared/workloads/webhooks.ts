@@ -2,7 +2,8 @@
  * What the API server itself calls: admission webhooks and aggregated APIs. While a webhook with failurePolicy Fail does not answer, the API
  * refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets. Its error names the webhook.
  */
-import { deafWebhook, type KubeApi, type KubeObject } from "../api/kube-api.ts";
+import { deafWebhook } from "../api/api-error.ts";
+import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 

@@ -1,8 +1,8 @@
 /** Why a workload's new pods do not come, in the cluster's own words: nobody should have to look for it in three places. */
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { strangers } from "../plain.ts";
-import { isReady } from "./evict.ts";
 import type { PodOwner } from "./pod-owners.ts";
 import type { Workload } from "./rollout-status.ts";
 

@@ -1,8 +1,10 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
+import { ApiError } from "../../../shared/api/api-error.ts";
 import { closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
-import { ApiError, KubeApi } from "../../../shared/api/kube-api.ts";
-import { allRenewals, dropDeadLeaders, dropLease, leaderOf, leaseRenewed } from "../../../shared/api/leases.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader-leases.ts";
+import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import { typed } from "../../../shared/options.ts";
 import { mode } from "../../../shared/run.ts";
@@ -53,6 +55,18 @@ test("a request says who asks, and wants nothing packed", async () => {
   });
   await client({ url: server.url.href.replace(/\/$/, "") }).ready();
   expect(seen).toMatchObject({ "user-agent": "kube-pki-repair", "accept-encoding": "identity", authorization: "Bearer abc" });
+});
+
+test("a change waits until the API server itself gives up on a webhook that hangs, and names it: after 60 s; a question waits less", async () => {
+  using timeout = spyOn(AbortSignal, "timeout");
+  using server = pretendApi({ objects: { "/api/v1/nodes/a": {} } });
+  const api = client(server);
+  await api.get("/api/v1/nodes/a");
+  await api.patch("/api/v1/nodes/a", {});
+  await api.create("/api/v1/nodes", { metadata: { name: "b" } });
+  const [question, ...changes] = timeout.mock.calls.map(([milliseconds]) => milliseconds);
+  expect(question).toBeLessThan(30_000);
+  expect(changes.map((milliseconds) => milliseconds > 60_000)).toEqual([true, true]);
 });
 
 test("find() is undefined for a 404 only; other refusals carry the API's own sentence", async () => {

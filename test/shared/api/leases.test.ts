@@ -1,7 +1,8 @@
 /** Leases of kubelets and leaders: who renews theirs, whatever their clocks say. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { clockAhead, dropDeadLeaders, leaderNow, mayBeAlive, nextLeader, nodeLeases } from "../../../shared/api/leases.ts";
+import { dropDeadLeaders, leaderNow, nextLeader } from "../../../shared/api/leader-leases.ts";
+import { clockAhead, mayBeAlive, nodeLeases } from "../../../shared/api/leases.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

@@ -1,0 +1,30 @@
+/** What a bundle holds, in lines for people. Nothing secret. */
+import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
+import { SHARED_KEYS } from "../pki/certs.ts";
+import { day } from "../pki/judge.ts";
+import { type Bundle, keysIn, textIn } from "./bundle.ts";
+
+export const NO_SA = "sa              not in it: an external signer has the service-account key";
+
+/** When, where and of which cluster it was packed, and its keys. */
+export function aboutBundle({ files, manifest }: Bundle): string[] {
+  if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
+  const { made, node, tool, cluster, externalSigner } = manifest;
+  const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
+  return [`packed ${made} on ${node}, ${tool}; ${from}`, ...describe(files), ...(externalSigner ? [NO_SA] : [])];
+}
+
+/** A line for each key: name, fingerprint, kind, expiry. */
+export function describe(files: Bundle["files"]): string[] {
+  const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
+  return keysIn(files).map((key) => {
+    const pem = textIn(files, key.publicFile)!;
+    const cert = certificatesIn(pem).length > 0 ? certInfo(pem) : undefined;
+    return `${key.name.padEnd(width)}  ${hashIn(pem)}  ${cert ? `${cert.algorithm}, until ${day(cert.notAfter)}` : "signs service-account tokens"}`;
+  });
+}
+
+/** The fingerprint of each shared key, by its name. */
+export function fingerprints(files: Bundle["files"]): Record<string, string> {
+  return Object.fromEntries(keysIn(files).map(({ name, publicFile }) => [name, hashIn(textIn(files, publicFile)!)]));
+}

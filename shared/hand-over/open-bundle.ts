@@ -1,0 +1,23 @@
+/** A bundle from its file: all of it is in memory and judged before it is used. */
+import { Fail } from "../fail.ts";
+import { readBytes, stat } from "../files/files.ts";
+import { typed } from "../options.ts";
+import { type Bundle, MAX_BYTES, sha256Of, unpackTar } from "./bundle.ts";
+import { keyFor, type LockOptions } from "./lock-options.ts";
+import { lockOf, open } from "./sealed.ts";
+
+/** `file`: as it was typed. Errors: Fail where it is no bundle, cannot be opened, or cannot be used. */
+export async function openBundle(file: string, options: LockOptions, certificatesDir: string): Promise<{ bundle: Bundle; sha256: string }> {
+  const info = stat(typed(file));
+  if (!info)
+    throw new Fail(`There is no file "${file}"`, {
+      hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
+    });
+  if (info.kind !== "file" || info.size > MAX_BYTES) {
+    const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
+    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: "a bundle that pack wrote is about 20,000 bytes long" });
+  }
+  const sealed = readBytes(typed(file))!;
+  const content = await open(sealed, keyFor(lockOf(sealed), options));
+  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed) };
+}
