@@ -1,10 +1,11 @@
 /** The files of a control plane node as they are now, beside those that the repair has made in memory. */
 import { dirname } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { command } from "../facts/next.ts";
 import { exists, list } from "../files/files.ts";
 import { manifestPath, podsOnDisk } from "../manifests/on-disk.ts";
 import { CERTS, certPath, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
-import { clusterServer, KUBECONFIGS, localServer } from "../pki/kubeconfigs.ts";
+import { clusterServer, KUBECONFIGS, kubeconfigRow, localServer } from "../pki/kubeconfigs.ts";
 import type { ComparedFile } from "./drill-report.ts";
 import { certificateFields, type Fields, fieldDifferences, kubeconfigFields, manifestFields, textOf } from "./file-fields.ts";
 
@@ -64,8 +65,8 @@ function manifestFiles(cp: ControlPlaneNode): Found[] {
 export function compareFiles(here: Map<string, SeenFile>, back: Map<string, SeenFile>, cp: ControlPlaneNode): ComparedFile[] {
   return [...new Set([...here.keys(), ...back.keys()])].sort().map((path) => {
     const [has, gets] = [here.get(path), back.get(path)];
-    const all = has && gets ? fieldDifferences(has.fields, gets.fields) : has ? ["-the file"] : [];
-    const note = harmless(all, cp);
+    const all = has && gets ? fieldDifferences(has.fields, gets.fields) : has ? [NOT_MADE] : [];
+    const note = harmless(path, all, cp);
     return {
       ...{ path, is: (has ?? gets)!.is },
       ...(has && { here: has.fields }),
@@ -76,10 +77,14 @@ export function compareFiles(here: Map<string, SeenFile>, back: Map<string, Seen
   });
 }
 
+const NOT_MADE = "-the file";
+const SUPER_ADMIN = command("02-control-plane --super-admin");
+
 const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
 
 /** `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and either is right. */
-function harmless(differences: readonly string[], { facts }: ControlPlaneNode): string | undefined {
+function harmless(path: string, differences: readonly string[], { facts }: ControlPlaneNode): string | undefined {
+  if (path === kubeconfigRow("super-admin").path && differences.includes(NOT_MADE)) return `only if asked for: ${SUPER_ADMIN}`;
   const either = [...ADMINS, clusterServer(facts), localServer(facts)];
   const isEither = (difference: string) => either.includes(difference.replace(/^[-+]\w+ /, ""));
   if (differences.length === 0 || !differences.every(isEither)) return undefined;

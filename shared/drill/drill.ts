@@ -6,7 +6,6 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../facts/control-pl
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
-import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { asIfGone, entriesBelow } from "./as-if-gone.ts";
 import { compareFiles, filesOf } from "./compared-files.ts";
 import { compareServers } from "./compared-servers.ts";
@@ -27,7 +26,7 @@ export async function drill(etcdData: string | undefined): Promise<Drill> {
   const here = filesOf(cp);
   const { lost, stops, back } = await asIfGone(foldersOf(cp), async () => {
     const lost = loseFiles(cp);
-    const stops = await rehearseRepair(cp, { superAdmin: here.has(kubeconfigRow("super-admin").path) });
+    const stops = await rehearseRepair(cp);
     return { lost, stops: [...externalCa(cp), ...stops], back: filesOf(cp) };
   });
   const files = compareFiles(here, back, cp);

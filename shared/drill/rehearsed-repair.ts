@@ -29,10 +29,10 @@ export function loseFiles({ data, node, facts }: ControlPlaneNode): LostFile[] {
   return all;
 }
 
-/** Makes everything in memory. Returns why it would stop. `superAdmin`: this node has super-admin.conf, so part 2 is asked for it. */
-export async function rehearseRepair(cp: ControlPlaneNode, { superAdmin }: { superAdmin: boolean }): Promise<Stop[]> {
+/** Makes everything in memory. Returns why it would stop. */
+export async function rehearseRepair(cp: ControlPlaneNode): Promise<Stop[]> {
   const gates = [() => refuseNoMember(cp), () => refuseOtherFolder(cp), () => refuseWhereNothingFits(cp)];
-  const steps = [...gates, () => makeFiles(cp, superAdmin)];
+  const steps = [...gates, () => makeFiles(cp)];
   const stops: Stop[] = [];
   for (const step of steps) {
     const stop = await stopOf(step);
@@ -41,12 +41,12 @@ export async function rehearseRepair(cp: ControlPlaneNode, { superAdmin }: { sup
   return stops;
 }
 
-async function makeFiles(cp: ControlPlaneNode, superAdmin: boolean) {
+async function makeFiles(cp: ControlPlaneNode) {
   const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
   await apply(planPki(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
   await issueEtcdCertificates(cp);
   await startEtcd(cp);
-  await startServers(cp, await issueForServers(cp, { superAdmin }));
+  await startServers(cp, await issueForServers(cp, { superAdmin: false }));
 }
 
 async function stopOf(step: () => Promise<void> | void): Promise<Stop | undefined> {

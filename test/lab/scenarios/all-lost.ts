@@ -1,3 +1,4 @@
+import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 
@@ -15,6 +16,8 @@ export const everythingDeleted: Scenario["lines"] = [
   },
 ];
 
+const drill = drilled();
+
 /** The article's disaster: everything below /etc/kubernetes is deleted on every node while the kubelets run. */
 export const allLost: Scenario = {
   name: "all-lost",
@@ -22,5 +25,10 @@ export const allLost: Scenario = {
   controlPlanes: 1,
   workers: 1,
   byRunbook: true,
-  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
+  lines: [
+    drill.before,
+    ...everythingDeleted,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
+    drill.outcome,
+  ],
 };

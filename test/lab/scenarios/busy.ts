@@ -5,6 +5,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { list } from "../report/snapshot.ts";
 import { BUSY, busyObjects, POLICY, task, webhook } from "../scene/busy-objects.ts";
+import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { note, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
@@ -150,6 +151,8 @@ function question(scene: Scene, name: string, ok: boolean, detail: string) {
   scene.checks.push({ name, ok, detail });
 }
 
+const drill = drilled();
+
 export const busy: Scenario = {
   ...allLost,
   name: "busy",
@@ -157,9 +160,11 @@ export const busy: Scenario = {
     "As all-lost, with a paused Deployment, a partition, a budget that allows no eviction, a task that runs to its end, and a deaf webhook",
   lines: [
     { title: "The cluster has workloads that no script can restart, and a webhook with failurePolicy Fail", run: layOut },
+    drill.before,
     ...everythingDeleted,
     { title: "The operator follows RUNBOOK.md, parts 0 to 3", run: (scene) => followRunbook(scene, TAGS, { parts: [0, 1, 2, 3] }) },
     { title: "The operator follows part 4: kube-system, then shop, then the rest, and does for each workload what it says", run: part4 },
     { title: "The operator follows RUNBOOK.md, part 5", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
+    drill.outcome,
   ],
 };

@@ -3,6 +3,7 @@
  * of authentication, authorization and admission, the kubelets' drop-ins.
  */
 import { hardened } from "../machine/hardened.ts";
+import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario } from "../scene/scene.ts";
@@ -20,7 +21,7 @@ interface Disaster {
   /** Which of the runbook's blocks are meant: with one control plane node, and with several. */
   tags: [one: string[], several: string[]];
   more?: Partial<Scenario>;
-  lines(files: ReturnType<typeof operatorsFiles>, follow: (parts: number[]) => Lines[number]): Lines;
+  lines(files: ReturnType<typeof operatorsFiles>, follow: (parts: number[]) => Lines[number], drill: ReturnType<typeof drilled>): Lines;
 }
 
 const DISASTERS: Disaster[] = [
@@ -28,14 +29,16 @@ const DISASTERS: Disaster[] = [
     suffix: "",
     words: "/etc/kubernetes is deleted on every node; the operator has kept the files that only he has, and is asked for them",
     tags: [LOST, HA_LOST],
-    lines: (files, follow) => [
+    lines: (files, follow, drill) => [
       files.keep,
+      drill.before,
       ...everythingDeleted,
       follow([0]),
       files.refusedWithout,
       files.putBack,
       follow([1, 2, 3, 4, 5]),
       files.asBefore,
+      drill.outcome,
     ],
   },
   {
@@ -61,10 +64,14 @@ function scenarios(base: Scenario, name: string, size: 0 | 1): Scenario[] {
     name: `${name}${suffix}`,
     title: `A cluster as hardening guides want it: ${words}`,
     profile: hardened,
-    lines: lines(operatorsFiles(), (parts) => ({
-      title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
-      run: (scene) => followRunbook(scene, tags[size], { parts }),
-    })),
+    lines: lines(
+      operatorsFiles(),
+      (parts) => ({
+        title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
+        run: (scene) => followRunbook(scene, tags[size], { parts }),
+      }),
+      drilled(),
+    ),
   }));
 }
 

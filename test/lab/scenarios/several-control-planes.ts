@@ -1,3 +1,4 @@
+import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import {
   controlPlaneSamples,
@@ -14,6 +15,8 @@ import { everythingDeleted } from "./all-lost.ts";
 
 export const TAGS = ["new-cas", "join", "several-control-planes"];
 
+const drill = drilled();
+
 /** Three control plane nodes behind a balancer and two workers, all wiped at once. */
 export const haAllLost: Scenario = {
   name: "ha-all-lost",
@@ -21,7 +24,12 @@ export const haAllLost: Scenario = {
   controlPlanes: 3,
   workers: 2,
   byRunbook: true,
-  lines: [...everythingDeleted, { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) }],
+  lines: [
+    drill.before,
+    ...everythingDeleted,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
+    drill.outcome,
+  ],
 };
 
 /** The same, then somebody switches all machines off and on: the kubelets crash-loop, no container runs, no key is left in memory. */
