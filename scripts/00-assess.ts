@@ -18,6 +18,7 @@ async function main() {
   if (values.help) return console.log(USAGE);
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
+  if (values.bundle ?? values.backup) throw ofDrill();
   const assessment = await step("0.1 Look at this node", () =>
     assess(values["etcd-data"], deepOptions(values)),
   );
@@ -29,11 +30,17 @@ async function main() {
 
 async function showDrill(values: Values) {
   const found = await step("Drill: repair this node in memory, and compare", () =>
-    drill(values["etcd-data"]),
+    drill({ ...values, etcdData: values["etcd-data"] }),
   );
   if (values.json) answer(JSON.stringify(found, null, 2));
   else printDrill(found);
   if (!found.allBack) process.exitCode = 2;
+}
+
+function ofDrill(): Fail {
+  return new Fail("--bundle and --backup need --drill: they say what it is compared with", {
+    hint: "./bunw scripts/00-assess.ts --help",
+  });
 }
 
 function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
@@ -52,7 +59,7 @@ function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json]
                                 [--kubeadm-config] [--etcd-data DIR]
-    ./bunw scripts/00-assess.ts --drill [--json] [--etcd-data DIR]
+    ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--deep]
 
 Prints what is damaged on this node, where the old keys may still be, and which commands come next.
@@ -70,6 +77,8 @@ Options:
     --drill          On a control plane node that is well: repair it in memory, as if
                      /etc/kubernetes were deleted and no old key were found. Compare that with what
                      is here, and say what would not come back, and what to do about it now.
+    --bundle FILE    --drill: the bundle of hand-over pack: does it still have today's keys?
+    --backup DIR     --drill: your copies of files that nobody can rebuild: are they today's?
     --json           Print the same as JSON.
     --plan [FILE]    Print RUNBOOK.md for this cluster and this damage instead: only the lines that
                      apply, in order, with the names and addresses of its nodes, ready to paste.
@@ -91,6 +100,8 @@ const OPTIONS = {
   device: { type: "string" },
   image: { type: "string" },
   drill: { type: "boolean" },
+  bundle: { type: "string", path: true },
+  backup: { type: "string", path: true },
   json: { type: "boolean" },
   plan: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },

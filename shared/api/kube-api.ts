@@ -184,6 +184,9 @@ export class KubeApi {
   }
 }
 
+/** As much of it as only reads: what etcd's data can answer as well. */
+export type ApiReader = Pick<KubeApi, "get" | "find" | "items" | "list">;
+
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;

@@ -1,5 +1,6 @@
 /** What a drill says: the shape of `00-assess --drill --json`. */
 import type { LostFile } from "../facts/lost-files.ts";
+import type { BackupState } from "../hand-over/backup-mark.ts";
 import type { Fields } from "./file-fields.ts";
 
 export interface Drill {
@@ -10,15 +11,52 @@ export interface Drill {
   /** What the servers show now, beside what they would show. */
   servers: ComparedServer[];
   /** Files that nobody can rebuild. */
-  lost: LostFile[];
+  lost: KeptFile[];
+  /** Of the shared keys; unset in external CA mode. */
+  backup?: BackupState;
   /** On the disk, not made by the repair, and named by nothing that it starts. */
   others: string[];
   /** Why the repair would stop; empty: it would not. */
   stops: Stop[];
+  /** What part 4 would restart, and what it would leave to people. */
+  restarts: Restarts;
+  /** How long it would take: an estimate. */
+  time: TimeNeeded;
+  /** Requests to the API server that the drill made. */
+  apiReads: number;
   /** Whether all of it would come back. */
   allBack: boolean;
   /** What to do about it now: commands, each with its reason. */
   todo: string[];
+}
+
+/** `kept`: whether the operator has a copy of it in the folder that he names: `same`, an `other` one, or `none`. */
+export type KeptFile = LostFile & { kept: "same" | "other" | "none" };
+
+/** `shop/web (Deployment)`, and its pods that would restart. */
+export interface RestartedWorkload {
+  workload: string;
+  pods: string[];
+}
+
+export interface Restarts {
+  /** Why etcd's data does not say it. */
+  unknown?: string;
+  workloads: RestartedWorkload[];
+  /** With part 4's own words. */
+  left: (RestartedWorkload & { why: string; hint?: string })[];
+}
+
+/** Seconds from the first command on, by the rehearsals' figures; and of what they were made. */
+export interface TimeNeeded {
+  untilApi: number;
+  untilNodes: number;
+  untilPods: number;
+  controlPlanes: number;
+  workers: number;
+  /** Of etcd's data on this node. */
+  bytes: number;
+  keys: number;
 }
 
 export interface ComparedFile {

@@ -6,34 +6,76 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../facts/control-pl
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
+import { certPath, certRow } from "../pki/certs.ts";
 import { asIfGone, entriesBelow } from "./as-if-gone.ts";
 import { compareFiles, filesOf } from "./compared-files.ts";
 import { compareServers } from "./compared-servers.ts";
-import type { ComparedFile, Drill, Stop } from "./drill-report.ts";
+import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
+import { textOf } from "./file-fields.ts";
+import { failOf, foretellRestarts } from "./foretold-restarts.ts";
 import { refuseDamaged } from "./healthy-node.ts";
+import { backupOf, keptIn } from "./kept-copies.ts";
 import { lowPriority } from "./low-priority.ts";
 import { loseFiles, rehearseRepair } from "./rehearsed-repair.ts";
+import { timeNeeded } from "./time-needed.ts";
 import { todosOf } from "./what-to-do-now.ts";
 
 const KUBERNETES = "/etc/kubernetes";
 
-/** `etcdData`: the operator's --etcd-data. Errors: Fail where this is no control plane node, Refused where it is not well. */
-export async function drill(etcdData: string | undefined): Promise<Drill> {
+interface DrillOptions {
+  etcdData?: string | undefined;
+  /** The bundle of `hand-over pack`, and a folder with copies of files that nobody can rebuild. */
+  bundle?: string | undefined;
+  backup?: string | undefined;
+}
+
+/** Errors: Fail where this is no control plane node, Refused where it is not well. */
+export async function drill({ etcdData, bundle, backup: folder }: DrillOptions): Promise<Drill> {
   await lowPriority();
-  // as after the deletion: nothing below /etc/kubernetes says anything
-  const cp = await asIfGone([KUBERNETES], () => controlPlaneToRepair(etcdData));
+  const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
   const here = filesOf(cp);
-  const { lost, stops, back } = await asIfGone(foldersOf(cp), async () => {
-    const lost = loseFiles(cp);
-    const stops = await rehearseRepair(cp);
-    return { lost, stops: [...externalCa(cp), ...stops], back: filesOf(cp) };
-  });
+  const { gone, stops, back, newCa } = await repairInMemory(cp);
   const files = compareFiles(here, back, cp);
   const servers = await compareServers(cp, back);
-  const seen = { files, servers, lost, stops, others: othersThan(files, lost, cp) };
+  const lost = keptIn(folder, gone);
+  const backup = backupOf(cp.facts, bundle);
+  const others = othersThan(files, lost, cp);
+  const seen = { files, servers, lost, ...(backup && { backup }), stops: [...(lost.every(isKept) ? [] : blind), ...stops], others };
+  const restarts = await foretellRestarts(cp, newCa);
   const todo = todosOf(seen);
-  return { node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion, ...seen, allBack: todo.length === 0, todo };
+  const about = { node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion };
+  return { ...about, ...seen, restarts, time: timeNeeded(cp, restarts), apiReads: API_READS, allBack: todo.length === 0, todo };
+}
+
+/** With all copies back, nothing keeps a repair from reading the data. */
+const isKept = ({ kept }: KeptFile) => kept === "same";
+
+/** refuseDamaged asks whether the API server is ready; all else comes from etcd's data on this node. */
+const API_READS = 1;
+
+/** As after the deletion: nothing below /etc/kubernetes says anything. `blind`: why a repair could not begin so, though the node is well. */
+async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
+  const seen: ControlPlaneNode[] = [];
+  const blind = await failOf(() =>
+    asIfGone([KUBERNETES], async () => {
+      seen.push(await controlPlaneToRepair(etcdData));
+    }),
+  );
+  const [cp] = seen;
+  if (cp && !blind) return { cp, blind: [] };
+  return { cp: await controlPlaneToRepair(etcdData), blind: blind ? [{ message: blind.message, hint: blind.hint }] : [] };
+}
+
+/** `newCa`: the certificate of the cluster CA that it made. */
+function repairInMemory(cp: ControlPlaneNode) {
+  return asIfGone(foldersOf(cp), async () => {
+    const external = externalCa(cp);
+    const gone = loseFiles(cp);
+    const stops = await rehearseRepair(cp);
+    const newCa = textOf(certPath(certRow("ca"), cp.facts.certificatesDir));
+    return { gone, stops: [...external, ...stops], back: filesOf(cp), newCa };
+  });
 }
 
 /** What an accident takes: kubeadm's folders may be elsewhere. */

@@ -1,21 +1,27 @@
 /** A drill for the terminal. */
+import { megabytes } from "../files/room.ts";
+import { FEW } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
-import { type ComparedFile, type Drill, fieldsIn } from "./drill-report.ts";
+import { type ComparedFile, type Drill, fieldsIn, type KeptFile } from "./drill-report.ts";
 
 export function printDrill(found: Drill) {
-  const { node, kubernetes, files, servers, lost, others, stops, allBack, todo } = found;
+  const { node, kubernetes, files, servers, lost, backup, others, stops, allBack, todo } = found;
   answer(`kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`);
   answer("if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n");
   const rows = [...KINDS.flatMap((is) => rowsOf(is, files)), ...serverRows(servers)];
   const lines = [
     ...rows,
-    ...lost.map(({ path, program, namedBy }) => [path, "!LOST!", `${named(program, namedBy)} needs it, and nobody can rebuild it`]),
+    ...lost.map(lostRow),
+    ...(backup ? [["backup of the keys", backup.fits ? "ok" : "!NONE!", backup.says]] : []),
     ...stops.map(({ message }) => ["the repair", "!STOPS!", message]),
   ];
   table(lines);
   if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${others.join(", ")}`);
   if (rows.some(([, state]) => state === "!CHANGED!")) answer("\n  - is here and would be missing, + would be new");
-  answer(`\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields`);
+  printRestarts(found);
+  answer(
+    `\n  compared: ${files.length} files and ${servers.length} servers, ${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
+  );
   answer(`\nverdict: ${allBack ? "all of it would come back" : `not all of it would come back as it is. To do now: ${todo.length}`}`);
   if (todo.length > 0) answer(`\nnow, while all is well\n${todo.map((lines) => lines.replaceAll(/^/gm, "  ")).join("\n")}`);
 }
@@ -29,6 +35,35 @@ const WORDS: Record<ComparedFile["is"], [many: string, back: string]> = {
   kubeconfig: ["kubeconfigs", "the same server, user and rights"],
   manifest: ["manifests", "the same in meaning"],
 };
+
+/** What it would cost, by part 4's code and the rehearsals' figures. */
+function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) {
+  const pods = workloads.reduce((sum, one) => sum + one.pods.length, 0);
+  answer(
+    unknown
+      ? `\n  what part 4 would restart is not known: ${unknown}`
+      : `\n  part 4 would restart ${pods} pods of ${workloads.length} workloads`,
+  );
+  if (left.length > 0) answer("  it would leave to you:");
+  for (const { workload, why, hint } of left.slice(0, FEW)) answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
+  if (left.length > FEW) answer(`    and ${left.length - FEW} more`);
+  const { controlPlanes, workers, bytes, keys } = time;
+  answer(
+    `\n  estimated, by the rehearsals' figures, for ${counted(controlPlanes, "control plane node")}, ${counted(workers, "worker")}, ${keys} keys, ${megabytes(bytes)} MB:`,
+  );
+  answer(
+    `    the API after ${minutes(time.untilApi)}, all nodes after ${minutes(time.untilNodes)}, all pods after ${minutes(time.untilPods)}; and the time in which you read`,
+  );
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+function minutes(seconds: number): string {
+  const whole = Math.ceil(seconds / 60);
+  return `${whole} minute${whole === 1 ? "" : "s"}`;
+}
 
 /** One line for all that come back; a line for each one that does not. */
 function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): string[][] {
@@ -52,6 +87,17 @@ function serverRows(servers: Drill["servers"]): string[][] {
     ...(same > 0 ? [[`${same} servers`, "ok", "they show what they would show"]] : []),
     ...other.map(({ server, differences }) => [server, "!CHANGED!", differences.join(", ")]),
   ];
+}
+
+const KEPT: Record<KeptFile["kept"], [state: string, copy: string]> = {
+  same: ["kept", "your copy is the same"],
+  other: ["!LOST!", "your copy is another one"],
+  none: ["!LOST!", "nobody can rebuild it"],
+};
+
+function lostRow({ path, program, namedBy, kept }: KeptFile): string[] {
+  const [state, copy] = KEPT[kept];
+  return [path, state, `${named(program, namedBy)} needs it; ${copy}`];
 }
 
 function named(program: string, namedBy: string): string {

@@ -5,7 +5,6 @@
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
-import { Fail } from "../fail.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { planPki } from "../pki/plan.ts";
@@ -13,6 +12,7 @@ import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, start
 import { issueForServers, startServers } from "../static-pods/servers.ts";
 import { bringBack } from "./as-if-gone.ts";
 import type { Stop } from "./drill-report.ts";
+import { failOf } from "./foretold-restarts.ts";
 
 /** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
 const ROUNDS = 5;
@@ -35,8 +35,8 @@ export async function rehearseRepair(cp: ControlPlaneNode): Promise<Stop[]> {
   const steps = [...gates, () => makeFiles(cp)];
   const stops: Stop[] = [];
   for (const step of steps) {
-    const stop = await stopOf(step);
-    if (stop && !stops.some(({ message }) => message === stop.message)) stops.push(stop);
+    const stop = await failOf(step);
+    if (stop && !stops.some(({ message }) => message === stop.message)) stops.push({ message: stop.message, hint: stop.hint });
   }
   return stops;
 }
@@ -47,14 +47,4 @@ async function makeFiles(cp: ControlPlaneNode) {
   await issueEtcdCertificates(cp);
   await startEtcd(cp);
   await startServers(cp, await issueForServers(cp, { superAdmin: false }));
-}
-
-async function stopOf(step: () => Promise<void> | void): Promise<Stop | undefined> {
-  try {
-    await step();
-    return undefined;
-  } catch (err) {
-    if (err instanceof Fail) return { message: err.message, hint: err.hint };
-    throw err;
-  }
 }

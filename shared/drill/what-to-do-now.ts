@@ -1,16 +1,18 @@
 /** What a drill finds, as things to do now, while all is well: a command each, with its reason. None: all of it would come back. */
-import type { LostFile } from "../facts/lost-files.ts";
 import { command } from "../facts/next.ts";
 import { certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
-import type { ComparedFile, Drill } from "./drill-report.ts";
+import type { ComparedFile, Drill, KeptFile } from "./drill-report.ts";
 
 /** Lines as a shell takes them. */
-export function todosOf({ files, servers, lost, stops }: Pick<Drill, "files" | "servers" | "lost" | "stops">): string[] {
+export function todosOf({ files, servers, lost, backup, stops }: Pick<Drill, "files" | "servers" | "lost" | "backup" | "stops">): string[] {
   const changed = files.filter(({ differences }) => differences.length > 0);
   const shown = servers.filter(({ path, differences }) => differences.length > 0 && !changed.some((file) => file.path === path));
   return [
     ...stops.map(({ message, hint }) => `# the repair would stop: ${message}\n${hint}`),
+    ...(backup && !backup.fits
+      ? [`# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`]
+      : []),
     ...keepCopies(lost),
     ...changed.map(bringInto),
     ...shown.map(
@@ -21,13 +23,17 @@ export function todosOf({ files, servers, lost, stops }: Pick<Drill, "files" | "
 }
 
 /** One archive: what nobody can rebuild may hold keys, such as those of an encryption configuration. */
-function keepCopies(lost: readonly LostFile[]): string[] {
-  const paths = lost.filter(({ kind }) => kind !== "socket").map(({ path }) => path);
-  if (paths.length === 0) return [];
-  const archive = `(umask 077; tar -C / -czf /root/kubernetes-files.tgz ${paths.map((path) => path.slice(1)).join(" ")})`;
-  const back = `after the accident: unpack it into a folder, then ${command("00-salvage files --backup DIR")}`;
-  return [`# nobody can rebuild ${listed(paths)}: keep a copy away from this machine\n${archive}   # ${back}`];
+function keepCopies(lost: readonly KeptFile[]): string[] {
+  const unkept = lost.filter(({ kind, kept }) => kind !== "socket" && kept !== "same");
+  if (unkept.length === 0) return [];
+  const paths = unkept.map(({ path }) => path);
+  const stale = unkept.some(({ kept }) => kept === "other") ? ", as your copy is not the same" : "";
+  const archive = `(umask 077; tar -C / -czf ${ARCHIVE} ${paths.map((path) => path.slice(1)).join(" ")})`;
+  const proof = `away from this machine. Unpacked into DIR: --drill --backup DIR proves it, ${command("00-salvage files --backup DIR")} puts it back`;
+  return [`# nobody can rebuild ${listed(paths)}${stale}: keep a copy\n${archive}   # ${proof}`];
 }
+
+const ARCHIVE = "/root/kubernetes-files.tgz";
 
 /** Where the cluster's own record is to say what the file says. */
 function bringInto(file: ComparedFile): string {

@@ -3,15 +3,15 @@
  * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
  */
 import { basename, resolve } from "node:path";
-import { BACKUP } from "../facts/next.ts";
-import { readText } from "../files/files.ts";
+import { BACKUP, command } from "../facts/next.ts";
+import { readBytes, readText } from "../files/files.ts";
 import { isInMemory } from "../files/in-memory.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { fingerprints } from "./about-bundle.ts";
-import type { Bundle } from "./bundle.ts";
+import { type Bundle, sha256Of } from "./bundle.ts";
 
 export const BACKUP_MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
@@ -41,18 +41,43 @@ export function markBackup(files: Bundle["files"], bundle: { path: string; sha25
   writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }
 
-/** Whether a backup of the keys of this folder was made, as an answer for 05-verify. Only its keeper knows whether it still exists. */
-export function backupAnswer(certificatesDir: string): string | { warning: string } {
+/** What is known of a backup: a mark's word. Only its keeper knows whether it still exists. */
+export interface BackupState {
+  /** Whether it holds the keys of this folder. */
+  fits: boolean;
+  says: string;
+  /** The operator's next command, where it does not. */
+  command: string;
+}
+
+/**
+ * Whether a backup of the keys of this folder was made. `bundle`: the file, where the operator names it. It is not opened: the mark says what
+ * the bundle of its SHA-256 holds. Errors: Fail where the file cannot be read.
+ */
+export function backupState(certificatesDir: string, bundle?: string): BackupState {
   const mark = backupMark();
-  const todo = `${BACKUP}, and keep the file away from this machine`;
-  if (!mark) return { warning: `no backup of these keys was made with hand-over.ts pack on this node: ${todo}` };
+  const unfit = (says: string, command: string) => ({ fits: false, says, command });
+  const bytes = bundle === undefined ? undefined : readBytes(bundle);
+  if (bundle !== undefined && !bytes) return unfit(`there is no bundle "${bundle}"`, BACKUP);
+  const list = command(`hand-over list ${bundle}`);
+  if (!mark) return bytes ? unfit(`nothing here says what "${bundle}" holds`, list) : unfit(NO_MARK, BACKUP);
+  if (bytes && sha256Of(bytes) !== mark.sha256) return unfit(`"${bundle}" is not the bundle that was packed or unpacked here last`, list);
   const present = SHARED_KEYS.flatMap(({ name, publicFile }) => {
     const text = readText(`${certificatesDir}/${publicFile}`);
     return text ? [[name, hashIn(text)] as const] : [];
   });
+  const made = day(new Date(mark.made));
   const other = differing(mark, Object.fromEntries(present));
-  if (other.length > 0) return { warning: `the backup of ${day(new Date(mark.made))} holds other keys (${other.join(", ")}): ${todo}` };
-  return `${mark.bundle}, ${day(new Date(mark.made))}`;
+  if (other.length > 0) return unfit(`the backup of ${made} holds other keys (${other.join(", ")})`, BACKUP);
+  return { fits: true, says: `${mark.bundle}, ${made}`, command: "" };
+}
+
+const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";
+
+/** The same as an answer for 05-verify. */
+export function backupAnswer(certificatesDir: string): string | { warning: string } {
+  const { fits, says, command } = backupState(certificatesDir);
+  return fits ? says : { warning: `${says}: ${command}, and keep the file away from this machine` };
 }
 
 function differing(mark: BackupMark, keys: Record<string, string>): string[] {

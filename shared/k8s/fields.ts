@@ -14,6 +14,13 @@ Service: 1 metadata ObjectMeta, 2 spec ServiceSpec, 3 status ServiceStatus
 Namespace: 1 metadata ObjectMeta, 2 spec NamespaceSpec, 3 status NamespaceStatus
 ServiceAccount: 1 metadata ObjectMeta, 2 secrets ObjectReference[], 3 imagePullSecrets LocalObjectReference[], 4 automountServiceAccountToken bool?
 Lease: 1 metadata ObjectMeta, 2 spec LeaseSpec
+Deployment: 1 metadata ObjectMeta, 2 spec DeploymentSpec, 3 status DeploymentStatus
+ReplicaSet: 1 metadata ObjectMeta, 2 spec ReplicaSetSpec, 3 status ReplicaSetStatus
+DaemonSet: 1 metadata ObjectMeta, 2 spec DaemonSetSpec, 3 status DaemonSetStatus
+StatefulSet: 1 metadata ObjectMeta, 2 spec StatefulSetSpec, 3 status StatefulSetStatus
+PodDisruptionBudget: 1 metadata ObjectMeta, 2 spec PodDisruptionBudgetSpec, 3 status PodDisruptionBudgetStatus
+ValidatingWebhookConfiguration: 1 metadata ObjectMeta, 2 webhooks ValidatingWebhook[]
+MutatingWebhookConfiguration: 1 metadata ObjectMeta, 2 webhooks MutatingWebhook[]
 ObjectMeta: 1 name string, 2 generateName string, 3 namespace string, 4 selfLink string, 5 uid string, 6 resourceVersion string, 7 generation int, 8 creationTimestamp time, 9 deletionTimestamp time?, 10 deletionGracePeriodSeconds int?, 11 labels string{}, 12 annotations string{}, 13 ownerReferences OwnerReference[], 14 finalizers string[], 17 managedFields ManagedFieldsEntry[]
 PodSpec: 1 volumes Volume[], 20 initContainers Container[], 2 containers Container[], 34 ephemeralContainers EphemeralContainer[], 3 restartPolicy string, 4 terminationGracePeriodSeconds int?, 5 activeDeadlineSeconds int?, 6 dnsPolicy string, 7 nodeSelector string{}, 8 serviceAccountName string, 9 serviceAccount string, 21 automountServiceAccountToken bool?, 10 nodeName string, 11 hostNetwork bool, 12 hostPID bool, 13 hostIPC bool, 27 shareProcessNamespace bool?, 14 securityContext PodSecurityContext?, 15 imagePullSecrets LocalObjectReference[], 16 hostname string, 17 subdomain string, 18 affinity Affinity?, 19 schedulerName string, 22 tolerations Toleration[], 23 hostAliases HostAlias[], 24 priorityClassName string, 25 priority int?, 26 dnsConfig PodDNSConfig?, 28 readinessGates PodReadinessGate[], 29 runtimeClassName string?, 30 enableServiceLinks bool?, 31 preemptionPolicy string?, 32 overhead quantity{}, 33 topologySpreadConstraints TopologySpreadConstraint[], 35 setHostnameAsFQDN bool?, 36 os PodOS?, 37 hostUsers bool?, 38 schedulingGates PodSchedulingGate[], 39 resourceClaims PodResourceClaim[], 40 resources ResourceRequirements?, 41 hostnameOverride string?, 43 schedulingGroup PodSchedulingGroup?, 44 evictionResponders EvictionResponder[]
 PodStatus: 17 observedGeneration int, 1 phase string, 2 conditions PodCondition[], 3 message string, 4 reason string, 11 nominatedNodeName string, 5 hostIP string, 16 hostIPs HostIP[], 6 podIP string, 12 podIPs PodIP[], 7 startTime time?, 10 initContainerStatuses ContainerStatus[], 8 containerStatuses ContainerStatus[], 9 qosClass string, 13 ephemeralContainerStatuses ContainerStatus[], 14 resize string, 15 resourceClaimStatuses PodResourceClaimStatus[], 18 extendedResourceClaimStatus PodExtendedResourceClaimStatus?, 19 allocatedResources quantity{}, 20 resources ResourceRequirements?, 21 nodeAllocatableResourceClaimStatuses NodeAllocatableResourceClaimStatus[], 22 volumeHealth PodVolumeHealth[]
@@ -26,6 +33,18 @@ NamespaceStatus: 1 phase string, 2 conditions NamespaceCondition[]
 ObjectReference: 1 kind string, 2 namespace string, 3 name string, 4 uid string, 5 apiVersion string, 6 resourceVersion string, 7 fieldPath string
 LocalObjectReference: 1 name string
 LeaseSpec: 1 holderIdentity string?, 2 leaseDurationSeconds int?, 3 acquireTime microtime?, 4 renewTime microtime?, 5 leaseTransitions int?, 6 strategy string?, 7 preferredHolder string?
+DeploymentSpec: 1 replicas int?, 2 selector LabelSelector?, 3 template PodTemplateSpec, 4 strategy DeploymentStrategy, 5 minReadySeconds int, 6 revisionHistoryLimit int?, 7 paused bool, 9 progressDeadlineSeconds int?
+DeploymentStatus: 1 observedGeneration int, 2 replicas int, 3 updatedReplicas int, 7 readyReplicas int, 4 availableReplicas int, 5 unavailableReplicas int, 9 terminatingReplicas int?, 6 conditions DeploymentCondition[], 8 collisionCount int?
+ReplicaSetSpec: 1 replicas int?, 4 minReadySeconds int, 2 selector LabelSelector?, 3 template PodTemplateSpec
+ReplicaSetStatus: 1 replicas int, 2 fullyLabeledReplicas int, 4 readyReplicas int, 5 availableReplicas int, 7 terminatingReplicas int?, 3 observedGeneration int, 6 conditions ReplicaSetCondition[]
+DaemonSetSpec: 1 selector LabelSelector?, 2 template PodTemplateSpec, 3 updateStrategy DaemonSetUpdateStrategy, 4 minReadySeconds int, 6 revisionHistoryLimit int?
+DaemonSetStatus: 1 currentNumberScheduled int, 2 numberMisscheduled int, 3 desiredNumberScheduled int, 4 numberReady int, 5 observedGeneration int, 6 updatedNumberScheduled int, 7 numberAvailable int, 8 numberUnavailable int, 9 collisionCount int?, 10 conditions DaemonSetCondition[]
+StatefulSetSpec: 1 replicas int?, 2 selector LabelSelector?, 3 template PodTemplateSpec, 4 volumeClaimTemplates PersistentVolumeClaim[], 5 serviceName string, 6 podManagementPolicy string, 7 updateStrategy StatefulSetUpdateStrategy, 8 revisionHistoryLimit int?, 9 minReadySeconds int, 10 persistentVolumeClaimRetentionPolicy StatefulSetPersistentVolumeClaimRetentionPolicy?, 11 ordinals StatefulSetOrdinals?
+StatefulSetStatus: 1 observedGeneration int, 2 replicas int, 3 readyReplicas int, 4 currentReplicas int, 5 updatedReplicas int, 6 currentRevision string, 7 updateRevision string, 9 collisionCount int?, 10 conditions StatefulSetCondition[], 11 availableReplicas int
+PodDisruptionBudgetSpec: 1 minAvailable intorstring?, 2 selector LabelSelector?, 3 maxUnavailable intorstring?, 4 unhealthyPodEvictionPolicy string?
+PodDisruptionBudgetStatus: 1 observedGeneration int, 2 disruptedPods time{}, 3 disruptionsAllowed int, 4 currentHealthy int, 5 desiredHealthy int, 6 expectedPods int, 7 conditions Condition[]
+ValidatingWebhook: 1 name string, 2 clientConfig WebhookClientConfig, 3 rules RuleWithOperations[], 4 failurePolicy string?, 9 matchPolicy string?, 5 namespaceSelector LabelSelector?, 10 objectSelector LabelSelector?, 6 sideEffects string?, 7 timeoutSeconds int?, 8 admissionReviewVersions string[], 11 matchConditions MatchCondition[]
+MutatingWebhook: 1 name string, 2 clientConfig WebhookClientConfig, 3 rules RuleWithOperations[], 4 failurePolicy string?, 9 matchPolicy string?, 5 namespaceSelector LabelSelector?, 11 objectSelector LabelSelector?, 6 sideEffects string?, 7 timeoutSeconds int?, 8 admissionReviewVersions string[], 10 reinvocationPolicy string?, 12 matchConditions MatchCondition[]
 OwnerReference: 5 apiVersion string, 1 kind string, 3 name string, 4 uid string, 6 controller bool?, 7 blockOwnerDeletion bool?
 ManagedFieldsEntry: 1 manager string, 2 operation string, 3 apiVersion string, 4 time time?, 6 fieldsType string, 7 fieldsV1 json?, 8 subresource string
 Volume: 1 name string, 2 - VolumeSource^
@@ -69,6 +88,21 @@ SessionAffinityConfig: 1 clientIP ClientIPConfig?
 LoadBalancerStatus: 1 ingress LoadBalancerIngress[]
 Condition: 1 type string, 2 status string, 3 observedGeneration int, 4 lastTransitionTime time, 5 reason string, 6 message string
 NamespaceCondition: 1 type string, 2 status string, 4 lastTransitionTime time, 5 reason string, 6 message string
+LabelSelector: 1 matchLabels string{}, 2 matchExpressions LabelSelectorRequirement[]
+PodTemplateSpec: 1 metadata ObjectMeta, 2 spec PodSpec
+DeploymentStrategy: 1 type string, 2 rollingUpdate RollingUpdateDeployment?
+DeploymentCondition: 1 type string, 2 status string, 6 lastUpdateTime time, 7 lastTransitionTime time, 4 reason string, 5 message string
+ReplicaSetCondition: 1 type string, 2 status string, 3 lastTransitionTime time, 4 reason string, 5 message string
+DaemonSetUpdateStrategy: 1 type string, 2 rollingUpdate RollingUpdateDaemonSet?
+DaemonSetCondition: 1 type string, 2 status string, 3 lastTransitionTime time, 4 reason string, 5 message string
+PersistentVolumeClaim: 1 metadata ObjectMeta, 2 spec PersistentVolumeClaimSpec, 3 status PersistentVolumeClaimStatus
+StatefulSetUpdateStrategy: 1 type string, 2 rollingUpdate RollingUpdateStatefulSetStrategy?
+StatefulSetPersistentVolumeClaimRetentionPolicy: 1 whenDeleted string, 2 whenScaled string
+StatefulSetOrdinals: 1 start int
+StatefulSetCondition: 1 type string, 2 status string, 3 lastTransitionTime time, 4 reason string, 5 message string
+WebhookClientConfig: 3 url string?, 1 service ServiceReference?, 2 caBundle bytes
+RuleWithOperations: 1 operations string[], 2 - Rule^
+MatchCondition: 1 name string, 2 expression string
 VolumeSource: 1 hostPath HostPathVolumeSource?, 2 emptyDir EmptyDirVolumeSource?, 3 gcePersistentDisk GCEPersistentDiskVolumeSource?, 4 awsElasticBlockStore AWSElasticBlockStoreVolumeSource?, 5 gitRepo GitRepoVolumeSource?, 6 secret SecretVolumeSource?, 7 nfs NFSVolumeSource?, 8 iscsi ISCSIVolumeSource?, 9 glusterfs GlusterfsVolumeSource?, 10 persistentVolumeClaim PersistentVolumeClaimVolumeSource?, 11 rbd RBDVolumeSource?, 12 flexVolume FlexVolumeSource?, 13 cinder CinderVolumeSource?, 14 cephfs CephFSVolumeSource?, 15 flocker FlockerVolumeSource?, 16 downwardAPI DownwardAPIVolumeSource?, 17 fc FCVolumeSource?, 18 azureFile AzureFileVolumeSource?, 19 configMap ConfigMapVolumeSource?, 20 vsphereVolume VsphereVirtualDiskVolumeSource?, 21 quobyte QuobyteVolumeSource?, 22 azureDisk AzureDiskVolumeSource?, 23 photonPersistentDisk PhotonPersistentDiskVolumeSource?, 26 projected ProjectedVolumeSource?, 24 portworxVolume PortworxVolumeSource?, 25 scaleIO ScaleIOVolumeSource?, 27 storageos StorageOSVolumeSource?, 28 csi CSIVolumeSource?, 29 ephemeral EphemeralVolumeSource?, 30 image ImageVolumeSource?
 ContainerPort: 1 name string, 2 hostPort int, 3 containerPort int, 4 protocol string, 5 hostIP string
 EnvFromSource: 1 prefix string, 2 configMapRef ConfigMapEnvSource?, 3 secretRef SecretEnvSource?
@@ -90,7 +124,6 @@ NodeAffinity: 1 requiredDuringSchedulingIgnoredDuringExecution NodeSelector?, 2 
 PodAffinity: 1 requiredDuringSchedulingIgnoredDuringExecution PodAffinityTerm[], 2 preferredDuringSchedulingIgnoredDuringExecution WeightedPodAffinityTerm[]
 PodAntiAffinity: 1 requiredDuringSchedulingIgnoredDuringExecution PodAffinityTerm[], 2 preferredDuringSchedulingIgnoredDuringExecution WeightedPodAffinityTerm[]
 PodDNSConfigOption: 1 name string, 2 value string?
-LabelSelector: 1 matchLabels string{}, 2 matchExpressions LabelSelectorRequirement[]
 ResourceClaim: 1 name string, 2 request string
 ContainerState: 1 waiting ContainerStateWaiting?, 2 running ContainerStateRunning?, 3 terminated ContainerStateTerminated?
 VolumeMountStatus: 1 name string, 2 mountPath string, 3 readOnly bool, 4 recursiveReadOnly string?, 5 volumeStatus VolumeStatus?
@@ -106,6 +139,14 @@ NodeSwapStatus: 1 capacity int?
 NodeRuntimeHandlerFeatures: 1 recursiveReadOnlyMounts bool?, 2 userNamespaces bool?
 ClientIPConfig: 1 timeoutSeconds int?
 LoadBalancerIngress: 1 ip string, 2 hostname string, 3 ipMode string?, 4 ports PortStatus[]
+LabelSelectorRequirement: 1 key string, 2 operator string, 3 values string[]
+RollingUpdateDeployment: 1 maxUnavailable intorstring?, 2 maxSurge intorstring?
+RollingUpdateDaemonSet: 1 maxUnavailable intorstring?, 2 maxSurge intorstring?
+PersistentVolumeClaimSpec: 1 accessModes string[], 4 selector LabelSelector?, 2 resources VolumeResourceRequirements, 3 volumeName string, 5 storageClassName string?, 6 volumeMode string?, 7 dataSource TypedLocalObjectReference?, 8 dataSourceRef TypedObjectReference?, 9 volumeAttributesClassName string?
+PersistentVolumeClaimStatus: 1 phase string, 2 accessModes string[], 3 capacity quantity{}, 4 conditions PersistentVolumeClaimCondition[], 5 allocatedResources quantity{}, 7 allocatedResourceStatuses string{}, 8 currentVolumeAttributesClassName string?, 9 modifyVolumeStatus ModifyVolumeStatus?, 10 healthStatus VolumeHealthStatus?
+RollingUpdateStatefulSetStrategy: 1 partition int?, 2 maxUnavailable intorstring?
+ServiceReference: 1 namespace string, 2 name string, 3 path string?, 4 port int?
+Rule: 1 apiGroups string[], 2 apiVersions string[], 3 resources string[], 4 scope string?
 HostPathVolumeSource: 1 path string, 2 type string?
 EmptyDirVolumeSource: 1 medium string, 2 sizeLimit quantity?, 3 mode int?
 GCEPersistentDiskVolumeSource: 1 pdName string, 2 fsType string, 3 partition int, 4 readOnly bool
@@ -147,7 +188,6 @@ NodeSelector: 1 nodeSelectorTerms NodeSelectorTerm[]
 PreferredSchedulingTerm: 1 weight int, 2 preference NodeSelectorTerm
 PodAffinityTerm: 1 labelSelector LabelSelector?, 2 namespaces string[], 3 topologyKey string, 4 namespaceSelector LabelSelector?, 5 matchLabelKeys string[], 6 mismatchLabelKeys string[]
 WeightedPodAffinityTerm: 1 weight int, 2 podAffinityTerm PodAffinityTerm
-LabelSelectorRequirement: 1 key string, 2 operator string, 3 values string[]
 ContainerStateWaiting: 1 reason string, 2 message string
 ContainerStateRunning: 1 startedAt time
 ContainerStateTerminated: 1 exitCode int, 2 signal int, 3 reason string, 4 message string, 5 startedAt time, 6 finishedAt time, 7 containerID string
@@ -155,6 +195,12 @@ VolumeStatus: 1 image ImageVolumeStatus?
 LinuxContainerUser: 1 uid int, 2 gid int, 3 supplementalGroups int[]
 ResourceHealth: 1 resourceID string, 2 health string, 6 message string?
 PortStatus: 1 port int, 2 protocol string, 3 error string?
+VolumeResourceRequirements: 1 limits quantity{}, 2 requests quantity{}
+TypedLocalObjectReference: 1 apiGroup string?, 2 kind string, 3 name string
+TypedObjectReference: 1 apiGroup string?, 2 kind string, 3 name string, 4 namespace string?
+PersistentVolumeClaimCondition: 1 type string, 2 status string, 3 lastProbeTime time, 4 lastTransitionTime time, 5 reason string, 6 message string
+ModifyVolumeStatus: 1 targetVolumeAttributesClassName string, 2 status string
+VolumeHealthStatus: 1 healthConditions VolumeHealthCondition[], 2 lastTransitionTime time
 KeyToPath: 1 key string, 2 path string, 3 mode int?, 4 user int?
 DownwardAPIVolumeFile: 1 path string, 2 fieldRef ObjectFieldSelector?, 3 resourceFieldRef ResourceFieldSelector?, 4 mode int?, 5 user int?
 VolumeProjection: 1 secret SecretProjection?, 2 downwardAPI DownwardAPIProjection?, 3 configMap ConfigMapProjection?, 4 serviceAccountToken ServiceAccountTokenProjection?, 5 clusterTrustBundle ClusterTrustBundleProjection?, 6 podCertificate PodCertificateProjection?
@@ -177,10 +223,6 @@ ConfigMapProjection: 1 - LocalObjectReference^, 2 items KeyToPath[], 4 optional 
 ServiceAccountTokenProjection: 1 audience string, 2 expirationSeconds int?, 3 path string, 4 user int?
 ClusterTrustBundleProjection: 1 name string?, 2 signerName string?, 3 labelSelector LabelSelector?, 5 optional bool?, 4 path string, 6 user int?
 PodCertificateProjection: 1 signerName string, 2 keyType string, 3 maxExpirationSeconds int?, 4 credentialBundlePath string, 5 keyPath string, 6 certificateChainPath string, 7 userAnnotations string{}, 8 user int?
-PersistentVolumeClaimSpec: 1 accessModes string[], 4 selector LabelSelector?, 2 resources VolumeResourceRequirements, 3 volumeName string, 5 storageClassName string?, 6 volumeMode string?, 7 dataSource TypedLocalObjectReference?, 8 dataSourceRef TypedObjectReference?, 9 volumeAttributesClassName string?
 HTTPHeader: 1 name string, 2 value string
 NodeSelectorRequirement: 1 key string, 2 operator string, 3 values string[]
-VolumeResourceRequirements: 1 limits quantity{}, 2 requests quantity{}
-TypedLocalObjectReference: 1 apiGroup string?, 2 kind string, 3 name string
-TypedObjectReference: 1 apiGroup string?, 2 kind string, 3 name string, 4 namespace string?
 `;

@@ -12,10 +12,17 @@ import { Fail } from "../fail.ts";
 import { run } from "../run.ts";
 
 const VERSION = "v0.37.2";
-const ROOTS = ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount", "Lease"];
+const ROOTS = [
+  ...["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount", "Lease"],
+  ...["Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "PodDisruptionBudget"],
+  ...["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"],
+];
 const SOURCES = [
   { module: "k8s.io/api", folder: "core/v1" },
   { module: "k8s.io/api", folder: "coordination/v1" },
+  { module: "k8s.io/api", folder: "apps/v1" },
+  { module: "k8s.io/api", folder: "policy/v1" },
+  { module: "k8s.io/api", folder: "admissionregistration/v1" },
   { module: "k8s.io/apimachinery", folder: "pkg/apis/meta/v1" },
 ];
 

@@ -14,7 +14,7 @@ import { SCALARS } from "./scalars.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of an object this table does
- * not hold, such as "apps/v1 Deployment", "an object in CBOR", or "" where the bytes are of none of these formats.
+ * not hold, such as "batch/v1 Job", "an object in CBOR", or "" where the bytes are of none of these formats.
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
@@ -22,6 +22,9 @@ type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 const KINDS: Record<string, string[]> = {
   v1: ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount"],
   "coordination.k8s.io/v1": ["Lease"],
+  "apps/v1": ["Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"],
+  "policy/v1": ["PodDisruptionBudget"],
+  "admissionregistration.k8s.io/v1": ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"],
 };
 
 /**

@@ -1,6 +1,6 @@
 /** Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their controller makes new ones. */
 import { unlessRefused } from "../api/api-error.ts";
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeApi, KubeObject } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
@@ -83,7 +83,7 @@ interface Budget extends KubeObject {
  * A budget that allows no eviction even if all its pods are well. With an operator's own controller that is no "never": some (Strimzi's
  * Drain Cleaner) see the request, and roll the pod themselves.
  */
-async function neverAllowed(api: KubeApi, owner: PodOwner, pod: RunningPod): Promise<Fail | undefined> {
+export async function neverAllowed(api: ApiReader, owner: PodOwner, pod: RunningPod): Promise<Fail | undefined> {
   if (!["apps", ""].includes(groupOfApi(controllerOf(pod)?.apiVersion ?? ""))) return undefined;
   const budgets = await api.list<Budget>(`/apis/policy/v1/namespaces/${owner.namespace}/poddisruptionbudgets`);
   const tight = budgets.find(({ spec: { selector }, status }) => {

@@ -1,5 +1,5 @@
 /** What keeps a pod running, and so how the pod is restarted: by a rollout, by eviction, or not at all. */
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeObject } from "../api/kube-api.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 
 /** How a pod is restarted, or why it is not. */
@@ -36,10 +36,10 @@ export function commandsTo({ kind, namespace, name, controller, pods }: PodOwner
   return `kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-type Find = KubeApi["find"];
+type Find = ApiReader["find"];
 
 /** Asks the API only once for each owner, for all of its pods. */
-export function once(api: KubeApi): Find {
+export function once(api: ApiReader): Find {
   const answers = new Map<string, Promise<unknown>>();
   return <T>(path: string) => {
     const answer = answers.get(path) ?? api.find<T>(path);

@@ -1,11 +1,11 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
-import type { KubeApi } from "../api/kube-api.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { mode, patient, say, waitFor } from "../run.ts";
-import { evict, evictInTurn } from "./evict.ts";
+import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, commandsFor, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
 import { publishRootCa } from "./root-ca.ts";
@@ -38,7 +38,14 @@ async function refuse(api: KubeApi, owner: PodOwner, caPem: string) {
     owner.since = new Date();
   }
   for (const pod of owner.pods.slice(0, 1)) await refuseDeafWebhook(api, pod);
+  await refuseHopeless(api, owner);
+}
+
+/** By what the cluster itself holds of it. Errors: Fail where a restart would wait for people. */
+export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
+  const never = owner.kind === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
+  if (never) throw never;
 }
 
 async function rollOut(api: KubeApi, owner: PodOwner) {

@@ -3,7 +3,7 @@
  * reads the CA only once (before its 1.36 libraries), so these pods must restart. The order matters: new sandboxes need kube-proxy and the
  * CNI plugin.
  */
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeObject } from "../api/kube-api.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
@@ -24,9 +24,10 @@ export interface Group {
 }
 
 /** The stale pods by group and owner: those from before `since`, or from before this CA reached what they mount. */
-export async function staleGroups(api: KubeApi, caPem: string, since: Date): Promise<Group[]> {
+export async function staleGroups(api: ApiReader, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
-  const nodes = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const nodes = new Set<string>();
+  for await (const { metadata } of api.items("/api/v1/nodes")) nodes.add(metadata.name);
   // each with the moment since when the trust that it mounts is today's
   const stale = new Map<RunningPod, Date>();
   for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
@@ -83,7 +84,7 @@ interface Holder extends KubeObject {
 }
 
 /** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
-async function trustTimes(api: KubeApi, caPem: string, made: Date): Promise<TrustTimes> {
+async function trustTimes(api: ApiReader, caPem: string, made: Date): Promise<TrustTimes> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
   for await (const map of api.items<Holder>(ROOT_CA_MAPS))
     if (map.data?.["ca.crt"]?.trim() === caPem.trim()) maps.set(map.metadata.namespace ?? "", lastWritten(map, made));

@@ -3,7 +3,7 @@
  * refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets. Its error names the webhook.
  */
 import { deafWebhook } from "../api/api-error.ts";
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeApi, KubeObject } from "../api/kube-api.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 
@@ -22,7 +22,7 @@ const CALLED = {
 };
 
 /** All of them, `kind name`; of a webhook configuration with the names of its webhooks, in its order. */
-export async function calledByApi(api: KubeApi) {
+export async function calledByApi(api: ApiReader) {
   const found = Object.entries(CALLED).map(async ([kind, path]) =>
     (await api.list<Called>(`/apis/${path}`)).map(({ metadata, webhooks = [], spec }) => ({
       name: `${kind} ${metadata.name}`,
@@ -34,7 +34,7 @@ export async function calledByApi(api: KubeApi) {
 }
 
 /** Those of these pods that serve webhooks, and those that serve aggregated APIs, by the selectors of their Services: their UIDs. */
-export async function servingPods(api: KubeApi, pods: readonly RunningPod[]): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
+export async function servingPods(api: ApiReader, pods: readonly RunningPod[]): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
   const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
   for (const { name: called, clients } of await calledByApi(api)) {
     const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;

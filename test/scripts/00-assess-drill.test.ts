@@ -8,8 +8,9 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { expectTranscript, pretendNode } from "../pretend/node.ts";
-import { serveRunning } from "../pretend/running.ts";
+import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
+import { newKeyOf } from "../pretend/old-keys.ts";
+import { oldPod, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -19,6 +20,8 @@ const PKI = "/etc/kubernetes/pki";
 const MANIFESTS = "/etc/kubernetes/manifests";
 
 interface Scene {
+  /** Whether the keys were packed; default: yes. */
+  packed?: boolean;
   /** Changes the content of etcd. */
   etcd?: (objects: Objects) => void;
   /** Changes the node's files. */
@@ -26,8 +29,9 @@ interface Scene {
 }
 
 /** Runs the drill on a healthy node, and holds every byte, every request and every program against what a drill may do. */
-async function drilled({ etcd, files }: Scene, line = "00-assess --drill") {
+async function drilled({ etcd, files, packed = true }: Scene, line = "00-assess --drill") {
   using node = await pretendNode({ kind: "healthy control plane node", ...(etcd && { etcd }) });
+  if (packed) await pack(node);
   await files?.(node.root);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
@@ -39,10 +43,17 @@ async function drilled({ etcd, files }: Scene, line = "00-assess --drill") {
   return run;
 }
 
+/** As RUNBOOK says, "Before it happens". */
+async function pack(node: { run: (line: string) => Promise<Transcript> }) {
+  const recipient = (await node.run("hand-over identity id")).stdout.trim();
+  const { exitCode, stderr } = await node.run(`hand-over pack --to ${recipient} --out /root/keys.age`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+}
+
 const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* ps) /;
 
-async function drillOf(scene: Scene): Promise<Drill & { exitCode: number }> {
-  const { stdout, stderr, exitCode } = await drilled(scene, "00-assess --drill --json");
+async function drillOf(scene: Scene, more = ""): Promise<Drill & { exitCode: number }> {
+  const { stdout, stderr, exitCode } = await drilled(scene, `00-assess --drill --json${more}`);
   if (!stdout) throw new Error(stderr);
   return { ...(JSON.parse(stdout) as Drill), exitCode };
 }
@@ -59,7 +70,7 @@ function withoutPolicy(spec: ReturnType<typeof manifest>): ReturnType<typeof man
   return JSON.parse(text);
 }
 
-const plain: Required<Scene> = {
+const plain: Required<Pick<Scene, "etcd" | "files">> = {
   etcd: (objects) => {
     objects["pods/kube-system/kube-apiserver-m1"] = withoutPolicy(mirrorPod("kube-apiserver"));
   },
@@ -84,7 +95,7 @@ test("--drill --json has each file as it is and as it would be, and no key", asy
 });
 
 test("--drill names the file that nobody can rebuild, the flag that needs it, and the copy to make now", async () => {
-  const run = await drilled({});
+  const run = await drilled({ packed: false });
   await expectTranscript("00-assess-drill-lost", run);
   expect(run.exitCode).toBe(2);
 });
@@ -136,6 +147,90 @@ test("--drill: a name in a certificate that the cluster's record does not have w
     },
   });
   await expectTranscript("00-assess-drill-foreign-name", run);
+});
+
+test.each<[string, (root: string) => void, string, object]>([
+  ["that still fits", () => {}, "/root/keys.age", { fits: true, says: expect.stringMatching(/^keys\.age, \d/) }],
+  [
+    "of other keys",
+    (root) => {
+      const { key, pub } = newKeyOf("ECDSA-P256");
+      write(`${root}${PKI}/sa.key`, key);
+      write(`${root}${PKI}/sa.pub`, pub);
+    },
+    "/root/keys.age",
+    { fits: false, says: expect.stringMatching(/holds other keys \(sa\)/), command: expect.stringContaining("hand-over.ts pack") },
+  ],
+  [
+    "that is not the one that was packed",
+    (root) => write(`${root}/root/keys.age`, "age-encryption.org/v1\n"),
+    "/root/keys.age",
+    { fits: false, command: "./bunw scripts/hand-over.ts list /root/keys.age" },
+  ],
+  ["that is not there", () => {}, "/mnt/keys.age", { fits: false, says: 'there is no bundle "/mnt/keys.age"' }],
+])("--drill --bundle: a bundle %s", async (_, change, bundle, backup) => {
+  const files = (root: string) => [plain.files, change].forEach((one) => void one(root));
+  const found = await drillOf({ ...plain, files }, ` --bundle ${bundle}`);
+  expect(found.backup).toMatchObject(backup);
+  expect(found.allBack).toBe(found.backup!.fits);
+});
+
+test.each([
+  ["the same file", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n", "same", true],
+  ["another file", "apiVersion: audit.k8s.io/v1\nkind: Policy\n", "other", false],
+])("--drill --backup: %s in the operator's folder", async (_, text, kept, allBack) => {
+  const files = (root: string) => write(`${root}/srv/copies/audit/policy.yaml`, text);
+  const found = await drillOf({ files }, " --backup /srv/copies");
+  expect(found).toMatchObject({ lost: [{ path: "/etc/kubernetes/audit/policy.yaml", kept }], allBack });
+});
+
+test("--bundle and --backup without --drill are refused", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  expect((await node.run("00-assess --backup /srv")).stderr).toContain("error: --bundle and --backup need --drill");
+});
+
+/** As etcd holds it. */
+function inEtcd(objects: Objects, key: string, object: { metadata?: object; [field: string]: unknown }) {
+  const [, namespace, name] = key.split("/");
+  objects[key] = { ...object, kind: "Thing", metadata: { name, namespace, uid: `uid-of-${name}`, ...object.metadata } };
+}
+
+function busy(objects: Objects) {
+  plain.etcd(objects);
+  const rolling = { metadata: { generation: 1 }, spec: { replicas: 2, template: {} }, status: {} };
+  const ofSet = (kind: string, name: string) => ({ ownerReferences: [{ apiVersion: "apps/v1", kind, name, uid: "u", controller: true }] });
+  for (const name of ["web", "paused"]) {
+    inEtcd(objects, `deployments/shop/${name}`, { ...rolling, spec: { ...rolling.spec, paused: name === "paused" } });
+    inEtcd(objects, `replicasets/shop/${name}-5`, { metadata: ofSet("Deployment", name) });
+    for (const n of [1, 2])
+      inEtcd(objects, `pods/shop/${name}-5-${n}`, oldPod(`${name}-5-${n}`, { kind: "ReplicaSet", name: `${name}-5` }));
+  }
+  inEtcd(objects, "statefulsets/shop/guarded", {
+    spec: { updateStrategy: { type: "OnDelete" } },
+    status: { replicas: 1, updatedReplicas: 1 },
+  });
+  inEtcd(objects, "pods/shop/guarded-0", oldPod("guarded-0", { kind: "StatefulSet", name: "guarded" }, { app: "guarded" }));
+  const budget = { spec: { selector: { matchLabels: { app: "guarded" } } }, status: { expectedPods: 1, desiredHealthy: 1 } };
+  inEtcd(objects, "poddisruptionbudgets/shop/guarded", budget);
+  const bare = oldPod("task", { kind: "Job", name: "task", apiVersion: "batch/v1" });
+  inEtcd(objects, "pods/shop/task", bare);
+  inEtcd(objects, "pods/shop/on-a-deleted-node", { ...bare, spec: { ...bare.spec, nodeName: "w9" } });
+}
+
+test("--drill says how many pods part 4 would restart, and in part 4's words what it would leave", async () => {
+  const run = await drilled({ ...plain, etcd: busy });
+  await expectTranscript("00-assess-drill-busy", run);
+});
+
+test("--drill where pods are encrypted says that the restarts are not known, and compares the rest", async () => {
+  const { restarts } = await drillOf({
+    ...plain,
+    etcd: (objects) => {
+      busy(objects);
+      objects["pods/shop/task"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+    },
+  });
+  expect(restarts.unknown).toBe('Cannot read "/registry/pods/shop/task" in etcd\'s data: it is encrypted (aescbc:v1:key1)');
 });
 
 test("--drill: a server that shows another certificate than its file is a difference of its own", async () => {

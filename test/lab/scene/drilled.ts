@@ -7,6 +7,7 @@ import { type Fields, fieldDifferences } from "../../../shared/drill/file-fields
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
+import { list } from "../report/snapshot.ts";
 import { KIT, note, redact, type Scenario, type Scene } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
@@ -14,17 +15,22 @@ type Line = Scenario["lines"][number];
 /** The two lines that a scenario puts around its disaster and its repair. */
 export function drilled(): Record<"before" | "outcome", Line> {
   const foretold = new Map<Machine, Drill>();
+  let pods = new Map<string, string>();
   return {
     before: {
       title: "On a quiet afternoon: a drill on each control plane node",
       async run(scene) {
         for (const node of scene.lab.controlPlanes) foretold.set(node, await drillOn(scene, node));
+        pods = await uidsOf(scene);
       },
     },
     outcome: {
       title: "What the drill has foretold, beside what the repair has made",
       async run(scene) {
         for (const [node, drill] of foretold) compareWith(scene, node, { drill, now: await drillOn(scene, node) });
+        const now = await uidsOf(scene);
+        const restarted = [...pods].flatMap(([name, uid]) => (now.get(name) === uid ? [] : [name]));
+        for (const [node, drill] of foretold) compareRestarts(scene, node, { drill, restarted });
       },
     },
   };
@@ -67,6 +73,23 @@ function compareWith(scene: Scene, node: Machine, { drill, now }: { drill: Drill
   ask(scene, `${node.name}: no file is there that the drill did not foretell`, unforetold, `${there.length} files`);
   const late = drill.others.filter((path) => there.includes(path));
   ask(scene, `${node.name}: what the drill called not rebuilt did not come back`, late, `${drill.others.length} files`);
+}
+
+/** `namespace/name` → UID of every pod; a mirror pod's UID changes with its static pod, and no part restarts one as a pod. */
+async function uidsOf({ lab }: Scene): Promise<Map<string, string>> {
+  const pods = (await list(lab, "pods")).filter(({ metadata }) => !metadata.annotations?.["kubernetes.io/config.mirror"]);
+  return new Map(pods.map(({ metadata }) => [`${metadata.namespace}/${metadata.name}`, metadata.uid]));
+}
+
+/** What is left to people, they may have restarted. */
+function compareRestarts(scene: Scene, node: Machine, { drill, restarted }: { drill: Drill; restarted: string[] }) {
+  const { unknown, workloads, left } = drill.restarts;
+  const podsIn = (all: typeof workloads) => all.flatMap(({ workload, pods }) => pods.map((pod) => `${workload.split("/")[0]}/${pod}`));
+  const [meant, mayBe] = [podsIn(workloads), podsIn(left)];
+  const stayed = meant.filter((name) => !restarted.includes(name)).map((name) => `${name} did not restart`);
+  const more = restarted.filter((name) => ![...meant, ...mayBe].includes(name)).map((name) => `${name} restarted`);
+  const wrong = unknown === undefined ? [...stayed, ...more] : [unknown];
+  ask(scene, `${node.name}: these pods restarted, as the drill foretold`, wrong, `${meant.length} pods, ${mayBe.length} left to people`);
 }
 
 /** A field that says something else than foretold. */

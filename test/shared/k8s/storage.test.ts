@@ -90,10 +90,16 @@ describe("decodeObject()", () => {
 
   test("says what is encrypted, with which provider and key, and what it cannot decode", () => {
     expect(decodeObject(Buffer.from("k8s:enc:aescbc:v1:key1:\0\x01"))).toEqual({ encrypted: "aescbc:v1:key1" });
-    expect(decodeObject(readFileSync(`${FIXTURES}/stored/post-2-deployments.bin`))).toEqual({ undecoded: "apps/v1 Deployment" });
+    expect(decodeObject(stored("Job", field(2, ""), "batch/v1"))).toEqual({ undecoded: "batch/v1 Job" });
     expect(decodeObject(Buffer.from("k8s:enc:kms:v2:vault:\0\x01"))).toEqual({ encrypted: "kms:v2:vault" });
     expect(decodeObject(Buffer.from("d9d9f7a1646b696e6461a0", "hex"))).toEqual({ undecoded: "an object in CBOR" });
     expect(decodeObject(Buffer.from("something"))).toEqual({ undecoded: "" });
+  });
+
+  test("reads a Deployment as kubeadm's API server stores it", () => {
+    const deployment = decodeObject(readFileSync(`${FIXTURES}/stored/post-2-deployments.bin`)) as StoredObject;
+    expect(deployment).toMatchObject({ kind: "Deployment", spec: { template: { spec: { containers: [{}] } } } });
+    expect(unknownFields(deployment)).toEqual([]);
   });
 
   test("keeps a ConfigMap's key that is called __proto__", () => {
