@@ -11,6 +11,7 @@ import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { benchBigEtcd, bigEtcdLine } from "./bench/big-etcd.ts";
 import { benchCarve, carveLine } from "./bench/carve.ts";
 import { benchClose, closeLine } from "./bench/close.ts";
+import { benchDrill, drillLine } from "./bench/drill-cost.ts";
 import { benchIssue } from "./bench/issue.ts";
 import { benchTokens, tokensLine } from "./bench/tokens.ts";
 import { workersLines } from "./bench/workers.ts";
@@ -20,10 +21,10 @@ import { peakMemory } from "./machine/program.ts";
 
 const USAGE = `Usage: npm run bench [-- options]
 
-  --only NAME     old-key, issue, carve, close, tokens, workers or big-etcd
+  --only NAME     old-key, issue, carve, close, tokens, workers, big-etcd or drill
   --gigabytes N   size of the disk for carve (default: 4)
   --etcd N,...    sizes of etcd for big-etcd, in gigabytes (default: 2; 8, etcd's own limit, needs 20 GB of disk and half an hour)
-  --nodes N       nodes and requests for close (default: 5000)
+  --nodes N       nodes and requests for close; Nodes for drill, whose etcd is as large as --etcd says first (default: 5000)
   --secrets N     token Secrets for tokens (default: 10000)
   --sample N      how many of them the article's line gets (default: 500)
 
@@ -50,6 +51,7 @@ async function main() {
   if (wants("close")) console.log(closeLine(await benchClose(Number(values.nodes))));
   if (wants("tokens")) console.log(tokensLine(await benchTokens(Number(values.secrets), Number(values.sample))));
   if (wants("workers")) console.log((await workersLines()).join("\n"));
+  if (wants("drill")) console.log(drillLine(await benchDrill(Number(values.etcd.split(",")[0]), Number(values.nodes))));
   for (const size of wants("big-etcd") ? values.etcd.split(",") : []) console.log(bigEtcdLine(await benchBigEtcd(Number(size))));
 }
 

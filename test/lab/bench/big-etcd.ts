@@ -22,12 +22,12 @@ import { peakMemory } from "../machine/program.ts";
 import { refuseFullDisk } from "./carve.ts";
 
 const OBJECTS = 200_000;
-const WRITES = 100;
+export const WRITES = 100;
 const ROUNDS = 3;
 /** Milliseconds between two looks at a program's memory. */
 const LOOK = 20;
 /** etcd's own limit, https://etcd.io/docs/v3.6/dev-guide/limit/; and a log that is kept short: it would hold all that was filled in. */
-const FLAGS = [
+export const FLAGS = [
   "--quota-backend-bytes=8589934592",
   "--auto-compaction-mode=periodic",
   "--auto-compaction-retention=5m",
@@ -36,7 +36,7 @@ const FLAGS = [
 ];
 
 /** Medians; seconds of whole processes, MB of the most memory that one had. */
-interface Cost {
+export interface Cost {
   seconds: number;
   processor: number;
   memory: number;
@@ -98,7 +98,7 @@ export function bigEtcdLine({ gigabytes, objects, live, still }: BigEtcdTimes): 
   ].join("; ");
 }
 
-function cost({ seconds, processor, memory }: Cost): string {
+export function cost({ seconds, processor, memory }: Cost): string {
   return `${seconds.toFixed(1)} s (processor ${processor.toFixed(1)} s, ${Math.round(memory)} MB)`;
 }
 
@@ -106,7 +106,7 @@ function run(command: string[]): Promise<Cost> {
   return ended(Bun.spawn(command, { stdout: "pipe", stderr: "pipe" }));
 }
 
-async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">, codes = [0]): Promise<Cost> {
+export async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">, codes = [0]): Promise<Cost> {
   const began = performance.now();
   let memory = 0;
   // not resourceUsage().maxRSS: a child begins with its parent's
@@ -121,7 +121,7 @@ async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">, codes = [0
 }
 
 /** Of each figure by itself. */
-async function median(measure: () => Promise<Cost>): Promise<Cost> {
+export async function median(measure: () => Promise<Cost>): Promise<Cost> {
   const costs: Cost[] = [];
   for (let round = 0; round < ROUNDS; round++) costs.push(await measure());
   const of = (name: keyof Cost) => costs.map((cost) => cost[name]).sort((a, b) => a - b)[ROUNDS >> 1]!;
