@@ -3,7 +3,6 @@ import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { hostEntry } from "../files/files.ts";
 import { clearOverlay, note } from "../files/overlay.ts";
-import { contentPath } from "../files/root.ts";
 import { tryFile } from "../files/try-file.ts";
 import { mode, silently } from "../run.ts";
 
@@ -11,7 +10,7 @@ import { mode, silently } from "../run.ts";
 export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
   const before = mode.dryRun;
   mode.dryRun = true;
-  for (const folder of folders) for (const path of [folder, ...linksBelow(folder)]) note(contentPath(path), { kind: "gone" });
+  for (const folder of folders) note(folder, { kind: "gone" });
   try {
     return await silently(action);
   } finally {
@@ -22,13 +21,7 @@ export async function asIfGone<T>(folders: readonly string[], action: () => Prom
 
 /** While folders are thought away, this one is back: the operator has a copy. */
 export function bringBack(path: string) {
-  const place = contentPath(path);
-  note(place, { kind: "tree", source: place });
-}
-
-/** What a link leads to stays on the disk, but nothing leads there any more. */
-function linksBelow(folder: string): string[] {
-  return entriesBelow(folder).flatMap(({ path, kind }) => (kind === "link" ? [path] : []));
+  note(path, { kind: "tree", source: path });
 }
 
 /** Everything below a folder on the disk, whatever is thought away. */

@@ -1,6 +1,6 @@
 /** A drill for the terminal. */
 import { megabytes } from "../files/room.ts";
-import { FEW } from "../plain.ts";
+import { FEW, listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
 import { type ComparedFile, type Drill, fieldsIn, type KeptFile } from "./drill-report.ts";
 
@@ -16,7 +16,7 @@ export function printDrill(found: Drill) {
     ...stops.map(({ message }) => ["the repair", "!STOPS!", message]),
   ];
   table(lines);
-  if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${others.join(", ")}`);
+  if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
   if (rows.some(([, state]) => state === "!CHANGED!")) answer("\n  - is here and would be missing, + would be new");
   printRestarts(found);
   answer(

@@ -6,7 +6,7 @@
 import { readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
-import { clearOverlay } from "./overlay.ts";
+import { clearOverlay, lookUp } from "./overlay.ts";
 
 /** As the kernel: path_resolution(7). */
 const MAX_LINKS = 40;
@@ -36,6 +36,8 @@ export function hostEntry(path: string): string {
 
 /** The node's path at which the content of `path` is: another one only where `path` is a link. It need not exist. */
 export function contentPath(path: string): string {
+  // a link that is thought away, or replaced in memory, leads nowhere
+  if (lookUp(resolve("/", path)).kind !== "disk") return resolve("/", path);
   if (linkTarget(hostEntry(path)) === undefined) return resolve("/", path);
   if (root !== "/") return follow(path, { last: true });
   return realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), linkTarget(path)!);
