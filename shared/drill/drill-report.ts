@@ -81,6 +81,8 @@ export interface ComparedServer {
 }
 
 export interface Stop {
+  /** Copies of the files that nobody can rebuild would help. */
+  byCopies?: true;
   message: string;
   hint: string;
 }

@@ -64,7 +64,7 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
   );
   const [cp] = seen;
   if (cp && !blind) return { cp, blind: [] };
-  return { cp: await controlPlaneToRepair(etcdData), blind: blind ? [{ message: blind.message, hint: blind.hint }] : [] };
+  return { cp: await controlPlaneToRepair(etcdData), blind: blind ? [{ message: blind.message, hint: blind.hint, byCopies: true }] : [] };
 }
 
 /** `newCa`: the certificate of the cluster CA that it made. */

@@ -9,7 +9,9 @@ export function todosOf({ files, servers, lost, backup, stops }: Pick<Drill, "fi
   const changed = files.filter(({ differences }) => differences.length > 0);
   const shown = servers.filter(({ path, differences }) => differences.length > 0 && !changed.some((file) => file.path === path));
   return [
-    ...stops.map(({ message, hint }) => `# the repair would stop: ${message}\n${hint}`),
+    ...stops.flatMap(({ message, hint, byCopies }) =>
+      byCopies && lost.length > 0 ? [] : [`# the repair would stop: ${message}\n${hint}`],
+    ),
     ...(backup && !backup.fits
       ? [`# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`]
       : []),

@@ -1,5 +1,6 @@
 /** 00-assess --drill as operators run it, on pretend nodes that are well. It says what would not come back, and changes nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import type { Drill } from "../../shared/drill/drill-report.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
@@ -11,6 +12,7 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf } from "../pretend/old-keys.ts";
 import { oldPod, serveRunning } from "../pretend/running.ts";
+import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -187,6 +189,42 @@ test.each([
   const files = (root: string) => write(`${root}/srv/copies/audit/policy.yaml`, text);
   const found = await drillOf({ files }, " --backup /srv/copies");
   expect(found).toMatchObject({ lost: [{ path: "/etc/kubernetes/audit/policy.yaml", kept }], allBack });
+});
+
+test.each([
+  ["no copy", "", { kept: "none", stops: 1, allBack: false }],
+  ["a copy", " --backup /srv/copies", { kept: "same", stops: 0, allBack: true }],
+])("--drill where ConfigMaps are encrypted, with %s of the configuration that opens them", async (_, option, wanted) => {
+  const [key, path] = [randomBytes(32), "/etc/kubernetes/enc.yaml"];
+  const config = encryptionConfig("secretbox", key);
+  const named = (spec: ReturnType<typeof manifest>) => {
+    const own = withoutPolicy(spec);
+    own.spec.containers[0]!.command!.push(`--encryption-provider-config=${path}`);
+    own.spec.containers[0]!.volumeMounts!.push({ name: "enc", mountPath: path });
+    own.spec.volumes!.push({ name: "enc", hostPath: { path, type: "File" } });
+    return own;
+  };
+  const found = await drillOf(
+    {
+      etcd: (objects) => {
+        for (const [name, object] of Object.entries(objects))
+          if (name.startsWith("configmaps/"))
+            objects[name] = Buffer.from(sealed("secretbox", Buffer.from(JSON.stringify(object)), key, `/registry/${name}`));
+        objects["pods/kube-system/kube-apiserver-m1"] = named(mirrorPod("kube-apiserver"));
+      },
+      files: (root) => {
+        plain.files(root);
+        write(`${root}${MANIFESTS}/kube-apiserver.yaml`, manifestText(named(manifest("kube-apiserver"))));
+        for (const place of [path, "/srv/copies/enc.yaml"]) write(root + place, config);
+      },
+      packed: false,
+    },
+    option,
+  );
+  const { lost, stops, todo } = found;
+  expect<object>({ kept: lost[0]!.kept, stops: stops.length, allBack: todo.every((line) => line.includes("no backup")) }).toEqual(wanted);
+  expect(found.restarts.unknown).toBeUndefined();
+  expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
 });
 
 test("--bundle and --backup without --drill are refused", async () => {
