@@ -47,11 +47,11 @@ export interface Restarts {
   left: (RestartedWorkload & { why: string; hint?: string })[];
 }
 
-/** Seconds from the first command on, by the rehearsals' figures; and of what they were made. */
+/** Seconds from the first command on, the least and the most; and of what they were made. */
 export interface TimeNeeded {
-  untilApi: number;
-  untilNodes: number;
-  untilPods: number;
+  untilApi: readonly [number, number];
+  untilNodes: readonly [number, number];
+  untilPods: readonly [number, number];
   controlPlanes: number;
   workers: number;
   /** Of etcd's data on this node. */

@@ -42,7 +42,7 @@ function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) 
   answer(
     unknown
       ? `\n  what part 4 would restart is not known: ${unknown}`
-      : `\n  part 4 would restart ${pods} pods of ${workloads.length} workloads`,
+      : `\n  part 4 would restart ${counted(pods, "pod")} of ${counted(workloads.length, "workload")}`,
   );
   if (left.length > 0) answer("  it would leave to you:");
   for (const { workload, why, hint } of left.slice(0, FEW)) answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
@@ -60,9 +60,10 @@ function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
-function minutes(seconds: number): string {
-  const whole = Math.ceil(seconds / 60);
-  return `${whole} minute${whole === 1 ? "" : "s"}`;
+/** "1 to 3 minutes" */
+function minutes(range: readonly [number, number]): string {
+  const [least, most] = range.map((seconds) => Math.max(1, Math.round(seconds / 60))) as [number, number];
+  return least === most ? counted(least, "minute") : `${least} to ${most} minutes`;
 }
 
 /** One line for all that come back; a line for each one that does not. */

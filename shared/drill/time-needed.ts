@@ -1,42 +1,52 @@
 /**
- * How long a repair of rung 5 takes on a cluster of this size: an estimate, by the rehearsals' figures (`npm run rehearse`, two cores, all
- * nodes on one machine), for an operator who types without reading. Where the cluster is larger than the lab's, it is a straight line.
+ * How long a repair of rung 5 takes on a cluster of this size: an estimate. What each command takes on one node is measured by the
+ * rehearsals (plan/effort.ts); what grows with the cluster is added to that as a straight line. The time in which an operator reads is not.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { stat } from "../files/files.ts";
+import { effortOf } from "../plan/effort.ts";
 import type { Restarts, TimeNeeded } from "./drill-report.ts";
 
-/** Seconds. all-lost: the API is back 32 to 36 s after the first command, with one control plane node. */
-const FIRST_CONTROL_PLANE = 35;
-/** ha-all-lost, ha-hardened: 90 to 110 s with three. */
-const NEXT_CONTROL_PLANE = 35;
 /** Bytes a second: the copy of etcd's data, on a disk that others use. */
 const COPY = 100e6;
-/** One after the other, over ssh, a worker joins in about 8 s; the playbook takes the first alone, then 20 at a time. */
-const BATCH = 8;
+/** As the playbook does it: the first worker alone, then so many at a time. */
 const WORKERS_AT_ONCE = 20;
-/** all-lost: part 4 takes 30 to 60 s with 20 pods; most of it are test pods and programs that end slowly. */
-const PART_4 = 45;
-/** Seconds for a pod of a DaemonSet, which replaces one after the other; other workloads go side by side (rollout.ts: 20 of them). */
-const POD = 6;
+/** Seconds for a new pod to be Ready; a DaemonSet replaces one after the other, other workloads go side by side (restart-order.ts: WIDTH). */
+const POD = [2, 15] as const;
 const WORKLOADS_AT_ONCE = 20;
+
+type Range = readonly [least: number, most: number];
 
 export function timeNeeded({ cluster, data, etcd }: ControlPlaneNode, restarts: Restarts): TimeNeeded {
   const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).length;
-  const workers = cluster.nodes.length - controlPlanes;
+  const [workers, others] = [cluster.nodes.length - controlPlanes, controlPlanes - 1];
   const bytes = stat(`${etcd.dir}/member/snap/db`)?.size ?? 0;
-  const untilApi = FIRST_CONTROL_PLANE + (controlPlanes - 1) * NEXT_CONTROL_PLANE + bytes / COPY;
+  const copy: Range = [bytes / COPY, bytes / COPY];
   const batches = workers === 0 ? 0 : 1 + Math.ceil((workers - 1) / WORKERS_AT_ONCE);
-  const untilNodes = untilApi + batches * BATCH;
-  return {
-    ...{ untilApi, untilNodes, untilPods: untilNodes + ofPods(restarts) },
-    ...{ controlPlanes, workers, bytes, keys: data.keyCount },
-  };
+  const carried = sum(taking("hand-over.ts pack"), times(others, sum(taking("hand-over.ts unpack"), taking("01-etcd.ts"), copy)));
+  const untilApi = sum(taking("00-assess.ts"), taking("01-etcd.ts"), copy, others > 0 ? carried : NONE, taking("02-control-plane.ts"));
+  const join = sum(taking("03-workers.ts open"), times(batches, taking("03-workers.ts join")), taking("03-workers.ts close"));
+  const untilNodes = sum(untilApi, times(others, taking("02-control-plane.ts")), join);
+  const untilPods = sum(untilNodes, taking("04-sa-tokens.ts"), times(podsInTurn(restarts), POD));
+  return { untilApi, untilNodes, untilPods, controlPlanes, workers, bytes, keys: data.keyCount };
 }
 
-/** The slowest workload, or all of them in turn. */
-function ofPods({ workloads }: Restarts): number {
+const NONE: Range = [0, 0];
+
+function taking(script: string): Range {
+  return effortOf(`./bunw scripts/${script}`).seconds;
+}
+
+function sum(...ranges: Range[]): Range {
+  return [0, 1].map((i) => ranges.reduce((total, range) => total + range[i]!, 0)) as unknown as Range;
+}
+
+function times(count: number, [least, most]: Range): Range {
+  return [count * least, count * most];
+}
+
+/** Of the slowest workload, or of all of them where they are many. */
+function podsInTurn({ workloads }: Restarts): number {
   const pods = workloads.map(({ pods }) => pods.length);
-  const all = pods.reduce((sum, count) => sum + count, 0);
-  return PART_4 + POD * Math.max(all / WORKLOADS_AT_ONCE, ...pods, 0);
+  return Math.max(pods.reduce((total, count) => total + count, 0) / WORKLOADS_AT_ONCE, ...pods, 0);
 }

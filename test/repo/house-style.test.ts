@@ -88,8 +88,9 @@ const FLOORS: readonly (readonly string[])[] = [
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit"],
-  ["assess", "verify", "drill"],
+  ["assess", "verify"],
   ["plan"],
+  ["drill"],
 ];
 
 const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";
