@@ -38,10 +38,11 @@ async function refuse(api: KubeApi, owner: PodOwner, caPem: string) {
     owner.since = new Date();
   }
   for (const pod of owner.pods.slice(0, 1)) await refuseDeafWebhook(api, pod);
-  await refuseHopeless(api, owner);
+  if (mode.dryRun) await refuseHopeless(api, owner);
+  else if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
 }
 
-/** By what the cluster itself holds of it. Errors: Fail where a restart would wait for people. */
+/** What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest. Errors: Fail where it would wait for people. */
 export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
   const never = owner.kind === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
