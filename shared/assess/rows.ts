@@ -8,7 +8,7 @@ import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
-import { manifestPath, readManifest, secondManifests } from "../manifests/on-disk.ts";
+import { manifestPath, readManifest, secondManifests, whereIs } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -103,6 +103,7 @@ function manifestRow(
   if (manifest && Array.isArray(trouble))
     return { what, state: "!CHANGED!", detail: `differs from its mirror pod in etcd: ${trouble.join(" ")}` };
   if (manifest && !trouble) return { what, state: "ok", detail: "" };
+  if (whereIs(path) !== path) return { what, state: "!WAITS!", detail: `as ${whereIs(path)}: part 2 brings it back` };
   const state = manifest ? "!CUT OFF!" : exists(path) ? "!EMPTY!" : "!MISSING!";
   if (pods instanceof Fail) return { what, state, detail: "its mirror pod in etcd cannot be read" };
   const pod = pods.find((mirror) => mirror.name === name);

@@ -7,7 +7,7 @@ import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import type { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { manifestPath } from "../manifests/on-disk.ts";
+import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -92,7 +92,7 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
 
 function lostManifests(node: Node, { etcd }: WithoutData): Row[] {
   return podsBeside(etcd)
-    .filter((name) => !exists(manifestPath({ node }, name)))
+    .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
     .map((name) => missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
 }
 

@@ -7,7 +7,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
-import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
@@ -75,7 +75,7 @@ const ETCD_SSL = "/etc/ssl/etcd/ssl";
 
 /** By the API server's manifest, by its mirror pod, by kubeadm's configuration, by files that are left. */
 function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | "client"> {
-  const manifest = node && attempt(() => readManifest(manifestPath({ node }, "kube-apiserver")));
+  const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
   const mirror = node && data && attempt(() => findStaticPods(data, node.name).proved.find(({ name }) => name === "kube-apiserver")?.pod);
   for (const pod of [manifest, mirror]) {
     const command = flags(pod && !(pod instanceof Fail) && pod.spec ? [...commandOf(pod)] : []);

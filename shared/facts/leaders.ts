@@ -1,9 +1,10 @@
-/** Who led when etcd's data was read. */
+/** Who led, and which kubelets were alive, when etcd's data was written. */
 import { LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader-leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { readObject } from "../k8s/stored.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory (holderIdentity is HOST_UUID). */
@@ -22,7 +23,21 @@ export function leadersSeen({ data, dataFrom, rescue }: Repair): LeadersSeen {
   return { leaders: new Map(leaders), at: new Date(Math.max(rescue.made.getTime(), ...written)) };
 }
 
+/**
+ * A node's last renewal of its Lease before this repair, or before the one that has just ended: under the old CA it ends while nodes still
+ * join. Undefined where no copy of then is here, or where it has no such Lease.
+ */
+export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node: string): Date | undefined {
+  const copy = dataFrom === rescuedEtcd(rescue) ? data : earlier?.data;
+  const renewTime = copy && storedLease(copy, `kube-node-lease/${node}`)?.spec.renewTime;
+  return renewTime === undefined ? undefined : new Date(renewTime);
+}
+
 function storedLeader(data: EtcdData, name: string): Leader | undefined {
-  const lease = attempt(() => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/kube-system/${name}`));
-  return lease instanceof Fail ? undefined : leaderIn(lease);
+  return leaderIn(storedLease(data, `kube-system/${name}`));
+}
+
+function storedLease(data: EtcdData, name: string) {
+  const lease = attempt(() => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`));
+  return lease instanceof Fail ? undefined : lease;
 }

@@ -1,4 +1,5 @@
 /** Static pod manifests as files: read, and written as kubeadm writes them. */
+import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
@@ -28,6 +29,16 @@ export function readManifest(path: string): Manifest | undefined {
   if (isDeep(text)) throw fail("it is nested too deeply");
   const document = parsed(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
+}
+
+/** Where a manifest waits that is not to be started now: `.kube-apiserver.yaml`. The kubelet ignores it (pkg/kubelet/config/file.go). */
+export function waitingPath(path: string): string {
+  return join(dirname(path), `.${basename(path)}`);
+}
+
+/** Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits; else its place. */
+export function whereIs(path: string): string {
+  return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
 }
 
 /** The parser's time grows with the square of the depth. */

@@ -4,19 +4,13 @@
  * allowPodStart). So the old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet
  * ignores (pkg/kubelet/config/file.go).
  */
-import { basename, dirname, join } from "node:path";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import { manifestPath, manifestText, readableManifest, readManifest } from "../manifests/on-disk.ts";
+import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import { waitFor } from "../run.ts";
 import { leaves } from "../signals.ts";
-
-/** Where the new manifest waits: `.kube-controller-manager.yaml`. */
-function waitingPath(path: string): string {
-  return join(dirname(path), `.${basename(path)}`);
-}
 
 /** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
 export function manifestBeforeOrAfter(path: string): Manifest | undefined {
@@ -41,11 +35,6 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
     });
   renameFile(waiting, path);
   leaves(path, undefined);
-}
-
-/** Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits; else its place. */
-export function whereIs(path: string): string {
-  return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
 }
 
 /** When the manifest that waits was written; undefined where none waits. */

@@ -10,14 +10,22 @@ import { readText, stat, writeFile } from "../files/files.ts";
 import type { ContainerSpec } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import { isKubeadms, manifestPath, manifestText, readableManifest, secondManifests, usableManifest } from "../manifests/on-disk.ts";
+import {
+  isKubeadms,
+  manifestPath,
+  manifestText,
+  readableManifest,
+  secondManifests,
+  usableManifest,
+  whereIs,
+} from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { endWaiting, whereIs } from "./exchange.ts";
+import { endWaiting } from "./exchange.ts";
 import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";

@@ -10,7 +10,7 @@ import type { PodSpec } from "../k8s/objects.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
-import { isKubeadms, manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
@@ -56,7 +56,7 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     manifest: manifestFromMirrorPod(pod, cp.node.name),
   }));
   for (const name of names ?? SERVERS) {
-    if (manifests.some((wanted) => wanted.name === name) || readManifest(manifestPath(cp, name))) continue;
+    if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name)))) continue;
     const derived = manifestFromPeer(name, cp);
     if (!derived) throw noMirrorPod(name, cp);
     manifests.push({ name, remark: "", ...derived });
@@ -134,7 +134,7 @@ function readable(place: Place): { name: string; namespace: string; pod: { spec:
 function mirrorPods({ data, node }: Place): ProvedPod[] {
   const pods: readonly ProvedPod[] = findStaticPods(data, node.name).proved;
   const isWreck =
-    !exists(manifestPath({ node }, "kube-apiserver")) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
+    !exists(whereIs(manifestPath({ node }, "kube-apiserver"))) || pods.some(({ from, name }) => from === "history" && isKubeadms(name));
   return pods.filter(({ from, name }) => from === "live" || isWreck || isKubeadms(name));
 }
 

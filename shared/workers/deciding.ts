@@ -98,9 +98,14 @@ async function decideClient(scene: Scene, csr: Csr) {
   if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 
-/** Its Lease was renewed just before we began to watch: only a next renewal, or none within RENEWAL_SECONDS, shows whether it is alive. */
-function mayRenew({ before, caPem, began }: Scene, name: string): boolean {
-  return mayBeAlive(before.get(name), madeAt(caPem)) && Date.now() < began + RENEWAL_SECONDS * 1000;
+/**
+ * Its Lease was renewed just before we began to watch, or at any time since the repair began, which its clock does not tell: only a next
+ * renewal, or none within RENEWAL_SECONDS, shows whether it is alive.
+ */
+function mayRenew({ before, caPem, began, renewalBefore }: Scene, name: string): boolean {
+  if (Date.now() >= began + RENEWAL_SECONDS * 1000) return false;
+  const [last, then] = [before.get(name), renewalBefore?.(name)];
+  return then ? last !== undefined && last.getTime() !== then.getTime() : mayBeAlive(last, madeAt(caPem));
 }
 
 /** CSRs that waited, as their nodes might have renewed their Lease. */

@@ -7,6 +7,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { type KnownNode, refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { renewalBefore } from "../facts/leaders.ts";
 import { command } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -32,7 +33,17 @@ export async function watchNodesReturn(cp: ControlPlaneNode, api: KubeApi, optio
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
   const serving = servingByCa(cp);
-  await nodesReturn({ api, expected, caPem, serving, joining, without, identities: identitiesOf(cp), seconds: options.minutes * 60 });
+  await nodesReturn({
+    api,
+    expected,
+    caPem,
+    serving,
+    joining,
+    without,
+    identities: identitiesOf(cp),
+    ...before(cp),
+    seconds: options.minutes * 60,
+  });
 }
 
 /** `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token expires. */
@@ -43,9 +54,13 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, without
   const joining = await joiningOf(cp, api, without);
   if (!joining) throw new Fail("There is no token of this kit", { hint: `${command("03-workers open", without)} makes one` });
   const seconds = TOKEN_HOURS * 3600;
-  const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, seconds, whileTokenLasts: true });
+  const { away } = await nodesReturn({ api, expected, caPem, serving: false, joining, ...before(cp), seconds, whileTokenLasts: true });
   if (away.length > 0)
     say(`the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`);
+}
+
+function before(cp: ControlPlaneNode): Pick<Return, "renewalBefore"> {
+  return { renewalBefore: (node) => renewalBefore(cp, node) };
 }
 
 function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode[] {

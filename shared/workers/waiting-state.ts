@@ -38,6 +38,8 @@ export interface Return {
   identities?: Identities | undefined;
   /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */
   joining?: Joining | undefined;
+  /** A node's last renewal before the repair; undefined where it is not known. */
+  renewalBefore?: (node: string) => Date | undefined;
   /** Nodes that the operator has left out already. */
   without?: readonly string[];
   /** Milliseconds after which a node whose serving certificate waits for the operator counts as back. Default: 15 seconds. */

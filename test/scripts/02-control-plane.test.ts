@@ -456,6 +456,8 @@ test("servers whose certificates have expired wait through part 1; part 2 brings
   expect(first).toMatchObject({ exitCode: 0 });
   expect(first.stderr).toContain("kube-apiserver, kube-controller-manager, kube-scheduler: wait for their certificates; part 2");
   expect(servers.map(node.exists)).toEqual([false, false, false]);
+  const assessed = await node.run("00-assess");
+  expect(assessed.stdout).toMatch(/manifests\/kube-apiserver\.yaml +!WAITS! +as .*\/\.kube-apiserver\.yaml: part 2 brings it back/);
 
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.written(servers[0]!), running]);

@@ -3,6 +3,7 @@
  * asks for whatever he would like to be. Approved is what is his own, once.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
@@ -11,6 +12,7 @@ import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../pretend/api.ts";
 import { ADDRESS, healthyCp, type Objects, otherCa } from "../pretend/cluster.ts";
+import { writeData } from "../pretend/control-plane-node.ts";
 import { approved, asObjects, CSRS, clientCsr, dns, ip, servingCsr } from "../pretend/csrs.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
@@ -49,8 +51,8 @@ function hostile(objects: Objects) {
 }
 
 /** A control plane node between part 2 and the end of part 3: only it renews its Lease. */
-async function scene(objects: Record<string, object>) {
-  const node = await pretendNode({ kind: "healthy control plane node", etcd: hostile });
+async function scene(objects: Record<string, object>, etcd = hostile) {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd });
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
@@ -112,6 +114,38 @@ test("03-workers approve waits for a node that renewed its Lease a moment ago, a
   const { exitCode, stderr } = await running;
   expect({ exitCode, approvals: node.approvals() }).toEqual({ exitCode: 0, approvals: ["b-w2"] });
   expect(stderr).toContain('a-w1: not approved: "w1" renews its Lease: it has a certificate');
+});
+
+test.each([
+  ["goes on", 0],
+  ["has ended but for the nodes", 3],
+])("03-workers approve waits also for a node whose clock is late, by its Lease from before the repair, which %s", async (_, more) => {
+  const csrs = [await clientCsr({ name: "a-w1", subject: as("w1") }), await clientCsr({ name: "b-w2", subject: as("w2") })];
+  const [then, since] = [lease(7200), lease(3600)];
+  let stored: Objects = {};
+  using node = await scene({ ...asObjects(...csrs), [`${LEASES}/w1`]: since, [`${LEASES}/w2`]: then }, (objects) => {
+    hostile(objects);
+    stored = objects;
+    for (const name of ["w1", "w2"]) {
+      const metadata = { name, namespace: "kube-node-lease" };
+      objects[`leases/kube-node-lease/${name}`] = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata, ...then };
+    }
+  });
+  using _api = node.api;
+  knewCa(node.ca.cert)(stored);
+  for (const [dir, puts] of [
+    ["/root/kube-pki-repair-20260101T000000/etcd", 0],
+    ["/var/lib/etcd", more],
+  ] as const) {
+    rmSync(node.root + dir, { recursive: true, force: true });
+    writeData(node.root + dir, stored, puts);
+  }
+  const running = node.run("03-workers approve", WAITS);
+  await until(() => node.approvals().length >= 1);
+  // long before the time is over in which a living w1 would renew
+  node.api.objects.delete(TOKEN);
+  expect(await running).toMatchObject({ exitCode: 0 });
+  expect(node.approvals()).toEqual(["b-w2"]);
 });
 
 test("03-workers approve ends when the token is revoked, and names who has not joined", async () => {
