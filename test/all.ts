@@ -53,7 +53,7 @@ const CHECKS: Check[] = [
   { name: "types", command: ["x", "tsc", "-p", "."] },
   { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=60000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
-  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, count: countLines },
+  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true, beside: true },
