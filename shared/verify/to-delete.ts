@@ -1,7 +1,7 @@
 /** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { quote } from "zx";
+import { quote } from "zx/core";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { command } from "../facts/next.ts";
