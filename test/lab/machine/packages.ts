@@ -36,7 +36,7 @@ export async function installPackages(needed: Needed = NODE_PACKAGES) {
 
 /** Checks that run at the same time install one after the other: the second may find all that it needs. */
 async function alone(action: () => Promise<void>) {
-  const holder = Bun.spawn(["flock", "/run/lock/kube-pki-repair-packages", "sh", "-c", "echo held; exec cat"], {
+  const holder = Bun.spawn(["flock", "/var/lib/dpkg", "sh", "-c", "echo held; exec cat"], {
     stdin: "pipe",
     stdout: "pipe",
   });
