@@ -139,6 +139,9 @@ function each(nodes: string[], call: string): Line[] {
 
 async function checkChoices(fleet: Fleet) {
   await expectCalls(fleet, "--tags part0 only looks", ["--tags", "part0"], PART_0);
+  const quiet = ["--tags", "drill", "--limit", "first_control_plane,other_control_planes"];
+  const drills: Line[] = [[[...FIRST, ...OTHERS], "scripts/00-assess.ts --drill"]];
+  await expectCalls(fleet, "--tags drill drills on the control plane nodes alone, and does nothing else", quiet, drills);
   const dry: Line[] = [LOOKS, [SALVAGE[0], `${SALVAGE[1]} --dry-run`], [FIRST, "scripts/01-etcd.ts --new-cas --dry-run"]];
   await expectCalls(fleet, "--check looks, and tries part 1 dry", ["--check", "-e", "new_cas=true"], dry);
   const lost = ["--tags", "part2,part3", "--limit", "first_control_plane,w5", "-e", "lost_control_planes=cp3", "-e", "lost_workers=w1,w2"];
