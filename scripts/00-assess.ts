@@ -5,7 +5,7 @@
  */
 import { assess } from "../shared/assess/assess.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
-import { printAssessment } from "../shared/assess/printed.ts";
+import { assessmentAsJson, printAssessment } from "../shared/assess/printed.ts";
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
 import { Fail } from "../shared/fail.ts";
@@ -14,7 +14,7 @@ import { printPlan } from "../shared/plan/print-plan.ts";
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {
-  const { values, file } = parse();
+  const values = parse();
   if (values.help) return console.log(USAGE);
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
@@ -22,9 +22,10 @@ async function main() {
   const assessment = await step("0.1 Look at this node", () =>
     assess(values["etcd-data"], deepOptions(values)),
   );
-  if (values.plan) await printPlan(assessment, { file, etcdData: values["etcd-data"] });
-  else if (values.json) answer(JSON.stringify(assessment, null, 2));
-  else printAssessment(assessment);
+  if (values.plan)
+    await printPlan(assessment, { file: values.file, etcdData: values["etcd-data"] });
+  else if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
+  else printAssessment(assessment, values.output === "short");
   if (assessment.damaged) process.exitCode = 2;
 }
 
@@ -57,13 +58,14 @@ function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]] [--json]
-                                [--kubeadm-config] [--etcd-data DIR]
+    ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
+                                [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--deep]
 
-Prints what is damaged on this node, where the old keys may still be, and which commands come next.
-Reads only; it writes the file that --plan names.
+Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
+where the old keys may still be, and which commands come next. Reads only; it writes the file that
+--plan names.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
@@ -79,11 +81,13 @@ Options:
                      is here, and say what would not come back, and what to do about it now.
     --bundle FILE    --drill: the bundle of hand-over pack: does it still have today's keys?
     --backup DIR     --drill: your copies of files that nobody can rebuild: are they today's?
-    --json           Print the same as JSON.
     --plan [FILE]    Print RUNBOOK.md for this cluster and this damage instead: only the lines that
                      apply, in order, with the names and addresses of its nodes, ready to paste.
                      FILE.html is a page with boxes to tick and buttons that copy. It searches for
                      lost keys in memory; with --deep on the disk as well.
+    --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
+                     for programs, with the version of its fields, and a summary.
+    --json           The same as --output json.
     --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
                      clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -102,6 +106,7 @@ const OPTIONS = {
   drill: { type: "boolean" },
   bundle: { type: "string", path: true },
   backup: { type: "string", path: true },
+  output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   plan: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
@@ -109,12 +114,13 @@ const OPTIONS = {
   help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
+type Values = ReturnType<typeof parse>;
 
 function parse() {
   const { values, positionals } = parseOptions({ options: OPTIONS, allowPositionals: true });
   const [file, more = values.plan ? undefined : file] = positionals;
-  if (more === undefined) return { values, file };
+  const json = values.json || values.output === "json";
+  if (more === undefined) return { ...values, json, file };
   throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/00-assess.ts --help" });
 }
 

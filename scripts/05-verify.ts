@@ -5,51 +5,63 @@
  */
 import { adminClient } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
+import { type Check, type CheckRow, Checks } from "../shared/checks/check.ts";
+import { endingsHere, forecast } from "../shared/checks/forecast.ts";
+import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
+import { checksAsJson, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
+import { untilGood } from "../shared/checks/until-good.ts";
 import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
 import {
   type ControlPlaneNode,
   lookAtControlPlaneNode,
-  type PartialFacts,
 } from "../shared/facts/control-plane-node.ts";
-import {
-  controlPlaneWithoutData,
-  isNotKubeadms,
-  type WithoutData,
-  whyWithoutData,
-} from "../shared/facts/no-etcd-data.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists, readText } from "../shared/files/files.ts";
-import { readNode } from "../shared/node/node.ts";
+import { backupMade } from "../shared/hand-over/backup-mark.ts";
+import { type Node, readNode } from "../shared/node/node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { clusterChecks } from "../shared/verify/check-cluster.ts";
+import { withoutDataCheck } from "../shared/verify/check-data.ts";
 import { clockCheck, fileChecks } from "../shared/verify/check-files.ts";
 import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
 import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
 import { returnedChecks } from "../shared/verify/check-returned.ts";
 import { serverChecks } from "../shared/verify/check-servers.ts";
-import { type Check, type CheckRow, Checks } from "../shared/verify/checks.ts";
 import { wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
-  const { values } = parseOptions({ options: OPTIONS });
+  const values = parse();
   if (values.help) return console.log(USAGE);
+  if (values.metrics) refuseMetricsPlace(values.metrics);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
+  const look = () => lookAtAll(node, values["etcd-data"]);
+  const found = await untilGood(await look(), look, Number(values.wait ?? 0));
+  if (values.metrics) writeMetrics(values.metrics, metricsText({ node: node.name, ...found }));
+  report(found.checks, values);
+  const end = await wrapUp(node, found.cp);
+  if (end && !values.json) answer(`\n${wrapUpText(end)}`);
+}
 
+async function lookAtAll(node: Node, etcdData: string | undefined) {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
-  const place = await etcdDataOf(values["etcd-data"], { node });
+  const place = await etcdDataOf(etcdData, { node });
   const known = exists(place.dir) ? lookAtControlPlaneNode(place, node) : undefined;
-  const withoutData = noParts(known) ?? controlPlaneWithoutData(node, place.dir);
-  if (withoutData) await checks.add([noData(withoutData, place.dir)]);
+  const withoutData = withoutDataCheck(node, known, place.dir);
+  if (withoutData) await checks.add([withoutData]);
   else if (known?.cp) await verifyControlPlane(checks, known.cp);
   else if (known?.obstacle) throw known.obstacle;
-  report(checks.all, values);
-  const end = await wrapUp(node, known?.cp);
-  if (end && !values.json) answer(`\n${wrapUpText(end)}`);
+  const pki = known?.certificatesDir;
+  const endings = endingsHere(node, pki);
+  await checks.add(forecast(endings));
+  return {
+    ...{ checks: checks.all, endings, backup: pki ? backupMade(pki) : undefined },
+    cp: known?.cp,
+  };
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
@@ -77,59 +89,49 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
     await checks.add(podChecks(cp, api, trust.caPem));
     return `${cp.cluster.nodes.length} nodes`;
   };
-  return { area: "cluster", what: "can be looked at", look };
+  return { id: "cluster-read", look };
 }
 
 function noAdmin({ message, hint }: Fail): CheckRow {
-  return { area: "API", what: "admin.conf", look: () => ({ failed: `${message}; ${hint}` }) };
+  return { id: "admin-conf", look: () => ({ failed: `${message}; ${hint}` }) };
 }
 
-/** etcd is not kubeadm's, so neither are its certificates. */
-function noParts(known: PartialFacts | undefined): WithoutData | undefined {
-  return known && isNotKubeadms(known.home) ? { etcd: known.home, from: [] } : undefined;
-}
-
-/** Only the kubelet was checked; where etcd is not kubeadm's, that is no damage. */
-function noData(found: WithoutData, dataDir: string): CheckRow {
-  const why = whyWithoutData(found, dataDir);
-  const warning = `${why}; only this node's kubelet was checked`;
-  const look = () => (isNotKubeadms(found.etcd) ? { warning } : { failed: why });
-  return { area: "etcd", what: "data on this control plane node", look };
-}
-
-function report(
-  checks: Check[],
-  { all, json }: { all?: boolean | undefined; json?: boolean | undefined },
-) {
-  const count = (result: Check["result"]) =>
-    checks.filter((check) => check.result === result).length;
-  if (json) answer(JSON.stringify(checks, null, 2));
-  else
-    for (const check of checks)
-      if (all || check.result !== "ok")
-        answer(`  ${check.result.padEnd(8)} ${check.area}: ${check.what}: ${check.detail}`);
-  const [warnings, failures] = [count("warning"), count("failed")];
-  const verdict = failures > 0 ? `${failures} failed` : "all good";
-  const known = warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : "";
-  tell(`\n${checks.length} checks, ${verdict}${known}`);
-  if (failures > 0) {
-    tell("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it");
-    process.exitCode = 2;
-  }
+function report(checks: readonly Check[], values: Values) {
+  if (values.json) answer(JSON.stringify(checksAsJson(checks), null, 2));
+  else printChecks(checks, { all: values.all, short: values.output === "short" });
+  tellSummary(checks);
+  if (!checks.some(({ result }) => result === "failed")) return;
+  tell("hint: ./bunw scripts/00-assess.ts on that node says which part repairs it");
+  process.exitCode = 2;
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/05-verify.ts [--json] [--all] [--etcd-data DIR]
+    ./bunw scripts/05-verify.ts [--output short|json] [--all] [--wait SECONDS]
+                                [--metrics FILE.prom] [--etcd-data DIR]
 
 Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
-the whole cluster, on a worker its kubelet. Reads only. After a repair it ends with what has
-changed, what is left for people, and what to delete on which node.
+the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
+how bad it is, what still works and until when, and the command that mends it. How bad:
+    outage now   something does not work
+    ends soon    it works until a date, or until something restarts
+    weakens      it works; a spare, a protection or a tool is lacking
+    note         good to know
+After a repair it ends with what has changed, what is left for people, and what to delete on which
+node.
 
 Options:
     --all            Print every check, not only warnings and failures.
-    --json           Print all checks as JSON.
+    --output WORD    short: one line for each. json: all checks, for programs, with a summary and
+                     the version of these fields.
+    --json           The same as --output json.
+    --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
+    --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
+                     each certificate ends, what is bad, the age of the backup. The name of the
+                     file ends in .prom. Nothing else is written.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
+
+On a terminal each line has a sign: √ good, ‼ warning, × failed. NO_COLOR=1 takes the colour away.
 
 Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed,
             3 refused: this is no node of a kubeadm cluster
@@ -137,9 +139,19 @@ Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a chec
 
 const OPTIONS = {
   all: { type: "boolean" },
+  output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
+  wait: { type: "string", number: true },
+  metrics: { type: "string", path: true },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
 } as const;
+
+type Values = ReturnType<typeof parse>;
+
+function parse() {
+  const { values } = parseOptions({ options: OPTIONS });
+  return { ...values, json: values.json || values.output === "json" };
+}
 
 if (import.meta.main) await run(main);

@@ -10,8 +10,8 @@ export function typed(path: string): string {
 
 /**
  * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
- * a number above 0. One with `list: true` takes names with commas between them, also several times, and is a list of them: an empty one where
- * it is not given.
+ * a number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas between them, also several times,
+ * and is a list of them: an empty one where it is not given.
  * Errors: Fail with the option that was meant.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
@@ -77,6 +77,8 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
     if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
     if (option.type === "string" && !hasValue(token, "path" in option)) return { what: `"${token.rawName}" needs a value` };
     if ("list" in option && listOf(token.value ?? "").length === 0) return { what: `"${token.rawName}" takes names, got "${token.value}"` };
+    if ("oneOf" in option && !(option.oneOf as string[]).includes(token.value ?? ""))
+      return { what: `"${token.rawName}" takes ${(option.oneOf as string[]).join(" or ")}, got "${token.value}"` };
     if ("number" in option && !(Number(token.value) > 0)) return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
   return undefined;

@@ -2,9 +2,10 @@
  * The rules of the terminal, stated once.
  *
  * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1 …`, an item of a step is `
- * thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. No colour unless stderr is a terminal. A key,
- * a token or a passphrase is never printed, and never part of a command line. Nobody else writes to the terminal, and all that goes there
- * is `plain`: it holds words of strangers, and a terminal obeys some characters.
+ * thing: what happened`, a skipped item says so, and every stop ends in `error:` and `hint:`. Signs (√ ‼ ×) and colour are
+ * for a terminal only, and NO_COLOR takes the colour away. A key, a token or a passphrase is never printed, and never part of a command
+ * line. Nobody else writes to the terminal, and all that goes there is `plain`: it holds words of strangers, and a terminal obeys some
+ * characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -17,8 +18,8 @@ import { PATIENCE, sayWhileWaiting, soFar, type Waiting, type Words, words } fro
 
 export const VERSION: string = packageJson.version;
 
-/** What holds for the whole run of a script. Set once, by `start`. */
-export const mode = { dryRun: false, script: "" };
+/** What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are silent. */
+export const mode = { dryRun: false, script: "", again: false };
 
 /** An option that the operator typed and that every command needs which this run prints: "--etcd-data /srv/etcd". */
 let carried = "";
@@ -71,7 +72,7 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
 /** Prints a runbook step's number and title, and the command it stands for, then does it. */
 export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
   checkSignal();
-  console.error(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
+  if (!mode.again) narrate(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
   return await action();
 }
 
@@ -94,20 +95,38 @@ export async function silently<T>(action: () => Promise<T>): Promise<T> {
   }
 }
 
+/** To stderr. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be written before the script ends. */
+function narrate(text: string) {
+  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  else console.error(text);
+}
+
 /** One item of a step. */
 export function say(line: string) {
   if (silent) return;
-  console.error(`  ${plainLine(withCarried(line))}`);
+  narrate(`  ${plainLine(withCarried(line))}`);
 }
 
 /** Narration of several lines. */
 export function tell(text: string) {
-  console.error(plain(withCarried(text)));
+  narrate(plain(withCarried(text)));
 }
 
-/** An answer: a report, a command to paste. Programs read it, too, so it is never cut. */
-export function answer(text: string) {
-  console.log(plain(withCarried(text), Infinity));
+/** What a terminal shows at the beginning of a line of an answer: well, a warning, a failure. */
+export type Sign = "√" | "‼" | "×";
+
+/** Of the terminal (ECMA-48, SGR): green, yellow, red. */
+const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
+
+/** An answer: a report, a command to paste. Programs read it, too, so it is never cut. A sign takes the place of the first blank. */
+export function answer(text: string, sign?: Sign) {
+  const line = plain(withCarried(text), Infinity);
+  console.log(sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line);
+}
+
+/** No colour where the environment has NO_COLOR (no-color.org). */
+function coloured(text: string, code: number): string {
+  return process.env.NO_COLOR ? text : `\x1b[${code}m${text}\x1b[0m`;
 }
 
 /** Changes the node or the cluster, and says so; in a dry run it only says what it would do. */
@@ -183,8 +202,8 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
 
 /** Shows what the script leaves half done on this node, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
-  for (const line of left) console.error(`\n${bold("note:")} ${plain(withCarried(line))}`);
-  console.error(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(withCarried(hint))}`);
+  for (const line of left) narrate(`\n${bold("note:")} ${plain(withCarried(line))}`);
+  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(withCarried(hint))}`);
 }
 
 function lastLine(output: ProcessOutput) {
@@ -192,5 +211,5 @@ function lastLine(output: ProcessOutput) {
 }
 
 function bold(text: string) {
-  return process.stderr.isTTY ? `\x1b[1m${text}\x1b[0m` : text;
+  return process.stderr.isTTY ? coloured(text, 1) : text;
 }

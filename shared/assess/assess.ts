@@ -1,5 +1,6 @@
 /** Looks at a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or given as JSON. */
 
+import { KINDS } from "../checks/kinds.ts";
 import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -11,7 +12,7 @@ import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { type Container, containers } from "../node/containers.ts";
+import { type Container, containers, isServerContainer } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { kubeletsLostFlags } from "../node/turn-kubelet.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
@@ -24,6 +25,7 @@ import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere } from "../trust/process-owner.ts";
+import { withWhatComes } from "./coming-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
@@ -49,7 +51,15 @@ export async function assess(etcdData: string | undefined, deep?: DeepOptions): 
       : await assessControlPlane({ ...look, deep, known })
     : await assessNoData(look, containersSeen);
   const unfit = await kubeletsLostFlags();
+  const stopped = assessed.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
+  if (stopped) assessed.damage = assessed.damage.map(withoutServers);
   return unfit ? withUnfitKubelet(assessed, unfit) : assessed;
+}
+
+/** What is missing is missed at once. */
+function withoutServers(row: Row): Row {
+  const { area, severity } = KINDS[row.id];
+  return isDamage(row) && area === "files" && severity === "soon" ? { ...row, serversStopped: true } : row;
 }
 
 async function assessNoData(look: Omit<Look, "deep" | "known">, all: readonly Container[]): Promise<Assessment> {
@@ -59,7 +69,7 @@ async function assessNoData(look: Omit<Look, "deep" | "known">, all: readonly Co
 
 /** Before every other command: nobody starts a kubelet that would lose flags. Other files of its have rows of their own. */
 function withUnfitKubelet(assessed: Assessment, { message, hint }: Fail): Assessment {
-  const row = { what: "the kubelet's start", state: "!UNSAFE!", detail: message };
+  const row: Row = { id: "kubelet-start", what: "the kubelet's start", state: "!UNSAFE!", detail: message };
   return { ...assessed, damaged: true, damage: [...assessed.damage, row], next: [hint, ...assessed.next] };
 }
 
@@ -108,7 +118,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
     ca: clusterCaSeen(node, known),
-    damage,
+    damage: withWhatComes(damage, node, known.certificatesDir),
     survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
     filesBack: filesBack({ node, running }, files, known),
     deep,
@@ -141,8 +151,8 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
   const ca = readText(kubelet.clientCaFile);
   const files = lostOfKubelet(node);
   const damage: Row[] = [
-    { what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
-    { what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
+    { id: "kubelet-ca", what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
+    { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
     clientPemRow(node),
     ...lostFileRows(files),
     ...(await kubeletRow(node, running)),
@@ -155,7 +165,10 @@ async function assessWorker(node: Node, running: Container[] | Fail): Promise<As
     kubernetes: undefined,
     cluster: undefined,
     ca: seen,
-    damage: damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
+    damage: withWhatComes(
+      damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
+      node,
+    ),
     survivors: [],
     damaged: damaged || strangers.length > 0,
     // a control plane node that lost everything has no kubelet.conf either

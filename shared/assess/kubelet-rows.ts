@@ -2,7 +2,7 @@
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
@@ -16,13 +16,13 @@ export async function kubeletRow(node: Node, running: Container[] | Fail): Promi
   const certificate = clientCertificate(node);
   if (running instanceof Fail) {
     return [
-      { what: "kubelet", state, detail: certificate },
-      { what: "containers", state: "known", detail: `${running.message}; ${running.hint}` },
+      { id: "kubelet", what: "kubelet", state, detail: certificate },
+      { id: "containers", what: "containers", state: "known", detail: `${running.message}; ${running.hint}` },
     ];
   }
-  const controlPlane = running.filter((c) => c.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(c.name));
+  const controlPlane = running.filter(isServerContainer);
   const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
-  return [{ what: "kubelet", state, detail: `${counts}; ${certificate}` }];
+  return [{ id: "kubelet", what: "kubelet", state, detail: `${counts}; ${certificate}` }];
 }
 
 function clientCertificate(node: Node): string {
@@ -49,8 +49,9 @@ function pemState(path: string, ca: string | undefined, nodeName?: string): stri
 /** Judged by the CA that this kubelet trusts: the best that is possible without etcd's data. */
 export function clientPemRow({ kubelet }: Node): Row {
   const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
-  if (ca === undefined && exists(what)) return { what, state: "known", detail: `${detail}; no CA is here to check it with` };
-  return { what, state: pemState(what, ca instanceof Fail ? undefined : ca), detail };
+  const id = "kubelet-client-certificate";
+  if (ca === undefined && exists(what)) return { id, what, state: "known", detail: `${detail}; no CA is here to check it with` };
+  return { id, what, state: pemState(what, ca instanceof Fail ? undefined : ca), detail };
 }
 
 /** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
@@ -61,9 +62,10 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
   const config = attempt(() => readKubeconfig(kubeconfig));
   const configState =
     config instanceof Fail ? "!UNREADABLE!" : !config ? "!MISSING!" : config.caPem.trim() === ca.trim() ? "ok" : "!OTHER CA!";
-  const rows = [
-    { what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes a new one" },
+  const rows: Row[] = [
+    { id: "kubelet-conf", what: kubeconfig.replace("/etc/kubernetes/", ""), state: configState, detail: "part 1 writes a new one" },
     {
+      id: "kubelet-client-certificate",
       what: clientPem,
       state: pemState(clientPem, ca, node.name),
       detail: "the kubelet's client certificate; part 1 issues a new one",
@@ -72,6 +74,7 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
     ...(serverTlsBootstrap && exists(serverPem)
       ? [
           {
+            id: "kubelet-serving-certificate" as const,
             what: serverPem,
             state: pemState(serverPem, ca),
             detail: "the kubelet's serving certificate; the kubelet asks for a new one, part 3 approves it",

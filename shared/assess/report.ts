@@ -1,4 +1,6 @@
 /** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
+import { type Check, found, severityOf } from "../checks/check.ts";
+import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/next.ts";
 
@@ -19,17 +21,38 @@ export interface Assessment extends NodeVerdict {
   damaged: boolean;
 }
 
-/** A line of the damage table. */
+/** A line of the damage table: a check, by its own words for a file or several. */
 export interface Row {
+  id: CheckId;
   what: string;
   /** `ok`, `known` (no damage, but good to know), or in capitals what is wrong. */
   state: string;
   detail: string;
+  /** Servers have it in memory, and none of the control plane's runs on this node. */
+  serversStopped?: true;
+  /** Where the CA is lost: the day on which the first certificate ends that is still in use. */
+  until?: string;
 }
 
 export function isDamage({ state }: Row): boolean {
   return state !== "ok" && state !== "known";
 }
+
+/** The row as every script shows a check. */
+export function checkOf({ id, what, state, detail, serversStopped, until }: Row): Check {
+  if (state === "ok") return { ...found({ id }, detail), what };
+  if (state === "known") return { ...found({ id, of: what }, { warning: detail }), what };
+  const failed = [state, detail].filter(Boolean).join(": ");
+  const { mend, ...bad } = found({ id, of: what }, { failed, severity: severityOf(id, state.replaceAll("!", "")) });
+  const check = { ...bad, mend: mend === ASSESS ? NEXT : mend!, what };
+  if (serversStopped) return { ...check, severity: "outage", works: until ? `${STOPPED}. ${FIRST_END} ${until}` : STOPPED };
+  return until && id === "certificate-ca" ? { ...check, works: `${check.works}. ${FIRST_END} ${until}` } : check;
+}
+
+/** Not 00-assess, which says it. */
+const NEXT = "what it names as next";
+const FIRST_END = "The first certificate that is still here ends on";
+const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
 
 export interface Survivor {
   where: string;

@@ -1,5 +1,6 @@
 /** The rows of the damage table. */
 
+import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
@@ -25,8 +26,8 @@ import { type Row, shown } from "./report.ts";
 
 /** Says nothing where nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Row[] {
-  if (found instanceof Fail) return [{ what: "clock", state: "!WRONG!", detail: found.message }];
-  return found.map((detail) => ({ what: "clock", state: "known", detail }));
+  if (found instanceof Fail) return [{ id: "clock", what: "clock", state: "!WRONG!", detail: found.message }];
+  return found.map((detail) => ({ id: "clock", what: "clock", state: "known", detail }));
 }
 
 /** `strange`: of the cluster's CA, where a sound one that is not it is in its place. */
@@ -39,7 +40,7 @@ export function caRow(finding: Finding, strange?: StrangeCa): Row {
 
 export function findingRow(finding: Finding, lost = "signs every service-account token"): Row {
   const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
-  return { what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
+  return { id: checkIdOf(finding.name), what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
 }
 
 /** The state of a sound CA that is not the cluster's. */
@@ -54,16 +55,16 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
   const own = sa.state === "ok" && kids.size > 0 ? attempt(() => serviceAccountKeyId(publicPem(readText(sa.paths[0]!)!))) : undefined;
   if (!own || own instanceof Fail || kids.has(own)) return [];
   const detail = "it signed none of the tokens here. If nobody made a new key: 00-salvage --move-aside";
-  return [{ what: "pki/sa.key", state: "known", detail }];
+  return [{ id: "service-account-key", what: "pki/sa.key", state: "known", detail }];
 }
 
 /** One line where all are right or all are missing; else a line for each one that is wrong. */
-export function summary(what: string, findings: Finding[]): Row[] {
+export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Row[] {
   if (findings.length === 0) return [];
   const wrong = findings.filter((finding) => finding.state !== "ok");
-  if (wrong.length === 0) return [{ what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }];
+  if (wrong.length === 0) return [{ id: what, what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }];
   if (wrong.every((finding) => finding.state === "missing") && wrong.length === findings.length)
-    return [{ what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
+    return [{ id: what, what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
   return wrong.map((finding) => findingRow(finding, ""));
 }
 
@@ -97,35 +98,40 @@ function manifestRow(
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
 ): Row {
-  const what = `manifests/${name}.yaml`;
+  const [id, what] = ["manifest" as const, `manifests/${name}.yaml`];
   const manifest = attempt(() => readManifest(path));
-  if (manifest instanceof Fail) return { what, state: "!UNREADABLE!", detail: manifest.message };
+  if (manifest instanceof Fail) return { id, what, state: "!UNREADABLE!", detail: manifest.message };
   if (manifest && Array.isArray(trouble))
-    return { what, state: "!CHANGED!", detail: `differs from its mirror pod in etcd: ${trouble.join(" ")}` };
-  if (manifest && !trouble) return { what, state: "ok", detail: "" };
-  if (whereIs(path) !== path) return { what, state: "!WAITS!", detail: `as ${whereIs(path)}: part 2 brings it back` };
+    return { id, what, state: "!CHANGED!", detail: `differs from its mirror pod in etcd: ${trouble.join(" ")}` };
+  if (manifest && !trouble) return { id, what, state: "ok", detail: "" };
+  if (whereIs(path) !== path) return { id, what, state: "!WAITS!", detail: `as ${whereIs(path)}: part 2 brings it back` };
   const state = manifest ? "!CUT OFF!" : exists(path) ? "!EMPTY!" : "!MISSING!";
-  if (pods instanceof Fail) return { what, state, detail: "its mirror pod in etcd cannot be read" };
+  if (pods instanceof Fail) return { id, what, state, detail: "its mirror pod in etcd cannot be read" };
   const pod = pods.find((mirror) => mirror.name === name);
-  if (!pod) return { what, state, detail: "no mirror pod in etcd either" };
-  return { what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
+  if (!pod) return { id, what, state, detail: "no mirror pod in etcd either" };
+  return { id, what, state, detail: `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}` };
 }
 
 /** What `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them. */
 function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Row[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
-  const rows = [...etcds.pods, ...pods].map(({ namespace, name, why }) => ({
-    what: `mirror pod ${namespace}/${name}`,
-    state: "known",
-    detail: `not put to use: ${why}`,
-  }));
+  const id = "unproved-mirror-pod";
+  const rows = [...etcds.pods, ...pods].map(
+    ({ namespace, name, why }): Row => ({
+      id,
+      what: `mirror pod ${namespace}/${name}`,
+      state: "known",
+      detail: `not put to use: ${why}`,
+    }),
+  );
   const others = more + etcds.more;
-  return others > 0 ? [...rows, { what: `${others} more mirror pods`, state: "known", detail: "not put to use either" }] : rows;
+  return others > 0 ? [...rows, { id, what: `${others} more mirror pods`, state: "known", detail: "not put to use either" }] : rows;
 }
 
 function secondRow(path: string): Row {
   return {
+    id: "second-manifest",
     what: path,
     state: "!SECOND!",
     detail: "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder",
@@ -135,6 +141,7 @@ function secondRow(path: string): Row {
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Row[] {
   return lost.map(({ path, program, namedBy, without }) => ({
+    id: "lost-file",
     what: path,
     state: "!MISSING!",
     detail: `named by ${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}; cannot be rebuilt; without it ${without}`,
@@ -147,7 +154,14 @@ export function modeRows(paths: readonly string[]): Row[] {
     const mode = stat(path)?.mode ?? 0;
     const octal = mode.toString(8).padStart(4, "0");
     return mode & 0o077
-      ? [{ what: path.replace("/etc/kubernetes/", ""), state: "known", detail: `others can read it (${octal}): chmod 600 ${path}` }]
+      ? [
+          {
+            id: "file-mode",
+            what: path.replace("/etc/kubernetes/", ""),
+            state: "known",
+            detail: `others can read it (${octal}): chmod 600 ${path}`,
+          },
+        ]
       : [];
   });
 }
@@ -159,8 +173,11 @@ export function repairRows({ cp }: PartialFacts): Row[] {
   const reduced = !(manifest instanceof Fail) && manifest !== undefined && isReduced(manifest);
   const policies = attempt(() => standIns(cp));
   return [
-    ...(reduced ? [{ what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }] : []),
+    ...(reduced
+      ? [{ id: "controller-manager" as const, what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }]
+      : []),
     ...(policies instanceof Fail ? [] : policies).map((path) => ({
+      id: "audit-policy" as const,
       what: path,
       state: "known",
       detail: "a stand-in for the lost audit policy",
@@ -170,13 +187,13 @@ export function repairRows({ cp }: PartialFacts): Row[] {
 
 /** What was read of etcd's data, and what could not be. */
 export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
-  if (!data) return [{ what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
+  if (!data) return [{ id: "etcd-data", what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
   return [
-    { what: dataFrom, state: "ok", detail },
-    ...data.warnings.map((warning) => ({ what: dataFrom, state: "known", detail: warning })),
-    ...(obstacle ? [{ what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
+    { id: "etcd-data", what: dataFrom, state: "ok", detail },
+    ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
+    ...(obstacle ? [{ id: "etcd-facts" as const, what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
   ];
 }

@@ -1,5 +1,6 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 
+import type { CheckId } from "../checks/kinds.ts";
 import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -66,9 +67,9 @@ function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts 
 
 async function etcdRows({ etcd: { runs, unit, servers }, from }: WithoutData, dataDir: string): Promise<Row[]> {
   if (unit && runs === "unit") return await etcdUnitRows(unit);
-  if (runs !== "elsewhere") return [{ what: dataDir, state: "!MISSING!", detail: "etcd's data" }];
+  if (runs !== "elsewhere") return [{ id: "etcd-data", what: dataDir, state: "!MISSING!", detail: "etcd's data" }];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
-  return [{ what: "etcd", state: "known", detail: `external: ${detail}` }];
+  return [{ id: "etcd-data", what: "etcd", state: "known", detail: `external: ${detail}` }];
 }
 
 /** Of etcd's own files only those that such a node has. */
@@ -84,7 +85,7 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
       findings.filter(({ shared }) => !shared).map(({ finding }) => finding),
     ),
     ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
-      missing(what, "the API server needs it to reach etcd"),
+      missing("certificate-apiserver-etcd-client", what, "the API server needs it to reach etcd"),
     ),
     ...summary("kubeconfigs", configs),
   ];
@@ -93,9 +94,9 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Row[] {
 function lostManifests(node: Node, { etcd }: WithoutData): Row[] {
   return podsBeside(etcd)
     .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
-    .map((name) => missing(`manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
+    .map((name) => missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"));
 }
 
-function missing(what: string, detail: string): Row {
-  return { what, state: "!MISSING!", detail };
+function missing(id: CheckId, what: string, detail: string): Row {
+  return { id, what, state: "!MISSING!", detail };
 }

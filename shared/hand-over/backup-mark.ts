@@ -76,8 +76,14 @@ const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this
 
 /** The same as an answer for 05-verify. */
 export function backupAnswer(certificatesDir: string): string | { warning: string } {
-  const { fits, says, command } = backupState(certificatesDir);
-  return fits ? says : { warning: `${says}: ${command}, and keep the file away from this machine` };
+  const { fits, says } = backupState(certificatesDir);
+  return fits ? says : { warning: says };
+}
+
+/** When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys. */
+export function backupMade(certificatesDir: string): Date | undefined {
+  const mark = backupMark();
+  return mark && backupState(certificatesDir).fits ? new Date(mark.made) : undefined;
 }
 
 function differing(mark: BackupMark, keys: Record<string, string>): string[] {

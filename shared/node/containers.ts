@@ -47,12 +47,12 @@ interface CriDetails {
 
 /** Running containers of the control plane. */
 export async function controlPlaneContainers(endpoint: string): Promise<Container[]> {
-  return (await containers(endpoint)).filter((c) => c.running && isControlPlane(c));
+  return (await containers(endpoint)).filter((c) => c.running && isServerContainer(c));
 }
 
 /** Running containers that are not the control plane's. They must not change during the repair. */
 export async function workloadContainers(endpoint: string): Promise<Container[]> {
-  return (await containers(endpoint)).filter((c) => c.running && !isControlPlane(c));
+  return (await containers(endpoint)).filter((c) => c.running && !isServerContainer(c));
 }
 
 /**
@@ -75,7 +75,7 @@ interface CriContainer {
   createdAt?: string;
 }
 
-function isControlPlane(container: Container) {
+export function isServerContainer(container: Container) {
   return container.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(container.name);
 }
 

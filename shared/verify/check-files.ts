@@ -1,4 +1,7 @@
 /** Checks of this control plane node's files: certificates, kubeconfigs, manifests and what they need. */
+
+import { type Answer, type CheckRow, severityOf } from "../checks/check.ts";
+import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
@@ -14,7 +17,6 @@ import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey, oldSaPub } from "../pki/sa-keys.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-to-do.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 /** Of it hangs what all others say of dates. */
 export function clockCheck(cp: ControlPlaneNode): CheckRow {
@@ -23,30 +25,33 @@ export function clockCheck(cp: ControlPlaneNode): CheckRow {
     if (found instanceof Fail) return { failed: `${found.message}; ${found.hint}` };
     return found.length > 0 ? { warning: found.join("; ") } : "nothing says that it is wrong";
   };
-  return { area: "node", what: "clock", look };
+  return { id: "clock", look };
 }
 
 export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
-  const row = (what: string, look: () => Answer) => ({ area: "files", what, look });
-  for (const cert of CERTS) yield row(`${cert.file}.crt and .key`, () => found(examine(cert, facts)));
-  yield row("sa.key and sa.pub", () => found(examineServiceAccountKey(facts.certificatesDir, facts)));
+  const row = (id: CheckId, look: () => Answer, of?: string) => ({ id, look, ...(of && { of }) });
+  const ofFinding = (name: string, look: () => Finding) => row(checkIdOf(name), () => findingAnswer(checkIdOf(name), look()));
+  for (const cert of CERTS) yield ofFinding(cert.name, () => examine(cert, facts));
+  yield ofFinding("sa", () => examineServiceAccountKey(facts.certificatesDir, facts));
   for (const conf of kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) }))
-    yield row(conf.path, () => (conf.name === "kubelet" ? "see the kubelet's checks" : found(examineKubeconfig(conf, facts))));
+    if (conf.name === "kubelet") yield row("kubeconfig-kubelet", () => "see the kubelet's checks");
+    else yield ofFinding(conf.name, () => examineKubeconfig(conf, facts));
   for (const { name, namespace } of [...CONTROL_PLANE.map((name) => ({ name, namespace: undefined })), ...otherStaticPods(cp)])
-    yield row(`manifest of ${name}`, () => manifestAnswer(manifestPath(cp, name, namespace)));
-  for (const path of standIns(cp)) yield row(path, () => ({ warning: "a stand-in for the lost audit policy" }));
+    yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
+  for (const path of standIns(cp)) yield row("audit-policy", () => ({ warning: "a stand-in for the lost audit policy" }), path);
   const oldKey = oldSaPub(facts.certificatesDir);
-  if (exists(oldKey)) yield row(oldKey, () => ({ warning: "old tokens are still accepted: ./bunw scripts/04-sa-tokens.ts retire" }));
+  if (exists(oldKey)) yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
   for (const rescue of rescueFolders()) {
     const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
-    yield row(rescue.dir, () => ({ warning: `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more` }));
+    const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
+    yield row("rescue-folder", () => ({ warning }), rescue.dir);
   }
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir));
 }
 
-function found({ state, detail }: Finding): Answer {
-  return state === "ok" ? detail : { failed: `${state}: ${detail}` };
+function findingAnswer(id: CheckId, { state, detail }: Finding): Answer {
+  return state === "ok" ? detail : { failed: `${state}: ${detail}`, severity: severityOf(id, state) };
 }
 
 function manifestAnswer(path: string): Answer {

@@ -1,21 +1,21 @@
 /** Checks of this node's kubelet: its certificate is of the CA that it trusts, and its kubelet.conf works. */
 import { KubeApi } from "../api/kube-api.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
 import { readText } from "../files/files.ts";
 import { trusted } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo, shareCertificate } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 export function kubeletChecks(node: Node): CheckRow[] {
   const { clientPem, kubeconfig, bootstrapKubeconfig } = node.kubelet;
   return [
-    { area: "kubelet", what: clientPem, look: () => clientCertificate(node) },
-    { area: "kubelet", what: kubeconfig, look: () => kubeletConf(node) },
+    { id: "kubelet-client-certificate", of: clientPem, look: () => clientCertificate(node) },
+    { id: "kubelet-conf", of: kubeconfig, look: () => kubeletConf(node) },
     {
-      area: "kubelet",
-      what: bootstrapKubeconfig,
+      id: "bootstrap-kubelet-conf",
+      of: bootstrapKubeconfig,
       look: () =>
         readText(bootstrapKubeconfig) === undefined ? "not there, as it should be" : { warning: "still there: it holds a token" },
     },

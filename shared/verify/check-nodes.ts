@@ -2,14 +2,14 @@
 import { ApiError } from "../api/api-error.ts";
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
+import { KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";
 import { unlessLate, waitFor } from "../run.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
-  const area = "nodes";
   const serving = servingByCa(cp);
   const there = new Map((await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]));
   const { renewals, notRenewed } = await nodeLeases(api, [...there.keys()]);
@@ -17,26 +17,24 @@ export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: str
     const { name } = node;
     const seen = there.get(name);
     if (!seen) {
-      yield { area, what: name, look: () => ({ warning: "there is no such Node any more" }) };
+      yield { id: "node-gone", of: name, look: () => ({ warning: "there is no such Node any more" }) };
       continue;
     }
     yield {
-      area,
-      what: `${name} renews its Lease`,
+      id: "node-lease",
+      of: name,
       look: () => renewalOf(renewals.get(name), notRenewed.includes(name)),
-      hint: "does its kubelet run? If its certificate has expired: ./bunw scripts/03-workers.ts open",
     };
-    const hint = `${DESCRIBE} ${name}; journalctl -u kubelet -n 50 there`;
+    const hint = KINDS["node-ready"].mend.replace("…", name);
     const look = async () => readyNode(notRenewed.includes(name) ? seen : await onceKnown(seen, api, hint));
-    yield { area, what: `${name} is Ready`, look, hint };
+    yield { id: "node-ready", of: name, look };
     if (serving)
       yield {
-        area,
-        what: `${name} serves with a certificate of the CA`,
+        id: "node-serving-certificate",
+        of: name,
         look: async () => ((await askKubeletPort(node, caPem)) === "serves" ? "yes" : { failed: "no" }),
-        hint: "./bunw scripts/03-workers.ts close approves its requests",
       };
-    yield { area, what: `${name} answers kubectl logs and exec`, look: () => reachedByApi(name, api) };
+    yield { id: "node-reached", of: name, look: () => reachedByApi(name, api) };
   }
 }
 
@@ -53,8 +51,6 @@ function renewalOf(time: Date | undefined, isLate: boolean): Answer {
 interface SeenNode extends KubeObject {
   status?: { conditions?: { type: string; status: string; message?: string }[] };
 }
-
-const DESCRIBE = "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node";
 
 const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
 

@@ -1,6 +1,7 @@
 /** Checks of all pods: are they Ready, and do they hold today's CA and tokens? */
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady } from "../api/pod-ready.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
@@ -8,21 +9,15 @@ import { listed } from "../plain.ts";
 import { byHand, leftOver, reportedOf, waysOn } from "../workloads/choice.ts";
 import { label } from "../workloads/pod-owners.ts";
 import { type Group, staleGroups } from "../workloads/stale-pods.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {
-  const area = "pods";
-  yield { area, what: "Ready", look: () => readyPods(api) };
+  yield { id: "pods-ready", look: () => readyPods(api) };
   const since = trustSince(cp);
   const groups = await staleGroups(api, caPem, since);
   const left = leftOver(groups, since);
-  yield { area, what: "started after they could see today's CA", look: () => freshPods(groups, left) };
+  yield { id: "pods-fresh", look: () => freshPods(groups, left) };
   if (left.skipped.length > 0)
-    yield {
-      area,
-      what: "left as they are by --skip",
-      look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }),
-    };
+    yield { id: "pods-skipped", look: () => ({ warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}` }) };
 }
 
 async function readyPods(api: KubeApi): Promise<Answer> {
@@ -33,7 +28,7 @@ async function readyPods(api: KubeApi): Promise<Answer> {
 }
 
 function freshPods(groups: readonly Group[], left: ReturnType<typeof leftOver>): Answer {
-  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}: ${waysOn(left)}` };
+  if (left.later.length > 0) return { failed: `not ${listed(left.later.map(label))}`, mend: waysOn(left) };
   const reported = reportedOf(groups).map(label);
   if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
   return left.skipped.length > 0 ? "all others" : "all";

@@ -1,5 +1,6 @@
 /** A control plane node that was lost and has joined again: is it as it was? kubeadm brings back no labels, taints and hand edits. */
 import type { KubeApi } from "../api/kube-api.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import type { Pod } from "../k8s/objects.ts";
@@ -8,7 +9,6 @@ import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-p
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { type LostNode, lostNodes, type NodeObject, putBackCommands } from "../static-pods/lost-nodes.ts";
 import { putManifest } from "../static-pods/replace-control-plane.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 type ApiNode = NodeObject & { metadata: { name: string } };
 
@@ -21,7 +21,11 @@ export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): Async
     const now = nodes.find(({ metadata }) => metadata.name === was.name);
     // the Node of before: it is still to be deleted
     if (!now || now.metadata.uid === was.object.metadata.uid) continue;
-    const row = (what: string, look: () => Answer) => ({ area: "nodes", what: `${was.name}, which has joined again: ${what}`, look });
+    const row = (what: string, look: () => Answer): CheckRow => ({
+      id: "node-returned",
+      of: `${was.name}, which has joined again: ${what}`,
+      look,
+    });
     yield row("labels, taints, annotations", () => marksAnswer(was, now));
     for (const pod of was.pods) yield row(pod.name, () => podAnswer(was, pod, pods, cp));
   }

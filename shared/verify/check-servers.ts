@@ -2,6 +2,7 @@
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { leaderNow } from "../api/leader-leases.ts";
+import type { Answer, CheckRow } from "../checks/check.ts";
 import { etcdClient, silentMembers } from "../etcd/identity.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -15,39 +16,21 @@ import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import { managerIsReduced } from "../static-pods/restore.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
-import type { Answer, CheckRow } from "./checks.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
 export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
   const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
   return [
-    { area: "etcd", what: "answers with today's certificates", look: () => etcdAnswer(cp) },
-    { area: "etcd", what: "members", look: () => members(cp) },
-    ...servers.map((server) => ({ area: "API", what: server, look: () => readyAnswer(cp, server) })),
-    { area: "API", what: "serves the certificate that is on disk", look: () => servedCertificate(cp) },
-    {
-      area: "API",
-      what: "a new token is signed and accepted",
-      look: async () => (await reviewNewToken(api)) || { failed: "not accepted" },
-    },
-    {
-      area: "API",
-      what: "controller-manager",
-      look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full"),
-      hint: "./bunw scripts/03-workers.ts close",
-    },
-    ...["kube-controller-manager", "kube-scheduler"].map((name) => ({
-      area: "API",
-      what: `a ${name} leads`,
-      look: async () => (await leaderNow(api, name)) ?? { failed: "no leader" },
-      hint: "./bunw scripts/02-control-plane.ts on each control plane node restarts servers that still use an old kubeconfig",
-    })),
-    ...others.map((node) => ({
-      area: "control plane nodes",
-      what: `${node.name} accepts a token that this node signed, and the other way round`,
-      look: () => tokensBothWays(cp, api, node),
-    })),
+    { id: "etcd-answers", look: () => etcdAnswer(cp) },
+    { id: "etcd-members", look: () => members(cp) },
+    ...servers.map((server): CheckRow => ({ id: "api-ready", of: server, look: () => readyAnswer(cp, server) })),
+    { id: "api-certificate", look: () => servedCertificate(cp) },
+    { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
+    { id: "controller-manager", look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full") },
+    { id: "controller-manager-leads", look: async () => (await leaderNow(api, "kube-controller-manager")) ?? { failed: "no leader" } },
+    { id: "scheduler-leads", look: async () => (await leaderNow(api, "kube-scheduler")) ?? { failed: "no leader" } },
+    ...others.map((node): CheckRow => ({ id: "tokens-both-ways", of: node.name, look: () => tokensBothWays(cp, api, node) })),
   ];
 }
 

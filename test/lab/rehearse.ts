@@ -39,6 +39,7 @@ import { secondDisaster } from "./scenarios/second-disaster.ts";
 import { haAllLost, haPowerCycle, oneWiped } from "./scenarios/several-control-planes.ts";
 import { smallDamages } from "./scenarios/small-damages.ts";
 import { undelete } from "./scenarios/undelete.ts";
+import { watched } from "./scenarios/watched.ts";
 import { play } from "./scene/play.ts";
 import { type Guide, openScene, type Scenario } from "./scene/scene.ts";
 
@@ -96,6 +97,7 @@ export const SCENARIOS: Scenario[] = [
   haExpired,
   externalCa,
   saLost,
+  watched,
   smallDamages,
   randomDamages,
   hostileAllLost,

@@ -87,7 +87,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["etcd-home"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
-  ["salvage", "workloads", "kit"],
+  ["salvage", "workloads", "kit", "checks"],
   ["assess", "verify"],
   ["plan"],
   ["drill"],

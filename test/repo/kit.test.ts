@@ -25,6 +25,15 @@ test("the kit has the packages that run and none that only develop", () => {
   expect(readdirSync(`${kit}/node_modules`)).not.toContain("@biomejs");
 });
 
+test("the kit has what watches a cluster: alerts, a timer, and a service whose command the script knows", async () => {
+  const files = ["alerts.example.yaml", "kube-pki-repair-verify.timer", "kube-pki-repair-verify.service"];
+  for (const file of files) expect(existsSync(`${kit}/scripts/${file}`)).toBe(true);
+  const unit = readFileSync(`${kit}/scripts/${files[2]}`, "utf8");
+  const [, bunw, script, options] = /^ExecStart=\/opt\/kube-pki-repair\/(\S+) (\S+) (.+)$/m.exec(unit)!;
+  const help = await $`./${bunw} ${script} --help`.cwd(kit).env(bare).text();
+  for (const option of options!.match(/--[a-z-]+/g)!) expect(help).toContain(option);
+});
+
 test.each([...new Glob("scripts/*.ts").scanSync(home)].sort())("in the kit, ./bunw %s --help works", async (script) => {
   const { stdout, stderr, exitCode } = await $`./bunw ${script} --help`.cwd(kit).env(bare).nothrow().quiet();
   expect(stderr.toString()).toBe("");

@@ -169,6 +169,43 @@ test("00-assess --json gives the same as JSON, and nothing else on stdout", asyn
   expect(next).toContain("systemctl stop kubelet");
 });
 
+test.each([
+  [
+    "no server runs",
+    ["kube-proxy"],
+    "outage",
+    "pods and Services as they are, and the API where another control plane node runs it. The first",
+  ],
+  ["servers still have it in memory", ["kube-apiserver", "etcd"], "soon", "all that has a certificate, until that ends; "],
+] as const)(
+  "00-assess --output json says how bad a lost CA key is, and until when it can wait, where %s",
+  async (_, containers, severity, works) => {
+    using node = await pretendNode({ containers: [...containers] });
+    const { schemaVersion, summary, checks } = JSON.parse((await node.run("00-assess --output json")).stdout);
+    expect([schemaVersion, summary.failed]).toEqual([1, checks.filter(({ result }: { result: string }) => result === "failed").length]);
+    expect(checks).toContainEqual({
+      ...{ id: "certificate-ca", area: "files", what: "pki/ca.crt, pki/ca.key", result: "failed", severity },
+      detail: expect.stringContaining("!MISSING!: signs: apiserver, "),
+      works: expect.stringMatching(/ certificate that is still here ends on DATE$/),
+      mend: "what it names as next",
+    });
+    expect(checks.find(({ id }: { id: string }) => id === "certificate-ca").works).toStartWith(works);
+  },
+);
+
+test("00-assess --output short prints what is damaged, the worst first, and what comes next", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  for (const file of ["admin.conf", "pki/apiserver.crt"]) rmSync(`${node.root}/etc/kubernetes/${file}`);
+  const { stdout, exitCode } = await node.run("00-assess --output short");
+  expect(exitCode).toBe(2);
+  expect(stdout.split("\n").slice(0, 3)).toEqual([
+    "  failed   pki/apiserver.crt, pki/apiserver.key: !CERTIFICATE MISSING!: the key is there without its certificate",
+    "  failed   admin.conf: !MISSING!",
+    "",
+  ]);
+  expect(stdout).toContain("\nnext\n  ./bunw scripts/01-etcd.ts\n");
+});
+
 test.each(["00-assess", "00-salvage", "01-etcd", "02-control-plane", "03-workers", "04-sa-tokens", "05-verify"])(
   "%s with a wrong flag exits 1 and names --help",
   async (script) => {

@@ -56,7 +56,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
   expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
   expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
-  expect(stderr).toEndWith("hint: where no command is named: ./bunw scripts/00-assess.ts on that node prints it\n");
+  expect(stderr).toEndWith("hint: ./bunw scripts/00-assess.ts on that node says which part repairs it\n");
 });
 
 test("05-verify without admin.conf checks what it can, and names the part that makes it", async () => {
@@ -100,17 +100,17 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
       "/apis/apps/v1/namespaces/shop/daemonsets/web": {},
     },
   });
-  const { exitCode, stdout } = await verify(node, api);
+  const { exitCode, stdout } = await verify(node, api, "05-verify --output short");
   expect(exitCode).toBe(2);
   const failed = stdout.split("\n").filter((line) => line.startsWith("  failed"));
   expect(failed).toEqual([
-    "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
     expect.stringContaining(
       "  failed   API: a kube-scheduler leads: no leader: ./bunw scripts/02-control-plane.ts on each control plane node ",
     ),
     "  failed   tokens: shop/cart-token: does not verify, or holds another CA: ./bunw scripts/04-sa-tokens.ts renews it",
     expect.stringMatching(/^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/),
     "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
+    "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
   ]);
 });
 
@@ -173,8 +173,9 @@ test.each([
   const { exitCode, stdout } = await verify(node, api);
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
   expect(stdout).toContain(
-    `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2`,
+    `  failed   nodes: w2 is Ready: Ready is ${status}: container runtime network not ready\n           outage now. Still works: its pods, `,
   );
+  expect(stdout).toContain("\n           mend: kubectl --kubeconfig /etc/kubernetes/admin.conf describe node w2; journalctl");
   expect(stdout.split("\n").filter((line) => line.startsWith("  failed"))).toHaveLength(1);
 });
 
@@ -209,14 +210,36 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
   using node = await pretendNode({ kind: "worker" });
   const { exitCode, stdout } = await verify(node, undefined, "05-verify --json");
   expect(exitCode).toBe(2);
-  expect(JSON.parse(stdout)).toEqual([
+  const { checks, ...report } = JSON.parse(stdout);
+  const severities = { outage: 1, soon: 0, weakens: 0, note: 0 };
+  expect(report).toEqual({ schemaVersion: 1, summary: { checks: 4, ok: 3, warnings: 0, failed: 1, severities } });
+  const [area, kubeletConf] = ["kubelet", "/etc/kubernetes/kubelet.conf"];
+  expect(checks).toEqual([
     {
-      area: "kubelet",
-      what: "/var/lib/kubelet/pki/kubelet-client-current.pem",
-      result: "ok",
-      detail: expect.stringContaining("system:node:w1, until "),
+      ...{ id: "kubelet-client-certificate", area, what: "/var/lib/kubelet/pki/kubelet-client-current.pem" },
+      ...{ result: "ok", detail: expect.stringContaining("system:node:w1, until ") },
     },
-    { area: "kubelet", what: "/etc/kubernetes/kubelet.conf", result: "failed", detail: expect.stringContaining("No answer from ") },
-    { area: "kubelet", what: "/etc/kubernetes/bootstrap-kubelet.conf", result: "ok", detail: "not there, as it should be" },
+    {
+      ...{ id: "kubelet-conf", area, what: kubeletConf, result: "failed", detail: expect.stringContaining("No answer from ") },
+      ...{ severity: "outage", works: expect.stringContaining("its containers; "), mend: "./bunw scripts/00-assess.ts" },
+    },
+    {
+      ...{ id: "bootstrap-kubelet-conf", area, what: "/etc/kubernetes/bootstrap-kubelet.conf" },
+      ...{ result: "ok", detail: "not there, as it should be" },
+    },
+    {
+      ...{ id: "expiry-next", area: "files", what: "what ends in the next 90 days", result: "ok" },
+      detail: expect.stringContaining("none; the first is "),
+    },
   ]);
+  expect((await verify(node, undefined, "05-verify --output json")).stdout).toBe(stdout);
+});
+
+test("05-verify --output with another word names the ones there are", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stderr } = await verify(node, undefined, "05-verify --output yaml");
+  expect({ exitCode, stderr }).toEqual({
+    exitCode: 1,
+    stderr: '\nerror: "--output" takes short or json, got "yaml"\nhint: ./bunw scripts/05-verify.ts --help\n',
+  });
 });

@@ -37,7 +37,12 @@ test("sa.key is not called lost, and no search looks for it", async () => {
   using node = await pretendNode({ etcd: signedOutside });
   const { lost, damage } = JSON.parse((await node.run("00-assess --json")).stdout);
   expect(lost).toEqual(["ca.key", "front-proxy-ca.key", "etcd/ca.key"]);
-  expect(damage).toContainEqual({ what: "pki/sa.key, pki/sa.pub", state: "ok", detail: "an external signer has the key" });
+  expect(damage).toContainEqual({
+    id: "service-account-key",
+    what: "pki/sa.key, pki/sa.pub",
+    state: "ok",
+    detail: "an external signer has the key",
+  });
   expect((await node.run("00-salvage memory")).stderr).not.toContain("sa.key");
 });
 

@@ -89,7 +89,7 @@ test("00-assess names the mirror pods that nothing proves, and changes nothing; 
   const { stdout } = await node.run("00-assess --json");
   const { damage } = JSON.parse(stdout) as { damage: { what: string; state: string; detail: string }[] };
   for (const [pod, why] of [...NAMED, ["a-team/etcd", NAMED[0][1]] as const])
-    expect(damage).toContainEqual({ what: `mirror pod ${pod}`, state: "known", detail: `not put to use: ${why}` });
+    expect(damage).toContainEqual(expect.objectContaining({ what: `mirror pod ${pod}`, state: "known", detail: `not put to use: ${why}` }));
   expect(damage.filter(({ what }) => what.startsWith("mirror pod"))).toHaveLength(NAMED.length + 1);
   expect(damage.filter(({ what }) => what.startsWith("manifests/")).map(({ what }) => what)).toEqual(
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-vip"].map((name) => `manifests/${name}.yaml`),

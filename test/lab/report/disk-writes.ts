@@ -18,7 +18,15 @@ const OTHERS = [
 ];
 
 /** In the folders of others and elsewhere: what RUNBOOK.md says that the kit writes. */
-const OWN = [/^\/etc\/kubernetes\//, /^\/root\/keys\.age$/, /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//];
+const OWN = [
+  // "Watch it"
+  /^\/(opt\/kube-pki-repair|var\/lib\/prometheus\/node-exporter)\//,
+  /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-verify\./,
+  /^\/root\/kit\.tar\.gz$/,
+  /^\/etc\/kubernetes\//,
+  /^\/root\/keys\.age$/,
+  /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//,
+];
 
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";

@@ -1,0 +1,90 @@
+/** What ends next on this node: certificates in the next 90 days, CAs in the next year, each with its day and with what renews it. */
+import { basename } from "node:path";
+import { attempt, Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
+import { infoOf } from "../pki/certificate.ts";
+import { CERTS, certPath } from "../pki/certs.ts";
+import { day } from "../pki/judge.ts";
+import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
+import type { CheckRow } from "./check.ts";
+import type { CheckId } from "./kinds.ts";
+
+/** A certificate that is in use on this node. */
+export interface Ending {
+  kind: "ca" | "certificate" | "kubeconfig" | "kubelet";
+  path: string;
+  notBefore: Date;
+  notAfter: Date;
+}
+
+/** Of a control plane node its tables, of a worker the kubelet's. Without those that are missing or cannot be read: they have checks of their own. */
+export function endingsHere({ kubelet }: Pick<Node, "kubelet">, certificatesDir: string | undefined): Ending[] {
+  const ownCas = CERTS.map((row) => ({ kind: row.ca ? "certificate" : "ca", path: certPath(row, certificatesDir ?? "") }) as const);
+  const pki = certificatesDir ? ownCas : [{ kind: "ca" as const, path: kubelet.clientCaFile }];
+  const own = [kubelet.clientPem, kubelet.serverPem].map((path) => ({ kind: "kubelet" as const, path }));
+  const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
+  return [
+    ...[...pki, ...own].flatMap(({ kind, path }) =>
+      endingOf(
+        kind,
+        path,
+        attempt(() => readText(path)),
+      ),
+    ),
+    ...configs.flatMap(({ path }) => {
+      const config = attempt(() => readKubeconfig(path));
+      return endingOf("kubeconfig", path, config instanceof Fail ? undefined : config?.clientCertPem);
+    }),
+  ];
+}
+
+function endingOf(kind: Ending["kind"], path: string, pem: string | Fail | undefined): Ending[] {
+  const info = pem instanceof Fail ? undefined : infoOf(pem);
+  return info ? [{ kind, path, notBefore: info.notBefore, notAfter: info.notAfter }] : [];
+}
+
+const DAY = 86_400_000;
+
+/** Days: so long before their end is said that they end. A rotation of a CA touches every node, so it is planned. */
+const AHEAD: Record<Ending["kind"], number> = { ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90 };
+
+/** A kubelet gets its next certificate when 70 to 90 % of the time are over: client-go's util/certificate, jitteryDuration. */
+const ROTATED_BY = 0.9;
+
+const CHECKS: Record<Ending["kind"], CheckId> = {
+  ca: "expiry-ca",
+  certificate: "expiry-certificate",
+  kubeconfig: "expiry-certificate",
+  kubelet: "expiry-kubelet",
+};
+
+/** A row for all that ends on one day and is renewed together; one that says what comes first where nothing ends soon. */
+export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
+  const left = endings.filter(({ notAfter }) => notAfter > now).sort((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+  const soon = Map.groupBy(
+    left.filter((ending) => endsSoon(ending, now)),
+    ({ kind, notAfter }) => `${CHECKS[kind]} ${day(notAfter)}`,
+  );
+  const first = left.find(({ kind }) => kind !== "kubelet") ?? left[0];
+  if (soon.size === 0)
+    return first ? [{ id: "expiry-next", look: () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}` }] : [];
+  return [...soon.values()].map((together): CheckRow => {
+    const { kind, notAfter } = together[0]!;
+    const days = Math.floor((notAfter.getTime() - now.getTime()) / DAY);
+    const of = together.map(({ path }) => basename(path)).join(", ");
+    return { id: CHECKS[kind], of, look: () => ({ warning: `until ${day(notAfter)}, ${days} days from now` }) };
+  });
+}
+
+function endsSoon({ kind, notBefore, notAfter }: Ending, now: Date): boolean {
+  if (notAfter.getTime() - now.getTime() > AHEAD[kind] * DAY) return false;
+  const age = (now.getTime() - notBefore.getTime()) / (notAfter.getTime() - notBefore.getTime());
+  return kind !== "kubelet" || age > ROTATED_BY;
+}
+
+/** When the first of those ends that no repair is needed for until then; CAs apart. */
+export function firstEnd(endings: readonly Ending[], now = new Date()): Date | undefined {
+  const ends = endings.filter(({ kind, notAfter }) => kind !== "ca" && notAfter > now).map(({ notAfter }) => notAfter);
+  return ends.sort((a, b) => a.getTime() - b.getTime())[0];
+}

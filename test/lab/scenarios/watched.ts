@@ -1,0 +1,73 @@
+/** After the repair the kit stays on the first control plane node, and its timer tells Prometheus: the runbook's "Watch it", by a real systemd. */
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { Fail } from "../../../shared/fail.ts";
+import type { Machine } from "../machine/machine.ts";
+import { type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
+import { allLost } from "./all-lost.ts";
+
+const METRICS = "/var/lib/prometheus/node-exporter/kube-pki-repair.prom";
+const SERVICE = "kube-pki-repair-verify";
+
+export const watched: Scenario = {
+  ...allLost,
+  name: "watched",
+  title: "as all-lost; then the kit stays on the first control plane node, and its timer tells Prometheus",
+  packages: [["/usr/bin/promtool", "prometheus"]],
+  lines: [
+    ...allLost.lines,
+    { title: "The operator puts the kit and its timer there, as RUNBOOK.md says", run: putTimer },
+    { title: "The timer comes, and promtool reads what it wrote", run: timerComes },
+  ],
+};
+
+function first({ lab }: Scene): Machine {
+  return lab.controlPlanes[0]!;
+}
+
+/** The block of "Watch it" whose lines put the timer into its place. */
+function printedLines(): string[] {
+  const runbook = readFileSync(join(import.meta.dir, "../../../RUNBOOK.md"), "utf8");
+  const block = /```sh\n(mkdir -m 700 \/opt\/kube-pki-repair [\s\S]*?)```/.exec(runbook)?.[1];
+  if (block) return block.trim().split("\n");
+  throw new Fail('RUNBOOK.md, "Watch it", has no block that begins with mkdir', {
+    hint: "see printedLines in test/lab/scenarios/watched.ts",
+  });
+}
+
+async function putTimer(scene: Scene) {
+  const node = first(scene);
+  // a real machine has these folders, and the tarball where the operator copied it to
+  await node.run(["mkdir", "-p", "/opt", "/var/lib/prometheus/node-exporter"]);
+  await node.run(["sh", "-c", "cat > /root/kit.tar.gz"], { input: await Bun.file(scene.kit).bytes() });
+  for (const line of printedLines()) await type(scene, node, line, { cwd: "/root" });
+}
+
+/** In a day: so the timer is told to come at once. */
+async function timerComes(scene: Scene) {
+  const node = first(scene);
+  const soon = "[Timer]\nOnCalendar=\nOnActiveSec=1\nRandomizedDelaySec=0\nAccuracySec=1\n";
+  await node.run(["rm", METRICS]);
+  await node.run(
+    ["sh", "-c", `mkdir -p /etc/systemd/system/${SERVICE}.timer.d && cat > /etc/systemd/system/${SERVICE}.timer.d/soon.conf`],
+    {
+      input: Buffer.from(soon),
+    },
+  );
+  await type(scene, node, `systemctl daemon-reload && systemctl restart ${SERVICE}.timer`);
+  await sayAndWait(scene, "the timer's metrics", async () => (await node.run(["test", "-e", METRICS])).exitCode === 0, {
+    seconds: 120,
+    hint: `journalctl -u ${SERVICE} on cp1, with --keep`,
+  });
+  const text = readFileSync(node.path(METRICS), "utf8");
+  const child = Bun.spawn(["promtool", "check", "metrics"], { stdin: Buffer.from(text), stdout: "pipe", stderr: "pipe" });
+  const said = (await new Response(child.stdout).text()) + (await new Response(child.stderr).text());
+  const mode = (statSync(node.path(METRICS)).mode & 0o777).toString(8);
+  const certificates = text.match(/^kube_pki_repair_certificate_expiry_timestamp_seconds\{/gm)?.length ?? 0;
+  const failed = text.match(/^kube_pki_repair_checks\{result="failed".*\} [1-9]/gm) ?? [];
+  scene.checks.push({
+    name: "the timer's metrics are such that promtool accepts them, of mode 644, and nothing has failed",
+    ok: (await child.exited) === 0 && mode === "644" && certificates > 10 && failed.length === 0,
+    detail: `${certificates} certificates, mode ${mode}, ${failed.join(", ") || "nothing failed"}${said ? `, promtool: ${said.trim()}` : ""}`,
+  });
+}

@@ -1,0 +1,72 @@
+/** What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that says itself what is wrong. */
+import { expect, test } from "bun:test";
+import { type Check, type CheckRow, Checks, found, severityOf, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
+
+async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
+  const checks = new Checks();
+  await checks.add([{ id: "token-secret", of: "shop/cart", look }]);
+  return checks.all;
+}
+
+const works = "all but what uses this Secret";
+const mend = "./bunw scripts/04-sa-tokens.ts renews it";
+const bad = { severity: "outage", works, mend } as const;
+
+test.each<[string, CheckRow["look"], Partial<Check>]>([
+  ["well", async () => "verifies", { result: "ok", detail: "verifies" }],
+  ["a warning", () => ({ warning: "old" }), { result: "warning", detail: "old", ...bad, severity: "note" }],
+  ["a failure", async () => ({ failed: "another CA" }), { result: "failed", detail: "another CA", ...bad }],
+  ["an error", () => Promise.reject(new Error("No answer from m1")), { result: "failed", detail: "No answer from m1", ...bad }],
+])("a row that gives: %s", async (_, look, check) => {
+  expect(await resultOf(look)).toEqual([{ id: "token-secret", area: "tokens", what: "shop/cart", ...check } as Check]);
+});
+
+test("what cannot be asked does not work now, whatever it means where it answers", async () => {
+  const checks = new Checks();
+  const gone = () => Promise.reject(new Error("No answer"));
+  await checks.add([
+    { id: "kubelet-conf", look: gone },
+    { id: "node-reached", look: gone },
+  ]);
+  expect(checks.all.map(({ severity }) => severity)).toEqual(["outage", "weakens"]);
+});
+
+test("rows that end in an error leave the results of those before", async () => {
+  const checks = new Checks();
+  const rows = async function* (): AsyncGenerator<CheckRow> {
+    yield { id: "node-ready", of: "m1", look: () => "yes" };
+    throw new Error("the API is gone");
+  };
+  await expect(checks.add(rows())).rejects.toThrow("the API is gone");
+  expect(checks.all.map(({ what }) => what)).toEqual(["m1 is Ready"]);
+});
+
+test.each([
+  ["certificate-apiserver", "missing", "soon"],
+  ["certificate-apiserver", "expired", "outage"],
+  ["certificate-apiserver", "NOT YET VALID", "outage"],
+  ["kubeconfig-admin", "expired", "weakens"],
+] as const)("%s that is %s: %s", (id, state, severity) => {
+  expect(severityOf(id, state)).toBe(severity);
+});
+
+test("the worst stands first, what failed before warnings, those of a kind together, and what is well last", () => {
+  const checks = [
+    found({ id: "clock" }, "right"),
+    found({ id: "backup" }, { warning: "none" }),
+    found({ id: "node-ready", of: "w1" }, { failed: "no" }),
+    found({ id: "node-lease", of: "w1" }, { failed: "never" }),
+    found({ id: "certificate-apiserver" }, { failed: "missing" }),
+    found({ id: "node-ready", of: "w2" }, { failed: "no" }),
+    found({ id: "pods-fresh" }, { warning: "not 3" }),
+    found({ id: "api-token" }, "accepted"),
+  ];
+  expect(worstFirst(checks).map(({ what }) => what)).toEqual([
+    ...["w1 renews its Lease", "w1 is Ready", "w2 is Ready", "apiserver.crt and .key"],
+    ...["started after they could see today's CA", "backup", "clock", "a new token is signed and accepted"],
+  ]);
+  expect(summaryOf(checks)).toEqual({
+    ...{ checks: 8, ok: 2, warnings: 2, failed: 4 },
+    severities: { outage: 3, soon: 2, weakens: 1, note: 0 },
+  });
+});

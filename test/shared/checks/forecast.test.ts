@@ -1,0 +1,56 @@
+/** What ends next: by day, with what renews it. */
+import { expect, test } from "bun:test";
+import { Checks } from "../../../shared/checks/check.ts";
+import { type Ending, firstEnd, forecast } from "../../../shared/checks/forecast.ts";
+
+const NOW = new Date("2026-11-26T12:00:00Z");
+const inDays = (days: number) => new Date(NOW.getTime() + days * 86_400_000);
+
+/** Valid for `of` days in all, `left` of them left. */
+function ending(kind: Ending["kind"], file: string, left: number, of = 365): Ending {
+  return { kind, path: `/etc/kubernetes/pki/${file}`, notBefore: inDays(left - of), notAfter: inDays(left) };
+}
+
+async function said(endings: Ending[]) {
+  const checks = new Checks();
+  await checks.add(forecast(endings, NOW));
+  return checks.all.map(({ id, what, result, severity, detail }) => [id, what, result, severity, detail].join(" | "));
+}
+
+test("leaf certificates 90 days ahead, CAs a year ahead, one row for a day, the first one first", async () => {
+  expect(
+    await said([
+      ending("ca", "ca.crt", 364, 3650),
+      ending("ca", "etcd/ca.crt", 366, 3650),
+      ending("certificate", "apiserver.crt", 89),
+      ending("certificate", "front-proxy-client.crt", 91),
+      ending("kubeconfig", "admin.conf", 89),
+      ending("certificate", "etcd/server.crt", 3),
+    ]),
+  ).toEqual([
+    "expiry-certificate | server.crt | warning | soon | until 2026-11-29, 3 days from now",
+    "expiry-certificate | apiserver.crt, admin.conf | warning | soon | until 2027-02-23, 89 days from now",
+    "expiry-ca | ca.crt | warning | soon | until 2027-11-25, 364 days from now",
+  ]);
+});
+
+test("a kubelet renews its own: it is named only where it should have done that by now", async () => {
+  expect(await said([ending("kubelet", "kubelet-client-current.pem", 37)])).toEqual([
+    "expiry-next | what ends in the next 90 days | ok |  | none; the first is kubelet-client-current.pem, on 2027-01-02",
+  ]);
+  expect(await said([ending("kubelet", "kubelet-client-current.pem", 36)])).toEqual([
+    "expiry-kubelet | kubelet-client-current.pem | warning | soon | until 2027-01-01, 36 days from now",
+  ]);
+});
+
+test("what has ended has its own check, and where nothing can be read nothing is said", async () => {
+  const all = [ending("certificate", "apiserver.crt", -1), ending("certificate", "etcd/peer.crt", 200)];
+  expect(await said(all)).toEqual(["expiry-next | what ends in the next 90 days | ok |  | none; the first is peer.crt, on 2027-06-14"]);
+  expect(await said([])).toEqual([]);
+});
+
+test("the first end is that of a certificate in use, not of a CA", () => {
+  const all = [ending("ca", "ca.crt", 5), ending("kubelet", "a.pem", 40), ending("certificate", "b.crt", -2)];
+  expect(firstEnd(all, NOW)).toEqual(inDays(40));
+  expect(firstEnd([ending("ca", "ca.crt", 5)], NOW)).toBeUndefined();
+});

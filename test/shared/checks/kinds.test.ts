@@ -1,0 +1,35 @@
+/** The list of checks: every one says what still works and what mends it, by a script or a place of the runbook that is there. */
+import { expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { checkIdOf, KINDS, SEVERITIES } from "../../../shared/checks/kinds.ts";
+import { CERTS } from "../../../shared/pki/certs.ts";
+import { KUBECONFIGS } from "../../../shared/pki/kubeconfigs.ts";
+
+const HOME = join(import.meta.dir, "../../..");
+const runbook = await Bun.file(join(HOME, "RUNBOOK.md")).text();
+
+/** What is wrong with where a row sends the operator. */
+function wrongWay(mend: string): string[] {
+  const scripts = [...mend.matchAll(/\.\/bunw (scripts\/[\w-]+\.ts)/g)].map(([, script]) => script!);
+  const lost = scripts.filter((script) => !existsSync(join(HOME, script)));
+  const place = /RUNBOOK (.+)$/.exec(mend)?.[1];
+  return [...lost, ...(place && !runbook.includes(place) ? [`RUNBOOK ${place}`] : []), ...(mend === "" ? ["nothing"] : [])];
+}
+
+test("a script, or a place of the runbook, that is not there is seen", () => {
+  expect(wrongWay("./bunw scripts/09-none.ts, RUNBOOK No such part")).toEqual(["scripts/09-none.ts", "RUNBOOK No such part"]);
+});
+
+test.each(Object.entries(KINDS))("%s: an id for programs, a severity, what still works, and a way that is there", (id, kind) => {
+  expect(id).toMatch(/^[a-z]+(-[a-z]+)*$/);
+  expect(Object.keys(SEVERITIES)).toContain(kind.severity);
+  expect(kind.works).toMatch(/\w{3}/);
+  expect(kind.area && kind.what).not.toBe("");
+  expect(wrongWay(kind.mend)).toEqual([]);
+});
+
+test("every certificate, kubeconfig and key of the tables has its check", () => {
+  for (const { name } of [...CERTS, ...KUBECONFIGS, { name: "sa" }]) expect(KINDS[checkIdOf(name)].severity).toBeTruthy();
+  expect(() => checkIdOf("none")).toThrow("no check is called");
+});

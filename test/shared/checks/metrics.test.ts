@@ -1,0 +1,44 @@
+/** The file for Prometheus: every metric explained, label values escaped, no secret. promtool reads it in test/lab/checks/metrics.ts. */
+import { expect, test } from "bun:test";
+import { found } from "../../../shared/checks/check.ts";
+import { metricsText, refuseMetricsPlace } from "../../../shared/checks/metrics.ts";
+
+const NOW = new Date("2026-11-26T12:00:00Z");
+const ENDS = { notBefore: NOW, notAfter: new Date("2027-11-26T12:00:00Z") };
+
+const checks = [
+  found({ id: "clock" }, "right"),
+  found({ id: "node-ready", of: "w1" }, { failed: "no" }),
+  found({ id: "node-ready", of: "w2" }, { failed: "no" }),
+  found({ id: "backup" }, { warning: "none" }),
+];
+
+test("certificates, checks by result and by id, the backup's age, and when it was looked", () => {
+  const endings = [{ kind: "certificate", path: '/a "b"\\c\nd.crt', ...ENDS } as const];
+  const backup = new Date(NOW.getTime() - 86_400_000);
+  const lines = metricsText({ node: "m1", checks, endings, backup }, NOW).trimEnd().split("\n");
+  expect(lines.filter((line) => !line.startsWith("#") && !line.includes("_info{"))).toEqual([
+    "kube_pki_repair_last_run_timestamp_seconds 1795694400",
+    'kube_pki_repair_checks{result="ok",severity=""} 1',
+    'kube_pki_repair_checks{result="failed",severity="outage"} 2',
+    ...["soon", "weakens", "note"].map((severity) => `kube_pki_repair_checks{result="failed",severity="${severity}"} 0`),
+    ...["outage", "soon"].map((severity) => `kube_pki_repair_checks{result="warning",severity="${severity}"} 0`),
+    'kube_pki_repair_checks{result="warning",severity="weakens"} 1',
+    'kube_pki_repair_checks{result="warning",severity="note"} 0',
+    'kube_pki_repair_bad_checks{id="node-ready",result="failed",severity="outage"} 2',
+    'kube_pki_repair_bad_checks{id="backup",result="warning",severity="weakens"} 1',
+    'kube_pki_repair_certificate_expiry_timestamp_seconds{kind="certificate",path="/a \\"b\\"\\\\c\\nd.crt"} 1827230400',
+    "kube_pki_repair_backup_age_seconds 86400",
+  ]);
+  const names = lines.flatMap((line) => /^([a-z_]+)[{ ]/.exec(line)?.[1] ?? []);
+  for (const name of new Set(names)) expect(lines).toContain(`# TYPE ${name} gauge`);
+});
+
+test("without a backup there is no age of one", () => {
+  expect(metricsText({ node: "m1", checks, endings: [], backup: undefined }, NOW)).not.toMatch(/backup_age|expiry_timestamp/);
+});
+
+test("a place that node_exporter would not read is refused", () => {
+  expect(() => refuseMetricsPlace("/tmp/metrics.txt")).toThrow('only files that end in .prom, not "/tmp/metrics.txt"');
+  expect(() => refuseMetricsPlace("/no/such/folder/a.prom")).toThrow('There is no folder "/no/such/folder"');
+});
