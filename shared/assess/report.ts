@@ -2,7 +2,7 @@
 import { type Check, found, severityOf } from "../checks/check.ts";
 import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
-import type { Course } from "../facts/next.ts";
+import type { Course } from "../facts/course.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;

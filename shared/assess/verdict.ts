@@ -2,11 +2,10 @@
 
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { COURSE_FOR_CLUSTER, courseFrom } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import {
-  COURSE_FOR_CLUSTER,
   command,
-  courseFrom,
   inLines,
   isInternal,
   type OldSaKey,

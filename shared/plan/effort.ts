@@ -17,7 +17,8 @@ export interface Effort {
 const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container restarts";
 
-const KEPT = 'The line that it prints is kept for a later step, in this window: echo "$line" shows it';
+export const KEPT = 'The line that it prints is kept for a later step, in this window: echo "$line" shows it';
+const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
 
 // biome-ignore format: a table
@@ -28,10 +29,10 @@ const EFFORTS: [command: RegExp, effort: Effort][] = [
   [/00-salvage\.ts/,                 { does: "Bring lost keys back", costs: `${NO_RESTART}; it writes at its end`, seconds: [1, 15], longer: "if it has to read a disk: minutes to hours" }],
   [/00-token-key\.ts/,               { does: "Compute the old public key of tokens", costs: "nothing; half a gigabyte of memory", seconds: [60, 120] }],
   [/01-etcd\.ts/,                    { does: "Start etcd on its old data", costs: "the control plane of this node stops, and its API is away until part 2; no workload restarts", seconds: [2, 20], longer: "it copies etcd's data once" }],
-  [/hand-over\.ts pack/,             { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10], note: KEPT }],
+  [/hand-over\.ts pack/,             { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10] }],
   [/hand-over\.ts unpack/,           { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] }],
   [/02-control-plane\.ts/,           { does: "Bring the control plane back", costs: "the API is back at its end; no workload restarts", seconds: [5, 40] }],
-  [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: KEPT }],
+  [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES }],
   [/03-workers\.ts join/,            { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
   [/03-workers\.ts close/,           { does: "Wait for the nodes, and close part 3", costs: "the controller-manager restarts if it ran reduced", seconds: [1, 60], longer: "it waits for nodes that are not back, 15 minutes at most" }],
   [/04-sa-tokens\.ts --dry-run/,     { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] }],

@@ -5,10 +5,10 @@
 import type { Assessment } from "../assess/report.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import type { Course } from "../facts/next.ts";
+import type { Course } from "../facts/course.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { FEW } from "../plain.ts";
-import { ADDRESSES, carrying, type Effort, effortOf, KIT } from "./effort.ts";
+import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT } from "./effort.ts";
 import { aimOf, firstNotes, type Note, notesBeforePart1 } from "./notes.ts";
 import { keptLine, kitLines, type Line, printedLines, scpLines, sshLines, workersFile } from "./paste.ts";
 import { isName, nodesAt, type PlanNode, planNodes } from "./plan-nodes.ts";
@@ -55,7 +55,7 @@ export interface PlanStep extends Effort {
 export function makePlan(assessed: Assessment, facts: { cluster: Cluster; data: EtcdData } | undefined, runbook: string): Plan {
   const nodes = facts ? planNodes(facts, assessed.node) : [];
   const { parts, blocks } = readRunbook(runbook);
-  const steps = assessed.course ? stepsOf(meant(blocks, assessed.course), nodes) : [];
+  const steps = assessed.course ? stepsOf(meant(blocks, assessed.course, assessed), nodes) : [];
   const numbers = [...new Set(steps.map(({ part }) => part))];
   const strange = facts?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** A line with a name that is none is left out. */
@@ -89,9 +89,11 @@ function turns({ on, sideBySide }: PlanStep): number {
   return on.length > 2 * FEW ? Math.ceil(on.length / FEW) : on.length;
 }
 
-function meant(blocks: readonly Block[], { tags, parts }: Course): Block[] {
+function meant(blocks: readonly Block[], { tags, parts }: Course, { deep }: Pick<Assessment, "deep">): Block[] {
   const isMeant = (block: Block) => (block.if?.some((tag) => tags.includes(tag)) ?? true) && parts.includes(block.part ?? -1);
-  const chosen = blocks.filter((block) => isMeant(block) && (block.on || block.carry)).map((block) => expected(block, tags));
+  const chosen = blocks
+    .filter((block) => isMeant(block) && (block.on || block.carry))
+    .map((block) => (isSalvage(block) ? salvage(block, { tags, moveAside: deep?.moveAside }) : block));
   const looks = tags.includes("salvage") && !tags.includes("look-around") ? [] : chosen.filter(isLook);
   const needed = chosen.filter((block) => !isLook(block) || block === looks.at(-1));
   // what stops the loss needs no kit, and comes before it
@@ -106,10 +108,10 @@ function isLook({ commands }: Block): boolean {
 }
 
 /** The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is another one. */
-function expected(block: Block, tags: Course["tags"]): Block {
-  if (!isSalvage(block)) return block;
+function salvage(block: Block, { tags, moveAside }: Pick<Course, "tags"> & { moveAside: boolean | undefined }): Block {
+  const commands = block.commands.map((command) => (moveAside ? `${command} --move-aside` : command));
   const { ends: _, ...more } = block;
-  return tags.includes("new-cas") ? { ...more, exit: [2] } : { ...block, exit: [0] };
+  return tags.includes("new-cas") ? { ...more, commands, exit: [2] } : { ...block, commands, exit: [0] };
 }
 
 const FOUND_MORE =
@@ -156,6 +158,7 @@ function stepsIn(block: Block, nodes: readonly PlanNode[], isKept: boolean): Pla
   const at = nodesAt(nodes, block.on!).filter((node) => (isLook(block) ? isNotFirst(node) : !isSalvage(block) || !isNotFirst(node)));
   return inSteps(block.commands).map((commands, index, all) => ({
     ...{ part, exit, ...effortOf(commands.at(-1)!), ...onNodes(at, "on", block.sideBySide) },
+    ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
     ...(isSalvage(block) ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
     ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
     lines: linesOf(commands, at, { ...block, isKept }),

@@ -66,7 +66,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment): 
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If ${others} still has ${files}, or finds it in memory: print the plan there, and follow that one.`,
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
       [],
     ],
     [

@@ -138,6 +138,15 @@ test("keys in memory are read back, only two CAs are made new, and no pod restar
   await expectTranscript("00-assess-plan-pki-lost-alive", await plan({ ...HEALTHY, change: lost }));
 });
 
+test("where another key is in the place of a lost one, it is moved aside", async () => {
+  const change = (root: string) => {
+    writeFileSync(`${root}${PKI}/ca.key`, readFileSync(`${healthy}${PKI}/etcd/ca.key`));
+    pretendProcess(root, MANAGER);
+  };
+  const { stdout } = await plan({ ...HEALTHY, change });
+  expect(pasted(stdout)).toContain("ssh -n root@127.77.0.11 '00-salvage.ts --move-aside'");
+});
+
 test("where only sa.key is lost, no worker joins", async () => {
   const { stdout } = await plan({ ...HEALTHY, change: (root) => rmSync(`${root}${PKI}/sa.key`) });
   expect(stdout).toContain("a service-account key that nobody has any more. It makes a new one: no worker joins");
