@@ -8,7 +8,7 @@ import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
 import { afterTokenKey, inOneLine, otherControlPlanes } from "../shared/facts/next.ts";
 import { writeFile } from "../shared/files/files.ts";
-import { needRoot } from "../shared/node/node.ts";
+import { shareNode } from "../shared/node/take-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
 import {
   computeKey,
@@ -27,7 +27,7 @@ async function main() {
   const { values } = parseOptions({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("00-token-key", { dryRun: values["dry-run"] });
-  needRoot();
+  shareNode();
 
   const { facts, data, node, cluster } = await readControlPlaneNode(values["etcd-data"]);
   refuseExternalSigner(facts);

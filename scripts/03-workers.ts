@@ -14,8 +14,7 @@ import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/con
 import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { Fail } from "../shared/fail.ts";
-import { needRoot } from "../shared/node/node.ts";
-import { takeNode } from "../shared/node/take-node.ts";
+import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
@@ -43,7 +42,7 @@ async function main() {
       hint: "./bunw scripts/03-workers.ts --help",
     });
   start(`03-workers ${name}`, { dryRun: values["dry-run"] });
-  (name === "approve" ? needRoot : takeNode)(); // approve runs beside open and close
+  (name === "approve" ? shareNode : takeNode)(); // approve runs beside open and close
   await command(values);
 }
 

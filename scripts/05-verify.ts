@@ -21,6 +21,7 @@ import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
+import { whatToWrite } from "../shared/report/write-down.ts";
 import { answer, run, step, tell, VERSION } from "../shared/run.ts";
 import { clusterChecks } from "../shared/verify/check-cluster.ts";
 import { withoutDataCheck } from "../shared/verify/check-data.ts";
@@ -36,17 +37,21 @@ async function main() {
   const values = parse();
   if (values.help) return console.log(USAGE);
   if (values.metrics) refuseMetricsPlace(values.metrics);
+  const write = whatToWrite(values);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
-  const look = () => lookAtAll(node, values["etcd-data"]);
+  const look = () => lookAtAll(node, values["etcd-data"], write !== undefined);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
   if (values.metrics) writeMetrics(values.metrics, metricsText({ node: node.name, ...found }));
   report(found.checks, values);
-  const end = await wrapUp(node, found.cp);
+  const end = await wrapUp(node, found.known?.cp);
   if (end && !values.json) answer(`\n${wrapUpText(end)}`);
+  const seen = { here: node.name, hostName: node.hostName, end, ...found };
+  if (write) await writeDown(() => write(seen));
 }
 
-async function lookAtAll(node: Node, etcdData: string | undefined) {
+/** `mustEnd`: also where the cluster cannot be read: those who help just then need what is here. */
+async function lookAtAll(node: Node, etcdData: string | undefined, mustEnd: boolean) {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
   const place = await etcdDataOf(etcdData, { node });
@@ -54,13 +59,14 @@ async function lookAtAll(node: Node, etcdData: string | undefined) {
   const withoutData = withoutDataCheck(node, known, place.dir);
   if (withoutData) await checks.add([withoutData]);
   else if (known?.cp) await verifyControlPlane(checks, known.cp);
+  else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
   else if (known?.obstacle) throw known.obstacle;
   const pki = known?.certificatesDir;
   const endings = endingsHere(node, pki);
   await checks.add(forecast(endings));
   return {
     ...{ checks: checks.all, endings, backup: pki ? backupMade(pki) : undefined },
-    cp: known?.cp,
+    known,
   };
 }
 
@@ -73,6 +79,10 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);
   });
+}
+
+async function writeDown(write: () => Promise<void>) {
+  await step("5.4 Write down what was done", write);
 }
 
 /** Fails where the API does not answer; the rows that were checked before count. */
@@ -92,6 +102,13 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi): Check
   return { id: "cluster-read", look };
 }
 
+function noLook(obstacle: Fail): CheckRow {
+  const look = () => {
+    throw obstacle;
+  };
+  return { id: "cluster-read", look };
+}
+
 function noAdmin({ message, hint }: Fail): CheckRow {
   return { id: "admin-conf", look: () => ({ failed: `${message}; ${hint}` }) };
 }
@@ -107,7 +124,8 @@ function report(checks: readonly Check[], values: Values) {
 
 const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--output short|json] [--all] [--wait SECONDS]
-                                [--metrics FILE.prom] [--etcd-data DIR]
+                                [--metrics FILE.prom] [--report FILE.html]
+                                [--bundle FILE.tar [--with-names]] [--logs DIR] [--etcd-data DIR]
 
 Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
 the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
@@ -127,7 +145,15 @@ Options:
     --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
                      each certificate ends, what is bad, the age of the backup. The name of the
-                     file ends in .prom. Nothing else is written.
+                     file ends in .prom.
+    --report FILE    Write a page about the repair: what was broken, what each run did and changed
+                     on which node, what is left for people. In one file, without a secret.
+    --bundle FILE    Write a tar file for a colleague or an issue: transcripts, what 00-assess says
+                     and all checks. No key and no token is in it; host names and addresses are
+                     aliases.
+    --with-names     Keep host names and addresses in the bundle.
+    --logs DIR       Where the other nodes' transcripts are, one NODE.tar each: --report prints the
+                     lines that bring them.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 
@@ -143,6 +169,10 @@ const OPTIONS = {
   json: { type: "boolean" },
   wait: { type: "string", number: true },
   metrics: { type: "string", path: true },
+  report: { type: "string", path: true },
+  bundle: { type: "string", path: true },
+  "with-names": { type: "boolean" },
+  logs: { type: "string", path: true },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },
 } as const;

@@ -51,7 +51,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
 
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
-  takeNode();
+  takeNode({ onlyInRepair: true });
   const makeLock = howToLock(values);
   const { here } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))

@@ -16,14 +16,15 @@ import {
   SAVED,
 } from "../shared/node/join-config.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
-import { needRoot, readNode } from "../shared/node/node.ts";
+import { readNode } from "../shared/node/node.ts";
+import { shareNode } from "../shared/node/take-node.ts";
 import { done, run, say, start } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   start("join-again", { dryRun: values["dry-run"] });
-  needRoot();
+  shareNode();
   if (exists(JOIN_CONFIG)) say(`${JOIN_CONFIG}: kept; to save anew: rm -r ${SAVED}`);
   else await save(values);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");

@@ -9,10 +9,12 @@
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
+import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
+import { beginToTell, told } from "./run-events.ts";
 import { checkSignal, onSignal, stoppedBy, whatIsLeft } from "./signals.ts";
 import { PATIENCE, sayWhileWaiting, soFar, type Waiting, type Words, words } from "./waiting.ts";
 
@@ -66,6 +68,7 @@ export function endOnSignal() {
 export function start(script: string, options: { dryRun?: boolean | undefined } = {}) {
   mode.dryRun = options.dryRun ?? false;
   mode.script = script;
+  if (!mode.dryRun) beginToTell({ what: "run", script, version: VERSION, args: process.argv.slice(2) });
   tell(`kube-pki-repair ${VERSION}   ${script}${mode.dryRun ? "   DRY RUN: nothing is written, stopped or started" : ""}`);
 }
 
@@ -73,7 +76,15 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
 export async function step<T>(title: string, action: () => Promise<T> | T, byHand?: string): Promise<T> {
   checkSignal();
   if (!mode.again) narrate(`\n${bold(`== ${plainLine(title)}`)}${byHand ? `   by hand: ${plainLine(byHand)}` : ""}`);
-  return await action();
+  told({ what: "step", title });
+  let ok = false;
+  try {
+    const result = await action();
+    ok = true;
+    return result;
+  } finally {
+    told({ what: "step end", title, ok });
+  }
 }
 
 /** The last line of a script that succeeded: what comes next. After a dry run: the same command for real. `left`: what waits by choice. */
@@ -95,8 +106,9 @@ export async function silently<T>(action: () => Promise<T>): Promise<T> {
   }
 }
 
-/** To stderr. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be written before the script ends. */
+/** To stderr, and told. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be written before the script ends. */
 function narrate(text: string) {
+  told({ what: "text", text: stripVTControlCharacters(text) });
   if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
   else console.error(text);
 }
@@ -121,6 +133,7 @@ const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
 /** An answer: a report, a command to paste. Programs read it, too, so it is never cut. A sign takes the place of the first blank. */
 export function answer(text: string, sign?: Sign) {
   const line = plain(withCarried(text), Infinity);
+  told({ what: "text", text: line });
   console.log(sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line);
 }
 
@@ -134,6 +147,7 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
   if (mode.dryRun) return say(`would: ${line}`);
   checkSignal();
   await action();
+  told({ what: "act", line: plainLine(line) });
   say(line);
 }
 
@@ -204,6 +218,7 @@ export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined>
 export function show(message: string, hint: string, left: readonly string[] = []) {
   for (const line of left) narrate(`\n${bold("note:")} ${plain(withCarried(line))}`);
   narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(withCarried(hint))}`);
+  told({ what: "failed", message: plain(message), hint: plain(withCarried(hint)) });
 }
 
 function lastLine(output: ProcessOutput) {

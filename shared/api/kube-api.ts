@@ -1,6 +1,7 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { answered, Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
+import { told } from "../run-events.ts";
 import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
 import { firstOf, parsed } from "./bodies.ts";
 
@@ -86,6 +87,7 @@ export class KubeApi {
     );
     const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
+    if (changes(method, path)) told({ what: "object", verb: method, path: path.replace(/\?.*/, "") });
     return (text.startsWith("{") || text.startsWith("[") ? parsed(text, this.server) : text) as T;
   }
 
@@ -186,6 +188,11 @@ export class KubeApi {
 
 /** As much of it as only reads: what etcd's data can answer as well. */
 export type ApiReader = Pick<KubeApi, "get" | "find" | "items" | "list">;
+
+/** Reviews, trials and short-lived tokens are asked for with POST, and nothing is stored. */
+function changes(method: string, path: string): boolean {
+  return method !== "GET" && !/reviews$|\/token$|[?&]dryRun=All/.test(path);
+}
 
 /** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {

@@ -7,7 +7,7 @@ import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { newRescue, type Rescue } from "../node/rescue-folder.ts";
+import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import type { NewCas, PlanOptions } from "../pki/plan.ts";
@@ -58,7 +58,7 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
     const home = withoutData?.etcd ?? etcdHome({ node, dataDir: etcd.dir });
     return { obstacle, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
-  const asideDir = asideOf(repair.rescue);
+  const asideDir = asideOf(useRescue(repair.rescue));
   const cluster = attempt(() => readCluster(repair.data));
   if (cluster instanceof Fail)
     return {

@@ -6,6 +6,7 @@ import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { exists } from "./files.ts";
 import { makeFolder, syncFolder } from "./host-files.ts";
 import { lookUp, note } from "./overlay.ts";
@@ -29,6 +30,7 @@ export function copyTree(from: string, to: string): boolean {
   if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
   if (run.dryRun) noteCopy(from, to);
   else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
+  told({ what: "file", did: "copied", path: from, to });
   say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
   return true;
 }
@@ -44,6 +46,7 @@ export function moveAside(path: string, folder: string): string | undefined {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
+  told({ what: "file", did: "moved", path, to });
   say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}`);
   return to;
 }

@@ -9,6 +9,7 @@ import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./host-files.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
@@ -128,6 +129,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   const discard = () => fs.rmSync(beside, { force: true });
   const commit = () => {
     tryFile("write", path, () => renameInto(beside, host), true);
+    told({ what: "file", did: "wrote", path, isNew: !old, mode, bytes });
     say(`wrote ${said}`);
   };
   return { path, commit, discard };
@@ -141,6 +143,7 @@ export function removeFile(path: string): boolean {
   if (!there) return false;
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
   else tryFile("remove", path, () => removeEntry(host), true);
+  told({ what: "file", did: "removed", path });
   say(`${run.dryRun ? "would remove" : "removed"} ${path}`);
   return true;
 }
@@ -154,5 +157,6 @@ export function renameFile(from: string, to: string) {
     note(resolve("/", from), { kind: "gone" });
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
   } else tryFile("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
+  told({ what: "file", did: "renamed", path: from, to });
   say(`${run.dryRun ? "would rename" : "renamed"} ${from} to ${basename(to)}`);
 }

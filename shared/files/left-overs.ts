@@ -5,6 +5,7 @@
 import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { UNFINISHED } from "./partial.ts";
 import { hostEntry } from "./root.ts";
 
@@ -14,6 +15,7 @@ export function removeLeftOvers(folder: string, except: readonly string[] = []) 
     const path = join(folder, entry.name);
     if (entry.name.endsWith(UNFINISHED)) {
       rmSync(hostEntry(path), { recursive: true, force: true });
+      told({ what: "file", did: "removed", path });
       say(`removed ${path} (not whole: a run was cut off here)`);
     } else if (entry.isDirectory() && !except.includes(path)) removeLeftOvers(path);
   }

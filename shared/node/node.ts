@@ -8,6 +8,7 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { infoOf } from "../pki/certificate.ts";
+import { told } from "../run-events.ts";
 import { kubeletFlags } from "./kubelet-command.ts";
 import { readKubelet } from "./kubelet-config.ts";
 
@@ -18,8 +19,10 @@ export async function readNode() {
   const flags = await kubeletFlags();
   const { runtimeEndpoint, ...kubelet } = readKubelet(flags);
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
+  const named = nodeName(kubelet.clientPem, flags.get("hostname-override"), hostName);
+  told({ what: "node", name: named.name });
   return {
-    ...nodeName(kubelet.clientPem, flags.get("hostname-override"), hostName),
+    ...named,
     hostName,
     /** IP addresses of this machine, loopback and link-local left out. */
     addresses: await machineAddresses(),

@@ -1,6 +1,6 @@
 /**
  * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds a copy of etcd's data,
- * from which all parts read their facts, and all files that a script has moved aside. `retire` moves a public key there. No script changes or deletes what is in it.
+ * from which all parts read their facts, and all files that a script has moved aside. `retire` moves a public key there. Each run that writes leaves its transcript in `runs` (kept-run.ts). No script changes or deletes what is in it.
  */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -15,11 +15,30 @@ export interface Rescue {
   made: Date;
 }
 
+/** The one that this run puts its files into. */
+let ofThisRun: Rescue | undefined;
+
 /** The name of a new rescue folder. The folder itself is made when the first file is put into it. */
 export function newRescue(): Rescue {
   const made = new Date();
   const stamp = made.toISOString().slice(0, 19).replace(/[-:]/g, "");
-  return { dir: `${PARENT}/kube-pki-repair-${stamp}`, made };
+  return useRescue({ dir: `${PARENT}/kube-pki-repair-${stamp}`, made });
+}
+
+/** From here on this is the run's own rescue folder. */
+export function useRescue(rescue: Rescue): Rescue {
+  ofThisRun = rescue;
+  return rescue;
+}
+
+/** Where this run's transcript goes: the folder that the run uses; the newest one, or a new one, where it has named none. */
+export function rescueOfRun(): Rescue {
+  return ofThisRun ?? rescueFolders()[0] ?? newRescue();
+}
+
+/** Beside what is rescued: what each run said and changed. */
+export function runsIn(rescue: Rescue): string {
+  return `${rescue.dir}/runs`;
 }
 
 /** The copy of etcd's data in a rescue folder. */
@@ -42,6 +61,11 @@ export function rescueFolders(): Rescue[] {
     .sort((a, b) => b.made.getTime() - a.made.getTime());
 }
 
+/** Those that hold more than the transcripts of runs: somebody has to remove them. */
+export function rescuedFiles(): Rescue[] {
+  return rescueFolders().filter((rescue) => list(rescue.dir).some((name) => name !== basename(runsIn(rescue))));
+}
+
 /** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
 const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^\s*token:\s*\S/m;
 
@@ -51,14 +75,18 @@ const LARGEST = 1 << 20;
 /** What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
 export function heldIn({ dir, made }: Rescue): string {
   const etcd = exists(rescuedEtcd({ dir, made }));
-  const files = filesBelow(hostEntry(dir), etcd ? [rescuedEtcd, rescuedLog].map((part) => basename(part({ dir, made }))) : []);
+  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => basename(part({ dir, made })));
+  const files = filesBelow(hostEntry(dir), parts);
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
-  if (!etcd && secret === 0) return `no key and no Secret, only ${listed(files.map((path) => basename(path)).sort())}`;
+  const runs = list(runsIn({ dir, made })).filter((name) => name.endsWith(".txt")).length;
+  const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
+  if (!etcd && secret === 0) return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
   return [
     ...(etcd ? ["etcd's data with all Secrets"] : []),
     ...(secret > 0 ? [`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`] : []),
     ...(others > 0 ? [`${others} without`] : []),
+    ...kept,
   ].join(", ");
 }
 

@@ -11,6 +11,7 @@ import { removeLeftOvers } from "../files/left-overs.ts";
 import { tryFile } from "../files/try-file.ts";
 import { strangers } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";
+import { keepRun } from "./kept-run.ts";
 import { needRoot } from "./node.ts";
 import { rescuedEtcd, rescuedLog, rescueFolders } from "./rescue-folder.ts";
 
@@ -20,14 +21,21 @@ const LOCK = "/run/kube-pki-repair.lock";
 const LOCKED = 4;
 
 /**
- * From here on this script may change the node, and a signal ends it in order. Errors: Fail where this is not root, or where another run
- * that changes the node has not ended. A dry run is kept out by nobody.
+ * From here on this script may change the node, a signal ends it in order, and what it says and changes is kept (`kept`: as keepRun). Errors:
+ * Fail where this is not root, or where another run that changes the node has not ended. A dry run is kept out by nobody.
  */
-export function takeNode() {
+export function takeNode(kept: Parameters<typeof keepRun>[0] = {}) {
   needRoot();
   if (mode.dryRun) return;
   lock();
   endOnSignal();
+  keepRun(kept);
+}
+
+/** The same for a script that does nothing which another run could disturb: it may run at the same time, and takes no lock. */
+export function shareNode() {
+  needRoot();
+  keepRun();
 }
 
 /** The lock's file that this process holds: what runs in it after that has the node already. */

@@ -50,6 +50,8 @@ export const SOURCES = {
   /** All of the device is read, files that are there included. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards; not even its text reaches the terminal as it is" },
+  /** What a script has left there of its runs. */
+  "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report says of that node" },
   /** In a place where everybody may make one, as /dev/shm. */
   "a folder that was there":   { writer: "any user of this node", decides: [] },
 } as const satisfies Record<string, Source>;

@@ -10,7 +10,7 @@ import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
 import { CERTS } from "../pki/certs.ts";
 import { examine, examineKubeconfig, type Finding } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
@@ -42,7 +42,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   for (const path of standIns(cp)) yield row("audit-policy", () => ({ warning: "a stand-in for the lost audit policy" }), path);
   const oldKey = oldSaPub(facts.certificatesDir);
   if (exists(oldKey)) yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
-  for (const rescue of rescueFolders()) {
+  for (const rescue of rescuedFiles()) {
     const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
     yield row("rescue-folder", () => ({ warning }), rescue.dir);

@@ -7,7 +7,7 @@ import { BACKUP } from "../facts/next.ts";
 import { readText } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { heldIn, rescueFolders } from "../node/rescue-folder.ts";
+import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
@@ -47,7 +47,7 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
-  for (const rescue of rescueFolders()) lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
+  for (const rescue of rescuedFiles()) lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
 }
 

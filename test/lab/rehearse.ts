@@ -51,7 +51,8 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --follow GUIDE    what the operator follows where the scenario leaves it open: runbook (default), or plan, as 00-assess prints it
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
-  --html FILE       the record as a page, in one file (default rehearsal.html)
+  --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is
+                    the page that 05-verify --report made of it
   --keep            leave the last cluster up, and print how to enter a node
 
   npm run rehearse
@@ -119,8 +120,9 @@ async function main() {
     writeFileSync(values.json, `${JSON.stringify(record, null, 2)}\n`);
     writeFileSync(values.html, page(record));
   };
+  const report = values.html.replace(/(\.html)?$/, "-report.html");
   const record = await withKit((kit) =>
-    rehearseBoth(other ? [scenario, other] : [scenario], { kit, guide, keep: values.keep ?? false, save }),
+    rehearseBoth(other ? [scenario, other] : [scenario], { kit, guide, keep: values.keep ?? false, report, save }),
   );
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
   process.exit(record.recovered ? 0 : 1);
@@ -140,7 +142,7 @@ async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
 /** Saves the first record before the second rehearsal begins, which may stop. */
 async function rehearseBoth(
   [scenario, other]: [Scenario, Scenario?],
-  options: { kit: string; guide: Guide; keep: boolean; save(record: Rehearsal): void },
+  options: { kit: string; guide: Guide; keep: boolean; report: string; save(record: Rehearsal): void },
 ) {
   const record = await rehearse(scenario, { ...options, keep: options.keep && !other });
   options.save(record);
@@ -178,7 +180,7 @@ function listed(): string {
   return SCENARIOS.map(({ name, title }) => `${name.padEnd(width)}  ${title}`).join("\n");
 }
 
-async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide; keep: boolean }): Promise<Rehearsal> {
+async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide; keep: boolean; report: string }): Promise<Rehearsal> {
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
@@ -188,6 +190,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide
     await play(scenario, scene);
     say("== What came back?");
     const record = await judge(scene, scenario, lab.seconds.joined! - lab.seconds.booted!);
+    if (scene.report) writeFileSync(options.report, scene.report);
     if (!record.recovered) await lab.saveLogs();
     return record;
   } catch (err) {

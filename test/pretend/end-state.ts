@@ -3,12 +3,16 @@ import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } fr
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { basename, join } from "node:path";
 import { parse, stringify } from "yaml";
+import { RUN_FILES } from "./kept.ts";
 
 /** A file that a process which was cut off was still writing: it has a name that nothing reads. */
 const UNFINISHED = /\.partial(\/|$)/;
 
 /** etcd's data and what the kernel shows. */
 const OTHERS = /^(proc|run)(\/|$)|^var\/lib\/etcd|^root\/[^/]+\/etcd(\/|$)/;
+
+/** A run that was cut off may have half of its last line. */
+const RECORD = /\.jsonl$/;
 
 const RESCUE = /^root\/kube-pki-repair-\d{8}T\d{6}/;
 
@@ -68,12 +72,20 @@ interface Shape {
 function shapeOf({ path, host }: Pick<Entry, "path" | "host">): Shape {
   const text = readFileSync(host, "utf8");
   try {
+    if (RUN_FILES.test(path)) return { text: recordShape(path, text), keys: [] };
     if (/\.(crt|key|pub|pem)$/.test(path)) return pemShape(text);
     if (/\.(conf|yaml)$/.test(path)) return yamlShape(text);
     return { text: settled(basename(path).startsWith(".") ? JSON.stringify(JSON.parse(text)) : text), keys: [] };
   } catch (cause) {
     throw new Error(`${path} is not whole`, { cause });
   }
+}
+
+/** Runs differ by where they were cut: what they have in common is that each line is whole. */
+function recordShape(path: string, text: string): string {
+  const lines = text.split("\n");
+  if (RECORD.test(path)) for (const line of lines.slice(0, -1)) JSON.parse(line);
+  return "the transcript of a run";
 }
 
 const PEM = /-----BEGIN ([A-Z ]+)-----[^-]+-----END \1-----\n?/g;

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { waitFor } from "../../shared/run.ts";
 import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "./cluster.ts";
+import { keptOn, secretsIn } from "./kept.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
@@ -187,6 +188,8 @@ async function runScript(line: string, env: Record<string, string>, root: string
     child.exited,
   ]);
   expect(stdout + stderr).not.toMatch(/PRIVATE KEY|\beyJ[\w-]{20,}\./);
+  const kept = keptOn(root).flatMap(({ text, record }) => [text, JSON.stringify(record)]);
+  expect(kept.length > 0 ? secretsIn(kept, root) : []).toEqual([]);
   return { exitCode, stdout: settled(stdout, root), stderr: settled(stderr, root) };
 }
 

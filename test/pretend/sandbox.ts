@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setRoot } from "../../shared/files/files.ts";
 import { mode } from "../../shared/run.ts";
+import { listenToRun } from "../../shared/run-events.ts";
 
 export interface Sandbox extends Disposable {
   /** The root, on this machine. */
@@ -24,6 +25,7 @@ export function sandbox(): Sandbox {
     [Symbol.dispose]() {
       ear.mockRestore();
       mode.dryRun = false;
+      listenToRun(undefined);
       setRoot("/");
       rmSync(dir, { recursive: true });
     },

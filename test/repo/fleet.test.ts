@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { parse } from "yaml";
 import { UNPACK } from "../../scripts/pack-kit.ts";
 import { type Block, readRunbook } from "../../shared/plan/runbook.ts";
+import { PACK_RUNS } from "../../shared/report/write-report.ts";
 
 interface Task {
   name: string;
@@ -113,10 +114,20 @@ test("the playbook makes or refuses the kit's folder, and unpacks the kit, as th
 });
 
 test("the drill has a play that only its tag starts, on all control plane nodes; the kit comes first", () => {
-  const { hosts, tags, tasks } = plays.find((play) => play.tags.includes("never"))!;
+  const { hosts, tags, tasks } = plays.find((play) => play.tags.includes("drill") && play.tags.includes("never"))!;
   expect([hosts, tags]).toEqual(["first_control_plane:other_control_planes", ["drill", "never"]]);
   expect(commandOf(tasks[0]!)).toBe("./bunw scripts/00-assess.ts --drill");
   expect(plays.find(({ name }) => name === "Copy the kit")!.tags).toContain("drill");
+});
+
+test("the report has plays that only its tag starts: each node packs its transcripts with the line that 05-verify prints", () => {
+  const [collect, write] = plays.filter((play) => play.tags.includes("report"));
+  expect([collect, write].map((play) => [play!.hosts, play!.tags])).toEqual([
+    ["first_control_plane:other_control_planes:workers", ["report", "never"]],
+    ["first_control_plane", ["report", "never"]],
+  ]);
+  expect(commandOf(collect!.tasks[0]!)).toBe(`(${PACK_RUNS}) > transcripts`);
+  expect(write!.tasks.map(commandOf)).toContain("./bunw scripts/05-verify.ts --report report.html --logs .");
 });
 
 test("each play is a gate, and gathers no facts", () => {
@@ -124,7 +135,7 @@ test("each play is a gate, and gathers no facts", () => {
   for (const { any_errors_fatal, gather_facts } of plays as (Play & { gather_facts: boolean })[])
     expect({ any_errors_fatal, gather_facts }).toEqual({ any_errors_fatal: true, gather_facts: false });
   expect(text).not.toMatch(/ignore_(errors|unreachable)|rescue:|max_fail_percentage/);
-  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(3).fill("failed_when: ran.rc not in [0, 2]"));
+  expect([...text.matchAll(/failed_when:.*/g)].map(([line]) => line)).toEqual(Array(4).fill("failed_when: ran.rc not in [0, 2]"));
 });
 
 test("Ansible keeps its own files in the kit's folder; until that exists it needs no files", () => {

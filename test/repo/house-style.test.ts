@@ -89,7 +89,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
   ["salvage", "workloads", "kit", "checks"],
   ["assess", "verify"],
-  ["plan"],
+  ["plan", "report"],
   ["drill"],
 ];
 

@@ -8,6 +8,7 @@ import { issueCa } from "../../shared/pki/issue.ts";
 import type { KeyPair } from "../../shared/pki/keys.ts";
 import { clusterObjects, FACTS, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { keptOn } from "../pretend/kept.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -279,7 +280,8 @@ test("00-salvage keeps out of a folder in /dev/shm that is not its own, and save
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([0, expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used")]);
   expectOld(node, SHARED);
-  expect(readdirSync(`${node.root}/root`)).toEqual([]);
+  expect(readdirSync(`${node.root}/root`)).toEqual([expect.stringMatching(/^kube-pki-repair-/)]);
+  expect(keptOn(node.root).map(({ run }) => run)).toEqual(["00-salvage"]);
 });
 
 test("00-salvage goes on where a process may not be read", async () => {

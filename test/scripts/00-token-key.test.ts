@@ -190,7 +190,9 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
   const { stdout } = await node.run("05-verify");
-  expect(stdout).toContain("warning  files: /root/kube-pki-repair-TIME: holds no key and no Secret, only sa-old.pub: remove it");
+  expect(stdout).toContain(
+    "warning  files: /root/kube-pki-repair-TIME: holds no key and no Secret, only sa-old.pub, the transcripts of 1 run: remove it",
+  );
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {

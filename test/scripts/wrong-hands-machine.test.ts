@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { write } from "../pretend/cluster.ts";
 import { join, kubeletFiles, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { unkept } from "../pretend/kept.ts";
 import { ownMounts } from "../pretend/mounts.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -87,7 +88,7 @@ test.each(FULL)(
     using node = await made();
     using _api = line === join() ? await serve(newCa) : undefined;
     await using host = await ownMounts(line.startsWith("01") ? memoryDisk(node.root + folder, "30m") : fullDisk(node.root + folder));
-    const files = () => withoutTimes(node.fingerprint(host.path));
+    const files = () => withoutTimes(unkept(node.fingerprint(host.path)));
     const before = files();
     const said = await node.run(line, {}, host.inside);
     expectStop(said, error, hint);

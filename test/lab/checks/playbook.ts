@@ -164,10 +164,22 @@ async function checkChoices(fleet: Fleet) {
     [PART_1[0]!],
   );
   await expectCalls(fleet, "--limit without the first control plane node is refused", ["--limit", "w5"], [], 2);
+  await checkReport(fleet);
   await checkOldNames(fleet);
   fleet.keepCa();
   await expectCalls(fleet, "with the old CA no worker joins", ["--tags", "part3"], [OPEN, CLOSE]);
   await checkOldKey(fleet);
+}
+
+/** The pretend page names the files of which it would be made. */
+async function checkReport(fleet: Fleet) {
+  const verify: Line = [FIRST, "scripts/05-verify.ts --report report.html --logs ."];
+  await expectCalls(fleet, "--tags report packs on all nodes, and verifies on the first", ["--tags", "report"], [verify]);
+  const names = [...FIRST, ...OTHERS, ...WORKERS].map((name) => `${name}.tar`);
+  const { output } = await fleet.shell(
+    "ls logs; cat report.html; for f in logs/*; do tar -tf $f || echo bad; done; rm -r logs report.html",
+  );
+  check("the transcripts and the page are here, and of all nodes", output === `${[...names, ...names].join("\n")}\n`, output);
 }
 
 /** An inventory or a variable from before "master" became "control plane node": nothing is done, and the new names are said. */

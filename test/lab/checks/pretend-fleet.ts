@@ -29,6 +29,7 @@ case "$1 $2" in
   "scripts/hand-over.ts unpack") printf 'sealed \\377' | cmp - shared-keys.age ;;
   "scripts/03-workers.ts open") [ -e ${OLD_CA} ] || { (umask 077; echo ${TOKEN} > token); echo "./bunw scripts/03-workers.ts join --server https://api:6443 --token-file token"; } ;;
   "scripts/03-workers.ts join") [ "$(stat -c %a token)-$(cat token)" = 600-${TOKEN} ] ;;
+  "scripts/05-verify.ts --report") ls *.tar > report.html ;;
   *) echo "== 1.1 A step" >&2 ;;
 esac
 `;

@@ -1,89 +1,60 @@
-/** The rehearsal as one page that needs nothing else: no script, font or picture from elsewhere; light or dark as the reader's system is. */
-import { stripVTControlCharacters } from "node:util";
+/** The rehearsal as one page (shared/report/markup.ts). */
+import * as html from "../../../shared/report/markup.ts";
+import { drawTimeline } from "../../../shared/report/timeline.ts";
 import type { Rehearsal, Step } from "./rehearsal.ts";
-import style from "./report.css" with { type: "text" };
-import { drawTimeline, esc } from "./svg.ts";
-import { nodesOf, pulse, seconds } from "./terminal.ts";
+import { timelineOf } from "./rehearsal-timeline.ts";
+import { nodesOf, pulse } from "./terminal.ts";
+
+const { card, esc, seconds, tile } = html;
 
 export function page(record: Rehearsal): string {
-  const other = record.article;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Rehearsal ${esc(record.scenario)}: ${record.recovered ? "recovered" : "not recovered"}</title>
-<style>
-${style}</style>
-</head>
-<body>
-<main>
-${head(record)}
-${tiles(record)}
-${card("Timeline", `<div class="scroll">${drawTimeline(record)}</div>${legend()}`)}
-${other ? card(`For comparison: ${esc(other.scenario)}`, compared(record, other)) : ""}
-${card("What did not come back", losses(record))}
-${card("Checks", checks(record))}
-${card("Heartbeats", heartbeats(record))}
-${card("Transcripts", record.steps.map(transcript).join("\n"))}
-${other ? card(`Transcripts of ${esc(other.scenario)}`, other.steps.map(transcript).join("\n")) : ""}
-<footer>kube-pki-repair ${esc(record.tool)} · ${esc(record.date)} · ${esc(record.machine)} · real kubelet, containerd, etcd and Kubernetes ${esc(record.kubernetes)}</footer>
-</main>
-</body>
-</html>
-`;
-}
-
-function head({ recovered, scenario, title, kubernetes, seconds: { damageToWorkloadsOk }, ...record }: Rehearsal) {
+  const { article: other, recovered, scenario, kubernetes, title, tool, date, machine } = record;
   const word = recovered ? "Recovered" : "Not recovered";
-  const when = recovered && damageToWorkloadsOk !== null ? `, ${seconds(damageToWorkloadsOk)} after the damage` : "";
-  return `<header><p class="kicker">kube-pki-repair rehearsal · ${esc(scenario)} · Kubernetes ${esc(kubernetes)} · ${nodesOf(record)}</p>
-<h1><span class="badge ${recovered ? "good" : "bad"}">${recovered ? "✓" : "✗"}</span> ${word}${when}</h1>
-<p class="lead">${esc(title)}</p></header>`;
+  const { damageToWorkloadsOk: well } = record.seconds;
+  return html.htmlPage({
+    title: `Rehearsal ${scenario}: ${word.toLowerCase()}`,
+    good: recovered,
+    kicker: `kube-pki-repair rehearsal · ${scenario} · Kubernetes ${kubernetes} · ${nodesOf(record)}`,
+    heading: `${word}${recovered && well !== null ? `, ${seconds(well)} after the damage` : ""}`,
+    lead: title,
+    body: [
+      tiles(record),
+      card("Timeline", html.scrolled(drawTimeline(timelineOf(record))) + legend()),
+      other ? card(`For comparison: ${other.scenario}`, compared(record, other)) : "",
+      card("What did not come back", losses(record)),
+      card("Checks", checks(record)),
+      card("Heartbeats", heartbeats(record)),
+      card("Transcripts", record.steps.map(transcript).join("\n")),
+      other ? card(`Transcripts of ${other.scenario}`, other.steps.map(transcript).join("\n")) : "",
+    ],
+    footer: `kube-pki-repair ${tool} · ${date} · ${machine} · real kubelet, containerd, etcd and Kubernetes ${kubernetes}`,
+  });
 }
 
 function tiles(record: Rehearsal) {
   const { damageToEtcd, damageToApi, damageToNodesReady, damageToWorkloadsOk, repairCommands } = record.seconds;
-  const all = [
-    tile("etcd back", time(damageToEtcd), "since the damage"),
-    tile("API back", time(damageToApi), "since the damage"),
-    tile("nodes back", time(damageToNodesReady), "by renewed Leases"),
-    tile("workloads well", time(damageToWorkloadsOk), "no gap any more, all pods Ready"),
-    tile(
-      "repair",
-      time(repairCommands),
-      record.ratio === null
-        ? "not complete"
-        : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`,
-    ),
-    tile(
+  const timed = (name: string, value: number | null, detail: string) => tile(name, time(value), detail, value === null);
+  const counted = (name: string, count: number, detail: string) => tile(name, String(count), detail, count > 0);
+  const ratio =
+    record.ratio === null ? "not complete" : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`;
+  return html.tiles([
+    timed("etcd back", damageToEtcd, "since the damage"),
+    timed("API back", damageToApi, "since the damage"),
+    timed("nodes back", damageToNodesReady, "by renewed Leases"),
+    timed("workloads well", damageToWorkloadsOk, "no gap any more, all pods Ready"),
+    timed("repair", repairCommands, ratio),
+    counted(
       "containers restarted",
-      String(record.workloadContainersRestarted),
-      `before part 4; in it ${record.workloadContainersRestartedInPart4}`,
       record.workloadContainersRestarted,
+      `before part 4; in it ${record.workloadContainersRestartedInPart4}`,
     ),
-    tile("pods evicted", String(record.podsEvicted), `${record.endpointsLostSeconds.toFixed(1)} s without endpoints`, record.podsEvicted),
-    tile(
-      "failed Service calls",
-      String(record.dataPlaneFailures),
-      `before part 4; then ${record.dataPlaneFailuresInPart4}`,
-      record.dataPlaneFailures,
-    ),
-  ];
-  return `<section class="tiles">${all.join("")}</section>`;
-}
-
-function tile(name: string, value: string, detail: string, bad = 0) {
-  return `<div class="tile"><div class="label">${esc(name)}</div><div class="value${bad || value === "never" ? " bad" : ""}">${esc(value)}</div><div class="detail">${esc(detail)}</div></div>`;
+    counted("pods evicted", record.podsEvicted, `${record.endpointsLostSeconds.toFixed(1)} s without endpoints`),
+    counted("failed Service calls", record.dataPlaneFailures, `before part 4; then ${record.dataPlaneFailuresInPart4}`),
+  ]);
 }
 
 function time(value: number | null) {
   return value === null ? "never" : seconds(value);
-}
-
-function card(title: string, body: string) {
-  return `<section class="card"><h2>${title}</h2>${body}</section>`;
 }
 
 function legend() {
@@ -104,9 +75,12 @@ function compared(ours: Rehearsal, theirs: Rehearsal) {
     ["Settings lost or changed", (record) => String(record.differences.length)],
     ["Files not restored", (record) => String(record.filesNotRestored.length)],
   ];
-  const cells = rows.map(([name, value]) => `<tr><th>${name}</th><td>${value(ours)}</td><td>${value(theirs)}</td></tr>`).join("");
-  const table = `<table><thead><tr><th></th><th>${esc(ours.scenario)}</th><th>${esc(theirs.scenario)}</th></tr></thead><tbody>${cells}</tbody></table>`;
-  return `<p class="lead">${esc(theirs.title)}</p>${table}<div class="scroll">${drawTimeline(theirs)}</div>${legend()}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
+  const table = html.table(
+    ["", ours.scenario, theirs.scenario],
+    rows.map(([name, value]) => [name, value(ours), value(theirs)]),
+  );
+  const timeline = html.scrolled(drawTimeline(timelineOf(theirs))) + legend();
+  return `<p class="lead">${esc(theirs.title)}</p>${table}${timeline}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
 }
 
 function losses(record: Rehearsal) {
@@ -117,13 +91,11 @@ function losses(record: Rehearsal) {
     ...record.differences.map((line) => `changed: ${line}`),
     ...(record.oldTokens > 0 ? [`${record.oldTokensValid} of ${record.oldTokens} tokens from before the damage are still valid`] : []),
   ];
-  return items.length ? `<ul>${items.map((item) => `<li>${esc(item)}</li>`).join("")}</ul>` : "<p>Everything came back.</p>";
+  return items.length ? html.bullets(items) : "<p>Everything came back.</p>";
 }
 
 function checks(record: Rehearsal) {
-  const row = ({ name, ok, detail }: Rehearsal["checks"][number]) =>
-    `<tr class="${ok ? "" : "bad"}"><td class="mark">${ok ? "✓" : "✗"}</td><td>${esc(name)}</td><td class="soft">${esc(detail)}</td></tr>`;
-  return `<table class="checks"><tbody>${record.checks.map(row).join("")}</tbody></table>`;
+  return html.markedRows(record.checks.map(({ name, ok, detail }) => ({ mark: ok ? "✓" : "✗", name, detail })));
 }
 
 function heartbeats(record: Rehearsal) {
@@ -134,8 +106,8 @@ function heartbeats(record: Rehearsal) {
   return `<table><tbody>${record.heartbeats.map(row).join("")}</tbody></table>`;
 }
 
-function transcript(step: Step) {
-  const said = stripVTControlCharacters([step.stdout, step.stderr].filter((text) => text.trim()).join("\n")).trimEnd();
-  const state = step.hung ? "hung" : `exit ${step.exitCode}`;
-  return `<details class="${step.ok ? "" : "bad"}"><summary><span class="soft">${step.start.toFixed(1)} s</span> <b>${esc(step.node)}#</b> <code>${esc(step.command)}</code> <span class="soft">${seconds(step.seconds)} · ${state}</span></summary><pre>${esc(said || "(nothing)")}</pre></details>`;
+function transcript({ node, command, start, seconds: took, hung, exitCode, ok, stdout, stderr }: Step) {
+  const said = [stdout, stderr].filter((text) => text.trim()).join("\n");
+  const state = `${seconds(took)} · ${hung ? "hung" : `exit ${exitCode}`}`;
+  return html.transcript({ when: seconds(start), node, command, state, said, ok });
 }

@@ -1,4 +1,5 @@
 /** The rehearsal as a timeline for the terminal. html.ts draws the same record as a page. */
+import { seconds } from "../../../shared/report/markup.ts";
 import type { Heartbeat, Moment, Rehearsal, Step } from "./rehearsal.ts";
 
 /** Commands of one script on one or several nodes, one after the other. */
@@ -127,10 +128,6 @@ export function nodesOf({ nodes }: Pick<Rehearsal, "nodes">) {
 
 export function nodeCount(controlPlanes: number, workers: number) {
   return `${controlPlanes} control plane ${controlPlanes === 1 ? "node" : "nodes"} and ${workers} ${workers === 1 ? "worker" : "workers"}`;
-}
-
-export function seconds(value: number) {
-  return `${value.toFixed(1)} s`;
 }
 
 function clip(text: string, length: number) {

@@ -7,6 +7,7 @@ import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.t
 import { writtenElsewhere } from "./disk-writes.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
+import { transcriptChecks } from "./left-by-runs.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
@@ -19,6 +20,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
   const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
+  const transcripts = scenario.byRunbook && !isSilent ? await transcriptChecks(scene) : [];
   await stopWatchers(scene);
 
   await waitForBeats(scene);
@@ -28,6 +30,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const checks = [
     ...live,
     ...scene.checks,
+    ...transcripts,
     ...(scenario.byRunbook ? diskChecks(scene, times.first) : []),
     ...(scenario.oldKeys ? keptChecks(scene, { trustIs, restarted, oldTokensValid }) : []),
     ...recordedChecks(scene, { ...seen, changes, byRunbook: scenario.byRunbook, machinesFail: scenario.machinesFail ?? false }),

@@ -5,10 +5,11 @@
 import type { ComparedFile, Drill } from "../../../shared/drill/drill-report.ts";
 import { type Fields, fieldDifferences } from "../../../shared/drill/file-fields.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { redact } from "../../../shared/redact.ts";
 import type { Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { list } from "../report/snapshot.ts";
-import { KIT, note, redact, type Scenario, type Scene } from "./scene.ts";
+import { KIT, note, type Scenario, type Scene } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 

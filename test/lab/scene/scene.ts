@@ -1,6 +1,7 @@
 /** A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are written with these verbs. */
 import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { redact } from "../../../shared/redact.ts";
 import { waitFor } from "../../../shared/run.ts";
 import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
@@ -59,6 +60,8 @@ export interface Scene {
   /** Names of nodes that were replaced by a new machine: they cannot be as before. */
   replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
+  /** The page that 05-verify --report has made of this repair. */
+  report?: string;
   /** Why the repair has failed; undefined while it may still succeed. */
   failed?: string;
   say(line: string): void;
@@ -206,24 +209,6 @@ export async function type(
   scene.steps.push(step);
   scene.say(`  exit ${step.exitCode} after ${took.toFixed(1)} s${step.ok ? "" : `: ${reasonIn(step)}`}`);
   return { ...step, raw: output.stdout };
-}
-
-const SECRETS = [
-  { what: "a private key", pattern: /-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?/g },
-  { what: "a service account token", pattern: /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+/g },
-  { what: "a certificate key", pattern: /(?<=--certificate-key )[0-9a-f]{64}\b/g },
-  { what: "a bootstrap token", pattern: /\b[a-z0-9]{6}\.[a-z0-9]{16}\b/g },
-];
-
-/** The text without its secrets, and what kind of secret was in it. */
-export function redact(text: string): { text: string; what?: string } {
-  let what: string | undefined;
-  for (const secret of SECRETS) {
-    const clean = text.replaceAll(secret.pattern, `<${secret.what}>`);
-    if (clean !== text) what = secret.what;
-    text = clean;
-  }
-  return what ? { text, what } : { text };
 }
 
 /** Why a command failed: our scripts' error and hint, otherwise its last line. */

@@ -4,8 +4,11 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
+import { EXAMPLE, filesOf } from "../../fixtures/kept-runs-example.ts";
+import { write } from "../../pretend/cluster.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 import { USUAL } from "../machine/profile.ts";
+import { transcriptChecks } from "../report/left-by-runs.ts";
 import type { Step } from "../report/rehearsal.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
 import { judge } from "../report/verdict.ts";
@@ -41,7 +44,9 @@ function machine(name: string): Machine {
   );
   writeFileSync(`${root}/etc/kubernetes/audit-policy.yaml`, "rules: []\n");
   writeFileSync(`${root}/var/lib/kubelet/config.yaml`, "kind: KubeletConfiguration\n");
+  for (const [file, text] of EXAMPLE.filter(({ node }) => node === name).flatMap(filesOf)) write(`${root}/root/${file}`, text);
   const run = async (command: string[]) => {
+    if (command[0] === "sh") return { stdout: command.at(-1) === "cat report.html" ? "<b>cp1</b> <b>w1</b>" : "", stderr: "", exitCode: 0 };
     const kind = command[command.indexOf("get") + 1]!;
     const stdout = command.includes("get") ? JSON.stringify({ items: OBJECTS[kind] }) : "false";
     return { stdout, stderr: "", exitCode: 0 };
@@ -159,4 +164,22 @@ test("judge() looks once, and ends at once, when the repair has failed: no API, 
   expect(Date.now() - began).toBeLessThan(2000);
   expect(record.recovered).toBe(false);
   expect(record.checks[0]).toEqual({ name: "the API answers", ok: false, detail: "connection refused" });
+});
+
+test("judge() sees a run without its transcript, and a secret of a node in one", async () => {
+  const one = await scene();
+  const [cp1, w1] = one.lab.nodes as [Machine, Machine];
+  const key = `-----BEGIN ${"PRIVATE"} KEY-----\n${"k".repeat(40)}\n-----END ${"PRIVATE"} KEY-----\n`;
+  writeFileSync(cp1.path("/etc/kubernetes/a.key"), key);
+  const leaked = EXAMPLE.filter(({ script }) => script === "02-control-plane").flatMap(filesOf);
+  for (const [file, text] of leaked) write(cp1.path(`/root/${file}`), file.endsWith(".txt") ? `${"k".repeat(40)}\n` : text);
+  one.steps.push({ ...step(1, "./bunw scripts/01-etcd.ts", 5, 1), node: w1.name, stderr: "  wrote /etc/kubernetes/pki/ca.crt\n" });
+  const checks = await transcriptChecks(one);
+  expect(checks.map(({ ok, detail }) => [ok, detail.split(";")[0]])).toEqual([
+    [false, "w1: ./bunw scripts/01-etcd.ts"],
+    [false, "a private key, of cp1:/etc/kubernetes/a.key"],
+    [true, ""],
+  ]);
+  rmSync(cp1.path("/etc/kubernetes/a.key"));
+  for (const [file, text] of leaked) write(cp1.path(`/root/${file}`), text);
 });

@@ -9,6 +9,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
+import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
 import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
@@ -16,6 +17,7 @@ import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { type Decision, may, SOURCES, type Source, type SourceName } from "../../../shared/trust/sources.ts";
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
 import { identities, nameObjection } from "../../../shared/workers/identities.ts";
+import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
@@ -135,6 +137,18 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
         if (err instanceof Fail) return false;
         throw err;
       }
+    },
+  },
+  "another node's transcripts": {
+    facts: () => {
+      using box = sandbox();
+      const lines: ExampleRun["lines"] = [
+        [0, { what: "run", format: 1, script: "01-etcd", version: "0.1.0", args: [], host: "cp1" }],
+        [1, { what: "node", name: "cp1" }],
+      ];
+      mkdirSync(`${box.dir}/logs`);
+      writeFileSync(`${box.dir}/logs/w1.tar`, tarOf([{ node: "cp1", script: "01-etcd", lines, text: "" }]));
+      return readKeptRuns("cp1", "/logs").runs.some(({ node }) => node !== "w1");
     },
   },
   "a folder that was there": {

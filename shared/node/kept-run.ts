@@ -1,0 +1,178 @@
+/**
+ * A run that writes leaves its transcript, and what it changed, in the rescue folder: RESCUE/runs/TIME-SCRIPT-PID.txt as the operator saw it,
+ * and beside it .jsonl, one JSON object a line:
+ *
+ *     {"at":"2026-05-01T10:00:00.000Z","what":"run","format":1,"script":"01-etcd","version":"0.1.0","args":["--new-cas"],"host":"cp1"}
+ *     {"at":…,"what":"node","name":"cp1"}
+ *     {"at":…,"what":"step","title":"1.4 Make or keep the shared keys"}       and "step end" with "ok"
+ *     {"at":…,"what":"file","did":"wrote","path":"/etc/kubernetes/pki/ca.crt","mode":"0644","certificates":[{"subject","fingerprint","until"}]}
+ *     {"at":…,"what":"act","line":"kubelet: stopped"}    {"at":…,"what":"object","verb":"PATCH","path":"/api/v1/…"}
+ *     {"at":…,"what":"failed","message":…,"hint":…}      {"at":…,"what":"end","exitCode":0,"objects":{"PATCH secrets":31}}
+ *
+ * Nothing is written before the run changes something outside of memory: a refusal leaves no file, and no free block of a disk that is
+ * searched is overwritten. Then each line is appended as it comes, so a run that was cut off has a step without its end. A repair never
+ * fails for its log.
+ */
+import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname } from "node:path";
+import { exists, hostPath } from "../files/files.ts";
+import { makeFolder } from "../files/host-files.ts";
+import { UNFINISHED } from "../files/partial.ts";
+import { refuseNoRoom } from "../files/room.ts";
+import { tryFile } from "../files/try-file.ts";
+import { certInfo, certificatesIn, orUndefined } from "../pki/certificate.ts";
+import { redact } from "../redact.ts";
+import { say } from "../run.ts";
+import { listenToRun, type RunEvent } from "../run-events.ts";
+import { rescueOfRun, runsIn } from "./rescue-folder.ts";
+
+/** Of what is written here; report/kept-event.ts reads it. */
+export const RECORD_FORMAT = 1;
+
+/** Bytes of one file. What is more is left out, but for steps and the end. */
+const LARGEST = 8 << 20;
+
+/** So many objects are named, of one kind and by one verb; the others are counted. */
+const NAMED = 100;
+
+/** Changes there are gone after a boot, and are no reason to write to a disk. */
+const MEMORY = /^\/(run|dev\/shm|dev\/tty)(\/|$)/;
+
+/** Base64 of no known form, as the lines of a PEM body. */
+const BASE64_LINE = /^\s*[A-Za-z0-9+/]{60,}={0,2}\s*$/gm;
+
+/**
+ * From here on this run is kept. `onlyInRepair`: only if its rescue folder is there already, for what is also done on a good day. A dry run
+ * tells nothing, so nothing is kept of it.
+ */
+export function keepRun({ onlyInRepair = false } = {}) {
+  const run = new KeptRun(onlyInRepair);
+  listenToRun((event, at) => run.hear(event, at));
+  process.on("exit", (code) => run.end(code));
+}
+
+/** `fd` and the bytes written. */
+interface Open {
+  fd: number;
+  size: number;
+}
+
+class KeptRun {
+  readonly #onlyInRepair: boolean;
+  readonly #waiting: { event: RunEvent; at: Date }[] = [];
+  readonly #objects = new Map<string, number>();
+  #files: { text: Open; record: Open } | undefined;
+
+  constructor(onlyInRepair: boolean) {
+    this.#onlyInRepair = onlyInRepair;
+  }
+
+  hear(event: RunEvent, at: Date) {
+    if (this.#files) return this.#orGoOn(() => this.#write(event, at));
+    this.#waiting.push({ event, at });
+    if (isChange(event)) this.#orGoOn(() => this.#begin());
+  }
+
+  end(exitCode: number) {
+    if (!this.#files) return;
+    this.#orGoOn(() => this.#line(new Date(), { what: "end", exitCode, objects: Object.fromEntries(this.#objects) }, true));
+    listenToRun(undefined);
+  }
+
+  #begin() {
+    const rescue = rescueOfRun();
+    if (this.#onlyInRepair && !exists(rescue.dir)) return listenToRun(undefined);
+    refuseNoRoom([], rescue.dir);
+    const [first] = this.#waiting as [{ event: Extract<RunEvent, { what: "run" }>; at: Date }];
+    const stamp = first.at.toISOString().slice(0, 19).replace(/[-:]/g, "");
+    const name = `${runsIn(rescue)}/${stamp}-${first.event.script.replaceAll(" ", "-")}-${process.pid}`;
+    const open = (path: string): Open => ({ fd: tryFile("write", path, () => openSync(hostPath(path), "ax", 0o600), true)!, size: 0 });
+    makeFolder(hostPath(dirname(name)), 0o700);
+    this.#files = { text: open(`${name}.txt`), record: open(`${name}.jsonl`) };
+    for (const { event, at } of this.#waiting) this.#write(event, at);
+    this.#waiting.length = 0;
+  }
+
+  #write(event: RunEvent, at: Date) {
+    if (event.what === "text") return this.#append("text", `${withoutSecrets(event.text)}\n`);
+    if (event.what === "object" && !this.#named(event)) return;
+    this.#line(at, shown(event), event.what.startsWith("step"));
+  }
+
+  /** Whether it is still one of those that are worth a line of their own. */
+  #named({ verb, path }: Extract<RunEvent, { what: "object" }>): boolean {
+    const kind = `${verb} ${resourceOf(path)}`;
+    const count = (this.#objects.get(kind) ?? 0) + 1;
+    this.#objects.set(kind, count);
+    return count <= NAMED;
+  }
+
+  #line(at: Date, entry: object, mustStay: boolean) {
+    this.#append("record", `${withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }))}\n`, mustStay);
+    if (mustStay) fdatasyncSync(this.#files!.record.fd);
+  }
+
+  #append(which: "text" | "record", text: string, mustStay = false) {
+    const file = this.#files![which];
+    const bytes = Buffer.from(text);
+    if (file.size + bytes.length > LARGEST && !mustStay) return;
+    for (let at = 0; at < bytes.length; ) at += writeSync(file.fd, bytes, at);
+    file.size += bytes.length;
+  }
+
+  /** Says once that it cannot be written, whatever the reason is. */
+  #orGoOn(action: () => void) {
+    try {
+      action();
+    } catch (err) {
+      listenToRun(undefined);
+      for (const { fd } of Object.values(this.#files ?? {})) closeSync(fd);
+      this.#files = undefined;
+      say(`warning: this run goes on, but its transcript is not kept: ${err instanceof Error ? err.message : err}`);
+    }
+  }
+}
+
+function isChange(event: RunEvent): boolean {
+  // what was not whole was nobody's file
+  if (event.what === "file") return ![event.path, event.to ?? event.path].every((path) => MEMORY.test(path) || path.endsWith(UNFINISHED));
+  return event.what === "act" || event.what === "object";
+}
+
+/** As it is written. The content of a file is not in it. */
+function shown(event: RunEvent): object {
+  if (event.what === "run") return { ...event, format: RECORD_FORMAT, host: hostname() };
+  if (event.what !== "file") return event;
+  const { bytes, mode, ...rest } = event;
+  const certificates = bytes ? certificatesOf(Buffer.from(bytes).toString()) : [];
+  return {
+    ...rest,
+    ...(mode === undefined ? {} : { mode: mode.toString(8).padStart(4, "0") }),
+    ...(certificates.length > 0 ? { certificates } : {}),
+  };
+}
+
+/** Of PEM, or of a kubeconfig's client. */
+function certificatesOf(text: string) {
+  const client = /^\s*client-certificate-data: (\S+)$/m.exec(text)?.[1];
+  const pems = certificatesIn(client ? Buffer.from(client, "base64").toString() : text);
+  return pems.flatMap((pem) => {
+    const info = orUndefined(() => certInfo(pem));
+    return info ? [{ subject: info.subject, fingerprint: info.publicKeyHash, until: info.notAfter.toISOString() }] : [];
+  });
+}
+
+/** "secrets" of /api/v1/namespaces/NS/secrets/NAME, "eviction" of …/pods/NAME/eviction. */
+function resourceOf(path: string): string {
+  const parts = path
+    .split("/")
+    .filter(Boolean)
+    .slice(path.startsWith("/apis/") ? 3 : 2);
+  const [first, , ...rest] = parts;
+  return (first === "namespaces" && rest.length > 0 ? (rest[2] ?? rest[0]) : (parts[2] ?? first)) ?? path;
+}
+
+function withoutSecrets(text: string): string {
+  return redact(text).text.replace(BASE64_LINE, "<base64>");
+}

@@ -1,0 +1,79 @@
+/** One line of a run's record, checked: it may come from another node. Text is one line, and short. */
+import { RECORD_FORMAT } from "../node/kept-run.ts";
+import { strangers } from "../plain.ts";
+
+export type KeptEvent = { at: Date } & (
+  | { what: "run"; script: string; version: string; args: string[]; host: string }
+  | { what: "node"; name: string }
+  | { what: "step"; title: string }
+  | { what: "step end"; title: string; ok: boolean }
+  | { what: "failed"; message: string; hint: string }
+  | { what: "act"; line: string }
+  | { what: "file"; did: string; path: string; to: string; isNew: boolean; mode: string; certificates: KeptCertificate[] }
+  | { what: "object"; verb: string; path: string }
+  | { what: "end"; exitCode: number; objects: [kind: string, count: number][] }
+);
+
+interface KeptCertificate {
+  subject: string;
+  fingerprint: string;
+  until: string;
+}
+
+/** Entries of one list in a line. */
+const LONGEST = 100;
+
+/** Undefined where it is no line of a record. */
+export function asEvent(line: unknown): KeptEvent | undefined {
+  if (!isObject(line)) return undefined;
+  const at = new Date(typeof line.at === "string" ? line.at : "");
+  const read = Object.hasOwn(KINDS, String(line.what)) ? KINDS[line.what as KeptEvent["what"]] : undefined;
+  const event = read && !Number.isNaN(at.getTime()) ? read(line) : undefined;
+  return event && ({ at, what: line.what, ...event } as KeptEvent);
+}
+
+type Line = Record<string, unknown>;
+
+const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
+  run: (line) => {
+    const args = listOf(line.args)
+      .filter((one) => typeof one === "string")
+      .map(strangers);
+    return line.format === RECORD_FORMAT ? texts(line, "script", "version", { args, host: short(line.host) }) : undefined;
+  },
+  node: (line) => texts(line, "name"),
+  step: (line) => texts(line, "title"),
+  "step end": (line) => (typeof line.ok === "boolean" ? texts(line, "title", { ok: line.ok }) : undefined),
+  failed: (line) => texts(line, "message", "hint"),
+  act: (line) => texts(line, "line"),
+  file: (line) => {
+    const certificates = listOf(line.certificates).flatMap((one) => (isObject(one) && texts(one, "subject", "fingerprint", "until")) || []);
+    return texts(line, "did", "path", { isNew: line.isNew === true, to: short(line.to), mode: short(line.mode), certificates });
+  },
+  object: (line) => texts(line, "verb", "path"),
+  end: (line) => {
+    const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);
+    const counted = objects.flatMap(([kind, count]) => (Number.isSafeInteger(count) ? [[strangers(kind), count]] : []));
+    return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counted } : undefined;
+  },
+};
+
+/** These fields, where each is a text; and more. */
+function texts(line: Line, ...wanted: (string | object)[]): object | undefined {
+  const names = wanted.filter((one) => typeof one === "string");
+  if (names.some((name) => typeof line[name] !== "string")) return undefined;
+  const found = Object.fromEntries(names.map((name) => [name, short(line[name])]));
+  return Object.assign(found, ...wanted.filter((one) => typeof one === "object"));
+}
+
+function short(value: unknown): string {
+  return typeof value === "string" ? strangers(value) : "";
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value.slice(0, LONGEST) : [];
+}
+
+function isObject(value: unknown): value is Line {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

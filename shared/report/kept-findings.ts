@@ -1,0 +1,118 @@
+/** What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is left for people. */
+import { basename } from "node:path";
+import { listed, plainLine } from "../plain.ts";
+import type { KeptEvent } from "./kept-event.ts";
+import type { KeptRecord } from "./read-runs.ts";
+import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
+
+/** One of 05-verify's answers. */
+export interface CheckedThing {
+  area: string;
+  what: string;
+  result: "ok" | "warning" | "failed";
+  detail: string;
+  /** A command, or where RUNBOOK.md says how. */
+  mend?: string;
+}
+
+export function detailOf({ detail, mend }: CheckedThing): string {
+  return mend ? `${detail}: ${mend}` : detail;
+}
+
+type Of<W extends KeptEvent["what"]> = Extract<KeptEvent, { what: W }>;
+
+function all<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {
+  return run.events.filter((event): event is Of<W> => event.what === what);
+}
+
+/** Sentences of each node that has some. */
+function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]): Map<string, string[]> {
+  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, string[]] => [node, of(its)]);
+  return new Map(nodes.filter(([, lines]) => lines.length > 0));
+}
+
+/** Where scripts keep and make things of their own. */
+const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
+
+/** What was missing when a script wrote it, and what was moved aside because it was wrong, of another CA, or had expired. */
+export function brokenThings(runs: readonly KeptRecord[]): Map<string, string[]> {
+  return byNode(runs, (its) => {
+    const files = its.flatMap((run) => all(run, "file")).filter(({ path }) => !OWN.test(path));
+    const aside = new Set(files.filter(({ did, to }) => did === "moved" && to.startsWith("/root/")).map(({ path }) => path));
+    const made = files.filter(({ did, isNew, path }) => did === "wrote" && isNew && !aside.has(path)).map(({ path }) => path);
+    const missing = [...new Set(made)].filter((path) => !/kubelet-(client|server)-\d/.test(basename(path)));
+    return [
+      ...(missing.length > 0 ? [`${missing.length} files were missing: ${missing.join(", ")}`] : []),
+      ...[...aside].map((path) => `${path} was there, and wrong: another CA's, not this cluster's, or expired`),
+    ];
+  });
+}
+
+export function changedFiles(runs: readonly KeptRecord[]): Map<string, string[]> {
+  const line = ({ did, path, to, isNew, mode }: Of<"file">) => {
+    if (did === "wrote") return `${isNew ? "wrote" : "replaced"} ${path}${mode ? `, mode ${mode}` : ""}`;
+    return `${did} ${path}${to ? ` to ${to}` : ""}`;
+  };
+  return byNode(runs, (its) => its.flatMap((run) => all(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)));
+}
+
+/** nodes, file, subject, until, public key: the same one on several nodes is one row */
+export function issuedCertificates(runs: readonly KeptRecord[]): string[][] {
+  const written = runs.flatMap((run) =>
+    all(run, "file")
+      .filter(({ path }) => !OWN.test(path))
+      .map(({ path, certificates }) => ({ node: run.node, path, certificates })),
+  );
+  const rows = written.flatMap(({ node, path, certificates }) =>
+    certificates.map(({ subject, until, fingerprint }) => ({
+      node,
+      row: [path, subject, until.slice(0, 10), `${fingerprint.slice(0, 19)}…`],
+    })),
+  );
+  const same = Map.groupBy(rows, ({ row }) => row.join("\n"));
+  return [...same.values()].map((its) => [listed([...new Set(its.map(({ node }) => node))]), ...its[0]!.row]);
+}
+
+/** node, run, what, how many */
+export function changedObjects(runs: readonly KeptRecord[]): string[][] {
+  return runs.flatMap((run) => {
+    const counted = all(run, "end").flatMap(({ objects }) => objects);
+    const named = all(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
+    return (counted.length > 0 ? counted : named).map(([kind, times]) => [run.node, run.script, kind, String(times)]);
+  });
+}
+
+/** when, where, why, what to do */
+export function whatStopped(runs: readonly KeptRecord[]): string[][] {
+  return runs.flatMap((run) => {
+    const failed = all(run, "failed").map(({ at, message, hint }) => [clockOf(at), `${run.node}, ${run.script}`, message, hint]);
+    if (failed.length > 0 || run.exitCode !== undefined || wentWell(run)) return failed;
+    const step = run.steps.findLast(({ ended }) => !ended)?.title ?? "its end";
+    return [
+      [
+        clockOf(run.ended),
+        `${run.node}, ${run.script}`,
+        `cut off after ${lasting(run.ended.getTime() - run.began.getTime())}, in ${step}`,
+        "the next run of it went on there",
+      ],
+    ];
+  });
+}
+
+/** The step in which part 4 says what it leaves to people, and its lines. */
+const LEFT = /^== \d\.\d+ Print what is left/;
+
+/** What the last run of part 4 printed, and what is not well now. */
+export function leftForPeople(
+  runs: readonly KeptRecord[],
+  { checks, end }: { checks: readonly CheckedThing[]; end: { left: readonly string[] } | undefined },
+): string[] {
+  const last = runs.findLast(({ script, text }) => script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)));
+  const lines = last?.text.split("\n") ?? [];
+  const from = lines.findLastIndex((line) => LEFT.test(line)) + 1;
+  const to = lines.findIndex((line, index) => index >= from && line.trim() === "");
+  const said = last ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, ""))) : [];
+  const now = checks.filter(({ result }) => result !== "ok").map((check) => `${check.area}: ${check.what}: ${detailOf(check)}`);
+  const left = [...new Set([...said.filter(Boolean), ...(end?.left ?? []), ...now])];
+  return left.length > 0 ? left : ["Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup."];
+}

@@ -1,0 +1,95 @@
+/** The parts of a page that needs nothing else: no script, font or picture from elsewhere; light or dark as the reader's system is. */
+import { stripVTControlCharacters } from "node:util";
+import style from "./style.css" with { type: "text" };
+
+/** Text of anybody as text of a page, in an attribute, too. */
+export function esc(text: string) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;").replaceAll("'", "&#39;");
+}
+
+/** `kicker` and `lead` are small lines above and below the heading; `body` is HTML, the others are text. */
+interface Page {
+  title: string;
+  good: boolean;
+  kicker: string;
+  heading: string;
+  lead: string;
+  body: readonly string[];
+  footer: string;
+}
+
+export function htmlPage({ title, good, kicker, heading, lead, body, footer }: Page): string {
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>${esc(title)}</title>
+<style>
+${style}</style>
+</head>
+<body>
+<main>
+<header><p class="kicker">${esc(kicker)}</p>
+<h1><span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "✗"}</span> ${esc(heading)}</h1>
+<p class="lead">${esc(lead)}</p></header>
+${body.filter(Boolean).join("\n")}
+<footer>${esc(footer)}</footer>
+</main>
+</body>
+</html>
+`;
+}
+
+export function tiles(all: readonly string[]) {
+  return `<section class="tiles">${all.join("")}</section>`;
+}
+
+export function tile(name: string, value: string, detail: string, bad = false) {
+  return `<div class="tile"><div class="label">${esc(name)}</div><div class="value${bad ? " bad" : ""}">${esc(value)}</div><div class="detail">${esc(detail)}</div></div>`;
+}
+
+/** `body` is HTML. */
+export function card(title: string, body: string) {
+  return `<section class="card"><h2>${esc(title)}</h2>${body}</section>`;
+}
+
+export function scrolled(body: string) {
+  return `<div class="scroll">${body}</div>`;
+}
+
+export function bullets(items: readonly string[]) {
+  return `<ul>${items.map((item) => `<li>${esc(item)}</li>`).join("")}</ul>`;
+}
+
+/** Rows of text below a head, which may be empty. `kind`: a class; "figures" keeps the fourth column and all after it on one line. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[], kind = "") {
+  const cells = (row: readonly string[], kind: "th" | "td") => row.map((cell) => `<${kind}>${esc(cell)}</${kind}>`).join("");
+  const top = head.length > 0 ? `<thead><tr>${cells(head, "th")}</tr></thead>` : "";
+  return scrolled(`<table class="${esc(kind)}">${top}<tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`);
+}
+
+export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: string; detail: string }[]) {
+  const row = ({ mark, name, detail }: (typeof rows)[number]) =>
+    `<tr class="${mark === "✗" ? "bad" : mark === "‼" ? "warn" : ""}"><td class="mark">${mark}</td><td>${esc(name)}</td><td class="soft">${esc(detail)}</td></tr>`;
+  return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
+}
+
+/** What a command printed, folded. */
+export function transcript({
+  when,
+  node,
+  command,
+  state,
+  said,
+  ok,
+}: Record<"when" | "node" | "command" | "state" | "said", string> & { ok: boolean }) {
+  const text = stripVTControlCharacters(said).trimEnd();
+  return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${esc(when)}</span> <b>${esc(node)}#</b> <code>${esc(command)}</code> <span class="soft">${esc(state)}</span></summary><pre>${esc(text || "(nothing)")}</pre></details>`;
+}
+
+export function seconds(value: number) {
+  return `${value.toFixed(1)} s`;
+}

@@ -1,0 +1,112 @@
+/** The timeline of a real repair: a row for each node and one for each script, over the time since the first run; long pauses are folded. */
+import { count } from "../progress.ts";
+import type { KeptRecord } from "./read-runs.ts";
+import type { Span, Timeline, TimelineRow } from "./timeline.ts";
+
+/** Nodes with a row of their own; of more, only those of the control plane and those where something failed come first. */
+const ROWS = 30;
+
+/** Seconds. A pause that is longer is folded: people talk, sleep and fetch passwords. */
+const PAUSE = 90;
+
+/** Errors: none; there must be a run. */
+export function repairTimeline(runs: readonly KeptRecord[]): Timeline {
+  const zero = Math.min(...runs.map(({ began }) => began.getTime()));
+  const at = (time: Date) => (time.getTime() - zero) / 1000;
+  const busy = runs.map((run) => ({ from: at(run.began), to: at(run.ended) }));
+  const end = Math.max(1, ...busy.map(({ to }) => to));
+  return {
+    label: "Timeline of the repair",
+    sections: [
+      { name: "Nodes", rows: nodeRows(runs, at) },
+      { name: "Scripts", rows: scriptRows(runs, at) },
+    ],
+    flags: moments(runs).map(({ time, text }) => ({ at: at(time), text })),
+    end: end * 1.01,
+    pauses: pausesBetween(busy),
+    clock: (seconds) => clockOf(new Date(zero + seconds * 1000)),
+  };
+}
+
+/** It runs in the background until `close` ends it. */
+const BACKGROUND = "03-workers approve";
+
+/** Whether it ended as it should: 2 is "not all was found" of a salvage. */
+export function wentWell({ exitCode, script }: KeptRecord): boolean {
+  if (exitCode === undefined) return script === BACKGROUND;
+  return exitCode === 0 || (exitCode === 2 && script === "00-salvage");
+}
+
+export function stateOf(run: KeptRecord): string {
+  if (run.exitCode === undefined) return run.script === BACKGROUND ? "until close ended it" : "cut off";
+  return run.exitCode === 0 ? "done" : `exit ${run.exitCode}`;
+}
+
+/** "14:05:09", UTC. */
+export function clockOf(time: Date): string {
+  return time.toISOString().slice(11, 19);
+}
+
+/** "3.2 s", "12 min 5 s", "3 h 4 min" */
+export function lasting(milliseconds: number): string {
+  const seconds = Math.max(0, milliseconds) / 1000;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${count(Math.floor(seconds / 3600))} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+type At = (time: Date) => number;
+
+function spanOf(run: KeptRecord, what: string, at: At): Span {
+  const took = lasting(run.ended.getTime() - run.began.getTime());
+  const state = wentWell(run) ? "" : ` (${stateOf(run)})`;
+  return { from: at(run.began), to: at(run.ended), kind: wentWell(run) ? "run" : "failed", label: `${what}${state}; ${took}` };
+}
+
+/** Nodes in the order in which they were first touched; those where something failed first, if there are too many. */
+function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
+  const all = [...Map.groupBy(runs, ({ node }) => node)];
+  const failed = ([, its]: (typeof all)[number]) => (its.every(wentWell) ? 1 : 0);
+  const shown = all.length > ROWS ? all.toSorted((a, b) => failed(a) - failed(b)).slice(0, ROWS) : all;
+  const rows = shown.map(([node, its]) => ({
+    name: node,
+    title: `${its.length} runs`,
+    lane: false,
+    spans: its.map((run) => spanOf(run, run.script, at)),
+  }));
+  if (all.length === shown.length) return rows;
+  return [...rows, { name: `… ${count(all.length - shown.length)} more nodes`, title: "", lane: false, spans: [] }];
+}
+
+function scriptRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
+  return [...Map.groupBy(runs, ({ script }) => script)].map(([script, its]) => ({
+    ...{ name: script, title: `${its.length} runs`, lane: false },
+    spans: its.slice(0, 200).map((run) => spanOf(run, run.node, at)),
+  }));
+}
+
+/** What a part's first good end means. */
+const MEANS: Record<string, string> = {
+  "01-etcd": "etcd proved",
+  "02-control-plane": "API proved",
+  "03-workers close": "nodes back",
+  "04-sa-tokens": "pods and tokens renewed",
+};
+
+/** When each of these was reached for the first time. */
+export function moments(runs: readonly KeptRecord[]): { time: Date; text: string }[] {
+  return Object.entries(MEANS).flatMap(([script, text]) => {
+    const ends = runs.filter((run) => run.script === script && run.exitCode === 0).map(({ ended }) => ended.getTime());
+    return ends.length > 0 ? [{ time: new Date(Math.min(...ends)), text }] : [];
+  });
+}
+
+function pausesBetween(busy: readonly { from: number; to: number }[]): NonNullable<Timeline["pauses"]> {
+  const pauses: NonNullable<Timeline["pauses"]> = [];
+  let until = 0;
+  for (const { from, to } of busy.toSorted((a, b) => a.from - b.from)) {
+    if (from - until > PAUSE) pauses.push({ from: until + 2, to: from - 2, text: lasting((from - until) * 1000).replace(/ \d+ s$/, "") });
+    until = Math.max(until, to);
+  }
+  return pauses;
+}

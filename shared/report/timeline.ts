@@ -1,0 +1,158 @@
+/** The drawn timeline, as SVG: named rows with spans of time, moments as flags, and long pauses folded. Times are seconds since its beginning. */
+import { esc } from "./markup.ts";
+
+const WIDTH = 1120;
+const LEFT = 190;
+const RIGHT = 90;
+const ROW = 30;
+const BAR = 16;
+/** About the width of a character of the small labels. */
+const LETTER = 6.4;
+/** How wide a folded pause is. */
+const FOLD = 46;
+
+export interface Span {
+  from: number;
+  /** Null: until the end. */
+  to: number | null;
+  kind: "away" | "run" | "failed";
+  /** Up to a semicolon it is written at the span, the rest only where the pointer rests. */
+  label: string;
+}
+
+export interface TimelineRow {
+  name: string;
+  title: string;
+  /** A lane has a track of "well" below its spans; a command has not. */
+  lane: boolean;
+  spans: Span[];
+}
+
+export interface Timeline {
+  /** For those who cannot see it. */
+  label: string;
+  sections: { name: string; rows: TimelineRow[] }[];
+  /** `bad`: the damage. */
+  flags: { at: number; text: string; bad?: boolean }[];
+  end: number;
+  /** When nothing happened; not drawn to scale. In order, and apart. */
+  pauses?: { from: number; to: number; text: string }[];
+  /** What stands below the axis at a time; seconds where it is unset. */
+  clock?: (at: number) => string;
+}
+
+export function drawTimeline({ label, sections, flags: moments, end, pauses = [], clock = (at) => `${at} s` }: Timeline): string {
+  const scale = scaleOf(end, pauses);
+  const flags = placeFlags(moments, scale.x);
+  let y = 18 + 18 * Math.max(1, ...flags.map((flag) => flag.level + 1));
+  const top = y;
+  const body: string[] = [];
+  for (const { name, rows } of sections.filter((section) => section.rows.length > 0)) {
+    body.push(`<text class="section" x="0" y="${y + 20}">${esc(name)}</text>`);
+    y += 28;
+    for (const row of rows) {
+      body.push(drawRow(row, y, scale.x, end));
+      y += ROW;
+    }
+    y += 8;
+  }
+  const back = [
+    ...pauses.map((pause) => drawPause(pause, scale.x, top, y)),
+    ...ticks(end, scale, { top, bottom: y, pauses, clock }),
+    ...flags.map((flag) => drawFlag(flag, y)),
+  ];
+  return `<svg viewBox="0 0 ${WIDTH} ${y + 24}" role="img" aria-label="${esc(label)}">\n${[...back, ...body].join("\n")}\n</svg>`;
+}
+
+interface Scale {
+  x: (at: number) => number;
+  /** Seconds that are drawn to scale. */
+  active: number;
+}
+
+function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
+  const active = end - pauses.reduce((sum, { from, to }) => sum + to - from, 0);
+  const perSecond = (WIDTH - LEFT - RIGHT - FOLD * pauses.length) / active;
+  const x = (time: number) => {
+    const at = Math.max(0, Math.min(time, end));
+    const folded = pauses.map(({ from, to }) => ({ over: Math.max(0, Math.min(at, to) - from), of: to - from }));
+    const drawn = folded.reduce((sum, { over, of }) => sum + (over / of) * FOLD, 0);
+    return LEFT + drawn + (at - folded.reduce((sum, { over }) => sum + over, 0)) * perSecond;
+  };
+  return { x, active };
+}
+
+function drawPause({ from, to, text }: { from: number; to: number; text: string }, x: Scale["x"], top: number, bottom: number): string {
+  const middle = ((x(from) + x(to)) / 2).toFixed(1);
+  return `<g><title>${esc(text)}</title><rect class="pause" x="${x(from).toFixed(1)}" y="${top}" width="${(x(to) - x(from)).toFixed(1)}" height="${bottom - top}"/><text class="tick" x="${middle}" y="${top + 12}">${esc(text)}</text></g>`;
+}
+
+function drawRow(row: TimelineRow, y: number, x: Scale["x"], end: number): string {
+  const top = y + (ROW - BAR) / 2;
+  const label = row.name.length > 25 ? `${row.name.slice(0, 24)}…` : row.name;
+  const track = row.lane ? `<rect class="well" x="${x(0)}" y="${top}" width="${x(end) - x(0)}" height="${BAR}" rx="4"/>` : "";
+  const spans = row.spans.map((span, index) => drawSpan(span, { top, x, end, until: row.spans[index + 1]?.from })).join("");
+  return `<g><title>${esc(`${row.name}\n${row.title}`)}</title><text class="name" x="${LEFT - 12}" y="${top + 12}">${esc(label)}</text>${track}${spans}</g>`;
+}
+
+/** `until`: where the next span of the row begins; what does not fit before it is only in the title. */
+function drawSpan(
+  { from, to, kind, label }: Span,
+  { top, x, end, until }: { top: number; x: Scale["x"]; end: number; until: number | undefined },
+) {
+  const left = x(from);
+  const width = Math.max(2.5, x(to ?? end) - left);
+  const short = label.split(";")[0]!;
+  const length = short.length * LETTER + 10;
+  const inside = width > length;
+  const fits = inside || until === undefined || left + width + length < x(until);
+  const at = inside ? left + width / 2 : left + width + 6;
+  const text = fits ? `<text class="${inside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${esc(short)}</text>` : "";
+  return `<g><title>${esc(label)}</title><rect class="${kind}" x="${left.toFixed(1)}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="4"/>${text}</g>`;
+}
+
+interface Flag {
+  x: number;
+  level: number;
+  text: string;
+  /** The text stands left of its line, where it would run out of the picture. */
+  left: boolean;
+  bad: boolean;
+}
+
+/** Puts each flag on the lowest level on which it touches no other. */
+function placeFlags(moments: Timeline["flags"], x: Scale["x"]): Flag[] {
+  const ends: number[] = [];
+  return moments.map(({ at, text, bad = false }) => {
+    const length = text.length * LETTER + 14;
+    const left = x(at) + length > WIDTH;
+    const start = left ? x(at) - length : x(at);
+    let level = ends.findIndex((end) => end <= start);
+    if (level < 0) level = ends.length;
+    ends[level] = start + length;
+    return { x: x(at), level, text, left, bad };
+  });
+}
+
+function drawFlag({ x, level, text, left, bad }: Flag, bottom: number): string {
+  const y = 14 + level * 18;
+  const kind = bad ? "flag damage" : "flag";
+  const anchor = left ? ` text-anchor="end" x="${(x - 5).toFixed(1)}"` : ` x="${(x + 5).toFixed(1)}"`;
+  return `<line class="${kind}" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${y - 10}" y2="${bottom}"/><text class="${kind}"${anchor} y="${y}">${esc(text)}</text>`;
+}
+
+const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600, 86_400];
+
+function ticks(
+  end: number,
+  { x, active }: Scale,
+  { top, bottom, pauses, clock }: { top: number; bottom: number } & Required<Pick<Timeline, "pauses" | "clock">>,
+): string[] {
+  const step = STEPS.find((candidate) => active / candidate <= 12) ?? 86_400;
+  const inPause = (at: number) => pauses.some(({ from, to }) => at > from && at < to);
+  const all = Array.from({ length: Math.floor(end / step) + 1 }, (_, index) => index * step).filter((at) => !inPause(at));
+  return all.map((at) => {
+    const place = x(at).toFixed(1);
+    return `<line class="tick" x1="${place}" x2="${place}" y1="${top}" y2="${bottom}"/><text class="tick" x="${place}" y="${bottom + 16}">${esc(clock(at))}</text>`;
+  });
+}

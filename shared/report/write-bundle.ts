@@ -1,0 +1,78 @@
+/** `05-verify --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and without names unless asked. */
+import { assess } from "../assess/assess.ts";
+import { Fail } from "../fail.ts";
+import { writeFile } from "../files/files.ts";
+import { writeTar } from "../hand-over/tar.ts";
+import { redact } from "../redact.ts";
+import { say, VERSION } from "../run.ts";
+import { aliasesOf } from "./aliases.ts";
+import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
+import type { Verified } from "./write-report.ts";
+
+interface Bundled extends Verified {
+  hostName: string;
+  logs: string | undefined;
+  withNames: boolean | undefined;
+  /** As typed. */
+  etcdData: string | undefined;
+}
+
+/** `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and `writeFile`. */
+export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
+  const { runs, notes } = readKeptRuns(here, options.logs);
+  const assessed = await assessment(options.etcdData);
+  const files = new Map([
+    ["assess.json", JSON.stringify(assessed, null, 2)],
+    ["verify.json", JSON.stringify({ node: here, kubernetes: known?.cluster?.kubernetesVersion, checks, end }, null, 2)],
+    ["notes.txt", notes.join("\n")],
+    ...runs.flatMap(filesOfRun),
+  ]);
+  const others = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name), ...runs.flatMap(namesIn)];
+  const renamed = options.withNames ? (text: string) => text : aliasesOf({ cluster: known?.cluster, others }, [...files.values()]);
+  const entries = [["README.txt", readme(options.withNames ?? false)] as const, ...files].map(([name, text]) => ({
+    ...{ name: `kube-pki-repair/${renamed(name)}`, mode: 0o600 },
+    bytes: Buffer.from(`${redact(renamed(text)).text.trimEnd()}\n`),
+  }));
+  writeFile(file, writeTar(entries, new Date()), { mode: 0o600, note: `${entries.length} files, ${runs.length} runs` });
+  say(
+    options.withNames
+      ? "host names and addresses are in it"
+      : "host names and addresses are aliases in it; names of namespaces and workloads are not: read it before you send it on",
+  );
+}
+
+/** What 00-assess says; why it cannot, where it cannot. */
+async function assessment(etcdData: string | undefined): Promise<unknown> {
+  const looked = await assess(etcdData).catch((err: unknown) => {
+    if (err instanceof Fail) return { error: err.message, hint: err.hint };
+    throw err;
+  });
+  return looked;
+}
+
+/** Its record as it was understood, and its transcript. */
+function filesOfRun(run: KeptRecord, index: number): [name: string, text: string][] {
+  const name = `runs/${String(index + 1).padStart(4, "0")}-${run.node}-${run.script.replaceAll(" ", "-")}`.slice(0, 80);
+  const { text, events, steps: _, ...head } = run;
+  return [
+    [`${name}.txt`, text],
+    [`${name}.json`, JSON.stringify({ ...head, events }, null, 1)],
+  ];
+}
+
+function namesIn({ node, events }: KeptRecord): string[] {
+  return [node, ...events.flatMap((event) => (event.what === "node" ? [event.name] : event.what === "run" ? [event.host] : []))];
+}
+
+function readme(withNames: boolean): string {
+  return `Made by kube-pki-repair ${VERSION}, 05-verify --bundle, for a colleague or an issue.
+
+assess.json  what 00-assess says of this node now
+verify.json  every check of 05-verify, now
+runs/        what each run of a script has printed (.txt), and what it changed (.json), in order of time
+notes.txt    what was left out of the runs, and why
+
+No key, token or content of a Secret is in it. ${withNames ? "Host names and addresses are." : "Host names and addresses are aliases: the same one is the same alias in all files."}
+Names of namespaces, workloads, Secrets and files are as they are: read it before you send it on.
+`;
+}

@@ -1,0 +1,49 @@
+/** `05-verify --report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
+import { isIP } from "node:net";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { writeFile } from "../files/files.ts";
+import { typed } from "../options.ts";
+import { isDnsName } from "../pki/addresses.ts";
+import { FEW, listed } from "../plain.ts";
+import { answer, say, VERSION } from "../run.ts";
+import type { CheckedThing } from "./kept-findings.ts";
+import { readKeptRuns } from "./read-runs.ts";
+import { type RepairReport, repairPage } from "./repair-page.ts";
+
+/** What 05-verify knows when it has looked. `here` is this node's name. */
+export interface Verified {
+  here: string;
+  known: PartialFacts | undefined;
+  checks: readonly CheckedThing[];
+  /** What it leaves to people, and what can be deleted. */
+  end: RepairReport["end"];
+}
+
+/** `logs`: the folder with other nodes' transcripts. Errors: as `readKeptRuns` and `writeFile`. */
+export function writeReport(file: string, logs: string | undefined, { here, known, checks, end }: Verified) {
+  const { runs, notes } = readKeptRuns(here, logs);
+  const nodes = known?.cluster?.nodes ?? [];
+  const cluster = known?.cluster && {
+    ...{ name: known.cluster.name, kubernetes: known.cluster.kubernetesVersion, nodes: nodes.map(({ name }) => name) },
+  };
+  writeFile(file, repairPage({ runs, notes, checks, end, cluster, tool: VERSION, made: new Date() }), { mode: 0o600 });
+  for (const line of notes) say(`warning: ${line}`);
+  const from = new Set(runs.map(({ node }) => node));
+  const others = nodes.filter(({ name }) => name !== here && !from.has(name) && isDnsName(name));
+  say(`${runs.length} runs, from ${listed([...from]) || "no node"}`);
+  if (others.length > 0) printHowToBring(others, here);
+}
+
+/** Lines for a machine that reaches all nodes. */
+function printHowToBring(others: readonly { name: string; ips: readonly string[] }[], here: string) {
+  say(`no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`);
+  answer("mkdir -p -m 700 logs");
+  for (const { name, ips } of others.slice(0, FEW))
+    answer(`ssh root@${ips.find((ip) => isIP(ip)) ?? name} '${PACK_RUNS}' > logs/${name}.tar`);
+  if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags logs`);
+  answer(`scp -p logs/*.tar root@${here}:${typed(".")}/`);
+  say("then run this again with --logs .");
+}
+
+/** Types on a node: all its transcripts as a tar of plain files on stdout; an empty one where there are none. */
+export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' -type f | tar -cf - -T -";

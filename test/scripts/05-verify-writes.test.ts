@@ -1,0 +1,103 @@
+/** 05-verify --report and --bundle after a repair: what others get to see, and what not. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { lstatSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { EXAMPLE, tarOf } from "../fixtures/kept-runs-example.ts";
+import { ADDRESS, otherCa, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { secretsIn } from "../pretend/kept.ts";
+import { pretendNode } from "../pretend/node.ts";
+import { knewCa } from "../pretend/running.ts";
+import { serveStale } from "../pretend/stale.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(60_000);
+
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+const before = await otherCa();
+
+/** A control plane node on which part 4 has run, and w1's transcripts beside. */
+async function repaired() {
+  const node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
+  using _api = serveStale(node, before.cert);
+  expect((await node.run("04-sa-tokens", WAITS)).exitCode).toBe(0);
+  mkdirSync(`${node.root}/root/logs`);
+  await Bun.write(`${node.root}/root/logs/w1.tar`, tarOf(EXAMPLE.filter(({ node }) => node === "w1")));
+  return node;
+}
+
+type Node = Awaited<ReturnType<typeof repaired>>;
+
+/** What is in the tar, by its names: unpacked by the machine's own tar. */
+function unpacked(node: Node, file: string): Map<string, string> {
+  const to = `${node.root}/tmp/unpacked`;
+  mkdirSync(to, { recursive: true });
+  expect(Bun.spawnSync(["tar", "-xf", `${node.root}${file}`, "-C", to]).exitCode).toBe(0);
+  const names = readdirSync(to, { recursive: true, encoding: "utf8" }).filter((name) => lstatSync(`${to}/${name}`).isFile());
+  return new Map(names.sort().map((name) => [name, readFileSync(`${to}/${name}`, "utf8")]));
+}
+
+test("--report writes one page, names the nodes that brought nothing, and prints the lines that bring them", async () => {
+  using node = await repaired();
+  const { exitCode, stdout, stderr } = await node.run("05-verify --report report.html --logs logs");
+  expect(exitCode).toBe(2); // the API of this pretend node is off
+  const page = node.read("/root/report.html");
+  expect(lstatSync(`${node.root}/root/report.html`).mode & 0o777).toBe(0o600);
+  for (const said of ["04-sa-tokens", "03-workers join", "Not all is well", "PUT secrets", "kubeconfigs of users"])
+    expect(page).toContain(said);
+  expect(stderr).toContain("3 runs, from w1, m1");
+  expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
+  expect(stdout).not.toContain("logs/w1.tar");
+  expect(secretsIn([page], node.root)).toEqual([]);
+});
+
+test("--bundle has transcripts, assessment and checks, and no secret, host name or address; --with-names keeps the names", async () => {
+  using node = await repaired();
+  const { exitCode, stderr } = await node.run("05-verify --bundle case.tar --logs logs");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 2, stderr: expect.stringContaining("aliases") });
+  const files = unpacked(node, "/root/case.tar");
+  expect([...files.keys()]).toEqual([
+    "kube-pki-repair/README.txt",
+    "kube-pki-repair/assess.json",
+    "kube-pki-repair/notes.txt",
+    "kube-pki-repair/runs/0001-worker-1-03-workers-join.json",
+    "kube-pki-repair/runs/0001-worker-1-03-workers-join.txt",
+    "kube-pki-repair/runs/0002-worker-1-03-workers-join.json",
+    "kube-pki-repair/runs/0002-worker-1-03-workers-join.txt",
+    "kube-pki-repair/runs/0003-control-plane-1-04-sa-tokens.json",
+    "kube-pki-repair/runs/0003-control-plane-1-04-sa-tokens.txt",
+    "kube-pki-repair/verify.json",
+  ]);
+  const all = [...files].flat().join("\n");
+  expect(all).toContain("control-plane-1");
+  for (const name of ["m1", "w1", "w2", "lab-api", ADDRESS, "10.0.0.10", "10.96.0.1"])
+    expect(all.match(new RegExp(`(?<![A-Za-z0-9])${RegExp.escape(name)}(?![A-Za-z0-9])`, "g"))).toBeNull();
+  expect(secretsIn([all], node.root)).toEqual([]);
+  expect(JSON.parse(files.get("kube-pki-repair/verify.json")!).checks.length).toBeGreaterThan(10);
+  expect(JSON.parse(files.get("kube-pki-repair/assess.json")!).verdict).toBeString();
+
+  await node.run("05-verify --bundle named.tar --with-names --logs logs");
+  const named = [...unpacked(node, "/root/named.tar")].flat().join("\n");
+  for (const name of ["m1", "w1", "10.0.0.10"]) expect(named).toContain(name);
+  expect(secretsIn([named], node.root)).toEqual([]);
+});
+
+test("a bundle is also written where the cluster cannot be read: that is when somebody helps", async () => {
+  using node = await pretendNode();
+  const started = node.called("systemctl restart kubelet").then(() => serveEtcd(node.root, sameEtcd(node.stored)));
+  expect((await node.run("01-etcd --new-cas", WAITS)).exitCode).toBe(0);
+  using _etcd = await started;
+  write(`${node.root}/root/passphrase`, "correct horse battery staple\n");
+  const { exitCode, stderr } = await node.run("05-verify --bundle case.tar");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 2 });
+  const files = unpacked(node, "/root/case.tar");
+  expect([...files.keys()].filter((name) => name.includes("01-etcd"))).toHaveLength(2);
+  expect(secretsIn([[...files].flat().join("\n")], node.root)).toEqual([]);
+});
+
+test("--logs and --with-names alone are refused before anything is looked at", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  for (const option of ["--logs logs", "--with-names"]) {
+    const { exitCode, stderr } = await node.run(`05-verify ${option}`);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/^\nerror: --\S+ needs /) });
+  }
+});

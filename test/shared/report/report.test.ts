@@ -1,0 +1,156 @@
+/** The page about a repair: what it says, and that no node can write into it what it likes. */
+import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
+import { readKeptRuns } from "../../../shared/report/read-runs.ts";
+import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
+import { moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
+import { PACK_RUNS } from "../../../shared/report/write-report.ts";
+import { EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
+import { write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const LOGS = "/logs";
+
+/** cp1's own are in its rescue folder, the others' were brought. */
+function brought(box: { dir: string }, runs: readonly ExampleRun[] = EXAMPLE) {
+  for (const [name, text] of runs.filter(({ node }) => node === "cp1").flatMap(filesOf)) write(`${box.dir}/root/${name}`, text);
+  write(`${box.dir}${LOGS}/.keep`, "");
+  for (const [node, its] of Map.groupBy(runs, ({ node }) => node))
+    if (node !== "cp1") writeFileSync(`${box.dir}${LOGS}/${node}.tar`, tarOf(its));
+  return readKeptRuns("cp1", LOGS);
+}
+
+const report = (runs: Pick<RepairReport, "runs" | "notes">): RepairReport => ({
+  ...{ ...runs, tool: "0.1.0", made: new Date("2026-05-01T11:00:00Z") },
+  checks: [
+    { area: "API", what: "answers", result: "ok", detail: "yes" },
+    { area: "files", what: "backup", result: "warning", detail: "none was made" },
+  ],
+  end: { left: ["put your own audit policy back"], remove: [{ on: "cp1", command: "rm -rf /root/x", why: "etcd's data" }] },
+  cluster: { name: "kubernetes", kubernetes: "v1.34.4", nodes: ["cp1", "cp2", "w1", "w2"] },
+});
+
+const textOf = (page: string) => page.replace(/<style>[\s\S]*?<\/style>|<[^>]*>/g, " ").replace(/\s+/g, " ");
+
+test("runs of all nodes are read in order of time, each with its steps, its end and what it changed", () => {
+  using box = sandbox();
+  const { runs, notes } = brought(box);
+  expect(notes).toEqual([]);
+  expect(runs.map(({ node, script, exitCode }) => [node, script, exitCode])).toEqual([
+    ["cp1", "01-etcd", 0],
+    ["cp2", "01-etcd", 0],
+    ["cp1", "02-control-plane", 0],
+    ["w1", "03-workers join", 1],
+    ["w1", "03-workers join", undefined],
+    ["cp1", "04-sa-tokens", 0],
+  ]);
+  expect(runs[4]!.steps).toMatchObject([{ title: "3.4 Swap the trust and restart the kubelet", ended: undefined, ok: false }]);
+  expect(moments(runs).map(({ text }) => text)).toEqual(["etcd proved", "API proved", "pods and tokens renewed"]);
+});
+
+test("the page says what was broken, what stopped, what was cut off, what changed, what is left, and who brought nothing", () => {
+  using box = sandbox();
+  const page = repairPage(report(brought(box)));
+  const text = textOf(page);
+  for (const said of [
+    "6 runs on 3 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
+    "2 files were missing: /etc/kubernetes/pki/ca.crt, /etc/kubernetes/pki/ca.key",
+    "/etc/kubernetes/pki/etcd/server.crt was there, and wrong",
+    "Waited 120 s for the kubelet to get its certificate",
+    "cut off after 2.0 s, in 3.4 Swap the trust and restart the kubelet",
+    "replaced /etc/kubernetes/pki/ca.crt, mode 0644",
+    "CN=kubernetes 2036-04-28 sha256:7d7d7d7d7d7d…",
+    "PUT secrets 31",
+    "kubeconfigs of users, CI and monitoring still have the old CA",
+    "files: backup: none was made",
+    "put your own audit policy back",
+    "rm -rf /root/x",
+    "no transcripts from w2",
+  ])
+    expect(text).toContain(said);
+  expect(page).toContain("make a backup now: &lt;b&gt;not bold&lt;/b&gt;");
+  expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(|NaN|undefined/);
+});
+
+test("a pause of half an hour is folded, and nothing lies outside of the picture", () => {
+  using box = sandbox();
+  const { runs } = brought(box);
+  expect(repairTimeline(runs).pauses).toEqual([{ from: 35.1, to: 1898, text: "31 min" }]);
+  const places = [
+    ...repairPage(report({ runs, notes: [] })).matchAll(/<rect class="(?:run|failed)" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"/g),
+  ];
+  expect(places.length).toBe(12);
+  for (const [, x, width] of places) expect(Number(x) + Number(width)).toBeLessThan(1120);
+});
+
+test("what another node wrote is text, on its own account, and bounded: no markup, no other node's name, no link, no endless line", () => {
+  using box = sandbox();
+  const evil = `"><script>alert(1)</script><img src=x onerror=alert(1)>`;
+  const lines: ExampleRun["lines"] = [
+    [0, { what: "run", format: 1, script: evil, version: evil, args: [evil, { a: 1 }, "x".repeat(10_000)], host: evil }],
+    [1, { what: "node", name: "cp1" }],
+    [2, { what: "step", title: evil }],
+    [
+      3,
+      {
+        what: "file",
+        did: evil,
+        path: `/etc/${evil}`,
+        to: evil,
+        mode: evil,
+        certificates: [{ subject: evil, fingerprint: evil, until: evil }, 7],
+      },
+    ],
+    [4, { what: "failed", message: `${evil}\u001b[2J\u202e`, hint: evil }],
+    [5, { what: "object", verb: 1, path: evil }],
+    [6, { what: "constructor" }],
+    [7, { what: "end", exitCode: 0, objects: { [evil]: 1, __proto__: 2, toString: "x" } }],
+  ];
+  const found = brought(box, [{ node: "w1", script: "x", lines, text: `${evil}\u001b]0;title\u0007\n` }]);
+  expect(found.notes).toEqual([`w1: ${evil}: 2 lines are left out: cut off, or not as this kit writes them`]);
+  expect(found.runs.map(({ node }) => node)).toEqual(["w1"]);
+  expect(JSON.stringify(found.runs).length).toBeLessThan(10_000);
+  const page = repairPage(report(found));
+  for (const bad of ["<script", "<img", "\u001b", "\u202e", "NaN"]) expect(page).not.toContain(bad);
+});
+
+test("a file that is no tar, is cut off, is a link or has no node's name is left out, and said", () => {
+  using box = sandbox();
+  brought(box, []);
+  const whole = tarOf(EXAMPLE);
+  const put = (name: string, bytes: string | Uint8Array) => writeFileSync(`${box.dir}${LOGS}/${name}`, bytes);
+  put("w1.tar", "no tar");
+  put("w2.tar", whole.subarray(0, whole.length / 2));
+  put("w3 $(reboot).tar", whole);
+  put("w4.tar", new Uint8Array());
+  const { runs, notes } = readKeptRuns("cp1", LOGS);
+  expect(runs).toEqual([]);
+  expect(notes).toEqual([
+    "w1.tar: left out: it is no tar file of plain files, or it is cut off",
+    "w2.tar: left out: it is no tar file of plain files, or it is cut off",
+    "w3 $(reboot).tar: left out: its name is no node's",
+    "w4.tar: left out: it is no tar file of plain files, or it is cut off",
+  ]);
+  expect(() => readKeptRuns("cp1", "/nowhere")).toThrow('There is no folder "/nowhere"');
+});
+
+test("the line for other nodes packs their transcripts and nothing else, also where there are none", async () => {
+  using box = sandbox();
+  brought(box);
+  write(`${box.dir}/root/kube-pki-repair-20260501T100000/etcd/member/snap/db`, "every Secret");
+  const pack = (home: string) => Bun.$`sh -c ${PACK_RUNS.replace("/root", home)}`.arrayBuffer();
+  await Bun.write(`${box.dir}${LOGS}/cp3.tar`, await pack(`${box.dir}/root`));
+  const { runs } = readKeptRuns("w9", LOGS);
+  expect(runs.filter(({ node }) => node === "cp3").map(({ script }) => script)).toEqual(["01-etcd", "02-control-plane", "04-sa-tokens"]);
+  const names = await Bun.$`tar -tf ${box.dir}${LOGS}/cp3.tar`.text();
+  expect(
+    names
+      .trim()
+      .split("\n")
+      .every((name) => name.includes("/runs/")),
+  ).toBe(true);
+  await Bun.write(`${box.dir}${LOGS}/cp4.tar`, await pack(`${box.dir}${LOGS}`));
+  expect(readKeptRuns("w9", LOGS).notes).toEqual([]);
+  expect(rescueFolders().map(runsIn)).toHaveLength(1);
+});
