@@ -11,9 +11,10 @@ import {
   ensureOptions,
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
-import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
+import { afterEtcd, inOneLine, isInternal, type OldSaKey } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
+import { forGood } from "../shared/for-good.ts";
 import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
@@ -118,6 +119,9 @@ async function isHealthy(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promis
 }
 
 async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
+  const others = keysToMake(plan).map(({ name }) => name);
+  const trusted = others.filter((name) => !isInternal(name));
+  if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
   await apply(plan, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 

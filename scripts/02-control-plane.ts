@@ -63,8 +63,9 @@ async function main() {
     () => proveKubelet(cp, api),
     "kubeadm init phase kubelet-finalize all",
   );
-  if (without.length > 0) tell(howToReplace(cp, without));
-  done(inOneLine(await next(cp, api, without)));
+  const lost = await lostForGood(cp, without);
+  if (lost.length > 0) tell(howToReplace(cp, lost));
+  done(inOneLine(await next(cp, api, lost)));
 }
 
 /** Facts first, refusals second; then etcd itself. */
@@ -112,10 +113,14 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
   await restoreLateManager(cp, api);
 }
 
+/** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
+async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<string[]> {
+  return mode.dryRun ? named : [...new Set([...named, ...(await takenOut(cp))])];
+}
+
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
-async function next(cp: ControlPlaneNode, api: KubeApi, named: string[]): Promise<Todo[]> {
+async function next(cp: ControlPlaneNode, api: KubeApi, without: string[]): Promise<Todo[]> {
   const isNew = caIsNew(cp);
-  const without = mode.dryRun ? named : [...new Set([...named, ...(await takenOut(cp))])];
   const part3 =
     isNew || (!mode.dryRun && (managerIsReduced(cp) || (await nodesNeedPart3(cp, api, without))));
   return afterControlPlane(routeOf(cp, without), {

@@ -10,6 +10,7 @@ import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { afterRetire, afterTokens, inOneLine, routeOf } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
+import { forGood } from "../shared/for-good.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
@@ -108,6 +109,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
   if (stale.length === 0) say("all token Secrets verify: kept");
   tokens.sayNames("would renew", stale.map(tokens.nameOf));
+  if (stale.some((secret) => !verifies(tokens.tokenOf(secret)))) forGood("tokens");
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }
 

@@ -20,6 +20,7 @@ import { Fail, Refused } from "../shared/fail.ts";
 import { exists, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
+import { forGood } from "../shared/for-good.ts";
 import { aboutBundle, describe, NO_SA } from "../shared/hand-over/about-bundle.ts";
 import { BACKUP_MARK, markBackup, notKept } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
@@ -72,6 +73,7 @@ async function pack(values: Values) {
       hint: "--out names another file, --force overwrites it",
     });
   refuseUnwritable([dirname(BACKUP_MARK)]);
+  if (exists(typed(out))) forGood("bundle", { FILE: out });
   if (mode.dryRun) return say(`would write ${out}`);
   const sealed = await seal(bundles.packTar(bundle), await makeLock());
   writeFile(typed(out), sealed, { mode: 0o600, note: `sha256 ${bundles.sha256Of(sealed)}` });

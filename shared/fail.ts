@@ -33,13 +33,3 @@ export function attempt<T>(read: () => T): T | Fail {
     throw err;
   }
 }
-
-/** The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
-export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
-  try {
-    return await asked;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
-  }
-}

@@ -204,6 +204,17 @@ export async function sayWhile<T>(what: string, hint: string, action: () => Prom
   return await action();
 }
 
+/** The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server, `hint` the next command. */
+export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
+  using _wait = sayWhileWaiting({ what: `an answer from ${from}`, hint, began: Date.now(), every: 10, within: true, say });
+  try {
+    return await asked;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
+  }
+}
+
 /** A `waitFor` that gives undefined where the time is over. */
 export async function unlessLate<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {

@@ -17,6 +17,8 @@ export interface Waiting {
   last?: unknown;
   /** Seconds between two lines; unset: ten. For a wait of hours in the background. */
   every?: number;
+  /** A request may be part of a longer wait: it says nothing while that one does. */
+  within?: boolean;
   /** Prints the line. Where a progress line is redrawn, the progress does. */
   say: (line: string) => void;
 }
@@ -52,7 +54,8 @@ function forget(wait: Waiting) {
 
 function sayWaits() {
   const now = Date.now();
-  const long = [...waits].filter(({ began, every = SAY_EVERY }) => now - began >= every * 1000);
+  const outer = [...waits].filter(({ within }) => !within);
+  const long = (outer.length > 0 ? outer : [...waits]).filter(({ began, every = SAY_EVERY }) => now - began >= every * 1000);
   if (long.length === 0 || now < quietUntil) return;
   quietUntil = now + Math.min(...long.map(({ every = SAY_EVERY }) => every)) * 1000;
   for (const wait of long.slice(0, LINES)) wait.say(lineOf(wait));

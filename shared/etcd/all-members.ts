@@ -3,6 +3,7 @@
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
+import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { act, say, sayWhile, waitFor } from "../run.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
@@ -62,8 +63,12 @@ export async function removeMembers(
 ) {
   for (const name of names) {
     const member = members.find((candidate) => candidate.name === name);
-    if (!member) say(`${name}: is no member of etcd any more`);
-    else await act(`${name}: taken out of etcd's members for good: no command brings it back`, () => own!.removeMember(member.id));
+    if (!member) {
+      say(`${name}: is no member of etcd any more`);
+      continue;
+    }
+    forGood("memberOut", { NODE: name });
+    await act(`${name}: taken out of etcd's members`, () => own!.removeMember(member.id));
   }
   const left = members.flatMap(({ id, name }) => (names.includes(name) ? [] : [name || id]));
   if (names.length > 0 && left.length > 1)

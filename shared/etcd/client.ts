@@ -2,8 +2,9 @@
  * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths `/v3/…`), so that no etcdctl is
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
-import { answered, Fail } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
+import { answered } from "../run.ts";
 
 export interface LiveMember {
   id: string;

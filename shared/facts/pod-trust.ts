@@ -17,7 +17,12 @@ export interface RunningPod extends KubeObject {
   status?: {
     phase?: string;
     conditions?: { type: string; status: string; reason?: string; message?: string }[];
-    containerStatuses?: { state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string } } }[];
+    containerStatuses?: {
+      name?: string;
+      containerID?: string;
+      imageID?: string;
+      state?: { running?: { startedAt: string }; waiting?: { reason?: string; message?: string } };
+    }[];
   };
 }
 

@@ -80,7 +80,8 @@ export function isServerContainer(container: Container) {
 }
 
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {
-  const output = await $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
+  const ask = () => $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
+  const output = await sayWhile(`crictl ${args[0]}`, "systemctl status containerd", ask);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   if (output.exitCode === 127 || /not found/.test(output.stderr)) {
     throw new Fail("Cannot look at the containers: crictl is missing", {

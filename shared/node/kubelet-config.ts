@@ -7,6 +7,7 @@ import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
 import { Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { sayWhile } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import type { KubeletFlags } from "./kubelet-command.ts";
 import { withDropIns } from "./kubelet-drop-ins.ts";
@@ -107,7 +108,8 @@ const LOGGED = [
 export async function loggedConfig(): Promise<string[]> {
   const known: string[] = [];
   for (const { field, grep, pattern } of LOGGED) {
-    const { stdout } = await $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
+    const search = () => $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
+    const { stdout } = await sayWhile("journalctl to search the kubelet's journal", "journalctl --disk-usage; it ends by itself", search);
     const path = pattern.exec(stdout)?.[1];
     if (path) known.push(`${field}: ${path}`);
   }

@@ -5,6 +5,7 @@ import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
@@ -20,6 +21,7 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
   await waitForEndpoints(api);
+  forGood("fullManager");
   await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
   const last = await leaderOf(api, name);

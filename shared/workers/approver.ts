@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
-import { act } from "../run.ts";
+import { act, sayWhile } from "../run.ts";
 
 const NAME = "kube-pki-repair-approve";
 
@@ -20,7 +20,8 @@ export async function startApprover(options: readonly string[]) {
   await act(`${NAME}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`, async () => {
     await stopUnit();
     const start = ["--quiet", "--collect", `--unit=${NAME}`, `--property=WorkingDirectory=${kit}`, ...environment, `${kit}/bunw`, ...line];
-    const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`systemd-run ${start}`;
+    const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
+    const { exitCode, stderr } = await sayWhile(`systemd-run to start ${NAME}`, `systemctl status ${NAME}`, run);
     if (exitCode === 0) return;
     throw new Fail(`systemd-run exited ${exitCode}: ${strangers(stderr.trim().split("\n").at(-1) ?? "")}`, {
       hint: `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ./bunw ${line.join(" ")}`,
@@ -42,7 +43,9 @@ export async function stopApprover() {
 
 /** A failed unit must be reset, too: otherwise the next one cannot start. */
 async function stopUnit() {
-  const stopped = await $({ quiet: true, nothrow: true })`systemctl stop ${NAME}`;
-  await $({ quiet: true, nothrow: true })`systemctl reset-failed ${NAME}`;
+  const program = (verb: string) =>
+    sayWhile(`systemctl ${verb} ${NAME}`, `systemctl kill ${NAME}`, () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${NAME}`);
+  const stopped = await program("stop");
+  await program("reset-failed");
   return stopped;
 }

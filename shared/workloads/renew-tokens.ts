@@ -6,6 +6,7 @@ import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
+import { forGood } from "../for-good.ts";
 import { legacyTokenSigner } from "../pki/tokens.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
@@ -97,9 +98,11 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
   const sign = trust.saKey === undefined ? undefined : await legacyTokenSigner(trust.saKey);
   const [verifies, progress] = [verifierOf(trust), new Progress("tokens")];
   const sample: string[] = [];
-  let done = 0;
+  let [done, warned] = [0, false];
   const write = async (stale: Stale) => {
     const token = stale.tokenVerifies ? undefined : await sign?.(claimsOf(stale));
+    if (token && !warned) forGood("tokens");
+    warned ||= token !== undefined;
     const ca = stale.caIsCurrent ? {} : { "ca.crt": encoded(trust.caPem) };
     const written = await writeTokenSecret(api, stale, { ...(token ? { token: encoded(token) } : {}), ...ca });
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);

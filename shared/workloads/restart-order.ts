@@ -4,12 +4,16 @@ import { inTurn } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
+import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
 import { mode, say, unlessLate, waitFor } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { canaries, hasLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
+import { replacedCa } from "./left-to-do.ts";
+import { logsOf } from "./log-says.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
+import { costsOf } from "./reads-anew.ts";
 import { restart } from "./rollout.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
 import { sayNames } from "./token-secrets.ts";
@@ -42,8 +46,23 @@ export async function findStale(cp: ControlPlaneNode, api: KubeApi, { caPem, cho
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
+  await sayCosts(api, groups, replacedCa(cp, caPem) !== undefined);
   for (const owner of reportedOf(groups)) say(`not restarted: ${label(owner)}: ${owner.reason}`);
   return chosen;
+}
+
+/** What it costs not to restart them: for the operator's choice, it decides nothing. */
+async function sayCosts(api: KubeApi, groups: readonly Group[], caIsNew: boolean) {
+  const costs = costsOf(
+    groups.flatMap(({ owners }) => owners),
+    { caIsNew },
+  );
+  for (const { words, of } of costs) say(`unless it restarts: ${words}: ${listed(of.map(label))}`);
+  for (const line of await logsOf(
+    api,
+    costs.flatMap(({ unknown, of }) => (unknown ? of : [])),
+  ))
+    say(line);
 }
 
 /**
@@ -55,6 +74,7 @@ export async function restartInOrder(api: KubeApi, groups: readonly Group[], { n
   const left: Left[] = [];
   let todo = groups.filter((group) => restartsOf(group).length > 0);
   if (todo.length === 0) say("nothing to restart");
+  else forGood("restarts");
   if (!mode.dryRun && (await hasLeftCanaries(api))) await canaries(api, nodes);
   while (todo.length > 0) {
     const pass = await inOrder(api, todo, { nodes, caPem });

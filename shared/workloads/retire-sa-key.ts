@@ -4,6 +4,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { readText } from "../files/files.ts";
+import { forGood } from "../for-good.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
@@ -59,6 +60,7 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   const manifest = readManifest(path);
   if (!manifest) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
+  if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {
     say(RESTART);
     await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });

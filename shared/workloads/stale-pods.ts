@@ -57,12 +57,13 @@ export async function staleGroups(api: ApiReader, caPem: string, since: Date): P
 }
 
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */
-function remember({ metadata, spec }: RunningPod): RunningPod {
+function remember({ metadata, spec, status }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
   const { nodeName, hostNetwork, restartPolicy, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
   const kept = { nodeName, hostNetwork, restartPolicy, volumes: paths };
-  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept } as RunningPod;
+  const containerStatuses = (status?.containerStatuses ?? []).map(({ name, containerID, imageID }) => ({ name, containerID, imageID }));
+  return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept, status: { containerStatuses } } as RunningPod;
 }
 
 /** Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other pods. */

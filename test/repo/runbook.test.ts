@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
+import { FOR_GOOD } from "../../shared/for-good.ts";
 import { effortOf } from "../../shared/plan/effort.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { blank } from "./sources.ts";
@@ -46,6 +47,12 @@ test.each(blocks.map((block) => [block.line, block.commands.join("\n")] as const
 
 test("no fence has a `$ ` prompt, which would break copy and paste", () => {
   expect(commands.filter((command) => /^[\w@~:/-]*[$#] /.test(command))).toEqual([]);
+});
+
+test("the runbook says what cannot be taken back, and the way back, in the scripts' words", () => {
+  const rows = [...text.matchAll(/^\| [^|\n]+ \| ([^|\n]+) \| ([^|\n]+) \|$/gm)].map(([, what, back]) => ({ what: what!, back: back! }));
+  const wanted = Object.values(FOR_GOOD).map((row) => ({ what: row.what as string, back: "back" in row ? (row.back as string) : "none" }));
+  expect(rows.filter(({ what }) => wanted.some((row) => row.what === what))).toEqual(expect.arrayContaining(wanted));
 });
 
 /** Rows of a part's tables "it says": what a script prints, with … for what varies. */

@@ -107,6 +107,21 @@ test("where ca.key alone is lost, 01-etcd --new-cas issues etcd's sound certific
   expect(node.fingerprint()).toEqual(before);
 });
 
+test("the way back that 01-etcd --new-cas names: old keys that turn up take the place of the new ones, and part 1 keeps them", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: CONTROL_PLANE });
+  const old = ["ca.crt", "ca.key"].map((file) => [`/etc/kubernetes/pki/${file}`, node.read(`/etc/kubernetes/pki/${file}`)] as const);
+  rmSync(`${node.root}/etc/kubernetes/pki/ca.key`);
+  const running = node.run("01-etcd --new-cas", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  await node.called("systemctl restart kubelet");
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { stderr } = await running;
+  expect(stderr).toContain("  for good: new shared keys (ca): ");
+  for (const [path, text] of old) write(node.root + path, text);
+  const again = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode: again.exitCode, stderr: again.stderr }).toMatchObject({ exitCode: 0 });
+  for (const [path, text] of old) expect(node.read(path)).toBe(text);
+});
+
 test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet would a moment later", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
   const whole = node.read("/etc/kubernetes/manifests/etcd.yaml");

@@ -1,6 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, test } from "bun:test";
-import { sayWhile, waitFor } from "../../shared/run.ts";
+import { answered, sayWhile, waitFor } from "../../shared/run.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 beforeEach(() => void jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) }));
@@ -97,4 +97,19 @@ test("a program that hangs, or an answer that takes long, is no silence either",
   await expect(failing).rejects.toThrow("no runtime");
   jest.advanceTimersByTime(60_000);
   expect(box.said).toHaveLength(1);
+});
+
+test("a request that takes long is said, but not beside the wait that it is part of", async () => {
+  using box = sandbox();
+  const { probe, end } = longProbe();
+  const request = answered(probe(), "https://cp1:6443", "crictl ps");
+  jest.advanceTimersByTime(10_000);
+  expect(box.said).toEqual(["still waiting for an answer from https://cp1:6443 (since 03:00:00). If it takes too long: crictl ps"]);
+  const waiting = waitFor("cp1 to come back", () => request, lease);
+  jest.advanceTimersByTime(10_000);
+  expect(box.said.slice(1)).toEqual([
+    "still waiting for cp1 to come back (since 03:00:10, until 03:01:40 at most). If it takes too long: journalctl -u kubelet -n 50",
+  ]);
+  end();
+  expect([await request, await waiting]).toEqual(["there", "there"]);
 });

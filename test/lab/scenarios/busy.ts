@@ -21,9 +21,11 @@ async function must(lab: Lab, args: string[], objects: object[] = []): Promise<s
 
 type Pods = Map<string, { uid: string; revision: string }>;
 
-/** The pods of the two namespaces, by name. */
+/** The pods of the two namespaces, by name, without those that are about to end. */
 async function podsOf(lab: Lab): Promise<Pods> {
-  const all = (await list(lab, "pods")).filter(({ metadata }) => [BUSY, POLICY].includes(metadata.namespace ?? ""));
+  const all = (await list(lab, "pods")).filter(
+    ({ metadata }) => [BUSY, POLICY].includes(metadata.namespace ?? "") && !metadata.deletionTimestamp,
+  );
   return new Map(
     all.map(({ metadata }) => [metadata.name, { uid: metadata.uid ?? "", revision: metadata.labels?.["controller-revision-hash"] ?? "" }]),
   );
@@ -98,7 +100,11 @@ async function byTurns(scene: Scene, cp: Machine) {
 async function part4(scene: Scene) {
   const cp = scene.lab.controlPlanes[0]!;
   const opened = scene.steps.find(({ command }) => command.startsWith("./bunw scripts/03-workers.ts open"))?.stderr ?? "";
-  await type(scene, cp, `${PART_4} --dry-run`, { part: 4 });
+  const { stderr: foretold } = await type(scene, cp, `${PART_4} --dry-run`, { part: 4 });
+  const costs = foretold.split("\n").filter((line) => line.includes("unless it restarts: "));
+  const once = costs.find((line) => line.includes("reads its CA only once")) ?? "";
+  const knows = /client-go v0\.\d+\.\d+ .*kube-system\/kube-proxy/.test(once);
+  question(scene, "part 4 says what it costs not to restart, by kube-proxy's own client-go", knows, costs.join("; ").slice(0, 400));
   await byTurns(scene, cp);
   const { stderr } = await type(scene, cp, PART_4, { part: 4, exit: [1] });
   const left = stderr.split("\n").filter((line) => line.startsWith(`  - ${BUSY}/`) && line.includes("still trusts the old CA"));

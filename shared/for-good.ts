@@ -1,0 +1,45 @@
+/**
+ * What cannot simply be taken back. Each such act is a row, and is said in one sentence before it is done, also in a dry run, with the way
+ * back, or that there is none. RUNBOOK.md has the same sentences; words in capitals stand for what varies.
+ */
+import { say } from "./run.ts";
+
+interface Row {
+  what: string;
+  /** Unset: there is none. */
+  back?: string;
+}
+
+export const FOR_GOOD = {
+  newKeys: {
+    what: "new shared keys (KEYS): what the old ones signed is turned away until parts 3 and 4 have renewed it",
+    back: "until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again",
+  },
+  memberOut: {
+    what: "NODE is taken out of etcd's members, and what only its data holds is lost: a machine of that name joins anew, empty",
+  },
+  fullManager: {
+    what: "the controller-manager runs in full again: it evicts pods of nodes that do not renew their Lease, after five minutes",
+    back: "none for an evicted pod; to stop it before: mv /etc/kubernetes/manifests/kube-controller-manager.yaml /root/",
+  },
+  tokens: {
+    what: "copies of renewed tokens outside of the cluster stop working",
+    back: "none for them; the old tokens are in the copy of etcd's data in the rescue folder",
+  },
+  restarts: {
+    what: "a pod that restarts loses what it holds in memory and in emptyDir volumes",
+    back: "none; --only-system, --namespace and --skip choose whose pods restart now",
+  },
+  oldKey: {
+    what: "tokens that the old service-account key signed are turned away from now on",
+    back: "mv DIR/sa-old.pub back into its place, and part 2 again",
+  },
+  bundle: { what: "FILE is overwritten: keys that only this bundle holds are lost" },
+} as const satisfies Record<string, Row>;
+
+/** `values`: for the words in capitals. */
+export function forGood(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}) {
+  const { what, back }: Row = FOR_GOOD[act];
+  const filled = (text: string) => Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
+  say(`for good: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`);
+}

@@ -1,0 +1,63 @@
+/** No wait is silent (shared/waiting.ts): what may take more than ten seconds goes through `waitFor`, `sayWhile`, `answered` or a Progress. */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { Glob } from "bun";
+import { blank, matches, type Source } from "./sources.ts";
+
+const home = join(import.meta.dir, "../..");
+const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].sort();
+const sources: Source[] = await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })));
+
+/** Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of another process. */
+const BEGINNINGS = /\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
+
+/** What says for whom it waits, on the same line, or on one of the two before or behind. */
+const SAYS = /\b(sayWhile|answered|act)\(/;
+
+/** Files where a beginning is not said, and why none of them lasts ten seconds, or who speaks instead. */
+const MAY_BE_SILENT: Record<string, string> = {
+  "shared/waiting.ts": "is what says it",
+  "shared/api/kube-api.ts": "its limits are those of a request that `answered` says",
+  "shared/etcd/client.ts": "its limits are those of a request that `answered` says",
+  "shared/api/watch.ts": "the limit of a stream beside a wait that speaks",
+  "shared/api/many.ts": "gives a place to the next; each owner's own wait speaks",
+  "shared/pki/served.ts": "a handshake with a limit of ten seconds",
+  "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
+  "shared/node/time-sync.ts": "has a limit of two seconds",
+  "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
+  "shared/node/kubelet-command.ts": "systemctl cat and show ask systemd's memory",
+  "shared/assess/etcd-unit-rows.ts": "systemctl is-active asks systemd's memory",
+  "shared/salvage/disk/device.ts": "findmnt reads the kernel's table",
+  "shared/drill/low-priority.ts": "ionice sets a number",
+  "shared/node/take-node.ts": "flock -n does not wait",
+  "shared/prompt.ts": "waits for the operator, who sees the question",
+  "shared/kit/nodes-bun.ts": "npm on the operator's laptop, which says what it fetches",
+  "shared/k8s/generate-fields.ts": "no operator runs it",
+};
+
+function silent({ path, text }: Source): string[] {
+  const lines = blank(text, { strings: true }).split("\n");
+  return matches({ path, text }, BEGINNINGS).filter((at) => {
+    const line = Number(/:(\d+)/.exec(at)![1]);
+    return !lines.slice(Math.max(0, line - 3), line + 2).some((one) => SAYS.test(one));
+  });
+}
+
+test("a program that nobody speaks for is found, and one that is spoken for is not", () => {
+  const path = "shared/a.ts";
+  const bare = "const { stdout } = await $({ quiet: true })`sleep 60`;\n";
+  const spoken = 'const run = () => $({ quiet: true })`sleep 60`;\nawait sayWhile("sleep", "kill it", run);\n';
+  expect(silent({ path, text: bare })).toHaveLength(1);
+  expect(silent({ path, text: spoken })).toEqual([]);
+});
+
+test("whatever may take more than ten seconds says for whom it waits", () => {
+  expect(sources.filter(({ path }) => !(path in MAY_BE_SILENT)).flatMap(silent)).toEqual([]);
+});
+
+test("no file may be silent without a reason that is still there", () => {
+  const idle = Object.keys(MAY_BE_SILENT).filter(
+    (path) => !sources.some((source) => source.path === path && matches(source, BEGINNINGS).length > 0),
+  );
+  expect(idle).toEqual([]);
+});
