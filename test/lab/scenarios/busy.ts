@@ -82,7 +82,12 @@ async function byTurns(scene: Scene, cp: Machine) {
   const { stdout } = await type(scene, cp, "./bunw scripts/05-verify.ts", { part: 4, exit: [2] });
   const row = stdout.split("\n").find((line) => line.includes("started after they could see today's CA")) ?? "";
   const named = [BUSY, POLICY, "shop"].every((namespace) => row.includes(` ${namespace}/`)) && !row.includes("kube-system/");
-  question(scene, "part 5 names what is left, by namespace, and the next command", named && row.includes("--namespace NAME ("), row.trim());
+  question(
+    scene,
+    "part 5 names what is left, by namespace, and the next command",
+    named && stdout.includes("--namespace NAME ("),
+    row.trim(),
+  );
   question(scene, "--only-system says that it is not finished", system.includes("done for now: "), system.trim().split("\n").at(-1)!);
   await type(scene, cp, `${PART_4} --namespace shop`, { part: 4 });
   const afterShop = await startsOf(scene.lab);
