@@ -31,7 +31,7 @@ import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
 import { returnedChecks } from "../shared/verify/check-returned.ts";
 import { serverChecks } from "../shared/verify/check-servers.ts";
-import { wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
+import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
   const values = parse();
@@ -43,8 +43,8 @@ async function main() {
   const look = () => lookAtAll(node, values["etcd-data"], write !== undefined);
   const found = await untilGood(await look(), look, Number(values.wait ?? 0));
   if (values.metrics) writeMetrics(values.metrics, metricsText({ node: node.name, ...found }));
-  report(found.checks, values);
   const end = await wrapUp(node, found.known?.cp);
+  report(found.checks, values, end);
   if (end && !values.json) answer(`\n${wrapUpText(end)}`);
   const seen = { here: node.name, hostName: node.hostName, end, ...found };
   if (write) await writeDown(() => write(seen));
@@ -113,8 +113,8 @@ function noAdmin({ message, hint }: Fail): CheckRow {
   return { id: "admin-conf", look: () => ({ failed: `${message}; ${hint}` }) };
 }
 
-function report(checks: readonly Check[], values: Values) {
-  if (values.json) answer(JSON.stringify(checksAsJson(checks), null, 2));
+function report(checks: readonly Check[], values: Values, repair: WrapUp | undefined) {
+  if (values.json) answer(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
   else printChecks(checks, { all: values.all, short: values.output === "short" });
   tellSummary(checks);
   if (!checks.some(({ result }) => result === "failed")) return;
@@ -139,8 +139,8 @@ node.
 
 Options:
     --all            Print every check, not only warnings and failures.
-    --output WORD    short: one line for each. json: all checks, for programs, with a summary and
-                     the version of these fields.
+    --output WORD    short: one line for each. json: all checks, for programs, with a summary, the
+                     version of these fields, and what a repair has changed and left.
     --json           The same as --output json.
     --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when

@@ -17,7 +17,7 @@ import { unlessLate } from "../run.ts";
 import { peopleToDo, replacedCa } from "../workloads/left-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
-interface WrapUp {
+export interface WrapUp {
   /** Of the repair whose rescue folder is here. */
   changed: string[];
   /** For people; what a check has found is not said again. */

@@ -23,11 +23,11 @@ async function repaired(options: NodeOptions = {}) {
   return node;
 }
 
-async function end(node: Awaited<ReturnType<typeof repaired>>, objects: Record<string, object> = {}) {
+async function end(node: Awaited<ReturnType<typeof repaired>>, objects: Record<string, object> = {}, line = "05-verify") {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node, { objects });
   const untouched = node.fingerprint();
-  const run = await node.run("05-verify");
+  const run = await node.run(line);
   expect(node.fingerprint()).toEqual(untouched);
   return run;
 }
@@ -67,4 +67,16 @@ test("on a worker it names what lies there", async () => {
   const { stdout } = await node.run("05-verify");
   expect(stdout).toContain("  rm -rf /root/kube-pki-repair-kubelet   # ");
   expect(stdout).not.toContain("What has changed");
+});
+
+test("its JSON has the same in fields: what has changed, what is left, and the commands by node", async () => {
+  using node = await repaired();
+  const { repair } = JSON.parse((await end(node, {}, "05-verify --output json")).stdout);
+  expect(repair.changed).toContain("Nodes that are gone: w9");
+  expect(repair.left[0]).toStartWith("kubeconfigs of users, CI and monitoring still have the old CA");
+  expect(repair.remove[0]).toEqual({
+    on: "m1",
+    command: "rm -rf /root/kube-pki-repair-TIME",
+    why: expect.stringContaining("etcd's data with all Secrets"),
+  });
 });
