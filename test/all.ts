@@ -64,7 +64,7 @@ const CHECKS: Check[] = [
   { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, beside: true, count: countTests },
   { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: rehearse all-lost", command: rehearsal("all-lost"), lab: true, count: countChecks("all-lost") },
+  { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
 ];
@@ -150,8 +150,8 @@ function countLines(output: string, exitCode: number): Count {
   return { passed: output.match(/^ok: /gm)?.length ?? 0, failed: Math.max(red.length, exitCode === 0 ? 0 : 1), red };
 }
 
-function rehearsal(scenario: string) {
-  return ["test/lab/rehearse.ts", "--scenario", scenario, "--json", record(scenario), "--html", "rehearsal.html"];
+function rehearsal(scenario: string, follow = "plan") {
+  return ["test/lab/rehearse.ts", "--scenario", scenario, "--follow", follow, "--json", record(scenario), "--html", "rehearsal.html"];
 }
 
 function record(scenario: string) {

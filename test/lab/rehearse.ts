@@ -48,7 +48,7 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --scenario NAME   the incident (default all-lost)
   --list            list the scenarios
   --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
-  --follow GUIDE    what the operator follows where the scenario leaves it open: runbook (default), or plan, as 00-assess prints it
+  --follow GUIDE    what the operator follows where the scenario leaves it open: plan, as 00-assess prints it (default), or runbook
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is
@@ -63,7 +63,7 @@ Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
 const OPTIONS = {
   scenario: { type: "string", default: "all-lost" },
   compare: { type: "string" },
-  follow: { type: "string", default: "runbook" },
+  follow: { type: "string", default: "plan" },
   workers: { type: "string" },
   json: { type: "string", default: "rehearsal.json" },
   html: { type: "string", default: "rehearsal.html" },
