@@ -117,8 +117,9 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>;
 
 function parse() {
-  const { values, positionals } = parseOptions({ options: OPTIONS, allowPositionals: true });
-  const [file, more = values.plan ? undefined : file] = positionals;
+  const allowPositionals = process.argv.includes("--plan");
+  const { values, positionals } = parseOptions({ options: OPTIONS, allowPositionals });
+  const [file, more] = positionals;
   const json = values.json || values.output === "json";
   if (more === undefined) return { ...values, json, file };
   throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/00-assess.ts --help" });
