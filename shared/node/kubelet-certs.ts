@@ -14,7 +14,7 @@ import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signe
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day } from "../pki/judge.ts";
-import { kubeconfigRow, kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import type { Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
@@ -122,6 +122,11 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
   return true;
 }
 
+/**
+ * The kubelet of a control plane node asks its own API server, as kubeadm writes it from 1.33 on. A balancer without servers accepts each
+ * connection and closes it; client-go tries a GET ten times then, and until one has failed twice a kubelet that has just started mounts no
+ * volume, so it starts no static pod for 20 s (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29).
+ */
 function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, asideDir: string): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
   const found = attempt(() => readKubeconfig(kubeconfig));
@@ -131,7 +136,7 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, aside
     return false;
   }
   if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
-  return writeFile(kubeconfig, kubeletKubeconfig({ server: kubeconfigRow("kubelet").server(facts), ca: caPem, clientPem }), {
+  return writeFile(kubeconfig, kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem }), {
     mode: 0o600,
   });
 }

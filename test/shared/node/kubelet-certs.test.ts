@@ -1,0 +1,29 @@
+/** What part 1 gives the kubelet of a control plane node. */
+import { expect, test } from "bun:test";
+import { cpSync, rmSync } from "node:fs";
+import { ensureControlPlaneKubelet } from "../../../shared/node/kubelet-certs.ts";
+import { localServer, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { healthyCp } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+/** A control plane node whose kubelet.conf is lost; API clients reach the cluster by a balancer. */
+async function withoutKubeletConf() {
+  const { root } = await healthyCp();
+  const cp = controlPlaneOf(await pretendData());
+  const box = sandbox();
+  cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
+  rmSync(`${box.dir}${cp.node.kubelet.kubeconfig}`);
+  return { box, cp, facts: { ...cp.facts, controlPlaneEndpoint: "balancer.example:6443" } };
+}
+
+test.each(["v1.29.15", "v1.34.4"])(
+  "%s: its kubelet asks its own API server, not a balancer that has none yet",
+  async (kubernetesVersion) => {
+    const { box, cp, facts } = await withoutKubeletConf();
+    using _ = box;
+    expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(true);
+    expect(readKubeconfig(cp.node.kubelet.kubeconfig)?.server).toBe(localServer(facts));
+    expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(false);
+  },
+);
