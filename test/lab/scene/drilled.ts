@@ -76,9 +76,13 @@ function compareWith(scene: Scene, node: Machine, { drill, now }: { drill: Drill
   ask(scene, `${node.name}: what the drill called not rebuilt did not come back`, late, `${drill.others.length} files`);
 }
 
-/** `namespace/name` → UID of every pod; a mirror pod's UID changes with its static pod, and no part restarts one as a pod. */
+/**
+ * `namespace/name` → UID of every pod that stays: one that was told to end may take half a minute. A mirror pod's UID changes with its
+ * static pod, and no part restarts one as a pod.
+ */
 async function uidsOf({ lab }: Scene): Promise<Map<string, string>> {
-  const pods = (await list(lab, "pods")).filter(({ metadata }) => !metadata.annotations?.["kubernetes.io/config.mirror"]);
+  const isMirror = ({ annotations }: { annotations?: Record<string, string> }) => annotations?.["kubernetes.io/config.mirror"];
+  const pods = (await list(lab, "pods")).filter(({ metadata }) => !isMirror(metadata) && !metadata.deletionTimestamp);
   return new Map(pods.map(({ metadata }) => [`${metadata.namespace}/${metadata.name}`, metadata.uid]));
 }
 
