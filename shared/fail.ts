@@ -33,3 +33,14 @@ export function attempt<T>(read: () => T): T | Fail {
     throw err;
   }
 }
+
+/** The Fail that an action ends with; undefined where it goes well. */
+export async function failOf(action: () => unknown): Promise<Fail | undefined> {
+  try {
+    await action();
+    return undefined;
+  } catch (err) {
+    if (err instanceof Fail) return err;
+    throw err;
+  }
+}

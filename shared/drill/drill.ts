@@ -5,6 +5,7 @@
 import { type ControlPlaneNode, controlPlaneToRepair } from "../facts/control-plane-node.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { asIfGone, entriesBelow } from "./as-if-gone.ts";
@@ -12,7 +13,7 @@ import { compareFiles, filesOf } from "./compared-files.ts";
 import { compareServers } from "./compared-servers.ts";
 import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
 import { textOf } from "./file-fields.ts";
-import { failOf, foretellRestarts } from "./foretold-restarts.ts";
+import { foretellRestarts } from "./foretold-restarts.ts";
 import { refuseDamaged } from "./healthy-node.ts";
 import { backupOf, keptIn } from "./kept-copies.ts";
 import { lowPriority } from "./low-priority.ts";

@@ -5,7 +5,7 @@
 
 import { withOpened } from "../etcd-home/opened-data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { Fail } from "../fail.ts";
+import { failOf } from "../fail.ts";
 import { reportedOf, restartsOf } from "../workloads/choice.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
 import { refuseHopeless } from "../workloads/rollout.ts";
@@ -31,15 +31,4 @@ export async function foretellRestarts(cp: ControlPlaneNode, newCa: string): Pro
 
 function shown(owner: PodOwner): RestartedWorkload {
   return { workload: label(owner), pods: owner.pods.map(({ metadata }) => metadata.name) };
-}
-
-/** Undefined where it goes well. */
-export async function failOf(action: () => Promise<unknown> | unknown): Promise<Fail | undefined> {
-  try {
-    await action();
-    return undefined;
-  } catch (err) {
-    if (err instanceof Fail) return err;
-    throw err;
-  }
 }

@@ -5,6 +5,7 @@
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { failOf } from "../fail.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { planPki } from "../pki/plan.ts";
@@ -12,7 +13,6 @@ import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, start
 import { issueForServers, startServers } from "../static-pods/servers.ts";
 import { bringBack } from "./as-if-gone.ts";
 import type { Stop } from "./drill-report.ts";
-import { failOf } from "./foretold-restarts.ts";
 
 /** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
 const ROUNDS = 5;

@@ -8,7 +8,7 @@ import { leaseRenewed } from "../api/leases.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, failOf } from "../fail.ts";
 import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
 import { exists, readText, removeFile, writeTogether } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
@@ -179,14 +179,4 @@ function bringBack({ path, existed }: SavedTrust["files"][number], dir: string) 
   if (existed && sameTree(before, path)) return;
   moveAside(path, `${dir}/failed`);
   if (existed) copyTree(before, path);
-}
-
-async function failOf(action: () => unknown): Promise<Fail | undefined> {
-  try {
-    await action();
-    return undefined;
-  } catch (err) {
-    if (err instanceof Fail) return err;
-    throw err;
-  }
 }
