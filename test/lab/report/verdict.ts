@@ -150,7 +150,8 @@ interface Times {
 }
 
 function timesOf(scene: Scene): Times {
-  const { zero, steps, lab } = scene;
+  const { zero, lab } = scene;
+  const steps = scene.steps.filter(({ start }) => start >= 0); // a repair before this damage is another repair
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
   const ofPart4 = steps.filter((step) => step.part === 4);

@@ -1,6 +1,6 @@
 import { expireAll } from "../scene/expire.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { cutPower, note, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
+import { cutPower, note, powerOn, type Scenario, type Scene, startClock } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 export const TAGS = ["old-cas", "join"];
@@ -31,7 +31,7 @@ export const haExpired: Scenario = {
 };
 
 async function yearWithout(scene: Scene) {
-  scene.zero = Date.now();
+  startClock(scene);
   await cutPower(scene, scene.lab.nodes);
   await expireAll(scene.lab);
   note(scene, "every certificate expired yesterday");

@@ -5,7 +5,7 @@ import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, startClock, workloadsLeft } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";
@@ -66,7 +66,7 @@ function withEncryption(yaml: string): string {
 
 /** The folder itself is a mount point and stays. */
 async function deleteAll(scene: Scene) {
-  scene.zero = Date.now();
+  startClock(scene);
   await scene.lab.controlPlanes[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
   note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
   await controlPlaneGone(scene);

@@ -139,9 +139,18 @@ export async function tokensOf(lab: Lab): Promise<string[]> {
   return [...secrets.map((secret) => Buffer.from(secret.data?.token ?? "", "base64").toString()), fresh.stdout.trim()].filter(Boolean);
 }
 
+/** Now is zero. What was typed and noted before keeps its moment: it counts as before the damage. */
+export function startClock(scene: Pick<Scene, "zero" | "steps" | "moments">) {
+  const now = Date.now();
+  const later = (now - scene.zero) / 1000;
+  for (const step of scene.steps) step.start -= later;
+  for (const moment of scene.moments) moment.at -= later;
+  scene.zero = now;
+}
+
 /** Runs a damage, a line of shell, on these nodes at the same time, and starts the clock. */
 export async function damage(scene: Scene, nodes: Machine[], line: string) {
-  scene.zero = Date.now();
+  startClock(scene);
   await Promise.all(nodes.map((node) => sh(node, line)));
   note(scene, `${line} on ${nodes.map((node) => node.name).join(" and ")}`, "", scene.zero);
 }

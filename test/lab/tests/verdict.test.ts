@@ -14,7 +14,7 @@ import { takeSnapshot } from "../report/snapshot.ts";
 import { judge } from "../report/verdict.ts";
 import type { Sample } from "../report/watch.ts";
 import { allLost } from "../scenarios/all-lost.ts";
-import type { Scene } from "../scene/scene.ts";
+import { type Scene, startClock } from "../scene/scene.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "verdict-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -134,6 +134,24 @@ test("judge() says recovered when everything it asks is well, with the times it 
     podsEvicted: 0,
   });
   expect(record.lanes.map((lane) => lane.name)).toEqual(["etcd", "API", "node cp1", "node w1"]);
+});
+
+test("a repair before this damage counts neither as this one's beginning nor as its part 4", async () => {
+  const second = await scene();
+  const [zero, steps] = [second.zero, second.steps];
+  const earlier = {
+    zero: zero - 60_000,
+    steps: [step(1, "./bunw scripts/01-etcd.ts", 3, 1), step(4, "./bunw scripts/04-sa-tokens.ts", 20, 5)],
+  };
+  const clock = { ...earlier, moments: [{ at: 2, what: "the first damage", detail: "" }] };
+  startClock(clock);
+  const passed = (clock.zero - zero) / 1000; // the pretend damage was done some seconds ago
+  expect(clock.steps[0]!.start + passed).toBeCloseTo(-57);
+  expect(clock.moments[0]!.at + passed).toBeCloseTo(-58);
+  second.steps = [...clock.steps, ...steps];
+  const record = await judge(second, allLost, 10);
+  expect(record.seconds.repairCommands).toBe(2);
+  expect(record.checks.filter((check) => !check.ok)).toEqual([]);
 });
 
 test("judge() says not recovered, and why, when a file, a flag or a container is lost", async () => {
