@@ -2,7 +2,8 @@
 import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { KubeApi } from "./kube-api.ts";
 
 const ADMIN_CONF = "/etc/kubernetes/admin.conf";

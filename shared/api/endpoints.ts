@@ -5,7 +5,8 @@
  */
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
-import { mode, say, unlessLate, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import { ApiError } from "./api-error.ts";
 import type { KubeApi, KubeObject } from "./kube-api.ts";
 import { inParallel, insist } from "./many.ts";

@@ -1,8 +1,8 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
-import { answered } from "../run.ts";
 import { told } from "../run-events.ts";
+import { answered } from "../wait-for.ts";
 import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
 import { firstOf, parsed } from "./bodies.ts";
 

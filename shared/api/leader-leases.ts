@@ -1,5 +1,6 @@
 /** The Leases of the components that elect a leader: who leads, and which leaders are dead. Source: client-go leaderelection. */
-import { say, unlessLate, waitFor } from "../run.ts";
+import { say } from "../run.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { isFresh, LEASES, type Lease, renewed } from "./leases.ts";

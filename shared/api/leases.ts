@@ -8,7 +8,8 @@
  */
 import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
-import { mode, unlessLate, waitFor } from "../run.ts";
+import { mode } from "../run.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import type { KubeApi, KubeObject } from "./kube-api.ts";
 import { watch } from "./watch.ts";
 

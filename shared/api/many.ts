@@ -1,5 +1,5 @@
 /** Thousands of requests: some at the same time, not all, and none is lost. */
-import { waitFor } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL } from "./api-error.ts";
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */

@@ -3,7 +3,7 @@
  * connections. Only the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
-import { waitFor } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { ApiError, NO_ANSWER_HINT } from "./api-error.ts";
 import { type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
 

@@ -1,5 +1,6 @@
 /** Looks again until nothing fails: after a repair, or after a restart of a node, some things take their time. */
-import { mode, say, unlessLate, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import type { Check } from "./check.ts";
 
 interface Found {

@@ -4,7 +4,7 @@
  */
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
-import { answered } from "../run.ts";
+import { answered } from "../wait-for.ts";
 
 export interface LiveMember {
   id: string;

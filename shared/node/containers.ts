@@ -1,7 +1,8 @@
 /** The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later nodes should have it. */
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
-import { act, say, sayWhile } from "../run.ts";
+import { act, say } from "../run.ts";
+import { sayWhile } from "../wait-for.ts";
 
 export type Container = Awaited<ReturnType<typeof containers>>[number];
 

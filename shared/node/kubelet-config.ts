@@ -7,7 +7,7 @@ import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
 import { Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { sayWhile } from "../run.ts";
+import { sayWhile } from "../wait-for.ts";
 import { readYaml } from "../yaml.ts";
 import type { KubeletFlags } from "./kubelet-command.ts";
 import { withDropIns } from "./kubelet-drop-ins.ts";

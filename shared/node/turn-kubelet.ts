@@ -7,8 +7,9 @@
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
-import { act, sayWhile } from "../run.ts";
+import { act } from "../run.ts";
 import { leaves } from "../signals.ts";
+import { sayWhile } from "../wait-for.ts";
 import { isKubelet, kubeletUnit, runningKubelet } from "./kubelet-command.ts";
 import { loggedConfig } from "./kubelet-config.ts";
 import type { Node } from "./node.ts";

@@ -9,8 +9,8 @@ import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
-import { waitFor } from "../run.ts";
 import { leaves } from "../signals.ts";
+import { waitFor } from "../wait-for.ts";
 
 /** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
 export function manifestBeforeOrAfter(path: string): Manifest | undefined {

@@ -9,7 +9,8 @@ import { forGood } from "../for-good.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { full } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
 /** Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. */

@@ -6,7 +6,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import { KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { strangers } from "../plain.ts";
-import { unlessLate, waitFor } from "../run.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 export async function* nodeChecks(cp: ControlPlaneNode, api: KubeApi, caPem: string): AsyncGenerator<CheckRow> {

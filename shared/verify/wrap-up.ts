@@ -13,7 +13,7 @@ import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
-import { unlessLate } from "../run.ts";
+import { unlessLate } from "../wait-for.ts";
 import { peopleToDo, replacedCa } from "../workloads/left-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
-import { act, sayWhile } from "../run.ts";
+import { act } from "../run.ts";
+import { sayWhile } from "../wait-for.ts";
 
 const NAME = "kube-pki-repair-approve";
 

@@ -20,7 +20,8 @@ import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet, turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { mode, say, tell, waitFor } from "../run.ts";
+import { mode, say, tell } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { APPROVER_LOG } from "./approver.ts";
 
 /** What is saved before a worker's trust is changed. */

@@ -6,7 +6,8 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { isControlPlane } from "./identities.ts";
 import { listeningOn, withoutServing } from "./kubelet-port.ts";
 

@@ -3,7 +3,8 @@ import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
-import { say, waitFor } from "../run.ts";
+import { say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 /** Test pods at the same time. */

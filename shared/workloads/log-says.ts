@@ -4,7 +4,7 @@
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import { FEW } from "../plain.ts";
-import { unlessLate } from "../run.ts";
+import { unlessLate } from "../wait-for.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 
 /** In the words of Go, OpenSSL, Java, Node.js and HTTP. */

@@ -10,7 +10,8 @@ import { forGood } from "../for-good.ts";
 import { legacyTokenSigner } from "../pki/tokens.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
-import { say, waitFor } from "../run.ts";
+import { say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import {
   ACCOUNT_NAME,
   accountUids,

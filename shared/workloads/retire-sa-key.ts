@@ -11,8 +11,9 @@ import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { dropNewSaKeyMark, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";
+import { waitFor } from "../wait-for.ts";
 import { refuseHolders } from "./token-holders.ts";
 
 const PATIENCE = { seconds: 180, hint: "crictl ps -a --name kube-apiserver; crictl logs ID; journalctl -u kubelet -n 50" };

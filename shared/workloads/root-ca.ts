@@ -3,7 +3,8 @@ import { ApiError } from "../api/api-error.ts";
 import type { KubeApi, KubeObject } from "../api/kube-api.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
 import { FEW, listed } from "../plain.ts";
-import { mode, say, waitFor } from "../run.ts";
+import { mode, say } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
 const NAME = "kube-root-ca.crt";

@@ -4,7 +4,7 @@
  */
 import { readlinkSync } from "node:fs";
 import { join } from "node:path";
-import { waitFor } from "../../shared/run.ts";
+import { waitFor } from "../../shared/wait-for.ts";
 
 const HARDENED = `for place in /run /dev/shm; do mount -t tmpfs -o mode=755,nosuid,nodev,noexec tmpfs $place || exit 1; done
 chmod 1777 /dev/shm`;

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { waitFor } from "../../shared/run.ts";
+import { waitFor } from "../../shared/wait-for.ts";
 import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";

@@ -33,7 +33,7 @@ test("no error is swallowed", () => {
 
 /** Files that wait for time itself. Each entry has its reason, so that a reader can judge it again. */
 const MAY_SLEEP: Record<string, string> = {
-  "shared/run.ts": "waitFor's interval between two probes; every other wait uses waitFor",
+  "shared/wait-for.ts": "waitFor's interval between two probes; every other wait uses waitFor",
   "shared/etcd-data/directory.ts": "etcd is just writing the file; it is read again a moment later, a few times at most",
   "test/fixtures/etcd/make.ts": "makes the fixtures by hand, outside of the tests; waits until its etcd answers",
   "test/lab/report/watch-node.ts": "the watcher's interval; the lab copies the file into the node, and it imports nothing",

@@ -6,7 +6,7 @@ import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { keyPair } from "../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
-import { waitFor } from "../../shared/run.ts";
+import { waitFor } from "../../shared/wait-for.ts";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";

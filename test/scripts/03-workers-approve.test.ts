@@ -7,7 +7,7 @@ import { rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { KubeApi } from "../../shared/api/kube-api.ts";
-import { waitFor } from "../../shared/run.ts";
+import { waitFor } from "../../shared/wait-for.ts";
 import { identities } from "../../shared/workers/identities.ts";
 import { nodesReturn } from "../../shared/workers/wait.ts";
 import { NO_TLS, pretendApi } from "../pretend/api.ts";

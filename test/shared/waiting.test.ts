@@ -1,6 +1,6 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, test } from "bun:test";
-import { answered, sayWhile, waitFor } from "../../shared/run.ts";
+import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 beforeEach(() => void jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) }));

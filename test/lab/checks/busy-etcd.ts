@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { ask, compact, fill, isWhole, type LoopbackEtcd, startEtcd, writing } from "../machine/loopback-etcd.ts";
 import { peakMemory } from "../machine/program.ts";
 import { askEtcd, compareWithEtcd } from "./etcd-equal.ts";

@@ -4,7 +4,7 @@
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { type Host, makeOperator, newKey, operatorEnv, sshdConfig } from "../machine/operator.ts";
 import { sh } from "../machine/shell.ts";
 

@@ -7,9 +7,10 @@ import { createPublicKey } from "node:crypto";
 import { rmSync } from "node:fs";
 import { keyKind, privateKeyOf, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { KEY_ALGORITHMS } from "../../../shared/pki/certs.ts";
-import { run, waitFor } from "../../../shared/run.ts";
+import { run } from "../../../shared/run.ts";
 import type { Process } from "../../../shared/salvage/memory/processes.ts";
 import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { newToken } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 

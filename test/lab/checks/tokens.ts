@@ -6,7 +6,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { KubeApi } from "../../../shared/api/kube-api.ts";
 import { legacyTokenSigner } from "../../../shared/pki/tokens.ts";
-import { run, waitFor } from "../../../shared/run.ts";
+import { run } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { renewTokens } from "../../../shared/workloads/renew-tokens.ts";
 import { review, type TokenSecret, tokenSecrets } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";

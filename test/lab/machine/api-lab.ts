@@ -10,7 +10,7 @@ import { CERTS, type ClusterFacts, type KeyAlgorithm } from "../../../shared/pki
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { issueClient, type Pair } from "../../../shared/pki/issue.ts";
 import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { binaries } from "./binaries.ts";
 import { etcdFlags } from "./loopback-etcd.ts";

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import type { Needed } from "./packages.ts";
 
 export const BROWSER_PACKAGES: Needed = [["/usr/bin/chromium", "chromium"]];

@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { binaries } from "./binaries.ts";
 import { collectPrograms, giveOwnDisk } from "./disk.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";

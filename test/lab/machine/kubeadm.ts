@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import type { Cluster } from "./cluster.ts";
 import { apiServerPatch, ENDPOINT, initConfig, joinConfig, PATCHES, VIP } from "./kubeadm-config.ts";
 import type { Node } from "./node.ts";

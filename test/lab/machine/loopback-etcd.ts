@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { freePort, type Started, startProgram } from "./program.ts";
 
 export interface LoopbackEtcd {

@@ -6,7 +6,7 @@ import { existsSync, openSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { cgroupMounts, cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { type DiskSpec, makeDisk } from "./disk.ts";
 import { emptyCgroups, removeCgroup } from "./empty-cgroups.ts";

@@ -1,7 +1,7 @@
 /** A program that runs beside a test, with its output in a file. */
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 
 export interface Started {
   name: string;

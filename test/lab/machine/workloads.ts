@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments, stringify } from "yaml";
 import { minorOf } from "../../../shared/pki/certs.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import type { Cluster } from "./cluster.ts";
 import { KUBERNETES, SERVING_BY_CA } from "./pins.ts";
 

@@ -1,6 +1,6 @@
 /** The heartbeats of the lab's workloads (workloads.yaml): each writes a file NAMESPACE-CALLER.log on its node. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { unlessLate } from "../../../shared/run.ts";
+import { unlessLate } from "../../../shared/wait-for.ts";
 import type { Lab } from "../machine/machine.ts";
 import { type Scene, sayAndWait } from "../scene/scene.ts";
 import { type Beat, readBeats } from "./heartbeat.ts";

@@ -1,7 +1,8 @@
 /** From a scene that is over to the record of it. */
 import { cpus, release } from "node:os";
 import { Fail } from "../../../shared/fail.ts";
-import { unlessLate, VERSION } from "../../../shared/run.ts";
+import { VERSION } from "../../../shared/run.ts";
+import { unlessLate } from "../../../shared/wait-for.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
 import { writtenElsewhere } from "./disk-writes.ts";

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { waitForEndpoints } from "../../../shared/api/endpoints.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { waitFor } from "../../../shared/run.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { quietly } from "../../pretend/quietly.ts";
 
