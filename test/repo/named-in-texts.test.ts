@@ -1,0 +1,122 @@
+/** What texts name is there: scripts, their words and options, in pages, --help and hints; sections and steps of RUNBOOK.md; links. */
+import { expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { $, Glob } from "bun";
+import packageJson from "../../package.json" with { type: "json" };
+import { readRunbook } from "../../shared/plan/runbook.ts";
+import { lineOf, type Source } from "./sources.ts";
+
+const HOME = join(import.meta.dir, "../..");
+const PAGES = ["README.md", "RUNBOOK.md", "CONTRIBUTING.md", "CHANGELOG.md", "shared/README.md"];
+const files = [...PAGES, ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort())];
+const sources: Source[] = await Promise.all(files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })));
+const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
+
+const HELP = new Map(
+  await Promise.all(
+    [...new Glob("*.ts").scanSync(join(HOME, "scripts"))].map(
+      async (file) => [file.slice(0, -3), await $`./bunw scripts/${file} --help`.cwd(HOME).text()] as const,
+    ),
+  ),
+);
+
+/** A script's name, as texts have it, and what stands behind it up to the end of the command. In code: command("…") and `${command("…")} …`. */
+const COMMAND =
+  /(scripts\/|command\(["`]|(?<![\w./-]))(0\d-[a-z][\w-]*|hand-over|join-again|pack-kit)(?:\.ts)?(?![\w-])((?:"\)\}|[^;:,"`#|()&<>→\n])*)/g;
+
+/** Commands that no script knows: an unknown script, a first word where it takes none, an option that its --help does not list. */
+function wrongCommands({ path, text }: Source): string[] {
+  return [...text.matchAll(COMMAND)].flatMap(({ 0: all, 1: before, 2: script, 3: tail, index }) => {
+    const help = HELP.get(script!);
+    const wrong = help === undefined ? [script] : wrongWords(before!, tail!, help);
+    return wrong.length > 0 ? [`${path}:${lineOf(text, index)}: ${wrong.join(", ")}: ${all.trim()}`] : [];
+  });
+}
+
+function wrongWords(before: string, tail: string, help: string): string[] {
+  const options = tail.match(/(?<=\s)--(?!help)[a-z][a-z-]*/g) ?? [];
+  const word = before.startsWith("command(") ? /^ ([a-z]+)(?![\w/])/.exec(tail)?.[1] : undefined;
+  const known = (name: string) => new RegExp(`(?<![\\w-])${name}(?![\\w-])`).test(help);
+  return [...options.filter((option) => !known(option)), ...(word && !known(word) ? [word] : [])];
+}
+
+/** Commands that begin with a script's sub-command: `close --wait MINUTES`. */
+function wrongSpans({ path, text }: Source): string[] {
+  return [...text.matchAll(/`([a-z]+)((?: [^`\n]*)? --[^`\n]+)`/g)].flatMap(({ 0: all, 1: word, 2: tail, index }) => {
+    const helps = [...HELP].filter(([script, help]) => help.includes(`${script}.ts ${word}`)).map(([, help]) => help);
+    const wrong = helps.length > 0 && helps.every((help) => wrongWords("", tail!, help).length > 0);
+    return wrong ? [`${path}:${lineOf(text, index)}: ${all}`] : [];
+  });
+}
+
+test("an unknown script, word or option is seen, in a page and in code", () => {
+  const page =
+    "`./bunw scripts/09-none.ts`, 01-etcd --no-such → 02-control-plane --new-cas, `hand-over.ts pack --to X`.\n`close --waits 3`";
+  const code = 'hint: `{command("01-etcd")} --files-later, or ${command("hand-over fold")}; 05-verify --out`\n';
+  const wrong = ["09-none", "--no-such", "--new-cas", "fold", "--out"];
+  expect([page, code].flatMap((text) => wrongCommands({ path: "a", text })).map((line) => line.split(": ")[1]!)).toEqual(wrong);
+  expect(wrongSpans({ path: "a", text: page })).toEqual(["a:2: `close --waits 3`"]);
+});
+
+test("each script, with its words and options, that a page, a hint or a --help names is there", () => {
+  expect(sources.flatMap(wrongCommands)).toEqual([]);
+  expect(sources.filter(({ path }) => path.endsWith(".md")).flatMap(wrongSpans)).toEqual([]);
+});
+
+/** Headings, and what a paragraph or a cell of a table begins with in bold. */
+const titlesOf = (text: string) =>
+  [...text.matchAll(/^#+ (?:\d\S* )?(.+)$|(?:^|\| )\*\*([^*\n]+?)[.:?]?\*\*/gm)].map(([, heading, bold]) => (heading ?? bold)!);
+const titles = new Set(sources.filter(({ path }) => path.endsWith(".md")).flatMap(({ text }) => titlesOf(text)));
+const steps = new Set(readRunbook(runbook).parts.flatMap((part) => part.steps.map((step) => step.split(" ")[0]!)));
+
+/** A page of somebody else. */
+const ELSEWHERE = ["Manual Rotation of CA Certificates"];
+
+/** Sections and steps that are named and not there. In code: after the word RUNBOOK, or after "step". */
+function wrongPlaces({ path, text }: Source): string[] {
+  const page = path.endsWith(".md");
+  const prose = page ? text.replace(/^```[\s\S]*?^```|`[^`\n]*`/gm, (span) => span.replace(/[^\n]/g, " ")) : text;
+  const inCode = /RUNBOOK(?:\.md)?(?: \d(?:\.\d)?)?,? "([^"$\n]+)"|RUNBOOK(?:\.md)?,? (?!"|\d|part)([A-Z][\w' ]+)/g;
+  const named = [...prose.matchAll(page ? /(?<=[\s(])"([A-Z][^"\n]* [^"\n]*)"/g : inCode)].map((match) => ({
+    index: match.index,
+    name: (match[1] ?? match[2])!,
+  }));
+  const numbered = [...prose.matchAll(page ? /(?<![\w.-])([0-5]\.\d)(?![\w.]| s\b)/g : /\b(?:RUNBOOK(?:\.md)?|steps?) ([0-5]\.\d)\b/g)];
+  return [
+    ...named.filter(({ name }) => !titles.has(name) && !ELSEWHERE.includes(name)),
+    ...numbered.map(({ 1: name, index }) => ({ name: name!, index })).filter(({ name }) => !steps.has(name)),
+  ].map(({ index, name }) => `${path}:${lineOf(text, index)}: ${name}`);
+}
+
+test("a section and a step that are not there are seen, in a page and in code", () => {
+  const page = 'See "Clean up", "On many moons" and 4.9; 0.2 s later v1.30.\n```sh\n"No such place" 5.9\n```\n';
+  expect(wrongPlaces({ path: "a.md", text: page })).toEqual(["a.md:1: On many moons", "a.md:1: 4.9"]);
+  const code = 'hint: \'RUNBOOK 1, "If etcd is gone"\', mend: "RUNBOOK Clean out" or "RUNBOOK Clean up"; // as in step 3.9\n';
+  expect(wrongPlaces({ path: "a.ts", text: code })).toEqual(["a.ts:1: If etcd is gone", "a.ts:1: Clean out", "a.ts:1: 3.9"]);
+});
+
+test("each section and step of RUNBOOK.md that a page, a hint or a --help names is there", () => {
+  expect(sources.flatMap(wrongPlaces)).toEqual([]);
+});
+
+/** Files and folders of the checkout, npm's scripts, and links that a page names and that are not there. */
+function wrongFiles({ path, text }: Source): string[] {
+  const files = [...text.matchAll(/`(?:\.\/bunw )?((?:scripts|shared|test)\/[\w./-]+)/g)].map(([, file]) => file!);
+  const links = [...text.matchAll(/\]\((?!https?:)([^)#]*)(#[^)]*)?\)/g)].map(([, file, anchor]) =>
+    anchor ? anchor : join(dirname(path), file!),
+  );
+  const lost = [...files, ...links].filter((file) => !existsSync(join(HOME, file)));
+  const npm = [...text.matchAll(/\bnpm run ([\w-]+)/g)]
+    .map(([, script]) => script!)
+    .filter((script) => !Object.hasOwn(packageJson.scripts, script));
+  return [...lost, ...npm].map((name) => `${path}: ${name}`);
+}
+
+test("each file, folder, link and npm script that a page names is there", () => {
+  const page = "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), `npm run none`, `npm run pack`";
+  expect(wrongFiles({ path: "a.md", text: page })).toEqual(
+    ["test/none.ts", "shared/none.ts", "none.md", "#none", "none"].map((name) => `a.md: ${name}`),
+  );
+  expect(sources.filter(({ path }) => path.endsWith(".md")).flatMap(wrongFiles)).toEqual([]);
+});
