@@ -9,6 +9,8 @@ import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, startClo
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";
+/** As the kernel cuts their names: 15 characters. */
+const PROGRAMS = "etcd|kube-apiserver|kube-controller|kube-scheduler";
 const CONFIG = `${FOLDER}/config.yaml`;
 
 /** Everything is deleted and no process is left: the keys and the encryption configuration are only in the disk's free blocks. */
@@ -70,7 +72,14 @@ async function deleteAll(scene: Scene) {
   await scene.lab.controlPlanes[0]!.run(["bash", "-c", "rm -rf /etc/kubernetes/* && sync"]);
   note(scene, "rm -rf /etc/kubernetes/* on cp1", "", scene.zero);
   await controlPlaneGone(scene);
+  await processesGone(scene);
   note(scene, "the control plane is gone", workloadsLeft(scene));
+}
+
+/** An API server that answers no more may still drain its connections. */
+async function processesGone(scene: Scene) {
+  const none = async () => (await scene.lab.controlPlanes[0]!.run(["pgrep", "-x", PROGRAMS])).exitCode === 1;
+  await sayAndWait(scene, "the last process that held a key to end", none, { seconds: 120, hint: "journalctl -u kubelet, with --keep" });
 }
 
 async function look(scene: Scene) {
