@@ -41,7 +41,6 @@ export interface Transcript {
 export const CLUSTER_ID = "c1d2e3f4";
 export const MEMBER: WrittenMember = { id: "a1b2c3d4e5f60718", name: "m1", peerURLs: [`https://${ADDRESS}:2380`] };
 
-/** As kubeadm's packages have it. */
 /** The kubelet's unit as kubeadm's packages have it. */
 export const KUBEADM_UNIT = `# /lib/systemd/system/kubelet.service
 [Service]

@@ -53,7 +53,7 @@ function wrongSpans({ path, text }: Source): string[] {
 test("an unknown script, word or option is seen, in a page and in code", () => {
   const page =
     "`./bunw scripts/09-none.ts`, 01-etcd --no-such → 02-control-plane --new-cas, `hand-over.ts pack --to X`.\n`close --waits 3`";
-  const code = 'hint: `{command("01-etcd")} --files-later, or ${command("hand-over fold")}; 05-verify --out`\n';
+  const code = 'hint: `{command("01-etcd")} --files-later, or {command("hand-over fold")}; 05-verify --out`\n';
   const wrong = ["09-none", "--no-such", "--new-cas", "fold", "--out"];
   expect([page, code].flatMap((text) => wrongCommands({ path: "a", text })).map((line) => line.split(": ")[1]!)).toEqual(wrong);
   expect(wrongSpans({ path: "a", text: page })).toEqual(["a:2: `close --waits 3`"]);
