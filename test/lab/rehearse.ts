@@ -19,6 +19,7 @@ import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
+import { endsSoon } from "./scenarios/ends-soon.ts";
 import { expired, haExpired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -96,6 +97,7 @@ export const SCENARIOS: Scenario[] = [
   undelete,
   expired,
   haExpired,
+  endsSoon,
   externalCa,
   saLost,
   watched,

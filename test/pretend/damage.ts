@@ -6,7 +6,7 @@ import { chmodSync, rmSync, writeFileSync } from "node:fs";
 import { type Assessment, isDamage } from "../../shared/assess/report.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../shared/pki/kubeconfigs.ts";
-import { expiredText } from "./expired.ts";
+import { agedText } from "./expired.ts";
 
 const E = "/etc/kubernetes";
 const P = `${E}/pki`;
@@ -38,7 +38,7 @@ const KINDS: Record<Kind, (file: string, place: Place) => Promise<Act | undefine
   foreign: (file, { original, foreign }) => (foreign(file) === original(file) ? undefined : writes(foreign(file))),
   expired: async (file, place) => {
     const ca = signerOf(file, place);
-    const text = ca && (await expiredText(place.original(file), place.original(`${P}/${ca}.key`)));
+    const text = ca && (await agedText(place.original(file), place.original(`${P}/${ca}.key`)));
     return text ? writes(text) : undefined;
   },
   mode: () => (path) => chmodSync(path, 0o644),

@@ -1,4 +1,4 @@
-/** Certificates as they will be in a year and a day: of the same key, signed by the same CA, expired since yesterday. */
+/** Certificates as they will be some time later, such as a year and a day: of the same key, signed by the same CA. */
 import "reflect-metadata";
 import { readFileSync, writeFileSync } from "node:fs";
 import * as x509 from "@peculiar/x509";
@@ -22,31 +22,34 @@ export async function expireCertificates(root: string, rows: readonly Cert[] = C
 
 const YEAR_MS = 366 * 24 * 3600_000;
 
-/** A certificate, a bundle with its key, or a kubeconfig with an embedded certificate; undefined where the text holds none of these. */
-export async function expiredText(text: string, caKey: string): Promise<string | undefined> {
+/**
+ * A certificate, a bundle with its key, or a kubeconfig with an embedded certificate, made `ageMs` earlier; undefined where the text holds
+ * none of these.
+ */
+export async function agedText(text: string, caKey: string, ageMs = YEAR_MS): Promise<string | undefined> {
   const [cert] = certificatesIn(text);
-  if (cert) return text.replace(cert.trim(), await expired(cert, caKey));
-  return text.includes("client-certificate-data") ? expiredKubeconfig(text, caKey) : undefined;
+  if (cert) return text.replace(cert.trim(), await aged(cert, caKey, ageMs));
+  return text.includes("client-certificate-data") ? agedKubeconfig(text, caKey, ageMs) : undefined;
 }
 
-async function expiredKubeconfig(text: string, caKey: string): Promise<string> {
+async function agedKubeconfig(text: string, caKey: string, ageMs: number): Promise<string> {
   const kubeconfig = parse(text);
   for (const { user } of kubeconfig.users) {
     const pem = Buffer.from(user["client-certificate-data"], "base64").toString();
-    user["client-certificate-data"] = Buffer.from(`${await expired(pem, caKey)}\n`).toString("base64");
+    user["client-certificate-data"] = Buffer.from(`${await aged(pem, caKey, ageMs)}\n`).toString("base64");
   }
   return stringify(kubeconfig);
 }
 
-async function expired(pem: string, caKey: string): Promise<string> {
+async function aged(pem: string, caKey: string, ageMs: number): Promise<string> {
   const old = new x509.X509Certificate(pem);
   const signingKey = await signingKeyOf(caKey);
   const cert = await x509.X509CertificateGenerator.create({
     serialNumber: old.serialNumber,
     subject: old.subjectName,
     issuer: old.issuerName,
-    notBefore: new Date(old.notBefore.getTime() - YEAR_MS),
-    notAfter: new Date(old.notAfter.getTime() - YEAR_MS),
+    notBefore: new Date(old.notBefore.getTime() - ageMs),
+    notAfter: new Date(old.notAfter.getTime() - ageMs),
     publicKey: old.publicKey,
     signingKey,
     signingAlgorithm: { name: signingKey.algorithm.name, hash: "SHA-256" },

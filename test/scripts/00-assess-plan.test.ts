@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
 import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
-import { expiredText } from "../pretend/expired.ts";
+import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { tokenBy } from "../pretend/old-keys.ts";
@@ -93,7 +93,7 @@ async function expire(root: string) {
     readdirSync(root + folder).flatMap((name) => (/^(?!.*ca\.crt).*\.(crt|conf)$|-2.*\.pem$/.test(name) ? [join(folder, name)] : [])),
   );
   for (const file of files) {
-    const text = await expiredText(readFileSync(root + file, "utf8"), readFileSync(`${healthy}${PKI}/${signer(file)}.key`, "utf8"));
+    const text = await agedText(readFileSync(root + file, "utf8"), readFileSync(`${healthy}${PKI}/${signer(file)}.key`, "utf8"));
     if (text) writeFileSync(root + file, text);
   }
 }

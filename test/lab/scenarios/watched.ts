@@ -1,8 +1,7 @@
 /** After the repair the kit stays on the first control plane node, and its timer tells Prometheus: the runbook's "Watch it", by a real systemd. */
 import { readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
+import { blockThatBegins } from "../scene/runbook-block.ts";
 import { type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
@@ -25,22 +24,12 @@ function first({ lab }: Scene): Machine {
   return lab.controlPlanes[0]!;
 }
 
-/** The block of "Watch it" whose lines put the timer into its place. */
-function printedLines(): string[] {
-  const runbook = readFileSync(join(import.meta.dir, "../../../RUNBOOK.md"), "utf8");
-  const block = /```sh\n(mkdir -m 700 \/opt\/kube-pki-repair [\s\S]*?)```/.exec(runbook)?.[1];
-  if (block) return block.trim().split("\n");
-  throw new Fail('RUNBOOK.md, "Watch it", has no block that begins with mkdir', {
-    hint: "see printedLines in test/lab/scenarios/watched.ts",
-  });
-}
-
 async function putTimer(scene: Scene) {
   const node = first(scene);
   // a real machine has these folders, and the tarball where the operator copied it to
   await node.run(["mkdir", "-p", "/opt", "/var/lib/prometheus/node-exporter"]);
   await node.run(["sh", "-c", "cat > /root/kit.tar.gz"], { input: await Bun.file(scene.kit).bytes() });
-  for (const line of printedLines()) await type(scene, node, line, { cwd: "/root" });
+  for (const line of blockThatBegins("mkdir -m 700 /opt/kube-pki-repair")) await type(scene, node, line, { cwd: "/root" });
 }
 
 /** In a day: so the timer is told to come at once. */

@@ -1,6 +1,6 @@
-/** Makes the certificates of a node what they are after a year and a day: all have expired, but not the CAs. */
+/** Makes the certificates of a node what they are some time later, but not the CAs: after a year and a day all have expired. */
 import { globSync, readFileSync, writeFileSync } from "node:fs";
-import { expiredText } from "../../pretend/expired.ts";
+import { agedText } from "../../pretend/expired.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 
 /** Which CA signs what, by the name of the file. */
@@ -28,14 +28,32 @@ export async function expireKubelet(lab: Lab, node: Machine) {
   await expireIn(lab, node, "/var/lib/kubelet/pki", "kubelet-*-2*.pem");
 }
 
-async function expireIn({ controlPlanes, profile }: Lab, node: Machine, folder: string, pattern: string) {
+/** What kubeadm renews on a control plane node is so many days older than it is. */
+export async function ageCertificates(lab: Lab, node: Machine, days: number) {
+  await ageIn(lab, node, { folder: lab.profile.certificatesDir, pattern: "**/*.crt", days });
+  await ageIn(lab, node, { folder: "/etc/kubernetes", pattern: "*.conf", days });
+}
+
+function expireIn(lab: Lab, node: Machine, folder: string, pattern: string) {
+  return ageIn(lab, node, { folder, pattern, days: 366 });
+}
+
+interface Aged {
+  folder: string;
+  /** A glob below it. */
+  pattern: string;
+  days: number;
+}
+
+async function ageIn({ controlPlanes, profile }: Lab, node: Machine, { folder, pattern, days }: Aged) {
   const files = globSync(pattern, { cwd: node.path(folder) }).filter((file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file));
   for (const file of files) {
     const ca = SIGNERS.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);
-    const text = await expiredText(
+    const text = await agedText(
       readFileSync(path, "utf8"),
       readFileSync(controlPlanes[0]!.path(`${profile.certificatesDir}/${ca}.key`), "utf8"),
+      days * 24 * 3600_000,
     );
     if (text !== undefined) writeFileSync(path, text);
   }
