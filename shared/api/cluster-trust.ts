@@ -1,6 +1,6 @@
 /**
  * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else rewrites them when a CA changes
- * (kubeadm-contract §3.4; kubeadm's bootstraptoken/clusterinfo).
+ * (kubeadm's bootstraptoken/clusterinfo).
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";

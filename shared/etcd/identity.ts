@@ -1,6 +1,6 @@
 /**
  * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy too, and its cluster id can even
- * be the same (lab.md §5). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
+ * be the same (etcd makes it of its first members). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster } from "../facts/cluster.ts";

@@ -132,7 +132,7 @@ function isEtcds(row: Cert): boolean {
   return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
-/** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (lab.md §3). */
+/** The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods (measured). */
 export async function startEtcd(cp: ControlPlaneNode) {
   const { node, facts, asideDir } = cp;
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);

@@ -1,7 +1,7 @@
 /**
  * Certificate signing requests (CSRs) of kubelets. They are read strictly: the API server signs what its own reader (Go's crypto/x509) sees
  * in the same bytes. A CSR that the two could read differently, such as one with a second list of extensions, is refused.
- * Rules: kubernetes pkg/apis/certificates/helpers.go; kubeadm-contract §6.5.
+ * Rules: kubernetes pkg/apis/certificates/helpers.go.
  */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";

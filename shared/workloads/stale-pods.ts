@@ -1,7 +1,7 @@
 /**
  * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go
- * reads the CA only once (before its 1.36 libraries), so these pods must restart. The order matters: new sandboxes need kube-proxy and the
- * CNI plugin.
+ * reads the CA only once (before 0.36: see pod-trust.ts), so these pods must restart. The order matters: new sandboxes need kube-proxy and
+ * the CNI plugin.
  */
 import type { ApiReader, KubeObject } from "../api/kube-api.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
