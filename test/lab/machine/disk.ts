@@ -4,6 +4,7 @@ import { existsSync, globSync } from "node:fs";
 import { chmod, copyFile, cp, mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { release } from "node:os";
 import { basename, join } from "node:path";
+import { CONTAINERD } from "./pins.ts";
 import { sh } from "./shell.ts";
 import { LAB, record } from "./state.ts";
 
@@ -97,8 +98,8 @@ async function fillEtc(etc: string, spec: DiskSpec) {
     await cp(join("/etc", path), join(etc, path), { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
   }
   await cp(join(import.meta.dir, "node-etc"), etc, { recursive: true });
-  const containerd = join(etc, "containerd/config.toml");
-  await writeFile(containerd, (await readFile(containerd, "utf8")).replace("@PAUSE_IMAGE@", spec.pauseImage));
+  const config = await readFile(join(etc, "containerd", CONTAINERD.startsWith("v1.") ? "config-1.toml" : "config.toml"), "utf8");
+  await writeFile(join(etc, "containerd/config.toml"), config.replace("@PAUSE_IMAGE@", spec.pauseImage));
   await writeFile(join(etc, "hostname"), `${spec.hostName}\n`);
   await writeFile(join(etc, "machine-id"), `${randomBytes(16).toString("hex")}\n`);
   await writeFile(join(etc, "hosts"), ["127.0.0.1 localhost", ...spec.hosts, ""].join("\n"));

@@ -8,7 +8,7 @@ import { chmod, copyFile, mkdir, mkdtemp, realpath, rename, rm, stat, symlink, w
 import { basename, dirname, join } from "node:path";
 import { CACHE, cached } from "./go-build.ts";
 import type { Node } from "./node.ts";
-import { KUBERNETES } from "./pins.ts";
+import { CONTAINERD, KUBERNETES } from "./pins.ts";
 import { sh } from "./shell.ts";
 
 /** Files of this machine → their place in the image; `links` are names for one of them. */
@@ -74,7 +74,7 @@ export async function imageStore(
   lend: (use: (node: Node) => Promise<void>) => Promise<void>,
 ): Promise<string> {
   const list = await images(programs);
-  return await cached(`images-${KUBERNETES}-${await fingerprint(list)}`, async (folder) => {
+  return await cached(`images-${KUBERNETES}-containerd-${CONTAINERD}-${await fingerprint(list)}`, async (folder) => {
     await lend(async (node) => {
       for (const image of list) await importImage(image, node);
       await node.must(["systemctl", "stop", "containerd"]);

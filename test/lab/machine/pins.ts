@@ -22,6 +22,9 @@ export const KUBERNETES = process.env.KUBERNETES || "v1.34.4";
 /** `KUBELET_SERVING=self npm run rehearse`: kubelets sign their serving certificates themselves, as kubeadm has it by default. */
 export const SERVING_BY_CA = process.env.KUBELET_SERVING !== "self";
 
+/** `CONTAINERD=v1.7.35 npm run rehearse`: the runtime that many clusters still have. */
+export const CONTAINERD = process.env.CONTAINERD || "v2.2.9";
+
 export const KUBERNETES_PROGRAMS = [
   "kubeadm",
   "kubelet",
@@ -34,13 +37,7 @@ export const KUBERNETES_PROGRAMS = [
 
 /** Their image names are another matter: those are what `kubeadm config images list` says. */
 export const OTHERS: readonly GoBuild[] = [
-  {
-    name: "containerd",
-    module: "github.com/containerd/containerd/v2",
-    version: "v2.2.9",
-    packages: ["containerd", "containerd-shim-runc-v2", "ctr"].map((program) => `github.com/containerd/containerd/v2/cmd/${program}`),
-    ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.2.9",
-  },
+  containerdBuild(CONTAINERD),
   {
     name: "crictl",
     module: "sigs.k8s.io/cri-tools",
@@ -56,6 +53,15 @@ export const OTHERS: readonly GoBuild[] = [
     packages: ["sigs.k8s.io/metrics-server/cmd/metrics-server"],
   },
 ];
+
+function containerdBuild(version: string): GoBuild {
+  const module = version.startsWith("v1.") ? "github.com/containerd/containerd" : "github.com/containerd/containerd/v2";
+  return {
+    ...{ name: "containerd", module, version },
+    packages: ["containerd", "containerd-shim-runc-v2", "ctr"].map((program) => `${module}/cmd/${program}`),
+    ldflags: `-X ${module}/version.Version=${version}`,
+  };
+}
 
 /** etcd in the version that kubeadm asks for, by the name of its image: "registry.k8s.io/etcd:3.6.5-0". */
 export function etcdBuild(image: string, name: "etcd" | "etcdutl" = "etcd"): GoBuild {
