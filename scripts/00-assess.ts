@@ -10,6 +10,7 @@ import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/options.ts";
+import { factsForPlan } from "../shared/plan/plan-facts.ts";
 import { printPlan } from "../shared/plan/print-plan.ts";
 import { answer, run, step } from "../shared/run.ts";
 
@@ -19,11 +20,13 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
+  const { plan, without, "etcd-data": etcdData } = values;
+  if (!plan && without.length > 0) throw ofPlan();
+  const facts = plan ? await factsForPlan(etcdData, without) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
-    assess(values["etcd-data"], deepOptions(values)),
+    assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
   );
-  if (values.plan)
-    await printPlan(assessment, { file: values.file, etcdData: values["etcd-data"] });
+  if (facts) await printPlan(assessment, facts, values.file);
   else if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
   else printAssessment(assessment, values.output === "short");
   if (assessment.damaged) process.exitCode = 2;
@@ -40,6 +43,12 @@ async function showDrill(values: Values) {
 
 function ofDrill(): Fail {
   return new Fail("--bundle and --backup need --drill: they say what it is compared with", {
+    hint: "./bunw scripts/00-assess.ts --help",
+  });
+}
+
+function ofPlan(): Fail {
+  return new Fail("--without needs --plan: it says what a plan leaves out", {
     hint: "./bunw scripts/00-assess.ts --help",
   });
 }
@@ -61,7 +70,7 @@ const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
-    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--deep]
+    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--without NODE,…] [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
 where the old keys may still be, and which commands come next. Reads only; it writes the file that
@@ -85,6 +94,8 @@ Options:
                      apply, in order, with the names and addresses of its nodes, ready to paste.
                      FILE.html is a page with boxes to tick and buttons that copy. It searches for
                      lost keys in memory; with --deep on the disk as well.
+    --without NODES  --plan: nodes that are lost for good. Nothing is typed on them; the lines that
+                     take --without have it, and the page says how a new one comes in.
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
@@ -109,6 +120,7 @@ const OPTIONS = {
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   plan: { type: "boolean" },
+  without: { type: "string", list: true },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },

@@ -37,9 +37,14 @@ export const FOR_GOOD = {
   bundle: { what: "FILE is overwritten: keys that only this bundle holds are lost" },
 } as const satisfies Record<string, Row>;
 
-/** `values`: for the words in capitals. */
+/** Says it before it is done. `values`: for the words in capitals. */
 export function forGood(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}) {
+  say(inForGoodWords(act, values));
+}
+
+/** The sentence alone, without a full stop. */
+export function inForGoodWords(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}): string {
   const { what, back }: Row = FOR_GOOD[act];
   const filled = (text: string) => Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
-  say(`for good: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`);
+  return `for good: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`;
 }

@@ -8,6 +8,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, lostOfKubelet, waysBack } from "../facts/lost-files.ts";
+import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
@@ -35,8 +36,14 @@ import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutParts } from "./without-data.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 
+interface AssessOptions {
+  deep?: DeepOptions | undefined;
+  /** As the operator says. */
+  lost?: LostNodes | undefined;
+}
+
 /** Looks at this node. Errors: Fail only where it is no kubeadm node at all; anything else that cannot be read is a row. */
-export async function assess(etcdData: string | undefined, deep?: DeepOptions): Promise<Assessment> {
+export async function assess(etcdData: string | undefined, { deep, lost = NONE_LOST }: AssessOptions = {}): Promise<Assessment> {
   const node = await readNode();
   const all = await containersHere(node);
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
@@ -48,7 +55,7 @@ export async function assess(etcdData: string | undefined, deep?: DeepOptions): 
   const assessed = known
     ? isNotKubeadms(known.home)
       ? await assessWithoutParts({ ...look, known }, { etcd: known.home, from: [] })
-      : await assessControlPlane({ ...look, deep, known })
+      : await assessControlPlane({ ...look, deep, lost, known })
     : await assessNoData(look, containersSeen);
   const unfit = await kubeletsLostFlags();
   const stopped = assessed.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
@@ -62,7 +69,7 @@ function withoutServers(row: Row): Row {
   return isDamage(row) && area === "files" && severity === "soon" ? { ...row, serversStopped: true } : row;
 }
 
-async function assessNoData(look: Omit<Look, "deep" | "known">, all: readonly Container[]): Promise<Assessment> {
+async function assessNoData(look: Omit<Look, "deep" | "lost" | "known">, all: readonly Container[]): Promise<Assessment> {
   const found = controlPlaneWithoutData(look.node, look.dataDir, all);
   return found ? await assessWithoutParts(look, found) : await assessWorker(look.node, look.running);
 }
@@ -78,10 +85,11 @@ interface Look {
   dataDir: string;
   running: Container[] | Fail;
   deep: DeepOptions | undefined;
+  lost: LostNodes;
   known: PartialFacts;
 }
 
-async function assessControlPlane({ node: found, dataDir, running, deep: options, known }: Look): Promise<Assessment> {
+async function assessControlPlane({ node: found, dataDir, running, deep: options, lost, known }: Look): Promise<Assessment> {
   const node = known.cp?.node ?? found;
   const cas = CERTS.filter((row) => row.shared).map((row) => examine(row, known.facts, known));
   const sa = examineServiceAccountKey(known.certificatesDir, known.facts);
@@ -111,7 +119,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const lostKeys = [...cas, sa].filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
-    options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey }, options) : undefined);
+    options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
   return {
     node: node.name,
     role: "control plane",
@@ -119,24 +127,24 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     cluster: known.cluster && describe(known.cluster, known.facts),
     ca: clusterCaSeen(node, known),
     damage: withWhatComes(damage, node, known.certificatesDir),
-    survivors: lostKeys.length > 0 ? survivors(known, node, running) : [],
-    filesBack: filesBack({ node, running }, files, known),
+    survivors: lostKeys.length > 0 ? survivors({ known, node, running, lost }) : [],
+    filesBack: filesBack({ node, running, lost }, files, known),
     deep,
     damaged: damage.some(isDamage),
-    ...controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep }),
+    ...controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep, lost }),
   };
 }
 
 /** What brings lost files back, before part 1 stops anything. */
 function filesBack(
-  { node, running }: Pick<Look, "node" | "running">,
+  { node, running, lost }: Pick<Look, "node" | "running" | "lost">,
   files: readonly LostFile[],
   { cluster, certificatesDir }: PartialFacts,
 ): string[] {
   if (files.length === 0) return [];
   const known = knownHere(running instanceof Fail ? [] : running);
   const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
-  const others = cluster ? otherControlPlanes(cluster, { node }).map(({ name }) => name) : [];
+  const others = cluster ? otherControlPlanes(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   return inLines(waysBack(files, { mounted, others, pki: certificatesDir }));
 }
 

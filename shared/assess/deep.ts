@@ -5,6 +5,7 @@
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
+import type { LostNodes } from "../facts/lost-for-good.ts";
 import { type OldSaKey, otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
@@ -34,10 +35,14 @@ interface LostKeysHere {
   lostKeys: Finding[];
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
+  lost: LostNodes;
 }
 
 /** Searches memory first, the disk only for what is not found there. Reads only. */
-export async function searchDeep({ node, known, evidence, lostKeys, strange, oldKey }: LostKeysHere, options: DeepOptions): Promise<Deep> {
+export async function searchDeep(
+  { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
+  options: DeepOptions,
+): Promise<Deep> {
   const certificatesDir = known.certificatesDir;
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
   const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) => names.has(name));
@@ -45,7 +50,7 @@ export async function searchDeep({ node, known, evidence, lostKeys, strange, old
   foundKeys.takeWhatIsHere(certificatesDir);
   await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
-  const elsewhere = placesElsewhere(node, known);
+  const elsewhere = placesElsewhere({ node, without: lost.names }, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
@@ -84,9 +89,9 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
 }
 
 /** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
-function placesElsewhere(node: Node, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
+function placesElsewhere(here: { node: Node; without: readonly string[] }, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
-  const others = cluster ? otherControlPlanes(cluster, { node }).map(({ name }) => name) : [];
+  const others = cluster ? otherControlPlanes(cluster, here).map(({ name }) => name) : [];
   return (file) => [
     ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
       ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]

@@ -1,5 +1,6 @@
 /** Where lost keys may still be. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command, otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { registryPrefix } from "../k8s/stored.ts";
@@ -7,20 +8,27 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { Survivor } from "./report.ts";
 
-export function survivors(known: PartialFacts, node: Node, running: Container[] | Fail): Survivor[] {
+interface Seen {
+  known: PartialFacts;
+  node: Node;
+  running: Container[] | Fail;
+  lost: LostNodes;
+}
+
+export function survivors({ known, node, running, lost }: Seen): Survivor[] {
   return [
-    othersHave(known, node),
+    othersHave(known, { node, without: lost.names }),
     { where: "a backup", hope: "worth a try", detail: `of ${known.certificatesDir}, of any age, if the CA was the same` },
     memory(running),
     kubeadmCerts(known),
   ];
 }
 
-function othersHave({ cluster, certificatesDir }: PartialFacts, node: Node): Survivor {
+function othersHave({ cluster, certificatesDir }: PartialFacts, here: { node: Node; without: readonly string[] }): Survivor {
   const where = "another control plane node";
   const same = `each control plane node has the same keys, in ${certificatesDir}`;
   if (!cluster) return { where, hope: "unknown", detail: `if there is one: ${same}` };
-  return otherControlPlanes(cluster, { node }).length > 0
+  return otherControlPlanes(cluster, here).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }
     : { where, hope: "none", detail: "this cluster has only this one" };
 }

@@ -2,8 +2,9 @@
 
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { COURSE_FOR_CLUSTER, courseFrom } from "../facts/course.ts";
+import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
+import type { LostNodes } from "../facts/lost-for-good.ts";
 import {
   command,
   inLines,
@@ -34,12 +35,16 @@ interface SeenHere {
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
   deep: Deep | undefined;
+  lost: LostNodes;
 }
 
-export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep }: SeenHere): NodeVerdict {
+export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep, lost }: SeenHere): NodeVerdict {
   const { cp, obstacle } = known;
   const damaged = damage.some(isDamage);
-  const seen = { others: cp ? otherControlPlanes(cp.cluster, cp).map(({ name }) => name) : [], expired: expiredIn(damage) };
+  const seen = {
+    others: cp ? otherControlPlanes(cp.cluster, { node: cp.node, without: lost.names }).map(({ name }) => name) : [],
+    expired: expiredIn(damage),
+  };
   if (obstacle) return { verdict: `the repair cannot begin: ${obstacle.message}`, next: [obstacle.hint] };
   if (clock instanceof Fail) return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
   const lacking = cp && lackingOfExternalCa(cp);
@@ -70,12 +75,21 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, o
       next: inLines(partsHere()),
     };
   if (cp && caIsNew(cp))
-    return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: COURSE_FOR_CLUSTER };
+    return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: forCluster(lost) };
   return {
-    ...(seen.others.length > 0 ? { course } : {}),
+    ...(lost.controlPlanes.length > 0 && lost.silent.length === 0
+      ? { course: COURSE_TO_LEAVE_OUT }
+      : seen.others.length > 0
+        ? { course }
+        : {}),
     verdict: "nothing is damaged on this node",
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
+}
+
+/** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
+function forCluster({ controlPlanes }: LostNodes): Course {
+  return controlPlanes.length > 0 ? { ...COURSE_FOR_CLUSTER, parts: [2, ...COURSE_FOR_CLUSTER.parts] } : COURSE_FOR_CLUSTER;
 }
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */

@@ -92,8 +92,12 @@ export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, 
 }
 
 /** The nodes to leave out: those that the operator names, and, said here, those that are taken out already. */
-export async function leftOut(cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">, without: readonly string[]): Promise<string[]> {
-  const lost = (await takenOut(cp)).filter((name) => !without.includes(name));
+export async function leftOut(
+  cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">,
+  without: readonly string[],
+  out?: readonly string[],
+): Promise<string[]> {
+  const lost = (out ?? (await takenOut(cp))).filter((name) => !without.includes(name));
   for (const name of lost) say(`${name}: no member of etcd any more (02-control-plane --without): left out here, too`);
   return [...without, ...lost];
 }

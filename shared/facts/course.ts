@@ -38,5 +38,8 @@ export function courseFrom({ lost = [], found = false, oldKey = "lost", expired 
   };
 }
 
+/** From control plane nodes that are well to a cluster without one that is lost for good. */
+export const COURSE_TO_LEAVE_OUT: Course = { tags: ["old-cas"], parts: [2, 3, 5] };
+
 /** From a repaired control plane node with a new CA to the end. */
 export const COURSE_FOR_CLUSTER: Course = { tags: ["new-cas", "join"], parts: [3, 4, 5] };

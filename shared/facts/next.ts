@@ -46,13 +46,19 @@ export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNod
 }
 
 /** Scripts, or their words, that take --without. */
-const TAKES_WITHOUT = /^(02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
+const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
 
 /** "03-workers close" as an operator types it. */
 export function command(words: string, without: readonly string[] = []): string {
   const [script, ...args] = words.split(" ");
   if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", without.join(","));
   return [`./bunw scripts/${script}.ts`, ...args].join(" ");
+}
+
+/** A line as RUNBOOK.md has it, for a cluster without these nodes. */
+export function leavingOut(typed: string, without: readonly string[]): string {
+  const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);
+  return words ? command(`${words[1]}${words[2]}`, without) : typed;
 }
 
 /** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */

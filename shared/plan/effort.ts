@@ -18,6 +18,7 @@ const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container restarts";
 
 export const KEPT = 'The line that it prints is kept for a later step, in this window: echo "$line" shows it';
+export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this step";
 
@@ -35,6 +36,7 @@ const EFFORTS: [command: RegExp, effort: Effort][] = [
   [/03-workers\.ts open/,            { does: "See which workers have to join, and make a token for them", costs: NO_RESTART, seconds: [1, 25], note: NAMES }],
   [/03-workers\.ts join/,            { does: "Join the worker again", costs: "its kubelet restarts, its containers run on", seconds: [1, 10], note: NO_JOIN }],
   [/03-workers\.ts close/,           { does: "Wait for the nodes, and close part 3", costs: "the controller-manager restarts if it ran reduced", seconds: [1, 60], longer: "it waits for nodes that are not back, 15 minutes at most" }],
+  [/^kubectl .* delete node/,        { does: "Delete the Node of what is lost for good", costs: "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more", seconds: [1, 5] }],
   [/04-sa-tokens\.ts --dry-run/,     { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] }],
   [/04-sa-tokens\.ts$/,              { does: "Renew tokens, and restart the pods", costs: "every pod with an old token or the old CA restarts, by its own rolling update", seconds: [10, 100], longer: "your rolling updates take what they take" }],
   [/04-sa-tokens\.ts retire/,        { does: "Take the old key of tokens out", costs: "the API server restarts once, on one node after the other", seconds: [1, 40], note: "First restart what part 4 named and left to you: bare pods, Jobs" }],

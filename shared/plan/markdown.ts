@@ -1,11 +1,12 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, strangers } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Plan, PlanPart, PlanStep } from "./make-plan.ts";
+import type { Plan, PlanPart } from "./make-plan.ts";
 import type { Note } from "./notes.ts";
+import type { PlanStep } from "./plan-steps.ts";
 
 export function planAsMarkdown(plan: Plan): string {
-  return [...head(plan), ...plan.parts.flatMap(part), ...ifNot(plan.parts)].join("\n");
+  return [...head(plan), ...plan.parts.flatMap(part), ...after(plan.last), ...ifNot(plan.parts)].join("\n");
 }
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
@@ -13,7 +14,7 @@ export function escaped(text: string): string {
   return strangers(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
 }
 
-function head({ node, cluster, kubernetes, made, verdict, aim, nodes, first, seconds, parts }: Plan): string[] {
+function head({ node, cluster, kubernetes, made, verdict, aim, nodes, lost, first, seconds, parts }: Plan): string[] {
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
@@ -24,6 +25,7 @@ function head({ node, cluster, kubernetes, made, verdict, aim, nodes, first, sec
     "",
     ...(parts.length > 0 ? [...howTo(seconds), ""] : []),
     ...listOfNodes(nodes),
+    ...(lost.length > 0 ? [`- ${LOST}: ${escaped(listed(lost))}`] : []),
     ...(placeholders.length > 0
       ? ["", ...placeholders.map(({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`)]
       : []),
@@ -46,6 +48,12 @@ function listOfNodes(nodes: Plan["nodes"]): string[] {
     const those = nodes.filter((one) => one.role === role).map(({ name, address }) => `${name} (${address})`);
     return `- ${role}${those.length > 1 ? "s" : ""}: ${listed(those)}`;
   });
+}
+
+export const LOST = "lost for good: nothing is typed there";
+
+function after(last: readonly Note[]): string[] {
+  return last.length > 0 ? ["## Afterwards", ...last.flatMap(note), ""] : [];
 }
 
 function note({ text, commands }: Note): string[] {

@@ -1,7 +1,11 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
 import type { Assessment } from "../assess/report.ts";
+import { COURSE_TO_LEAVE_OUT } from "../facts/course.ts";
+import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command } from "../facts/next.ts";
+import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import type { PlanStep } from "./plan-steps.ts";
 
 export interface Note {
   text: string;
@@ -9,11 +13,16 @@ export interface Note {
   commands: string[];
 }
 
-const AGAIN = "Then print the plan again.";
+/** What was said once with --without is remembered. */
+function again({ names }: LostNodes): string {
+  return `Then print the plan again${names.length > 0 ? ` with --without ${names.join(",")}` : ""}.`;
+}
 
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
-export function aimOf({ course, damaged, deep }: Assessment, pods: number): string | undefined {
+export function aimOf({ course, damaged, deep }: Assessment, { pods, lost }: { pods: number; lost: LostNodes }): string | undefined {
   if (!course) return undefined;
+  if (course === COURSE_TO_LEAVE_OUT)
+    return `This plan takes ${listed(lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
   if (!damaged) return course.parts.includes(1) ? AIMS.others : AIMS.rest;
   const caIsLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
   if (course.tags.includes("new-cas")) return `${caIsLost ? AIMS.newCa : AIMS.newSa}, ${pods} pods at most.`;
@@ -34,11 +43,11 @@ const AIMS = {
 };
 
 /** Before the first step. */
-export function firstNotes({ course, next, damage, damaged }: Assessment): Note[] {
+export function firstNotes({ course, next, damage, damaged }: Assessment, lost: LostNodes): Note[] {
   const unsafe = damage.find(({ state }) => state === "!UNSAFE!");
   return [
-    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, next.slice(0, 1)) : []),
-    ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next)),
+    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${again(lost)}`, next.slice(0, 1)) : []),
+    ...(course || !damaged ? [] : inNotes(`This comes first. ${again(lost)}`, next)),
   ];
 }
 
@@ -55,7 +64,7 @@ function narrow(line: string): string {
 }
 
 /** After part 0: files without which part 1 stops, and places where lost keys may be, into which this node cannot look. */
-export function notesBeforePart1({ course, filesBack = [], deep }: Assessment): Note[] {
+export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, leftOut: LostNodes): Note[] {
   const lost = deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
   const files = lost.map(({ file }) => file).join(" and ");
   const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
@@ -66,19 +75,44 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment): 
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, ${leftOut.names.length > 0 ? `with --without ${leftOut.names.join(",")}, ` : ""}and follow that one.`,
       [],
     ],
     [
       isHope && inSecret,
-      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}`,
+      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${again(leftOut)}`,
       [command("00-salvage secret")],
     ],
     [
       isHope && !deep?.diskSearched,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [command("00-assess --plan --deep")],
+      [command("00-assess --plan --deep", leftOut.names)],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
+}
+
+/** How a machine takes the place of what is lost. Part 2 knows the lines: what it prints stays on its node. */
+export function lastNotes(steps: readonly (PlanStep & { part: number })[], { names, controlPlanes }: LostNodes): Note[] {
+  if (steps.length === 0) return [];
+  const [workers, part2] = [names.filter((name) => !controlPlanes.includes(name)), steps.find(({ part }) => part === 2)];
+  const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;
+  return [
+    ...(part2 && controlPlanes.length > 0
+      ? [
+          {
+            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm. ${part2.on[0]} keeps what was printed:`,
+            commands: ["sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt"],
+          },
+        ]
+      : []),
+    ...(workers.length > 0
+      ? [
+          {
+            text: `A machine that takes the place of ${listed(workers)} joins as any new worker: kubeadm join. The same one after kubeadm reset.`,
+            commands: [],
+          },
+        ]
+      : []),
+  ];
 }

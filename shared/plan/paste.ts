@@ -76,9 +76,9 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
   return { few: nodes.filter(({ role }) => role !== "worker"), many: workers.filter(({ why }) => !why) };
 }
 
-/** The kubelet and the processes are everywhere, all else is in the kit's folder. */
+/** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
-  return always || !/^(systemctl|pkill) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
+  return always || !/^(systemctl|pkill|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
 }
 
 /** One word for bash. */

@@ -20,11 +20,18 @@ export interface PlanNode {
   why?: string;
 }
 
-/** All nodes: this one first, then the other control plane nodes, then the workers. */
-export function planNodes({ cluster, data }: { cluster: Cluster; data: EtcdData }, here: string): PlanNode[] {
+interface Where {
+  /** The node that the plan is made on. */
+  here: string;
+  without: readonly string[];
+}
+
+/** All nodes but those of `without`: this one first, then the other control plane nodes, then the workers. */
+export function planNodes({ cluster, data }: { cluster: Cluster; data: EtcdData }, { here, without }: Where): PlanNode[] {
   const known = identitiesOf({ cluster, data });
   const rank = (node: KnownNode) => (node.name === here ? 0 : isControlPlane(node, data) ? 1 : 2);
   return cluster.nodes
+    .filter(({ name }) => !without.includes(name))
     .toSorted((a, b) => rank(a) - rank(b))
     .map((node, index) => {
       const name = isName(node.name) ? node.name : `node ${index + 1}`;

@@ -5,12 +5,13 @@
 import { createHash } from "node:crypto";
 import { FEW, plain } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Plan, PlanPart, PlanStep } from "./make-plan.ts";
-import { span, where } from "./markdown.ts";
+import type { Plan, PlanPart } from "./make-plan.ts";
+import { LOST, span, where } from "./markdown.ts";
 import type { Note } from "./notes.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
+import type { PlanStep } from "./plan-steps.ts";
 
 export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
@@ -39,6 +40,7 @@ ${plan.first.map(note).join("\n")}
 <div id="progress" role="status"></div>
 <main>
 ${plan.parts.map(part).join("\n")}
+${plan.last.length > 0 ? `<section>\n<h2>Afterwards</h2>\n${plan.last.map(note).join("\n")}\n</section>` : ""}
 </main>
 <footer>kube-pki-repair ${esc(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>
 </div>
@@ -63,13 +65,14 @@ on a machine that reaches the nodes by ssh as root and knows their host keys: if
 behind <code>&amp;&amp;</code>. Each line may be repeated. Go on with the next step when one has ended as it says.</p>`;
 }
 
-function nodes({ nodes }: Plan): string {
+function nodes({ nodes, lost }: Plan): string {
   const shown = nodes.length > FEW * 2 ? nodes.filter(({ role, why }) => role !== "worker" || why) : nodes;
   const more = nodes.length - shown.length;
   const items = shown.map(
     ({ name, role, address, why }) =>
       `<li><b>${esc(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${esc(why)}</span>` : ""}</li>`,
   );
+  items.push(...lost.map((name) => `<li><b>${esc(name)}</b><span>${LOST}</span></li>`));
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 

@@ -1,31 +1,27 @@
 /** `00-assess --plan`: the plan on the terminal, or in a file that the operator names. Writes nothing else. */
 import { join } from "node:path";
 import type { Assessment } from "../assess/report.ts";
-import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
-import { readNode } from "../node/node.ts";
 import { typed } from "../options.ts";
 import { answer } from "../run.ts";
 import { makePlan, type Plan } from "./make-plan.ts";
 import { planAsMarkdown } from "./markdown.ts";
+import type { PlanFacts } from "./plan-facts.ts";
 import { planAsPage } from "./plan-page.ts";
 
 /** By the ending of the file's name. */
 const FORMS: Record<string, (plan: Plan) => string> = { md: planAsMarkdown, html: planAsPage };
 
-/** `file`: as typed; unset: the terminal. `etcdData`: --etcd-data. Errors: Fail where no plan can be made, or not written. */
-export async function printPlan(assessed: Assessment, { file, etcdData }: { file: string | undefined; etcdData: string | undefined }) {
+/** `file`: as typed; unset: the terminal. Errors: Fail where no plan can be made, or not written. */
+export async function printPlan(assessed: Assessment, facts: PlanFacts, file: string | undefined) {
   const form = formOf(file);
   if (assessed.role !== "control plane")
     throw new Refused(`"${assessed.node}" is no control plane node: ${assessed.verdict}`, {
       hint: `print the plan on a control plane node: ${command("00-assess --plan")}`,
     });
-  const node = await readNode();
-  const { cluster, data } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node }), node);
-  const plan = makePlan(assessed, cluster && data && { cluster, data }, await runbookHere());
+  const plan = makePlan(assessed, facts, await runbookHere());
   if (file === undefined) answer(form(plan));
   else writeFile(typed(file), `${form(plan)}\n`, { mode: 0o600 });
 }

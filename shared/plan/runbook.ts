@@ -7,6 +7,7 @@
  *                                               and operator: the machine that reaches all nodes by ssh
  *     ```sh on=first-control-plane exit=0,2     the expected exit codes (by default 0 alone)
  *     ```sh on=first-control-plane if=new-cas   only in scenarios with this tag, or with one of several: if=new-cas,expired
+ *     ```sh on=first-control-plane if=lost-nodes   only where nodes are lost for good: NODE stands for their names
  *     ```sh on=each-worker printed              an example: the operator types the line that an earlier command printed and that begins the same
  *     ```sh on=each-worker side-by-side         typed on all of them at the same time, in one window each
  *     ```sh carry=token from=first-control-plane to=each-worker   how a person carries a file; the rehearsal copies it with owner and mode

@@ -21,15 +21,15 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
 /** A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a pretend node. */
 export const TAKEN_OUT = { id: "b1b2c3d4e5f60718", name: "w2", peerURLs: ["https://127.77.0.12:2380"] };
 
-/** Serves at the pretend control plane node's address, with the certificates on its disk. The peer port only shows its certificate. */
-export function serveEtcd(root: string, state: EtcdState) {
+/** Serves at the pretend control plane node's address or another one, with the certificates on its disk. The peer port only shows its certificate. */
+export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
   );
   const tls = { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true };
   const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
-  const client = Bun.serve({ hostname: ADDRESS, port: 2379, tls, fetch: answer });
-  const peers = Bun.serve({ hostname: ADDRESS, port: 2380, tls, fetch: () => new Response() });
+  const client = Bun.serve({ hostname, port: 2379, tls, fetch: answer });
+  const peers = Bun.serve({ hostname, port: 2380, tls, fetch: () => new Response() });
   return {
     [Symbol.dispose]() {
       for (const server of [client, peers]) server.stop(true);

@@ -1,26 +1,16 @@
 /** 00-assess --plan as operators run it, on pretend nodes: RUNBOOK.md for this cluster and this damage, line by line. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import {
-  chmodSync,
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
-import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
+import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
-import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { tokenBy } from "../pretend/old-keys.ts";
+import { MEMBERS, pasted, plan, reachable, setAddress, three } from "../pretend/plan.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -29,63 +19,6 @@ const { root: healthy } = await healthyCp();
 const HOME = join(import.meta.dir, "../..");
 const PKI = "/etc/kubernetes/pki";
 const HEALTHY: NodeOptions = { kind: "healthy control plane node" };
-
-/** Workers have addresses that may get into a line; the pretend cluster's own are loopback. */
-function reachable(objects: Objects) {
-  for (const [name, ip] of [
-    ["w1", "10.77.0.21"],
-    ["w2", "10.77.0.22"],
-  ] as const)
-    setAddress(objects, name, ip);
-}
-
-function setAddress(objects: Objects, name: string, ...ips: string[]) {
-  const node = objects[`minions/${name}`] as { status: object };
-  node.status = { addresses: ips.map((address) => ({ type: "InternalIP", address })) };
-}
-
-/** Two more control plane nodes. */
-function three(objects: Objects) {
-  reachable(objects);
-  for (const [name, ip] of [
-    ["m2", "10.77.0.12"],
-    ["m3", "10.77.0.13"],
-  ] as const)
-    objects[`minions/${name}`] = JSON.parse(
-      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, ip).replace("uid-of-m1", `uid-of-${name}`),
-    );
-}
-
-const MEMBERS = [
-  MEMBER,
-  ...["m2", "m3"].map((name, i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 2}:2380`] })),
-];
-
-interface Damage extends NodeOptions {
-  change?: (root: string) => unknown;
-  args?: string;
-}
-
-/** Prints the plan; nothing is written for it. */
-async function plan({ change, args = "", ...options }: Damage) {
-  using node = await pretendNode({ etcd: reachable, ...options });
-  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
-  await change?.(node.root);
-  const before = node.fingerprint();
-  const run = await node.run(`00-assess --plan ${args}`.trim());
-  expect(node.fingerprint()).toEqual(before);
-  return { ...run, stderr: run.stderr.replace(/in \d+\.\d s/g, "in SECONDS s") };
-}
-
-/** What is pasted: each step's first word, its nodes and what they run. */
-function pasted(stdout: string): string[] {
-  return [...stdout.matchAll(/^(?:export |line=\$\()?(?:ssh|scp|xargs) .*$/gm)].map(([line]) =>
-    line
-      .replaceAll("cd /run/kube-pki-repair && ", "")
-      .replaceAll("./bunw scripts/", "")
-      .replace(/\$\{line:\?[^}]*\}/, "LINE"),
-  );
-}
 
 async function expire(root: string) {
   const signer = (file: string) => (/etcd/.test(file) ? "etcd/ca" : /front-proxy/.test(file) ? "front-proxy-ca" : "ca");

@@ -31,6 +31,12 @@ test("02-control-plane --without keeps what a lost control plane node was, and p
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
     `${kubectl} annotate --overwrite node m2 $'example.org/owner=O\\'Neill & co'`,
   ]);
+  const page = await node.run("00-assess --plan --without m2");
+  const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
+  const shown = Bun.spawnSync(["bash", "-c", again!.replaceAll(" /root/", ` ${node.root}/root/`)]).stdout.toString();
+  expect(shown).toStartWith("After part 3, before part 4:\n");
+  expect(shown).toContain("  kubeadm join --config /root/kube-pki-repair-kubelet/join.yaml\n");
+  expect(shown).toContain("\ndone.  next: ");
   const [folder] = readdirSync(`${node.root}/root`).map((name) => `/root/${name}/lost-nodes/m2`);
   expect(readdirSync(node.root + folder).sort()).toEqual(
     ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml", "node.json"].sort(),

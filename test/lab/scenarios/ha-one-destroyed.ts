@@ -1,6 +1,7 @@
 import { globSync, rmSync } from "node:fs";
 import { followRunbook } from "../scene/follow.ts";
-import { deleteNode, joinByPrinted } from "../scene/replace.ts";
+import { followGuide } from "../scene/follow-plan.ts";
+import { joinByPrinted } from "../scene/replace.ts";
 import { cutPower, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
@@ -14,9 +15,10 @@ export const haOneDestroyed: Scenario = {
   lines: [
     ...everythingDeleted,
     { title: "The third control plane node is destroyed", run: (scene) => cutPower(scene, [lost(scene)]) },
-    { title: "The operator follows RUNBOOK.md up to part 3, without that node", run: (scene) => follow(scene, [0, 1, 2, 3]) },
-    { title: "The operator deletes its Node object", run: deleteNode },
-    { title: "The operator follows parts 4 and 5", run: (scene) => follow(scene, [4, 5]) },
+    {
+      title: "The operator follows RUNBOOK.md without that node",
+      run: (scene) => followGuide(scene, TAGS, { without: [lost(scene).nodeName] }),
+    },
     { title: "The operator puts a new machine in its place", run: putNewControlPlane },
     { title: "The operator verifies again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
@@ -24,10 +26,6 @@ export const haOneDestroyed: Scenario = {
 
 function lost({ lab }: Scene) {
   return lab.controlPlanes[2]!;
-}
-
-function follow(scene: Scene, parts: number[]) {
-  return followRunbook(scene, TAGS, { parts, without: [lost(scene).name] });
 }
 
 /** The lines that part 2 printed for a new control plane node, typed as they were printed. */

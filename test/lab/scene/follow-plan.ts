@@ -2,6 +2,7 @@
  * Follows the plan that 00-assess prints on the first control plane node: an operator who has nothing but that page. Each line is read as bash
  * would read it, and typed on the node whose address it names.
  */
+import { leavingOut } from "../../../shared/facts/next.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
@@ -44,9 +45,16 @@ function linesIn(fence: string): string[] {
   return fence.match(/^(?:[^'\n]|'[^']*')+$/gm) ?? [];
 }
 
+interface Asked {
+  /** The disk is searched as well. */
+  deep?: boolean;
+  /** Names of nodes that never come back. */
+  without?: string[];
+}
+
 /** Repairs by RUNBOOK.md with these tags, or by the plan. */
-export async function followGuide(scene: Scene, tags: string[], options: { deep?: boolean } = {}) {
-  await (scene.guide === "plan" ? followPlan(scene, options) : followRunbook(scene, tags));
+export async function followGuide(scene: Scene, tags: string[], options: Asked = {}) {
+  await (scene.guide === "plan" ? followPlan(scene, options) : followRunbook(scene, tags, options));
 }
 
 interface Window {
@@ -55,10 +63,11 @@ interface Window {
   variables: Map<string, string>;
 }
 
-/** Prints the plan and types it, up to the first failure. `deep`: the disk is searched as well. */
-export async function followPlan(scene: Scene, { deep = false }: { deep?: boolean } = {}) {
+/** Prints the plan and types it, up to the first failure. */
+export async function followPlan(scene: Scene, { deep = false, without = [] }: Asked = {}) {
   const [first] = scene.lab.controlPlanes;
-  const printed = await type(scene, first!, `./bunw scripts/00-assess.ts --plan${deep ? " --deep" : ""}`, { part: 0, exit: [0, 2] });
+  const command = leavingOut(`./bunw scripts/00-assess.ts --plan${deep ? " --deep" : ""}`, without);
+  const printed = await type(scene, first!, command, { part: 0, exit: [0, 2] });
   if (!printed.ok) return;
   const window: Window = { scene, variables: new Map() };
   const steps = readPlan(printed.raw);

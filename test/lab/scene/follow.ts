@@ -1,6 +1,8 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { join } from "node:path";
+import { leavingOut } from "../../../shared/facts/next.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { LOST_NODES } from "../../../shared/plan/plan-steps.ts";
 import { type Block, type Place, printedLine, readRunbook } from "../../../shared/plan/runbook.ts";
 import type { Machine } from "../machine/machine.ts";
 import { KIT, type Scene, type } from "./scene.ts";
@@ -12,7 +14,7 @@ interface Following {
   parts?: number[];
   /** Seconds: each writing script is first killed after this time, and then run again. */
   killAfter?: number;
-  /** Names of nodes that never come back: nothing is typed there, and the scripts that need it get `--without`. */
+  /** Names of nodes that never come back: nothing is typed there, the scripts that need it get `--without`, and their own blocks are typed. */
   without?: string[];
   /** Called before each command. */
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
@@ -22,8 +24,9 @@ interface Following {
 export async function followRunbook(scene: Scene, tags: string[], options: Following = {}) {
   const { blocks } = readRunbook(options.markdown ?? (await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text()));
   const follow: Follow = { ...options, scene, printed: "" };
+  const known = options.without ? [...tags, LOST_NODES] : tags;
   const meant = (block: Block) =>
-    (block.if?.some((tag) => tags.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
+    (block.if?.some((tag) => known.includes(tag)) ?? true) && (options.parts?.includes(block.part ?? -1) ?? true);
   for (const block of blocks.filter(meant)) {
     if (block.carry) await carry(follow, block.carry);
     const nodes = block.on ? nodesAt(follow, block.on) : [];
@@ -54,10 +57,8 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
   return true;
 }
 
-const TAKES_WITHOUT = /^\.\/bunw scripts\/(02-control-plane\.ts|03-workers\.ts close|04-sa-tokens\.ts)/;
-
 function withoutLost({ without = [] }: Follow, command: string) {
-  return without.length > 0 && TAKES_WITHOUT.test(command) ? `${command} --without ${without.join(",")}` : command;
+  return without.length > 0 ? leavingOut(command, without).replace(/\bNODE\b/, without.join(" ")) : command;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;
@@ -90,7 +91,7 @@ function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machin
     operator: lab.operator ? [lab.operator] : [],
   };
   if (place === "operator" && !lab.operator) throw new Fail("This scenario has no operator's machine", { hint: "see scenarios/fleet.ts" });
-  return nodes[place].filter((node) => !without.includes(node.name));
+  return nodes[place].filter((node) => !without.includes(node.nodeName));
 }
 
 /** Replaces the operator's scp. It reads inside the node: the kit's folder is in memory and has no path on this machine. */

@@ -3,11 +3,17 @@ import { expect, test } from "bun:test";
 import { pretendScene } from "../../pretend/scene.ts";
 import { followPlan, readPlan } from "../scene/follow-plan.ts";
 
-const transcript = await Bun.file(`${import.meta.dir}/../../transcripts/00-assess-plan-ha-all-lost.txt`).text();
-const page = transcript
-  .slice(transcript.indexOf("# The plan"), transcript.indexOf("\n----- stderr"))
-  .replaceAll("127.77.0.11", "10.250.0.11")
-  .replaceAll("10.77.0.12", "10.250.0.12");
+/** The page of a transcript, with the addresses of the pretend scene. */
+async function pageOf(name: string): Promise<string> {
+  const transcript = await Bun.file(`${import.meta.dir}/../../transcripts/00-assess-plan-${name}.txt`).text();
+  return transcript
+    .slice(transcript.indexOf("# The plan"), transcript.indexOf("\n----- stderr"))
+    .replaceAll("127.77.0.11", "10.250.0.11")
+    .replaceAll("127.77.0.13", "10.77.0.13")
+    .replaceAll("10.77.0.12", "10.250.0.12");
+}
+
+const page = await pageOf("ha-all-lost");
 
 const PLAN = "./bunw scripts/00-assess.ts --plan";
 const JOIN = "./bunw scripts/03-workers.ts join --server https://lab-api:6443 --ca-hash sha256:7d --token-file token";
@@ -75,20 +81,24 @@ test("followPlan() stops at a failure, as an operator would", async () => {
   expect([typed, scene.steps.at(-1)!.ok]).toEqual([["cp1: ls"], false]);
 });
 
-test("followPlan() can read every line of a real plan", async () => {
+test.each([
+  ["ha-all-lost", {}, PLAN, 4],
+  ["without", { without: ["cp2"] }, `${PLAN} --without cp2`, 3],
+])("followPlan() can read every line of the plan %s", async (name, asked, typedFirst, printedLines) => {
+  const page = await pageOf(name);
   const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
   const ended = readPlan(page).flatMap(({ lines, ends = "" }) => lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]));
   const { scene, typed } = pretendScene({
     ...Object.fromEntries(ended),
-    [PLAN]: { stdout: page },
+    [typedFirst]: { stdout: page },
     [JOIN]: { stderr: "done.  next: close" },
   });
   const [cp1] = scene.lab.nodes;
   for (const name of ["cp3", "w2"]) scene.lab.nodes.push({ ...cp1!, name });
   for (const [index, ip] of [cp1!.ip, "10.250.0.12", "10.77.0.21", "10.77.0.13", "10.77.0.22"].entries()) scene.lab.nodes[index]!.ip = ip;
   scene.kit = import.meta.path;
-  await followPlan(scene, {});
+  await followPlan(scene, asked);
   expect(scene.steps.filter(({ ok }) => !ok)).toEqual([]);
-  expect(typed.filter((line) => line.endsWith(JOIN))).toHaveLength(4);
+  expect(typed.filter((line) => line.endsWith(JOIN))).toHaveLength(printedLines);
   expect(scene.steps.at(-1)!.command).toBe("./bunw scripts/05-verify.ts");
 });

@@ -49,6 +49,20 @@ test("followRunbook() says before each command what is typed next, and where", a
   expect(before).toEqual(typed);
 });
 
+test("followRunbook() types nothing on a node that never comes back, and what takes it out", async () => {
+  const { scene, typed } = pretendScene({});
+  const fences = [
+    ["each-control-plane", "./bunw scripts/02-control-plane.ts"],
+    ["first-control-plane if=lost-nodes", "kubectl delete node NODE"],
+  ];
+  const page = fences.map(([on, command]) => `\`\`\`sh on=${on}\n${command}\n\`\`\`\n`).join("\n");
+  await followRunbook(scene, [], { markdown: page, without: ["cp2"] });
+  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts --without cp2", "cp1: kubectl delete node cp2"]);
+  typed.length = 0;
+  await followRunbook(scene, [], { markdown: page });
+  expect(typed).toEqual(["cp1: ./bunw scripts/02-control-plane.ts", "cp2: ./bunw scripts/02-control-plane.ts"]);
+});
+
 test("a secret in a transcript is counted, and not kept", async () => {
   const token = `${"a".repeat(6)}.${"b".repeat(16)}`;
   const { scene } = pretendScene({ "./bunw scripts/00-assess.ts": { exitCode: 1, stderr: `token ${token}\n` } });

@@ -1,0 +1,140 @@
+/** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
+import type { LostNodes } from "../facts/lost-for-good.ts";
+import { leavingOut } from "../facts/next.ts";
+import { inForGoodWords } from "../for-good.ts";
+import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
+import { keptLine, kitLines, type Line, printedLines, scpLines, sshLines, workersFile } from "./paste.ts";
+import { nodesAt, type PlanNode } from "./plan-nodes.ts";
+import type { Block } from "./runbook.ts";
+
+/** The word of `if=` for what is typed only where nodes are lost for good. */
+export const LOST_NODES = "lost-nodes";
+
+export interface PlanStep extends Effort {
+  number: number;
+  /** "on" the nodes it is typed on; "to" those that get a file. */
+  way: "on" | "to";
+  /** Names. */
+  on: string[];
+  /** On all of them at the same time, if the operator likes. */
+  sideBySide: boolean;
+  lines: Line[];
+  exit: number[];
+  /** How its output ends; unset: the runbook does not say. */
+  ends?: string | undefined;
+}
+
+/** This node has been looked at. Of two looks at the others the later one sees more; where all was found here, none is needed. */
+export function isLook({ commands }: Block): boolean {
+  return commands.some((command) => command.includes("scripts/00-assess.ts"));
+}
+
+/** What was found is here. */
+export function isSalvage({ commands }: Block): boolean {
+  return commands.some((command) => command.includes("scripts/00-salvage.ts"));
+}
+
+const FOUND_MORE =
+  "A key stays lost, as this plan expects, so it ends with exit code 2. If it ends with 0, it found more: print the plan again";
+const FOUND_LESS = "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
+
+type Placed = Omit<PlanStep, "number"> & { part: number };
+
+export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], lost: LostNodes): (Placed & { number: number })[] {
+  const file = workersFile(nodes);
+  const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
+  return [
+    ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
+    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, isKept: isPrinted(blocks.slice(index + 1)) })),
+  ]
+    .filter(({ on }) => on.length > 0)
+    .map((step, index) => ({ ...step, number: index + 1 }));
+}
+
+/** Whether the next command that is typed on nodes is a line that was printed. */
+function isPrinted(after: readonly Block[]): boolean {
+  return after.find((block) => block.on)?.printed === true;
+}
+
+interface Around {
+  nodes: readonly PlanNode[];
+  lost: LostNodes;
+  /** A later step needs what it prints. */
+  isKept: boolean;
+}
+
+function stepsIn(block: Block, { nodes, lost, isKept }: Around): Placed[] {
+  const { part = 0, exit } = block;
+  if (block.sshTo) {
+    const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
+    return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(at, block.commands.join("\n  ")) }];
+  }
+  if (block.carry) {
+    const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
+    return [{ part, exit, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: scpLines(from!, to, block.carry.file) }];
+  }
+  const at = nodesAt(nodes, block.on!).filter((node) => (isLook(block) ? isNotFirst(node) : !isSalvage(block) || !isNotFirst(node)));
+  return inSteps(block.commands).map((commands, index, all) => ({
+    ...{ part, exit, ...effortWithout(commands.at(-1)!, lost), ...onNodes(at, "on", block.sideBySide) },
+    ...(isKept && index === all.length - 1 ? { note: KEPT } : {}),
+    ...(isSalvage(block) ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
+    ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
+    lines: linesOf(
+      commands.map((command) => commandWithout(command, lost)),
+      at,
+      { ...block, isKept },
+    ),
+  }));
+}
+
+/** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
+function commandWithout(command: string, { names, controlPlanes }: LostNodes): string {
+  if (names.length === 0) return command;
+  return leavingOut(command, isPart2(command) ? controlPlanes : names).replace(/\bNODE\b/, names.join(" "));
+}
+
+function isPart2(command: string): boolean {
+  return command.includes("scripts/02-control-plane.ts");
+}
+
+/** With what part 2 takes out for good. */
+function effortWithout(command: string, { controlPlanes }: LostNodes): Effort {
+  const effort = effortOf(command);
+  if (!isPart2(command) || controlPlanes.length === 0) return effort;
+  const nodes = controlPlanes.join(", ");
+  return {
+    ...effort,
+    does: `${effort.does}, and take ${nodes} out of etcd's members`,
+    costs: `${effort.costs}; ${inForGoodWords("memberOut", { NODE: nodes })}`,
+    note: NEW_ONE,
+  };
+}
+
+function isNotFirst({ role }: PlanNode): boolean {
+  return role !== "first control plane node";
+}
+
+function linesOf(commands: readonly string[], at: readonly PlanNode[], { printed, isKept }: { printed: boolean; isKept: boolean }): Line[] {
+  if (printed) return printedLines(at);
+  const last = commands.at(-1);
+  return commands.flatMap((command) => (isKept && command === last && at[0] ? [keptLine(at[0], command)] : sshLines(at, command)));
+}
+
+function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {
+  return { way, on: nodes.map(({ name }) => name), sideBySide: sideBySide && nodes.length > 1 };
+}
+
+/** Each script is a step of its own, with the lines that prepare it. */
+function inSteps(commands: readonly string[]): string[][] {
+  const steps: string[][] = [[]];
+  for (const [index, command] of commands.entries()) {
+    steps.at(-1)!.push(command);
+    if (command.startsWith("./bunw ") && index < commands.length - 1) steps.push([]);
+  }
+  return steps;
+}
+
+/** Without what belongs to the runbook's example alone. */
+function inGeneral(end: string): string {
+  return end.replace(/(next:) .*/, "$1 …").replace(/^\d+( checks, all good).*/, "…$1…");
+}

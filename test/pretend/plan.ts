@@ -1,0 +1,84 @@
+/** `00-assess --plan` on a pretend node, and the lines of the page. */
+import { expect } from "bun:test";
+import { mkdirSync } from "node:fs";
+import { ADDRESS, type Objects } from "./cluster.ts";
+import { MEMBER, type NodeOptions, pretendNode } from "./node.ts";
+
+/** Workers have addresses that may get into a line; the pretend cluster's own are loopback. */
+export function reachable(objects: Objects) {
+  for (const [name, ip] of [
+    ["w1", "10.77.0.21"],
+    ["w2", "10.77.0.22"],
+  ] as const)
+    setAddress(objects, name, ip);
+}
+
+export function setAddress(objects: Objects, name: string, ...ips: string[]) {
+  const node = objects[`minions/${name}`] as { status: object };
+  node.status = { addresses: ips.map((address) => ({ type: "InternalIP", address })) };
+}
+
+/** Two more control plane nodes. */
+export function three(objects: Objects) {
+  reachable(objects);
+  for (const [name, ip] of [
+    ["m2", "10.77.0.12"],
+    ["m3", "10.77.0.13"],
+  ] as const)
+    objects[`minions/${name}`] = JSON.parse(
+      JSON.stringify(objects["minions/m1"]).replaceAll('"m1"', `"${name}"`).replaceAll(ADDRESS, ip).replace("uid-of-m1", `uid-of-${name}`),
+    );
+}
+
+export const MEMBERS = [
+  MEMBER,
+  ...["m2", "m3"].map((name, i) => ({ id: `b${i}`.padEnd(16, "1"), name, peerURLs: [`https://10.77.0.1${i + 2}:2380`] })),
+];
+
+/** Of this test's pretend nodes, and as plan() shows it. */
+const [NETWORK, SHOWN] = [ADDRESS.replace(/\d+$/, ""), "127.77.0."];
+
+/** Where m2 and m3 can be asked: their addresses are this machine's. */
+export const AT = { m2: `${NETWORK}12`, m3: `${NETWORK}13` };
+
+/** The same as `three`, at these addresses. */
+export const ASKED = {
+  etcd(objects: Objects) {
+    three(objects);
+    for (const name of ["m2", "m3"])
+      objects[`minions/${name}`] = JSON.parse(JSON.stringify(objects[`minions/${name}`]).replaceAll("10.77.0.", NETWORK));
+  },
+  members: MEMBERS.map((member) => ({ ...member, peerURLs: member.peerURLs.map((url) => url.replace("10.77.0.", NETWORK)) })),
+};
+
+type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
+
+interface Damage extends NodeOptions {
+  change?: (root: string) => unknown;
+  /** Runs meanwhile. */
+  beside?: (node: Pick<PretendNode, "root" | "stored">) => Disposable;
+  args?: string;
+}
+
+/** Prints the plan; nothing is written for it. */
+export async function plan({ change, beside, args = "", ...options }: Damage) {
+  using node = await pretendNode({ etcd: reachable, ...options });
+  mkdirSync(`${node.root}/dev/shm`, { recursive: true });
+  await change?.(node.root);
+  using _beside = beside?.(node);
+  const before = node.fingerprint();
+  const run = await node.run(`00-assess --plan ${args}`.trim());
+  expect(node.fingerprint()).toEqual(before);
+  const [stdout, stderr] = [run.stdout, run.stderr].map((text) => text.replaceAll(NETWORK, SHOWN));
+  return { ...run, stdout: stdout!, stderr: stderr!.replace(/in \d+\.\d s/g, "in SECONDS s") };
+}
+
+/** What is pasted: each step's first word, its nodes and what they run. */
+export function pasted(stdout: string): string[] {
+  return [...stdout.matchAll(/^(?:export |line=\$\()?(?:ssh|scp|xargs) .*$/gm)].map(([line]) =>
+    line
+      .replaceAll("cd /run/kube-pki-repair && ", "")
+      .replaceAll("./bunw scripts/", "")
+      .replace(/\$\{line:\?[^}]*\}/, "LINE"),
+  );
+}
