@@ -7,12 +7,12 @@ import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { type LostFile, lostHere, lostOfKubelet, waysBack } from "../facts/lost-files.ts";
+import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { inLines, otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { exists } from "../files/files.ts";
 import { type Container, containers, isServerContainer } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { kubeletsLostFlags } from "../node/turn-kubelet.ts";
@@ -28,13 +28,13 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere } from "../trust/process-owner.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
-import { clientPemRow, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { type Assessment, isDamage, type Row } from "./report.ts";
 import { caRow, clockRows, dataRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutParts } from "./without-data.ts";
-import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
+import { assessWorker } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -152,36 +152,6 @@ function kubeconfigFindings({ facts, cp }: PartialFacts) {
   if (!facts) return [];
   const rows = kubeconfigRows(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) }).filter((row) => row.name !== "kubelet");
   return rows.map((row) => examineKubeconfig(row, facts));
-}
-
-async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
-  const { kubelet } = node;
-  const ca = readText(kubelet.clientCaFile);
-  const files = lostOfKubelet(node);
-  const damage: Row[] = [
-    { id: "kubelet-ca", what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
-    { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
-    clientPemRow(node),
-    ...lostFileRows(files),
-    ...(await kubeletRow(node, running)),
-  ];
-  const seen = clusterCaSeen(node);
-  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
-  const damaged = damage.some(isDamage);
-  return {
-    node: node.name,
-    kubernetes: undefined,
-    cluster: undefined,
-    ca: seen,
-    damage: withWhatComes(
-      damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
-      node,
-    ),
-    survivors: [],
-    damaged: damaged || strangers.length > 0,
-    // a control plane node that lost everything has no kubelet.conf either
-    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
-  };
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {

@@ -1,0 +1,42 @@
+/** Looks at a worker, or at a control plane node that lost everything: the files of its kubelet, and the CA that its pods have. */
+import { clusterCaSeen } from "../facts/ca-copies.ts";
+import { lostOfKubelet } from "../facts/lost-files.ts";
+import type { Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import type { Container } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { withWhatComes } from "./coming-rows.ts";
+import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
+import { type Assessment, isDamage, type Row } from "./report.ts";
+import { lostFileRows } from "./rows.ts";
+import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
+
+export async function assessWorker(node: Node, running: Container[] | Fail): Promise<Assessment> {
+  const { kubelet } = node;
+  const ca = readText(kubelet.clientCaFile);
+  const files = lostOfKubelet(node);
+  const damage: Row[] = [
+    { id: "kubelet-ca", what: kubelet.clientCaFile, state: ca ? "ok" : "!MISSING!", detail: "the CA that this kubelet trusts" },
+    { id: "kubelet-conf", what: kubelet.kubeconfig, state: exists(kubelet.kubeconfig) ? "ok" : "!MISSING!", detail: "" },
+    clientPemRow(node),
+    ...lostFileRows(files),
+    ...(await kubeletRow(node, running)),
+  ];
+  const seen = clusterCaSeen(node);
+  const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
+  const damaged = damage.some(isDamage);
+  return {
+    node: node.name,
+    kubernetes: undefined,
+    cluster: undefined,
+    ca: seen,
+    damage: withWhatComes(
+      damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
+      node,
+    ),
+    survivors: [],
+    damaged: damaged || strangers.length > 0,
+    // a control plane node that lost everything has no kubelet.conf either
+    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
+  };
+}
