@@ -3,7 +3,7 @@ import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { Fail } from "../fail.ts";
+import { Fail, failOf } from "../fail.ts";
 import { mode, say } from "../run.ts";
 import { patient, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
@@ -104,9 +104,8 @@ async function replace(api: KubeApi, owner: PodOwner) {
       all.every((pod) => isReady(pod) && !pod.metadata.deletionTimestamp && !old.has(pod.metadata.uid))
     );
   };
-  await waitFor(`${label(owner)} to be back on every node`, renewed, {
-    seconds: SECONDS,
-    hint: `kubectl -n ${owner.namespace} get pods -l ${labels.join(",")} -o wide; ${AGAIN}`,
-  });
+  const hint = `kubectl -n ${owner.namespace} get pods -l ${labels.join(",")} -o wide; ${AGAIN}`;
+  const late = await failOf(() => waitFor(`${label(owner)} to be back on every node`, renewed, { seconds: SECONDS, hint }));
+  if (late) throw new Fail([late.message, await whyNot(api, owner, await api.get<Workload>(path))].filter(Boolean).join(": "), { hint });
   say(`${podsOf(owner)}: replaced on all nodes at once`);
 }

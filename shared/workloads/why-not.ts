@@ -14,7 +14,7 @@ export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload):
   const path = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
   const late = labels.length === 0 ? [] : (await api.list<RunningPod>(path)).filter((pod) => !isReady(pod));
   for (const pod of late) {
-    const why = whyNotReady(pod);
+    const why = whyNotReady(pod) ?? (await lastEvent(api, pod.metadata, ({ type }) => type === "Warning"));
     if (why) return strangers(`${pod.metadata.name}: ${why}`);
   }
   return await whyNoPod(api, owner);
@@ -35,9 +35,15 @@ function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined
 
 /** A StatefulSet or DaemonSet says only in events that the API refuses its pods. */
 async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<string> {
-  type Event = KubeObject & { reason?: string; message?: string; lastTimestamp?: string };
+  return strangers(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
+}
+
+type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
+
+/** What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod: FailedMount, FailedCreatePodSandBox. */
+async function lastEvent(api: KubeApi, about: { namespace?: string; name: string }, isMeant: (event: Event) => boolean): Promise<string> {
+  const { namespace, name } = about;
   const events = await api.list<Event>(`/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${name}`);
-  const refused = events.filter(({ reason }) => reason === "FailedCreate");
-  const last = refused.sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? "")).at(-1);
-  return strangers(last?.message ?? "");
+  const meant = events.filter(isMeant).sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
+  return meant.at(-1)?.message ?? "";
 }

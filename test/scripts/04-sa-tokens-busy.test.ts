@@ -191,6 +191,37 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   expect(restarted).toEqual([`PATCH ${APPS}/deployments/paused`]);
 });
 
+test("a kube-proxy that does not start again is named with its kubelet's reason, and nothing is begun that needs it", async () => {
+  const KUBE_SYSTEM = "/api/v1/namespaces/kube-system";
+  const labels = { "k8s-app": "kube-proxy" };
+  const event = { involvedObject: { name: "kube-proxy-2" }, reason: "FailedMount", lastTimestamp: "2026-11-26T10:00:00Z" };
+  using node = await afterPart3();
+  using api = serveRunning(node, {
+    objects: {
+      ...workload("Deployment", "web"),
+      [`${KUBE_SYSTEM}/pods/kube-proxy-1`]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, labels),
+      "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": { spec: { selector: { matchLabels: labels } }, status: onAll },
+      [`${KUBE_SYSTEM}/events/1`]: { ...event, type: "Warning", message: "object kube-proxy not registered" },
+      [`${KUBE_SYSTEM}/events/2`]: { ...event, type: "Normal", message: "Pulled", lastTimestamp: "2026-11-26T10:00:01Z" },
+    },
+    on({ method, path }, { objects }) {
+      if (method !== "POST" || !path.endsWith("kube-proxy-1/eviction")) return undefined;
+      objects.delete(`${KUBE_SYSTEM}/pods/kube-proxy-1`);
+      const creating = [{ state: { waiting: { reason: "ContainerCreating" } } }];
+      objects.set(`${KUBE_SYSTEM}/pods/kube-proxy-2`, {
+        metadata: { name: "kube-proxy-2", namespace: "kube-system", labels },
+        ...{ spec: {}, status: { containerStatuses: creating } },
+      });
+      return Response.json({}, { status: 201 });
+    },
+  });
+  const { exitCode, stderr } = await node.run("04-sa-tokens", SHORT);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain("to be back on every node: no answer yet: kube-proxy-2: object kube-proxy not registered");
+  expect(stderr).toContain("  - shop/web (Deployment) still trusts the old CA: not begun");
+  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
+});
+
 test("--skip leaves a workload to its operator: it is named, also by the dry run, and a name that nothing has is mistyped", async () => {
   using node = await afterPart3();
   using api = serveRunning(node, { objects: { ...workload("Deployment", "web"), ...workload("Deployment", "shy") }, on: refusals });

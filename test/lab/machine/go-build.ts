@@ -18,6 +18,8 @@ export async function buildGo(pin: GoBuild): Promise<string> {
   return await cached(`${pin.name}-${pin.version}`, async (folder) => {
     await writeWrapperModule(folder, pin);
     await go(["mod", "tidy", "-e"], folder);
+    // What no proxy has is named here, and not by the sixth program after half an hour of compiling.
+    await go(["list", "-deps", "-tags", pin.tags ?? "", ...pin.packages], folder);
     const ldflags = `-s -w ${pin.ldflags ?? ""}`.trim();
     for (const path of pin.packages) {
       await go(["build", "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", programName(path), path], folder);
