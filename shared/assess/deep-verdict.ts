@@ -18,7 +18,7 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Be
   return {
     rung,
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
-    verdict: `rung ${rung}: ${WHY[rung]}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
+    verdict: `rung ${rung}: ${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
     next: inLines([
       { command: "systemctl stop kubelet" },
       ...back,
@@ -58,6 +58,12 @@ const WHY: Record<number, string> = {
   4: "a key is nowhere to be found: a new one is made, and old service-account tokens stay valid until part 4",
   5: "the lost keys are nowhere to be found: new ones are made, all nodes rejoin, tokens are renewed (parts 3 and 4)",
 };
+
+/** With the cluster's CA here, or found, no node has to join. */
+function whyOf(rung: number, lost: readonly LostKey[]): string | undefined {
+  if (rung < 5 || lost.some(({ name }) => name === "ca")) return WHY[rung];
+  return "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4)";
+}
 
 function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]): number {
   if (lost.length === 0) return Math.max(0, ...irreplaceable.map(({ places }) => places[0]!.rung));

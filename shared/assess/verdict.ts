@@ -123,8 +123,9 @@ function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
       verdict: `${lost}. Only control plane nodes trust them. If no other control plane node has them, make new ones: nothing else changes`,
       next: inLines(partsHere(names)),
     };
+  const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
   return {
-    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: new CA, every node rejoins, pods restart`,
+    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
     next: inLines([...LOOK_FIRST, ...withoutKeys(names, oldKey).map(({ command }) => ({ command, note: ONLY_IF_LOST }))]),
   };
 }

@@ -57,7 +57,7 @@ function bare(line: string): string {
 /** Nothing of a control plane is here: most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
   return new Refused(`This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`, {
-    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node: ${whereDataIs().map(bare).join("; ")}`,
+    hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-workers.ts join. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
   });
 }
 

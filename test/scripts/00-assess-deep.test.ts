@@ -59,6 +59,18 @@ test("--deep where nothing is left is rung 5, and says so of each key", async ()
   await expectTranscript("00-assess-deep-nowhere", await deep("--no-disk", { change }));
 });
 
+test("where sa.key alone is lost, no node is said to join again and no new CA to be made", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  for (const file of ["sa.key", "sa.pub"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
+  const verdicts = [await node.run("00-assess --json"), await node.run("00-assess --deep --no-disk --json")].map(
+    ({ stdout }) => JSON.parse(stdout).verdict,
+  );
+  expect(verdicts).toEqual([
+    "keys lost on this node: sa. Look for the old ones first (00-salvage). If they are gone: a new service-account key, pods restart",
+    "rung 5: sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4); the disk was not searched",
+  ]);
+});
+
 test("--deep finds keys in free blocks of an image: rung 3, with the image in the command", async () => {
   const path = `${mkdtempSync(join(tmpdir(), "deep-"))}/disk.img`;
   writeFileSync(path, layOut({ a: pki("ca.key"), b: pki("sa.key"), c: pki("etcd/ca.crt"), d: pki("etcd/ca.key") }, 4096));
