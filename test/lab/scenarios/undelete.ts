@@ -5,12 +5,20 @@ import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { controlPlaneGone, note, type Scenario, type Scene, sayAndWait, startClock, workloadsLeft } from "../scene/scene.ts";
+import {
+  controlPlaneGone,
+  controlPlaneSamples,
+  note,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  startClock,
+  workloadsLeft,
+} from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 const FOLDER = "/etc/kubernetes/encryption";
-/** As the kernel cuts their names: 15 characters. */
-const PROGRAMS = "etcd|kube-apiserver|kube-controller|kube-scheduler";
+const STATIC_PODS = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler)-/;
 const CONFIG = `${FOLDER}/config.yaml`;
 
 /** Everything is deleted and no process is left: the keys and the encryption configuration are only in the disk's free blocks. */
@@ -76,10 +84,13 @@ async function deleteAll(scene: Scene) {
   note(scene, "the control plane is gone", workloadsLeft(scene));
 }
 
-/** An API server that answers no more may still drain its connections. */
+/** An API server that answers no more may still drain its connections. By its container: a tenant's process may have its name. */
 async function processesGone(scene: Scene) {
-  const none = async () => (await scene.lab.controlPlanes[0]!.run(["pgrep", "-x", PROGRAMS])).exitCode === 1;
-  await sayAndWait(scene, "the last process that held a key to end", none, { seconds: 120, hint: "journalctl -u kubelet, with --keep" });
+  const none = () => {
+    const running = controlPlaneSamples(scene)[0]!.findLast((sample) => sample.containers)?.containers;
+    return running && !Object.values(running).some((name) => STATIC_PODS.test(name));
+  };
+  await sayAndWait(scene, "the last static pod to end", none, { seconds: 120, hint: "journalctl -u kubelet, with --keep" });
 }
 
 async function look(scene: Scene) {
