@@ -9,7 +9,7 @@ import { lineOf, type Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const PAGES = ["README.md", "RUNBOOK.md", "CONTRIBUTING.md", "CHANGELOG.md", "shared/README.md"];
-const files = [...PAGES, ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort())];
+const files = [...PAGES, "bunw", ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort())];
 const sources: Source[] = await Promise.all(files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })));
 const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
 
@@ -112,6 +112,24 @@ function wrongFiles({ path, text }: Source): string[] {
     .filter((script) => !Object.hasOwn(packageJson.scripts, script));
   return [...lost, ...npm].map((name) => `${path}: ${name}`);
 }
+
+/** Variables of the environment that no code reads, and of the playbook that it does not know. */
+function wrongVariables({ path, text }: Source): string[] {
+  const code = sources
+    .filter((source) => !source.path.endsWith(".md") && source.path !== "scripts/fleet.yaml")
+    .map((source) => source.text);
+  const playbook = sources.find((source) => source.path === "scripts/fleet.yaml")!.text.replace(/^#.*/gm, "");
+  const named = text.matchAll(/\b(KUBE_PKI_REPAIR_[A-Z_]+)|-e ([a-z_]+)=/g);
+  const lost = [...named].filter(([, own, extra]) => (own ? !code.some((one) => one.includes(own)) : !playbook.includes(extra!)));
+  return lost.map(([name]) => `${path}: ${name}`);
+}
+
+test("each variable of the environment and of the playbook that a page names is read", () => {
+  expect(
+    wrongVariables({ path: "a.md", text: "KUBE_PKI_REPAIR_PATIENCE=3, KUBE_PKI_REPAIR_HASTE=3, -e new_cas=true -e old_cas=true" }),
+  ).toEqual(["a.md: KUBE_PKI_REPAIR_HASTE", "a.md: -e old_cas="]);
+  expect(sources.filter(({ path }) => /\.(md|yaml)$/.test(path)).flatMap(wrongVariables)).toEqual([]);
+});
 
 test("each file, folder, link and npm script that a page names is there", () => {
   const page = "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), `npm run none`, `npm run pack`";
