@@ -58,7 +58,7 @@ async function main() {
     () => renew(scene),
     `kubectl patch secret NAME -p '{"data":{"token":null}}'`,
   );
-  const chosen = await step("4.4 Find the pods that hold on to the old CA", () =>
+  const chosen = await step("4.4 Find the pods with the old CA or an old token", () =>
     order.findStale(cp, api, { caPem: trust.caPem, choice }),
   );
   const left = await step(
@@ -155,7 +155,7 @@ function sayNext(cp: ControlPlaneNode, without: string[], { later, skipped }: Ch
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
   const old = later.length + skipped.length;
-  const left = `${old} workload${old === 1 ? " still holds" : "s still hold"} the old CA`;
+  const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
   done(inOneLine(afterTokens(routeOf(cp, without), seen)), old > 0 ? left : undefined);
 }
 

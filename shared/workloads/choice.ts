@@ -75,7 +75,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   const network = groups.filter(({ name }) => NETWORK.includes(name)).flatMap(({ owners }) => owners);
   const first = later.find((owner) => network.includes(owner));
   if (!first) return;
-  throw new Fail(`${label(first)} still holds the old CA: until it restarts, new pods may get no traffic from Services`, {
+  throw new Fail(`${label(first)} has to restart first: until then, new pods may get no traffic from Services`, {
     hint: `first, or with it: ${command(`04-sa-tokens --only-system --namespace ${choice.namespaces.join(",")}`)}`,
   });
 }

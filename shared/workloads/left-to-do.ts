@@ -38,10 +38,10 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
     (path) => `${path} is a stand-in for the lost audit policy: put your own policy there, then restart kube-apiserver`,
   );
   for (const [name, why] of secrets) lines.push(`Secret ${name} still has old trust: ${why.message}: ${why.hint}`);
-  for (const { owner, why } of workloads) lines.push(`${label(owner)} still trusts the old CA: ${why.message}: ${why.hint}`);
-  for (const owner of reported)
-    lines.push(`${label(owner)} still trusts the old CA (${owner.reason}): restart it yourself if it talks to the API`);
-  for (const owner of skipped) lines.push(`${label(owner)} still trusts the old CA (skipped by you): ${commandsTo(owner)}`);
+  const still = replacedCa(cp, caPem) === undefined ? "still has a token of the old key" : "still trusts the old CA";
+  for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
+  for (const owner of reported) lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
+  for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${commandsTo(owner)}`);
   if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${waysOn({ later, skipped })}`);
   lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
   lines.push(

@@ -113,7 +113,7 @@ async function inOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }:
 }
 
 function laterThan({ owner, why }: Left): Later {
-  return new Later(`not begun: a new pod gets no traffic from Services while ${label(owner)} holds the old CA`, { hint: why.hint });
+  return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, { hint: why.hint });
 }
 
 async function restartGroup(api: KubeApi, owners: readonly PodOwner[], caPem: string): Promise<Left[]> {

@@ -81,7 +81,7 @@ test("kube-system first, then a namespace, then the rest: each run says what is 
   const shop = await must(node, "04-sa-tokens --namespace shop");
   expect(restarts(api).slice(1)).toEqual([`PATCH ${STALE_WEB}`]);
   expect(shop).toContain("  later: blog/db (StatefulSet)\n");
-  expect(shop).toEndWith(`\ndone for now: 1 workload still holds the old CA.  next, when you choose: ${PART_4}\n`);
+  expect(shop).toEndWith(`\ndone for now: 1 workload still has to restart.  next, when you choose: ${PART_4}\n`);
 
   expect(await must(node, "04-sa-tokens")).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
   expect(restarts(api).slice(2)).toEqual([`PATCH ${DB}`]);
@@ -104,7 +104,7 @@ test.each([
   [
     "a namespace before kube-proxy",
     "--namespace shop",
-    `error: kube-system/kube-proxy (DaemonSet) still holds the old CA: until it restarts, new pods may get no traffic from Services\nhint: first, or with it: ${PART_4} --only-system --namespace shop\n`,
+    `error: kube-system/kube-proxy (DaemonSet) has to restart first: until then, new pods may get no traffic from Services\nhint: first, or with it: ${PART_4} --only-system --namespace shop\n`,
   ],
 ])("04-sa-tokens refuses %s before it restarts anything", async (_, options, words) => {
   using node = await afterPart3();
@@ -123,7 +123,7 @@ test("what was skipped is no surprise to 05-verify, until it has restarted", asy
     "  - blog/db (StatefulSet) still trusts the old CA (skipped by you): kubectl -n blog rollout restart statefulset/db\n",
   );
   expect(said).toEndWith(
-    "\ndone for now: 1 workload still holds the old CA.  next, when you choose: kubectl -n blog rollout restart statefulset/db, then ./bunw scripts/05-verify.ts\n",
+    "\ndone for now: 1 workload still has to restart.  next, when you choose: kubectl -n blog rollout restart statefulset/db, then ./bunw scripts/05-verify.ts\n",
   );
   expect(node.exists(MARK)).toBe(true);
   const [fresh, skipped] = await podCheck(node);
@@ -165,7 +165,7 @@ test("the next command of a partial run has what was typed with --skip", async (
   using _api = serve(node);
   const said = await must(node, "04-sa-tokens --only-system --skip shop/web");
   expect(said).toContain(`- left for a later run: blog/db (StatefulSet): ${PART_4} --skip shop/web restarts them\n`);
-  expect(said).toEndWith(`\ndone for now: 2 workloads still hold the old CA.  next, when you choose: ${PART_4} --skip shop/web\n`);
+  expect(said).toEndWith(`\ndone for now: 2 workloads still have to restart.  next, when you choose: ${PART_4} --skip shop/web\n`);
 });
 
 /** A container of the pod shop/NAME-1 runs this program on the node, under this process id. */

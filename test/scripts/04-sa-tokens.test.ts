@@ -71,6 +71,22 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
   expect([again.exitCode, node.exists(MARK)]).toEqual([0, false]);
 });
 
+test("where only the service-account key is new, no line speaks of an old CA", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
+  write(node.root + MARK, JSON.stringify({ made: new Date().toISOString(), kid }), 0o644);
+  using _api = serveRunning(node, {
+    objects: {
+      "/api/v1/namespaces/shop/pods/db-0": oldPod("db-0", { kind: "StatefulSet", name: "db" }),
+      "/apis/apps/v1/namespaces/shop/statefulsets/db": { spec: { template: {} }, status: {} },
+    },
+  });
+  const { stderr, exitCode } = await node.run("04-sa-tokens --skip shop/db", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  - shop/db (StatefulSet) still has a token of the old key (skipped by you): kubectl -n shop");
+  expect(stderr.match(/.*old CA.*/g)).toEqual(["== 4.4 Find the pods with the old CA or an old token"]);
+});
+
 test("04-sa-tokens --dry-run says what it would restart, and changes nothing", async () => {
   using node = await afterPart3();
   using api = serveStale(node, before.cert);
