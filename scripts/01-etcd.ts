@@ -11,7 +11,7 @@ import {
   ensureOptions,
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
-import { afterEtcd, inOneLine, isInternal, type OldSaKey } from "../shared/facts/next.ts";
+import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { forGood } from "../shared/for-good.ts";
@@ -19,7 +19,7 @@ import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { parseOptions } from "../shared/options.ts";
-import { CERTS } from "../shared/pki/certs.ts";
+import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";

@@ -1,5 +1,4 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
-
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
@@ -8,7 +7,6 @@ import type { LostNodes } from "../facts/lost-for-good.ts";
 import {
   command,
   inLines,
-  isInternal,
   type OldSaKey,
   otherControlPlanes,
   part1,
@@ -19,7 +17,7 @@ import {
   withoutKeys,
 } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
-import { CERTS } from "../pki/certs.ts";
+import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { deepVerdict } from "./deep-verdict.ts";

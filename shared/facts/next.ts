@@ -4,7 +4,7 @@
  */
 
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
-import { CERTS } from "../pki/certs.ts";
+import { isInternal } from "../pki/certs.ts";
 import type { KnownNode } from "./cluster.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 
@@ -85,11 +85,6 @@ const EACH = "each control plane node";
 
 function onOthers({ others }: Route, todo: Todo): Todo[] {
   return others.length > 0 ? [{ ...todo, on: others.join(", "), unlessDone: true }] : [];
-}
-
-/** Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else anything. */
-export function isInternal(name: string): boolean {
-  return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
 }
 
 /** The option of part 1 that makes these lost keys; "" where none is lost. */

@@ -100,6 +100,11 @@ export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 /** The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files `sa.key` and `sa.pub`. */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
+/** Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else anything. */
+export function isInternal(name: string): boolean {
+  return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
+}
+
 export function certRow(name: string): Cert {
   const row = CERTS.find((cert) => cert.name === name);
   if (!row) throw new Error(`no certificate is called ${name}`);

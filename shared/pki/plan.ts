@@ -6,7 +6,7 @@
  * only with `newCas`. Without `newCas` a lost one stops the run.
  */
 import { Fail } from "../fail.ts";
-import { CERTS, type Cert, type ClusterFacts } from "./certs.ts";
+import { CERTS, type Cert, type ClusterFacts, isInternal } from "./certs.ts";
 import { examine, examineKubeconfig, type Finding } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
@@ -76,18 +76,14 @@ function planShared(finding: Finding, { newCas, evidence }: PlanOptions): PlanRo
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost") return { finding, todo: "restore", remedy };
-  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding))) return { finding, todo: "refuse", remedy };
+  if (newCas !== "all" && !(newCas === "internal" && isInternal(finding.name))) return { finding, todo: "refuse", remedy };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
   return remedy.why && isHalf ? { finding, todo: "restore", remedy: { do: "again" } } : { finding, todo: "make" };
 }
 
-function isInternal({ name }: Finding): boolean {
-  return CERTS.some((row) => row.internal && row.name === name);
-}
-
 function lostKey(finding: Finding, remedy: Remedy): Fail {
   const why = "why" in remedy ? `; ${remedy.why}` : "";
-  const option = isInternal(finding) ? "--new-internal-cas" : "--new-cas";
+  const option = isInternal(finding.name) ? "--new-internal-cas" : "--new-cas";
   return new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`, {
     hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${option}`,
   });
