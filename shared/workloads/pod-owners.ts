@@ -48,7 +48,8 @@ export function once(api: ApiReader): Find {
   };
 }
 
-type Set = KubeObject & { spec?: { updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } } } };
+/** A ReplicaSet, DaemonSet or StatefulSet. */
+type PodSet = KubeObject & { spec?: { updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } } } };
 
 /**
  * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its operator is told so by the API, a
@@ -74,7 +75,7 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
     ...(own ? { path: pathOf(namespace, by) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict");
-  const set = await find<Set>(pathOf(namespace, { kind, name }));
+  const set = await find<PodSet>(pathOf(namespace, { kind, name }));
   if (!set) return left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
   if (kind === "ReplicaSet") {
     const parent = set.metadata.ownerReferences?.find(({ controller }) => controller);
@@ -89,7 +90,7 @@ function pathOf(namespace: string, { kind, name }: { kind: string; name: string 
 }
 
 /** A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods below it as they are. */
-function isRolledByHand({ spec }: Set): boolean {
+function isRolledByHand({ spec }: PodSet): boolean {
   const { type, rollingUpdate } = spec?.updateStrategy ?? {};
   return type === "OnDelete" || (rollingUpdate?.partition ?? 0) > 0;
 }
