@@ -8,7 +8,7 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { type Check, type CheckRow, Checks } from "../shared/checks/check.ts";
 import { endingsHere, forecast } from "../shared/checks/forecast.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
-import { checksAsJson, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
+import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
 import { untilGood } from "../shared/checks/until-good.ts";
 import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
 import {
@@ -117,8 +117,9 @@ function report(checks: readonly Check[], values: Values, repair: WrapUp | undef
   if (values.json) answer(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
   else printChecks(checks, { all: values.all, short: values.output === "short" });
   tellSummary(checks);
-  if (!checks.some(({ result }) => result === "failed")) return;
-  tell("hint: ./bunw scripts/00-assess.ts on that node says which part repairs it");
+  const hint = hintOf(checks);
+  if (!hint) return;
+  tell(`hint: ${hint}`);
   process.exitCode = 2;
 }
 

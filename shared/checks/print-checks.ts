@@ -60,6 +60,17 @@ export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`);
 }
 
+const PART = "./bunw scripts/";
+
+/** What to do about what has failed: a part of the repair where one mends it, else what each check names. Undefined where nothing has failed. */
+export function hintOf(checks: readonly Check[]): string | undefined {
+  const failed = checks.filter(({ result }) => result === "failed");
+  if (failed.length === 0) return undefined;
+  return failed.some(({ mend }) => mend?.startsWith(PART))
+    ? `${PART}00-assess.ts on that node says which part repairs it`
+    : "type what mends each, then run this again";
+}
+
 /** What every `--output json` of a list of checks has. */
 export function checksAsJson(checks: readonly Check[]) {
   return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks };

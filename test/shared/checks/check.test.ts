@@ -1,6 +1,7 @@
 /** What becomes of a row: well, a warning, a failure with what still works and what mends it, an error that says itself what is wrong. */
 import { expect, test } from "bun:test";
 import { type Check, type CheckRow, Checks, found, severityOf, summaryOf, worstFirst } from "../../../shared/checks/check.ts";
+import { hintOf } from "../../../shared/checks/print-checks.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
   const checks = new Checks();
@@ -69,4 +70,12 @@ test("the worst stands first, what failed before warnings, those of a kind toget
     ...{ checks: 8, ok: 2, warnings: 2, failed: 4 },
     severities: { outage: 3, soon: 2, weakens: 1, note: 0 },
   });
+});
+
+test("the last line leads to a part of the repair where one mends it, else to what each check names", () => {
+  const returned = found({ id: "node-returned", of: "m2" }, { failed: "!CHANGED!" });
+  const lost = found({ id: "certificate-apiserver" }, { failed: "missing" });
+  expect(hintOf([found({ id: "backup" }, { warning: "none" })])).toBeUndefined();
+  expect(hintOf([returned])).toBe("type what mends each, then run this again");
+  expect(hintOf([returned, lost])).toBe("./bunw scripts/00-assess.ts on that node says which part repairs it");
 });
