@@ -76,6 +76,35 @@ test.each(quoted)("a script says what the runbook's part %d quotes: %s", (_, mes
   expect(fixedWords(message).some((words) => said.includes(words))).toBe(true);
 });
 
+/** Lines of what the pages show as printed. A script's words, between its values, are in the code or in a transcript. */
+const shownLines = [text, await Bun.file(`${home}/README.md`).text()].flatMap((page) =>
+  [...page.matchAll(/^```text\n([\s\S]*?)^```/gm)].flatMap(([, body]) =>
+    body!.split("\n").filter((line) => /\w{3}/.test(line) && !line.startsWith("$")),
+  ),
+);
+const transcripts = await Promise.all(
+  [...new Glob("test/transcripts/*.txt").scanSync(home)].map((path) => Bun.file(`${home}/${path}`).text()),
+);
+
+/** Two words side by side, in a printed line, that no script says so. Where a value or a sign stands between them, they are no pair. */
+function strangePairs(line: string): string[] {
+  const words = line.trim().split(/ (?! )/);
+  const pairs = words.slice(1).map((word, i) => [words[i]!, word.replace(/[;:.,]$/, "")]);
+  const plain = pairs
+    .filter((pair) => pair.every((word) => /^[a-zA-Z'-]{2,}$/.test(word) && !/^(cp|w|csr-)\d/.test(word)))
+    .map((pair) => pair.join(" "));
+  return plain.filter((pair) => !said.includes(pair) && !transcripts.some((one) => one.includes(pair)));
+}
+
+test("words that no script says are seen in what a page shows as printed", () => {
+  expect(strangePairs("  cp1: renewed her Lease with the new certificate")).toEqual(["renewed her", "her Lease"]);
+});
+
+test("the scripts say what the pages show as printed", () => {
+  expect(shownLines.length).toBeGreaterThan(30);
+  expect(shownLines.flatMap(strangePairs)).toEqual([]);
+});
+
 test("each part says what to do if it does not work, and how to undo it", () => {
   const silent = parts.filter((part) => !/\*\*If not/i.test(part.text) || !/\*\*Undo/i.test(part.text));
   expect(silent.map((part) => `${part.number} ${part.title}`)).toEqual([]);
