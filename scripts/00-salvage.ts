@@ -4,7 +4,8 @@
  * that the cluster is known by proves each of them. Run on each control plane node, before anything
  * there is restarted. Safe to run again.
  */
-import { inOneLine, withoutKeys } from "../shared/facts/next.ts";
+import { withoutKeys } from "../shared/facts/next.ts";
+import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";

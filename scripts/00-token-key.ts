@@ -6,7 +6,8 @@
  */
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
-import { afterTokenKey, inOneLine, otherControlPlanes } from "../shared/facts/next.ts";
+import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
+import { inOneLine } from "../shared/facts/todo.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { shareNode } from "../shared/node/take-node.ts";
 import { keyCopies } from "../shared/old-sa-key/key-copies.ts";

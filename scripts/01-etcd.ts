@@ -11,7 +11,8 @@ import {
   ensureOptions,
 } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
-import { afterEtcd, inOneLine, type OldSaKey } from "../shared/facts/next.ts";
+import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
+import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { readText } from "../shared/files/files.ts";
 import { forGood } from "../shared/for-good.ts";

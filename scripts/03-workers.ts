@@ -13,6 +13,7 @@ import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
+import { command, inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
@@ -64,7 +65,7 @@ async function open(values: Values) {
     ...(values["etcd-data"] ? ["--etcd-data", values["etcd-data"]] : []),
     ...(without.length > 0 ? ["--without", without.join(",")] : []),
   ]);
-  tell(`\nthen ${next.inOneLine(next.closing({ without }))}`);
+  tell(`\nthen ${inOneLine(next.closing({ without }))}`);
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
@@ -82,7 +83,7 @@ async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, with
     state.close = asking.length > 0 || reduced;
     if (!state.close) say("part 3 has nothing to do");
   }
-  done(next.inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
+  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
 }
 
 function trustOf(cp: ControlPlaneNode): next.TrustSeen {
@@ -120,7 +121,7 @@ async function join(values: Values) {
   }
   worker.endJoin(node);
   dropTokenFile(file);
-  done(next.inOneLine(next.afterJoin()));
+  done(inOneLine(next.afterJoin()));
 }
 
 /** In the background of `open`, or in a window of its own. */
@@ -132,7 +133,7 @@ async function approve(values: Values) {
     () => approveJoining(cp, api, without),
     "kubectl get csr; kubectl certificate approve CSR",
   );
-  done(next.inOneLine(next.closing({ without })));
+  done(inOneLine(next.closing({ without })));
 }
 
 function stopped() {
@@ -157,7 +158,7 @@ async function close(values: Values) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(next.inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
+  done(inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
 }
 
 async function onControlPlane(values: Values, words?: string) {
@@ -182,7 +183,7 @@ function printJoinLine({ facts }: ControlPlaneNode, file: string) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
   const trust = `--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
-  answer(next.command(`03-workers join ${trust}`));
+  answer(command(`03-workers join ${trust}`));
 }
 
 const USAGE = `Usage:

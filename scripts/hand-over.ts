@@ -10,12 +10,13 @@ import { etcdDataOf, nodeIfAny } from "../shared/etcd-home/etcd-place.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { isExternalCa } from "../shared/facts/external-ca.ts";
 import { isExternalSigner } from "../shared/facts/external-signer.ts";
-import { BACKUP, command, inOneLine, part1 } from "../shared/facts/next.ts";
+import { BACKUP, part1 } from "../shared/facts/next.ts";
 import {
   refuseOtherEtcd,
   refuseWorker,
   stepsWhereDataIsLost,
 } from "../shared/facts/no-etcd-data.ts";
+import { command, inOneLine } from "../shared/facts/todo.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists, writeFile } from "../shared/files/files.ts";
 import { secretIn } from "../shared/files/operator-files.ts";

@@ -9,8 +9,9 @@ import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plan
 import { readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
-import { inLines, otherControlPlanes } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
+import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containers, isServerContainer } from "../node/containers.ts";

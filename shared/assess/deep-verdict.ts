@@ -1,7 +1,8 @@
 /** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type Beginning, courseFrom } from "../facts/course.ts";
-import { command, inArrows, inLines, inOneLine, type OldSaKey, type Todo, wayFrom, withoutKeys } from "../facts/next.ts";
+import { type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
+import { command, inArrows, inLines, inOneLine, type Todo } from "../facts/todo.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, LostKey, NodeVerdict } from "./report.ts";
 

@@ -1,7 +1,8 @@
 /** Where lost keys may still be. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { command, otherControlPlanes } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";

@@ -4,18 +4,8 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import {
-  command,
-  inLines,
-  type OldSaKey,
-  otherControlPlanes,
-  part1,
-  partsForCluster,
-  partsHere,
-  type Todo,
-  wayFrom,
-  withoutKeys,
-} from "../facts/next.ts";
+import { type OldSaKey, otherControlPlanes, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/next.ts";
+import { command, inLines, type Todo } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";

@@ -1,8 +1,8 @@
 /** The conclusion for a worker, and for a node of which nothing tells whether it is one. */
 import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
-import { command } from "../facts/next.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
+import { command } from "../facts/todo.ts";
 import type { Node } from "../node/node.ts";
 import type { Assessment } from "./report.ts";
 

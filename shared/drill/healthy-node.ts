@@ -2,7 +2,7 @@
 import { adminClient } from "../api/admin-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lostHere } from "../facts/lost-files.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";

@@ -1,7 +1,7 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";

@@ -1,7 +1,8 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command, type EtcdSeen } from "../facts/next.ts";
+import type { EtcdSeen } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say } from "../run.ts";

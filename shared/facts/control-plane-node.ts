@@ -16,9 +16,9 @@ import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
-import { command } from "./next.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
+import { command } from "./todo.ts";
 
 export interface ControlPlaneNode extends Repair {
   node: Node;

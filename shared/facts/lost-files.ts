@@ -15,7 +15,7 @@ import type { Node } from "../node/node.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
-import { command, type Todo } from "./next.ts";
+import { command, type Todo } from "./todo.ts";
 
 export interface LostFile {
   /** On this node. */

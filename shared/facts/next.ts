@@ -7,19 +7,7 @@ import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import { isInternal } from "../pki/certs.ts";
 import type { KnownNode } from "./cluster.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
-
-/** One thing to do next. */
-export interface Todo {
-  command: string;
-  /** The nodes to do it on, in words; unset: this node. */
-  on?: string;
-  /** What a sentence calls it: "part 1". Unset: its command. */
-  called?: string;
-  /** Some of these nodes may be through with it. */
-  unlessDone?: true;
-  /** Why, or what to know: a comment behind the command. */
-  note?: string;
-}
+import { command, inArrows, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
 export interface Route {
@@ -43,38 +31,6 @@ export function otherControlPlanes<N extends Pick<KnownNode, "name" | "controlPl
 
 export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, without: readonly string[]): Route {
   return { others: otherControlPlanes(cluster, { node, without }).map(({ name }) => name), without };
-}
-
-/** Scripts, or their words, that take --without. */
-const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
-
-/** "03-workers close" as an operator types it. */
-export function command(words: string, without: readonly string[] = []): string {
-  const [script, ...args] = words.split(" ");
-  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", without.join(","));
-  return [`./bunw scripts/${script}.ts`, ...args].join(" ");
-}
-
-/** A line as RUNBOOK.md has it, for a cluster without these nodes. */
-export function leavingOut(typed: string, without: readonly string[]): string {
-  const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);
-  return words ? command(`${words[1]}${words[2]}`, without) : typed;
-}
-
-/** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
-export function inOneLine(todos: readonly Todo[]): string {
-  const phrases = todos.map(({ command, on, called, unlessDone }) => {
-    if (!on) return called ?? command;
-    return called ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}` : `on ${on}: ${command}`;
-  });
-  return phrases.join(", then ");
-}
-
-/** For a list: a line each, the comments one below the other. */
-export function inLines(todos: readonly Todo[]): string[] {
-  const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
-  const width = Math.max(...lines.map(({ text, note }) => (note ? text.length : 0)));
-  return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
@@ -119,13 +75,6 @@ function tokenKey(oldKey: OldSaKey): Todo[] {
 export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
   const cluster = lost.every(isInternal) ? [VERIFY] : [{ command: command("03-workers") }, { command: command("04-sa-tokens") }, VERIFY];
   return inArrows([...withoutKeys(lost, oldKey), { command: command("02-control-plane") }, ...cluster]);
-}
-
-/** Scripts and their words alone. */
-export function inArrows(todos: readonly Todo[]): string {
-  return todos
-    .map(({ command, on }) => `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`)
-    .join(" → ");
 }
 
 /** Parts 1 and 2 on this node. */

@@ -3,7 +3,8 @@
  * is a backup: one in memory, or in the kit's folder, travels and is deleted at the end of the repair.
  */
 import { basename, resolve } from "node:path";
-import { BACKUP, command } from "../facts/next.ts";
+import { BACKUP } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { readBytes, readText } from "../files/files.ts";
 import { isInMemory } from "../files/in-memory.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";

@@ -2,7 +2,7 @@
 import type { Assessment } from "../assess/report.ts";
 import { COURSE_TO_LEAVE_OUT } from "../facts/course.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { PlanStep } from "./plan-steps.ts";

@@ -1,6 +1,6 @@
 /** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the lines to paste. */
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { leavingOut } from "../facts/next.ts";
+import { leavingOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
 import { keptLine, kitLines, type Line, printedLines, scpLines, sshLines, workersFile } from "./paste.ts";

@@ -1,7 +1,7 @@
 /** `00-assess --plan`: the plan on the terminal, or in a file that the operator names. Writes nothing else. */
 import { join } from "node:path";
 import type { Assessment } from "../assess/report.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { typed } from "../options.ts";

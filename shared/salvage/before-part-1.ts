@@ -2,7 +2,8 @@
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lostHere, stopsAll, waysBack } from "../facts/lost-files.ts";
-import { command, inLines, otherControlPlanes } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
+import { command, inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";

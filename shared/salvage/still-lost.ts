@@ -1,5 +1,6 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
-import { command, inOneLine, type OldSaKey, withoutKeys } from "../facts/next.ts";
+import { type OldSaKey, withoutKeys } from "../facts/next.ts";
+import { command, inOneLine } from "../facts/todo.ts";
 import { tell } from "../run.ts";
 import { refuseRivals } from "./found-keys.ts";
 import type { Salvage } from "./look.ts";

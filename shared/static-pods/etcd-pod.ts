@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyTree, moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";

@@ -1,7 +1,8 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { isAuditPolicy, type LostFile, stopsAll, waysBack } from "../facts/lost-files.ts";
-import { inLines, otherControlPlanes } from "../facts/next.ts";
+import { otherControlPlanes } from "../facts/next.ts";
+import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { writeFile } from "../files/files.ts";
 import { say } from "../run.ts";

@@ -4,7 +4,7 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, type LostFile } from "../facts/lost-files.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";

@@ -6,7 +6,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import { etcdClient, silentMembers } from "../etcd/identity.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { quote } from "zx/core";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { hostEntry, list, stat } from "../files/files.ts";
 import { gone } from "../files/host-file.ts";
 import { UNFINISHED } from "../files/partial.ts";

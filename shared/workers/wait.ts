@@ -8,7 +8,7 @@ import { allRenewals, watchRenewals } from "../api/leases.ts";
 import { type KnownNode, refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";

@@ -3,7 +3,7 @@
  * something was left on purpose shows nowhere, so a mark on this node remembers it for 05-verify.
  */
 import type { KubeApi } from "../api/kube-api.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";

@@ -5,7 +5,7 @@ import { nodeLeases } from "../api/leases.ts";
 import { leftOut } from "../etcd/all-members.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/next.ts";
+import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";

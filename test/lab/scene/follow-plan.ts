@@ -2,7 +2,7 @@
  * Follows the plan that 00-assess prints on the first control plane node: an operator who has nothing but that page. Each line is read as bash
  * would read it, and typed on the node whose address it names.
  */
-import { leavingOut } from "../../../shared/facts/next.ts";
+import { leavingOut } from "../../../shared/facts/todo.ts";
 import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";

@@ -1,6 +1,6 @@
 /** Follows RUNBOOK.md in a scene: types its commands where it says, and carries files from node to node. */
 import { join } from "node:path";
-import { leavingOut } from "../../../shared/facts/next.ts";
+import { leavingOut } from "../../../shared/facts/todo.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { LOST_NODES } from "../../../shared/plan/plan-steps.ts";
 import { type Block, type Place, printedLine, readRunbook } from "../../../shared/plan/runbook.ts";

@@ -1,6 +1,7 @@
 /** What comes next, from what a script has seen; and that a run which was told of lost nodes never asks for them again. */
 import { describe, expect, test } from "bun:test";
 import * as next from "../../../shared/facts/next.ts";
+import { command, inArrows, inLines, inOneLine, type Todo } from "../../../shared/facts/todo.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({ name, uid: name, controlPlane, names: [name], ips: [] });
 const cluster = { nodes: [nodeCalled("cp1"), nodeCalled("cp2"), nodeCalled("cp3"), nodeCalled("w1", false)] };
@@ -8,7 +9,7 @@ const node = { name: "cp1" };
 const alone = next.routeOf({ cluster: { nodes: [nodeCalled("cp1"), nodeCalled("w1", false)] }, node }, []);
 const all = next.routeOf({ cluster, node }, []);
 const lost = next.routeOf({ cluster, node }, ["cp3", "w1"]);
-const line = (...todos: next.Todo[]) => next.inOneLine(todos);
+const line = (...todos: Todo[]) => inOneLine(todos);
 const OLD = { caIsNew: false, saKeyIsNew: false };
 const NEW = { caIsNew: true, saKeyIsNew: true };
 
@@ -19,7 +20,7 @@ test("the other control plane nodes are neither this one, nor workers, nor lost 
 
 test("a command has --without only where its script takes it", () => {
   const commands = ["02-control-plane", "03-workers open", "03-workers join", "04-sa-tokens retire", "01-etcd --new-cas", "05-verify"];
-  expect(commands.map((words) => next.command(words, ["cp3", "w1"]))).toEqual([
+  expect(commands.map((words) => command(words, ["cp3", "w1"]))).toEqual([
     "./bunw scripts/02-control-plane.ts --without cp3,w1",
     "./bunw scripts/03-workers.ts open --without cp3,w1",
     "./bunw scripts/03-workers.ts join",
@@ -27,7 +28,7 @@ test("a command has --without only where its script takes it", () => {
     "./bunw scripts/01-etcd.ts --new-cas",
     "./bunw scripts/05-verify.ts",
   ]);
-  expect(next.command("02-control-plane")).toBe("./bunw scripts/02-control-plane.ts");
+  expect(command("02-control-plane")).toBe("./bunw scripts/02-control-plane.ts");
 });
 
 test.each([
@@ -59,9 +60,7 @@ test("the whole way in one line: parts 3 and 4 only where somebody beside contro
   expect(next.wayFrom(["ca", "sa"], "in tokens")).toBe(
     "00-token-key → 01-etcd --new-cas → 02-control-plane → 03-workers → 04-sa-tokens → 05-verify",
   );
-  expect(next.inArrows([{ on: "cp2", command: next.command("00-assess --deep") }, next.part1()])).toBe(
-    "on cp2: 00-assess --deep → 01-etcd",
-  );
+  expect(inArrows([{ on: "cp2", command: command("00-assess --deep") }, next.part1()])).toBe("on cp2: 00-assess --deep → 01-etcd");
 });
 
 test("after the old key of tokens: part 1 where its new key is not here yet, the other control plane nodes, part 2", () => {
@@ -166,10 +165,10 @@ test("after part 4 the old key is retired on each control plane node, if there i
 
 test("a list has a line for each command, and its comments one below the other", () => {
   expect(
-    next.inLines([
+    inLines([
       { command: "systemctl stop kubelet" },
-      { command: next.command("00-salvage"), note: "looks for keys" },
-      { command: next.command("hand-over unpack FILE"), on: "cp2", note: "there" },
+      { command: command("00-salvage"), note: "looks for keys" },
+      { command: command("hand-over unpack FILE"), on: "cp2", note: "there" },
     ]),
   ).toEqual([
     "systemctl stop kubelet",

@@ -1,0 +1,53 @@
+/** One thing to do next, and how it is printed: in one line, as a list, or as arrows. What it is, next.ts decides. */
+
+/** One thing to do next. */
+export interface Todo {
+  command: string;
+  /** The nodes to do it on, in words; unset: this node. */
+  on?: string;
+  /** What a sentence calls it: "part 1". Unset: its command. */
+  called?: string;
+  /** Some of these nodes may be through with it. */
+  unlessDone?: true;
+  /** Why, or what to know: a comment behind the command. */
+  note?: string;
+}
+
+/** Scripts, or their words, that take --without. */
+const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
+
+/** "03-workers close" as an operator types it. */
+export function command(words: string, without: readonly string[] = []): string {
+  const [script, ...args] = words.split(" ");
+  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", without.join(","));
+  return [`./bunw scripts/${script}.ts`, ...args].join(" ");
+}
+
+/** A line as RUNBOOK.md has it, for a cluster without these nodes. */
+export function leavingOut(typed: string, without: readonly string[]): string {
+  const words = /^\.\/bunw scripts\/([\w-]+)\.ts(.*)$/.exec(typed);
+  return words ? command(`${words[1]}${words[2]}`, without) : typed;
+}
+
+/** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
+export function inOneLine(todos: readonly Todo[]): string {
+  const phrases = todos.map(({ command, on, called, unlessDone }) => {
+    if (!on) return called ?? command;
+    return called ? `${called} on ${on}${unlessDone ? " where it is not done yet" : ""}` : `on ${on}: ${command}`;
+  });
+  return phrases.join(", then ");
+}
+
+/** For a list: a line each, the comments one below the other. */
+export function inLines(todos: readonly Todo[]): string[] {
+  const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
+  const width = Math.max(...lines.map(({ text, note }) => (note ? text.length : 0)));
+  return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
+}
+
+/** Scripts and their words alone. */
+export function inArrows(todos: readonly Todo[]): string {
+  return todos
+    .map(({ command, on }) => `${on ? `on ${on}: ` : ""}${command.replaceAll(/\.\/bunw scripts\/([\w-]+)\.ts/g, "$1")}`)
+    .join(" → ");
+}
