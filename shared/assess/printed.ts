@@ -1,6 +1,6 @@
 /** The report of 00-assess as tables for the terminal. */
 import { worstFirst } from "../checks/check.ts";
-import { SEVERITIES } from "../checks/kinds.ts";
+import { SEVERITIES } from "../checks/kind.ts";
 import { checksAsJson, signOf } from "../checks/print-checks.ts";
 import { answer, type Sign, VERSION } from "../run.ts";
 import { type Assessment, checkOf, isDamage, type Row } from "./report.ts";

@@ -1,5 +1,7 @@
 /** A check is a row of KINDS (kinds.ts) with how it is looked at. Here a row becomes what was found: how bad, what still works, what mends it. */
-import { type CheckId, KINDS, type Kind, SEVERITIES, type Severity } from "./kinds.ts";
+
+import { type Kind, SEVERITIES, type Severity } from "./kind.ts";
+import { type CheckId, KINDS } from "./kinds.ts";
 
 export interface CheckRow {
   id: CheckId;

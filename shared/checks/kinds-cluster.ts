@@ -1,6 +1,6 @@
 /** The checks of servers and of the cluster: 05-verify asks the API and etcd. See kinds.ts. */
 import { command } from "../facts/todo.ts";
-import type { Kind } from "./kinds.ts";
+import type { Kind } from "./kind.ts";
 
 const PART_2 = command("02-control-plane");
 const PART_4 = command("04-sa-tokens");

@@ -5,29 +5,8 @@
 import { BACKUP } from "../facts/next.ts";
 import { command } from "../facts/todo.ts";
 import { CERTS } from "../pki/certs.ts";
+import type { Kind } from "./kind.ts";
 import { CLUSTER_KINDS } from "./kinds-cluster.ts";
-
-/**
- * What it means where a check is bad, the worst first. `outage`: something does not work. `soon`: it works until a date, or until something
- * restarts. `weakens`: a spare, a protection or a tool is lacking. `note`: good to know.
- */
-export const SEVERITIES = { outage: "outage now", soon: "ends soon", weakens: "weakens", note: "note" } as const;
-
-export type Severity = keyof typeof SEVERITIES;
-
-export interface Kind {
-  /** Where 05-verify shows it. */
-  area: string;
-  /** "…": what exactly, a node or a file. */
-  what: string;
-  severity: Severity;
-  /** The same of a warning; unset: a note, or what weakens. */
-  warning?: Severity;
-  /** What still works where it is bad, and until when. */
-  works: string;
-  /** The command that mends it, or where RUNBOOK.md says how. "…" as in `what`. */
-  mend: string;
-}
 
 const PART_1 = command("01-etcd");
 const PART_2 = command("02-control-plane");

@@ -8,7 +8,7 @@ import { stat, writeFile } from "../files/files.ts";
 import { VERSION } from "../run.ts";
 import { type Check, summaryOf } from "./check.ts";
 import type { Ending } from "./forecast.ts";
-import { SEVERITIES } from "./kinds.ts";
+import { SEVERITIES } from "./kind.ts";
 
 interface Seen {
   node: string;

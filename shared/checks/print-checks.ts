@@ -1,7 +1,8 @@
 /** Checks on the terminal, as lines, or as JSON. */
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, summaryOf, worstFirst } from "./check.ts";
-import { KINDS, SEVERITIES, type Severity } from "./kinds.ts";
+import { SEVERITIES, type Severity } from "./kind.ts";
+import { KINDS } from "./kinds.ts";
 
 /** Changes when a field of the JSON goes or gets another meaning; a new field changes nothing. */
 const SCHEMA_VERSION = 1;

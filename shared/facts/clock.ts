@@ -11,13 +11,13 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
+import type { Node } from "../node/node.ts";
 import { clockIsSynchronized } from "../node/time-sync.ts";
 import { BACKDATE_MS } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
-import type { ControlPlaneNode } from "./control-plane-node.ts";
 
 /** Certificates begin so long before they are made: clocks that differ by less do no harm. */
 const TOLERANCE_MS = BACKDATE_MS;
@@ -31,7 +31,12 @@ interface Other {
   ahead: number;
 }
 
-type Place = Pick<ControlPlaneNode, "data" | "cluster" | "facts" | "node">;
+interface Place {
+  data: EtcdData;
+  cluster: Cluster;
+  facts: ClusterFacts;
+  node: Node;
+}
 
 /** Errors: Fail where this node's clock is proved wrong, or one of two is. Says where another node's is. */
 export async function refuseWrongClock(cp: Place) {

@@ -6,7 +6,7 @@ import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
 import { newRescue, type Rescue, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, madeAt } from "../pki/certificate.ts";
-import { certificatesDirIn, readCluster } from "./cluster.ts";
+import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { hasEnded } from "./repair-end.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
@@ -40,6 +40,15 @@ export function findRepair(place: EtcdFolders): Repair {
   }
   const data = readFolders(place);
   return repair?.data.revision === data.revision ? repair : { rescue: newRescue(), data, dataFrom: place.dir };
+}
+
+/** The public key's hash of the CA that this repair has replaced, or the last repair as long as its rescue folder is here. */
+export function replacedCa(
+  { cluster, earlier }: { cluster: Pick<Cluster, "oldCaPem">; earlier?: Repair | undefined },
+  caPem: string,
+): string | undefined {
+  const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+  return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
 }
 
 function takesUpAnothers({ rescue, data }: Repair): boolean {

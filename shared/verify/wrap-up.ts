@@ -4,6 +4,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { type KnownNode, readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { Repair } from "../facts/repair.ts";
+import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
@@ -14,7 +15,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { unlessLate } from "../wait-for.ts";
-import { peopleToDo, replacedCa } from "../workloads/left-to-do.ts";
+import { peopleToDo } from "../workloads/left-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
 export interface WrapUp {

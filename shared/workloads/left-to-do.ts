@@ -1,9 +1,9 @@
 /** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
-import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
+import { replacedCa } from "../facts/repair.ts";
 import { readText } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -62,12 +62,6 @@ export async function peopleToDo({ cp, api, renewed, caPem }: Pick<Done, "cp" | 
     "systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again",
     ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
   ];
-}
-
-/** The public key's hash of the CA that this repair replaced, or the last repair as long as its rescue folder is here. */
-export function replacedCa({ cluster, earlier }: ControlPlaneNode, caPem: string): string | undefined {
-  const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
-  return known.map((pem) => certInfo(pem).publicKeyHash).find((hash) => hash !== certInfo(caPem).publicKeyHash);
 }
 
 /** Audit policies that this kit wrote in place of lost ones. */

@@ -2,6 +2,7 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import { inTurn } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { replacedCa } from "../facts/repair.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
@@ -11,7 +12,6 @@ import { caIsNew } from "../static-pods/restore.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { canaries, hasLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
-import { replacedCa } from "./left-to-do.ts";
 import { logsOf } from "./log-says.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";

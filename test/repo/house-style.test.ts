@@ -105,6 +105,20 @@ function wrongArrows(files: readonly Source[]): string[] {
   );
 }
 
+/** Files that import each other, round in a circle, also if only types: each circle once. */
+function circles(files: readonly Source[]): string[] {
+  const imports = new Map(files.map((source) => [source.path, importsOf(source).filter((to) => files.some(({ path }) => path === to))]));
+  const through = new Set<string>();
+  const found: string[] = [];
+  const walk = (path: string, way: string[]) => {
+    if (way.includes(path)) found.push([...way.slice(way.indexOf(path)), path].join(" → "));
+    else if (!through.has(path)) for (const to of imports.get(path)!) walk(to, [...way, path]);
+    through.add(path);
+  };
+  for (const { path } of files) walk(path, []);
+  return found;
+}
+
 /** Names that several files have, each with its files. */
 function twins(files: readonly Source[], namesOf: (source: Source) => string[]): string[] {
   const holders = Map.groupBy(
@@ -152,6 +166,12 @@ test("rooms import only lower floors, and every room has its floor and its sente
   const rows = (await Bun.file(`${home}/shared/README.md`).text()).matchAll(/^\| (\d+) \| (?:`([\w-]+)\/`|\(no folder\)) \| .{20,} \|$/gm);
   const described = [...rows].map(([, floor, room = ""]) => `${floor} ${room}`);
   expect(described.sort()).toEqual(FLOORS.flatMap((rooms, floor) => rooms.map((room) => `${floor} ${room}`)).sort());
+});
+
+test("no files import each other, and a circle is found", () => {
+  const file = (name: string, to: string) => ({ path: `shared/${name}.ts`, text: `import type { A } from "./${to}.ts";\n` });
+  expect(circles([file("a", "b"), file("b", "c"), file("c", "b")])).toEqual(["shared/b.ts → shared/c.ts → shared/b.ts"]);
+  expect(circles(shipped)).toEqual([]);
 });
 
 test("no two files of shared/ have one name, and no exported word has two meanings", () => {
