@@ -20,9 +20,9 @@ async function main() {
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(values["etcd-data"]));
   if (values.drill) return await showDrill(values);
   if (values.bundle ?? values.backup) throw ofDrill();
-  const { plan, without, "etcd-data": etcdData } = values;
-  if (!plan && without.length > 0) throw ofPlan();
-  const facts = plan ? await factsForPlan(etcdData, without) : undefined;
+  const { plan, without, user, "etcd-data": etcdData } = values;
+  if (!plan && (user !== undefined || without.length > 0)) throw ofPlan();
+  const facts = plan ? await factsForPlan(etcdData, { without, user }) : undefined;
   const assessment = await step("0.1 Look at this node", () =>
     assess(etcdData, { deep: deepOptions(values), lost: facts?.lost }),
   );
@@ -48,7 +48,7 @@ function ofDrill(): Fail {
 }
 
 function ofPlan(): Fail {
-  return new Fail("--without needs --plan: it says what a plan leaves out", {
+  return new Fail("--without and --user need --plan: they say what its lines are for", {
     hint: "./bunw scripts/00-assess.ts --help",
   });
 }
@@ -70,7 +70,8 @@ const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
     ./bunw scripts/00-assess.ts --drill [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
-    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--without NODE,…] [--deep]
+    ./bunw scripts/00-assess.ts --plan [FILE.md | FILE.html] [--without NODE,…] [--user NAME]
+                                [--deep]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
 where the old keys may still be, and which commands come next. Reads only; it writes the file that
@@ -96,6 +97,8 @@ Options:
                      lost keys in memory; with --deep on the disk as well.
     --without NODES  --plan: nodes that are lost for good. Nothing is typed on them; the lines that
                      take --without have it, and the page says how a new one comes in.
+    --user NAME      --plan: the lines are for this user of the nodes, who may use sudo there
+                     without a password (default: root).
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
@@ -121,6 +124,7 @@ const OPTIONS = {
   json: { type: "boolean" },
   plan: { type: "boolean" },
   without: { type: "string", list: true },
+  user: { type: "string" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: true },
   help: { type: "boolean" },

@@ -21,6 +21,8 @@ export interface Plan {
   made: Date;
   verdict: string;
   nodes: PlanNode[];
+  /** Who the operator is on the nodes. */
+  user: string;
   /** Names of nodes that will not come back. */
   lost: readonly string[];
   aim: string | undefined;
@@ -41,11 +43,12 @@ export interface PlanPart extends Pick<Part, "title" | "ifNot" | "undo"> {
 }
 
 /** Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not know. */
-export function makePlan(assessed: Assessment, { known, lost }: PlanFacts, runbook: string): Plan {
+export function makePlan(assessed: Assessment, facts: PlanFacts, runbook: string): Plan {
+  const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: assessed.node, without: lost.names }) : [];
   const { parts, blocks } = readRunbook(runbook);
   const course = assessed.course && withLost(assessed.course, lost);
-  const steps = course ? stepsOf(meant(blocks, course, assessed), nodes, lost) : [];
+  const steps = course ? stepsOf(meant(blocks, course, assessed), nodes, facts) : [];
   const numbers = [...new Set(steps.map(({ part }) => part))];
   const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
   /** A line with a name that is none is left out. */
@@ -60,15 +63,16 @@ export function makePlan(assessed: Assessment, { known, lost }: PlanFacts, runbo
     made: new Date(),
     verdict: assessed.verdict,
     nodes,
+    user,
     lost: lost.names,
     aim: aimOf(assessed, { pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0, lost }),
-    first: firstNotes(assessed, lost).map(pasteable),
+    first: firstNotes(assessed, facts).map(pasteable),
     parts: numbers.map((number) => {
       const { title, ifNot, undo } = parts.find((part) => part.number === number)!;
-      const notes = number === FIRST_REPAIR ? notesBeforePart1(assessed, lost).map(pasteable) : [];
+      const notes = number === FIRST_REPAIR ? notesBeforePart1(assessed, { ...facts, nodes }).map(pasteable) : [];
       return { number, title, ifNot, undo, notes, steps: steps.filter(({ part }) => part === number) };
     }),
-    last: lastNotes(steps, lost).map(pasteable),
+    last: lastNotes(steps, facts).map(pasteable),
     seconds: [0, 1].map((end) => steps.reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0)) as [number, number],
   };
 }

@@ -1,6 +1,7 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, strangers } from "../plain.ts";
 import { VERSION } from "../run.ts";
+import { ROOT } from "./login.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
 import type { Note } from "./notes.ts";
 import type { PlanStep } from "./plan-steps.ts";
@@ -14,7 +15,8 @@ export function escaped(text: string): string {
   return strangers(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
 }
 
-function head({ node, cluster, kubernetes, made, verdict, aim, nodes, lost, first, seconds, parts }: Plan): string[] {
+function head(plan: Plan): string[] {
+  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, first, parts } = plan;
   const placeholders = nodes.filter(({ why }) => why);
   return [
     `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
@@ -23,7 +25,7 @@ function head({ node, cluster, kubernetes, made, verdict, aim, nodes, lost, firs
     "",
     ...(aim ? [`**${escaped(aim)}**`, "", `00-assess: ${escaped(verdict)}`] : [`**${escaped(verdict)}**`]),
     "",
-    ...(parts.length > 0 ? [...howTo(seconds), ""] : []),
+    ...(parts.length > 0 ? [...howTo(plan), ""] : []),
     ...listOfNodes(nodes),
     ...(lost.length > 0 ? [`- ${LOST}: ${escaped(listed(lost))}`] : []),
     ...(placeholders.length > 0
@@ -34,10 +36,14 @@ function head({ node, cluster, kubernetes, made, verdict, aim, nodes, lost, firs
   ];
 }
 
-function howTo(seconds: Plan["seconds"]): string[] {
+/** Markdown, a sentence or two each. */
+export function howTo({ seconds, user }: Plan): string[] {
+  const isRoot = user === ROOT;
+  const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password,`;
   return [
-    `All commands together take about ${span(seconds)}: an estimate, from rehearsals on two cores. Paste the lines into one bash window on a machine that`,
-    "reaches the nodes by ssh as root and knows their host keys: if ssh asks about one, stop and look. On a node itself, type what stands behind `&&`.",
+    `All commands together take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
+    `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
+    `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line may be repeated. Go on with the next step when one has ended as it says.",
   ];
 }

@@ -5,6 +5,10 @@ import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import { ROOT } from "./login.ts";
+import { tarPipe } from "./paste.ts";
+import type { PlanFacts } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-nodes.ts";
 import type { PlanStep } from "./plan-steps.ts";
 
 export interface Note {
@@ -13,9 +17,16 @@ export interface Note {
   commands: string[];
 }
 
-/** What was said once with --without is remembered. */
-function again({ names }: LostNodes): string {
-  return `Then print the plan again${names.length > 0 ? ` with --without ${names.join(",")}` : ""}.`;
+type Asked = Pick<PlanFacts, "lost" | "user">;
+
+/** What was said once is remembered: for the next plan. */
+function said({ lost, user }: Asked): string {
+  const options = [...(lost.names.length > 0 ? [`--without ${lost.names.join(",")}`] : []), ...(user === ROOT ? [] : [`--user ${user}`])];
+  return options.join(" ");
+}
+
+function again(asked: Asked): string {
+  return `Then print the plan again${said(asked) && ` with ${said(asked)}`}.`;
 }
 
 /** In a sentence or two; unset where there are no steps. `pods`: how many the cluster has. */
@@ -43,11 +54,11 @@ const AIMS = {
 };
 
 /** Before the first step. */
-export function firstNotes({ course, next, damage, damaged }: Assessment, lost: LostNodes): Note[] {
+export function firstNotes({ course, next, damage, damaged }: Assessment, asked: Asked): Note[] {
   const unsafe = damage.find(({ state }) => state === "!UNSAFE!");
   return [
-    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${again(lost)}`, next.slice(0, 1)) : []),
-    ...(course || !damaged ? [] : inNotes(`This comes first. ${again(lost)}`, next)),
+    ...(unsafe ? inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${again(asked)}`, next.slice(0, 1)) : []),
+    ...(course || !damaged ? [] : inNotes(`This comes first. ${again(asked)}`, next)),
   ];
 }
 
@@ -64,44 +75,61 @@ function narrow(line: string): string {
 }
 
 /** After part 0: files without which part 1 stops, and places where lost keys may be, into which this node cannot look. */
-export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, leftOut: LostNodes): Note[] {
+export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
   const lost = deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
   const files = lost.map(({ file }) => file).join(" and ");
   const others = lost[0]?.places.find(({ word }) => !word)?.where.replace("maybe on ", "");
   const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
   const isHope = course !== undefined && lost.length > 0;
   const notes: [holds: boolean, text: string, commands: string[]][] = [
-    [filesBack.length > 0, "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.", filesBack.map(narrow)],
+    [
+      filesBack.length > 0,
+      "Files are lost that cannot be rebuilt: bring them back before part 1, by any of these.",
+      filesBack.map((line) => fromOther(narrow(line), asked)),
+    ],
     [isHope, `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`, []],
     [
       isHope && others !== undefined,
-      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, ${leftOut.names.length > 0 ? `with --without ${leftOut.names.join(",")}, ` : ""}and follow that one.`,
+      `If another control plane node (${others}) still has ${files}, or finds them in memory: print the plan there, ${said(asked) && `with ${said(asked)}, `}and follow that one.`,
       [],
     ],
     [
       isHope && inSecret,
-      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${again(leftOut)}`,
+      `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${again(asked)}`,
       [command("00-salvage secret")],
     ],
     [
       isHope && !deep?.diskSearched,
       "The disk was not searched. This does it, which may take long, and prints the plan anew.",
-      [command("00-assess --plan --deep", leftOut.names)],
+      [`${command("00-assess --plan --deep")} ${said(asked)}`.trim()],
     ],
   ];
   return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
 }
 
+/** From another control plane node to this one: root's line is typed here, another user's on the machine that reaches both. */
+function fromOther(line: string, { user, nodes }: Asked & { nodes: readonly PlanNode[] }): string {
+  const [, name, names, comment] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf -( +#.*)?$/.exec(line) ?? [];
+  const [from, to] = [nodes.find((node) => node.name === name), nodes[0]];
+  if (user === ROOT || !names || !from || !to) return line;
+  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
+  return `(${pipe})${comment ?? ""}; on your machine`;
+}
+
+const NODE_TO_NODE =
+  "The one with tar is for root's ssh from node to node: without that, hand-over.ts pack and unpack carry the keys, as in part 1, and admin.conf goes as they do.";
+
 /** How a machine takes the place of what is lost. Part 2 knows the lines: what it prints stays on its node. */
-export function lastNotes(steps: readonly (PlanStep & { part: number })[], { names, controlPlanes }: LostNodes): Note[] {
+export function lastNotes(steps: readonly (PlanStep & { part: number })[], { lost, user }: Asked): Note[] {
   if (steps.length === 0) return [];
+  const { names, controlPlanes } = lost;
   const [workers, part2] = [names.filter((name) => !controlPlanes.includes(name)), steps.find(({ part }) => part === 2)];
   const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;
   return [
     ...(part2 && controlPlanes.length > 0
       ? [
           {
-            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm. ${part2.on[0]} keeps what was printed:`,
+            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one it lacks. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
             commands: ["sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt"],
           },
         ]

@@ -2,6 +2,7 @@
 import { isIPv6 } from "node:net";
 import { Fail } from "../fail.ts";
 import { FEW } from "../plain.ts";
+import { asRoot, quoted, ROOT, sudo } from "./login.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
 /** The kit's place on every node. */
@@ -21,35 +22,54 @@ export interface Line {
   text: string;
 }
 
-/** ssh, which leaves the rest of what is pasted alone (-n). */
-export function sshLines(nodes: readonly PlanNode[], command: string): Line[] {
-  return onEach(nodes, (address) => `ssh -n root@${address} ${quoted(inKit(command))}`);
+/** ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root, or sudo. */
+export function sshLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
+  return onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`);
 }
 
 /** The same, with what the command prints kept for the next step. */
-export function keptLine({ name, address }: PlanNode, command: string): Line {
-  return { at: name, text: `line=$(ssh -n root@${address} ${quoted(inKit(command))})` };
+export function keptLine(user: string, { name, address }: PlanNode, command: string): Line {
+  return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))})` };
 }
 
-/** The line that was kept, typed on these nodes. */
-export function printedLines(nodes: readonly PlanNode[]): Line[] {
-  return onEach(nodes, (address) => `ssh -n root@${address} "${inKit(PRINTED, true)}"`);
+/** The line that was kept, typed on these nodes: this bash puts it in. It has no quotes. */
+export function printedLines(user: string, nodes: readonly PlanNode[]): Line[] {
+  const command = inKit(PRINTED, true);
+  return onEach(nodes, (address) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`);
 }
 
-export function scpLines(from: PlanNode, nodes: readonly PlanNode[], file: string): Line[] {
-  const [path, folder] = file.startsWith("/") ? [file, file.slice(0, file.lastIndexOf("/"))] : [`${KIT_PLACE}/${file}`, KIT_PLACE];
-  return onEach(nodes, (address) => `scp -3 -p root@${forScp(from.address)}:${path} root@${forScp(address)}:${folder}/`);
+/** With owner and mode. Another user may not read such a file: root's tar packs and unpacks it, and no copy lies anywhere between. */
+export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNode[], file: string): Line[] {
+  const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
+  const [folder, name] = [path.slice(0, path.lastIndexOf("/")), path.slice(path.lastIndexOf("/") + 1)];
+  if (user === ROOT) return onEach(nodes, (address) => `scp -3 -p root@${forScp(from.address)}:${path} root@${forScp(address)}:${folder}/`);
+  const pipe = (address: string) => tarPipe(user, { from: from.address, to: address }, { folder, names: name });
+  return onEach(
+    nodes,
+    (address) => `(${pipe(address)})`,
+    () => `bash -c ${quoted(pipe("{}"))}`,
+  );
+}
+
+/** It fails where either end does. `keep`: what is there already stays. */
+export function tarPipe(
+  user: string,
+  { from, to }: { from: string; to: string },
+  { folder, names, keep = false }: { folder: string; names: string; keep?: boolean },
+): string {
+  const tar = `${sudo(user)}tar -C ${folder}`;
+  return `set -o pipefail; ssh -n ${user}@${from} ${tar} -cf - ${names} | ssh ${user}@${to} ${tar} -xp${keep ? "k" : ""}f -`;
 }
 
 /** The kit on these nodes: RUNBOOK.md's line for one node, `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
-export function kitLines(nodes: readonly PlanNode[], line: string): Line[] {
+export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
   const [, program, file] = /^ssh root@NODE ('[^']*') < (\S+)$/.exec(line) ?? [];
   if (!program) throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
   const { few, many } = sizes(nodes);
   return [
-    { text: `export unpack=${program}` },
-    ...few.map(({ name, address }) => ({ at: name, text: `ssh root@${address} "$unpack" < ${file}` })),
-    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh root@{} "$unpack" < ${file}' < ${MANY_FILE}` }] : []),
+    { text: `export unpack=${user === ROOT ? program : quoted(`${sudo(user)}sh -c ${program}`)}` },
+    ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
+    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}' < ${MANY_FILE}` }] : []),
   ];
 }
 
@@ -59,11 +79,12 @@ export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
   return many.length > 0 ? [{ text: `cat > ${MANY_FILE} <<END\n${many.map(({ address }) => address).join("\n")}\nEND` }] : undefined;
 }
 
-function onEach(nodes: readonly PlanNode[], line: (address: string) => string): Line[] {
+/** `inXargs`: the same as a command of xargs, with {} for the address. */
+function onEach(nodes: readonly PlanNode[], line: (address: string) => string, inXargs = () => line("{}")): Line[] {
   const { few, many } = sizes(nodes);
   return [
     ...few.map(({ name, address }) => ({ at: name, text: line(address) })),
-    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} ${line("{}")} < ${MANY_FILE}` }] : []),
+    ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} ${inXargs()} < ${MANY_FILE}` }] : []),
   ];
 }
 
@@ -79,11 +100,6 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
   return always || !/^(systemctl|pkill|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
-}
-
-/** One word for bash. */
-function quoted(command: string): string {
-  return `'${command.replaceAll("'", `'\\''`)}'`;
 }
 
 function forScp(address: string): string {

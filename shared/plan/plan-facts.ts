@@ -9,20 +9,30 @@ import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
 import { isControlPlane } from "../workers/identities.ts";
+import { isUserName, ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 
 export interface PlanFacts {
   /** Undefined where it cannot be read. */
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
+  /** Who the operator is on the nodes. */
+  user: string;
 }
 
-/** `without`: as typed. Errors: Refused as by part 2, and where no plan can be for what remains. */
-export async function factsForPlan(etcdData: string | undefined, without: readonly string[]): Promise<PlanFacts> {
+/** `without` and `user` as typed. Errors: Refused as by part 2, and where no plan can be for what remains, or for that user. */
+export async function factsForPlan(
+  etcdData: string | undefined,
+  { without, user = ROOT }: { without: readonly string[]; user?: string | undefined },
+): Promise<PlanFacts> {
+  if (!isUserName(user))
+    throw new Refused(`"${user}" is no name of a user`, {
+      hint: 'letters, digits, ".", "_" and "-", which is not the first: ./bunw scripts/00-assess.ts --plan --user ubuntu',
+    });
   const node = await readNode();
   const { cp, cluster, data } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node }), node);
   const known = cluster && data && { cluster, data };
-  return { known, lost: cp ? await lostNodes(cp, without) : { ...NONE_LOST, names: without } };
+  return { known, user, lost: cp ? await lostNodes(cp, without) : { ...NONE_LOST, names: without } };
 }
 
 async function lostNodes(cp: ControlPlaneNode, without: readonly string[]): Promise<LostNodes> {

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { FEW, plain } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
-import { LOST, span, where } from "./markdown.ts";
+import { howTo, LOST, span, where } from "./markdown.ts";
 import type { Note } from "./notes.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -33,7 +33,7 @@ export function planAsPage(plan: Plan): string {
 <p class="made">Made on ${esc(plan.node)}, <time>${made.slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${esc(plan.kubernetes)}` : ""}</p>
 <p class="aim">${esc(plan.aim ?? plan.verdict)}</p>
 ${plan.aim ? `<p>00-assess: ${esc(plan.verdict)}</p>` : ""}
-${plan.parts.length > 0 ? howTo(plan) : ""}
+${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
 </header>
 ${nodes(plan)}
 ${plan.first.map(note).join("\n")}
@@ -57,12 +57,6 @@ function hashOf(text: string): string {
 function esc(text: string): string {
   const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
   return plain(text, Infinity).replaceAll(/[&<>"']/g, (character) => entities[character]!);
-}
-
-function howTo({ seconds }: Plan): string {
-  return `<p>All commands together take about <b>${span(seconds)}</b>: an estimate, from rehearsals on two cores. Paste the lines into one bash window
-on a machine that reaches the nodes by ssh as root and knows their host keys: if ssh asks about one, stop and look. On a node itself, type what stands
-behind <code>&amp;&amp;</code>. Each line may be repeated. Go on with the next step when one has ended as it says.</p>`;
 }
 
 function nodes({ nodes, lost }: Plan): string {

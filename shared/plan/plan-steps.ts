@@ -3,7 +3,8 @@ import type { LostNodes } from "../facts/lost-for-good.ts";
 import { leavingOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
-import { keptLine, kitLines, type Line, printedLines, scpLines, sshLines, workersFile } from "./paste.ts";
+import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
+import type { PlanFacts } from "./plan-facts.ts";
 import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
 
@@ -40,12 +41,16 @@ const FOUND_LESS = "It ends with exit code 0. If it ends with 2, it found less t
 
 type Placed = Omit<PlanStep, "number"> & { part: number };
 
-export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], lost: LostNodes): (Placed & { number: number })[] {
+export function stepsOf(
+  blocks: readonly Block[],
+  nodes: readonly PlanNode[],
+  { lost, user }: Pick<PlanFacts, "lost" | "user">,
+): (Placed & { number: number })[] {
   const file = workersFile(nodes);
   const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
   return [
     ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, isKept: isPrinted(blocks.slice(index + 1)) })),
+    ...blocks.flatMap((block, index) => stepsIn(block, { nodes, lost, user, isKept: isPrinted(blocks.slice(index + 1)) })),
   ]
     .filter(({ on }) => on.length > 0)
     .map((step, index) => ({ ...step, number: index + 1 }));
@@ -56,22 +61,21 @@ function isPrinted(after: readonly Block[]): boolean {
   return after.find((block) => block.on)?.printed === true;
 }
 
-interface Around {
+interface Around extends Pick<PlanFacts, "lost" | "user"> {
   nodes: readonly PlanNode[];
-  lost: LostNodes;
   /** A later step needs what it prints. */
   isKept: boolean;
 }
 
-function stepsIn(block: Block, { nodes, lost, isKept }: Around): Placed[] {
+function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] {
   const { part = 0, exit } = block;
   if (block.sshTo) {
     const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
-    return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(at, block.commands.join("\n  ")) }];
+    return [{ part, exit, ...KIT, ...onNodes(at, "to"), lines: kitLines(user, at, block.commands.join("\n  ")) }];
   }
   if (block.carry) {
     const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
-    return [{ part, exit, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: scpLines(from!, to, block.carry.file) }];
+    return [{ part, exit, ...carrying(block.carry.file), ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.carry.file) }];
   }
   const at = nodesAt(nodes, block.on!).filter((node) => (isLook(block) ? isNotFirst(node) : !isSalvage(block) || !isNotFirst(node)));
   return inSteps(block.commands).map((commands, index, all) => ({
@@ -82,7 +86,7 @@ function stepsIn(block: Block, { nodes, lost, isKept }: Around): Placed[] {
     lines: linesOf(
       commands.map((command) => commandWithout(command, lost)),
       at,
-      { ...block, isKept },
+      { ...block, user, isKept },
     ),
   }));
 }
@@ -114,10 +118,16 @@ function isNotFirst({ role }: PlanNode): boolean {
   return role !== "first control plane node";
 }
 
-function linesOf(commands: readonly string[], at: readonly PlanNode[], { printed, isKept }: { printed: boolean; isKept: boolean }): Line[] {
-  if (printed) return printedLines(at);
+function linesOf(
+  commands: readonly string[],
+  at: readonly PlanNode[],
+  { printed, user, isKept }: { printed: boolean; user: string; isKept: boolean },
+): Line[] {
+  if (printed) return printedLines(user, at);
   const last = commands.at(-1);
-  return commands.flatMap((command) => (isKept && command === last && at[0] ? [keptLine(at[0], command)] : sshLines(at, command)));
+  return commands.flatMap((command) =>
+    isKept && command === last && at[0] ? [keptLine(user, at[0], command)] : sshLines(user, at, command),
+  );
 }
 
 function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {

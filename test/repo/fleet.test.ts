@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { UNPACK } from "../../scripts/pack-kit.ts";
+import { asRoot } from "../../shared/plan/login.ts";
 import { type Block, readRunbook } from "../../shared/plan/runbook.ts";
 import { PACK_RUNS } from "../../shared/report/write-report.ts";
 
@@ -106,6 +107,7 @@ test("the loop beside it in the runbook types the same", () => {
 
 test("the playbook makes or refuses the kit's folder, and unpacks the kit, as the runbook does", () => {
   expect(runbook.split(`'${UNPACK}' < kit.tar.gz`)).toHaveLength(3);
+  expect(runbook).toContain(`\nssh ubuntu@NODE ${asRoot("ubuntu", UNPACK)} < kit.tar.gz `);
   const [make, , unpack] = plays.flatMap(({ tasks }) => tasks).filter((task) => JSON.stringify(task).includes("kube-pki-repair"));
   const { cmd } = unpack!["ansible.builtin.shell"] as { cmd: string };
   expect(cmd).toBe(`exec < kit.tar.gz\n${UNPACK}`);

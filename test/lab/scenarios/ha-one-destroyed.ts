@@ -1,7 +1,7 @@
 import { globSync, rmSync } from "node:fs";
 import { followRunbook } from "../scene/follow.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { joinByPrinted } from "../scene/replace.ts";
+import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
 import { cutPower, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
@@ -10,7 +10,8 @@ import { haAllLost, TAGS } from "./several-control-planes.ts";
 export const haOneDestroyed: Scenario = {
   ...haAllLost,
   name: "ha-one-destroyed",
-  title: "As ha-all-lost, and one control plane node is destroyed; the operator repairs the others, then puts a new machine in its place",
+  title:
+    "As ha-all-lost, and one control plane node is destroyed; the operator repairs the others, then puts a new machine in its place, with the hand edits of the old one",
   machinesFail: true,
   lines: [
     ...everythingDeleted,
@@ -20,6 +21,8 @@ export const haOneDestroyed: Scenario = {
       run: (scene) => followGuide(scene, TAGS, { without: [lost(scene).nodeName] }),
     },
     { title: "The operator puts a new machine in its place", run: putNewControlPlane },
+    { title: "The operator puts back what 05-verify and part 2 name", run: (scene) => putBackByPrinted(scene, lost(scene)) },
+    { title: "05-verify finds nothing changed", run: untilAsBefore },
     { title: "The operator verifies again", run: (scene) => followRunbook(scene, TAGS, { parts: [5] }) },
   ],
 };

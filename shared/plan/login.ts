@@ -1,0 +1,27 @@
+/** How the operator comes to a node: as root by ssh, or as a user who may use sudo there. Words for the operator's bash. */
+
+export const ROOT = "root";
+
+/**
+ * A user name that every system takes: the portable filename characters, not with a hyphen first (POSIX.1-2024, 3.408 "User Name" and 3.265
+ * "Portable Filename Character Set"). So it needs no quotes in any line.
+ */
+export function isUserName(name: string): boolean {
+  return /^[A-Za-z0-9._][A-Za-z0-9._-]*$/.test(name);
+}
+
+/** What comes before a program that root runs. It never asks for a password: nobody could answer. */
+export function sudo(user: string): string {
+  return user === ROOT ? "" : "sudo -n ";
+}
+
+/** A command line that root runs there, as one word. */
+export function asRoot(user: string, command: string): string {
+  if (user === ROOT) return quoted(command);
+  return /^[^'"\\$`!]*$/.test(command) ? `"sudo -n sh -c '${command}'"` : quoted(`sudo -n sh -c ${quoted(command)}`);
+}
+
+/** One word for a shell. */
+export function quoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}

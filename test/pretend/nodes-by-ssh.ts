@@ -1,0 +1,67 @@
+/**
+ * The nodes of a plan as an operator's machine reaches them: programs in the place of ssh, scp and sudo, and a folder for each node. What is
+ * typed runs there. A user has nothing but sudo; root has the usual programs, and those below write down how they were called.
+ */
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { KIT_FOLDER } from "../../scripts/pack-kit.ts";
+
+const SAY = (what: string) => `echo "$NODE: ${what}" >> "$CALLS"`;
+
+/** ssh gives its words, with blanks between them, to the user's shell there. */
+const SSH = `[ "$1" = -n ] && { exec < /dev/null; shift; }
+echo "ssh \${1%%@*}" >> "$CALLS"
+export NODE="\${1#*@}"; shift
+command="$*"
+exec env PATH="$AT/login" /bin/sh -c "\${command//${KIT_FOLDER.replaceAll("/", "\\/")}/$AT/nodes/$NODE${KIT_FOLDER}}"`;
+
+const SUDO = `[ "$1" = -n ] || exit 99
+shift
+echo sudo >> "$CALLS"
+PATH="$AT/root:/usr/bin:/bin" exec "$@"`;
+
+const BUNW = `${SAY("bunw $*")}
+case "$*" in
+  *"workers.ts open"*) (umask 077; echo a-token > token); echo "./bunw scripts/03-workers.ts join --server x" ;;
+  *" pack "*) (umask 077; echo a-bundle > shared-keys.age); echo "./bunw scripts/hand-over.ts unpack y" ;;
+esac`;
+
+function program(path: string, lines: string) {
+  writeFileSync(path, `#!/bin/bash\n${lines}\n`);
+  chmodSync(path, 0o755);
+}
+
+/** `first`: the address of the node that has the kit already. */
+export async function nodesBySsh(first: string) {
+  const at = mkdtempSync(join(tmpdir(), "nodes-"));
+  const kit = `${at}/nodes/${first}${KIT_FOLDER}`;
+  for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, kit]) mkdirSync(folder, { recursive: true });
+  program(`${at}/operator/ssh`, SSH);
+  program(`${at}/login/sudo`, SUDO);
+  for (const name of ["systemctl", "pkill", "kubectl", "mount"]) program(`${at}/root/${name}`, SAY(`${name} $*`));
+  program(`${kit}/bunw`, BUNW);
+  writeFileSync(`${kit}/SHA256SUMS`, `${new Bun.CryptoHasher("sha256").update(readFileSync(`${kit}/bunw`)).digest("hex")}  bunw\n`);
+  const packed = Bun.spawnSync(["tar", "-C", kit, "-czf", `${at}/kit.tar.gz`, "bunw", "SHA256SUMS"]);
+  if (packed.exitCode !== 0) throw new Error(packed.stderr.toString());
+
+  return {
+    /** Folders that every node has, such as /etc: made when something is carried there. */
+    folder: (address: string) => `${at}/nodes/${address}`,
+    /** Pastes lines into a bash window on the operator's machine. */
+    async paste(lines: string) {
+      const meet = Bun.spawnSync(["bash", "-c", `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/run`]);
+      if (meet.exitCode !== 0) throw new Error(meet.stderr.toString());
+      const env = { PATH: `${at}/operator:/usr/bin:/bin`, AT: at, CALLS: `${at}/calls` };
+      const child = Bun.spawn(["bash", "-e"], { cwd: at, env, stdin: Buffer.from(`umask 0\n${lines}\n`), stdout: "pipe", stderr: "pipe" });
+      const [exitCode, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()]);
+      return { exitCode, stderr, calls: readFileSync(`${at}/calls`, "utf8").trimEnd().split("\n") };
+    },
+    [Symbol.dispose]: () => rmSync(at, { recursive: true }),
+  };
+}
+
+/** More than one: else bash has no braces to expand. */
+function addressesIn(lines: string): string[] {
+  return ["0.0.0.0", ...new Set(lines.match(/\b\d+\.\d+\.\d+\.\d+\b/g))];
+}
