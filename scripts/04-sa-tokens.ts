@@ -186,7 +186,7 @@ const USAGE = `Usage:
                                    [--without NODE,…] [--dry-run]
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--force] [--dry-run]
 
-Renews the tokens that no longer verify, and restarts the pods that still trust the old CA: first
+Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
 kube-proxy, on all nodes at once; then the network plugin, webhooks and DNS; then the rest. These
 restart by their own rolling updates. Pods of other controllers, and those whose updates are made by
 hand, are evicted, never more than a PodDisruptionBudget allows. What runs to its end, and what
