@@ -43,7 +43,10 @@ function configIn(path: string): unknown {
   try {
     return text === undefined ? undefined : readYaml(text);
   } catch (cause) {
-    throw new Fail(`Cannot read "${path}": ${(cause as Error).message.split("\n")[0]}`, { hint: "bring the right file back", cause });
+    throw new Fail(`Cannot read "${path}": ${(cause as Error).message.split("\n")[0]}`, {
+      hint: "bring the right EncryptionConfiguration back, from a backup or another control plane node: scp -p root@NODE:FILE FILE",
+      cause,
+    });
   }
 }
 

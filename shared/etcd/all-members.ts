@@ -36,7 +36,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf({ name, without }, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: "stop here; restore one of them from the other: RUNBOOK 1",
+        hint: `go no further: one of the two is damaged. If it is that one: on ${name} systemctl stop kubelet, then its etcd with crictl stop; here ${command("02-control-plane", [name])}; then RUNBOOK 2, "The same machine comes back"`,
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);

@@ -15,7 +15,7 @@ export async function openBundle(file: string, options: LockOptions, certificate
     });
   if (info.kind !== "file" || info.size > MAX_BYTES) {
     const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
-    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: "a bundle that pack wrote is about 20,000 bytes long" });
+    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: `ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long` });
   }
   const sealed = readBytes(typed(file))!;
   const content = await open(sealed, keyFor(lockOf(sealed), options));

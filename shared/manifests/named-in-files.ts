@@ -38,7 +38,7 @@ function readable(text: string): unknown {
   try {
     return readYaml(text);
   } catch (cause) {
-    throw new Fail("it is no YAML", { hint: "look at it", cause });
+    throw new Fail("it is no YAML", { hint: "look at the file", cause });
   }
 }
 
