@@ -37,14 +37,14 @@ async function main() {
   const { values, positionals } = parse();
   if (values.help) return console.log(USAGE);
   const name = positionals.join(" ");
-  const command = COMMANDS.get(name);
-  if (!command)
+  const subcommand = COMMANDS.get(name);
+  if (!subcommand)
     throw new Fail(`03-workers needs one of open, join, close, approve, got "${name}"`, {
       hint: "./bunw scripts/03-workers.ts --help",
     });
   start(`03-workers ${name}`, { dryRun: values["dry-run"] });
   (name === "approve" ? shareNode : takeNode)(); // approve runs beside open and close
-  await command(values);
+  await subcommand(values);
 }
 
 const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
