@@ -57,7 +57,7 @@ async function main() {
   await step(
     "2.5 Tell the cluster about its CAs",
     () => tellCluster(cp, api),
-    "kubeadm init phase bootstrap-token",
+    "kubectl -n kube-public edit configmap cluster-info",
   );
   await step(
     "2.6 Prove that this node's kubelet renews its Lease",
