@@ -7,13 +7,14 @@ import { isDeepStrictEqual } from "node:util";
 import { run } from "../../../shared/run.ts";
 import { FLEET_PACKAGES, type Host } from "../machine/operator.ts";
 import { installPackages } from "../machine/packages.ts";
-import { type Fleet, pretendFleet, TOKEN } from "./pretend-fleet.ts";
+import { type Fleet, pretendFleet, TOKEN, USER } from "./pretend-fleet.ts";
 
 const HOSTS: Host[] = [
-  { name: "cp1", group: "first_control_plane", address: "127.1.0.11" },
+  { name: "cp1", group: "first_control_plane", address: "127.1.0.11", user: USER },
   { name: "cp2", group: "other_control_planes", address: "127.1.0.12" },
-  { name: "cp3", group: "other_control_planes", address: "127.1.0.13" },
-  ...[1, 2, 3, 4, 5].map((n) => ({ name: `w${n}`, group: "workers" as const, address: `127.1.0.2${n}` })),
+  { name: "cp3", group: "other_control_planes", address: "127.1.0.13", user: USER },
+  ...[1, 2, 3, 4].map((n) => ({ name: `w${n}`, group: "workers" as const, address: `127.1.0.2${n}` })),
+  { name: "w5", group: "workers", address: "127.1.0.25", user: USER },
 ];
 const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w4", "w5"]];
 const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
@@ -75,6 +76,12 @@ async function checkAllParts(fleet: Fleet) {
     "nothing of Ansible's stays, and none of it was outside the kit's folder",
     folders.output === "/dev/shm:\n\n/run:\nkube-pki-repair\nsshd\n\n/run/kube-pki-repair/tmp:\n",
     folders.output,
+  );
+  const own = await fleet.shell("ssh w5 'stat -c \"%U %a\" /run/kube-pki-repair-tmp && ls -A /run/kube-pki-repair-tmp' 2>/dev/null");
+  check(
+    "where Ansible is another user, its files were in a folder of that user's, in memory, and none stays",
+    own.output === `${USER} 700\n`,
+    own.output,
   );
   check("the output of the scripts is shown", output.includes("== 1.1 A step") && output.includes("verdict: damaged"));
 }

@@ -39,6 +39,9 @@ const PROGRAM = `#!/bin/sh
 echo "$(hostname): \${0##*/} $*" >> ${CALLS}
 `;
 
+/** Every node has this user, who may use sudo without a password. */
+export const USER = "ubuntu";
+
 /** A node's memory and its /etc are its own; everything else is read-only from here on. */
 const NODE = `set -eu
 hostname "$1"
@@ -48,6 +51,9 @@ mkdir /run/sshd
 mkdir ${PLACE}/$1.etc
 cp -a /etc/. ${PLACE}/$1.etc
 mount --bind ${PLACE}/$1.etc /etc
+echo "${USER}:x:4242:4242::/nowhere:/bin/sh" >> /etc/passwd
+echo "${USER}:*:20000::::::" >> /etc/shadow
+mkdir -p /etc/sudoers.d && echo "${USER} ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/${USER}
 for name in systemctl pkill; do mount --bind ${PLACE}/program /usr/bin/$name; done
 for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point" 2>&1; mount -o remount,bind,ro "$point" "$point"; done
 exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;

@@ -8,6 +8,7 @@ export const FLEET_PACKAGES = [
   ["/usr/bin/ansible-playbook", "ansible-core"],
   ["/usr/bin/ssh", "openssh-client"],
   ["/usr/sbin/sshd", "openssh-server"],
+  ["/usr/bin/sudo", "sudo"],
 ] as const;
 
 export type Group = "first_control_plane" | "other_control_planes" | "workers";
@@ -16,6 +17,8 @@ export interface Host {
   name: string;
   group: Group;
   address: string;
+  /** Who Ansible logs in as, and then uses sudo; unset: root. */
+  user?: string;
 }
 
 const HOME = join(import.meta.dir, "../../..");
@@ -48,10 +51,14 @@ function inventory(folder: string, hosts: Host[]): string {
   const groups = Map.groupBy(hosts, ({ group }) => group);
   const children = [...groups].map(([group, members]) => [
     group,
-    { hosts: Object.fromEntries(members.map(({ name, address }) => [name, { ansible_host: address }])) },
+    { hosts: Object.fromEntries(members.map((host) => [host.name, loginOf(host)])) },
   ]);
   const vars = { ansible_user: "root", ansible_ssh_common_args: ["-F none", ...ssh].join(" ") };
   return JSON.stringify({ all: { vars, children: Object.fromEntries(children) } }, null, 2);
+}
+
+function loginOf({ address, user }: Host) {
+  return { ansible_host: address, ...(user ? { ansible_user: user, ansible_become: true } : {}) };
 }
 
 /** sshd's configuration on a node: keys only, no PAM. */
