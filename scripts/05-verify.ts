@@ -30,7 +30,7 @@ import { kubeletChecks } from "../shared/verify/check-kubelet.ts";
 import { nodeChecks } from "../shared/verify/check-nodes.ts";
 import { podChecks } from "../shared/verify/check-pods.ts";
 import { returnedChecks } from "../shared/verify/check-returned.ts";
-import { serverChecks } from "../shared/verify/check-servers.ts";
+import { serverChecks, withoutAdmin } from "../shared/verify/check-servers.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
@@ -74,7 +74,9 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode) {
   const admin = attempt(() => adminClient(cp.facts));
   await step("5.2 Check this control plane node's files and servers", async () => {
     await checks.add([clockCheck(cp), ...fileChecks(cp)]);
-    await checks.add(admin instanceof Fail ? [noAdmin(admin)] : serverChecks(cp, admin));
+    await checks.add(
+      admin instanceof Fail ? [noAdmin(admin), withoutAdmin(cp)] : serverChecks(cp, admin),
+    );
   });
   await step("5.3 Check the cluster's trust, tokens and nodes", async () => {
     if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin)]);

@@ -1,7 +1,7 @@
 /** The conclusion of `00-assess --deep`: the rung of the ladder, and the commands that follow from what was found. */
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type Beginning, courseFrom } from "../facts/course.ts";
-import { type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
+import { HOLD, type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
 import { command, inArrows, inLines, inOneLine, type Todo } from "../facts/todo.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, LostKey, NodeVerdict } from "./report.ts";
@@ -21,7 +21,7 @@ export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Be
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
     verdict: `rung ${rung}: ${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"}`,
     next: inLines([
-      { command: "systemctl stop kubelet" },
+      ...HOLD,
       ...back,
       ...withoutKeys(names, oldKeyOf(deep)).map((todo) => (lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo)),
       { command: command("02-control-plane") },

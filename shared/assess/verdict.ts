@@ -4,7 +4,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
-import { type OldSaKey, otherControlPlanes, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/next.ts";
+import { HOLD, type OldSaKey, otherControlPlanes, part1, partsForCluster, partsHere, wayFrom, withoutKeys } from "../facts/next.ts";
 import { command, inLines, type Todo } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
@@ -119,7 +119,7 @@ function lostVerdict(names: readonly string[], oldKey: OldSaKey): NodeVerdict {
 }
 
 const LOOK_FIRST: readonly Todo[] = [
-  { command: "systemctl stop kubelet" },
+  ...HOLD,
   { command: command("00-assess --deep"), note: "says where each key can still be found; reads only" },
   { command: command("00-salvage"), note: "looks for the old keys and puts them back" },
 ];

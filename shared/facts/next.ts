@@ -66,6 +66,12 @@ export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: 
   return [...(lost.includes("sa") ? tokenKey(oldKey) : []), part1(lost, options)];
 }
 
+/** Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile. As in part 0 of RUNBOOK.md. */
+export const HOLD: readonly Todo[] = [
+  { command: "systemctl stop kubelet" },
+  { command: "pkill -STOP -x kube-controller || true", note: "paused, it evicts nothing, and keeps its keys in memory" },
+];
+
 /** Before part 2, on one control plane node. */
 function tokenKey(oldKey: OldSaKey): Todo[] {
   return oldKey === "in tokens" ? [{ command: command("00-token-key"), note: "old tokens stay valid beside new ones" }] : [];

@@ -34,6 +34,15 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   ];
 }
 
+/** Without admin.conf nobody can ask whether it is ready. Errors: Fail where nothing answers there: it does not run. */
+export function withoutAdmin({ facts }: ControlPlaneNode): CheckRow {
+  const look = async () => {
+    await servedPem(facts.advertiseAddress, facts.bindPort);
+    return "answers; without admin.conf it cannot be asked whether it is ready";
+  };
+  return { id: "api-ready", of: localServer(facts), look };
+}
+
 async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
   const status = await etcdClient(facts)?.status();
   return status ? `etcd ${status.version}, revision ${status.revision}` : { failed: "its client certificate is missing" };

@@ -243,3 +243,14 @@ test("05-verify --output with another word names the ones there are", async () =
     stderr: '\nerror: "--output" takes short or json, got "yaml"\nhint: ./bunw scripts/05-verify.ts --help\n',
   });
 });
+
+test("where no API server runs and admin.conf is gone, 05-verify says that it is an outage; where one answers it is none", async () => {
+  const apiOf = async (node: { run(line: string): Promise<{ stdout: string }> }) =>
+    JSON.parse((await node.run("05-verify --json")).stdout).checks.filter(({ id }: { id: string }) => id === "api-ready");
+  using wiped = await pretendNode();
+  expect(await apiOf(wiped)).toMatchObject([{ result: "failed", severity: "outage", detail: expect.stringContaining("ECONNREFUSED") }]);
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _api = serveRunning(node);
+  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  expect(await apiOf(node)).toMatchObject([{ result: "ok", detail: expect.stringContaining("without admin.conf") }]);
+});

@@ -41,7 +41,8 @@ const PKI = "/etc/kubernetes/pki";
 const HERE = /^rung 0: /;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
-const LOOK = ["systemctl stop kubelet", "00-assess --deep", "systemctl stop kubelet"];
+const HOLD = ["systemctl stop kubelet", "pkill -STOP -x kube-controller || true"];
+const LOOK = [...HOLD, "00-assess --deep", ...HOLD];
 const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-verify"];
 
 const ROWS: Row[] = [

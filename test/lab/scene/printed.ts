@@ -53,7 +53,7 @@ export async function repairByPrinted(scene: Scene) {
 
 const VERIFY = "./bunw scripts/05-verify.ts";
 const COMMAND =
-  /systemctl stop kubelet|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
+  /systemctl stop kubelet|pkill -STOP -x kube-controller \|\| true|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
 
 const ASSESS = "./bunw scripts/00-assess.ts";
 const OPEN_SECRET = "./bunw scripts/00-salvage.ts secret";
