@@ -62,10 +62,11 @@ function members() {
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
+/** Of the user with the longest lines. */
 async function printed(node: PretendNode, file: string): Promise<string> {
   const env = { ...node.env, KUBE_PKI_REPAIR_ROOT: node.root, PWD: "/" };
   const script = join(HOME, "scripts/00-assess.ts");
-  const child = Bun.spawn([process.execPath, script, "--plan", file], { env, stdout: "inherit", stderr: "pipe" });
+  const child = Bun.spawn([process.execPath, script, "--plan", file, "--user", "ubuntu"], { env, stdout: "inherit", stderr: "pipe" });
   const stderr = await new Response(child.stderr).text();
   check(`00-assess --plan ${file} writes it`, (await child.exited) === 2, stderr);
   return readFileSync(node.root + file, "utf8");
