@@ -112,6 +112,7 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
   await proveOwnKubelet(cp, api);
   if (!mode.dryRun) await endpointReady(cp.facts);
   await restoreLateManager(cp, api);
+  if (!mode.dryRun) say("kubectl works here: export KUBECONFIG=/etc/kubernetes/admin.conf");
 }
 
 /** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */

@@ -151,7 +151,7 @@ async function close(values: Values) {
   await step(
     "3.7 Let the controller-manager run in full again",
     () => fullControllerManager(cp, api),
-    "kubeadm init phase control-plane controller-manager",
+    "mv kube-controller-manager.yaml out, restore --controllers from its annotations, mv it back",
   );
   await step(
     "3.8 Revoke the token",
