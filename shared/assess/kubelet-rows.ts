@@ -6,7 +6,7 @@ import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { timeVerdict } from "../pki/judge.ts";
+import { day, timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { isDamage, type Row, shown } from "./report.ts";
 
@@ -29,9 +29,8 @@ function clientCertificate(node: Node): string {
   const pem = readText(node.kubelet.clientPem);
   if (!pem) return "no client certificate";
   const info = attempt(() => certInfo(pem));
-  return info instanceof Fail
-    ? "a client certificate that cannot be read"
-    : `client certificate until ${info.notAfter.toISOString().slice(0, 10)}`;
+  if (info instanceof Fail) return "a client certificate that cannot be read";
+  return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
 }
 
 /** The state of a certificate in a file that has its key, too. */
