@@ -130,7 +130,7 @@ test("a worker whose kubelet's certificate has expired is distinguished from one
   const { stdout, exitCode } = await node.run("00-assess");
   expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/kubelet-client-current\.pem +!EXPIRED!/)]);
   expect(stdout).toContain("this worker has to join again");
-  expect(stdout).toMatch(/client certificate expired on \d{4}-/);
+  expect(stdout).toContain("client certificate expired on DATE");
 });
 
 test("a control plane node whose kubelet's serving certificate has expired is reported, where the cluster's CA issues it", async () => {
