@@ -30,7 +30,7 @@ const KINDS: readonly ComparedFile["is"][] = ["CA", "key", "certificate", "kubec
 
 const WORDS: Record<ComparedFile["is"], [many: string, back: string]> = {
   CA: ["CAs", "new ones"],
-  key: ["keys", "new ones"],
+  key: ["private keys", "new ones"],
   certificate: ["certificates", "the same subject, names, usages and kind of key"],
   kubeconfig: ["kubeconfigs", "the same server, user and rights"],
   manifest: ["manifests", "the same in meaning"],
@@ -49,7 +49,7 @@ function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) 
   if (left.length > FEW) answer(`    and ${left.length - FEW} more`);
   const { controlPlanes, workers, bytes, keys } = time;
   answer(
-    `\n  estimated, by the rehearsals' figures, for ${counted(controlPlanes, "control plane node")}, ${counted(workers, "worker")}, ${keys} keys, ${megabytes(bytes)} MB:`,
+    `\n  estimated, by the rehearsals' figures, for ${counted(controlPlanes, "control plane node")}, ${counted(workers, "worker")}, ${keys} keys in etcd, ${megabytes(bytes)} MB:`,
   );
   answer(
     `    the API after ${minutes(time.untilApi)}, all nodes after ${minutes(time.untilNodes)}, all pods after ${minutes(time.untilPods)}; and the time in which you read`,
