@@ -44,7 +44,7 @@ test("00-assess says on top what is lost and the whole way, and 00-token-key in 
     .split("\nnext\n")[1]!
     .split("\n")
     .map((line) => line.trim().replace(/ +#.*/, ""));
-  expect(next.slice(2, 5)).toEqual(["./bunw scripts/00-salvage.ts", TOKEN_KEY, "./bunw scripts/01-etcd.ts --new-cas"]);
+  expect(next.slice(3, 6)).toEqual(["./bunw scripts/00-salvage.ts", TOKEN_KEY, "./bunw scripts/01-etcd.ts --new-cas"]);
 });
 
 test("00-assess --deep says on top what can no longer be had, and the whole way; --json as well", async () => {
