@@ -167,6 +167,8 @@ function kubeletConfiguration(profile: Profile) {
     // Without CAP_SYS_RESOURCE no process may make itself safer from the OOM killer than it was.
     oomScoreAdj: 0,
     evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
+    // Never: nobody could pull an image again. A disk of this machine that is 85 % full is not the lab's business.
+    imageGCHighThresholdPercent: 100,
     ...profile.kubeletConfiguration,
   };
 }
