@@ -21,7 +21,7 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   const changes = compare(scene.before, isSilent ? snapshotOfDisks(scene.lab) : await snapshotNow(scene.lab, live), scene.replaced);
   const oldTokensValid = isSilent ? 0 : await countValid(scene.lab, scene.oldTokens);
   const trustIs = scenario.oldKeys ? await trustOfWorkers(scene.lab) : "";
-  const transcripts = scenario.byRunbook && !isSilent ? await transcriptChecks(scene) : [];
+  const transcripts = scenario.byRunbook && !scenario.cleansUp && !isSilent ? await transcriptChecks(scene) : [];
   await stopWatchers(scene);
 
   await waitForBeats(scene);

@@ -20,6 +20,7 @@ export const phoneCall: Scenario = {
   title:
     "Three control plane nodes: one wiped, one with half an attempt by kubeadm, one without data; the operator types what is printed alone",
   machinesFail: true,
+  cleansUp: true,
   lines: [
     { title: "/etc/kubernetes is deleted on the control plane nodes and the first worker, and cp3 loses etcd's data", run: lose },
     { title: "Somebody begins with kubeadm on the second control plane node", run: beginWithKubeadm },
@@ -88,7 +89,8 @@ async function cleanUp(scene: Scene) {
   const block = blocks.find(({ commands }) => commands.some((line) => line.includes("umount /run/kube-pki-repair")));
   if (!block) throw new Fail("RUNBOOK.md has no block that unmounts the kit's folder", { hint: "see its section Clean up" });
   const [backup, ...everywhere] = block.commands as [string, ...string[]];
-  await type(scene, scene.lab.controlPlanes[0]!, withPassphrase(backup));
+  // it shows a new passphrase, once
+  await type(scene, scene.lab.controlPlanes[0]!, withPassphrase(backup), { mayHoldToken: true });
   for (const node of scene.lab.nodes) for (const line of everywhere) await type(scene, node, line, { cwd: "/" });
   const seconds = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, `phone call: all is done after ${scene.steps.length} commands and ${seconds} s`);

@@ -26,6 +26,8 @@ export interface Scenario {
   byRunbook: boolean;
   /** The old CA and service-account keys come back: no workload restarts, every old token stays valid, nothing changes for the workers. */
   oldKeys?: boolean;
+  /** In the end nothing of the kit is left on the nodes, nor are the transcripts of its runs. */
+  cleansUp?: boolean;
   /** Machines lose power or are destroyed: containers end and calls fail whatever a repair does. They are counted, not judged. */
   machinesFail?: boolean;
   /** Commands that fail are part of the scenario: it goes on after them. */
