@@ -150,6 +150,11 @@ interface Times {
   nodesReady: number | undefined;
 }
 
+/** In milliseconds; undefined as long as a node has not renewed its Lease since the API is back. */
+export function nodesReadyAt(scene: Scene): number | undefined {
+  return timesOf(scene).nodesReady;
+}
+
 function timesOf(scene: Scene): Times {
   const { zero, lab } = scene;
   const steps = scene.steps.filter(({ start }) => start >= 0); // a repair before this damage is another repair

@@ -1,4 +1,6 @@
 /** Disasters in which processes still have the old keys in memory: afterwards nobody outside the control plane may notice anything. */
+import { unlessLate } from "../../../shared/wait-for.ts";
+import { nodesReadyAt } from "../report/verdict.ts";
 import { away } from "../report/watch.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { controlPlaneSamples, damage, deleteKubernetes, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
@@ -44,6 +46,9 @@ export const allLostKubeletStopped: Scenario = {
 /** kubeadm's guide restarts a static pod after a renewal like this: its manifest leaves the folder, and comes back when the pod is gone. */
 async function compareOutage(scene: Scene) {
   const samples = () => controlPlaneSamples(scene)[0]!;
+  // a Lease that is renewed after this outage would count as the repair's end
+  const backs = { seconds: 60, hint: "journalctl -u kubelet on the node, with --keep" };
+  await unlessLate(sayAndWait(scene, "a Lease renewal of each node", () => nodesReadyAt(scene) !== undefined, backs));
   const outage = secondsAway(away(samples(), "api", scene.zero));
   const cp = scene.lab.controlPlanes[0]!;
   const since = Date.now();
