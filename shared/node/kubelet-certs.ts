@@ -14,7 +14,7 @@ import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signe
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day } from "../pki/judge.ts";
-import { kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import type { Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
@@ -131,7 +131,9 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, aside
   const { kubeconfig, clientPem } = node.kubelet;
   const found = attempt(() => readKubeconfig(kubeconfig));
   const now = found instanceof Fail ? undefined : found;
-  if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem) {
+  // one that leads elsewhere is somebody's own: a proxy on this node, say
+  const isFar = now?.server === clusterServer(facts) && now.server !== localServer(facts);
+  if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem && !isFar) {
     say(`${kubeconfig}: kept`);
     return false;
   }

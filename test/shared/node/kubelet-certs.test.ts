@@ -1,6 +1,7 @@
 /** What part 1 gives the kubelet of a control plane node. */
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
+import { readText, writeFile } from "../../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../../shared/node/kubelet-certs.ts";
 import { localServer, readKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
@@ -27,3 +28,18 @@ test.each(["v1.29.15", "v1.34.4"])(
     expect(await ensureControlPlaneKubelet(cp.node, { ...facts, kubernetesVersion }, cp.asideDir)).toBe(false);
   },
 );
+
+test.each([
+  ["the balancer", "https://balancer.example:6443", true],
+  ["a proxy of its own", "https://127.0.0.1:8443", false],
+])("a kubelet.conf that is well and leads to %s", async (_, server, changes) => {
+  const { box, cp, facts } = await withoutKubeletConf();
+  using _box = box;
+  await ensureControlPlaneKubelet(cp.node, facts, cp.asideDir);
+  const { kubeconfig } = cp.node.kubelet;
+  const text = readText(kubeconfig)!.replace(localServer(facts), server);
+  writeFile(kubeconfig, text);
+  expect(await ensureControlPlaneKubelet(cp.node, facts, cp.asideDir)).toBe(changes);
+  expect(readKubeconfig(kubeconfig)?.server).toBe(changes ? localServer(facts) : server);
+  expect(readText(`${cp.asideDir}${kubeconfig}`)).toBe(changes ? text : undefined);
+});
