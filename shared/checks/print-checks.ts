@@ -1,4 +1,5 @@
 /** Checks on the terminal, as lines, or as JSON. */
+import { command } from "../facts/todo.ts";
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, summaryOf, worstFirst } from "./check.ts";
 import { SEVERITIES, type Severity } from "./kind.ts";
@@ -61,14 +62,15 @@ export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`);
 }
 
-const PART = "./bunw scripts/";
+/** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
+const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
 /** What to do about what has failed: a part of the repair where one mends it, else what each check names. Undefined where nothing has failed. */
 export function hintOf(checks: readonly Check[]): string | undefined {
   const failed = checks.filter(({ result }) => result === "failed");
   if (failed.length === 0) return undefined;
-  return failed.some(({ mend }) => mend?.startsWith(PART))
-    ? `${PART}00-assess.ts on that node says which part repairs it`
+  return failed.some(({ mend }) => PART.test(mend ?? ""))
+    ? `${command("00-assess")} on that node says which part repairs it`
     : "type what mends each, then run this again";
 }
 

@@ -8,13 +8,13 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { clockIsSynchronized } from "../node/time-sync.ts";
 import { BACKDATE_MS } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
@@ -89,7 +89,7 @@ function wrongClock(by: string): Fail {
 
 /** Of the other API servers that run under the CA on disk, or the one from before. */
 async function livingClocks({ cluster, facts, node }: Place): Promise<Other[]> {
-  const cas = [readText(certPath(certRow("ca"), facts.certificatesDir)) ?? "", cluster.oldCaPem].join("\n");
+  const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
   const asked = others(cluster, node).map(async ({ name, ips }): Promise<Other[]> => {
     const time = ips[0] && (await serverTime(ips[0], facts.bindPort, cas));
     return time ? [{ name, ahead: time.getTime() - Date.now() }] : [];

@@ -41,6 +41,11 @@ export function clusterCa(certificatesDir: string): string {
   throw new Fail(`There is no "${path}"`, { hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts" });
 }
 
+/** Of the CA on disk or of the one from before: so is what each server of this cluster shows, also in the middle of a repair. */
+export function bothCas(certificatesDir: string, oldCaPem: string): string {
+  return `${readText(certPath(certRow("ca"), certificatesDir)) ?? ""}\n${oldCaPem}`;
+}
+
 /**
  * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
  * CA of the company. More names or groups than the row asks for are fine, fewer are not.

@@ -51,8 +51,11 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
   });
 }
 
-/** Signed by the CA, for a server of this name: a kubelet's client certificate is of the same CA. */
-function isServerOf(pem: string, host: string, caPem: string): boolean {
+/**
+ * Whether a certificate is signed by a CA of `caPem`, and for a server of this name: a kubelet's client certificate is of the same CA. Its
+ * dates are not looked at.
+ */
+export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
   if (!info?.usages.includes("server") || attempt(() => signedBy(pem, caPem)) !== true) return false;
   return isIP(host) ? info.sans.ips.includes(canonicalIp(host)) : info.sans.dns.includes(host.toLowerCase());

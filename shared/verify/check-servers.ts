@@ -11,9 +11,10 @@ import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow, keyPath } from "../pki/certs.ts";
+import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
-import { servedPem } from "../pki/served.ts";
+import { isServerOf, servedPem } from "../pki/served.ts";
 import { managerIsReduced } from "../static-pods/restore.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
@@ -34,10 +35,15 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   ];
 }
 
-/** Without admin.conf nobody can ask whether it is ready. Errors: Fail where nothing answers there: it does not run. */
-export function withoutAdmin({ facts }: ControlPlaneNode): CheckRow {
+/**
+ * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of the host's network may listen on
+ * a port that is free. Errors: Fail where nothing answers: it does not run.
+ */
+export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {
-    await servedPem(facts.advertiseAddress, facts.bindPort);
+    const served = await servedPem(facts.advertiseAddress, facts.bindPort);
+    if (!isServerOf(served, facts.advertiseAddress, bothCas(facts.certificatesDir, cluster.oldCaPem)))
+      return { failed: `what answers there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address` };
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };
   return { id: "api-ready", of: localServer(facts), look };

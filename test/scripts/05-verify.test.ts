@@ -5,8 +5,8 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { type ApiRequest, status } from "../pretend/api.ts";
-import { FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
+import { type ApiRequest, pretendApi, status } from "../pretend/api.ts";
+import { ADDRESS, FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -244,13 +244,24 @@ test("05-verify --output with another word names the ones there are", async () =
   });
 });
 
+async function apiOf(node: { run(line: string): Promise<{ stdout: string }> }) {
+  return JSON.parse((await node.run("05-verify --json")).stdout).checks.filter(({ id }: { id: string }) => id === "api-ready");
+}
+
 test("where no API server runs and admin.conf is gone, 05-verify says that it is an outage; where one answers it is none", async () => {
-  const apiOf = async (node: { run(line: string): Promise<{ stdout: string }> }) =>
-    JSON.parse((await node.run("05-verify --json")).stdout).checks.filter(({ id }: { id: string }) => id === "api-ready");
   using wiped = await pretendNode();
   expect(await apiOf(wiped)).toMatchObject([{ result: "failed", severity: "outage", detail: expect.stringContaining("ECONNREFUSED") }]);
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _api = serveRunning(node);
   rmSync(`${node.root}/etc/kubernetes/admin.conf`);
   expect(await apiOf(node)).toMatchObject([{ result: "ok", detail: expect.stringContaining("without admin.conf") }]);
+});
+
+test("a stranger on the API server's port, while admin.conf is gone, hides no outage: a pod of the host's network may listen there", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  rmSync(`${node.root}/etc/kubernetes/admin.conf`);
+  using _stranger = pretendApi({ hostname: ADDRESS, port: 6443, tls: await issueLeaf(certRow("apiserver"), before, FACTS), objects: {} });
+  expect(await apiOf(node)).toMatchObject([
+    { result: "failed", severity: "outage", detail: expect.stringContaining("not of the cluster's CA") },
+  ]);
 });
