@@ -12,7 +12,10 @@ export interface Workload extends KubeObject {
     replicas?: number;
     paused?: boolean;
     updateStrategy?: { type?: string };
-    selector?: { matchLabels?: Record<string, string> };
+    selector?: {
+      matchLabels?: Record<string, string>;
+      matchExpressions?: { key: string; operator: "In" | "NotIn" | "Exists" | "DoesNotExist"; values?: string[] }[];
+    };
     template: { metadata?: { annotations?: Record<string, string> } };
   };
   status: Partial<Record<Counter, number>> & {

@@ -10,6 +10,7 @@ import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, commandsFor, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
 import { publishRootCa } from "./root-ca.ts";
+import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
 import { pastWebhooks, refuseDeafWebhook } from "./webhooks.ts";
 import { whyNot } from "./why-not.ts";
@@ -94,9 +95,8 @@ async function replace(api: KubeApi, owner: PodOwner) {
   const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
   await inParallel(owner.pods, REPLACED_AT_ONCE, (pod) => evict(api, owner, pod));
   const path = owner.path!;
-  const { spec } = await api.get<Workload>(path);
-  const labels = Object.entries(spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
-  const pods = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
+  const selector = selectorOf(await api.get<Workload>(path));
+  const pods = podsPath(owner.namespace, selector);
   const renewed = async () => {
     const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<RunningPod>(pods)]);
     return (
@@ -104,7 +104,7 @@ async function replace(api: KubeApi, owner: PodOwner) {
       all.every((pod) => isReady(pod) && !pod.metadata.deletionTimestamp && !old.has(pod.metadata.uid))
     );
   };
-  const hint = `kubectl -n ${owner.namespace} get pods -l ${labels.join(",")} -o wide; ${AGAIN}`;
+  const hint = `kubectl -n ${owner.namespace} get pods -l '${selector}' -o wide; ${AGAIN}`;
   const late = await failOf(() => waitFor(`${label(owner)} to be back on every node`, renewed, { seconds: SECONDS, hint }));
   if (late) throw new Fail([late.message, await whyNot(api, owner, await api.get<Workload>(path))].filter(Boolean).join(": "), { hint });
   say(`${podsOf(owner)}: replaced on all nodes at once`);

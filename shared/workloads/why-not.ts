@@ -5,14 +5,15 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { strangers } from "../plain.ts";
 import type { PodOwner } from "./pod-owners.ts";
 import type { Workload } from "./rollout-status.ts";
+import { podsPath, selectorOf } from "./selector.ts";
 
 /** One sentence; "" where nothing says it. Errors: as KubeApi. */
 export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
   const refused = workload.status.conditions?.find(({ type, status }) => type === "ReplicaFailure" && status === "True");
   if (refused?.message) return strangers(refused.message);
-  const labels = Object.entries(workload.spec.selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
-  const path = `/api/v1/namespaces/${owner.namespace}/pods?labelSelector=${encodeURIComponent(labels.join(","))}`;
-  const late = labels.length === 0 ? [] : (await api.list<RunningPod>(path)).filter((pod) => !isReady(pod));
+  const selector = selectorOf(workload);
+  const pods = selector ? await api.list<RunningPod>(podsPath(owner.namespace, selector)) : [];
+  const late = pods.filter((pod) => !isReady(pod));
   for (const pod of late) {
     const why = whyNotReady(pod) ?? (await lastEvent(api, pod.metadata, ({ type }) => type === "Warning"));
     if (why) return strangers(`${pod.metadata.name}: ${why}`);

@@ -1,26 +1,25 @@
 #!/usr/bin/env bun
 /**
  * `npm run releases`: rehearses the three most frequent disasters on every release of Kubernetes that go can build, and writes the figures
- * into CONTRIBUTING.md. What is done is kept beside the cache of builds, so the next call goes on where this one stopped.
+ * into CONTRIBUTING.md. What its table says is green is not run again, so the next call goes on where this one stopped, on any machine.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { buildGo, CACHE, serves, versionsOf } from "./machine/go-build.ts";
 import { KUBERNETES_PROGRAMS, kubernetesBuild } from "./machine/pins.ts";
-import { patchesAfter, patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "./report/release-table.ts";
+import { cameBack, patchesAfter, patchesByMinor, type ReleaseRecord, SCENARIOS, withRecord } from "./report/release-table.ts";
 
 const USAGE = `Usage: npm run releases [-- options]
 
   --only VERSION   only this release, such as v1.36.3, or this minor release, such as 1.36
   --limit N        at most N rehearsals in this call (default: all)
   --again          rehearse also what is green already
-  --table          rehearse nothing: write the table of what is there
 
-Each release is built once (about 6 minutes on two cores) and rehearsed three times. Stop it when you like: the next call goes on.
-A red rehearsal is repeated by the next call.
+Each release is built once (about 6 minutes on two cores) and rehearsed three times. Stop it when you like: the next call goes on
+from the table in CONTRIBUTING.md. A red rehearsal is repeated by the next call.
 
 Exit codes: 0 all that was rehearsed recovered · 1 not so, or stopped (see hint)`;
 
@@ -28,11 +27,9 @@ const OPTIONS = {
   only: { type: "string" },
   limit: { type: "string", default: "999" },
   again: { type: "boolean" },
-  table: { type: "boolean" },
   help: { type: "boolean" },
 } as const;
 
-const SCENARIOS = ["all-lost", "pki-lost-alive", "expired"];
 const MODULE = "k8s.io/kubernetes";
 const OLDEST = 29;
 const HOME = resolve(import.meta.dir, "../..");
@@ -44,18 +41,18 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   mkdirSync(RECORDS, { recursive: true });
-  let left = values.table ? 0 : Number(values.limit);
+  let left = Number(values.limit);
   const red: string[] = [];
-  for (const patches of left > 0 ? await releases(values.only) : []) {
-    const version = left > 0 ? await newestThatBuilds(patches) : undefined;
-    for (const scenario of version ? SCENARIOS : []) {
-      if (left === 0 || (!values.again && readRecord(version!, scenario)?.recovered)) continue;
+  for (const patches of await releases(values.only)) {
+    if (left === 0) break;
+    const version = await newestThatBuilds(patches, values.again);
+    for (const scenario of SCENARIOS) {
+      if (left === 0 || (!values.again && isDone(version, scenario))) continue;
       left--;
-      if (!(await rehearse(version!, scenario))) red.push(`${scenario} on ${version}`);
-      writeTable();
+      if (!(await rehearse(version, scenario))) red.push(`${scenario} on ${version}`);
     }
+    console.error(`  ${version}: ${SCENARIOS.map((name) => `${name} ${isDone(version, name) ? "green" : "not yet"}`).join(", ")}`);
   }
-  writeTable();
   if (red.length > 0) throw new Fail(`Not recovered: ${red.join(", ")}`, { hint: `the records are in ${RECORDS}` });
 }
 
@@ -75,10 +72,15 @@ async function unlisted(newest: string): Promise<string[]> {
   return found;
 }
 
-/** Not each patch has all its modules there. Errors: Fail of the newest, where none builds. */
-async function newestThatBuilds(patches: readonly string[]): Promise<string> {
+function isDone(version: string, scenario: string): boolean {
+  return cameBack(readFileSync(PAGE, "utf8"), version, scenario);
+}
+
+/** Not each patch has all its modules there; one that is done needs no build. Errors: Fail of the newest, where none builds. */
+async function newestThatBuilds(patches: readonly string[], again?: boolean): Promise<string> {
   let first: Fail | undefined;
   for (const version of patches) {
+    if (!again && SCENARIOS.every((scenario) => isDone(version, scenario))) return version;
     try {
       await buildGo(kubernetesBuild(version, KUBERNETES_PROGRAMS));
       return version;
@@ -91,10 +93,10 @@ async function newestThatBuilds(patches: readonly string[]): Promise<string> {
   throw first!;
 }
 
-/** In a process of its own: a lab has one release. Returns whether the cluster recovered. */
+/** In a process of its own: a lab has one release. Its record goes into the table. Returns whether the cluster recovered. */
 async function rehearse(version: string, scenario: string): Promise<boolean> {
-  const place = recordPath(version, scenario);
-  const [json, html] = [`${place}.new`, place.replace(/json$/, "html")];
+  const [json, html] = ["json", "html"].map((kind) => join(RECORDS, `${version}-${scenario}.${kind}`)) as [string, string];
+  rmSync(json, { force: true });
   const child = Bun.spawn(
     [process.execPath, join(import.meta.dir, "rehearse.ts"), "--scenario", scenario, "--json", json, "--html", html],
     {
@@ -104,25 +106,9 @@ async function rehearse(version: string, scenario: string): Promise<boolean> {
   );
   await child.exited;
   if (!existsSync(json)) throw new Fail(`${scenario} on ${version} ended without a record`, { hint: "read what it printed above" });
-  renameSync(json, place);
-  return readRecord(version, scenario)!.recovered;
-}
-
-function recordPath(version: string, scenario: string): string {
-  return join(RECORDS, `${version}-${scenario}.json`);
-}
-
-function readRecord(version: string, scenario: string): ReleaseRecord | undefined {
-  const place = recordPath(version, scenario);
-  return existsSync(place) ? (JSON.parse(readFileSync(place, "utf8")) as ReleaseRecord) : undefined;
-}
-
-function writeTable() {
-  const records = readdirSync(RECORDS)
-    .filter((file) => file.endsWith(".json"))
-    .map((file) => JSON.parse(readFileSync(join(RECORDS, file), "utf8")) as ReleaseRecord);
-  const table = releaseTable(records, SCENARIOS);
-  writeFileSync(PAGE, withTable(readFileSync(PAGE, "utf8"), table));
+  const record = JSON.parse(readFileSync(json, "utf8")) as ReleaseRecord;
+  writeFileSync(PAGE, withRecord(readFileSync(PAGE, "utf8"), record));
+  return record.recovered;
 }
 
 if (import.meta.main) await run(main);

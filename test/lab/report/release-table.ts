@@ -29,43 +29,72 @@ export function patchesAfter(version: string, count: number): string[] {
   return Array.from({ length: count }, (_, n) => `v1.${minor}.${Number(patch) + 1 + n}`);
 }
 
-/** A row for each release that was rehearsed, the newest first; a column for each scenario. */
-export function releaseTable(records: readonly ReleaseRecord[], scenarios: readonly string[]): string {
-  const releases = Map.groupBy(records, ({ kubernetes }) => kubernetes);
-  if (records.length === 0) throw new Fail("No release was rehearsed yet", { hint: "npm run releases" });
-  const order = patchesByMinor([...releases.keys()], 0)
-    .flat()
-    .toReversed();
-  const rows = order.map((version) => {
-    const of = releases.get(version)!;
-    const cells = scenarios.map((name) => cell(of.find(({ scenario }) => scenario === name)));
-    const dates = of.map(({ date }) => date.slice(0, 10)).sort();
-    return `| ${[version, ...cells, dates.at(-1)].join(" | ")} |`;
-  });
+const [BEGIN, END] = ["<!-- releases: npm run releases writes what is below -->", "<!-- releases: end -->"];
+
+/** The disasters that every release is rehearsed with: the table's columns. */
+export const SCENARIOS = ["all-lost", "pki-lost-alive", "expired"] as const;
+
+const NOT_RUN = "not run";
+const RED = "**red**";
+
+/** Version → its cells: one for each scenario, then when, and on what. */
+type Rows = Map<string, string[]>;
+
+/** Whether the page's table says that this release came back from this disaster. */
+export function cameBack(page: string, version: string, scenario: string): boolean {
+  const cell = rowsOf(page).get(version)?.[columnOf(scenario)] ?? NOT_RUN;
+  return cell !== NOT_RUN && !cell.startsWith(RED);
+}
+
+/** The page with this rehearsal in its table, the newest release first; all other cells stay. Errors: Fail where there is no table's place. */
+export function withRecord(page: string, record: ReleaseRecord): string {
+  const rows = rowsOf(page);
+  const cells = rows.get(record.kubernetes) ?? [...SCENARIOS.map(() => NOT_RUN), ""];
+  cells[columnOf(record.scenario)] = cellOf(record);
   // without the kernel: a table in a repository names no machine
-  const machines = [...new Set(records.map(({ machine }) => machine.split(",")[0]))].join("; ");
+  cells[SCENARIOS.length] = `${record.date.slice(0, 10)}, ${record.machine.split(",")[0]}`;
+  rows.set(record.kubernetes, cells);
+  const [from, to] = placeIn(page);
+  return `${page.slice(0, from)}\n\n${tableOf(rows)}\n\n${page.slice(to)}`;
+}
+
+function tableOf(rows: Rows): string {
+  const order = patchesByMinor([...rows.keys()], 0)
+    .toReversed()
+    .flat();
   return [
-    `| Kubernetes | ${scenarios.map((name) => `\`${name}\``).join(" | ")} | date |`,
-    `|---|${scenarios.map(() => "---|").join("")}---|`,
-    ...rows,
+    `| Kubernetes | ${SCENARIOS.map((name) => `\`${name}\``).join(" | ")} | last run |`,
+    `|---|${SCENARIOS.map(() => "---|").join("")}---|`,
+    ...order.map((version) => `| ${[version, ...rows.get(version)!].join(" | ")} |`),
     "",
-    `Checks that are well, seconds from the first command until all nodes are Ready, and this time divided by that of a fresh init + join. ${machines}.`,
+    "Checks that are well, seconds from the first command until all nodes are Ready, and this time divided by that of a fresh init + join.",
   ].join("\n");
 }
 
-function cell(record: ReleaseRecord | undefined): string {
-  if (!record) return "not run";
-  const { checks, seconds, ratio, recovered } = record;
-  const well = `${checks.filter(({ ok }) => ok).length} of ${checks.length}`;
-  const took = seconds.repairCommands === null ? "never Ready" : `${seconds.repairCommands.toFixed(1)} s, ${ratio?.toFixed(2)}`;
-  return `${recovered ? "" : "**red** "}${well}, ${took}`;
+function rowsOf(page: string): Rows {
+  const lines = page.slice(...placeIn(page)).split("\n");
+  const rows = lines.map((line) =>
+    line
+      .split("|")
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+  return new Map(rows.filter(([version]) => RELEASE.test(version ?? "")).map(([version, ...cells]) => [version!, cells]));
 }
 
-const [BEGIN, END] = ["<!-- releases: npm run releases writes what is below -->", "<!-- releases: end -->"];
+function columnOf(scenario: string): number {
+  return (SCENARIOS as readonly string[]).indexOf(scenario);
+}
 
-/** The page with this table between its markers. Errors: Fail where the markers are not there. */
-export function withTable(page: string, table: string): string {
+function cellOf({ checks, seconds, ratio, recovered }: ReleaseRecord): string {
+  const well = `${checks.filter(({ ok }) => ok).length} of ${checks.length}`;
+  const took = seconds.repairCommands === null ? "never Ready" : `${seconds.repairCommands.toFixed(1)} s, ${ratio?.toFixed(2)}`;
+  return `${recovered ? "" : `${RED} `}${well}, ${took}`;
+}
+
+/** Where the table begins and ends. */
+function placeIn(page: string): [number, number] {
   const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (from === -1 || to < from) throw new Fail("CONTRIBUTING.md has no place for the table", { hint: `it is between ${BEGIN} and ${END}` });
-  return `${page.slice(0, from + BEGIN.length)}\n\n${table}\n\n${page.slice(to)}`;
+  return [from + BEGIN.length, to];
 }

@@ -10,10 +10,12 @@ const SIGNERS: [pattern: RegExp, ca: string][] = [
   [/./, "ca"],
 ];
 
+/** A year and a day, in days. */
+const EXPIRED = 366;
+
 export async function expireAll(lab: Lab) {
   for (const node of lab.nodes) {
-    await expireLeaves(lab, node);
-    await expireIn(lab, node, "/etc/kubernetes", "*.conf");
+    await ageCertificates(lab, node, EXPIRED);
     await expireKubelet(lab, node);
   }
 }
@@ -35,7 +37,7 @@ export async function ageCertificates(lab: Lab, node: Machine, days: number) {
 }
 
 function expireIn(lab: Lab, node: Machine, folder: string, pattern: string) {
-  return ageIn(lab, node, { folder, pattern, days: 366 });
+  return ageIn(lab, node, { folder, pattern, days: EXPIRED });
 }
 
 interface Aged {

@@ -1,8 +1,8 @@
 /** Which releases are rehearsed, and the table of them. */
 import { expect, test } from "bun:test";
-import { patchesAfter, patchesByMinor, type ReleaseRecord, releaseTable, withTable } from "../report/release-table.ts";
+import { cameBack, patchesAfter, patchesByMinor, type ReleaseRecord, withRecord } from "../report/release-table.ts";
 
-const SCENARIOS = ["all-lost", "expired"];
+const EMPTY = "# Contributing\n\n<!-- releases: npm run releases writes what is below -->\n<!-- releases: end -->\nmore\n";
 
 function record(kubernetes: string, scenario: string, more: Partial<ReleaseRecord> = {}): ReleaseRecord {
   const check = (ok: boolean) => ({ name: "", ok, detail: "" });
@@ -30,27 +30,34 @@ test("a proxy's list may end before its newest patch: those after it are asked f
 });
 
 test("the table has the newest release first, and says what is red and what was not run", () => {
-  const red = record("v1.29.15", "all-lost", {
-    recovered: false,
-    checks: [{ name: "", ok: false, detail: "" }],
+  const red = record("v1.29.15", "all-lost", { recovered: false, checks: [{ name: "", ok: false, detail: "" }] });
+  const dead = {
+    ...red,
+    scenario: "expired",
     date: "2026-05-02T10:00:00Z",
-  });
-  const dead = record("v1.29.15", "expired", { recovered: false, ratio: null, seconds: { ...red.seconds, repairCommands: null } });
-  const table = releaseTable([red, dead, record("v1.30.14", "all-lost")], SCENARIOS);
-  expect(table.split("\n").slice(0, 4)).toEqual([
-    "| Kubernetes | `all-lost` | `expired` | date |",
-    "|---|---|---|---|",
-    "| v1.30.14 | 2 of 2, 27.4 s, 0.93 | not run | 2026-05-01 |",
-    "| v1.29.15 | **red** 0 of 1, 27.4 s, 0.93 | **red** 2 of 2, never Ready | 2026-05-02 |",
+    ratio: null,
+    seconds: { ...red.seconds, repairCommands: null },
+  };
+  const page = [red, dead, record("v1.30.14", "all-lost")].reduce(withRecord, EMPTY);
+  expect(page.split("\n").slice(4, 8)).toEqual([
+    "| Kubernetes | `all-lost` | `pki-lost-alive` | `expired` | last run |",
+    "|---|---|---|---|---|",
+    "| v1.30.14 | 2 of 2, 27.4 s, 0.93 | not run | not run | 2026-05-01, 2 cores |",
+    "| v1.29.15 | **red** 0 of 1, 27.4 s, 0.93 | not run | **red** 0 of 1, never Ready | 2026-05-02, 2 cores |",
   ]);
+  expect(page.endsWith("\n\n<!-- releases: end -->\nmore\n")).toBe(true);
 });
 
-test("the table goes between its markers in CONTRIBUTING.md, and replaces an older one", async () => {
+test("the page itself says what is done: another machine goes on from it, and loses no row", async () => {
   const page = await Bun.file(`${import.meta.dir}/../../../CONTRIBUTING.md`).text();
-  const once = withTable(page, "| an older table |");
-  const twice = withTable(once, "| a table |");
-  expect(twice).toContain("\n\n| a table |\n\n<!-- releases: end -->");
-  expect(twice).not.toContain("| an older table |");
-  expect(withTable(twice, "| an older table |")).toBe(once);
-  expect(() => withTable("# Contributing\n", "| a table |")).toThrow(expect.objectContaining({ hint: expect.stringContaining("<!--") }));
+  const asked = [...page.matchAll(/^\| (v1[.\d]+) \|/gm)].map(([, version]) => version!);
+  expect(asked.length).toBeGreaterThanOrEqual(9);
+  const again = withRecord(page, record("v1.99.1", "expired", { recovered: false }));
+  for (const version of asked) expect(cameBack(again, version, "all-lost")).toBe(cameBack(page, version, "all-lost"));
+  expect(again.split("\n").filter((line) => !page.includes(line))).toEqual([expect.stringMatching(/^\| v1\.99\.1 \| not run \|/)]);
+  expect(["all-lost", "expired"].map((scenario) => cameBack(again, "v1.99.1", scenario))).toEqual([false, false]);
+  expect(cameBack(withRecord(again, record("v1.99.1", "expired")), "v1.99.1", "expired")).toBe(true);
+  expect(() => withRecord("# Contributing\n", record("v1.99.1", "expired"))).toThrow(
+    expect.objectContaining({ hint: expect.stringContaining("<!--") }),
+  );
 });
