@@ -26,6 +26,7 @@ import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
 import { issueForServers, startServers } from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
+import { isControlPlaneName } from "../shared/workers/identities.ts";
 import { nodesNeedPart3, proveNodes, proveOwnKubelet } from "../shared/workers/nodes-seen.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
@@ -65,7 +66,8 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   const lost = await lostForGood(cp, without);
-  if (lost.length > 0) tell(howToReplace(cp, lost));
+  const replaced = lost.filter((name) => isControlPlaneName(name, cp));
+  if (replaced.length > 0) tell(howToReplace(cp, replaced));
   done(inOneLine(await next(cp, api, lost)));
 }
 

@@ -18,7 +18,12 @@ import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
-import { type Chosen, rememberSkipped, reportedOf } from "../shared/workloads/choice.ts";
+import {
+  type Chosen,
+  refuseBareNames,
+  rememberSkipped,
+  reportedOf,
+} from "../shared/workloads/choice.ts";
 import { leftToDo } from "../shared/workloads/left-to-do.ts";
 import { commandsTo, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
@@ -82,6 +87,7 @@ interface Scene extends Ready {
 }
 
 async function look(values: Values, named: string[]): Promise<Scene> {
+  refuseBareNames(values.skip);
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   return { cp, ...(await readyForPart4(cp, named)) };
 }

@@ -1,5 +1,6 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
+import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -51,6 +52,26 @@ export function refuseLiving(peers: readonly Peer[], without: readonly string[])
   throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
     hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${command("02-control-plane", others)}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
   });
+}
+
+/**
+ * A member is taken out by the majority of all members, those that are lost, too. `out`: not among them any more, as `takenOut` says. Errors:
+ * Refused where the others are too few for etcd to answer, ever.
+ */
+export function refuseNoQuorum(
+  { members }: Pick<EtcdData, "members">,
+  { without, out }: { without: readonly string[]; out: readonly string[] },
+) {
+  const all = members.filter(({ name }) => !out.includes(name));
+  const left = all.filter(({ name }) => !without.includes(name));
+  if (left.length >= quorumOf(all.length)) return;
+  const lost = all.filter(({ name }) => without.includes(name)).map(({ name }) => name);
+  throw new Refused(
+    `etcd cannot answer without ${lost.join(", ")}: ${quorumOf(all.length)} of its ${all.length} members have to run, and ${left.length} would be left`,
+    {
+      hint: "bring one of them back: what it needs is its etcd data. If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)",
+    },
+  );
 }
 
 /**

@@ -7,7 +7,7 @@ import { Fail, Refused } from "../fail.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
-import { leftOut, proveMembers, refuseLiving, removeMembers, takenOut } from "./all-members.ts";
+import { leftOut, proveMembers, refuseLiving, refuseNoQuorum, removeMembers, takenOut } from "./all-members.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient, proveSameEtcd, silentMembers } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
@@ -63,6 +63,7 @@ export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]
   const { facts, data, node } = cp;
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
+  if (without.length > 0) refuseNoQuorum(data, { without, out: await takenOut(cp) });
   const client = etcdClient(facts);
   if (mode.dryRun) return await foretell(client, data, without);
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });

@@ -1,6 +1,6 @@
 /** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
-import { leftOut, refuseLiving, takenOut } from "../etcd/all-members.ts";
-import { answersPeers, peersOf, quorumOf } from "../etcd/peers.ts";
+import { leftOut, refuseLiving, refuseNoQuorum, takenOut } from "../etcd/all-members.ts";
+import { answersPeers, peersOf } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { type Cluster, refuseStrangers } from "../facts/cluster.ts";
@@ -8,7 +8,7 @@ import { type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
-import { isControlPlane } from "../workers/identities.ts";
+import { isControlPlaneName } from "../workers/identities.ts";
 import { isUserName, ROOT } from "./login.ts";
 import { isName } from "./plan-nodes.ts";
 
@@ -49,24 +49,5 @@ async function lostNodes(cp: ControlPlaneNode, without: readonly string[]): Prom
   refuseLiving(peers, without);
   refuseNoQuorum(cp.data, { without, out });
   const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);
-  return { names, controlPlanes: names.filter((name) => isControlPlaneNode(name, cp)), silent };
-}
-
-function isControlPlaneNode(name: string, { cluster, data }: ControlPlaneNode): boolean {
-  const node = cluster.nodes.find((one) => one.name === name);
-  return node ? isControlPlane(node, data) : data.members.some((member) => member.name === name);
-}
-
-/** A member is taken out by the majority of all members, those that are lost, too. `out`: not among them any more. */
-function refuseNoQuorum({ members }: EtcdData, { without, out }: { without: readonly string[]; out: readonly string[] }) {
-  const all = members.filter(({ name }) => !out.includes(name));
-  const left = all.filter(({ name }) => !without.includes(name));
-  if (left.length >= quorumOf(all.length)) return;
-  const lost = all.filter(({ name }) => without.includes(name)).map(({ name }) => name);
-  throw new Refused(
-    `etcd cannot answer without ${lost.join(", ")}: ${quorumOf(all.length)} of its ${all.length} members have to run, and ${left.length} would be left`,
-    {
-      hint: "bring one of them back: what it needs is its etcd data. If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)",
-    },
-  );
+  return { names, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
 }

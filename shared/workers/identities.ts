@@ -83,6 +83,15 @@ export function isControlPlane(node: KnownNode, { members }: Pick<EtcdData, "mem
   return node.controlPlane || members.some(({ name }) => name === node.name);
 }
 
+/** The same of a name; of a Node that is deleted, etcd's members still tell. */
+export function isControlPlaneName(
+  name: string,
+  { cluster, data }: { cluster: Pick<Cluster, "nodes">; data: Pick<EtcdData, "members"> },
+): boolean {
+  const node = cluster.nodes.find((one) => one.name === name);
+  return node ? isControlPlane(node, data) : data.members.some((member) => member.name === name);
+}
+
 /** Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1. Undefined if it is neither. */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
   if (type === "ip" || isIP(value)) return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;

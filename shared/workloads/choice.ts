@@ -4,7 +4,7 @@
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import { command } from "../facts/todo.ts";
-import { Fail } from "../fail.ts";
+import { Fail, Refused } from "../fail.ts";
 import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
@@ -53,6 +53,15 @@ type Is = (owner: PodOwner) => boolean;
 function isChosen(owner: PodOwner, { onlySystem, namespaces }: Choice): boolean {
   if (!onlySystem && namespaces.length === 0) return true;
   return namespaces.includes(owner.namespace) || (onlySystem && owner.system === true);
+}
+
+/** Before anything is done: what is no NAMESPACE/NAME can mean no workload. */
+export function refuseBareNames(skip: readonly string[]) {
+  const bare = skip.filter((name) => !/^[^/]+\/[^/]+$/.test(name));
+  if (bare.length === 0) return;
+  throw new Refused(`--skip ${bare.join(",")}: no NAMESPACE/NAME`, {
+    hint: `nothing was changed. ${command("04-sa-tokens --dry-run")} lists the workloads by such names`,
+  });
 }
 
 /** A mistyped name would be restarted. */

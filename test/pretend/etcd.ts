@@ -1,6 +1,8 @@
 /** A pretend etcd: the part of its JSON gateway that shared/etcd/client.ts uses, over TLS with client certificates. */
 import { readFileSync } from "node:fs";
-import { ADDRESS } from "./cluster.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { ADDRESS, FACTS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 
 export interface EtcdState {
@@ -26,7 +28,18 @@ export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
   );
-  const tls = { cert: cert!, key: key!, ca: ca!, requestCert: true, rejectUnauthorized: true };
+  return serve(hostname, { cert: cert!, key: key!, ca: ca! }, state);
+}
+
+/** Another member of the same etcd, at its own address, with its own certificate of the etcd CA on this node's disk. */
+export async function serveOtherMember(root: string, state: EtcdState, hostname: string) {
+  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"));
+  const own = await issueLeaf(certRow("etcd-server"), { cert: cert!, key: key! }, { ...FACTS, advertiseAddress: hostname });
+  return serve(hostname, { ...own, ca: cert! }, state);
+}
+
+function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {
+  const tls = { ...pems, requestCert: true, rejectUnauthorized: true };
   const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
   const client = Bun.serve({ hostname, port: 2379, tls, fetch: answer });
   const peers = Bun.serve({ hostname, port: 2380, tls, fetch: () => new Response() });
@@ -49,6 +62,7 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
     const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
     return { members: members.splice(gone, 1) };
   }
+  if (path === "/v3/maintenance/hashkv") return { hash: 7 };
   const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
   const keys = asked ? (state.earlier ?? state.keys) : state.keys;
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };

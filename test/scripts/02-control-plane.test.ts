@@ -10,9 +10,10 @@ import { waitFor } from "../../shared/wait-for.ts";
 import { afterPart2 } from "../pretend/after-part2.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { CRICTL, expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
@@ -214,15 +215,44 @@ test("00-assess names a lost static pod that kubeadm did not make", async () => 
   expect(stdout).toMatch(/ manifests\/kube-vip\.yaml +!MISSING! +can be rebuilt from its mirror pod in etcd\n/);
 });
 
+const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+const THIRD_AT = ADDRESS.replace(/11$/, "13");
+const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] };
+const THREE = [MEMBER, LOST, THIRD];
+
 test("02-control-plane --without takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
-  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost], etcd: withVip(mirrorPod("kube-vip")) });
-  const state = { ...sameEtcd(node.stored), members: [MEMBER, lost] };
+  using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")) });
+  const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
+  using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = serveApi(node);
   await expectTranscript("02-control-plane-without", await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" }));
-  expect(state.members).toEqual([MEMBER]);
+  expect(state.members).toEqual([MEMBER, THIRD]);
 });
+
+test("02-control-plane --without a worker takes nothing out of etcd, and prints no control plane node's join", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("02-control-plane --without w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).not.toMatch(/taken out|kubeadm join|takes the place of/);
+  expect(stderr).toContain("\ndone.  next: kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found w2, then ");
+});
+
+test.each(["", " --dry-run"])(
+  "02-control-plane%s --without so many that etcd never answers says so at once, not after a wait for it",
+  async (dry) => {
+    using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST] });
+    await expectRefusal(
+      node,
+      `02-control-plane${dry} --without m2`,
+      "etcd cannot answer without m2: 2 of its 2 members have to run, and 1 would be left",
+      /^bring one of them back/,
+      3,
+    );
+  },
+);
 
 test("02-control-plane on the next control plane node leaves out what the first one took out of etcd, and prints that on", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, TAKEN_OUT] });
@@ -240,17 +270,14 @@ test("02-control-plane on the next control plane node leaves out what the first 
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open --without w2\n");
 });
 
-const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: ["https://127.77.0.13:2380"] };
-
 test("02-control-plane --dry-run --without prints that a member is taken out of etcd, before etcd answers as well, and who remains", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST, THIRD] });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [...THREE] });
   const before = node.fingerprint();
   const line = "02-control-plane --dry-run --without m3";
   const removal = "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of them run\n";
   const silent = await node.run(line);
   expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
-  const state = { ...sameEtcd(node.stored), members: [MEMBER, LOST, THIRD] };
+  const state = { ...sameEtcd(node.stored), members: [...THREE] };
   using _etcd = serveEtcd(node.root, state);
   expect((await node.run(line)).stderr).toContain(removal);
   state.members = [MEMBER, LOST];
@@ -259,10 +286,10 @@ test("02-control-plane --dry-run --without prints that a member is taken out of 
 });
 
 test("02-control-plane --dry-run --without prints the removal where part 1 has not been there yet", async () => {
-  using node = await pretendNode({ members: [MEMBER, LOST] });
+  using node = await pretendNode({ members: THREE });
   const { stderr } = await node.run("02-control-plane --dry-run --without m2");
   expect(stderr).toContain("  would: m2: taken out of etcd's members");
-  expect(stderr).toContain("  then etcd has the member m1, and answers while it runs\n");
+  expect(stderr).toContain("  then etcd has the members m1, m3, and answers while 2 of them run\n");
 });
 
 test("02-control-plane says which member of etcd does not answer, and the way without it", async () => {

@@ -65,6 +65,17 @@ async function podCheck(node: Node) {
   );
 }
 
+test("a --skip without its namespace is refused before a token is renewed", async () => {
+  using node = await afterPart3();
+  using api = serve(node);
+  const { exitCode, stderr } = await node.run("04-sa-tokens --skip web,blog/db", WAITS);
+  expect(exitCode).toBe(3);
+  expect(stderr).toEndWith(
+    "\nerror: --skip web: no NAMESPACE/NAME\nhint: nothing was changed. ./bunw scripts/04-sa-tokens.ts --dry-run lists the workloads by such names\n",
+  );
+  expect(api.changes()).toEqual([]);
+});
+
 test("kube-system first, then a namespace, then the rest: each run says what is left, and 05-verify knows it, too", async () => {
   using node = await afterPart3();
   using api = serve(node);
