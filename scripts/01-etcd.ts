@@ -20,9 +20,9 @@ import { containers } from "../shared/node/containers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { parseOptions } from "../shared/options.ts";
+import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
-import { keysToMake, type NewCas, type PlanRow, planPki } from "../shared/pki/plan.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { refuseWhileMemoryHasKeys, sayLostFiles } from "../shared/salvage/before-part-1.ts";
@@ -34,10 +34,10 @@ async function main() {
   start("01-etcd", { dryRun: values["dry-run"] });
   takeNode();
 
-  const { cp, plan } = await step("1.1 Look at this node and at etcd's data", () =>
+  const { cp, actions } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
   );
-  const healthy = await isHealthy(cp, plan);
+  const healthy = await isHealthy(cp, actions);
   if (!healthy) await pod.refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     pod.stopOldControlPlane(cp, healthy),
@@ -45,7 +45,7 @@ async function main() {
   await step("1.3 Copy etcd's data and what else is left", () => pod.copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
-    () => makeSharedKeys(cp, plan),
+    () => makeSharedKeys(cp, actions),
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
   await step(
@@ -63,7 +63,7 @@ async function main() {
     () => proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const keys = { makesKeys: keysToMake(plan).length > 0, newKeys: pod.hasNewKeys(cp) };
+  const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: pod.hasNewKeys(cp) };
   done(inOneLine(afterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
 }
 
@@ -83,21 +83,21 @@ const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: tr
 async function look(
   values: Values,
   newCas: NewCas | undefined,
-): Promise<{ cp: ControlPlaneNode; plan: PlanRow[] }> {
+): Promise<{ cp: ControlPlaneNode; actions: PkiAction[] }> {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
-  const plan = planPki(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const alive = await lookAtPeers(cp, plan);
+  const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
+  const alive = await lookAtPeers(cp, actions);
   pod.refuseForeignCa(cp);
-  const made = keysToMake(plan);
+  const made = keysToMake(actions);
   refuseWhereOthersLive(made, alive, values["lost-on"], cp);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
   await refuseWhileMemoryHasKeys(made, cp);
   await sayLostFiles(cp, { later: values["files-later"] });
-  return { cp, plan };
+  return { cp, actions };
 }
 
 function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
@@ -115,15 +115,18 @@ function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
  * manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps the
  * kubelet from starting anything.
  */
-async function isHealthy(cp: ControlPlaneNode, plan: readonly PlanRow[]): Promise<boolean> {
-  return pod.etcdIsInPlace(cp, plan) && (await servesSameData(cp)) && !pod.needsCopy(cp);
+async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
+  return pod.etcdIsInPlace(cp, actions) && (await servesSameData(cp)) && !pod.needsCopy(cp);
 }
 
-async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, plan: readonly PlanRow[]) {
-  const others = keysToMake(plan).map(({ name }) => name);
+async function makeSharedKeys(
+  { facts, asideDir }: ControlPlaneNode,
+  actions: readonly PkiAction[],
+) {
+  const others = keysToMake(actions).map(({ name }) => name);
   const trusted = others.filter((name) => !isInternal(name));
   if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
-  await apply(plan, facts, { asideDir, onNewSaKey: markNewSaKey });
+  await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
 /** Of a service-account key that this node has made anew, in this run or before. */

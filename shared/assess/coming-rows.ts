@@ -5,7 +5,7 @@ import { KINDS } from "../checks/kinds.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import { day } from "../pki/judge.ts";
-import { isDamage, type Row } from "./report.ts";
+import { isDamage, type Row } from "./assessment.ts";
 
 /** The damage, and what comes. Where the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane node. */
 export function withWhatComes(damage: readonly Row[], node: Node, certificatesDir?: string): Row[] {

@@ -4,7 +4,7 @@ import { type Beginning, courseFrom } from "../facts/course.ts";
 import { HOLD, type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
 import { command, inArrows, inLines, inOneLine, type Todo } from "../facts/todo.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import type { Deep, LostKey, NodeVerdict } from "./report.ts";
+import type { Deep, LostKey, NodeVerdict } from "./assessment.ts";
 
 /** The rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Beginning, "others" | "expired">): NodeVerdict {

@@ -19,7 +19,7 @@ import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { findKubeadmCerts } from "../salvage/secret-search.ts";
 import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
-import type { Deep, KeyPlace, LostKey } from "./report.ts";
+import type { Deep, KeyPlace, LostKey } from "./assessment.ts";
 
 export interface DeepOptions {
   /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */

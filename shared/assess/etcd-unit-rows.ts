@@ -5,8 +5,8 @@ import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
-import type { Row } from "./report.ts";
-import { shown } from "./report.ts";
+import type { Row } from "./assessment.ts";
+import { shown } from "./assessment.ts";
 
 export async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Row[]> {
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;

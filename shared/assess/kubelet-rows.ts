@@ -8,7 +8,7 @@ import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { isDamage, type Row, shown } from "./report.ts";
+import { isDamage, type Row, shown } from "./assessment.ts";
 
 /** The kubelet, and a second row where the containers cannot be looked at. */
 export async function kubeletRow(node: Node, running: Container[] | Fail): Promise<Row[]> {

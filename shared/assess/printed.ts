@@ -3,7 +3,7 @@ import { worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kind.ts";
 import { checksAsJson, signOf } from "../checks/print-checks.ts";
 import { answer, type Sign, VERSION } from "../run.ts";
-import { type Assessment, checkOf, isDamage, type Row } from "./report.ts";
+import { type Assessment, checkOf, isDamage, type Row } from "./assessment.ts";
 
 /** `short`: without what is well, and without the tables below the damage. */
 export function printAssessment(assessment: Assessment, short: boolean) {

@@ -22,7 +22,7 @@ import { manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-to-do.ts";
-import { type Row, shown } from "./report.ts";
+import { type Row, shown } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Row[] {

@@ -7,7 +7,7 @@ import { attempt, Fail } from "../fail.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import type { Survivor } from "./report.ts";
+import type { Survivor } from "./assessment.ts";
 
 interface Seen {
   known: PartialFacts;

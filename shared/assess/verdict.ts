@@ -10,8 +10,8 @@ import { Fail } from "../fail.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { caIsNew } from "../static-pods/restore.ts";
+import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./assessment.ts";
 import { deepVerdict } from "./deep-verdict.ts";
-import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./report.ts";
 
 interface SeenHere {
   known: PartialFacts;

@@ -15,9 +15,9 @@ import { CERTS } from "../pki/certs.ts";
 import { examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
+import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { etcdUnitRows } from "./etcd-unit-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
-import { type Assessment, isDamage, type Row } from "./report.ts";
 import { caRow, dataRows, findingRow, lostFileRows, manifestRows, podsBeside, summary } from "./rows.ts";
 
 interface Look {

@@ -4,7 +4,7 @@ import type { LostFile } from "../facts/lost-files.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import type { Node } from "../node/node.ts";
-import type { Assessment } from "./report.ts";
+import type { Assessment } from "./assessment.ts";
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 

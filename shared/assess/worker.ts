@@ -5,9 +5,9 @@ import type { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
-import { type Assessment, isDamage, type Row } from "./report.ts";
 import { lostFileRows } from "./rows.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 

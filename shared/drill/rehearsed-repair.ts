@@ -6,9 +6,9 @@ import { refuseNoMember } from "../etcd/own-etcd.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { failOf } from "../fail.ts";
+import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
-import { planPki } from "../pki/plan.ts";
 import { issueEtcdCertificates, refuseOtherFolder, refuseWhereNothingFits, startEtcd } from "../static-pods/etcd-pod.ts";
 import { issueForServers, startServers } from "../static-pods/servers.ts";
 import { bringBack } from "./as-if-gone.ts";
@@ -43,7 +43,7 @@ export async function rehearseRepair(cp: ControlPlaneNode): Promise<Stop[]> {
 
 async function makeFiles(cp: ControlPlaneNode) {
   const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
-  await apply(planPki(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
+  await apply(actionsFor(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
   await issueEtcdCertificates(cp);
   await startEtcd(cp);
   await startServers(cp, await issueForServers(cp, { superAdmin: false }));

@@ -4,11 +4,11 @@ import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import type { PkiAction } from "../pki/actions.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import type { PlanRow } from "../pki/plan.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 
@@ -68,11 +68,11 @@ export function placeOf({ peerURLs }: Pick<Member, "peerURLs">): Pick<Peer, "hos
 }
 
 /** Says on which other control plane nodes etcd runs. Errors: Fail where one of them cannot share an etcd CA with this node. */
-export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, plan: readonly PlanRow[]): Promise<Peer[]> {
+export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actions: readonly PkiAction[]): Promise<Peer[]> {
   const peers = await peersOf(data, node.addresses);
   for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
   const alive = peers.filter((peer) => peer.servedPem);
-  if (alive.length > 0 && plan.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
+  if (alive.length > 0 && actions.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
     throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
       hint:
         `bring the shared keys from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +

@@ -8,9 +8,9 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
+import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
-import type { NewCas, PlanOptions } from "../pki/plan.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
@@ -106,6 +106,6 @@ export async function controlPlaneToRepair(typed: string | undefined): Promise<C
 }
 
 /** How part 1 treats shared keys on this node. The evidence for a key is read only where the key is not sound. */
-export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): ApplyOptions & PlanOptions {
+export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): ApplyOptions & ActionOptions {
   return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
 }

@@ -1,11 +1,12 @@
 /**
- * Does what a plan says: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
+ * Does what the actions say: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
  * overwritten). Keys are written before certificates, as kubeadm does, so the same call completes a run that was cut off.
  */
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
+import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction, type WantedPki } from "./actions.ts";
 import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
 import { examine, type Finding } from "./examine.ts";
@@ -13,7 +14,6 @@ import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
-import { keysToMake, type PlanOptions, type PlanRow, planPki, planSigned, type WantedPki } from "./plan.ts";
 
 export interface ApplyOptions {
   /** Where wrong files go, under their whole old path. */
@@ -26,7 +26,7 @@ export interface ApplyOptions {
 
 /** One run of `apply`: the keys being made, and the CAs read or made so far. */
 interface Job {
-  plan: readonly PlanRow[];
+  actions: readonly PkiAction[];
   facts: ClusterFacts;
   options: ApplyOptions;
   takeKey: () => Promise<KeyPair>;
@@ -34,27 +34,27 @@ interface Job {
 }
 
 /** Plans and applies in one go. */
-export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: ApplyOptions & PlanOptions) {
-  return apply(planPki(wanted, facts, options), facts, options);
+export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: ApplyOptions & ActionOptions) {
+  return apply(actionsFor(wanted, facts, options), facts, options);
 }
 
 /**
- * All of a plan at once: every key that is needed is being made (on all cores) while the first certificates are signed and written. Returns
+ * All actions at once: every key that is needed is being made (on all cores) while the first certificates are signed and written. Returns
  * the names of rows, by what happened to them: a run that finds all well has none in `written`.
  * Errors: Fail before anything is written where a CA or sa.key is lost and no new one is asked for.
  */
-export async function apply(plan: readonly PlanRow[], facts: ClusterFacts, options: ApplyOptions) {
-  const count = keysToMake(plan).length + plan.filter(({ todo }) => todo === "renew").length;
-  const job: Job = { plan, facts, options, takeKey: keyStock(facts.keyAlgorithm, count), cas: new Map() };
+export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, options: ApplyOptions) {
+  const count = keysToMake(actions).length + actions.filter(({ todo }) => todo === "renew").length;
+  const job: Job = { actions, facts, options, takeKey: keyStock(facts.keyAlgorithm, count), cas: new Map() };
   const ensured = { kept: [] as string[], written: [] as string[] };
-  for (const one of plan) {
-    const wrote = await applyRow(one.todo === "check" ? planSigned(one.row!, facts) : one, job);
+  for (const one of actions) {
+    const wrote = await applyRow(one.todo === "check" ? actionForSigned(one.row!, facts) : one, job);
     (wrote ? ensured.written : ensured.kept).push(one.finding.name);
   }
   return ensured;
 }
 
-async function applyRow(one: PlanRow, job: Job): Promise<boolean> {
+async function applyRow(one: PkiAction, job: Job): Promise<boolean> {
   const { row, todo, finding } = one;
   if (todo === "keep") {
     say(`${finding.paths[0]}: kept (${finding.detail})`);
@@ -65,7 +65,7 @@ async function applyRow(one: PlanRow, job: Job): Promise<boolean> {
   return row.ca ? writeLeaf(row, row.ca, finding, job) : writeCa(row, one, job);
 }
 
-async function writeCa(row: Cert, { todo, finding, remedy }: PlanRow, { facts, options, takeKey, cas }: Job): Promise<boolean> {
+async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts, options, takeKey, cas }: Job): Promise<boolean> {
   const write = (pair: Pair, note: string) => {
     cas.set(row.name, pair);
     return writePair(row, pair, facts, note);
@@ -99,7 +99,7 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user }), { mode: 0o600, note });
 }
 
-async function writeSa({ todo, finding }: PlanRow, { options, takeKey }: Job): Promise<boolean> {
+async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job): Promise<boolean> {
   const [keyFile, pubFile] = finding.paths as [string, string];
   if (todo === "make") {
     setAside(finding, options);
@@ -112,11 +112,11 @@ async function writeSa({ todo, finding }: PlanRow, { options, takeKey }: Job): P
 }
 
 /** The CA that is to sign `forName`, once read or made kept for the run. */
-function signer(name: string, forName: string, { plan, facts, cas }: Job): Pair {
+function signer(name: string, forName: string, { actions, facts, cas }: Job): Pair {
   const known = cas.get(name);
   if (known) return known;
   const row = certRow(name);
-  const finding = plan.find((one) => one.row?.name === name)?.finding ?? examine(row, facts);
+  const finding = actions.find((one) => one.row?.name === name)?.finding ?? examine(row, facts);
   if (finding.state !== "ok") {
     throw new Fail(`Cannot sign ${forName}: ${finding.paths[0]} is not usable: ${finding.state} (${finding.detail})`, {
       hint: "bring the CAs to this node first: ./bunw scripts/00-salvage.ts, ./bunw scripts/hand-over.ts unpack FILE, or from a backup",

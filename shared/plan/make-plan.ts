@@ -2,7 +2,7 @@
  * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course names, with this cluster's names
  * and addresses. One object, printed as Markdown or as a page.
  */
-import type { Assessment } from "../assess/report.ts";
+import type { Assessment } from "../assess/assessment.ts";
 import type { Course } from "../facts/course.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { registryPrefix } from "../k8s/stored.ts";

@@ -1,5 +1,5 @@
 /** What a plan says beside its steps: what it is for, what has to come first, and what would make another plan of it. */
-import type { Assessment } from "../assess/report.ts";
+import type { Assessment } from "../assess/assessment.ts";
 import { COURSE_TO_LEAVE_OUT } from "../facts/course.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command } from "../facts/todo.ts";

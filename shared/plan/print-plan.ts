@@ -1,6 +1,6 @@
 /** `00-assess --plan`: the plan on the terminal, or in a file that the operator names. Writes nothing else. */
 import { join } from "node:path";
-import type { Assessment } from "../assess/report.ts";
+import type { Assessment } from "../assess/assessment.ts";
 import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { writeFile } from "../files/files.ts";

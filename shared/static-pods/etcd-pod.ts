@@ -14,11 +14,11 @@ import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
+import type { PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { examine } from "../pki/examine.ts";
-import type { PlanRow } from "../pki/plan.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./late-manager.ts";
@@ -55,10 +55,10 @@ export function hasNewKeys(cp: ControlPlaneNode): boolean {
   return cas.some((pem) => madeAt(pem) >= cp.rescue.made);
 }
 
-/** `plan`: of the shared keys. Whether they, etcd's certificates and its manifest are all in place and right. */
-export function etcdIsInPlace(cp: ControlPlaneNode, plan: readonly PlanRow[]): boolean {
+/** `actions`: of the shared keys. Whether they, etcd's certificates and its manifest are all in place and right. */
+export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
   const isSound = CERTS.filter(isEtcds).every((row) => examine(row, cp.facts).state === "ok");
-  if (!isSound || plan.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
+  if (!isSound || actions.some(({ row, todo }) => row && todo !== "keep") || !exists(manifestPath(cp, "etcd"))) return false;
   return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
 }
 

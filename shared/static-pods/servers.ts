@@ -6,10 +6,10 @@ import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
+import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { planPki } from "../pki/plan.ts";
 import { say } from "../run.ts";
 import { takeAway } from "./exchange.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
@@ -22,7 +22,7 @@ import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests }
  */
 export async function holdServers(cp: ControlPlaneNode) {
   const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
-  if (here.length === 0 || planPki(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep")) return;
+  if (here.length === 0 || actionsFor(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep")) return;
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver")) return;
   const wanted = attempt(() => wantedManifests(cp));
   const held = wanted instanceof Fail ? [] : here.filter((name) => wanted.some((one) => one.name === name));

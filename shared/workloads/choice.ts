@@ -41,7 +41,7 @@ export async function choose(api: KubeApi, groups: readonly Group[], { choice, s
   const later = owners.filter((owner) => !isNow(owner) && !isSkipped(owner));
   refuseDisorder(groups, later, choice);
   return {
-    groups: groups.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => owner.kind === "report" || isNow(owner)) })),
+    groups: groups.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => owner.restart === "report" || isNow(owner)) })),
     later,
     skipped: owners.filter(isSkipped),
     again: owners.filter((owner) => isNow(owner) && wasSkipped(owner)),
@@ -135,11 +135,11 @@ function namespacesOf(owners: readonly PodOwner[]): string[] {
 
 /** Pods that are only named: nothing makes them anew. */
 export function reportedOf(groups: readonly Group[]): PodOwner[] {
-  return groups.flatMap(({ owners }) => owners.filter(({ kind }) => kind === "report"));
+  return groups.flatMap(({ owners }) => owners.filter(({ restart }) => restart === "report"));
 }
 
 export function restartsOf({ owners }: Group): PodOwner[] {
-  return owners.filter(({ kind }) => kind !== "report");
+  return owners.filter(({ restart }) => restart !== "report");
 }
 
 /** "shop/db (StatefulSet): kubectl -n shop rollout restart statefulset/db" */

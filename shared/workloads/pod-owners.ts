@@ -2,9 +2,10 @@
 import type { ApiReader, KubeObject } from "../api/kube-api.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 
-/** How a pod is restarted, or why it is not. */
+/** What makes a pod anew, how it is restarted, or why it is not. */
 export interface PodOwner {
-  kind: "Deployment" | "DaemonSet" | "StatefulSet" | "replace" | "evict" | "report";
+  /** `replace`: all pods of a DaemonSet at once. `report`: not at all. */
+  restart: "rollout" | "replace" | "evict" | "report";
   namespace: string;
   /** The pod's own, if nothing restarts it. */
   name: string;
@@ -31,8 +32,9 @@ export function ownerName({ namespace, name }: PodOwner): string {
 }
 
 /** The operator's own way to restart it. */
-export function commandsTo({ kind, namespace, name, controller, pods }: PodOwner): string {
-  if (kind === "evict" || !controller) return `kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name).join(" ")}`;
+export function commandsTo({ restart, namespace, name, controller, pods }: PodOwner): string {
+  if (restart === "evict" || !controller)
+    return `kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name).join(" ")}`;
   return `kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
@@ -60,7 +62,7 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   const namespace = pod.metadata.namespace!;
   const reference = controllerOf(pod);
   const left = (reason: string | undefined): PodOwner => ({
-    kind: "report",
+    restart: "report",
     namespace,
     name: pod.metadata.name,
     reason,
@@ -70,8 +72,8 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
   const { kind, name } = reference;
-  const owned = (how: PodOwner["kind"], by = { kind, name }, own = false): PodOwner => ({
-    ...{ kind: how, namespace, name: by.name, controller: by.kind, since, pods: [pod] },
+  const owned = (restart: PodOwner["restart"], by = { kind, name }, own = false): PodOwner => ({
+    ...{ restart, namespace, name: by.name, controller: by.kind, since, pods: [pod] },
     ...(own ? { path: pathOf(namespace, by) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict");
@@ -80,9 +82,9 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   if (kind === "ReplicaSet") {
     const parent = set.metadata.ownerReferences?.find(({ controller }) => controller);
     const isDeployment = parent?.kind === "Deployment" && groupOfApi(parent.apiVersion) === "apps";
-    return owned(isDeployment ? "Deployment" : "evict", parent ?? { kind, name }, isDeployment);
+    return owned(isDeployment ? "rollout" : "evict", parent ?? { kind, name }, isDeployment);
   }
-  return owned(isRolledByHand(set) ? "evict" : (kind as PodOwner["kind"]), { kind, name }, true);
+  return owned(isRolledByHand(set) ? "evict" : "rollout", { kind, name }, true);
 }
 
 function pathOf(namespace: string, { kind, name }: { kind: string; name: string }): string {

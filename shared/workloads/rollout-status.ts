@@ -45,7 +45,7 @@ interface State {
   late?: boolean;
 }
 
-export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwner["kind"]): State {
+export function rolloutState({ metadata, spec, status }: Workload, kind: PodOwner["controller"]): State {
   if ((status.observedGeneration ?? 0) < metadata.generation)
     return { done: false, far: 0, words: "no controller has seen the change yet" };
   const isSet = kind === "DaemonSet";
@@ -85,8 +85,8 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
 }
 
 export function commandsFor(owner: PodOwner): string {
-  const { namespace, name, kind } = owner;
-  const about = kind === "evict" || kind === "replace" ? "get pods -o wide" : `rollout status ${kind.toLowerCase()}/${name}`;
+  const { namespace, name, restart, controller = "" } = owner;
+  const about = restart === "rollout" ? `rollout status ${controller.toLowerCase()}/${name}` : "get pods -o wide";
   return `kubectl -n ${namespace} ${about}; kubectl -n ${namespace} get events`;
 }
 

@@ -28,8 +28,8 @@ const REPLACED_AT_ONCE = 50;
 export async function restart(api: KubeApi, owner: PodOwner, caPem: string) {
   await refuse(api, owner, caPem);
   if (mode.dryRun) return;
-  if (owner.kind === "replace") return await replace(api, owner);
-  if (owner.kind === "evict") return await evictInTurn(api, owner);
+  if (owner.restart === "replace") return await replace(api, owner);
+  if (owner.restart === "evict") return await evictInTurn(api, owner);
   await pastWebhooks(api, () => rollOut(api, owner));
 }
 
@@ -47,7 +47,7 @@ async function refuse(api: KubeApi, owner: PodOwner, caPem: string) {
 /** What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest. Errors: Fail where it would wait for people. */
 export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
-  const never = owner.kind === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
+  const never = owner.restart === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
   if (never) throw never;
 }
 
@@ -69,7 +69,7 @@ async function rolledOut(api: KubeApi, owner: PodOwner, path: string) {
   let [far, moved] = [-1, Date.now()];
   const look = async () => {
     const workload = await api.get<Workload>(path);
-    const state = rolloutState(workload, owner.kind);
+    const state = rolloutState(workload, owner.controller);
     if (state.done) return true;
     if (state.far > far) [far, moved] = [state.far, Date.now()];
     if (state.late || Date.now() > Math.min(end, moved + patient(SECONDS * 1000)))

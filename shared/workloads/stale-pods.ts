@@ -43,9 +43,9 @@ export async function staleGroups(api: ApiReader, caPem: string, since: Date): P
     const group = groupOf(pod, serving);
     const owner = await podOwner(find, pod, trustedSince);
     // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
-    if (group === "kube-proxy" && owner.kind === "DaemonSet") owner.kind = "replace";
+    if (group === "kube-proxy" && owner.controller === "DaemonSet" && owner.restart === "rollout") owner.restart = "replace";
     owner.system = owner.namespace === "kube-system" || NETWORK.includes(group);
-    const key = `${group} ${owner.kind} ${label(owner)}`;
+    const key = `${group} ${owner.restart} ${label(owner)}`;
     const same = known.get(key);
     if (same) {
       same.pods.push(pod);

@@ -3,7 +3,7 @@
  * pretend nodes of scripts/random-damages.test.ts and the lab's real one (scenarios/random-damages.ts) use this same table.
  */
 import { chmodSync, rmSync, writeFileSync } from "node:fs";
-import { type Assessment, isDamage } from "../../shared/assess/report.ts";
+import { type Assessment, isDamage } from "../../shared/assess/assessment.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../shared/pki/kubeconfigs.ts";
 import { agedText } from "./expired.ts";

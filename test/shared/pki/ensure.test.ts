@@ -1,6 +1,7 @@
 /** Each thing that can be wrong with a PKI folder gets its own name, and ensure-pki mends it or stops. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { exists, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
+import { actionsFor, keysToMake, type WantedPki } from "../../../shared/pki/actions.ts";
 import { certInfo, publicPem } from "../../../shared/pki/certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, certRow } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
@@ -8,7 +9,6 @@ import { examine, examineKubeconfig } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
 import { kubeconfigRow, kubeconfigRows, kubeconfigText, kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
-import { keysToMake, planPki, type WantedPki } from "../../../shared/pki/plan.ts";
 import { examineServiceAccountKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
@@ -243,7 +243,7 @@ test("a plan says for each row what is to be done, and writes nothing", async ()
   const before = everything();
   box.said.length = 0;
   const todos = (newCas?: "internal") =>
-    Object.fromEntries(planPki(EVERYTHING, FACTS, { newCas }).map(({ finding, todo }) => [finding.name, todo]));
+    Object.fromEntries(actionsFor(EVERYTHING, FACTS, { newCas }).map(({ finding, todo }) => [finding.name, todo]));
   expect(todos()).toMatchObject({
     ca: "restore",
     apiserver: "check",
@@ -254,7 +254,7 @@ test("a plan says for each row what is to be done, and writes nothing", async ()
   });
   expect(todos()).toMatchObject({ "front-proxy-ca": "refuse", "front-proxy-client": "keep" });
   expect(todos("internal")).toMatchObject({ "front-proxy-ca": "make", "front-proxy-client": "renew" });
-  expect(keysToMake(planPki(EVERYTHING, FACTS, { newCas: "internal" })).map(({ name }) => name)).toEqual(["front-proxy-ca"]);
+  expect(keysToMake(actionsFor(EVERYTHING, FACTS, { newCas: "internal" })).map(({ name }) => name)).toEqual(["front-proxy-ca"]);
   expect([everything(), box.said]).toEqual([before, []]);
   const { written } = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "internal" });
   const configs = EVERYTHING.kubeconfigs!.map(({ name }) => name); // they embed the certificate that is new

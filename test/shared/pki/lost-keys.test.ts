@@ -2,12 +2,12 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
+import { type ActionOptions, actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { keysToMake, type PlanOptions, planPki } from "../../../shared/pki/plan.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
@@ -34,7 +34,7 @@ function damaged(change: (pki: string) => void) {
 }
 
 const SHARED = { certs: CERTS.filter((cert) => cert.shared), serviceAccountKey: true };
-const made = (options: PlanOptions) => keysToMake(planPki(SHARED, FACTS, options));
+const made = (options: ActionOptions) => keysToMake(actionsFor(SHARED, FACTS, options));
 
 const ensure = (newCas?: "all") => ensureMany({ certs: CERTS, serviceAccountKey: true }, FACTS, { asideDir: "/aside", newCas, evidence });
 

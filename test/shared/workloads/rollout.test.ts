@@ -20,10 +20,10 @@ function podOf(name: string, uid: string, kind = "ReplicaSet", apiVersion = "app
   };
 }
 
-function owner(kind: PodOwner["kind"], controller: string = kind): PodOwner {
+function owner(controller: string, how: PodOwner["restart"] = "rollout"): PodOwner {
   const path = `/apis/apps/v1/namespaces/shop/${controller.toLowerCase()}s/web`;
   const own = ["Deployment", "DaemonSet", "StatefulSet"].includes(controller) ? { path } : {};
-  return { kind, controller, ...own, namespace: "shop", name: "web", since: SINCE, pods: [podOf("web-1", "old")] };
+  return { restart: how, controller, ...own, namespace: "shop", name: "web", since: SINCE, pods: [podOf("web-1", "old")] };
 }
 
 function restart(api: KubeApi, one: PodOwner) {
@@ -117,7 +117,7 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
       return Response.json({}, { status: 201 });
     },
   });
-  await restart(client(server), owner("evict", "ReplicaSet"));
+  await restart(client(server), owner("ReplicaSet", "evict"));
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
   expect(box.said).toEqual(["1 pod of shop/web (ReplicaSet): evicted, and new ones are Ready"]);
 });
@@ -125,7 +125,7 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
 test("a pod that has been replaced under its name is not evicted a second time", async () => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [POD]: podOf("web-1", "new") } });
-  await restart(client(server), owner("evict", "ReplicaSet"));
+  await restart(client(server), owner("ReplicaSet", "evict"));
   expect(server.changes()).toEqual([]);
 });
 
@@ -144,7 +144,7 @@ test("pods of an operator's Cluster are evicted one after the other: the next wh
       return undefined;
     },
   });
-  await restart(client(server), { ...owner("evict", "Cluster"), pods: members });
+  await restart(client(server), { ...owner("Cluster", "evict"), pods: members });
   expect(away).toEqual(["web-11 of 3", "web-10 of 3", "web-9 of 3"]);
   expect(box.said).toEqual(["3 pods of shop/web (Cluster): evicted, and new ones are Ready"]);
 });
@@ -164,11 +164,11 @@ test("a PodDisruptionBudget that allows no eviction ever is named at once; an op
       return refusals-- > 0 ? status(429, "Cannot evict pod") : replaced(objects, POD);
     },
   });
-  await expect(restart(client(server), owner("evict", "ReplicaSet"))).rejects.toThrow(
+  await expect(restart(client(server), owner("ReplicaSet", "evict"))).rejects.toThrow(
     'the PodDisruptionBudget "tight" allows no eviction, even if all its pods are Ready',
   );
   expect(server.changes()).toEqual([`POST ${POD}/eviction`]);
-  await restart(client(server), { ...owner("evict", "Cluster"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
+  await restart(client(server), { ...owner("Cluster", "evict"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
 });
 
@@ -199,7 +199,7 @@ test.each([
       return Response.json({}, { status: 201 });
     },
   });
-  const run = restart(client(server), { ...owner("evict", "DaemonSet"), pods: [podOf("web-1", "old", "DaemonSet")] });
+  const run = restart(client(server), { ...owner("DaemonSet", "evict"), pods: [podOf("web-1", "old", "DaemonSet")] });
   if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and a change of its template waits");
   else await run;
   expect(server.changes()).toHaveLength(1 - refusals);
@@ -310,7 +310,7 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
     },
   });
   const stale = ["1", "2"].map((n) => podOf(`web-${n}`, `old-${n}`, "DaemonSet"));
-  await restart(client(server), { ...owner("replace", "DaemonSet"), pods: stale });
+  await restart(client(server), { ...owner("DaemonSet", "replace"), pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
   expect(asked).toBe(2);
 });

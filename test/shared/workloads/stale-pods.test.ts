@@ -57,7 +57,7 @@ async function groups(objects: Record<string, object>): Promise<string[]> {
   return found.flatMap(({ name, owners }) =>
     owners.map(
       (owner) =>
-        `${name}: ${label(owner)}${["evict", "replace"].includes(owner.kind) ? ` ${owner.kind}` : ""}${owner.reason ? `, ${owner.reason}` : ""}`,
+        `${name}: ${label(owner)}${["evict", "replace"].includes(owner.restart) ? ` ${owner.restart}` : ""}${owner.reason ? `, ${owner.reason}` : ""}`,
     ),
   );
 }

@@ -15,7 +15,7 @@ import { examineServiceAccountKey } from "./sa-keys.ts";
 /** `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy. */
 export type NewCas = "all" | "internal";
 
-export interface PlanOptions {
+export interface ActionOptions {
   /**
    * Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster that lost them, nobody else.
    */
@@ -30,7 +30,7 @@ export interface WantedPki {
   serviceAccountKey?: boolean;
 }
 
-export interface PlanRow {
+export interface PkiAction {
   finding: Finding;
   /** The row of a table; unset: the pair sa.key and sa.pub. */
   row?: Cert | KubeconfigRow;
@@ -45,34 +45,34 @@ export interface PlanRow {
 }
 
 /** Errors: none of its own; a lost row is one to `refuse`. A CA stands before what it signs. */
-export function planPki(
+export function actionsFor(
   { certs = [], kubeconfigs = [], serviceAccountKey }: WantedPki,
   facts: ClusterFacts,
-  options: PlanOptions,
-): PlanRow[] {
-  const plan: PlanRow[] = [];
-  const todoOf = (ca: string) => plan.find(({ row }) => row?.name === ca)?.todo;
+  options: ActionOptions,
+): PkiAction[] {
+  const actions: PkiAction[] = [];
+  const todoOf = (ca: string) => actions.find(({ row }) => row?.name === ca)?.todo;
   for (const row of CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)))
-    plan.push(row.ca ? planSigned(row, facts, todoOf(row.ca)) : { row, ...planShared(examine(row, facts), options) });
-  if (serviceAccountKey) plan.push(planShared(examineServiceAccountKey(facts.certificatesDir, facts), options));
-  return [...plan, ...kubeconfigs.map((row) => planSigned(row, facts, todoOf("ca")))];
+    actions.push(row.ca ? actionForSigned(row, facts, todoOf(row.ca)) : { row, ...actionForShared(examine(row, facts), options) });
+  if (serviceAccountKey) actions.push(actionForShared(examineServiceAccountKey(facts.certificatesDir, facts), options));
+  return [...actions, ...kubeconfigs.map((row) => actionForSigned(row, facts, todoOf("ca")))];
 }
 
-/** The CAs that a plan makes anew, and sa.key. Errors: Fail where one is lost and a new one is not asked for. */
-export function keysToMake(plan: readonly PlanRow[]): Finding[] {
-  for (const { finding, todo, remedy } of plan) if (todo === "refuse") throw lostKey(finding, remedy!);
-  return plan.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
+/** The CAs that these actions make anew, and sa.key. Errors: Fail where one is lost and a new one is not asked for. */
+export function keysToMake(actions: readonly PkiAction[]): Finding[] {
+  for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
+  return actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
 }
 
-/** A leaf or a kubeconfig, by what the same plan does with its CA. */
-export function planSigned(row: Cert | KubeconfigRow, facts: ClusterFacts, ca?: PlanRow["todo"]): PlanRow {
+/** A leaf or a kubeconfig, by what is done with its CA. */
+export function actionForSigned(row: Cert | KubeconfigRow, facts: ClusterFacts, ca?: PkiAction["todo"]): PkiAction {
   const finding = "path" in row ? examineKubeconfig(row, facts) : examine(row, facts);
   if (ca === "restore") return { row, finding, todo: "check" };
   return { row, finding, todo: finding.state === "ok" && ca !== "make" ? "keep" : "renew" };
 }
 
 /** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
-function planShared(finding: Finding, { newCas, evidence }: PlanOptions): PlanRow {
+function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost") return { finding, todo: "restore", remedy };
