@@ -5,6 +5,7 @@
  * run again: what is current is not touched.
  */
 import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
@@ -15,7 +16,7 @@ import { forGood } from "../shared/for-good.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
-import { count } from "../shared/progress.ts";
+import { count, sayNames } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { finishExchange } from "../shared/static-pods/exchange.ts";
 import {
@@ -95,7 +96,7 @@ async function look(values: Values, named: string[]): Promise<Scene> {
 async function seeRootCa({ api, trust: { caPem } }: Scene) {
   if (!mode.dryRun) return await waitForRootCa(api, caPem);
   const old = await namespacesWithOldCa(api, caPem);
-  tokens.sayNames("namespaces with another CA", old);
+  sayNames("namespaces with another CA", old);
 }
 
 async function renew({ api, trust }: Scene): Promise<Renewed> {
@@ -104,9 +105,9 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (renewed.length + refused.size === 0) say("all token Secrets verify: kept");
   else say(`${count(renewed.length)} token Secrets have a new token`);
   if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
-  tokens.sayNames("immutable: delete them and make them anew by hand", stuck);
-  tokens.sayNames("left alone: their ServiceAccount is gone, or is another one now", orphans);
-  tokens.sayNames("not yet, because a webhook does not answer", [...refused.keys()]);
+  sayNames("immutable: delete them and make them anew by hand", stuck);
+  sayNames("left alone: their ServiceAccount is gone, or is another one now", orphans);
+  sayNames("not yet, because a webhook does not answer", [...refused.keys()]);
   return { renewed, caOnly, stuck, orphans, refused };
 }
 
@@ -115,7 +116,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   const all = await tokens.tokenSecrets(api);
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
   if (stale.length === 0) say("all token Secrets verify: kept");
-  tokens.sayNames("would renew", stale.map(tokens.nameOf));
+  sayNames("would renew", stale.map(nameOf));
   if (stale.some((secret) => !verifies(tokens.tokenOf(secret)))) forGood("tokens");
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }

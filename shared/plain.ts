@@ -1,5 +1,5 @@
 /**
- * Makes text safe for a terminal. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A
+ * Makes text safe for a terminal, and for a page. Many of our lines hold words of others: an API's answer, the names in a request, a container's name. A
  * terminal obeys some characters, so none of these gets there; and no line is endless.
  */
 
@@ -35,6 +35,12 @@ export function plainLine(text: string): string {
 /** A sentence of somebody else's, to be put into one of ours: one line, and short. */
 export function strangers(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);
+}
+
+/** Anybody's text as text of a page, in an attribute, too: whole, and without what would turn the direction of writing. */
+export function asHtml(text: string): string {
+  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+  return plain(text, Number.POSITIVE_INFINITY).replaceAll(/[&<>"']/g, (character) => entities[character]!);
 }
 
 /** The first names of a list; the others are counted. */

@@ -1,5 +1,5 @@
 /** Shows how far a long step is: on a terminal one line that is redrawn, elsewhere a line now and then. */
-import { FEW, plainLine } from "./plain.ts";
+import { FEW, listed, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
 /** What a progress line is made of. */
@@ -117,4 +117,9 @@ function duration(seconds: number): string {
   const whole = Math.max(1, Math.round(seconds));
   if (whole < 120) return `${whole} s`;
   return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
+}
+
+/** The first names of a list in a line; nothing where there is none. */
+export function sayNames(what: string, names: readonly string[]) {
+  if (names.length > 0) say(`${what}: ${listed(names)}`);
 }

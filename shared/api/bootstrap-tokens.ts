@@ -7,7 +7,8 @@ import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { unlessRefused } from "./api-error.ts";
 import { ensureBindings, RBAC } from "./cluster-trust.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import type { KubeApi } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 
 /** The group of all holders of the kit's token. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";

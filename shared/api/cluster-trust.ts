@@ -12,7 +12,8 @@ import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
 import { ApiError, unlessRefused } from "./api-error.ts";
-import { KubeApi, type KubeObject } from "./kube-api.ts";
+import { KubeApi } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 
 export const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 

@@ -8,7 +8,8 @@ import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { ApiError } from "./api-error.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import type { KubeApi } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 import { inParallel, insist } from "./many.ts";
 import { isReady } from "./pod-ready.ts";
 

@@ -5,23 +5,7 @@ import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
 import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
 import { firstOf, parsed } from "./bodies.ts";
-
-/** An object as the API returns it; for what else a script reads in it, the script has its own type. */
-export interface KubeObject {
-  apiVersion?: string;
-  kind?: string;
-  metadata: {
-    name: string;
-    namespace?: string;
-    uid?: string;
-    resourceVersion?: string;
-    creationTimestamp?: string;
-    deletionTimestamp?: string;
-    labels?: Record<string, string>;
-    annotations?: Record<string, string>;
-    ownerReferences?: { apiVersion: string; kind: string; name: string; uid: string; controller?: boolean }[];
-  };
-}
+import type { KubeObject } from "./kube-object.ts";
 
 interface Page<T> {
   items: T[] | null;

@@ -10,7 +10,8 @@ import { madeAt } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { mode } from "../run.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import type { KubeApi } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 import { watch } from "./watch.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */

@@ -5,7 +5,8 @@
  * issues any (kube-apiserver-client-pod "is currently unimplemented"), so the cluster's CA signs none.
  */
 import { unlessRefused } from "./api-error.ts";
-import type { KubeApi, KubeObject } from "./kube-api.ts";
+import type { KubeApi } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 
 const SIGNER = "kubernetes.io/kube-apiserver-serving";
 

@@ -5,7 +5,8 @@
  */
 import { waitFor } from "../wait-for.ts";
 import { ApiError, NO_ANSWER_HINT } from "./api-error.ts";
-import { type KubeApi, type KubeObject, withQuery } from "./kube-api.ts";
+import { type KubeApi, withQuery } from "./kube-api.ts";
+import type { KubeObject } from "./kube-object.ts";
 
 /** LISTED: it was there when the list was read. After a gap in history everything is listed again, so an object may come twice. */
 export interface Change<T> {

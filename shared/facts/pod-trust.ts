@@ -4,7 +4,7 @@
  * (transport/ca_rotation.go, feature ClientsAllowCARotation). Nothing in the cluster says with which library, and which features, a program
  * runs; and other languages' clients do as they like. So those pods are restarted as well.
  */
-import type { KubeObject } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { isApiServers } from "../api/trust-bundles.ts";
 
 export interface RunningPod extends KubeObject {

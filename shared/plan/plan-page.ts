@@ -3,7 +3,7 @@
  * no others. Without the script it is the same text.
  */
 import { createHash } from "node:crypto";
-import { FEW, plain } from "../plain.ts";
+import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { Plan, PlanPart } from "./make-plan.ts";
 import { howTo, LOST, span, where } from "./markdown.ts";
@@ -17,22 +17,22 @@ export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
   const made = plan.made.toISOString();
   return `<!doctype html>
-<html lang="en" data-made="${esc(`${plan.node} ${made}`)}">
+<html lang="en" data-made="${asHtml(`${plan.node} ${made}`)}">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '${hashOf(style)}'; script-src '${hashOf(script)}'; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>${esc(title)}</title>
+<title>${asHtml(title)}</title>
 <style>${style}</style>
 </head>
 <body>
 <div class="page">
 <header>
-<h1>${esc(title)}</h1>
-<p class="made">Made on ${esc(plan.node)}, <time>${made.slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${esc(plan.kubernetes)}` : ""}</p>
-<p class="aim">${esc(plan.aim ?? plan.verdict)}</p>
-${plan.aim ? `<p>00-assess: ${esc(plan.verdict)}</p>` : ""}
+<h1>${asHtml(title)}</h1>
+<p class="made">Made on ${asHtml(plan.node)}, <time>${made.slice(0, 16).replace("T", " ")}</time> UTC, of what this node sees${plan.kubernetes ? `; Kubernetes ${asHtml(plan.kubernetes)}` : ""}</p>
+<p class="aim">${asHtml(plan.aim ?? plan.verdict)}</p>
+${plan.aim ? `<p>00-assess: ${asHtml(plan.verdict)}</p>` : ""}
 ${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
 </header>
 ${nodes(plan)}
@@ -42,7 +42,7 @@ ${plan.first.map(note).join("\n")}
 ${plan.parts.map(part).join("\n")}
 ${plan.last.length > 0 ? `<section>\n<h2>Afterwards</h2>\n${plan.last.map(note).join("\n")}\n</section>` : ""}
 </main>
-<footer>kube-pki-repair ${esc(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>
+<footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>
 </div>
 <script>${script}</script>
 </body>
@@ -54,25 +54,20 @@ function hashOf(text: string): string {
   return `sha256-${createHash("sha256").update(text).digest("base64")}`;
 }
 
-function esc(text: string): string {
-  const entities: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
-  return plain(text, Infinity).replaceAll(/[&<>"']/g, (character) => entities[character]!);
-}
-
 function nodes({ nodes, lost }: Plan): string {
   const shown = nodes.length > FEW * 2 ? nodes.filter(({ role, why }) => role !== "worker" || why) : nodes;
   const more = nodes.length - shown.length;
   const items = shown.map(
     ({ name, role, address, why }) =>
-      `<li><b>${esc(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${esc(why)}</span>` : ""}</li>`,
+      `<li><b>${asHtml(name)}</b> ${marked(address)}<span>${role}</span>${why ? `<span>Write its address in yourself. ${asHtml(why)}</span>` : ""}</li>`,
   );
-  items.push(...lost.map((name) => `<li><b>${esc(name)}</b><span>${LOST}</span></li>`));
+  items.push(...lost.map((name) => `<li><b>${asHtml(name)}</b><span>${LOST}</span></li>`));
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 
 function part({ number, title, notes, steps, ifNot, undo }: PlanPart): string {
   return `<section>
-<h2><span class="number">${number}</span>${esc(title)}</h2>
+<h2><span class="number">${number}</span>${asHtml(title)}</h2>
 ${notes.map(note).join("\n")}
 ${steps.map(step).join("\n")}
 ${ifNot.length > 0 ? remedies(ifNot, undo) : ""}
@@ -80,14 +75,14 @@ ${ifNot.length > 0 ? remedies(ifNot, undo) : ""}
 }
 
 function note({ text, commands }: Note): string {
-  return `<div class="note"><p>${esc(text)}</p>${lines(commands.map((text) => ({ text })))}</div>`;
+  return `<div class="note"><p>${asHtml(text)}</p>${lines(commands.map((text) => ({ text })))}</div>`;
 }
 
 function step(one: PlanStep): string {
   return `<article class="step" id="step-${one.number}">
-<label><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${esc(one.does)}</span></label>
-<p class="where">${esc(where(one))}</p>
-${one.note ? `<p>${esc(one.note)}.</p>` : ""}
+<label><input type="checkbox" data-step="${one.number}" autocomplete="off"><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
+<p class="where">${asHtml(where(one))}</p>
+${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
 ${lines(one.lines)}
 <p class="about">${about(one).join(" ")}</p>
 </article>`;
@@ -96,23 +91,23 @@ ${lines(one.lines)}
 function lines(all: readonly Line[]): string {
   if (all.length === 0) return "";
   const items = all.map(
-    ({ at, text }) => `<div class="line">${at ? `<span class="at">${esc(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
+    ({ at, text }) => `<div class="line">${at ? `<span class="at">${asHtml(at)}</span>` : ""}<pre><code>${marked(text)}</code></pre></div>`,
   );
   return `<div class="lines">${items.join("\n")}</div>`;
 }
 
 /** What has to be written in by hand shows. */
 function marked(text: string): string {
-  return esc(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
+  return asHtml(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
 }
 
 function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
   return [
-    `<b>Costs</b> ${esc(costs)}.`,
+    `<b>Costs</b> ${asHtml(costs)}.`,
     ...(seconds[1] > 1
-      ? [`<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${esc(longer)})` : ""}.`]
+      ? [`<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${asHtml(longer)})` : ""}.`]
       : []),
-    ...(ends ? [`<b>Ends in</b> <code>${esc(ends)}</code>`] : []),
+    ...(ends ? [`<b>Ends in</b> <code>${asHtml(ends)}</code>`] : []),
     ...(exit.some((code) => code > 0) ? [`<b>Exit code</b> ${exit.join(" or ")}.`] : []),
   ];
 }
@@ -128,7 +123,7 @@ ${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
 
 /** The little Markdown of a cell. */
 function inline(markdown: string): string {
-  return esc(markdown)
+  return asHtml(markdown)
     .replaceAll(/`([^`]+)`/g, "<code>$1</code>")
     .replaceAll(/\*\*([^*]+)\*\*/g, "<b>$1</b>");
 }

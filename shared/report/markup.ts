@@ -1,11 +1,7 @@
 /** The parts of a page that needs nothing else: no script, font or picture from elsewhere; light or dark as the reader's system is. */
 import { stripVTControlCharacters } from "node:util";
+import { asHtml } from "../plain.ts";
 import style from "./style.css" with { type: "text" };
-
-/** Text of anybody as text of a page, in an attribute, too. */
-export function esc(text: string) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;").replaceAll("'", "&#39;");
-}
 
 /** `kicker` and `lead` are small lines above and below the heading; `body` is HTML, the others are text. */
 interface Page {
@@ -26,17 +22,17 @@ export function htmlPage({ title, good, kicker, heading, lead, body, footer }: P
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>${esc(title)}</title>
+<title>${asHtml(title)}</title>
 <style>
 ${style}</style>
 </head>
 <body>
 <main>
-<header><p class="kicker">${esc(kicker)}</p>
-<h1><span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "✗"}</span> ${esc(heading)}</h1>
-<p class="lead">${esc(lead)}</p></header>
+<header><p class="kicker">${asHtml(kicker)}</p>
+<h1><span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "✗"}</span> ${asHtml(heading)}</h1>
+<p class="lead">${asHtml(lead)}</p></header>
 ${body.filter(Boolean).join("\n")}
-<footer>${esc(footer)}</footer>
+<footer>${asHtml(footer)}</footer>
 </main>
 </body>
 </html>
@@ -48,12 +44,12 @@ export function tiles(all: readonly string[]) {
 }
 
 export function tile(name: string, value: string, detail: string, bad = false) {
-  return `<div class="tile"><div class="label">${esc(name)}</div><div class="value${bad ? " bad" : ""}">${esc(value)}</div><div class="detail">${esc(detail)}</div></div>`;
+  return `<div class="tile"><div class="label">${asHtml(name)}</div><div class="value${bad ? " bad" : ""}">${asHtml(value)}</div><div class="detail">${asHtml(detail)}</div></div>`;
 }
 
 /** `body` is HTML. */
 export function card(title: string, body: string) {
-  return `<section class="card"><h2>${esc(title)}</h2>${body}</section>`;
+  return `<section class="card"><h2>${asHtml(title)}</h2>${body}</section>`;
 }
 
 export function scrolled(body: string) {
@@ -61,19 +57,21 @@ export function scrolled(body: string) {
 }
 
 export function bullets(items: readonly string[]) {
-  return `<ul>${items.map((item) => `<li>${esc(item)}</li>`).join("")}</ul>`;
+  return `<ul>${items.map((item) => `<li>${asHtml(item)}</li>`).join("")}</ul>`;
 }
 
 /** Rows of text below a head, which may be empty. `kind`: a class; "figures" keeps the fourth column and all after it on one line. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[], kind = "") {
-  const cells = (row: readonly string[], kind: "th" | "td") => row.map((cell) => `<${kind}>${esc(cell)}</${kind}>`).join("");
+  const cells = (row: readonly string[], kind: "th" | "td") => row.map((cell) => `<${kind}>${asHtml(cell)}</${kind}>`).join("");
   const top = head.length > 0 ? `<thead><tr>${cells(head, "th")}</tr></thead>` : "";
-  return scrolled(`<table class="${esc(kind)}">${top}<tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`);
+  return scrolled(
+    `<table class="${asHtml(kind)}">${top}<tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`,
+  );
 }
 
 export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: string; detail: string }[]) {
   const row = ({ mark, name, detail }: (typeof rows)[number]) =>
-    `<tr class="${mark === "✗" ? "bad" : mark === "‼" ? "warn" : ""}"><td class="mark">${mark}</td><td>${esc(name)}</td><td class="soft">${esc(detail)}</td></tr>`;
+    `<tr class="${mark === "✗" ? "bad" : mark === "‼" ? "warn" : ""}"><td class="mark">${mark}</td><td>${asHtml(name)}</td><td class="soft">${asHtml(detail)}</td></tr>`;
   return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
 }
 
@@ -87,7 +85,7 @@ export function transcript({
   ok,
 }: Record<"when" | "node" | "command" | "state" | "said", string> & { ok: boolean }) {
   const text = stripVTControlCharacters(said).trimEnd();
-  return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${esc(when)}</span> <b>${esc(node)}#</b> <code>${esc(command)}</code> <span class="soft">${esc(state)}</span></summary><pre>${esc(text || "(nothing)")}</pre></details>`;
+  return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${asHtml(when)}</span> <b>${asHtml(node)}#</b> <code>${asHtml(command)}</code> <span class="soft">${asHtml(state)}</span></summary><pre>${asHtml(text || "(nothing)")}</pre></details>`;
 }
 
 export function seconds(value: number) {

@@ -1,4 +1,6 @@
 /** The page of a real repair: what was broken, what was done, what changed where, and what is left for people. */
+
+import { asHtml } from "../plain.ts";
 import { count } from "../progress.ts";
 import {
   brokenThings,
@@ -118,11 +120,11 @@ function tilesOf({ runs, cluster, checks }: RepairReport): string {
 
 /** Each node's sentences under its name. */
 function lists(byNode: Map<string, string[]>, none: string): string {
-  if (byNode.size === 0) return `<p>${html.esc(none)}</p>`;
+  if (byNode.size === 0) return `<p>${asHtml(none)}</p>`;
   return [...byNode]
     .map(
       ([node, lines]) =>
-        `<details${byNode.size <= 6 ? " open" : ""}><summary><b>${html.esc(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
+        `<details${byNode.size <= 6 ? " open" : ""}><summary><b>${asHtml(node)}</b> <span class="soft">${count(lines.length)}</span></summary>${html.bullets(lines)}</details>`,
     )
     .join("\n");
 }
@@ -133,7 +135,7 @@ function runsTable(runs: readonly KeptRecord[]): string {
       ({ title, began, ended, ok }) => `${title}: ${ended ? lasting(ended.getTime() - began.getTime()) : "not finished"}${ok ? "" : " ✗"}`,
     );
   const rows = runs.map((run) => {
-    const head = `<span class="soft">${clockOf(run.began)}</span> <b>${html.esc(run.node)}</b> <code>${html.esc(typedAs(run))}</code>`;
+    const head = `<span class="soft">${clockOf(run.began)}</span> <b>${asHtml(run.node)}</b> <code>${asHtml(typedAs(run))}</code>`;
     const took = `<span class="soft">${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}</span>`;
     return `<details class="${wentWell(run) ? "" : "bad"}"><summary>${head} ${took}</summary>${html.bullets(steps(run))}</details>`;
   });

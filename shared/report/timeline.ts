@@ -1,5 +1,5 @@
 /** The drawn timeline, as SVG: named rows with spans of time, moments as flags, and long pauses folded. Times are seconds since its beginning. */
-import { esc } from "./markup.ts";
+import { asHtml } from "../plain.ts";
 
 const WIDTH = 1120;
 const LEFT = 190;
@@ -48,7 +48,7 @@ export function drawTimeline({ label, sections, flags: moments, end, pauses = []
   const top = y;
   const body: string[] = [];
   for (const { name, rows } of sections.filter((section) => section.rows.length > 0)) {
-    body.push(`<text class="section" x="0" y="${y + 20}">${esc(name)}</text>`);
+    body.push(`<text class="section" x="0" y="${y + 20}">${asHtml(name)}</text>`);
     y += 28;
     for (const row of rows) {
       body.push(drawRow(row, y, scale.x, end));
@@ -61,7 +61,7 @@ export function drawTimeline({ label, sections, flags: moments, end, pauses = []
     ...ticks(end, scale, { top, bottom: y, pauses, clock }),
     ...flags.map((flag) => drawFlag(flag, y)),
   ];
-  return `<svg viewBox="0 0 ${WIDTH} ${y + 24}" role="img" aria-label="${esc(label)}">\n${[...back, ...body].join("\n")}\n</svg>`;
+  return `<svg viewBox="0 0 ${WIDTH} ${y + 24}" role="img" aria-label="${asHtml(label)}">\n${[...back, ...body].join("\n")}\n</svg>`;
 }
 
 interface Scale {
@@ -84,7 +84,7 @@ function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
 
 function drawPause({ from, to, text }: { from: number; to: number; text: string }, x: Scale["x"], top: number, bottom: number): string {
   const middle = ((x(from) + x(to)) / 2).toFixed(1);
-  return `<g><title>${esc(text)}</title><rect class="pause" x="${x(from).toFixed(1)}" y="${top}" width="${(x(to) - x(from)).toFixed(1)}" height="${bottom - top}"/><text class="tick" x="${middle}" y="${top + 12}">${esc(text)}</text></g>`;
+  return `<g><title>${asHtml(text)}</title><rect class="pause" x="${x(from).toFixed(1)}" y="${top}" width="${(x(to) - x(from)).toFixed(1)}" height="${bottom - top}"/><text class="tick" x="${middle}" y="${top + 12}">${asHtml(text)}</text></g>`;
 }
 
 function drawRow(row: TimelineRow, y: number, x: Scale["x"], end: number): string {
@@ -92,7 +92,7 @@ function drawRow(row: TimelineRow, y: number, x: Scale["x"], end: number): strin
   const label = row.name.length > 25 ? `${row.name.slice(0, 24)}…` : row.name;
   const track = row.lane ? `<rect class="well" x="${x(0)}" y="${top}" width="${x(end) - x(0)}" height="${BAR}" rx="4"/>` : "";
   const spans = row.spans.map((span, index) => drawSpan(span, { top, x, end, until: row.spans[index + 1]?.from })).join("");
-  return `<g><title>${esc(`${row.name}\n${row.title}`)}</title><text class="name" x="${LEFT - 12}" y="${top + 12}">${esc(label)}</text>${track}${spans}</g>`;
+  return `<g><title>${asHtml(`${row.name}\n${row.title}`)}</title><text class="name" x="${LEFT - 12}" y="${top + 12}">${asHtml(label)}</text>${track}${spans}</g>`;
 }
 
 /** `until`: where the next span of the row begins; what does not fit before it is only in the title. */
@@ -107,8 +107,10 @@ function drawSpan(
   const inside = width > length;
   const fits = inside || until === undefined || left + width + length < x(until);
   const at = inside ? left + width / 2 : left + width + 6;
-  const text = fits ? `<text class="${inside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${esc(short)}</text>` : "";
-  return `<g><title>${esc(label)}</title><rect class="${kind}" x="${left.toFixed(1)}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="4"/>${text}</g>`;
+  const text = fits
+    ? `<text class="${inside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${asHtml(short)}</text>`
+    : "";
+  return `<g><title>${asHtml(label)}</title><rect class="${kind}" x="${left.toFixed(1)}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="4"/>${text}</g>`;
 }
 
 interface Flag {
@@ -138,7 +140,7 @@ function drawFlag({ x, level, text, left, bad }: Flag, bottom: number): string {
   const y = 14 + level * 18;
   const kind = bad ? "flag damage" : "flag";
   const anchor = left ? ` text-anchor="end" x="${(x - 5).toFixed(1)}"` : ` x="${(x + 5).toFixed(1)}"`;
-  return `<line class="${kind}" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${y - 10}" y2="${bottom}"/><text class="${kind}"${anchor} y="${y}">${esc(text)}</text>`;
+  return `<line class="${kind}" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${y - 10}" y2="${bottom}"/><text class="${kind}"${anchor} y="${y}">${asHtml(text)}</text>`;
 }
 
 const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600, 86_400];
@@ -153,6 +155,6 @@ function ticks(
   const all = Array.from({ length: Math.floor(end / step) + 1 }, (_, index) => index * step).filter((at) => !inPause(at));
   return all.map((at) => {
     const place = x(at).toFixed(1);
-    return `<line class="tick" x1="${place}" x2="${place}" y1="${top}" y2="${bottom}"/><text class="tick" x="${place}" y="${bottom + 16}">${esc(clock(at))}</text>`;
+    return `<line class="tick" x1="${place}" x2="${place}" y1="${top}" y2="${bottom}"/><text class="tick" x="${place}" y="${bottom + 16}">${asHtml(clock(at))}</text>`;
   });
 }

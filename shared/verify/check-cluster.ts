@@ -1,5 +1,6 @@
 /** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { API_SERVER_BUNDLES, apiServerBundles } from "../api/trust-bundles.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { listed } from "../plain.ts";

@@ -6,7 +6,8 @@
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { unlessRefused } from "../api/api-error.ts";
-import { type KubeApi, type KubeObject, withQuery } from "../api/kube-api.ts";
+import { type KubeApi, withQuery } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { insist } from "../api/many.ts";
 import { orUndefined } from "../pki/certificate.ts";
 

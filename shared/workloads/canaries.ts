@@ -1,5 +1,6 @@
 /** Test pods: can a new pod start on every node? */
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";

@@ -1,6 +1,7 @@
 /** Evicts pods, as `kubectl drain` does: never more than a PodDisruptionBudget allows, and only as their controller makes new ones. */
 import { unlessRefused } from "../api/api-error.ts";
-import type { ApiReader, KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";

@@ -1,5 +1,6 @@
 /** What keeps a pod running, and so how the pod is restarted: by a rollout, by eviction, or not at all. */
-import type { ApiReader, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */

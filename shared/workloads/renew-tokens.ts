@@ -4,6 +4,7 @@
  */
 import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
@@ -18,7 +19,6 @@ import {
   encoded,
   holdsCa,
   isCurrent,
-  nameOf,
   review,
   type SigningTrust,
   TOKEN_SECRETS,

@@ -7,6 +7,7 @@ import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
+import { sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { caIsNew } from "../static-pods/restore.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
@@ -17,7 +18,6 @@ import { label, type PodOwner } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
 import { restart } from "./rollout.ts";
 import { type Group, staleGroups } from "./stale-pods.ts";
-import { sayNames } from "./token-secrets.ts";
 import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
 /** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */

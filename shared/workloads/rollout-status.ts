@@ -2,7 +2,7 @@
  * How far a rollout is, by the rules of `kubectl rollout status` (kubectl pkg/polymorphichelpers/rollout_status.go), and why it may not
  * be begun at all (objectrestarter.go).
  */
-import type { KubeObject } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { Fail } from "../fail.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 

@@ -1,6 +1,7 @@
 /** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
 import { ApiError } from "../api/api-error.ts";
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";

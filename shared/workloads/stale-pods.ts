@@ -3,11 +3,13 @@
  * reads the CA only once (before 0.36: see pod-trust.ts), so these pods must restart. The order matters: new sandboxes need kube-proxy and
  * the CNI plugin.
  */
-import type { ApiReader, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
+import { nameOf } from "../api/kube-object.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
-import { nameOf, TOKEN_SECRETS } from "./token-secrets.ts";
+import { TOKEN_SECRETS } from "./token-secrets.ts";
 import { servingPods } from "./webhooks.ts";
 
 /** Groups in the order in which they are restarted. */

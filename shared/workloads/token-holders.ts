@@ -5,6 +5,7 @@
  * that file again, as client-go does, shows nowhere: such a pod counts as a holder, and this node's files say what they hold.
  */
 import type { KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
@@ -15,9 +16,10 @@ import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { readJwt, tokenVerifier } from "../pki/tokens.ts";
+import { sayNames } from "../progress.ts";
 import { say } from "../run.ts";
 import { staleGroups } from "./stale-pods.ts";
-import { liveAccounts, nameOf, sayNames, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
+import { liveAccounts, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
 
 interface Holders {
   secrets: string[];

@@ -3,11 +3,10 @@
  * gone, even if its signature is good), and how one is written without losing anybody else's change.
  */
 import { ApiError } from "../api/api-error.ts";
-import type { KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { insist } from "../api/many.ts";
 import { tokenVerifier } from "../pki/tokens.ts";
-import { listed } from "../plain.ts";
-import { say } from "../run.ts";
 
 export interface TokenSecret extends KubeObject {
   data?: { token?: string; "ca.crt"?: string; namespace?: string };
@@ -74,14 +73,6 @@ export async function review(api: KubeApi, token: string): Promise<string | unde
     body,
   );
   return status.authenticated ? status.user?.username : undefined;
-}
-
-export function sayNames(what: string, names: readonly string[]) {
-  if (names.length > 0) say(`${what}: ${listed(names)}`);
-}
-
-export function nameOf({ metadata }: KubeObject) {
-  return `${metadata.namespace}/${metadata.name}`;
 }
 
 export const ACCOUNT_NAME = "kubernetes.io/service-account.name";

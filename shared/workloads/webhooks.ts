@@ -3,7 +3,8 @@
  * refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets. Its error names the webhook.
  */
 import { deafWebhook } from "../api/api-error.ts";
-import type { ApiReader, KubeApi, KubeObject } from "../api/kube-api.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 

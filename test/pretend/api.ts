@@ -1,5 +1,5 @@
 /** A pretend Kubernetes API: objects by path, with the verbs, selectors and pages that shared/api/kube-api.ts uses. */
-import type { KubeObject } from "../../shared/api/kube-api.ts";
+import type { KubeObject } from "../../shared/api/kube-object.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: tests use objects of every kind
 type Any = any;

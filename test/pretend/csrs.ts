@@ -1,7 +1,7 @@
 /** CSRs: good ones as kubelets make them, and bad ones. */
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
-import type { KubeObject } from "../../shared/api/kube-api.ts";
+import type { KubeObject } from "../../shared/api/kube-object.ts";
 
 export const SERVING = "kubernetes.io/kubelet-serving";
 export const CLIENT = "kubernetes.io/kube-apiserver-client-kubelet";

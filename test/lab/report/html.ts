@@ -1,11 +1,12 @@
 /** The rehearsal as one page (shared/report/markup.ts). */
+import { asHtml } from "../../../shared/plain.ts";
 import * as html from "../../../shared/report/markup.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
 import type { Rehearsal, Step } from "./rehearsal.ts";
 import { timelineOf } from "./rehearsal-timeline.ts";
 import { nodesOf, pulse } from "./terminal.ts";
 
-const { card, esc, seconds, tile } = html;
+const { card, seconds, tile } = html;
 
 export function page(record: Rehearsal): string {
   const { article: other, recovered, scenario, kubernetes, title, tool, date, machine } = record;
@@ -80,7 +81,7 @@ function compared(ours: Rehearsal, theirs: Rehearsal) {
     rows.map(([name, value]) => [name, value(ours), value(theirs)]),
   );
   const timeline = html.scrolled(drawTimeline(timelineOf(theirs))) + legend();
-  return `<p class="lead">${esc(theirs.title)}</p>${table}${timeline}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
+  return `<p class="lead">${asHtml(theirs.title)}</p>${table}${timeline}<h3>What did not come back</h3>${losses(theirs)}${checks(theirs)}`;
 }
 
 function losses(record: Rehearsal) {
@@ -101,7 +102,7 @@ function checks(record: Rehearsal) {
 function heartbeats(record: Rehearsal) {
   const row = (beat: Rehearsal["heartbeats"][number]) => {
     const phases = beat.phases.map(({ name, calls, failed }) => `${name}: ${failed} of ${calls} failed`).join(" · ");
-    return `<tr><th>${esc(beat.name)}<div class="soft">${esc(beat.what)}</div></th><td>${esc(pulse(beat))}<div class="soft">${esc(phases)}</div></td></tr>`;
+    return `<tr><th>${asHtml(beat.name)}<div class="soft">${asHtml(beat.what)}</div></th><td>${asHtml(pulse(beat))}<div class="soft">${asHtml(phases)}</div></td></tr>`;
   };
   return `<table><tbody>${record.heartbeats.map(row).join("")}</tbody></table>`;
 }

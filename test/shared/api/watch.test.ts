@@ -1,6 +1,7 @@
 /** shared/api/watch.ts against a pretend API: bookmarks, forgotten history, connections that break. */
 import { afterEach, expect, test } from "bun:test";
-import { KubeApi, type KubeObject } from "../../../shared/api/kube-api.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { KubeObject } from "../../../shared/api/kube-object.ts";
 import { type Change, watch } from "../../../shared/api/watch.ts";
 import { NO_TLS } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
