@@ -10,23 +10,28 @@ export type ReleaseRecord = Pick<
 
 const RELEASE = /^v1\.(\d+)\.(\d+)$/;
 
-/** Of each minor release from `oldest` on its patches, the newest first: [["v1.29.15", "v1.29.6"], ["v1.30.14", …]]. */
-export function patchesByMinor(versions: readonly string[], oldest: number): string[][] {
-  const releases = versions.flatMap((version) => {
-    const [, minor, patch] = RELEASE.exec(version) ?? [];
-    return minor && Number(minor) >= oldest ? [{ version, minor: Number(minor), patch: Number(patch) }] : [];
-  });
-  const minors = Map.groupBy(
-    releases.sort((a, b) => a.minor - b.minor || b.patch - a.patch),
-    ({ minor }) => minor,
-  );
-  return [...minors.values()].map((patches) => patches.map(({ version }) => version));
+/** Of each minor release from `oldest` on the newest patch: ["v1.29.15", "v1.30.14", …]. No alpha, no beta. */
+export function newestByMinor(versions: readonly string[], oldest: number): string[] {
+  const newest = new Map<number, string>();
+  for (const version of inOrder(versions)) if (numbersOf(version)[0] >= oldest) newest.set(numbersOf(version)[0], version);
+  return [...newest.values()];
 }
 
-/** The `count` patches after this one: v1.29.6 → v1.29.7, v1.29.8, … */
-export function patchesAfter(version: string, count: number): string[] {
+/** The patches of its minor release, from `more` after this one down to the first: v1.29.6 → v1.29.18, …, v1.29.0. */
+export function patchesFrom(version: string, more: number): string[] {
+  const [minor, patch] = numbersOf(version);
+  return Array.from({ length: patch + more + 1 }, (_, n) => `v1.${minor}.${patch + more - n}`);
+}
+
+/** Releases, the oldest first. */
+function inOrder(versions: readonly string[]): string[] {
+  const byNumbers = (a: string, b: string) => numbersOf(a)[0] - numbersOf(b)[0] || numbersOf(a)[1] - numbersOf(b)[1];
+  return versions.filter((version) => RELEASE.test(version)).sort(byNumbers);
+}
+
+function numbersOf(version: string): [minor: number, patch: number] {
   const [, minor, patch] = RELEASE.exec(version)!;
-  return Array.from({ length: count }, (_, n) => `v1.${minor}.${Number(patch) + 1 + n}`);
+  return [Number(minor), Number(patch)];
 }
 
 const [BEGIN, END] = ["<!-- releases: npm run releases writes what is below -->", "<!-- releases: end -->"];
@@ -59,9 +64,7 @@ export function withRecord(page: string, record: ReleaseRecord): string {
 }
 
 function tableOf(rows: Rows): string {
-  const order = patchesByMinor([...rows.keys()], 0)
-    .toReversed()
-    .flat();
+  const order = inOrder([...rows.keys()]).toReversed();
   return [
     `| Kubernetes | ${SCENARIOS.map((name) => `\`${name}\``).join(" | ")} | last run |`,
     `|---|${SCENARIOS.map(() => "---|").join("")}---|`,

@@ -1,6 +1,6 @@
 /** Which releases are rehearsed, and the table of them. */
 import { expect, test } from "bun:test";
-import { cameBack, patchesAfter, patchesByMinor, type ReleaseRecord, withRecord } from "../report/release-table.ts";
+import { cameBack, newestByMinor, patchesFrom, type ReleaseRecord, withRecord } from "../report/release-table.ts";
 
 const EMPTY = "# Contributing\n\n<!-- releases: npm run releases writes what is below -->\n<!-- releases: end -->\nmore\n";
 
@@ -17,16 +17,13 @@ function record(kubernetes: string, scenario: string, more: Partial<ReleaseRecor
   };
 }
 
-test("of each minor release from 1.29 on, the newest patch comes first; no alpha, no beta", () => {
+test("of each minor release from 1.29 on, the newest patch; no alpha, no beta", () => {
   const versions = ["v1.9.11", "v1.28.1", "v1.29.6", "v1.29.15", "v1.30.0-rc.1", "v1.30.2", "v1.30.10", "v1.36.0-alpha.1"];
-  expect(patchesByMinor(versions, 29)).toEqual([
-    ["v1.29.15", "v1.29.6"],
-    ["v1.30.10", "v1.30.2"],
-  ]);
+  expect(newestByMinor(versions, 29)).toEqual(["v1.29.15", "v1.30.10"]);
 });
 
-test("a proxy's list may end before its newest patch: those after it are asked for by name", () => {
-  expect(patchesAfter("v1.29.6", 3)).toEqual(["v1.29.7", "v1.29.8", "v1.29.9"]);
+test("a proxy's list may end before its newest patch, and have gaps: all are asked for by name, the newest first", () => {
+  expect(patchesFrom("v1.29.2", 2)).toEqual(["v1.29.4", "v1.29.3", "v1.29.2", "v1.29.1", "v1.29.0"]);
 });
 
 test("the table has the newest release first, and says what is red and what was not run", () => {
