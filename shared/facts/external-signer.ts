@@ -10,12 +10,15 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { SIGNER_FLAG } from "../manifests/sa-old-flag.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 
-/** Whether an API server here has the flag, and no controller-manager signs tokens with a key of its own. By mirror pods in etcd's data. */
+/**
+ * Whether an API server here has the flag, and no controller-manager signs tokens with a key of its own: kubeadm's extraArgs cannot take a
+ * flag away, only make it empty. By mirror pods in etcd's data.
+ */
 export function isExternalSigner(data: EtcdData, { nodes }: { nodes: readonly { name: string; controlPlane: boolean }[] }): boolean {
   const names = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
   const pods = attempt(() => names.flatMap((name) => findMirrorPods(data, name)));
   const has = (pod: string, flag: string) =>
-    !(pods instanceof Fail) && pods.some(({ name, pod: { spec } }) => name === pod && flags(commandOf({ spec })).get(flag) !== undefined);
+    !(pods instanceof Fail) && pods.some(({ name, pod: { spec } }) => name === pod && Boolean(flags(commandOf({ spec })).get(flag)));
   return has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file");
 }
 

@@ -10,7 +10,8 @@ import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
-import { asDeafWebhook, type DeafWebhook, hasLabels } from "./webhooks.ts";
+import { type LabelSelector, selects } from "./selector.ts";
+import { asDeafWebhook, type DeafWebhook } from "./webhooks.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
 const SECONDS = 300;
@@ -77,7 +78,7 @@ async function ask(api: KubeApi, path: string, { owner, pod }: { owner: PodOwner
 }
 
 interface Budget extends KubeObject {
-  spec: { selector?: { matchLabels?: Record<string, string>; matchExpressions?: unknown[] } };
+  spec: { selector?: LabelSelector };
   status?: { expectedPods?: number; desiredHealthy?: number };
 }
 
@@ -90,8 +91,7 @@ export async function neverAllowed(api: ApiReader, owner: PodOwner, pod: Running
   const budgets = await api.list<Budget>(`/apis/policy/v1/namespaces/${owner.namespace}/poddisruptionbudgets`);
   const tight = budgets.find(({ spec: { selector }, status }) => {
     const { expectedPods = 0, desiredHealthy = 0 } = status ?? {};
-    const isItsOwn = selector?.matchLabels && !selector.matchExpressions && hasLabels(pod, selector.matchLabels);
-    return isItsOwn && expectedPods > 0 && desiredHealthy >= expectedPods;
+    return selects(selector, pod) && expectedPods > 0 && desiredHealthy >= expectedPods;
   });
   const name = tight?.metadata.name;
   return (

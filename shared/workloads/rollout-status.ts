@@ -5,6 +5,7 @@
 import type { KubeObject } from "../api/kube-object.ts";
 import { Fail } from "../fail.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
+import type { LabelSelector } from "./selector.ts";
 
 export interface Workload extends KubeObject {
   metadata: KubeObject["metadata"] & { generation: number };
@@ -12,10 +13,7 @@ export interface Workload extends KubeObject {
     replicas?: number;
     paused?: boolean;
     updateStrategy?: { type?: string };
-    selector?: {
-      matchLabels?: Record<string, string>;
-      matchExpressions?: { key: string; operator: "In" | "NotIn" | "Exists" | "DoesNotExist"; values?: string[] }[];
-    };
+    selector?: LabelSelector;
     template: { metadata?: { annotations?: Record<string, string> } };
   };
   status: Partial<Record<Counter, number>> & {

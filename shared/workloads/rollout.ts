@@ -60,7 +60,18 @@ async function rollOut(api: KubeApi, owner: PodOwner) {
     await api.patch(path, { spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } } });
   }
   await rolledOut(api, owner, path);
-  say(`${podsOf(owner)}: replaced by a rolling update`);
+  const left = { ...owner, pods: await stillThere(api, owner, selectorOf(before)) };
+  if (left.pods.length === 0) return say(`${podsOf(owner)}: replaced by a rolling update`);
+  say(`${podsOf(left)}: still there, something took the restart back; evicted instead`);
+  await evictInTurn(api, left);
+}
+
+/** Old pods that nothing ends. An operator may write back the template that it knows, and then a rollout is done with the old pods. */
+async function stillThere(api: KubeApi, { namespace, pods }: PodOwner, selector: string): Promise<RunningPod[]> {
+  const living = new Set<string | undefined>();
+  for await (const { metadata } of api.items<RunningPod>(podsPath(namespace, selector)))
+    if (!metadata.deletionTimestamp) living.add(metadata.uid);
+  return pods.filter(({ metadata }) => living.has(metadata.uid));
 }
 
 /** Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it up. */

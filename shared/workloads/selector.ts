@@ -1,8 +1,14 @@
-/** A workload's pods, by its own label selector (k8s.io/apimachinery pkg/apis/meta/v1 LabelSelector, labels.Parse for the text). */
-import type { Workload } from "./rollout-status.ts";
+/** Which pods a label selector means (k8s.io/apimachinery pkg/apis/meta/v1 LabelSelector, labels.Parse for its text). */
+import type { KubeObject } from "../api/kube-object.ts";
 
-/** "app=web,tier in (a,b),!canary", as `kubectl get pods -l` takes it. "" where the workload has no selector. */
-export function selectorOf({ spec: { selector } }: Pick<Workload, "spec">): string {
+export interface LabelSelector {
+  matchLabels?: Record<string, string>;
+  /** `values` of In and NotIn. */
+  matchExpressions?: { key: string; operator: "In" | "NotIn" | "Exists" | "DoesNotExist"; values?: string[] }[];
+}
+
+/** "app=web,tier in (a,b),!canary", as `kubectl get pods -l` takes it. "" where there is no selector. */
+export function selectorOf({ spec: { selector } }: { spec: { selector?: LabelSelector } }): string {
   const labels = Object.entries(selector?.matchLabels ?? {}).map(([key, value]) => `${key}=${value}`);
   const rules = (selector?.matchExpressions ?? []).map(({ key, operator, values = [] }) => {
     if (operator === "Exists") return key;
@@ -15,4 +21,18 @@ export function selectorOf({ spec: { selector } }: Pick<Workload, "spec">): stri
 /** Where the API lists the pods that a selector of this namespace means. */
 export function podsPath(namespace: string, selector: string): string {
   return `/api/v1/namespaces/${namespace}/pods?labelSelector=${encodeURIComponent(selector)}`;
+}
+
+/** An empty selector means all, none means nothing (policy/v1 PodDisruptionBudget). */
+export function selects(selector: LabelSelector | undefined, { metadata: { labels = {} } }: KubeObject): boolean {
+  if (!selector) return false;
+  const { matchLabels = {}, matchExpressions = [] } = selector;
+  return (
+    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
+    matchExpressions.every(({ key, operator, values = [] }) => {
+      const value = labels[key];
+      if (operator === "Exists" || operator === "DoesNotExist") return (value !== undefined) === (operator === "Exists");
+      return (value !== undefined && values.includes(value)) === (operator === "In");
+    })
+  );
 }

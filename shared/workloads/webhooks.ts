@@ -51,7 +51,7 @@ export async function servingPods(api: ApiReader, pods: readonly RunningPod[]): 
   return serving;
 }
 
-export function hasLabels({ metadata: { labels } }: RunningPod, wanted: Record<string, string>): boolean {
+function hasLabels({ metadata: { labels } }: RunningPod, wanted: Record<string, string>): boolean {
   return Object.entries(wanted).every(([key, value]) => labels?.[key] === value);
 }
 

@@ -33,8 +33,17 @@ function signedOutside(objects: Objects) {
   );
 }
 
-test("sa.key is not called lost, and no search looks for it", async () => {
-  using node = await pretendNode({ etcd: signedOutside });
+function withEmptyFlag(objects: Objects) {
+  signedOutside(objects);
+  const manager = objects["pods/kube-system/kube-controller-manager-m1"] as Manifest;
+  manager.spec.containers[0]!.command!.push("--service-account-private-key-file=");
+}
+
+test.each([
+  ["without the flag", signedOutside],
+  ["with an empty flag", withEmptyFlag],
+])("sa.key is not called lost, and no search looks for it: a controller-manager %s", async (_, etcd) => {
+  using node = await pretendNode({ etcd });
   const { lost, damage } = JSON.parse((await node.run("00-assess --json")).stdout);
   expect(lost).toEqual(["ca.key", "front-proxy-ca.key", "etcd/ca.key"]);
   expect(damage).toContainEqual({

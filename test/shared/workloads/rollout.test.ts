@@ -4,6 +4,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { canaries } from "../../../shared/workloads/canaries.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restart as restartOwner } from "../../../shared/workloads/rollout.ts";
+import type { LabelSelector } from "../../../shared/workloads/selector.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -57,6 +58,27 @@ test.each([
   expect(box.said).toEqual(["1 pod of shop/web (Deployment): replaced by a rolling update"]);
 });
 
+test("a rollout that an operator takes back leaves the old pods: they are evicted, and not called replaced", async () => {
+  using box = sandbox();
+  const set = { ...workload(), spec: { ...workload().spec, selector: { matchLabels: { app: "web" } } } };
+  const old = podOf("web-1", "old");
+  using server = pretendApi({
+    objects: { [DEPLOYMENT]: set, [POD]: { ...old, metadata: { ...old.metadata, labels: { app: "web" } }, ...READY } },
+    on: ({ method, path }, { objects }) => {
+      // its operator writes the template that it knows
+      if (method === "PATCH" && path === DEPLOYMENT) return Response.json(set);
+      if (method === "POST" && path === `${POD}/eviction`) return replaced(objects, POD, podOf("web-2", "new"));
+      return undefined;
+    },
+  });
+  await restart(client(server), owner("Deployment"));
+  expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
+  expect(box.said).toEqual([
+    "1 pod of shop/web (Deployment): still there, something took the restart back; evicted instead",
+    "1 pod of shop/web (Deployment): evicted, and new ones are Ready",
+  ]);
+});
+
 test("a DaemonSet and a StatefulSet are waited for by their own counters", async () => {
   using _box = sandbox();
   const counted = { observedGeneration: 2, desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3 };
@@ -85,8 +107,8 @@ test("an old observedGeneration is not taken for a finished rollout", async () =
   let looks = 0;
   using server = pretendApi({
     objects: { [DEPLOYMENT]: workload() },
-    on: ({ method }) => {
-      if (method !== "GET" || ++looks !== 3) return undefined;
+    on: ({ method, path }) => {
+      if (method !== "GET" || path !== DEPLOYMENT || ++looks !== 3) return undefined;
       return Response.json({ ...workload(), metadata: { name: "web", generation: 3 } });
     },
   });
@@ -97,10 +119,10 @@ test("an old observedGeneration is not taken for a finished rollout", async () =
 const READY = { status: { conditions: [{ type: "Ready", status: "True" }] } };
 
 /** The controller of an evicted pod makes a new one. */
-function replaced(objects: Map<string, unknown>, path: string) {
+function replaced(objects: Map<string, unknown>, path: string, by?: object) {
   const name = path.slice(path.lastIndexOf("/") + 1);
   objects.delete(path);
-  objects.set(`${path}-new`, { ...podOf(`${name}-new`, `${name}-new`, "Cluster", "postgresql.cnpg.io/v1"), ...READY });
+  objects.set(`${path}-new`, { ...(by ?? podOf(`${name}-new`, `${name}-new`, "Cluster", "postgresql.cnpg.io/v1")), ...READY });
   return Response.json({}, { status: 201 });
 }
 
@@ -149,28 +171,34 @@ test("pods of an operator's Cluster are evicted one after the other: the next wh
   expect(box.said).toEqual(["3 pods of shop/web (Cluster): evicted, and new ones are Ready"]);
 });
 
-const BUDGET = { spec: { selector: { matchLabels: {} } }, status: { expectedPods: 1, desiredHealthy: 1 } };
-
-test("a PodDisruptionBudget that allows no eviction ever is named at once; an operator's own pods are asked for again", async () => {
-  using _box = sandbox();
-  let refusals = 2;
-  using server = pretendApi({
-    objects: {
-      [POD]: { ...podOf("web-1", "old"), ...READY },
-      "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/tight": BUDGET,
-    },
-    on: ({ method, path }, { objects }) => {
-      if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
-      return refusals-- > 0 ? status(429, "Cannot evict pod") : replaced(objects, POD);
-    },
-  });
-  await expect(restart(client(server), owner("ReplicaSet", "evict"))).rejects.toThrow(
-    'the PodDisruptionBudget "tight" allows no eviction, even if all its pods are Ready',
-  );
-  expect(server.changes()).toEqual([`POST ${POD}/eviction`]);
-  await restart(client(server), { ...owner("Cluster", "evict"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
-  expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
-});
+test.each([
+  ["of labels", { matchLabels: {} }],
+  ["of all pods", {}],
+  ["of an expression", { matchExpressions: [{ key: "app", operator: "DoesNotExist" }] }],
+] as [string, LabelSelector][])(
+  "a PodDisruptionBudget %s that allows no eviction ever is named at once; an operator's own pods are asked for again",
+  async (_, selector) => {
+    const budget = { spec: { selector }, status: { expectedPods: 1, desiredHealthy: 1 } };
+    using _box = sandbox();
+    let refusals = 2;
+    using server = pretendApi({
+      objects: {
+        [POD]: { ...podOf("web-1", "old"), ...READY },
+        "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/tight": budget,
+      },
+      on: ({ method, path }, { objects }) => {
+        if (method !== "POST" || path !== `${POD}/eviction`) return undefined;
+        return refusals-- > 0 ? status(429, "Cannot evict pod") : replaced(objects, POD);
+      },
+    });
+    await expect(restart(client(server), owner("ReplicaSet", "evict"))).rejects.toThrow(
+      'the PodDisruptionBudget "tight" allows no eviction, even if all its pods are Ready',
+    );
+    expect(server.changes()).toEqual([`POST ${POD}/eviction`]);
+    await restart(client(server), { ...owner("Cluster", "evict"), pods: [podOf("web-1", "old", "Cluster", "postgresql.cnpg.io/v1")] });
+    expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
+  },
+);
 
 test("a paused Deployment is refused before anything is changed, with kubectl's way on", async () => {
   using _box = sandbox();
