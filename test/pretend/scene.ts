@@ -16,7 +16,9 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
     async run(command, options) {
       const line = command.includes("-c") ? command.at(-1)! : command.join(" ");
       typed.push(`${name}: ${line}${options?.input ? ` < ${options.input}` : ""}`);
-      return { stdout: "", stderr: "", exitCode: 0, ...answers[line] };
+      const output = { stdout: "", stderr: "", exitCode: 0, ...answers[line] };
+      for (const said of output.stderr.split("\n").slice(0, -1)) options?.heard?.(said);
+      return output;
     },
   });
   const controlPlanes = [machine("cp1"), machine("cp2")];

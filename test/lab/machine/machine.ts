@@ -2,13 +2,21 @@
 import { Fail } from "../../../shared/fail.ts";
 import type { Profile } from "./profile.ts";
 
+export interface RunOptions {
+  input?: string | Uint8Array;
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Gets each line of stderr when it comes. */
+  heard?: (line: string) => void;
+}
+
 export interface Machine {
   /** Its name in the lab: cp1, w1. */
   name: string;
   /** Its name in the cluster, which may differ. */
   nodeName: string;
   ip: string;
-  run(command: string[], options?: { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string }): Promise<Output>;
+  run(command: string[], options?: RunOptions): Promise<Output>;
   /** Where a file of the node lies on this machine. */
   path(path: string): string;
   /** Cuts the power; the disk stays. */

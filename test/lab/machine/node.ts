@@ -10,12 +10,12 @@ import { waitFor } from "../../../shared/wait-for.ts";
 import { cgroupMounts, cgroupsOf, JOIN, makeCgroups, toJoin } from "./cgroups.ts";
 import { type DiskSpec, makeDisk } from "./disk.ts";
 import { emptyCgroups, removeCgroup } from "./empty-cgroups.ts";
-import type { Output } from "./machine.ts";
+import type { Output, RunOptions } from "./machine.ts";
 import { plugIn } from "./network.ts";
+import { textOf } from "./shell.ts";
 import { isAlive, LAB, markOf, type NodeRecord, readState, record } from "./state.ts";
 
 export type NodeSpec = DiskSpec & { name: string; ip: string; nodeName: string };
-type RunOptions = { input?: string | Uint8Array; env?: Record<string, string>; cwd?: string };
 
 export class Node {
   /** Its name in the lab: cp1, w1. Its host name and its name in the cluster may differ. */
@@ -114,7 +114,11 @@ export class Node {
   /** Runs a command inside, like root's shell there. A failing command is an answer, not an error. */
   async run(command: string[], options: RunOptions = {}): Promise<Output> {
     const proc = this.spawn(command, { ...options, stdout: "pipe", stderr: "pipe" });
-    const [stdout, stderr, exitCode] = await Promise.all([new Response(proc.stdout).text(), new Response(proc.stderr).text(), proc.exited]);
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(proc.stdout).text(),
+      textOf(proc.stderr, options.heard),
+      proc.exited,
+    ]);
     return { stdout, stderr, exitCode };
   }
 

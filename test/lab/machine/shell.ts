@@ -10,3 +10,16 @@ export async function sh(command: string[], options: { input?: string; cwd?: str
   if (code !== 0) throw new Error(`\`${command.join(" ")}\` exited ${code}: ${stderr.trim() || stdout.trim()}`);
   return stdout;
 }
+
+/** All of it; each whole line is heard when it comes. */
+export async function textOf(stream: AsyncIterable<Uint8Array>, heard?: (line: string) => void): Promise<string> {
+  const decoder = new TextDecoder();
+  let [text, told] = ["", 0];
+  for await (const piece of stream) {
+    text += decoder.decode(piece, { stream: true });
+    const end = text.lastIndexOf("\n") + 1;
+    for (const line of end > told ? text.slice(told, end - 1).split("\n") : []) heard?.(line);
+    told = Math.max(told, end);
+  }
+  return text;
+}

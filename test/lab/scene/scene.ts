@@ -203,7 +203,9 @@ export async function type(
   const { part, exit = [0], seconds = 600, cwd = KIT } = options;
   scene.say(`${node.name}# ${redact(command).text}`);
   const start = Date.now();
-  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], { cwd });
+  // nobody watches a rehearsal in silence: what a script waits for is said when it says it
+  const heard = (line: string) => line.includes("still waiting for ") && scene.say(redact(line).text);
+  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], { cwd, heard });
   const [stdout, stderr, typed] = [redact(output.stdout), redact(output.stderr), redact(command)];
   const secret = stdout.what ?? stderr.what ?? typed.what;
   if (secret && !options.mayHoldToken) scene.leaks.push(`${secret}: ${typed.text} on ${node.name}`);

@@ -46,6 +46,13 @@ test("play() stops after the line in which a command failed, and says which", as
   expect(said.at(-1)).toContain(scene.failed!);
 });
 
+test("what a script waits for is said while it waits: the 600 s that a command may take are not silent", async () => {
+  const waits = "  still waiting for w2 to renew its Lease (since 02:14:05, until 02:24:05 at most). If it takes too long: leave it out";
+  const { scene, said } = listening({ [PART_1]: { ...REFUSED, stderr: `== 3.6 Wait\n${waits}\n${REFUSED.stderr}` } });
+  await type(scene, scene.lab.controlPlanes[0]!, PART_1);
+  expect(said).toEqual([`cp1# ${PART_1}`, waits, expect.stringContaining("  exit 1 after")]);
+});
+
 test("play() goes on where the scenario says that commands may fail", async () => {
   const { scene } = listening({ [PART_1]: REFUSED });
   const played: string[] = [];
