@@ -15,7 +15,7 @@ const DROP_INS = "/etc/kubernetes/kubelet.conf.d";
 const FORWARDER = "/etc/kubernetes/forwarder/forwarder.conf";
 
 /** Each file of the API server: its flag, its volume (a file or a folder, as the guides have it), and what is in it. */
-const FILES: { flag: string; path: string; volume: ExtraVolume; text: () => string }[] = [
+export const FILES: { flag: string; path: string; volume: ExtraVolume; text: () => string }[] = [
   file("audit-policy-file", "/etc/kubernetes/policies/audit.yaml", () => AUDIT_POLICY),
   file("authentication-config", "/etc/kubernetes/authn/authentication.yaml", () =>
     configuration("AuthenticationConfiguration", {

@@ -42,6 +42,21 @@ const DISASTERS: Disaster[] = [
     ],
   },
   {
+    suffix: "-files-lost",
+    words: "/etc/kubernetes is deleted on every node; nobody has the files of audit, authentication, authorization and admission any more",
+    tags: [LOST, HA_LOST],
+    lines: (files, follow) => [
+      files.keep,
+      ...everythingDeleted,
+      follow([0]),
+      files.putBackWhatOpens,
+      follow([1]),
+      files.startWithout,
+      follow([3, 4, 5]),
+      files.isWithout,
+    ],
+  },
+  {
     suffix: "-pki-lost-alive",
     words: "the folder of certificates is deleted on every control plane node while everything runs; RUNBOOK.md with the keys from memory",
     tags: [SALVAGE, [...SALVAGE, "several-control-planes"]],

@@ -1,17 +1,20 @@
 /** The files of a hardened cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
 import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import { parse } from "yaml";
+import { commandOf, flags } from "../../../shared/manifests/command.ts";
 import { LAB_BUN } from "../machine/disk.ts";
-import { hardened } from "../machine/hardened.ts";
+import { FILES, hardened } from "../machine/hardened.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
+import type { Check } from "../report/rehearsal.ts";
 import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
 
 /** The lines of a scenario that share the operator's copies. */
-export function operatorsFiles(): Record<"keep" | "refusedWithout" | "putBack" | "asBefore", Line> {
+export function operatorsFiles() {
   let kept: Kept[] = [];
   let bindings = "";
   return {
@@ -30,6 +33,24 @@ export function operatorsFiles(): Record<"keep" | "refusedWithout" | "putBack" |
       title: "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
       run: (scene) => putBack(scene, kept),
     },
+    putBackWhatOpens: {
+      title: "The operator has only what opens etcd's data, and the files without a flag of the API server",
+      run: (scene) =>
+        putBack(
+          scene,
+          kept.filter(({ path }) => !LOOSE_FILES.some((file) => file.path === path)),
+        ),
+    },
+    startWithout: {
+      title: "The operator types what part 2 prints: the API server starts without the flags whose files are lost for good",
+      run: startWithout,
+    },
+    isWithout: {
+      title: "The operator looks at the API server's flags, and at the rules of the API",
+      async run(scene) {
+        scene.checks.push(...scene.lab.controlPlanes.map(isWithout), await rulesAsBefore(scene, bindings));
+      },
+    },
     asBefore: {
       title: "The operator looks at his files, and at the rules of the API",
       async run(scene) {
@@ -44,6 +65,35 @@ export function operatorsFiles(): Record<"keep" | "refusedWithout" | "putBack" |
         scene.checks.push(await strangersAreRefused(scene));
       },
     },
+  } satisfies Record<string, Line>;
+}
+
+/** Files whose flags the API server can start without, or that get a stand-in. */
+const LOOSE_FILES = FILES.filter(({ flag }) => flag !== "encryption-provider-config");
+const GIVEN_UP = LOOSE_FILES.map(({ flag }) => flag).filter((flag) => flag !== "audit-policy-file");
+
+async function startWithout(scene: Scene) {
+  for (const node of scene.lab.controlPlanes) {
+    const refused = await type(scene, node, "./bunw scripts/02-control-plane.ts", { exit: [1], part: 2 });
+    const [line, names = ""] = /\.\/bunw scripts\/02-control-plane\.ts --start-without (\S+)/.exec(refused.stderr) ?? [];
+    scene.checks.push({
+      name: `part 2 on ${node.name} names the flags that it can start without`,
+      ok: refused.ok && names.split(",").sort().join() === GIVEN_UP.toSorted().join(),
+      detail: line ?? reasonIn(refused),
+    });
+    if (line) await type(scene, node, line, { part: 2 });
+  }
+}
+
+/** The flags that were given up are gone, all others are there. */
+function isWithout(node: Machine): Check {
+  const command = flags(commandOf(parse(readFileSync(node.path("/etc/kubernetes/manifests/kube-apiserver.yaml"), "utf8"))));
+  const there = FILES.map(({ flag }) => flag).filter((flag) => command.get(flag) !== undefined);
+  const modes = command.get("authorization-mode");
+  return {
+    name: `the API server of ${node.name} runs without what was given up, and with all else`,
+    ok: there.toSorted().join() === ["audit-policy-file", "encryption-provider-config"].join() && modes === "Node,RBAC",
+    detail: `${there.join(", ")}; --authorization-mode=${modes}`,
   };
 }
 

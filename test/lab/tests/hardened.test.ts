@@ -54,9 +54,9 @@ test("the sidecar comes after the API server's own container, with its file", ()
   ]);
 });
 
-test("three disasters on one and on three control plane nodes", () => {
+test("the disasters on one and on three control plane nodes", () => {
   expect(hardenedScenarios.map(({ name, controlPlanes, workers }) => `${name} ${controlPlanes}+${workers}`)).toEqual([
-    ...["hardened 1+1", "hardened-pki-lost-alive 1+1", "hardened-expired 1+1"],
-    ...["ha-hardened 3+2", "ha-hardened-pki-lost-alive 3+2", "ha-hardened-expired 3+2"],
+    ...["hardened 1+1", "hardened-files-lost 1+1", "hardened-pki-lost-alive 1+1", "hardened-expired 1+1"],
+    ...["ha-hardened 3+2", "ha-hardened-files-lost 3+2", "ha-hardened-pki-lost-alive 3+2", "ha-hardened-expired 3+2"],
   ]);
 });
