@@ -48,6 +48,7 @@ const DISASTERS: Disaster[] = [
     lines: (files, follow) => [
       files.keep,
       ...everythingDeleted,
+      files.nobodyHasRead,
       follow([0]),
       files.putBackWhatOpens,
       follow([1]),

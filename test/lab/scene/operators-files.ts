@@ -8,7 +8,7 @@ import { FILES, hardened } from "../machine/hardened.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import type { Check } from "../report/rehearsal.ts";
-import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
+import { reasonIn, type Scenario, type Scene, sayAndWait, type } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
@@ -32,6 +32,13 @@ export function operatorsFiles() {
     putBack: {
       title: "The operator brings these files back: on control plane nodes with 00-salvage, on workers by hand",
       run: (scene) => putBack(scene, kept),
+    },
+    nobodyHasRead: {
+      title: "The API servers end, and with them what they have read",
+      async run(scene) {
+        const ended = async () => (await Promise.all(scene.lab.controlPlanes.map(apiServers))).every((ids) => ids === "");
+        await sayAndWait(scene, "the API servers' containers to end", ended, { seconds: 180, hint: "crictl ps in the node, with --keep" });
+      },
     },
     putBackWhatOpens: {
       title: "The operator has only what opens etcd's data, and the files without a flag of the API server",
@@ -71,6 +78,10 @@ export function operatorsFiles() {
 /** Files whose flags the API server can start without, or that get a stand-in. */
 const LOOSE_FILES = FILES.filter(({ flag }) => flag !== "encryption-provider-config");
 const GIVEN_UP = LOOSE_FILES.map(({ flag }) => flag).filter((flag) => flag !== "audit-policy-file");
+
+async function apiServers(node: Machine): Promise<string> {
+  return (await node.run(["crictl", "ps", "-q", "--name", "^kube-apiserver$"])).stdout.trim();
+}
 
 async function startWithout(scene: Scene) {
   for (const node of scene.lab.controlPlanes) {
