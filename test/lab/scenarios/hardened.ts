@@ -5,6 +5,7 @@
 import { hardened } from "../machine/hardened.ts";
 import { drilled } from "../scene/drilled.ts";
 import { followRunbook } from "../scene/follow.ts";
+import { givenUp } from "../scene/given-up.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
@@ -48,13 +49,14 @@ const DISASTERS: Disaster[] = [
     lines: (files, follow) => [
       files.keep,
       ...everythingDeleted,
-      files.nobodyHasRead,
+      givenUp.nobodyHasRead,
       follow([0]),
       files.putBackWhatOpens,
       follow([1]),
-      files.startWithout,
+      givenUp.startWithout,
       follow([3, 4, 5]),
-      files.isWithout,
+      givenUp.isWithout,
+      files.rulesAsBefore,
     ],
   },
   {
