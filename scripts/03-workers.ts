@@ -15,6 +15,7 @@ import * as next from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { command, inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
+import type { Node } from "../shared/node/node.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { certInfo } from "../shared/pki/certificate.ts";
@@ -29,7 +30,8 @@ import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { findSilent, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
-import { dropTokenFile, readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
+import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
+import { readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForRootCa } from "../shared/workloads/root-ca.ts";
 
@@ -90,6 +92,22 @@ function trustOf(cp: ControlPlaneNode): next.TrustSeen {
   return { caIsNew: caIsNew(cp), saKeyIsNew: saKeyIsNew(cp) };
 }
 
+async function changeTrust(node: Node, paste: { server: string; hash: string; file: string }) {
+  const trust = await step(
+    "3.2 Check the new CA by its fingerprint, and the server by the CA",
+    async () => {
+      const carried = readTokenFile(paste.file, paste.hash);
+      await worker.proveServer(paste.server, carried.ca);
+      return { server: paste.server, ...carried };
+    },
+  );
+  const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
+  const swap = () =>
+    step("3.4 Swap the trust and restart the kubelet", () => worker.swapTrust(node, trust, saved));
+  await orUndo(swap, () => rollBack(saved));
+  return { ca: trust.ca, saved };
+}
+
 async function join(values: Values) {
   const node = await worker.readWorker(values["etcd-data"]);
   const { server, "ca-hash": hash, "token-file": file } = values;
@@ -97,30 +115,18 @@ async function join(values: Values) {
     throw new Fail("join needs --server and --ca-hash", {
       hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
     });
-  if (await worker.hasJoined(node, hash))
+  const joined = await worker.joinedCa(node, hash);
+  if (joined && !wasCutOff(node))
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
   else {
-    const trust = await step(
-      "3.2 Check the new CA by its fingerprint, and the server by the CA",
-      async () => {
-        const carried = readTokenFile(file, hash);
-        await worker.proveServer(server, carried.ca);
-        return { server, ...carried };
-      },
+    const changed = joined
+      ? { ca: joined, saved: await saveTrust(node) }
+      : await changeTrust(node, { server, hash, file });
+    await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
+      worker.proveKubelet(node, { server, ...changed }),
     );
-    const saved = await step("3.3 Save this worker's old trust", () => worker.saveTrust(node));
-    const changeTrust = async () => {
-      await step("3.4 Swap the trust and restart the kubelet", () =>
-        worker.swapTrust(node, trust, saved),
-      );
-      await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
-        worker.proveKubelet(node, { ...trust, saved }),
-      );
-    };
-    await orUndo(changeTrust, () => worker.rollBack(saved));
   }
-  worker.endJoin(node);
-  dropTokenFile(file);
+  endJoin(node, file);
   done(inOneLine(next.afterJoin()));
 }
 
@@ -197,8 +203,8 @@ open:    On the first control plane node. Makes a bootstrap token (valid for 2 h
          with the CA to a file, and prints the line for the workers. Starts approve as a unit of
          systemd. A second open revokes the first token.
 join:    On each worker. The kubelet trusts the new CA and asks for a new client certificate; its
-         configuration and all containers stay. If join fails, it puts the old files back; if it
-         succeeds, it removes the token file.
+         configuration and all containers stay. If the certificate does not come, the old files come
+         back; if join is stopped meanwhile, run it again. At its end it removes the token file.
 close:   On each control plane node. Waits until all nodes are back, approves serving certificates
          of nodes that etcd knew, lets the controller-manager run in full again, and removes
          everything that open has made.

@@ -40,8 +40,8 @@ export function checkSignal() {
 }
 
 /**
- * Runs `action`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal disturbs that. Errors: those of
- * `action`, and of `undo`.
+ * Runs `work`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal disturbs that. A signal that came too
+ * late for that is obeyed after it. Errors: those of `work`, and of `undo`.
  */
 export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unknown>): Promise<T> {
   const before = action;
@@ -51,14 +51,26 @@ export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unkn
     });
   }
   try {
-    return await work();
+    const result = await work();
+    if (pending) before?.(pending);
+    return result;
   } catch (err) {
     pending = undefined;
-    if (before) onSignal(() => undefined);
-    await undo();
+    await undisturbed(undo);
     throw err;
   } finally {
     pending = undefined;
+    action = before;
+  }
+}
+
+/** Runs `work` to its end; a signal that comes meanwhile does nothing. */
+export async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
+  const before = action;
+  if (before) onSignal(() => undefined);
+  try {
+    return await work();
+  } finally {
     action = before;
   }
 }

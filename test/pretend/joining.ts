@@ -43,10 +43,10 @@ export function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
 }
 
 /** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
-export async function bootstrap(root: string) {
+export async function bootstrap(root: string, ca = newCa) {
   const made = `${root}/tmp`;
-  await writeKubelet(made, "w1", { ca: newCa, server: SERVER });
+  await writeKubelet(made, "w1", { ca, server: SERVER });
   cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
-  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: newCa.cert }));
+  write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: ca.cert }));
   rmSync(made, { recursive: true });
 }

@@ -1,6 +1,7 @@
 /** Wrong hands: Ctrl-C, kill, and an ssh that drops, in the middle of each script that changes a node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { waitFor } from "../../shared/wait-for.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { write } from "../pretend/cluster.ts";
 import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
@@ -27,33 +28,33 @@ const STOPPED = "\nnote: this node's kubelet is stopped, its containers run on. 
 const slow = (command: string, does: string): FakeCommand => ({ command, does: `while test ! -e "$FAKE/go"; do :; done; ${does}` });
 const letGo = (node: Awaited<ReturnType<typeof pretendNode>>) => write(`${node.env.FAKE}/go`, "");
 
+const turned = (node: Awaited<ReturnType<typeof pretendNode>>) => node.calls().filter((call) => /start|stop/.test(call));
+
+const bootstraps = (node: Awaited<ReturnType<typeof pretendNode>>) =>
+  node.exists("/etc/kubernetes/bootstrap-kubelet.conf") &&
+  !node.exists("/etc/kubernetes/kubelet.conf") &&
+  turned(node).at(-1) === "systemctl start kubelet";
+
 async function joins(node: Awaited<ReturnType<typeof pretendNode>>, api: Awaited<ReturnType<typeof serve>>) {
   const running = node.run(join(), WAITS);
-  await node.written("/etc/kubernetes/bootstrap-kubelet.conf");
+  await waitFor("the kubelet to start with the new trust", () => bootstraps(node), { seconds: 50, hint: "see what join printed" });
   await bootstrap(node.root);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   return await running;
 }
 
-test.each(SIGNALS)(
-  "%s while join waits for the certificate: the old trust is back, and the next run goes through",
-  async (signal, error) => {
-    using node = await pretendNode({ kind: "worker" });
-    writeToken(node.root);
-    using api = await serve(newCa);
-    const before = kubeletFiles(node);
-    const stopped = await interrupted(node, join(), "== 3.5 ", signal);
-    expectStop(stopped, error, BACK, 130);
-    expect(stopped.stderr).toContain("== Roll back: ");
-    expect(kubeletFiles(node)).toEqual(before);
-    expect(node.calls().filter((call) => /start|stop/.test(call))).toEqual(
-      Array(2).fill(["systemctl stop kubelet", "systemctl start kubelet"]).flat(),
-    );
-    expect(existsSync(`${node.root}/run/kube-pki-repair.lock`)).toBe(false);
-    expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
-    expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
-  },
-);
+test.each(SIGNALS)("%s while join waits for the certificate: the kubelet goes on, and the next run waits for it", async (signal, error) => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const stopped = await interrupted(node, join(), "== 3.5 ", signal);
+  expectStop(stopped, error, AGAIN, 130);
+  expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself: ");
+  expect(existsSync(`${node.root}/run/kube-pki-repair.lock`)).toBe(false);
+  expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
+  expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(newCa.cert);
+  expect(turned(node)).toEqual(["systemctl stop kubelet", "systemctl start kubelet"]);
+});
 
 test.each(SIGNALS)("%s while join stops the kubelet: nothing is changed, and the kubelet runs again", async (signal, error) => {
   using node = await pretendNode({ kind: "worker", commands: [slow("systemctl stop kubelet", 'echo > "$FAKE/stopped"')] });
@@ -69,18 +70,32 @@ test.each(SIGNALS)("%s while join stops the kubelet: nothing is changed, and the
   expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
 });
 
-test.each(["SIGINT", "SIGHUP"] as const)("a second %s does not disturb the roll back of join", async (signal) => {
+test("SIGHUP while join starts the kubelet: too late to go back, it ends there, and the next run waits for the kubelet", async () => {
+  using node = await pretendNode({ kind: "worker", commands: [slow("systemctl start kubelet", 'rm -f "$FAKE/stopped"')] });
+  writeToken(node.root);
+  using api = await serve(newCa);
+  const going = interrupted(node, join(), node.called("systemctl start kubelet"), "SIGHUP");
+  await node.called("systemctl start kubelet");
+  letGo(node);
+  const stopped = await going;
+  expectStop(stopped, /^Stopped by SIGHUP/, AGAIN, 130);
+  expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself: ");
+  expect(stopped.stderr).not.toContain("== 3.5 ");
+  expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
+});
+
+test.each(["SIGINT", "SIGHUP"] as const)("%s does not disturb the roll back of join, also when it comes twice", async (signal) => {
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root);
   using _api = await serve(newCa);
   const before = kubeletFiles(node);
-  const child = node.start(join(), WAITS);
+  const child = node.start(join());
   let stderr = "";
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
-    if (stderr.includes("== 3.5 ")) child.kill(signal);
+    if (stderr.includes("== Roll back: ")) child.kill(signal);
   }
-  expectStop({ exitCode: await child.exited, stderr, stdout: "" }, /^Stopped by /, BACK, 130);
+  expectStop({ exitCode: await child.exited, stderr, stdout: "" }, /^Waited 120 s /, /^what was here before is back\. /);
   expect(kubeletFiles(node)).toEqual(before);
 });
 
@@ -98,13 +113,14 @@ test("join that was killed, and fails when it is run again, rolls back to the fi
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
 });
 
-test("join that was killed when the kubelet had its certificate already: run again, it clears up and is done", async () => {
+test("join that was killed when the kubelet had its certificate already: run again, it waits for the Lease, and clears up", async () => {
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root);
-  using _api = await serve(newCa);
+  using api = await serve(newCa);
   await interrupted(node, join(), "== 3.5 ", "SIGKILL");
   await bootstrap(node.root);
-  expect(await node.run(join())).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("nothing to do") });
+  api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
+  expect(await node.run(join(), WAITS)).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("w1: renewed its Lease with it") });
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
   expect(node.fingerprint().filter((line) => /join-unfinished/.test(line))).toEqual([]);
 });

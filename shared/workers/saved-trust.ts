@@ -1,0 +1,132 @@
+/** What a worker trusted before a join: it is saved before anything is changed, and comes back where the join fails. */
+import { dirname } from "node:path";
+import { Fail, failOf } from "../fail.ts";
+import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
+import { exists, removeFile } from "../files/files.ts";
+import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { refuseUnwritable } from "../files/room.ts";
+import { workloadContainers } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
+import { turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
+import { mode, say, tell } from "../run.ts";
+import { leaves } from "../signals.ts";
+import { dropTokenFile } from "./token-file.ts";
+
+/** What is saved before a worker's trust is changed. */
+export interface SavedTrust {
+  /** The rescue folder. */
+  dir: string;
+  files: { path: string; existed: boolean }[];
+  /** Ids of the running containers: they must still run afterwards. */
+  containers: string[];
+}
+
+/** Its key for what a run leaves: see `leaves`. */
+const JOINING = "join";
+
+/** From here on the kubelet does the rest: without this run, too. */
+export function leaveToKubelet() {
+  leaves(
+    JOINING,
+    "this worker's kubelet has the new trust and goes on by itself: it asks for its certificate, and renews its Lease with it. The same command again waits for that; where no certificate comes, it puts the old files back",
+  );
+}
+
+/** In the rescue folder of a join that has not ended: neither well, nor by a roll back. */
+const UNFINISHED = "join-unfinished";
+
+interface UnfinishedMark extends Mark {
+  files: SavedTrust["files"];
+}
+
+/** Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes which containers run. */
+export async function saveTrust(node: Node): Promise<SavedTrust> {
+  const containers = (await workloadContainers(node.runtimeEndpoint)).map((container) => container.id);
+  const before = unfinished(node);
+  if (before) say(`${before.dir}: a join was cut off here; this one goes on with what it saved`);
+  const saved = before ?? copyTrust(node);
+  say(`${containers.length} containers run here and keep running`);
+  return { ...saved, containers };
+}
+
+/** Whether a join was cut off here, also at its very end. */
+export function wasCutOff(node: Node): boolean {
+  return unfinished(node) !== undefined;
+}
+
+type Copied = Pick<SavedTrust, "dir" | "files">;
+
+/**
+ * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file that it writes and the last that
+ * a roll back removes: without it, those in place are not half of each.
+ */
+function unfinished({ kubelet }: Node): Copied | undefined {
+  if (!exists(kubelet.bootstrapKubeconfig)) return undefined;
+  for (const { dir } of rescueFolders()) {
+    const mark = readMark<UnfinishedMark>(`${dir}/${UNFINISHED}`);
+    if (mark) return { dir, files: mark.files };
+  }
+  return undefined;
+}
+
+function copyTrust({ kubelet }: Node): Copied {
+  const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = kubelet;
+  const paths = [kubeconfig, clientCaFile, dirname(clientPem), bootstrapKubeconfig];
+  refuseUnwritable(paths.map(dirname));
+  const { dir } = newRescue();
+  const files = paths.map((path) => ({ path, existed: exists(path) }));
+  for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
+  writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, { made: new Date().toISOString(), files }, "until this join has ended");
+  return { dir, files };
+}
+
+/** This worker has joined, also where the run that brought it so far was cut off, and no longer needs the token. */
+export function endJoin({ kubelet }: Node, tokenFile: string) {
+  leaves(JOINING, undefined);
+  for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {
+    if (exists(kubelet.bootstrapKubeconfig)) removeFile(kubelet.bootstrapKubeconfig);
+    removeFile(`${dir}/${UNFINISHED}`);
+  }
+  dropTokenFile(tokenFile);
+}
+
+/**
+ * Puts the files from before back, as they were, and restarts the kubelet. `unless`: what the kubelet may have got until it was stopped; with
+ * that it starts again, and nothing is put back. Returns whether it is all back. Errors: Fail where a file does not come back.
+ */
+export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
+  if (mode.dryRun) return true;
+  tell("\n== Roll back: this worker's files from before come back");
+  const troubles = [await failOf(() => turnKubelet("stop"))];
+  if (unless()) return await goOn();
+  leaves(JOINING, undefined);
+  for (const file of saved.files) troubles.push(await failOf(() => bringBack(file, saved.dir)));
+  // as before: without kubelet.conf it did not start either
+  const unfit = await unfitKubelet();
+  if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);
+  else troubles.push(await failOf(() => turnKubelet("start")));
+  const [trouble] = troubles.filter((one) => one !== undefined);
+  if (!trouble) {
+    removeFile(`${saved.dir}/${UNFINISHED}`);
+    return true;
+  }
+  throw new Fail(`Not all files from before are back: ${trouble.message}`, {
+    hint: `repair the cause (${trouble.hint}); then run this script again, or bring them back by hand: cp -a ${saved.dir}/before/. / ; systemctl start kubelet`,
+    cause: trouble,
+  });
+}
+
+async function goOn(): Promise<boolean> {
+  say("the kubelet has its certificate now: nothing is put back");
+  await turnKubelet("start");
+  return false;
+}
+
+/** What is as it was is left alone: on a full disk nothing is moved away that could not come back. */
+function bringBack({ path, existed }: SavedTrust["files"][number], dir: string) {
+  const before = `${dir}/before${path}`;
+  if (existed && sameTree(before, path)) return;
+  moveAside(path, `${dir}/failed`);
+  if (existed) copyTree(before, path);
+}
