@@ -7,7 +7,8 @@ import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { type LostFile, lostHere, waysBack } from "../facts/lost-files.ts";
+import { waysBack } from "../facts/files-back.ts";
+import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
@@ -99,7 +100,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir });
+  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd });
   const damage = [
     ...clockRows(clock),
     ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),

@@ -55,8 +55,8 @@ export async function assessWithoutParts({ node, dataDir, running, known }: Look
 }
 
 /** Files that only a copy brings back. The API server's way to etcd has rows of its own, and part 2 puts no stand-in here. */
-function lostBeside(node: Node, { data, certificatesDir, home }: PartialFacts): LostFile[] {
-  const lost = lostHere({ data, node, certificatesDir }).filter(({ path }) => !home.client.includes(path));
+function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFacts): LostFile[] {
+  const lost = lostHere({ data, node, certificatesDir, etcd }).filter(({ path }) => !home.client.includes(path));
   return lost.map((file) => (file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file));
 }
 

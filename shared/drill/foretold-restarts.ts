@@ -17,7 +17,7 @@ import { storedApi } from "./stored-api.ts";
 export async function foretellRestarts(cp: ControlPlaneNode, newCa: string): Promise<Restarts> {
   const restarts: Restarts = { workloads: [], left: [] };
   const unread = await failOf(async () => {
-    const api = storedApi(withOpened(cp.data));
+    const api = storedApi(withOpened(cp.data, cp.etcd.apiServer));
     const groups = await staleGroups(api, newCa, new Date());
     for (const owner of groups.flatMap(restartsOf)) {
       const why = await failOf(() => refuseHopeless(api, owner));

@@ -40,6 +40,8 @@ export interface EtcdData {
   list(prefix: string): Generator<KeyValue, void>;
   /** Newest first, tombstones included, at least back to the last compaction: what it has not yet removed is there as well. */
   history(key: string): Revision[];
+  /** A value of this key, wherever it was read, as this data shows its own: opened where they are. */
+  shown(key: string, value: Uint8Array): Uint8Array;
   /** Names of live keys that begin with `prefix`, sorted. */
   keys(prefix: string): string[];
   /** Names of keys that begin with `prefix` and are deleted, but still in the history; sorted. */
@@ -89,6 +91,7 @@ export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
       }
     },
     history: (key) => read((mvcc) => mvcc.history(toRaw(key)).map((revision) => ({ ...revision, key }))),
+    shown: (_key, value) => value,
     keys,
     deletedKeys: (prefix) => withPrefix(view.deleted, toRaw(prefix)).map(fromRaw),
     [Symbol.dispose]: () => view.state.db?.[Symbol.dispose](),

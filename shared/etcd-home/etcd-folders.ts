@@ -14,6 +14,8 @@ export interface EtcdFolders {
   dir: string;
   /** etcd's --wal-dir; undefined: the log is in member/wal. */
   wal: string | undefined;
+  /** This node's API server, as its manifest or the runtime has it: it says how to open what is encrypted in the data. */
+  apiServer?: { spec: PodSpec } | undefined;
 }
 
 /** Where a static pod of etcd has its data: its flags or variables, through its mounts, on this host. */
@@ -25,14 +27,14 @@ export function foldersOfPod(pod: { spec: PodSpec }): EtcdFolders | undefined {
 }
 
 /** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
-export function readFolders({ dir, wal }: EtcdFolders): EtcdData {
-  return withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)));
+export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
+  return withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */
-export function readRescued(rescue: Rescue): EtcdData {
+export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"]): EtcdData {
   const wal = rescuedLog(rescue);
-  return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined });
+  return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined, apiServer });
 }
 
 /** Whether a member's data is there. A folder that nobody but root may look into may have some. */

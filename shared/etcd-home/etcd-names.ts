@@ -4,21 +4,15 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { hostText } from "../files/host-file.ts";
-import { tryFile } from "../files/try-file.ts";
-import type { PodSpec } from "../k8s/objects.ts";
-import { flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { type Container, type Inspected, inspect } from "../node/containers.ts";
-import { onHost } from "../node/mounts.ts";
+import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
-import { isStaticUid, podRecords } from "../trust/pod-owner.ts";
-import { knownHere, processOwner } from "../trust/process-owner.ts";
-import { may, ofNamespace } from "../trust/sources.ts";
+import { podRecords } from "../trust/pod-owner.ts";
 import { type EtcdFolders, foldersOfPod, readRescued } from "./etcd-folders.ts";
 import { isClusters, readEtcdUnit } from "./etcd-unit.ts";
+import { containerOf, isStaticPodOf, processesOf } from "./static-pod-here.ts";
 
 export interface NamedFolders extends EtcdFolders {
   by: string;
@@ -28,6 +22,7 @@ interface Asked {
   node: Node;
   /** Also those that have ended; none where no runtime answers. */
   containers: readonly Container[];
+  apiServer?: EtcdFolders["apiServer"];
 }
 
 /** What etcd is started from, or runs with; and where nothing of that is left, what was written down of it. The last one is slow. */
@@ -67,55 +62,26 @@ function inUnit(): NamedFolders[] {
 }
 
 /** A copy of the data from the beginning of this repair knows the mirror pod. */
-function inRescue({ node }: Asked): NamedFolders[] {
+function inRescue({ node, apiServer }: Asked): NamedFolders[] {
   const rescue = rescueFolders().find((one) => exists(rescuedEtcd(one)));
   if (!rescue) return [];
-  using data = readRescued(rescue);
+  using data = readRescued(rescue, apiServer);
   const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
   return named(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod));
 }
 
-/** A running etcd of the control plane: a container of kube-system, or a unit of the host. */
 function ofProcesses({ containers }: Asked): NamedFolders[] {
-  const known = knownHere(containers);
-  const pids = list("/proc").filter((name) => /^\d+$/.test(name) && hostText(`/proc/${name}/comm`)?.trim() === "etcd");
-  return pids.flatMap((name) => {
-    const pid = Number(name);
-    const owner = processOwner(pid, "etcd", known);
-    if (!may(owner.source, "files")) return [];
-    const words = (file: string) => (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
-    const argv = flags(words("cmdline"));
-    const env = new Map(words("environ").map((pair) => pair.split(/=(.*)/s) as [string, string]));
-    const at = (flag: string, variable: string) => {
-      const path = argv.get(flag) ?? env.get(variable);
-      return path?.startsWith("/") ? tryFile("look at", `/proc/${pid}/mountinfo`, () => onHost(pid, path)) : undefined;
-    };
-    const dir = at("data-dir", "ETCD_DATA_DIR");
-    return named(`process ${pid} (${owner.is})`, dir === undefined ? undefined : { dir, wal: at("wal-dir", "ETCD_WAL_DIR") });
-  });
+  return processesOf("etcd", containers).flatMap((pod) => named(pod.by, foldersOfPod(pod)));
 }
 
-/** The newest container of etcd's static pod here, also one that was stopped. */
 async function ofContainer({ node, containers }: Asked): Promise<NamedFolders[]> {
-  const own = containers.filter((one) => one.name === "etcd" && isEtcds({ ...one, name: one.pod, uid: one.podUid }, node));
-  const newest = own.sort((a, b) => b.created.getTime() - a.created.getTime())[0];
-  if (!newest) return [];
-  return named(
-    `the container ${newest.pod} (${newest.id.slice(0, 13)})`,
-    foldersOfPod(asPod(await inspect(node.runtimeEndpoint, newest.id))),
-  );
-}
-
-/** What the runtime says, in a pod's words. */
-function asPod({ args, env, mounts }: Inspected): { spec: PodSpec } {
-  const volumes = mounts.map(({ hostPath }, i) => ({ name: String(i), hostPath: { path: hostPath } }));
-  const volumeMounts = mounts.map(({ containerPath }, i) => ({ name: String(i), mountPath: containerPath }));
-  return { spec: { volumes, containers: [{ name: "etcd", command: args, env, volumeMounts }] } };
+  const pod = await containerOf("etcd", { node, all: containers });
+  return pod ? named(pod.by, foldersOfPod(pod)) : [];
 }
 
 /** What etcd itself wrote when it started (embed/etcd.go), in the log that its kubelet keeps. kubeadm mounts the folder under its own path. */
 function inLog({ node }: Asked): NamedFolders[] {
-  const records = podRecords().filter((record) => isEtcds(record, node));
+  const records = podRecords().filter((record) => isStaticPodOf(record, "etcd", node));
   return records.flatMap(({ namespace, name, uid }) => {
     const folder = `/var/log/pods/${namespace}_${name}_${uid}/etcd`;
     const starts = list(folder)
@@ -156,11 +122,6 @@ function parsed(json: string): Record<string, unknown> {
     if (err instanceof SyntaxError) return {}; // cut off
     throw err;
   }
-}
-
-/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
-function isEtcds({ namespace, name, uid }: { namespace: string; name: string; uid: string }, node: Node): boolean {
-  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `etcd-${node.name.toLowerCase()}`;
 }
 
 function named(by: string, folders: EtcdFolders | undefined): NamedFolders[] {

@@ -4,14 +4,16 @@
  */
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { type Container, containers } from "../node/containers.ts";
+import type { Container } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { OtherDistribution } from "../node/other-distributions.ts";
 import { retyped } from "../options.ts";
 import { carry, say } from "../run.ts";
+import { apiServerHere } from "./api-server-here.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
 import { inManifest, type NamedFolders, namesOf } from "./etcd-names.ts";
 import { type EtcdPlace, optionOf, proved } from "./etcd-proof.ts";
+import { containersIfAny } from "./static-pod-here.ts";
 
 /**
  * Folders that only root writes to: kubeadm's default, those of Red Hat's and Debian's packages, Cluster API's on Azure, and the one that
@@ -30,8 +32,16 @@ interface Here {
  * kubeadm's default. Errors: Fail where several hold data and nothing proves one, or where the one that is named is not there.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
-  const usual = USUAL.map((dir) => ({ dir, wal: undefined }));
-  const names = async () => (node ? await namesOf({ node, containers: all ?? (await containersOf(node)) }) : []);
+  const apiServer = await apiServerHere({ node, all });
+  return { ...(await placeOf(typed, { node, all, apiServer })), apiServer };
+}
+
+async function placeOf(typed: string | undefined, { node, all, apiServer }: Here & Pick<EtcdFolders, "apiServer">): Promise<EtcdPlace> {
+  const usual = USUAL.map((dir) => ({ dir, wal: undefined, apiServer }));
+  const names = async () => {
+    const found = node ? await namesOf({ node, containers: all ?? (await containersIfAny(node)), apiServer }) : [];
+    return found.map((one) => ({ ...one, apiServer }));
+  };
   if (typed !== undefined) {
     carry(optionOf(typed));
     const same = exists(`${typed}/member/wal`) ? undefined : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
@@ -85,13 +95,4 @@ function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): Etcd
 /** The same folder under two names, by a link or a mount, is one. What is named comes first. */
 function merged(all: readonly EtcdFolders[]): EtcdFolders[] {
   return [...new Map(all.toReversed().map((one) => [keyOf(one.dir), one])).values()].reverse();
-}
-
-async function containersOf(node: Node): Promise<readonly Container[]> {
-  try {
-    return await containers(node.runtimeEndpoint);
-  } catch (err) {
-    if (err instanceof Fail) return [];
-    throw err;
-  }
 }

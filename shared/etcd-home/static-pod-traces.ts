@@ -3,8 +3,9 @@ import { exists, list } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { isStaticUid, type PodRecord, podRecords } from "../trust/pod-owner.ts";
+import { podRecords } from "../trust/pod-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
+import { isStaticPodOf } from "./static-pod-here.ts";
 
 /**
  * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the kubelet does not run. Where
@@ -21,11 +22,6 @@ export function tracesOf(name: string, node: Node, all: readonly Container[]): s
   return [
     ...[manifest, ...folders].filter((path) => exists(path)),
     ...(all.some((one) => one.name === name && one.namespace === "kube-system") ? [`the container ${name}`] : []),
-    ...(records.some((one) => isRecordOf(one, name, node)) ? [`the kubelet's record of ${name}`] : []),
+    ...(records.some((one) => isStaticPodOf(one, name, node)) ? [`the kubelet's record of ${name}`] : []),
   ];
-}
-
-/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
-function isRecordOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
-  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
 }

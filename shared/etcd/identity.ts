@@ -87,7 +87,7 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
 
 /** How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not count. */
 async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, nodes }: Cluster): Promise<string> {
-  const kubeSystem = await uidOf(client, `${registryPrefix(data)}/namespaces/kube-system`);
+  const kubeSystem = await uidOf(client, data, `${registryPrefix(data)}/namespaces/kube-system`);
   if (kubeSystem !== kubeSystemUid)
     throw differs(`the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`);
   let same = 0;
@@ -97,12 +97,12 @@ async function proveUids(client: EtcdClient, data: EtcdData, { kubeSystemUid, no
 
 /** The UID of a Node now; undefined where it is deleted. */
 export async function nodeUid(client: EtcdClient, data: EtcdData, name: string): Promise<string | undefined> {
-  return await uidOf(client, `${registryPrefix(data)}/minions/${name}`);
+  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`);
 }
 
-async function uidOf(client: EtcdClient, key: string): Promise<string | undefined> {
+async function uidOf(client: EtcdClient, data: EtcdData, key: string): Promise<string | undefined> {
   const value = await client.get(key);
-  return value && (decodeObject(value) as { metadata?: { uid?: string } }).metadata?.uid;
+  return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 
 function differs(what: string): Fail {

@@ -4,6 +4,7 @@ import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
+import { withItsPlace } from "../etcd-home/opened-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -39,6 +40,8 @@ export interface PartialFacts extends Partial<Repair> {
   cp?: ControlPlaneNode;
   /** What cannot be read, and why, with the next command. All that comes after it is unset. */
   obstacle?: Fail;
+  /** etcd's own folders, as they were asked for. */
+  etcd: EtcdFolders;
   /** Where etcd runs; parts 1 to 4 are for kubeadm's static pod alone. */
   home: EtcdHome;
   /** As `certificatesDirOn` where the cluster cannot be read. */
@@ -56,23 +59,33 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
     const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
     const obstacle = withoutData ? withoutDataFail(withoutData, node, etcd.dir) : repair;
     const home = withoutData?.etcd ?? etcdHome({ node, dataDir: etcd.dir });
-    return { obstacle, home, certificatesDir, asideDir: asideOf(newRescue()) };
+    return { obstacle, etcd, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(useRescue(repair.rescue));
   const cluster = attempt(() => readCluster(repair.data));
   if (cluster instanceof Fail)
     return {
-      ...{ ...repair, obstacle: cluster, home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }), asideDir },
+      ...{
+        ...repair,
+        etcd,
+        obstacle: withItsPlace(cluster, { ...etcd, ...repair }),
+        home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }),
+        asideDir,
+      },
       certificatesDir: certificatesDirIn(repair.data, certificatesDir),
     };
   const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster });
-  const known = { ...repair, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
+  const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
   if (isNotKubeadms(home)) return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
   if (!node) return known;
   const own = ownNode(node, cluster);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
-  return { ...known, facts, cp: { ...repair, node: own, etcd: { dir: etcd.dir, wal: etcd.wal }, cluster, facts, asideDir } };
+  return {
+    ...known,
+    facts,
+    cp: { ...repair, node: own, etcd: { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer }, cluster, facts, asideDir },
+  };
 }
 
 function asideOf({ dir }: Rescue): string {
@@ -86,12 +99,13 @@ export async function readControlPlaneNode(typed: string | undefined): Promise<C
   const { cp, obstacle, data, cluster, certificatesDir } = lookAtControlPlaneNode(place, node);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
   sayPlace(place);
-  if (obstacle) throw data && !cluster ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir })) : obstacle;
+  if (obstacle) throw data && !cluster ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir, etcd: place })) : obstacle;
   return cp!;
 }
 
 /** Encrypted data cannot be read without a file that may be lost: all files that are lost with it are named at once. */
-function withLostFiles(obstacle: Fail, lost: readonly LostFile[]): Fail {
+function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
+  const lost = all.filter(({ kind }) => kind !== "socket");
   if (lost.length === 0) return obstacle;
   const files = lost.map(({ path, program, namedBy }) => `${path} (${program} ${namedBy})`).join(", ");
   const hint = `${obstacle.hint}. Lost here, and only copies bring them back: ${files}. All at once: ${command("00-salvage files")} --backup DIR`;

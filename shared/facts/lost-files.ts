@@ -3,9 +3,10 @@
  * flags name. kubeadm did not make them; only a copy brings them back.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
-import type { Pod } from "../k8s/objects.ts";
+import type { Pod, PodSpec } from "../k8s/objects.ts";
 import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
@@ -15,7 +16,6 @@ import type { Node } from "../node/node.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
-import { command, type Todo } from "./todo.ts";
 
 export interface LostFile {
   /** On this node. */
@@ -33,7 +33,7 @@ export interface LostFile {
 
 interface Wanted {
   name: string;
-  manifest: Manifest;
+  manifest: Pick<Manifest, "spec">;
 }
 
 /** What each flag's loss means. `choice`: what a start without the flag means; unset: there is none. */
@@ -70,15 +70,25 @@ interface Place {
   data: EtcdData | undefined;
   node: Node;
   certificatesDir: string;
+  /** Its folders, and the API server as it runs, or ran. */
+  etcd: EtcdFolders;
 }
 
-/** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data. */
-export function lostHere({ data, node, certificatesDir }: Place): LostFile[] {
+/** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server also by its container. */
+export function lostHere({ data, node, certificatesDir, etcd }: Place): LostFile[] {
   const mirrors = data && attempt(() => findStaticPods(data, node.name).proved.map(({ name, pod }) => wantedOf(name, pod, node)));
   const known = mirrors === undefined || mirrors instanceof Fail ? [] : mirrors.flatMap((one) => one ?? []);
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({ name: manifest.metadata.name, manifest }));
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
-  return [...lostFiles([...known, ...others], madeFiles(certificatesDir)), ...lostOfKubelet(node)];
+  const made = madeFiles(certificatesDir);
+  const all = [...known, ...others];
+  const seen = etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver") ? ofFlags("kube-apiserver", etcd.apiServer, made) : [];
+  return [...lostFiles(all, made), ...seen, ...lostOfKubelet(node)];
+}
+
+/** Without its volumes: the runtime does not say what is made where it is missing. */
+function ofFlags(name: string, manifest: { spec: PodSpec }, made: ReadonlySet<string>): LostFile[] {
+  return lostFiles([{ name, manifest }], made).filter(({ namedBy }) => !namedBy.startsWith("volume "));
 }
 
 function wantedOf(name: string, pod: Pod, node: Node): Wanted | undefined {
@@ -115,7 +125,12 @@ function unanswered(program: string): string {
 /** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
 const DEPTH = 4;
 
-function inTurn({ path, inside }: Pick<HostFile, "path" | "inside">, manifest: Manifest, program: string, depth = DEPTH): LostFile[] {
+function inTurn(
+  { path, inside }: Pick<HostFile, "path" | "inside">,
+  manifest: Wanted["manifest"],
+  program: string,
+  depth = DEPTH,
+): LostFile[] {
   const text = depth > 0 && inside !== "" ? configText(path) : undefined;
   return namedInside(text ?? "", inside).flatMap((named) => {
     const host = hostPathOf(manifest, named.path);
@@ -160,31 +175,4 @@ export function stopsAll(file: LostFile): boolean {
 
 export function isAuditPolicy({ namedBy }: LostFile): boolean {
   return namedBy === "--audit-policy-file";
-}
-
-const KUBELET_CA = "--kubelet-certificate-authority";
-const SAME_CA = "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
-
-/** What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other control plane nodes. */
-export function waysBack(
-  lost: readonly LostFile[],
-  { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
-): Todo[] {
-  const [files, sockets] = [lost.filter(({ kind }) => kind !== "socket"), lost.filter(({ kind }) => kind === "socket")];
-  const paths = files.map(({ path }) => path.slice(1)).join(" ");
-  const fromOthers = others.slice(0, 1).map((name) => ({
-    command: `ssh root@${name} tar -C / -cf - ${paths} | tar -C / -xpkf -`,
-    note: `${others.join(", ")}: mostly the same there`,
-  }));
-  return [
-    ...(mounted.length > 0 ? [{ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` }] : []),
-    ...(files.length > 0
-      ? [...fromOthers, { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" }]
-      : []),
-    ...(files.length > 0 ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }] : []),
-    ...files.flatMap(({ path, namedBy }) =>
-      namedBy === KUBELET_CA ? [{ command: `install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }] : [],
-    ),
-    ...(sockets.length > 0 ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }] : []),
-  ];
 }

@@ -29,7 +29,7 @@ export interface Repair {
 export function findRepair(place: EtcdFolders): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
   refuseNoMemory(`etcd's data in "${place.dir}"`);
-  const repair = rescue && fromRescue(rescue);
+  const repair = rescue && fromRescue(rescue, place);
   if (
     repair &&
     (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) || takesUpAnothers(repair))
@@ -58,8 +58,8 @@ function takesUpAnothers({ rescue, data }: Repair): boolean {
   return !(known instanceof Fail) && known.publicKeyHash !== ca.publicKeyHash;
 }
 
-function fromRescue(rescue: Rescue): Repair {
-  return { rescue, data: readRescued(rescue), dataFrom: rescuedEtcd(rescue) };
+function fromRescue(rescue: Rescue, { apiServer }: EtcdFolders): Repair {
+  return { rescue, data: readRescued(rescue, apiServer), dataFrom: rescuedEtcd(rescue) };
 }
 
 /** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */

@@ -21,9 +21,12 @@ export interface Sealed {
 /** KMS writes v1 or v2, all others v1. */
 const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
 
+const COLON = 0x3a;
+
 /** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
 export function sealOf(head: Uint8Array): string | undefined {
-  return PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
+  // of protobuf "k8s\0", of JSON and CBOR another byte
+  return head[3] !== COLON ? undefined : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
 }
 
 /** Undefined where the value is not encrypted. */

@@ -3,6 +3,26 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail } from "../fail.ts";
 import { decodeObject } from "./storage.ts";
 
+/** A value that the API server has encrypted, and that no configuration on this node opens. */
+export class SealedFail extends Fail {
+  /** The name of the key that sealed it; undefined where a KMS plugin did. */
+  readonly keyName: string | undefined;
+
+  /** `seal`: "secretbox:v1:key1", "kms:v2:vault". */
+  constructor(etcdKey: string, seal: string) {
+    const [provider, , name = ""] = seal.split(":");
+    const byPlugin = provider === "kms";
+    const only = byPlugin ? `, and only the KMS plugin "${name}" opens it` : "";
+    const hint = byPlugin ? BY_HAND : `${CONFIG_FIRST}: scp -p root@NODE:FILE FILE`;
+    super(`Cannot read "${etcdKey}": it is encrypted at rest (${seal})${only}`, { hint });
+    this.keyName = byPlugin ? undefined : name;
+  }
+}
+
+export const CONFIG_FIRST = "bring the EncryptionConfiguration back first, from a backup or another control plane node";
+
+const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK 1, "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
+
 /** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
@@ -16,11 +36,7 @@ export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, 
 
 function decode(key: string, value: Uint8Array): unknown {
   const object = decodeObject(value);
-  if ("encrypted" in object) {
-    throw new Fail(`Cannot read "${key}": it is encrypted at rest (${object.encrypted})`, {
-      hint: "bring the EncryptionConfiguration back first, from a backup or another control plane node: scp root@NODE:FILE FILE",
-    });
-  }
+  if ("encrypted" in object) throw new SealedFail(key, object.encrypted);
   return object;
 }
 

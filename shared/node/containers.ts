@@ -26,7 +26,7 @@ export async function containers(endpoint: string) {
 }
 
 /** How a container was started, and what of the host it has mounted. */
-export interface Inspected {
+interface Inspected {
   args: string[];
   env: { name: string; value: string }[];
   mounts: { containerPath: string; hostPath: string }[];

@@ -10,12 +10,15 @@ interface Mount {
   type: string;
 }
 
+/** What the kernel appends to a mounted file or folder that was deleted (fs/d_path.c). */
+const DELETED = /\/\/deleted$/;
+
 /** The mounts that a process sees; none where it has ended. */
 export function mountsOf(pid: number): Mount[] {
   const lines = (hostText(`/proc/${pid}/mountinfo`) ?? "").split("\n").filter(Boolean);
   return lines.map((line) => {
     const [, , device = "", root = "", at = ""] = line.split(" ").map(unescaped);
-    return { device, root, at, type: line.split(" - ")[1]?.split(" ")[0] ?? "" };
+    return { device, root: root.replace(DELETED, ""), at, type: line.split(" - ")[1]?.split(" ")[0] ?? "" };
   });
 }
 

@@ -1,7 +1,8 @@
 /** Part 1 stops the control plane: what ends with it for good, or is lost already and would keep it from starting again, is named before. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
-import { lostHere, stopsAll, waysBack } from "../facts/lost-files.ts";
+import { waysBack } from "../facts/files-back.ts";
+import { lostHere, stopsAll } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { command, inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";

@@ -1,6 +1,7 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { isAuditPolicy, type LostFile, stopsAll, waysBack } from "../facts/lost-files.ts";
+import { waysBack } from "../facts/files-back.ts";
+import { isAuditPolicy, type LostFile, stopsAll } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";

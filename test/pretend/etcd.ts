@@ -6,7 +6,7 @@ import { ADDRESS, FACTS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 
 export interface EtcdState {
-  keys: Map<string, string>;
+  keys: Map<string, string | Uint8Array>;
   /** Hex. */
   clusterId: string;
   members: { id: string; name: string; peerURLs?: string[] }[];
@@ -74,6 +74,6 @@ function decimal(hex: string) {
   return BigInt(`0x${hex}`).toString();
 }
 
-function base64(text: string) {
+function base64(text: string | Uint8Array) {
   return Buffer.from(text).toString("base64");
 }

@@ -306,7 +306,7 @@ test("a tenant's API server names no lost configuration", async () => {
     Object.assign(objects, fakeMirror("a-team", "kube-apiserver", { like: "kube-apiserver", change })),
   );
   using _box = sandbox();
-  const lost = lostHere({ data, node: NODE, certificatesDir: "/etc/kubernetes/pki" });
+  const lost = lostHere({ data, node: NODE, certificatesDir: "/etc/kubernetes/pki", etcd: { dir: "/var/lib/etcd", wal: undefined } });
   expect(lostConfigs(lost).map(({ flag }) => flag)).toEqual(["--audit-policy-file"]);
 });
 

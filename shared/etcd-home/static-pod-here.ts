@@ -1,0 +1,92 @@
+/**
+ * A static pod of this node as it runs, or ran: by its processes, and by the container that the runtime still has. Any pod may give a
+ * container or a program such a name, so each is proved to be of the static pod. Reads only.
+ */
+
+import { Fail } from "../fail.ts";
+import { list } from "../files/files.ts";
+import { hostText } from "../files/host-file.ts";
+import { tryFile } from "../files/try-file.ts";
+import type { PodSpec } from "../k8s/objects.ts";
+import { type Container, containers, inspect } from "../node/containers.ts";
+import { mountsOf, onHost } from "../node/mounts.ts";
+import type { Node } from "../node/node.ts";
+import { isStaticUid, type PodRecord } from "../trust/pod-owner.ts";
+import { knownHere, processOwner } from "../trust/process-owner.ts";
+import { may, ofNamespace } from "../trust/sources.ts";
+
+/** Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum. */
+export function isStaticPodOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
+  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && name === `${pod}-${node.name.toLowerCase()}`;
+}
+
+/** A static pod, in a pod's words: its main container with command, variables and mounts. */
+interface SeenPod {
+  spec: PodSpec;
+  /** What shows it, for the operator. */
+  by: string;
+}
+
+interface Mounted {
+  containerPath: string;
+  hostPath: string;
+}
+
+/** Also those that have ended; none where no runtime answers. */
+export async function containersIfAny(node: Node): Promise<readonly Container[]> {
+  try {
+    return await containers(node.runtimeEndpoint);
+  } catch (err) {
+    if (err instanceof Fail) return [];
+    throw err;
+  }
+}
+
+/** The newest container of this static pod here, also one that was stopped. Errors: as `inspect`. */
+export async function containerOf(name: string, { node, all }: { node: Node; all: readonly Container[] }): Promise<SeenPod | undefined> {
+  const own = all.filter((one) => one.name === name && isStaticPodOf({ ...one, name: one.pod, uid: one.podUid }, name, node));
+  const newest = own.sort((a, b) => b.created.getTime() - a.created.getTime())[0];
+  if (!newest) return undefined;
+  const { args, env, mounts } = await inspect(node.runtimeEndpoint, newest.id);
+  return { by: `the container ${newest.pod} (${newest.id.slice(0, 13)})`, spec: specOf({ name, args, env, mounts }) };
+}
+
+/** Running processes of the control plane with this name: of a container of kube-system, or of a unit of the host. */
+export function processesOf(name: string, all: readonly Container[]): SeenPod[] {
+  const known = knownHere(all);
+  const pids = list("/proc").filter((pid) => /^\d+$/.test(pid) && hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM));
+  return pids.map(Number).flatMap((pid) => {
+    const owner = processOwner(pid, name, known);
+    if (!may(owner.source, "files")) return [];
+    const words = (file: string) => (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
+    const env = words("environ").map((pair) => pair.split(/=(.*)/s));
+    const variables = env.map(([variable = "", value = ""]) => ({ name: variable, value }));
+    return [
+      { by: `process ${pid} (${owner.is})`, spec: specOf({ name, args: words("cmdline"), env: variables, mounts: mountsFromHost(pid) }) },
+    ];
+  });
+}
+
+/** So many characters the kernel keeps of a program's name. */
+const COMM = 15;
+
+function mountsFromHost(pid: number): Mounted[] {
+  const all = tryFile("look at", `/proc/${pid}/mountinfo`, () => mountsOf(pid)) ?? [];
+  return all.flatMap(({ at }) => {
+    const hostPath = onHost(pid, at);
+    return hostPath === undefined ? [] : [{ containerPath: at, hostPath }];
+  });
+}
+
+interface Started {
+  name: string;
+  args: string[];
+  env: { name: string; value: string }[];
+  mounts: readonly Mounted[];
+}
+
+function specOf({ name, args, env, mounts }: Started): PodSpec {
+  const volumes = mounts.map(({ hostPath }, i) => ({ name: String(i), hostPath: { path: hostPath } }));
+  const volumeMounts = mounts.map(({ containerPath }, i) => ({ name: String(i), mountPath: containerPath }));
+  return { volumes, containers: [{ name, command: args, env, volumeMounts }] };
+}
