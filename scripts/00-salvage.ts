@@ -4,8 +4,6 @@
  * that the cluster is known by proves each of them. Run on each control plane node, before anything
  * there is restarted. Safe to run again.
  */
-import { withoutKeys } from "../shared/facts/next.ts";
-import { inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
@@ -15,7 +13,7 @@ import { lookForLost, type Salvage } from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { nextAfterSalvage } from "../shared/salvage/still-lost.ts";
+import { nextAfterSalvage, wayOn } from "../shared/salvage/still-lost.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 
@@ -114,10 +112,11 @@ async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boo
   return true;
 }
 
-async function searchSecret({ foundKeys, here, values, only, oldKey }: Job): Promise<boolean> {
+async function searchSecret(job: Job): Promise<boolean> {
+  const { foundKeys, here, values, only } = job;
   const keyFile = values["certificate-key-file"];
   const lost = foundKeys.missing().map(({ name }) => name);
-  const otherwise = inOneLine(withoutKeys(lost, oldKey));
+  const otherwise = wayOn(job, lost);
   return openSecret(foundKeys, here.data, { keyFile, mayAsk: only !== undefined, otherwise });
 }
 
@@ -131,10 +130,9 @@ async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boole
 
 /** What is still lost is a reason to exit with 2. */
 function sayNext(job: Job) {
-  const { searched, oldKey, values } = job;
+  const { searched, values } = job;
   const next = nextAfterSalvage(job, {
     notFound: searched.map((place) => NAMES[place]),
-    oldKey,
     moveAside: values["move-aside"] === true,
   });
   if (next !== undefined) return done(next);

@@ -1,5 +1,5 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
-import { type OldSaKey, withoutKeys } from "../facts/next.ts";
+import { withoutKeys } from "../facts/next.ts";
 import { command, inOneLine } from "../facts/todo.ts";
 import { tell } from "../run.ts";
 import { refuseRivals } from "./found-keys.ts";
@@ -9,20 +9,19 @@ import { isIrreplaceable } from "./wanted-keys.ts";
 interface Searched {
   /** Where it really looked, for the operator. */
   notFound: readonly string[];
-  oldKey: OldSaKey;
   /** Other keys are moved out of the way. */
   moveAside: boolean;
 }
 
 /** Returns the next command where all that matters is here; else says what is lost. Errors: as `refuseRivals`. */
-export function nextAfterSalvage(salvage: Salvage, { notFound, oldKey, moveAside }: Searched): string | undefined {
-  const { foundKeys, etcd, expired, strange, here } = salvage;
+export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside }: Searched): string | undefined {
+  const { foundKeys, expired, strange, here } = salvage;
   refuseRivals(foundKeys);
   const lost = foundKeys.missing().filter(({ shared }) => shared);
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
-  const issue = (made: readonly string[]) => inOneLine(withoutKeys(made, oldKey, { etcd }));
+  const issue = (made: readonly string[]) => wayOn(salvage, made);
   const inTheWay = strange && !moveAside;
   if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${command("00-salvage --move-aside")}`);
   if (lost.some(isIrreplaceable)) {
@@ -37,6 +36,13 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, oldKey, moveAside
   }
   if (lost.length > 0) tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
   return issue(names(lost));
+}
+
+/** The commands that make these keys new. Where part 1 would stop, as it cannot read the cluster's facts: what comes before it. */
+export function wayOn({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
+  const { obstacle, data, cluster } = here;
+  if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
+  return obstacle.hint;
 }
 
 const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";
