@@ -2,10 +2,10 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept.
+ * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept. It
+ * refuses a node that lives: its line stands on another node's screen.
  */
-import { parseArgs } from "node:util";
-import { refuseOtherEtcd } from "../shared/facts/no-etcd-data.ts";
+import { refuseLivingNode } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import {
@@ -14,31 +14,43 @@ import {
   joinConfig,
   ownFlags,
   SAVED,
+  type WhereItWas,
+  whereItWas,
 } from "../shared/node/join-config.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
 import { readNode } from "../shared/node/node.ts";
 import { shareNode } from "../shared/node/take-node.ts";
+import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start } from "../shared/run.ts";
 
 async function main() {
-  const { values } = parseArgs({ options: OPTIONS });
+  const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("join-again", { dryRun: values["dry-run"] });
   shareNode();
+  const was = lineOf(values);
+  const isReset = exists(JOIN_CONFIG) && !exists(KUBELET_CONFIG);
+  if (!isReset) await look(was, values);
   if (exists(JOIN_CONFIG)) say(`${JOIN_CONFIG}: kept; to save anew: rm -r ${SAVED}`);
-  else await save(values);
+  else await save(was);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
   done(NEXT);
 }
 
-async function save({ address, kubernetes }: Values) {
-  if (!address || !kubernetes)
-    throw new Fail("join-again needs --address and --kubernetes", {
-      hint: "copy its line from the screen of 02-control-plane.ts --without, on another node",
-    });
+function lineOf({ address, kubernetes }: Values): WhereItWas {
+  if (address && kubernetes) return whereItWas({ address, kubernetes });
+  throw new Fail("join-again needs --address and --kubernetes", {
+    hint: "copy its line from the screen of 02-control-plane.ts --without, on another node",
+  });
+}
+
+async function look({ host }: WhereItWas, { lost, "etcd-data": etcdData }: Values) {
+  await refuseLivingNode(await readNode(), { host, lost, etcdData });
+}
+
+async function save(was: WhereItWas) {
   const node = await readNode();
-  refuseOtherEtcd({ node, dataDir: "/var/lib/etcd" });
-  const config = joinConfig(node, { address, kubernetes });
+  const config = joinConfig(node, was);
   const flags = ownFlags().map(([name, value]) => `--${name}=${value}`);
   say(`the kubelet of ${node.name} has these flags of yours: ${flags.join(" ") || "none"}`);
   for (const path of [KUBELET_CONFIG, FLAGS_FILE])
@@ -57,16 +69,24 @@ const NEXT = [
 ].join(", then ");
 
 const USAGE = `Usage:
-    ./bunw scripts/join-again.ts --address IP:PORT --kubernetes VERSION [--dry-run]
+    ./bunw scripts/join-again.ts --address IP:PORT --kubernetes VERSION [--lost NODE]
+                                 [--etcd-data DIR] [--dry-run]
 
 Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is
 to join again. It saves the kubelet's flags and its configuration in ${SAVED}.
 There it also writes join.yaml, with which kubeadm join gives the kubelet the same flags.
 02-control-plane.ts --without prints this line, on another control plane node.
 
+It refuses a machine without that address, a worker, and a node that lives: etcd or the API server
+runs on it, or another member of etcd lists it. Where etcd's data is still here, the other members
+say whether this one is out. If none of them answers, --lost says it.
+
 Options:
     --address IP:PORT     Where its API server listened, and will listen.
     --kubernetes VERSION  The cluster's version, such as v1.34.4: it decides the file's format.
+    --lost NODE           The name of this node: it is lost, although etcd's data is here, or
+                          although nothing shows that it was a control plane node.
+    --etcd-data DIR       etcd's data directory (default: found by itself).
     --dry-run             Print what would be done; nothing is written.
     --help                Print this text.
 
@@ -79,10 +99,16 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   address: { type: "string" },
   kubernetes: { type: "string" },
+  lost: { type: "string" },
+  "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
 
-type Values = { address?: string | undefined; kubernetes?: string | undefined };
+type Values = ReturnType<typeof parse>["values"];
+
+function parse() {
+  return parseOptions({ options: OPTIONS });
+}
 
 if (import.meta.main) await run(main);

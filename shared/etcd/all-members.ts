@@ -123,7 +123,8 @@ export async function leftOut(
   return [...without, ...lost];
 }
 
-async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
+/** Undefined where etcd does not answer. */
+export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
   try {
     return await ask();
   } catch (err) {

@@ -14,7 +14,10 @@ import { EtcdClient, type LiveMember } from "./client.ts";
 import { placeOf } from "./peers.ts";
 
 /** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
-export function etcdClient(facts: ClusterFacts, host = facts.advertiseAddress): EtcdClient | undefined {
+export function etcdClient(
+  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress">,
+  host = facts.advertiseAddress,
+): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
   return ca && cert && key ? new EtcdClient(endpointUrl(host, 2379), { ca, cert, key }) : undefined;

@@ -1,6 +1,7 @@
 /** What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join leaves all of it out. */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { canonicalIp } from "../pki/addresses.ts";
 import { minorOf } from "../pki/certs.ts";
 import { yamlText } from "../yaml.ts";
 import { KUBELET_DIR } from "./kubelet-config.ts";
@@ -36,17 +37,33 @@ export function ownFlags(): [name: string, value: string][] {
   return flags.filter(([name]) => !KUBEADMS.includes(name));
 }
 
-/** kubeadm's JoinConfiguration for this machine. `address`: of its API server. `kubernetes`: kubeadm's version decides the format. */
-export function joinConfig(node: Node, { address, kubernetes }: { address: string; kubernetes: string }): string {
-  const isList = minorOf(kubernetes) >= 31;
+/** What part 2 has printed for this machine. */
+export interface WhereItWas {
+  /** Of its API server. */
+  host: string;
+  port: number;
+  /** kubeadm's version decides the format: "v1.34.4". */
+  kubernetes: string;
+}
+
+/** Errors: Fail where it was not copied whole. */
+export function whereItWas({ address, kubernetes }: { address: string; kubernetes: string }): WhereItWas {
   const [, host, port] = /^(.+):(\d+)$/.exec(address) ?? [];
   if (!host) throw new Fail(`"${address}" is no address with a port`, { hint: "--address IP:PORT, as part 2 has printed it" });
+  if (!/^v?1\.\d+/.test(kubernetes))
+    throw new Fail(`"${kubernetes}" is no version of Kubernetes`, { hint: "--kubernetes v1.34.4, as part 2 has printed it" });
+  return { host: canonicalIp(host.replace(/^\[(.*)\]$/, "$1")), port: Number(port), kubernetes };
+}
+
+/** kubeadm's JoinConfiguration for this machine. */
+export function joinConfig(node: Node, { host, port, kubernetes }: WhereItWas): string {
+  const isList = minorOf(kubernetes) >= 31;
   const flags = ownFlags();
   return yamlText({
     apiVersion: `kubeadm.k8s.io/${isList ? "v1beta4" : "v1beta3"}`,
     kind: "JoinConfiguration",
     discovery: { file: { kubeConfigPath: "/etc/kubernetes/admin.conf" } },
-    controlPlane: { localAPIEndpoint: { advertiseAddress: host.replace(/^\[(.*)\]$/, "$1"), bindPort: Number(port) } },
+    controlPlane: { localAPIEndpoint: { advertiseAddress: host, bindPort: port } },
     nodeRegistration: {
       name: node.name,
       criSocket: node.runtimeEndpoint,

@@ -1,5 +1,6 @@
 /** What must be true of every mistake: the script says what is wrong and what to type, and nothing on the node or in its programs changes. */
 import { expect } from "bun:test";
+import { ADDRESS } from "./cluster.ts";
 import type { pretendNode, Transcript } from "./node.ts";
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
@@ -21,6 +22,7 @@ export const WRITERS = [
   "04-sa-tokens retire",
   "hand-over pack --passphrase-file pass --out keys.age",
   "hand-over unpack keys.age --passphrase-file pass",
+  `join-again --address ${ADDRESS}:6443 --kubernetes v1.34.4`,
 ] as const;
 
 /** Another user, who can read all files: a checkout may be in root's own folder. */

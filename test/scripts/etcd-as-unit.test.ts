@@ -18,7 +18,7 @@ const said = (by: string) =>
   );
 const HINT = /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK 1, "If etcd is a unit of this node"$/;
 
-const LINES = [...WRITERS.filter((line) => line !== "00-salvage"), "join-again --address 10.0.0.11:6443 --kubernetes v1.34.4"];
+const LINES = WRITERS.filter((line) => line !== "00-salvage");
 const CASES = MAKERS.flatMap((by) => [true, false].flatMap((wiped) => LINES.map((line) => ({ by, wiped, line }))));
 
 test.each(CASES)(

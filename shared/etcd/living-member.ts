@@ -1,0 +1,138 @@
+/**
+ * Proof that this machine is no living control plane node, before it is emptied and joins again. The line for that stands on another node's
+ * screen: pasted there, it would take a living member out of the cluster. Reads only.
+ */
+
+import type { EtcdData } from "../etcd-data/data.ts";
+import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
+import { holdsData, readFolders } from "../etcd-home/etcd-folders.ts";
+import { etcdDataOf } from "../etcd-home/etcd-place.ts";
+import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
+import { command } from "../facts/todo.ts";
+import { attempt, Fail, failOf, Refused } from "../fail.ts";
+import { exists } from "../files/files.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { type Container, containers, isServerContainer } from "../node/containers.ts";
+import { kubeletActive, type Node } from "../node/node.ts";
+import { retyped } from "../options.ts";
+import { canonicalIp } from "../pki/addresses.ts";
+import { say } from "../run.ts";
+import { sayWhile, waitFor } from "../wait-for.ts";
+import { unlessSilent } from "./all-members.ts";
+import { etcdClient } from "./identity.ts";
+import { placeOf } from "./peers.ts";
+
+interface SaidLost {
+  /** Where its API server listened, as part 2 printed it: an IP address. */
+  host: string;
+  /** The operator's word that this node is lost, whatever is here: its name. */
+  lost: string | undefined;
+  /** The operator's --etcd-data. */
+  etcdData: string | undefined;
+}
+
+/**
+ * Errors: Refused on a worker, on another machine than `host`, where etcd or the API server runs, where another member of etcd lists this
+ * one, and where etcd's data is here and nobody says that it is given up.
+ */
+export async function refuseLivingNode(node: Node, { host, lost, etcdData }: SaidLost) {
+  const all = await containers(node.runtimeEndpoint);
+  const place = await etcdDataOf(etcdData, { node, all });
+  refuseOtherEtcd({ node, dataDir: place.dir });
+  if (lost !== undefined && lost !== node.name)
+    throw new Refused(`This is "${node.name}", not "${lost}"`, {
+      hint: "nothing was changed. --lost takes the name of the node on which it is typed: is this the right machine?",
+    });
+  if (lost === undefined) refuseNoControlPlane(node, place.dir, all);
+  refuseOtherMachine(node, host);
+  refuseRunning(node, await stillRunning(node, all));
+  if (holdsData(place)) await refuseMember(node, { data: attempt(() => readFolders(place)), dir: place.dir, lost });
+}
+
+/** A worker has its kubelet.conf. A control plane node whose /etc/kubernetes is deleted may have no trace of what it was. */
+function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Container[]) {
+  const { kubeconfig } = node.kubelet;
+  if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
+  throw new Refused(`This is no control plane node: nothing of one is here, and it has "${kubeconfig}"`, {
+    hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${retyped(`--lost ${node.name}`)}`,
+  });
+}
+
+function refuseOtherMachine({ addresses }: Node, host: string) {
+  if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
+  throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
+    hint: "nothing was changed. The line is for the machine with that address: log in there. If this is that machine, and it has another address now: --address with that one",
+  });
+}
+
+/** What comes after the servers have been stopped. */
+const leaveOutFirst = (name: string) => `on another control plane node ${command("02-control-plane", [name])}; then this line again`;
+
+/** Seconds: the kubelet gives a static pod thirty to end. */
+const TO_END = 60;
+
+/** Containers of etcd and the API server. One that has no manifest any more, the kubelet is just stopping. */
+async function stillRunning(node: Node, all: readonly Container[]): Promise<Container[]> {
+  const running = servers(all);
+  const isEnding = running.length > 0 && running.every(({ name }) => !exists(manifestPath({ node }, name)));
+  if (!isEnding || !(await kubeletActive())) return running;
+  const now = async () => servers(await containers(node.runtimeEndpoint));
+  const ended = async () => (await now()).length === 0;
+  await failOf(() => waitFor("etcd and kube-apiserver of this node to end", ended, { seconds: TO_END, hint: "crictl ps" }));
+  return await now();
+}
+
+function servers(all: readonly Container[]): Container[] {
+  return all.filter((one) => one.running && isServerContainer(one) && ["etcd", "kube-apiserver"].includes(one.name));
+}
+
+function refuseRunning({ name }: Node, running: readonly Container[]) {
+  if (running.length === 0) return;
+  const names = [...new Set(running.map((one) => one.name))].sort();
+  const ids = running.map(({ id }) => id.slice(0, 20)).join(" ");
+  throw new Refused(`"${name}" is not lost: ${names.join(" and ")} ${names.length > 1 ? "run" : "runs"} here`, {
+    hint:
+      "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+      `If it is to join anew all the same: here systemctl stop kubelet; crictl stop ${ids}; ${leaveOutFirst(name)}`,
+  });
+}
+
+interface Left {
+  /** A Fail: it cannot be read. */
+  data: EtcdData | Fail;
+  dir: string;
+  lost: string | undefined;
+}
+
+/** kubeadm reset deletes the data: the other members say whether etcd goes on without it, and else the operator. */
+async function refuseMember(node: Node, { data, dir, lost }: Left) {
+  const answers = data instanceof Fail ? [] : await sayWhile("the other members of etcd to answer", ASK_HINT, () => whoLists(data, node));
+  const lists = answers.find(({ isListed }) => isListed);
+  if (lists)
+    throw new Refused(`"${node.name}" is a member of etcd: ${lists.name} lists it`, {
+      hint: `nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. If its data is to be given up: ${leaveOutFirst(node.name)}`,
+    });
+  if (answers[0]) return say(`etcd's data in "${dir}" is of a member that is out, says ${answers[0].name}: kubeadm reset deletes it`);
+  if (lost !== undefined) return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);
+  throw new Refused(`etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`, {
+    hint:
+      "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+      `If ${command("02-control-plane", [node.name])} has taken it out, on another control plane node: ${retyped(`--lost ${node.name}`)}`,
+  });
+}
+
+const ASK_HINT = "Ctrl-C ends it: nothing was changed";
+
+/** Other members of the same etcd that answer, with the certificates on this disk, and whether this node's member is one of theirs. */
+async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
+  const others = data.members.filter(({ id }) => id !== data.memberId);
+  const answers = others.map(async (member) => {
+    const { host } = placeOf(member);
+    const client = etcdClient({ certificatesDir: certificatesDirOn(node), advertiseAddress: host });
+    const members = await unlessSilent(async () =>
+      (await client?.status())?.clusterId === data.clusterId ? client!.members() : undefined,
+    );
+    return members ? [{ name: member.name, isListed: members.some(({ id }) => id === data.memberId) }] : [];
+  });
+  return (await Promise.all(answers)).flat();
+}
