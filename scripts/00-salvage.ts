@@ -211,15 +211,15 @@ Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopp
 `;
 
 const OPTIONS = {
-  device: { type: "string" },
-  image: { type: "string" },
-  minutes: { type: "string", default: String(DISK_MINUTES), number: true },
-  "certificate-key-file": { type: "string" },
-  kid: { type: "string" },
-  from: { type: "string" },
+  device: { type: "string", of: ["", "disk"] },
+  image: { type: "string", of: ["", "disk"] },
+  minutes: { type: "string", default: String(DISK_MINUTES), number: true, of: ["", "disk"] },
+  "certificate-key-file": { type: "string", of: ["", "secret"] },
+  kid: { type: "string", of: ["", ...PLACES] },
+  from: { type: "string", of: ["", ...PLACES] },
   backup: { type: "string", path: true },
   pid: { type: "string" },
-  "move-aside": { type: "boolean" },
+  "move-aside": { type: "boolean", of: ["", ...PLACES] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -231,11 +231,11 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 `;
 
 const OPTIONS = {
-  "token-file": { type: "string", default: "token" },
-  server: { type: "string" },
-  "ca-hash": { type: "string" },
-  without: { type: "string", list: true },
-  wait: { type: "string", default: "15", number: true },
+  "token-file": { type: "string", default: "token", of: ["open", "join"] },
+  server: { type: "string", of: ["join"] },
+  "ca-hash": { type: "string", of: ["join"] },
+  without: { type: "string", list: true, of: ["open", "close", "approve"] },
+  wait: { type: "string", default: "15", number: true, of: ["close"] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -227,10 +227,10 @@ Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you
 
 const OPTIONS = {
   without: { type: "string", list: true },
-  "only-system": { type: "boolean" },
-  namespace: { type: "string", list: true },
-  skip: { type: "string", list: true },
-  force: { type: "boolean" },
+  "only-system": { type: "boolean", of: [""] },
+  namespace: { type: "string", list: true, of: [""] },
+  skip: { type: "string", list: true, of: [""] },
+  force: { type: "boolean", of: ["retire"] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -206,14 +206,14 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 `;
 
 const OPTIONS = {
-  to: { type: "string", multiple: true },
-  generate: { type: "boolean" },
-  "passphrase-file": { type: "string" },
-  identity: { type: "string" },
-  out: { type: "string" },
-  force: { type: "boolean" },
-  "ca-hash": { type: "string" },
-  "move-aside": { type: "boolean" },
+  to: { type: "string", multiple: true, of: ["pack"] },
+  generate: { type: "boolean", of: ["pack"] },
+  "passphrase-file": { type: "string", of: ["pack", "unpack", "list"] },
+  identity: { type: "string", of: ["unpack", "list"] },
+  out: { type: "string", of: ["pack"] },
+  force: { type: "boolean", of: ["pack", "unpack"] },
+  "ca-hash": { type: "string", of: ["unpack"] },
+  "move-aside": { type: "boolean", of: ["unpack"] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

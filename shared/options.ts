@@ -1,5 +1,5 @@
 /** The command line of a script, read strictly: a word that means nothing stops the script before it does anything. */
-import { join, relative, resolve } from "node:path";
+import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { Fail } from "./fail.ts";
 
@@ -11,8 +11,8 @@ export function typed(path: string): string {
 /**
  * As parseArgs of node:util. An option with `path: true` is a path of this node: its value is made absolute. One with `number: true` takes
  * a number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas between them, also several times,
- * and is a list of them: an empty one where it is not given.
- * Errors: Fail with the option that was meant.
+ * and is a list of them: an empty one where it is not given. One with `of: […]` belongs to these sub-commands alone; "": to none.
+ * Errors: Fail with the option that was meant, or with the sub-command that it belongs to.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const fault = faultOf(config);
@@ -67,15 +67,19 @@ interface Fault {
 /** The first word that the script does not understand. */
 function faultOf(config: ParseArgsConfig): Fault | undefined {
   const { options = {}, allowPositionals = false, args = process.argv.slice(2) } = config;
-  for (const token of tokensOf(config)) {
+  const tokens = tokensOf(config);
+  const command = tokens.find((token) => token.kind === "positional")?.value ?? "";
+  for (const token of tokens) {
     const word = args[token.index] ?? "";
     if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
       return { what: `"${word}" is not understood`, meant: nearest(word, options) };
     if (token.kind !== "option") continue;
     const option = token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
     if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: nearest(word, options) };
+    if ("of" in option && !(option.of as string[]).includes(command))
+      return { what: `"${token.rawName}" belongs to ${oneOfNames(option.of as string[])}, not to ${nameOfCommand(command)}` };
     if (option.type === "boolean" && token.value !== undefined) return { what: `"${token.rawName}" takes no value, got "${token.value}"` };
-    if (option.type === "string" && !hasValue(token, "path" in option)) return { what: `"${token.rawName}" needs a value` };
+    if (option.type === "string" && !hasValue(token)) return { what: `"${token.rawName}" needs a value` };
     if ("list" in option && listOf(token.value ?? "").length === 0) return { what: `"${token.rawName}" takes names, got "${token.value}"` };
     if ("oneOf" in option && !(option.oneOf as string[]).includes(token.value ?? ""))
       return { what: `"${token.rawName}" takes ${(option.oneOf as string[]).join(" or ")}, got "${token.value}"` };
@@ -87,10 +91,21 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
 /** Word processors and chats make one long dash of two. */
 const DASHES = /^[\u2010-\u2015\u2212]/;
 
-/** A next option is not a value, and an empty path is none: `--token-file $UNSET`. */
-function hasValue({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }, isPath: boolean): boolean {
-  if (value === undefined || (isPath && value === "")) return false;
+/** A next option is not a value, and an empty one is none: `--token-file "$UNSET"`. */
+function hasValue({ value, inlineValue }: { value?: string | undefined; inlineValue?: boolean | undefined }): boolean {
+  if (value === undefined || value === "") return false;
   return inlineValue === true || !value.startsWith("-");
+}
+
+/** "open, close or approve" */
+function oneOfNames(commands: readonly string[]): string {
+  const names = commands.map(nameOfCommand);
+  return [names.slice(0, -1).join(", "), names.at(-1)].filter(Boolean).join(" or ");
+}
+
+/** Without a sub-command it is the script itself. */
+function nameOfCommand(command: string): string {
+  return command || basename(process.argv[1] ?? "", ".ts");
 }
 
 /** The option that is most like the word; undefined where none is. */

@@ -64,6 +64,11 @@ test("only run.ts writes to the terminal: it removes control characters", () => 
   expect(speakers.flatMap((source) => matches(source, /console\.\w+\((?!USAGE\))|process\.std(out|err)\.write\(/g))).toEqual([]);
 });
 
+test("only options.ts reads a command line: it knows what was meant, and its error has a hint", () => {
+  const others = shipped.filter(({ path }) => path !== "shared/options.ts");
+  expect(others.flatMap((source) => matches(source, /\bparseArgs\b/g))).toEqual([]);
+});
+
 test("only the look at a server's certificate talks to a server that it does not verify", () => {
   const others = shipped.filter(({ path }) => path !== "shared/pki/served.ts");
   expect(others.flatMap((source) => matches(source, /rejectUnauthorized|checkServerIdentity|NODE_TLS_/g))).toEqual([]);

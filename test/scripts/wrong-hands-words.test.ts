@@ -35,6 +35,13 @@ const WORDS: [line: string, error: string, meant: string][] = [
   ["05-verify all", '"all" is not understood', "--all"],
   ["hand-over pack --passphrase x", 'There is no option "--passphrase"', "--passphrase-file"],
   ["hand-over unpack x.age --identity", '"--identity" needs a value', ""],
+  ["hand-over pack --passphrase-file=", '"--passphrase-file" needs a value', ""],
+  ["hand-over unpack x.age --ca-hash=", '"--ca-hash" needs a value', ""],
+  ["join-again --adress 10.0.0.13:6443", 'There is no option "--adress"', "--address"],
+  ["join-again --dryrun", 'There is no option "--dryrun"', "--dry-run"],
+  ["join-again cp3", '"cp3" is not understood', ""],
+  ["join-again --address", '"--address" needs a value', ""],
+  ["join-again --address --kubernetes v1.34.4", '"--address" needs a value', ""],
   ["pack-kit --arhc x64", 'There is no option "--arhc"', "--arch"],
 ];
 
@@ -43,6 +50,34 @@ test.each(WORDS)("%s: refused, with the option that was meant", async (line, err
   const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
   const { exitCode, stdout, stderr } = await node.run(line);
   expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 1, stdout: "", stderr: `\nerror: ${error}\nhint: ${hint}\n` });
+  expect(node.calls()).toEqual([]);
+});
+
+/** Options of another sub-command: [line, the option, where it belongs, what was typed] */
+const OTHERS: [line: string, option: string, belongs: string, typed: string][] = [
+  ["00-salvage memory --device /dev/sda", "--device", "00-salvage or disk", "memory"],
+  ["00-salvage files --kid abc", "--kid", "00-salvage, memory, secret or disk", "files"],
+  ["00-salvage disk --certificate-key-file x", "--certificate-key-file", "00-salvage or secret", "disk"],
+  ["03-workers close --token-file x --ca-hash y", "--token-file", "open or join", "close"],
+  ["03-workers open --server https://x", "--server", "join", "open"],
+  ["03-workers join --without w1", "--without", "open, close or approve", "join"],
+  ["03-workers approve --wait 5", "--wait", "close", "approve"],
+  ["04-sa-tokens --force", "--force", "retire", "04-sa-tokens"],
+  ["04-sa-tokens --dry-run --force", "--force", "retire", "04-sa-tokens"],
+  ["04-sa-tokens --only-system --skip a/b retire", "--only-system", "04-sa-tokens", "retire"],
+  ["04-sa-tokens retire --skip=a/b", "--skip", "04-sa-tokens", "retire"],
+  ["hand-over pack --ca-hash sha256:00", "--ca-hash", "unpack", "pack"],
+  ["hand-over unpack x.age --generate", "--generate", "pack", "unpack"],
+  ["hand-over list x.age --move-aside", "--move-aside", "unpack", "list"],
+  ["hand-over identity x --out y", "--out", "pack", "identity"],
+  ["hand-over files --force", "--force", "pack or unpack", "files"],
+];
+
+test.each(OTHERS)("%s: refused: the option means nothing there", async (line, option, belongs, typed) => {
+  using node = await pretendNode({ kind: "worker" });
+  const { exitCode, stdout, stderr } = await node.run(line);
+  const error = `\nerror: "${option}" belongs to ${belongs}, not to ${typed}\nhint: ./bunw scripts/${line.split(" ")[0]}.ts --help\n`;
+  expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 1, stdout: "", stderr: error });
   expect(node.calls()).toEqual([]);
 });
 
