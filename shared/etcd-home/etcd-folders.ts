@@ -5,7 +5,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath } from "../files/files.ts";
 import { tryFile } from "../files/try-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
-import { hostFiles } from "../manifests/command.ts";
+import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import { withOpened } from "./opened-data.ts";
 
@@ -18,9 +18,10 @@ export interface EtcdFolders {
   apiServer?: { spec: PodSpec } | undefined;
 }
 
-/** Where a static pod of etcd has its data: its flags or variables, through its mounts, on this host. */
-export function foldersOfPod(pod: { spec: PodSpec }): EtcdFolders | undefined {
-  const files = hostFiles(pod);
+/** Where a static pod of etcd has its data: its own container's flags or variables, through its mounts, on this host. */
+export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefined {
+  const own = mainContainer({ spec });
+  const files = own ? hostFiles({ spec: { ...spec, initContainers: [], containers: [own] } }) : [];
   const at = (...names: string[]) => files.find(({ namedBy }) => names.includes(namedBy))?.path;
   const dir = at("--data-dir", "env ETCD_DATA_DIR");
   return dir === undefined ? undefined : { dir, wal: at("--wal-dir", "env ETCD_WAL_DIR") };
