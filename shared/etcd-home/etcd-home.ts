@@ -10,9 +10,10 @@ import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { endpointHost } from "../pki/addresses.ts";
+import { isLoopback } from "../pki/addresses.ts";
 import { certificatesDirOn } from "./certificates-dir.ts";
 import { type EtcdUnit, isClusters, readEtcdUnit } from "./etcd-unit.ts";
+import { hostOf } from "./own-member.ts";
 import { tracesOf } from "./static-pod-traces.ts";
 
 /** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
@@ -90,6 +91,5 @@ function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | 
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {
-  const host = URL.canParse(url) ? endpointHost(new URL(url).host) : "";
-  return host === "localhost" || host === "::1" || host.startsWith("127.") || addresses.includes(host);
+  return isLoopback(hostOf(url)) || addresses.includes(hostOf(url));
 }

@@ -16,6 +16,11 @@ import { containerOf, isStaticPodOf, processesOf } from "./static-pod-here.ts";
 
 export interface NamedFolders extends EtcdFolders {
   by: string;
+  /**
+   * etcd is started from it, by root's files or by the runtime. False: it was written down, by etcd in the words of its container (its path
+   * there may be another folder here), or in the mirror pod.
+   */
+  starts: boolean;
 }
 
 interface Asked {
@@ -67,7 +72,7 @@ function inRescue({ node, apiServer }: Asked): NamedFolders[] {
   if (!rescue) return [];
   using data = readRescued(rescue, apiServer);
   const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
-  return named(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod));
+  return written(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod));
 }
 
 function ofProcesses({ containers }: Asked): NamedFolders[] {
@@ -88,7 +93,7 @@ function inLog({ node }: Asked): NamedFolders[] {
       .filter((file) => /^\d+\.log$/.test(file))
       .sort(byNumber)
       .flatMap((file) => startsIn(readText(`${folder}/${file}`) ?? ""));
-    return named(`etcd's log in ${folder}`, starts.at(-1));
+    return written(`etcd's log in ${folder}`, starts.at(-1));
   });
 }
 
@@ -125,5 +130,9 @@ function parsed(json: string): Record<string, unknown> {
 }
 
 function named(by: string, folders: EtcdFolders | undefined): NamedFolders[] {
-  return folders ? [{ by, ...folders }] : [];
+  return folders ? [{ by, starts: true, ...folders }] : [];
+}
+
+function written(by: string, folders: EtcdFolders | undefined): NamedFolders[] {
+  return named(by, folders).map((one) => ({ ...one, starts: false }));
 }

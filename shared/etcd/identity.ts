@@ -62,9 +62,9 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
 
 /** Names of listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
 export async function silentMembers(members: readonly LiveMember[], data: EtcdData, facts: ClusterFacts): Promise<string[]> {
-  const known = members.map((member) => ({ ...data.members.find(({ id }) => id === member.id), ...member }));
-  const others = known.filter(({ id, peerURLs }) => id !== data.memberId && placeOf({ peerURLs }).host !== facts.advertiseAddress);
-  const asked = await Promise.allSettled(others.map(({ peerURLs }) => etcdClient(facts, placeOf({ peerURLs }).host)!.status()));
+  const known = members.map((member) => ({ clientURLs: [], ...data.members.find(({ id }) => id === member.id), ...member }));
+  const others = known.filter((member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress);
+  const asked = await Promise.allSettled(others.map((member) => etcdClient(facts, placeOf(member).host)!.status()));
   const isSilent = (answer: (typeof asked)[number]) => answer.status === "rejected" || answer.value.leaderId === "0";
   return others.flatMap(({ id, name }, i) => (isSilent(asked[i]!) ? [name || id] : []));
 }

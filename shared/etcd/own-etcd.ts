@@ -1,10 +1,10 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
-import { endpointHost } from "../pki/addresses.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { leftOut, proveMembers, refuseLiving, refuseNoQuorum, removeMembers, takenOut } from "./all-members.ts";
@@ -12,11 +12,12 @@ import type { EtcdClient } from "./client.ts";
 import { etcdClient, proveSameEtcd, silentMembers } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
 
-/** Errors: Fail where etcd's data names no member at this machine's addresses. */
-export function refuseNoMember({ data: { members }, node: { addresses } }: ControlPlaneNode) {
-  const isHere = (url: string) => addresses.includes(endpointHost(new URL(url).host));
-  if (members.some(({ peerURLs }) => peerURLs.some(isHere))) return;
-  throw new Refused(`etcd's data names no member at this machine's addresses (${addresses.join(", ")})`, {
+/** Errors: Refused where etcd's data is of another machine's member. */
+export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {
+  if (ownMember(data, addresses)) return;
+  const { members, memberId } = data;
+  const other = members.find(({ id }) => id === memberId)?.name || memberId;
+  throw new Refused(`etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`, {
     hint: `its members are ${members.map(({ name, peerURLs }) => `"${name}" ${peerURLs}`).join(", ")}: run this on one of them`,
   });
 }
@@ -39,7 +40,7 @@ const PATIENCE = { seconds: 120, hint: "crictl ps -a --name etcd; crictl logs ID
 export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
-  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(data, node.addresses, facts), PATIENCE);
+  await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), PATIENCE);
   const found = await peersOf(data, node.addresses);
   const peers = found.map(({ name }) => name);
   const silent = found.filter((peer) => !answersPeers(peer, facts)).map(({ name }) => name);

@@ -1,11 +1,12 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import type { EtcdData, Member } from "../etcd-data/data.ts";
+import { hostOf, ownMember } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import type { PkiAction } from "../pki/actions.ts";
-import { endpointHost } from "../pki/addresses.ts";
+import { isLoopback } from "../pki/addresses.ts";
 import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
@@ -25,18 +26,23 @@ export interface Peer {
   servedPem: string | undefined;
 }
 
-/** All members except those at this machine's addresses. All are asked at the same time. Reads only. */
+/** All members except this machine's own. All are asked at the same time. Reads only. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
-  const members = await Promise.all(
-    data.members.map(async (member) => ({ name: member.name, ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
+  const own = ownMember(data, ownAddresses);
+  const others = data.members.filter((member) => member !== own);
+  return await Promise.all(
+    others.map(async (member) => ({ name: member.name, ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
   );
-  return members.filter(({ host }) => !ownAddresses.includes(host));
 }
 
 /** Whether this machine's own etcd runs, with a certificate of the CA on disk. */
-export async function ownEtcdRuns(data: EtcdData, ownAddresses: readonly string[], facts: ClusterFacts): Promise<boolean> {
-  const own = data.members.map(placeOf).find(({ host }) => ownAddresses.includes(host));
-  return own !== undefined && servesOurCa({ servedPem: await servedPemOrNone(own) }, facts);
+export async function ownEtcdRuns({ data, node, facts }: Pick<ControlPlaneNode, "data" | "node" | "facts">): Promise<boolean> {
+  const own = ownMember(data, node.addresses);
+  if (!own) return false;
+  const { host, port } = placeOf(own);
+  // kubeadm has it listen for peers there, whatever URL its data has
+  const place = { host: node.addresses.includes(host) ? host : facts.advertiseAddress, port };
+  return servesOurCa({ servedPem: await servedPemOrNone(place) }, facts);
 }
 
 /** Whether a peer's etcd shows a certificate of the etcd CA on this node's disk. */
@@ -61,10 +67,11 @@ async function servedPemOrNone({ host, port }: { host: string; port: number }): 
   return answer.status === "fulfilled" ? answer.value : undefined;
 }
 
-/** Where a member's peers find it. */
-export function placeOf({ peerURLs }: Pick<Member, "peerURLs">): Pick<Peer, "host" | "port"> {
-  const url = new URL(peerURLs[0] ?? "https://0.0.0.0:2380");
-  return { host: endpointHost(url.host), port: Number(url.port || 2380) };
+/** Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they name one. */
+export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): Pick<Peer, "host" | "port"> {
+  const url = peerURLs.find((one) => !isLoopback(hostOf(one))) ?? peerURLs[0] ?? "https://0.0.0.0:2380";
+  const published = isLoopback(hostOf(url)) ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host)) : undefined;
+  return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
 /** Says on which other control plane nodes etcd runs. Errors: Fail where one of them cannot share an etcd CA with this node. */

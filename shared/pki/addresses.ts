@@ -77,6 +77,11 @@ export function endpointUrl(endpoint: string, port: number): string {
   return `https://${isIP(host) === 6 ? `[${host}]` : host}:${own ?? port}`;
 }
 
+/** Whether this host is the machine itself, on every machine: "localhost", "127.0.0.1", "::1". */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
 /** RFC 1123 subdomain, with a wildcard as its first label or without. */
 export function isDnsName(name: string): boolean {
   const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";

@@ -3,6 +3,8 @@
  * of first members (kubeadm's controlplane/manifests.go and etcd/local.go). For a node whose kubelet was able to delete its own mirror
  * pods.
  */
+
+import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { commandOf, flags } from "../manifests/command.ts";
@@ -36,7 +38,9 @@ function renamed(manifest: Manifest, addresses: readonly (readonly [string, stri
 /** etcd reads its members from its data; the flags only have to name this one. */
 function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   const command = flags(commandOf(manifest));
+  const own = ownMember(data, node.addresses);
+  const here = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
   command.set("name", node.name);
-  command.set("initial-cluster", data.members.map((member) => `${member.name}=${member.peerURLs[0]}`).join(","));
+  command.set("initial-cluster", data.members.map((one) => (one === own ? here : `${one.name}=${one.peerURLs[0]}`)).join(","));
   command.set("initial-cluster-state", "existing");
 }

@@ -47,7 +47,8 @@ function listing(version: string): EtcdAnswers {
 }
 
 const RESTORED = "3.6.5-restored";
-const ANSWERS = new Map([...VERSIONS, RESTORED].map((version) => [version, listing(version)]));
+const [ALONE, STARTED] = ["3.5.16-restored-alone", "3.5.16-restored-alone-started"];
+const ANSWERS = new Map([...VERSIONS, RESTORED, ALONE, STARTED].map((version) => [version, listing(version)]));
 
 function differences(version: string, data: EtcdData) {
   return compareWithEtcd("", ANSWERS.get(version)!, data);
@@ -268,6 +269,15 @@ test("what `etcdutl snapshot restore --bump-revision --mark-compacted` has made 
   expect(data).toMatchObject({ warnings: [], compactedRevision: data.revision, committed: { revision: data.revision } });
   expect(data.members.map(({ name }) => name)).toEqual(["m1"]);
   expect([...data.keys("/registry/pods/"), ...data.deletedKeys("/registry/pods/")]).not.toContain("");
+});
+
+test.each([
+  [ALONE, "default", []],
+  [STARTED, "m1", ["http://127.0.0.1:23179"]],
+])("%s: a member that was restored alone is at localhost for good, whatever name it has run under since", (fixture, name, clientURLs) => {
+  const data = readEtcdData(dataDir(fixture));
+  expect(differences(fixture, data)).toEqual([]);
+  expect(data.members).toEqual([{ id: data.memberId, name, peerURLs: ["http://localhost:2380"], clientURLs }]);
 });
 
 test("a directory without etcd data is refused with the place to look", () => {

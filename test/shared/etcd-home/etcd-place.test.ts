@@ -1,12 +1,13 @@
 /** etcd's data directory is found by itself, only by what root or the control plane wrote; where several hold data, the data proves one. */
 import { expect, test } from "bun:test";
-import { mkdirSync, renameSync, symlinkSync } from "node:fs";
+import { mkdirSync, renameSync, symlinkSync, utimesSync } from "node:fs";
 import { stringify } from "yaml";
 import { etcdDataOf } from "../../../shared/etcd-home/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { ADDRESS, clusterObjects, healthyCp, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, writeData } from "../../pretend/control-plane-node.ts";
 import { mountsAs } from "../../pretend/etcd-elsewhere.ts";
+import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { writeEtcdData } from "../../pretend/write-wal.ts";
 
@@ -150,6 +151,61 @@ test("of two states of one member the last one counts, unless etcd is started fr
   expect((await find()).dir).toBe("/data/etcd");
   using _other = nodeWith({ "/var/lib/etcd": older, "/data/etcd": objects }, { [MANIFEST]: etcdManifest("/var/lib/etcd") });
   expect((await failOf()).message).toStartWith("Several folders hold etcd's data, and nothing proves which is this cluster's: ");
+});
+
+const RESTORED = "/var/lib/etcd-from-backup";
+
+/** The old data in its place, and beside it an earlier state of it, restored: as another member, or with the same ids; and when it was last written. */
+function restored({ id, files, minutes }: { id?: string; files: Record<string, string>; minutes: number }) {
+  const box = nodeWith({ "/var/lib/etcd": objects, [RESTORED]: { ...objects } }, files);
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  if (id) writeEtcdData(box.dir + RESTORED, { clusterId: "5", members: [{ ...MEMBER, id }], puts });
+  const time = new Date(Date.now() + minutes * 60_000);
+  utimesSync(`${box.dir}${RESTORED}/member/wal/0000000000000000-0000000000000000.wal`, time, time);
+  return box;
+}
+
+const BY_MANIFEST = { [MANIFEST]: etcdManifest(RESTORED) };
+const BY_LOG = { [LOG]: line("F", start(RESTORED)) };
+const BY_PROCESS = { ...processIn(POD_CGROUP, { dir: "/srv/etcd", at: "/var/lib/etcd" }), ...RECORD };
+
+test.each([
+  ["another member, by the manifest", { id: "77", files: BY_MANIFEST, minutes: 5 }],
+  ["another member, by the manifest, before its first start", { id: "77", files: BY_MANIFEST, minutes: -5 }],
+  ["another member, by etcd's log", { id: "77", files: BY_LOG, minutes: 5 }],
+  ["the same ids, by the manifest", { files: BY_MANIFEST, minutes: 5 }],
+  ["the same ids, by etcd's log", { files: BY_LOG, minutes: 5 }],
+])("restored beside the old data, %s: what is named counts, though its revision is lower", async (_, place) => {
+  using _box = restored(place);
+  const { dir, why } = await find();
+  expect(dir).toBe(RESTORED);
+  const starts = place.files === BY_MANIFEST;
+  expect(why).toStartWith(starts ? `etcd is started from it (named by ${MANIFEST}, ` : "named by etcd's log in ");
+  expect(why).toContain(`; ${starts && "id" in place ? `"/var/lib/etcd" is of another member` : `not "/var/lib/etcd"`}`);
+  if (place.minutes > 0 && starts && "id" in place) expect(why).toContain("is of another member, an older one (its member m1 ");
+});
+
+test.each([
+  ["two are named", { id: "77", files: { ...BY_MANIFEST, ...BY_PROCESS }, minutes: 5 }],
+  ["only the log names one, by a path inside of its container, and the other was written later", { id: "77", files: BY_LOG, minutes: -5 }],
+  ["the manifest names an earlier state of the same member", { files: BY_MANIFEST, minutes: -5 }],
+])("restored beside the old data, and %s: nothing is chosen", async (_, place) => {
+  using box = restored(place);
+  // what the process has as its data
+  mkdirSync(`${box.dir}/srv`, { recursive: true });
+  symlinkSync("/var/lib/etcd", `${box.dir}/srv/etcd`);
+  expect((await failOf()).message).toStartWith("Several folders hold etcd's data, ");
+});
+
+test("a restored member at localhost counts only where something names it", async () => {
+  const members = [{ id: "77", name: "default", peerURLs: ["http://localhost:2380"] }];
+  const puts = Object.entries(objects).map(([key, object]): [string, string] => [`/registry/${key}`, JSON.stringify(object)]);
+  using box = nodeWith({ "/var/lib/etcd": objects }, { [MANIFEST]: etcdManifest(RESTORED) });
+  writeEtcdData(box.dir + RESTORED, { clusterId: "5", members, puts });
+  expect(await find()).toMatchObject({ dir: RESTORED, why: expect.stringContaining(", its only member default is at localhost, ") });
+  using other = nodeWith({ "/var/lib/etcd": objects });
+  writeEtcdData(`${other.dir}/data/etcd`, { clusterId: "5", members, puts });
+  expect((await failOf()).message).toContain("its only member default is at localhost");
 });
 
 test("where nothing proves one, each is named with the line to type", async () => {

@@ -1,7 +1,7 @@
 /** Other control plane nodes: which of their etcds count, those of our CA, and of them those that a member can talk to; and what must not be made beside them. */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { answersPeers, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
+import { answersPeers, placeOf, refuseWhereOthersLive, servesOurCa } from "../../../shared/etcd/peers.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import type { Finding } from "../../../shared/pki/examine.ts";
@@ -30,6 +30,14 @@ test("an etcd whose certificate has expired is of our CA, but answers no member"
     [false, false],
     [false, false],
   ]);
+});
+
+test("a member whose peer URL is localhost is on the machine of its client URLs, never on the one that asks", () => {
+  const peerURLs = ["http://localhost:2380"];
+  expect(placeOf({ peerURLs, clientURLs: ["https://127.0.0.1:2379", "https://10.0.0.2:2379"] })).toEqual({ host: "10.0.0.2", port: 2380 });
+  expect(placeOf({ peerURLs, clientURLs: [] })).toEqual({ host: "localhost", port: 2380 });
+  const own = { peerURLs: ["https://[fd00::2]:2381"], clientURLs: ["https://10.0.0.2:2379"] };
+  expect(placeOf(own)).toEqual({ host: "fd00::2", port: 2381 });
 });
 
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", async () => {
