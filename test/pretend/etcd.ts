@@ -23,6 +23,12 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
 /** A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a pretend node. */
 export const TAKEN_OUT = { id: "b1b2c3d4e5f60718", name: "w2", peerURLs: ["https://127.77.0.12:2380"] };
 
+/** Three members: this node's, m2's, which is lost, and m3's, which the test serves. */
+export const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+export const THIRD_AT = ADDRESS.replace(/11$/, "13");
+export const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] };
+export const THREE = [MEMBER, LOST, THIRD];
+
 /** Serves at the pretend control plane node's address or another one, with the certificates on its disk. The peer port only shows its certificate. */
 export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
   const [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map((file) =>

@@ -2,19 +2,14 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
-import { ADDRESS, FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT } from "../pretend/etcd.ts";
+import { FACTS, manifest, mirrorPod, write } from "../pretend/cluster.ts";
+import { LOST, sameEtcd, serveEtcd, serveOtherMember, TAKEN_OUT, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(60_000);
-
-const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-const THIRD_AT = ADDRESS.replace(/11$/, "13");
-const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] };
-const THREE = [MEMBER, LOST, THIRD];
 
 test("02-control-plane --without takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")) });

@@ -3,9 +3,9 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readdirSync, rmSync } from "node:fs";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { sameEtcd, serveEtcd, serveOtherMember, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { HAND_EDIT, M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
-import { MEMBER, pretendNode } from "../pretend/node.ts";
+import { pretendNode } from "../pretend/node.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -13,11 +13,11 @@ setDefaultTimeout(60_000);
 
 await healthyCp();
 
-const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-
 test("02-control-plane --without keeps what a lost control plane node was, and prints how the same machine comes back", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST], etcd: withM2 });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, LOST] });
+  using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 });
+  const state = { ...sameEtcd(node.stored), members: [...THREE] };
+  using _etcd = serveEtcd(node.root, state);
+  using _third = await serveOtherMember(node.root, state, THIRD_AT);
   using _api = serveRunning(node, { objects: { "/api/v1/nodes/m2": M2 } });
   const { exitCode, stderr } = await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
@@ -46,24 +46,25 @@ test("02-control-plane --without keeps what a lost control plane node was, and p
 
 /** A control plane node that part 2 has left out, and whose name has joined again, as this Node and with these static pods. */
 async function joinedAgain(now: object, apiServerFlags: string[]) {
-  const node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST], etcd: withM2 });
-  const etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, LOST] });
+  await using served = new AsyncDisposableStack();
+  const node = served.use(await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withM2 }));
+  const state = { ...sameEtcd(node.stored), members: [...THREE] };
+  served.use(serveEtcd(node.root, state));
+  served.use(await serveOtherMember(node.root, state, THIRD_AT));
   const pods = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].map((name) => [
     `/api/v1/namespaces/kube-system/pods/${name}-m2`,
     mirrorPodOfM2(name, ...(name === "kube-apiserver" ? apiServerFlags : [])),
   ]);
   const objects = { "/api/v1/nodes/m2": now, [`${LEASES}/m2`]: lease(0), ...Object.fromEntries(pods) };
-  const api = serveRunning(node, { objects });
+  served.use(serveRunning(node, { objects }));
   const part2 = await node.run("02-control-plane --without m2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(part2).toMatchObject({ exitCode: 0 });
-  const dispose = () => {
-    for (const one of [api, etcd, node]) one[Symbol.dispose]();
-  };
   const verify = async () => {
     const { stdout } = await node.run("05-verify --all");
     return stdout.split("\n").filter((line) => line.includes("joined again"));
   };
-  return { verify, [Symbol.dispose]: dispose };
+  const mine = served.move();
+  return { verify, [Symbol.asyncDispose]: () => mine.disposeAsync() };
 }
 
 const again = ({ labels = {}, taints = [] as object[] }) => ({
@@ -73,7 +74,7 @@ const again = ({ labels = {}, taints = [] as object[] }) => ({
 
 test("05-verify names what a control plane node that has joined again has lost, with the lines that put it back", async () => {
   const defaults = again({ labels: { "node-role.kubernetes.io/control-plane": "" }, taints: M2.spec.taints.slice(0, 1) });
-  using m2 = await joinedAgain(defaults, ["--event-ttl=1h"]);
+  await using m2 = await joinedAgain(defaults, ["--event-ttl=1h"]);
   const rows = await m2.verify();
   const kubectl = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
   const folder = "/root/kube-pki-repair-TIME/lost-nodes/m2";
@@ -89,13 +90,13 @@ test("05-verify names what a control plane node that has joined again has lost, 
 });
 
 test("05-verify says that a control plane node that has joined again is as before when all is put back", async () => {
-  using m2 = await joinedAgain(again({ labels: M2.metadata.labels, taints: M2.spec.taints.slice(0, 2) }), [HAND_EDIT]);
+  await using m2 = await joinedAgain(again({ labels: M2.metadata.labels, taints: M2.spec.taints.slice(0, 2) }), [HAND_EDIT]);
   const rows = await m2.verify();
   expect(rows.map((line) => line.trim().split(" ")[0])).toEqual(["ok", "ok", "ok", "ok", "ok"]);
 });
 
 test("05-verify compares nothing while the Node of the lost control plane node is still there", async () => {
-  using m2 = await joinedAgain(M2, []);
+  await using m2 = await joinedAgain(M2, []);
   expect(await m2.verify()).toEqual([]);
 });
 
