@@ -15,6 +15,7 @@ export function typed(path: string): string {
  * Errors: Fail with the option that was meant, or with the sub-command that it belongs to.
  */
 export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
+  own = config;
   const fault = faultOf(config);
   if (fault) throw new Fail(fault.what, { hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help` });
   const parsed = parseArgs(config);
@@ -22,7 +23,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
   for (const [name, option] of Object.entries(config.options ?? {})) {
     const value = values[name];
     if ("path" in option && typeof value === "string") values[name] = typed(value);
-    if ("list" in option) values[name] = listOf(allOf(name, config));
+    if ("list" in option) values[name] = listOf(valuesOf(name, config).join());
   }
   return parsed as Parsed<T>;
 }
@@ -33,11 +34,9 @@ type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "
 
 type Lists<O> = { [name in keyof O as O[name] extends { list: true } ? name : never]: string[] };
 
-/** All values of one option, with commas between them; parseArgs keeps only the last. */
-function allOf(name: string, config: ParseArgsConfig): string {
-  return tokensOf(config)
-    .flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []))
-    .join();
+/** All values of one option; parseArgs keeps only the last. */
+function valuesOf(name: string, config: ParseArgsConfig): string[] {
+  return tokensOf(config).flatMap((token) => (token.kind === "option" && token.name === name ? (token.value ?? []) : []));
 }
 
 function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
@@ -54,9 +53,33 @@ function thisScript(): string {
   return `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 
-/** This run's own command with one more option. */
-export function retyped(option: string): string {
-  return [thisScript(), ...process.argv.slice(2), option].join(" ");
+/** What this script takes; unset: it has not read its command line. */
+let own: ParseArgsConfig | undefined;
+
+/** A word of the command line, or an option with its value: true for a switch, all names of a list, else what was typed last. */
+export interface TypedWord {
+  option?: string;
+  value: string | true | readonly string[];
+}
+
+/** This run's own command line: each option once, where it was typed first. `words`: "03-workers close". */
+export function typedLine(): { script: string; words: string; typed: TypedWord[] } {
+  const tokens = own ? tokensOf(own) : [];
+  const positionals = tokens.flatMap((token) => (token.kind === "positional" ? [token.value] : []));
+  const seen = new Set<string>();
+  const typed = tokens.flatMap((token): TypedWord[] => {
+    if (token.kind === "positional") return [{ value: token.value }];
+    if (token.kind !== "option" || seen.has(token.name)) return [];
+    seen.add(token.name);
+    return [{ option: token.name, value: typedValue(token.name, own!) }];
+  });
+  return { script: thisScript(), words: [basename(process.argv[1] ?? "", ".ts"), ...positionals].join(" "), typed };
+}
+
+function typedValue(name: string, config: ParseArgsConfig): TypedWord["value"] {
+  const option = config.options?.[name];
+  const values = valuesOf(name, config);
+  return option && "list" in option ? listOf(values.join()) : (values.at(-1) ?? true);
 }
 
 interface Fault {

@@ -31,7 +31,7 @@ export function carry(option: string) {
 }
 
 /** Not those that are for workers, which do not take it. */
-const COMMANDS = /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?![^\n;,#]*--etcd-data)/g;
+const COMMANDS = /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g;
 
 function withCarried(text: string): string {
   return carried ? text.replace(COMMANDS, (command) => command + carried) : text;

@@ -12,8 +12,8 @@ import type { ConfigMap } from "../k8s/objects.ts";
 import { readObject } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
-import { retyped } from "../options.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
+import { retyped, shellWord } from "../retyped.ts";
 import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
 import type { NamedFolders } from "./etcd-names.ts";
 import { isHere, ownMember } from "./own-member.ts";
@@ -29,7 +29,7 @@ export function proved(candidates: readonly EtcdFolders[], named: readonly Named
   const one = theOne(all);
   if (!one)
     throw new Fail(`Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`, {
-      hint: `name the right one: ${all.map(({ folders }) => retyped(optionOf(folders.dir))).join(" or ")}`,
+      hint: `name the right one: ${all.map(({ folders }) => retyped({ "etcd-data": folders.dir })).join(" or ")}`,
     });
   const others = all.filter((other) => other !== one).map((other) => `${apart(other, one)} (${other.words})`);
   return { ...one.folders, why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; ") };
@@ -112,7 +112,7 @@ const CA_WORDS = {
 
 /** As an operator types it. */
 export function optionOf(dir: string): string {
-  return `--etcd-data ${/^[\w@%+=:,./-]+$/.test(dir) ? dir : `'${dir.replaceAll("'", `'\\''`)}'`}`;
+  return `--etcd-data ${shellWord(dir)}`;
 }
 
 function shown({ folders, words }: Judged): string {

@@ -2,10 +2,10 @@
 
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
+import { retyped } from "../retyped.ts";
 import { act, say } from "../run.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
@@ -37,7 +37,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf({ name, without }, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} systemctl stop kubelet, then its etcd with crictl stop; here ${command("02-control-plane", [name])}; then RUNBOOK 2, "The same machine comes back"`,
+        hint: `go no further: one of the two is damaged. If it is that one: on ${name} systemctl stop kubelet, then its etcd with crictl stop; here ${withoutAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);
@@ -48,9 +48,8 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
 export function refuseLiving(peers: readonly Peer[], without: readonly string[]) {
   const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
   if (!alive) return;
-  const others = without.filter((name) => name !== alive.name);
   throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${command("02-control-plane", others)}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
+    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${withoutAlso(without, [alive.name])}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
   });
 }
 
@@ -123,6 +122,11 @@ export async function leftOut(
   return [...without, ...lost];
 }
 
+/** `living`: not any more. */
+function withoutAlso(without: readonly string[], living: readonly string[] = []): string {
+  return retyped({ without }, { of: "02-control-plane", less: living });
+}
+
 /** Undefined where etcd does not answer. */
 export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
   try {
@@ -134,7 +138,7 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
 }
 
 async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
-  const hint = `${name} does not answer: part 1 there first. If its data is lost, go on without it: ${command("02-control-plane", [...without, name])}`;
+  const hint = `${name} does not answer: part 1 there first. If its data is lost, go on without it: ${withoutAlso([...without, name])}`;
   try {
     return await sayWhile(`etcd on ${name} to answer`, hint, ask);
   } catch (err) {

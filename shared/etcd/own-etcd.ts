@@ -3,8 +3,8 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { command } from "../facts/todo.ts";
 import { Fail, Refused } from "../fail.ts";
+import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { leftOut, proveMembers, refuseLiving, refuseNoQuorum, removeMembers, takenOut } from "./all-members.ts";
@@ -89,5 +89,6 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, words:
   const [members] = await Promise.allSettled([client?.members()]);
   if (members.status === "rejected" || !members.value) return;
   const silent = (await silentMembers(members.value, data, facts)).filter((name) => !without.includes(name));
-  for (const name of silent) say(`${name} does not answer. If its data is lost, go on without it: ${command(words, [...without, name])}`);
+  for (const name of silent)
+    say(`${name} does not answer. If its data is lost, go on without it: ${retyped({ without: [...without, name] }, { of: words })}`);
 }

@@ -11,6 +11,7 @@ import { certInfo, isValidNow, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 
 export interface Peer {
@@ -111,7 +112,7 @@ export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly 
     {
       hint:
         `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        `If they are lost on all of these nodes as well: the same command with --lost-on ${alive.map(({ name }) => name).join(",")}`,
+        `If they are lost on all of these nodes as well: ${retyped({ "lost-on": alive.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );
 }

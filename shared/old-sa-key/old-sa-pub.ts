@@ -9,6 +9,7 @@ import { Fail } from "../fail.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
+import { retyped } from "../retyped.ts";
 import { ecKeys } from "./ec-key.ts";
 import { type RsaOptions, rsaKey } from "./rsa-key.ts";
 
@@ -71,7 +72,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     });
   if (!wanted && kids.size > 1)
     throw new Fail(`The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`, {
-      hint: "say which one was in use last: ./bunw scripts/00-token-key.ts --kid=KID",
+      hint: `say which one was in use last: ${retyped({ kid: false }, { of: "00-token-key" })} --kid=KID`,
     });
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates = kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];

@@ -6,6 +6,7 @@
  * only with `newCas`. Without `newCas` a lost one stops the run.
  */
 import { Fail } from "../fail.ts";
+import { retyped } from "../retyped.ts";
 import { CERTS, type Cert, type ClusterFacts, isInternal } from "./certs.ts";
 import { examine, examineKubeconfig, type Finding } from "./examine.ts";
 import type { KubeconfigRow } from "./kubeconfigs.ts";
@@ -83,8 +84,8 @@ function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions):
 
 function lostKey(finding: Finding, remedy: Remedy): Fail {
   const why = "why" in remedy ? `; ${remedy.why}` : "";
-  const option = isInternal(finding.name) ? "--new-internal-cas" : "--new-cas";
+  const option = isInternal(finding.name) ? { "new-internal-cas": true } : { "new-internal-cas": false, "new-cas": true };
   return new Fail(`${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`, {
-    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ./bunw scripts/01-etcd.ts ${option}`,
+    hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${retyped(option, { of: "01-etcd" })}`,
   });
 }

@@ -4,10 +4,11 @@ import { readEvidence } from "../facts/evidence.ts";
 import { waysBack } from "../facts/files-back.ts";
 import { lostHere, stopsAll } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { command, inLines } from "../facts/todo.ts";
+import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { containers } from "../node/containers.ts";
 import type { Finding } from "../pki/examine.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { FoundKeys } from "./found-keys.ts";
 import { mountedFiles } from "./memory/mounted-files.ts";
@@ -31,7 +32,7 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boo
   const alive = running.some((one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver");
   if (!alive) return;
   throw new Fail(`The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`, {
-    hint: `bring these files back first, by a line above. If nobody has them: ${command("01-etcd")} --files-later, and part 2 prints the choice`,
+    hint: `bring these files back first, by a line above. If nobody has them: ${retyped({ "files-later": true }, { of: "01-etcd" })}, and part 2 prints the choice`,
   });
 }
 

@@ -1,6 +1,7 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
 import { withoutKeys } from "../facts/next.ts";
-import { command, inOneLine } from "../facts/todo.ts";
+import { inOneLine } from "../facts/todo.ts";
+import { retyped } from "../retyped.ts";
 import { tell } from "../run.ts";
 import { refuseRivals } from "./found-keys.ts";
 import type { Salvage } from "./look.ts";
@@ -23,7 +24,7 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside }: Sear
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
   const issue = (made: readonly string[]) => wayOn(salvage, made);
   const inTheWay = strange && !moveAside;
-  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${command("00-salvage --move-aside")}`);
+  if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${retyped({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
     const away = strange && moveAside ? `mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
     tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);

@@ -4,19 +4,21 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf, type LostFile } from "../facts/lost-files.ts";
-import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+
+const PART_2 = "02-control-plane";
 
 /** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. */
 export function refuseNoChoice(names: readonly string[]) {
   const never = names.filter((name) => choiceOf(`--${name}`) === undefined);
   if (never.length > 0)
     throw new Fail(`The API server cannot start without "${never.join('", "')}"`, {
-      hint: `${command("02-control-plane")} names the flags that it can start without`,
+      hint: `${retyped({}, { of: PART_2, less: never })} names the flags that it can start without`,
     });
 }
 
@@ -25,9 +27,9 @@ export function choices(lost: readonly LostFile[]): string {
   const flags = [...new Set(lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy))];
   const known = flags.flatMap((flag) => ({ name: flag.slice(2), means: choiceOf(flag) })).filter(({ means }) => means !== undefined);
   if (known.length === 0) return "";
-  const names = known.map(({ name }) => name).join(",");
+  const line = retyped({ "start-without": known.map(({ name }) => name) }, { of: PART_2 });
   const means = known.map(({ name, means }) => `--${name}: ${means}`).join("; ");
-  return `. If a file is lost for good, this starts without the flag that names it: ${command("02-control-plane")} --start-without ${names} (${means})`;
+  return `. If a file is lost for good, this starts without the flag that names it: ${line} (${means})`;
 }
 
 /** The API server without these flags, and without the volumes of files that only they name. Flags whose files are here stay. */

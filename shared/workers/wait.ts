@@ -5,13 +5,14 @@
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
-import { type KnownNode, refuseStrangers } from "../facts/cluster.ts";
+import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { renewalBefore } from "../facts/leaders.ts";
 import { command } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
@@ -65,7 +66,6 @@ function before(cp: ControlPlaneNode): Pick<Return, "renewalBefore"> {
 }
 
 function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode[] {
-  refuseStrangers(without, cp);
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
@@ -136,7 +136,7 @@ function wayOut({ away, refused, without = [] }: Scene): string {
   const join = "has 03-workers.ts join been run there?";
   const csrs =
     " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
-  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes: ${command("03-workers close", [...without, ...away.keys()])}`;
+  return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes: ${retyped({ without: [...without, ...away.keys()] }, { of: "03-workers close" })}`;
 }
 
 async function followLeases(scene: Scene, signal: AbortSignal) {

@@ -8,6 +8,7 @@ import { Fail, Refused } from "../fail.ts";
 import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { commandsTo, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
@@ -60,7 +61,7 @@ export function refuseBareNames(skip: readonly string[]) {
   const bare = skip.filter((name) => !/^[^/]+\/[^/]+$/.test(name));
   if (bare.length === 0) return;
   throw new Refused(`--skip ${bare.join(",")}: no NAMESPACE/NAME`, {
-    hint: `nothing was changed. ${command("04-sa-tokens --dry-run")} lists the workloads by such names`,
+    hint: `nothing was changed. ${retyped({ "dry-run": true }, { of: "04-sa-tokens", less: bare })} lists the workloads by such names`,
   });
 }
 
@@ -85,7 +86,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   const first = later.find((owner) => network.includes(owner));
   if (!first) return;
   throw new Fail(`${label(first)} has to restart first: until then, new pods may get no traffic from Services`, {
-    hint: `first, or with it: ${command(`04-sa-tokens --only-system --namespace ${choice.namespaces.join(",")}`)}`,
+    hint: `first, or with it: ${retyped({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
   });
 }
 

@@ -12,6 +12,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/reduced-controllers.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
@@ -60,7 +61,7 @@ async function refuseSilent(api: KubeApi, nodes: readonly string[], without: rea
   const { notRenewed } = await nodeLeases(api, nodes);
   if (notRenewed.length === 0) return;
   throw new Fail(`${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`, {
-    hint: `part 3 there first; nodes that stay away: ${command("04-sa-tokens", [...without, ...notRenewed])}`,
+    hint: `part 3 there first; nodes that stay away: ${retyped({ without: [...without, ...notRenewed] }, { of: "04-sa-tokens" })}`,
   });
 }
 

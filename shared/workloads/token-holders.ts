@@ -17,6 +17,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { readJwt, tokenVerifier } from "../pki/tokens.ts";
 import { sayNames } from "../progress.ts";
+import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 import { staleGroups } from "./stale-pods.ts";
 import { liveAccounts, TOKEN_SECRETS, type TokenSecret, tokenOf } from "./token-secrets.ts";
@@ -37,7 +38,7 @@ export async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
   sayNames("of these, on this node, with a token file of the new key by now", renewed);
   if (renewed.length > 0) say("a program that reads its token file again, as client-go does every minute, no longer uses the old token");
   throw new Fail(`Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`, {
-    hint: "./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ./bunw scripts/04-sa-tokens.ts retire --force; their old tokens then stop working, nothing else changes",
+    hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${retyped({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
   });
 }
 

@@ -229,7 +229,7 @@ test("03-workers open and close name a control plane node that does not answer, 
   const line = (words: string) =>
     `  m2 does not answer. If its data is lost, go on without it: ./bunw scripts/03-workers.ts ${words} --without m2\n`;
   expect((await node.run("03-workers open")).stderr).toContain(line("open"));
-  expect((await node.run("03-workers close --dry-run")).stderr).toContain(line("close"));
+  expect((await node.run("03-workers close --dry-run")).stderr).toContain(line("close --dry-run"));
   expect((await node.run("03-workers close --dry-run --without m2")).stderr).not.toContain("does not answer");
 });
 

@@ -1,11 +1,16 @@
 /** An operator who follows what is printed comes to an end: no hint leads back to a command that was tried with the same state. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdirSync, readFileSync } from "node:fs";
-import { ADDRESS, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { afterPart2, RESTARTS } from "../pretend/after-part2.ts";
+import { ADDRESS, healthyCp, mirrorPod, type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
+import { servePart2 } from "../pretend/in-part2.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
-import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { tokenBy } from "../pretend/old-keys.ts";
+import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { serveStale } from "../pretend/stale.ts";
 
 /** Milliseconds: some twenty runs, one after the other. */
 setDefaultTimeout(300_000);
@@ -120,4 +125,99 @@ test("00-salvage secret without its key names the way without it, not the search
   const { exitCode, stderr } = await node.run("00-salvage secret");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith("if nobody has it: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas\n");
+});
+
+/** The API server names a file that is nowhere. */
+function lostFile(objects: Objects) {
+  const pod = mirrorPod("kube-apiserver");
+  const path = "/etc/kubernetes/authentication.yaml";
+  pod.spec.containers[0]!.command!.push(`--authentication-config=${path}`);
+  pod.spec.containers[0]!.volumeMounts!.push({ name: "authentication", mountPath: path });
+  pod.spec.volumes!.push({ name: "authentication", hostPath: { path, type: "File" } });
+  objects["pods/kube-system/kube-apiserver-m1"] = pod;
+}
+
+/** Commands of the same script in its hint, each as it would be pasted. */
+function ownCommandsIn(stderr: string, script: string): string[] {
+  const hint = stderr.slice(stderr.lastIndexOf("\nhint: "));
+  const word = "--(?:without|start-without|namespace|skip|lost-on|wait|etcd-data) [^\\s;]+|--[\\w-]+|close|retire";
+  return [...hint.matchAll(new RegExp(`\\./bunw scripts/(${script})\\.ts((?: (?:${word}))*)`, "g"))].map(
+    ([, name, words]) => `${name}${words}`,
+  );
+}
+
+/** Types a line, then what its hint has for the same script, to the end. Errors: one where a line comes twice. */
+async function followHints(node: Node, first: string, patience = "1") {
+  const typed: string[] = [];
+  for (let line: string | undefined = first; line; ) {
+    if (typed.includes(line)) throw new Error(`in a circle: ${[...typed, line].join(" → ")}`);
+    typed.push(line);
+    const { exitCode, stderr } = await node.run(line, { KUBE_PKI_REPAIR_PATIENCE: patience });
+    const [next, ...more]: string[] = exitCode === 0 ? [] : ownCommandsIn(stderr, line.split(" ")[0]!);
+    expect(more).toEqual([]);
+    if (!next) return { typed, exitCode, stderr };
+    line = next;
+  }
+  throw new Error("no line");
+}
+
+test.each([
+  ["01-etcd --dry-run", ["01-etcd --dry-run --new-cas", "01-etcd --dry-run --new-cas --files-later"]],
+  ["01-etcd --new-cas --dry-run", ["01-etcd --new-cas --dry-run --files-later"]],
+  ["01-etcd --files-later --dry-run --new-internal-cas", ["01-etcd --files-later --dry-run --new-cas"]],
+])("part 1's hints keep what was typed and come to an end, where an API server lives that has lost a file: %s", async (first, hints) => {
+  using node = await pretendNode({ etcd: lostFile, containers: ["etcd", "kube-apiserver"] });
+  expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
+});
+
+const PEERS = ["12", "13"].map((end, i) => ({
+  id: `${"bc"[i]}1b2c3d4e5f60718`,
+  name: `m${i + 2}`,
+  peerURLs: [`https://${ADDRESS.replace(/11$/, end)}:2380`],
+}));
+
+test.each([
+  [
+    "02-control-plane",
+    ["02-control-plane --start-without authentication-config", "02-control-plane --start-without authentication-config --without m2"],
+  ],
+  ["02-control-plane --without=m2 --super-admin", ["02-control-plane --without m2 --super-admin --start-without authentication-config"]],
+])("part 2's hints keep what was typed and come to an end, where a file and a member are lost: %s", async (first, hints) => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, ...PEERS], etcd: lostFile });
+  rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
+  const state = { ...sameEtcd(node.stored), members: [MEMBER, ...PEERS] };
+  using _etcd = serveEtcd(node.root, state);
+  using _third = await serveOtherMember(node.root, state, ADDRESS.replace(/11$/, "13"));
+  using _api = servePart2(node);
+  expect(await followHints(node, first)).toMatchObject({ typed: [first, ...hints], exitCode: 0 });
+});
+
+test("part 3's hint keeps what was typed: how long to wait, and the nodes that were named before", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });
+  const first = "03-workers close --wait 0.05 --without w1";
+  expect(await followHints(node, first)).toMatchObject({ typed: [first, "03-workers close --wait 0.05 --without w1,w2"], exitCode: 0 });
+});
+
+test.each([
+  ["04-sa-tokens --only-system --skip shop/web", "04-sa-tokens --only-system --skip shop/web --without w2"],
+  [
+    "04-sa-tokens --namespace default --namespace=kube-system --etcd-data /var/lib/etcd",
+    "04-sa-tokens --namespace default,kube-system --etcd-data /var/lib/etcd --without w2",
+  ],
+])("part 4's hints never restart what the operator has kept out of this run: %s", async (first, hint) => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
+  using api = serveStale(node, other.cert, { [`${LEASES}/w2`]: lease(4000) });
+  api.objects.delete("/api/v1/nodes/w2");
+  const { typed, exitCode, stderr } = await followHints(node, first, "0.1");
+  expect({ typed, exitCode, stderr }).toMatchObject({ typed: [first, hint], exitCode: 0 });
+  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
+});
+
+test("part 4's hint for an order that would cut the network keeps what was to be skipped", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(other.cert) });
+  using api = serveStale(node, other.cert);
+  const first = "04-sa-tokens --namespace shop --skip shop/web";
+  expect(await followHints(node, first)).toMatchObject({ typed: [first, `${first} --only-system`], exitCode: 0 });
+  expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
 });

@@ -1,0 +1,45 @@
+/** This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds. */
+import { type TypedWord, typedLine } from "./options.ts";
+import { plainLine } from "./plain.ts";
+
+/** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
+type More = Record<string, boolean | string | readonly string[]>;
+
+interface Which {
+  /** "03-workers close": if another script runs, its command with these options alone. Unset: the script that runs. */
+  of?: string;
+  /** Goes out of every list. */
+  less?: readonly string[];
+}
+
+/** As an operator types it, --dry-run, too, if it was typed: the line never does more than the one before was allowed to. */
+export function retyped(more: More, { of, less = [] }: Which = {}): string {
+  const line = typedLine();
+  const own = of === undefined || of === line.words;
+  const script = own ? line.script : `./bunw scripts/${of.replace(/^[\w-]+/, "$&.ts")}`;
+  const typed = own ? line.typed : [];
+  const isTyped = (name: string) => typed.some(({ option }) => option === name);
+  const added = Object.keys(more).filter((name) => !isTyped(name));
+  const all = [...typed, ...added.map((option): TypedWord => ({ option, value: Array.isArray(more[option]) ? [] : true }))];
+  return [script, ...all.flatMap((word) => shown(word, more, less))].join(" ");
+}
+
+function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {
+  if (option === undefined) return [shellWord(String(value))];
+  const now = merged(value, more[option], less);
+  if (now === false || (Array.isArray(now) && now.length === 0)) return [];
+  if (now === true) return [`--${option}`];
+  const text = Array.isArray(now) ? now.join(",") : String(now);
+  return text.startsWith("-") ? [`--${option}=${shellWord(text)}`] : [`--${option}`, shellWord(text)];
+}
+
+function merged(typed: TypedWord["value"], more: More[string] | undefined, less: readonly string[]) {
+  if (more === false || !Array.isArray(typed)) return more ?? typed;
+  return [...new Set([...typed, ...(Array.isArray(more) ? more : [])])].filter((name) => !less.includes(name));
+}
+
+/** One word for a shell, in one line: names are other people's. */
+export function shellWord(text: string): string {
+  const word = plainLine(text);
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
