@@ -148,7 +148,7 @@ function stopped() {
 }
 
 async function close(values: Values) {
-  const { cp, api, without } = await onControlPlane(values, "03-workers close");
+  const { cp, api, without } = await onControlPlane(values, "03-workers close", true);
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
@@ -167,9 +167,9 @@ async function close(values: Values) {
   done(inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
 }
 
-async function onControlPlane(values: Values, words?: string) {
+async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);
-  refuseStrangers(values.without, cp);
+  refuseStrangers(values.without, cp, { mayBeDeleted });
   const api = await adminApi(cp);
   const without = await leftOut(cp, values.without);
   if (words) await saySilentMembers(cp, words, without);

@@ -79,20 +79,32 @@ export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR):
   return configuration instanceof Fail ? otherwise : (configuration.certificatesDir ?? CERTIFICATES_DIR);
 }
 
+interface Known {
+  cluster: Cluster;
+  data: EtcdData;
+  node: { name: string };
+  dataFrom: string;
+  etcd: { dir: string };
+  earlier?: { data: EtcdData };
+}
+
 /**
- * Checks the names after --without. `mayBeDeleted`: after part 3 a lost node's Node is deleted, so that etcd no longer knows it. Errors: Fail
- * where one is this node's own, or etcd never knew it: it is mistyped.
+ * Checks the names after --without. Nodes of a repair that is over count: their Nodes may be deleted since. `mayBeDeleted`: where the repair has
+ * no copy of etcd's data, and so no proof that a name never was one, it is said. Errors: Refused where one is this node's own, or etcd never
+ * knew it: it is mistyped.
  */
 export function refuseStrangers(
   names: readonly string[],
-  { cluster, data, node }: { cluster: Cluster; data: EtcdData; node: { name: string } },
+  { cluster, data, node, dataFrom, etcd, earlier }: Known,
   { mayBeDeleted = false } = {},
 ) {
-  const known = new Set([...cluster.nodes, ...data.members].map(({ name }) => name));
+  const before = earlier ? [...readCluster(earlier.data).nodes, ...earlier.data.members] : [];
+  const known = new Set([...cluster.nodes, ...data.members, ...before].map(({ name }) => name));
   const strangers = names.filter((name) => !known.has(name));
-  if (strangers.length > 0 && mayBeDeleted) say(`${strangers.join(", ")}: no node of this cluster any more`);
-  else if (strangers.length > 0)
-    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${[...known].join(", ")}` });
+  const nodes = [...known].join(", ");
+  if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
+    say(`${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`);
+  else if (strangers.length > 0) throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${nodes}` });
   const own = data.members.find(({ id }) => id === data.memberId)?.name;
   const here = names.find((name) => name === node.name || name === own);
   if (here !== undefined)

@@ -27,7 +27,7 @@ export interface Ready {
 
 /** Errors: Fail with the first thing that is not true, and what to do about it. */
 export async function readyForPart4(cp: ControlPlaneNode, named: readonly string[]): Promise<Ready> {
-  refuseStrangers(named, cp);
+  refuseStrangers(named, cp, { mayBeDeleted: true });
   const trust = trustHere(cp);
   refuseReduced(cp, named);
   const api = await adminApi(cp);

@@ -186,7 +186,7 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   // a lost node's Node is deleted by now
   const { exitCode, stderr } = await node.run("04-sa-tokens retire --without cp3");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("  cp3: no node of this cluster any more\n");
+  expect(stderr).toContain("  cp3: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n");
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);
   const { stdout } = await node.run("05-verify");

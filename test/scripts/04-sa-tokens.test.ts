@@ -1,6 +1,6 @@
 /** 04-sa-tokens as operators run it, with a new CA and a new service-account key: what it renews, what it leaves, and what it refuses. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { cpSync, rmSync } from "node:fs";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
@@ -19,6 +19,7 @@ setDefaultTimeout(60_000);
 await healthyCp();
 const before = await otherCa();
 const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
+const RESCUE = "/root/kube-pki-repair-20260101T000000";
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 
 /** A control plane node whose repair has come as far as part 4. */
@@ -111,8 +112,7 @@ test("04-sa-tokens, run again when its repair with a new CA is over, still says 
   const goneOn = (objects: Objects) => void Object.assign(objects, { "leases/shop/since": "{}" });
   using node = await pretendNode({ kind: "healthy control plane node", etcd: goneOn });
   using _api = serveRunning(node);
-  const rescue = "/root/kube-pki-repair-20260101T000000";
-  writeData(`${node.root}${rescue}/etcd`, clusterObjects(before.cert));
+  writeData(`${node.root}${RESCUE}/etcd`, clusterObjects(before.cert));
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
@@ -171,11 +171,52 @@ test("04-sa-tokens --without a node whose Node is still there refuses: no Daemon
   expect(stderr).toContain("kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n");
 });
 
-test("04-sa-tokens and 02-control-plane --without a name that etcd never knew take it for mistyped", async () => {
+test("04-sa-tokens and 02-control-plane --without a name that the repair's copy does not have take it for mistyped", async () => {
   const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
-  expect(await refused("04-sa-tokens --without w22", {}, undefined, 3)).toEndWith(hint);
-  expect(await refused("02-control-plane --without w22", {}, undefined, 3)).toEndWith(hint);
+  const copied = (root: string) => cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
+  expect(await refused("04-sa-tokens --without w22", {}, copied, 3)).toEndWith(hint);
+  expect(await refused("02-control-plane --without w22", {}, copied, 3)).toEndWith(hint);
 });
+
+test.each([
+  "04-sa-tokens --without w9",
+  "03-workers close --without w9",
+  "03-workers open --without w9",
+  "02-control-plane --without w9 --dry-run",
+])("%s goes through where the repair is over, and its copy alone still has the Node that was deleted", async (line) => {
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => void Object.assign(objects, { "leases/shop/since": "{}", "leases/shop/later": "{}" }),
+  });
+  using _api = serveRunning(node);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const objects = clusterObjects(node.ca.cert);
+  objects["minions/w9"] = { ...(objects["minions/w2"] as object), metadata: { name: "w9", uid: "uid-of-w9" } };
+  writeData(`${node.root}${RESCUE}/etcd`, objects);
+  const { exitCode, stderr } = await node.run(line, WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).not.toContain("no node of this cluster");
+});
+
+test.each(["04-sa-tokens --without w7", "03-workers close --without w7", "04-sa-tokens retire --without w7"])(
+  "%s says aloud that today's data has no such node, where part 1 made no copy, and goes on",
+  async (line) => {
+    using node = await pretendNode({ kind: "healthy control plane node" });
+    using _api = serveRunning(node);
+    const { exitCode, stderr } = await node.run(line, WAITS);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).toContain("  w7: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n");
+  },
+);
+
+test.each(["02-control-plane", "03-workers open", "03-workers approve"])(
+  "%s --without a name that today's data does not have is refused",
+  async (line) => {
+    expect(await refused(`${line} --without w7`, {}, undefined, 3)).toEndWith(
+      'error: etcd knew no node "w7"\nhint: its nodes: m1, w1, w2\n',
+    );
+  },
+);
 
 test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
   const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));

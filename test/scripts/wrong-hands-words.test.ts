@@ -1,5 +1,6 @@
 /** Wrong hands: misspelt options, missing values, words that mean nothing. A script that does not understand all of its line does nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync } from "node:fs";
 import { pretendNode } from "../pretend/node.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
@@ -123,5 +124,6 @@ test.each([
   ["04-sa-tokens retire --without m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
 ])("%s: a name that cannot be meant", async (line, error, hint) => {
   using node = await pretendNode({ kind: "healthy control plane node" });
+  cpSync(`${node.root}/var/lib/etcd`, `${node.root}/root/kube-pki-repair-20260101T000000/etcd`, { recursive: true });
   await expectRefusal(node, line, error, hint, REFUSED);
 });
