@@ -4,6 +4,7 @@
  * from them, so that the API server accepts them until part 4 is done. Run it once, on any control
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
+import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalSigner } from "../shared/facts/external-signer.ts";
 import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
@@ -30,7 +31,8 @@ async function main() {
   start("00-token-key", { dryRun: values["dry-run"] });
   shareNode();
 
-  const { facts, data, node, cluster } = await readControlPlaneNode(values["etcd-data"]);
+  const cp = await readControlPlaneNode(values["etcd-data"]);
+  const { facts, data, node, cluster } = cp;
   refuseExternalSigner(facts);
   const pki = facts.certificatesDir;
   const collected = () => collectTokens(data, node.kubelet.podsDir, values["token-file"]);
@@ -44,7 +46,7 @@ async function main() {
       note: "public; the API server checks old tokens with it, nothing signs with it",
     });
   });
-  const others = otherControlPlanes(cluster, { node });
+  const others = otherControlPlanes(cluster, { node, without: await leftOut(cp, []) });
   for (const { name, ips } of others)
     answer(`scp -p ${oldSaPub(pki)} root@${ips[0] ?? name}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];

@@ -5,7 +5,9 @@ import { parse } from "yaml";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
-import { expectTranscript, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { withM2 } from "../pretend/lost-cp.ts";
+import { expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -114,6 +116,24 @@ test("00-token-key where today's sa.key signed all tokens has nothing to do", as
   expect(exitCode).toBe(0);
   expect(stderr).toContain("all of them verify with today's sa.pub: there is no old key to look for\n");
   expect(node.exists(OLD)).toBe(false);
+});
+
+test("00-token-key carries the key to the other control plane nodes, but not to one that part 2 took out of etcd", async () => {
+  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+  const etcd = (objects: Objects) => {
+    withTokens(objects);
+    withM2(objects);
+  };
+  using node = await nodeWithTokens({ kind: "healthy control plane node", etcd, members: [MEMBER, lost] });
+  const state = { ...sameEtcd(node.stored), members: [MEMBER, lost] };
+  using _etcd = serveEtcd(node.root, state);
+  const line = "scp -p /etc/kubernetes/pki/sa-old.pub root@127.77.0.12:/etc/kubernetes/pki/\n";
+  expect((await node.run("00-token-key --dry-run")).stdout).toBe(line);
+  state.members = [MEMBER];
+  const { stdout, stderr } = await node.run("00-token-key");
+  expect(stdout).toBe("");
+  expect(stderr).toContain("  m2: no member of etcd any more (02-control-plane --without): left out here, too\n");
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
 
 /** The API of a healthy control plane node. Its published keys follow its manifest, as after the kubelet's restart of it. */
