@@ -61,7 +61,7 @@ async function open(values: Values) {
     () => makeToken(cp, api, values["token-file"]),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
-  printJoinLine(cp, values["token-file"]);
+  printJoinLine(cp, values["token-file"], without);
   tell("");
   await startApprover([
     ...(values["etcd-data"] ? ["--etcd-data", values["etcd-data"]] : []),
@@ -110,6 +110,7 @@ async function changeTrust(node: Node, paste: { server: string; hash: string; fi
 
 async function join(values: Values) {
   const node = await worker.readWorker(values["etcd-data"]);
+  worker.refuseLeftOut(node, values.without);
   const { server, "ca-hash": hash, "token-file": file } = values;
   if (!server || !hash)
     throw new Fail("join needs --server and --ca-hash", {
@@ -127,7 +128,7 @@ async function join(values: Values) {
     );
   }
   endJoin(node, file);
-  done(inOneLine(next.afterJoin()));
+  done(inOneLine(next.afterJoin(values)));
 }
 
 /** In the background of `open`, or in a window of its own. */
@@ -185,17 +186,17 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */
-function printJoinLine({ facts }: ControlPlaneNode, file: string) {
+function printJoinLine({ facts }: ControlPlaneNode, file: string, without: string[]) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
   const trust = `--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
-  answer(command(`03-workers join ${trust}`));
+  answer(command(`03-workers join ${trust}`, without));
 }
 
 const USAGE = `Usage:
     ./bunw scripts/03-workers.ts open [--token-file FILE] [--without NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
-                                      [--dry-run]
+                                      [--without NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--dry-run]
 
@@ -219,8 +220,8 @@ Options:
     --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it
                        --discovery-token-ca-cert-hash).
     --without NODES    Nodes that will not come back. No certificate of theirs is approved, and
-                       close does not wait for them. After close the controller-manager runs in
-                       full: it taints them and evicts their pods.
+                       close does not wait for them; join only prints them on. After close the
+                       controller-manager runs in full: it taints them and evicts their pods.
     --wait MINUTES     How long close waits for the nodes (default: 15).
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Print what would be done; nothing is written, stopped or started.

@@ -152,9 +152,9 @@ export function closing({ without }: Pick<Route, "without">): Todo[] {
   return [{ command: command("03-workers close", without), on: EACH }];
 }
 
-/** After `join`, on a worker: it knows of no other node. */
-export function afterJoin(): Todo[] {
-  return [{ command: command("03-workers join"), called: "the same", on: "the other workers" }, ...closing({ without: [] })];
+/** After `join`, on a worker: it knows of no other node but those that the line of `open` says are lost. */
+export function afterJoin(route: Pick<Route, "without">): Todo[] {
+  return [{ command: command("03-workers join", route.without), called: "the same", on: "the other workers" }, ...closing(route)];
 }
 
 /** After an `open` where no worker has to join. `close`: it still has something to do. */

@@ -14,7 +14,7 @@ export interface Todo {
 }
 
 /** Scripts, or their words, that take --without. */
-const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|close|approve)|04-sa-tokens)\b/;
+const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|join|close|approve)|04-sa-tokens)\b/;
 
 /** "03-workers close" as an operator types it. */
 export function command(words: string, without: readonly string[] = []): string {

@@ -7,7 +7,8 @@ import { leaseRenewed } from "../api/leases.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { refuseOtherTime } from "../facts/clock.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { command } from "../facts/todo.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { workloadContainers } from "../node/containers.ts";
@@ -28,6 +29,15 @@ export async function readWorker(etcdData: string | undefined): Promise<Node> {
   refuseControlPlane(node, (await etcdDataOf(etcdData, { node })).dir);
   await refuseUnfitKubelet(node);
   return node;
+}
+
+/** Nobody approves the certificate of a node that `open` was told to leave out. Errors: Refused where that is this one. */
+export function refuseLeftOut({ name }: Pick<Node, "name">, without: readonly string[]) {
+  if (!without.includes(name)) return;
+  const others = without.filter((other) => other !== name);
+  throw new Refused(`"${name}" is this node, and the line says that it will not come back`, {
+    hint: `nothing was changed. On the first control plane node: ${command("03-workers open", others)}; then the line that it prints`,
+  });
 }
 
 /** The CA with this fingerprint, where everything that the kubelet trusts and uses is of it, and it runs: one whose client CA is lost cannot start. */

@@ -170,6 +170,7 @@ test("03-workers leaves out a control plane node that part 2 took out of etcd, w
   const opened = await node.run("03-workers open");
   expect(opened.stderr).toContain("  w2: no member of etcd any more (02-control-plane --without): left out here, too\n");
   expect(opened.stderr).toEndWith("then on each control plane node: ./bunw scripts/03-workers.ts close --without w2\n");
+  expect(opened.stdout).toEndWith(" --token-file token --without w2\n");
   expect(node.calls().at(-1)).toEndWith(" approve --without w2");
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

@@ -52,6 +52,21 @@ test.each([
   expect(api.requests).toEqual([]);
 });
 
+test("03-workers join on a worker that open was told not to wait for is refused: nobody would approve its certificate", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(`${join()} --without w2,w1`);
+  expect([exitCode, stderr]).toEqual([
+    3,
+    expect.stringContaining('error: "w1" is this node, and the line says that it will not come back\n'),
+  ]);
+  expect(stderr).toEndWith(
+    "\nhint: nothing was changed. On the first control plane node: ./bunw scripts/03-workers.ts open --without w2; then the line that it prints\n",
+  );
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("03-workers join refuses a server of another CA, and changes nothing", async () => {
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root);
@@ -105,10 +120,10 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   expect(statSync(`${node.root}/var/lib/kubelet/config.yaml`).mtimeMs).toBe(config);
 
   const before = node.fingerprint();
-  const again = await node.run(join());
+  const again = await node.run(`${join()} --without w2,w3`);
   expect(again.exitCode).toBe(0);
-  expect(again.stderr).toContain(
-    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers, then on each control plane node: ",
+  expect(again.stderr).toEndWith(
+    "w1: has a certificate of this CA already, nothing to do\n\ndone.  next: the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close --without w2,w3\n",
   );
   expect(node.fingerprint()).toEqual(before);
   writeToken(node.root);

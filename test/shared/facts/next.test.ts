@@ -23,7 +23,7 @@ test("a command has --without only where its script takes it", () => {
   expect(commands.map((words) => command(words, ["cp3", "w1"]))).toEqual([
     "./bunw scripts/02-control-plane.ts --without cp3,w1",
     "./bunw scripts/03-workers.ts open --without cp3,w1",
-    "./bunw scripts/03-workers.ts join",
+    "./bunw scripts/03-workers.ts join --without cp3,w1",
     "./bunw scripts/04-sa-tokens.ts retire --without cp3,w1",
     "./bunw scripts/01-etcd.ts --new-cas",
     "./bunw scripts/05-verify.ts",
@@ -133,8 +133,8 @@ describe("in part 3", () => {
 
   test("open and approve print close with --without, join the same for other workers", () => {
     expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1");
-    expect(line(...next.afterJoin())).toBe(
-      "the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close",
+    expect(line(...next.afterJoin(lost))).toBe(
+      "the same on the other workers, then on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1",
     );
   });
 
