@@ -71,7 +71,7 @@ test("a --skip without its namespace is refused before a token is renewed", asyn
   const { exitCode, stderr } = await node.run("04-sa-tokens --skip web,blog/db", WAITS);
   expect(exitCode).toBe(3);
   expect(stderr).toEndWith(
-    "\nerror: --skip web: no NAMESPACE/NAME\nhint: nothing was changed. ./bunw scripts/04-sa-tokens.ts --dry-run lists the workloads by such names\n",
+    "\nerror: --skip web: no NAMESPACE/NAME\nhint: nothing was changed. ./bunw scripts/04-sa-tokens.ts --skip blog/db --dry-run lists the workloads by such names\n",
   );
   expect(api.changes()).toEqual([]);
 });
@@ -115,7 +115,7 @@ test.each([
   [
     "a namespace before kube-proxy",
     "--namespace shop",
-    `error: kube-system/kube-proxy (DaemonSet) has to restart first: until then, new pods may get no traffic from Services\nhint: first, or with it: ${PART_4} --only-system --namespace shop\n`,
+    `error: kube-system/kube-proxy (DaemonSet) has to restart first: until then, new pods may get no traffic from Services\nhint: first, or with it: ${PART_4} --namespace shop --only-system\n`,
   ],
 ])("04-sa-tokens refuses %s before it restarts anything", async (_, options, words) => {
   using node = await afterPart3();
