@@ -235,7 +235,7 @@ const OPTIONS = {
   "token-file": { type: "string", default: "token", of: ["open", "join"] },
   server: { type: "string", of: ["join"] },
   "ca-hash": { type: "string", of: ["join"] },
-  without: { type: "string", list: true, of: ["open", "close", "approve"] },
+  without: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true, of: ["close"] },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },

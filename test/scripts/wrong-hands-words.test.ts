@@ -61,7 +61,6 @@ const OTHERS: [line: string, option: string, belongs: string, typed: string][] =
   ["00-salvage disk --certificate-key-file x", "--certificate-key-file", "00-salvage or secret", "disk"],
   ["03-workers close --token-file x --ca-hash y", "--token-file", "open or join", "close"],
   ["03-workers open --server https://x", "--server", "join", "open"],
-  ["03-workers join --without w1", "--without", "open, close or approve", "join"],
   ["03-workers approve --wait 5", "--wait", "close", "approve"],
   ["04-sa-tokens --force", "--force", "retire", "04-sa-tokens"],
   ["04-sa-tokens --dry-run --force", "--force", "retire", "04-sa-tokens"],
