@@ -18,13 +18,12 @@ import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { saKeyIsNew } from "../shared/facts/sa-key.ts";
 import { inOneLine, type Todo } from "../shared/facts/todo.ts";
 import { takeNode } from "../shared/node/take-node.ts";
-import { refuseUnfitKubelet } from "../shared/node/turn-kubelet.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
-import { issueForServers, startServers } from "../shared/static-pods/servers.ts";
+import { issueForServers, refuseUnfitNode, startServers } from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
 import { isControlPlaneName } from "../shared/workers/identities.ts";
 import { nodesNeedPart3, proveNodes, proveOwnKubelet } from "../shared/workers/nodes-seen.ts";
@@ -82,7 +81,7 @@ async function checkEtcd(
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
   refuseLostFiles(cp);
-  await refuseUnfitKubelet(cp.node);
+  await refuseUnfitNode(cp);
   await proveEtcd(cp, without);
   return cp;
 }

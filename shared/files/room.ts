@@ -8,6 +8,12 @@ import { nearestPlace, tryFile } from "./try-file.ts";
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
 const RESERVE = 64 * 2 ** 20;
 
+/**
+ * What a part writes into one folder, at most. Of kubeadm's files a control plane node has about 50, 300 KB in blocks of 4 KB, and each is there
+ * twice for a moment: beside its place and in it. The rest is for what others write meanwhile.
+ */
+const SMALL = { bytes: 4e6, inodes: 100 };
+
 /** File systems where a copy shares the blocks of its original (FICLONE): of btrfs and XFS; statfs(2). */
 const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
@@ -26,10 +32,22 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
   });
 }
 
-/** Errors: Fail where a folder, or the one above that is there, can only be read. */
-export function refuseUnwritable(folders: readonly string[]) {
-  for (const folder of folders.map(nearestPlace))
-    tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
+/** Errors: Fail where a folder, or the one above that is there, can only be read, or where the small files of a part, or `bytes`, do not fit. */
+export function refuseUnwritable(folders: readonly string[], { bytes = SMALL.bytes, inodes = SMALL.inodes } = {}) {
+  const places = [...new Set(folders.map(nearestPlace))];
+  for (const folder of places) tryFile("write to", folder, () => fs.accessSync(hostPath(folder), fs.constants.W_OK), true);
+  for (const folder of places) {
+    const { bavail, bsize, files, ffree } = fs.statfsSync(hostPath(folder));
+    if (bavail * bsize < bytes) throw noRoomIn(folder, `${megabytes(bytes)} MB are needed, ${megabytes(bavail * bsize)} MB are free`);
+    // btrfs makes inodes as it needs them, and counts none
+    if (files > 0 && ffree < inodes) throw noRoomIn(folder, `${inodes} inodes are needed, ${ffree} are free`);
+  }
+}
+
+function noRoomIn(folder: string, why: string): Fail {
+  return new Fail(`No room in "${folder}": ${why}`, {
+    hint: `nothing was changed. Make room there (df -h ${folder}; df -i ${folder}); then run this again`,
+  });
 }
 
 function sizeOf(host: string): number {

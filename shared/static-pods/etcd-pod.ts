@@ -13,7 +13,7 @@ import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
-import { refuseUnfitKubelet, turnKubelet } from "../node/turn-kubelet.ts";
+import { turnKubelet } from "../node/turn-kubelet.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, certPath, certRow, keyPath } from "../pki/certs.ts";
@@ -23,7 +23,7 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./late-manager.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
-import { holdServers } from "./servers.ts";
+import { holdServers, refuseUnfitNode } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
 /**
@@ -69,13 +69,16 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
   return true;
 }
 
-/** Errors: Fail where there is no room for the copy, where a folder cannot be written, or as `refuseUnfitKubelet`: nothing is stopped then. */
+/** Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log, 64 MB, is there mostly. */
+const ETCD_GROWS = 16e6;
+
+/** Errors: Fail where there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
 export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
-  const { rescue, etcd, node, facts } = cp;
-  await refuseUnfitKubelet(node);
-  const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
-  refuseUnwritable([dirname(rescue.dir), facts.certificatesDir, staticPodPath, ...[kubeconfig, clientPem].map((path) => dirname(path))]);
-  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([etcd.dir, ...(etcd.wal ? [etcd.wal] : []), ...leftOf(cp)], rescue.dir);
+  const { rescue, etcd } = cp;
+  const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
+  await refuseUnfitNode(cp);
+  refuseUnwritable(data, { bytes: ETCD_GROWS });
+  if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 
 /** What is copied beside etcd's data. */

@@ -1,11 +1,14 @@
 /** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
+import { dirname } from "node:path";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
+import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
+import { refuseUnfitKubelet } from "../node/turn-kubelet.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
@@ -15,6 +18,14 @@ import { takeAway } from "./exchange.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
 import { restartKubelet, restoreServers } from "./late-manager.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
+
+/** Before parts 1 and 2 stop anything. Errors: Fail where a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
+export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
+  await refuseUnfitKubelet(node);
+  const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
+  const kubelets = [kubeconfig, clientPem].map((path) => dirname(path));
+  refuseUnwritable([dirname(rescue.dir), "/etc/kubernetes", facts.certificatesDir, staticPodPath, ...kubelets]);
+}
 
 /**
  * Part 1: a kubelet that starts would start the servers with certificates that have expired or are missing. They fail again and again, and

@@ -73,8 +73,8 @@ function unfinished({ kubelet }: Node): Copied | undefined {
 function copyTrust({ kubelet }: Node): Copied {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = kubelet;
   const paths = [kubeconfig, clientCaFile, dirname(clientPem), bootstrapKubeconfig];
-  refuseUnwritable(paths.map(dirname));
   const { dir } = newRescue();
+  refuseUnwritable([...[dir, ...paths].map((path) => dirname(path)), dirname(clientPem)]);
   const files = paths.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
   writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, { made: new Date().toISOString(), files }, "until this join has ended");

@@ -47,61 +47,95 @@ async function withPassphrase() {
 
 const PACK = "hand-over pack --passphrase-file pass --out keys.age";
 
-/** Copies a folder of the node into memory that has so much room. */
-function memoryDisk(folder: string, size: string): string {
-  return `cp -a ${folder} ${folder}.was; mount -t tmpfs -o size=${size},mode=755 full ${folder}; cp -a ${folder}.was/. ${folder}/; rm -rf ${folder}.was`;
+/** Copies a folder of the node into memory that has so much room: `size=30m`, `size=64m,nr_inodes=50`. */
+function memoryDisk(folder: string, room: string): string {
+  return `cp -a ${folder} ${folder}.was; mount -t tmpfs -o ${room},mode=755 full ${folder}; cp -a ${folder}.was/. ${folder}/; rm -rf ${folder}.was`;
 }
 
-/** The same, and nothing more fits. */
-const fullDisk = (folder: string) => `${memoryDisk(folder, "256k")}; cat /dev/zero > ${folder}/full 2>/dev/null || true`;
+/** Makes a disk of a folder of the node. */
+type Disk = (folder: string) => string;
+
+const small: Disk = (folder) => memoryDisk(folder, "size=30m");
+const fill = (folder: string) => `cat /dev/zero > ${folder}/full 2>/dev/null || true`;
+/** Nothing more fits. */
+const full: Disk = (folder) => `${memoryDisk(folder, "size=2m")}; ${fill(folder)}`;
+const withoutInodes: Disk = (folder) => memoryDisk(folder, "size=200m,nr_inodes=80");
+
+/** A worker whose disk fills up while its kubelet is stopped. */
+const fillsUp = (folder: string) => async () => {
+  const does = `echo > "$FAKE/stopped"; ${fill(`"$KUBE_PKI_REPAIR_ROOT"${folder}`)}`;
+  const node = await pretendNode({ kind: "worker", commands: [{ command: "systemctl stop kubelet", does }] });
+  writeToken(node.root);
+  return node;
+};
 
 const NO_SPACE = /no space left on device/;
+const noRoom = (folder: string) => new RegExp(`^No room in "${folder}": \\d+ MB are needed, \\d+ MB are free$`);
+const noInodes = (folder: string) => new RegExp(`^No room in "${folder}": \\d+ inodes are needed, \\d+ are free$`);
+const MAKE_ROOM = /^nothing was changed\. Make room there \(df -h \/.*; df -i \/.*\)/;
+const wiped = () => pretendNode();
+const healthy = () => pretendNode({ kind: "healthy control plane node" });
 
-/** [what, line, node, folder that is full, error, hint] */
-const FULL: [what: string, line: string, node: () => Promise<Node>, folder: string, error: RegExp, hint: RegExp][] = [
+/** [what, line, node, folder that is full, its disk, error, hint] */
+const FULL: [what: string, line: string, node: () => Promise<Node>, folder: string, disk: Disk, error: RegExp, hint: RegExp][] = [
   [
     "01-etcd",
     "01-etcd --new-cas",
-    () => pretendNode(),
+    wiped,
     "/root",
+    small,
     /^No room for the copy below "\/root": it needs \d+ MB, \d+ MB are free$/,
     /df -h \/root/,
   ],
+  ["01-etcd of a healthy node", "01-etcd", healthy, "/root", small, /^No room for the copy/, /df -h \/root/],
+  ["01-etcd", "01-etcd --new-cas", wiped, "/root", withoutInodes, noInodes("/root"), MAKE_ROOM],
+  ...["/etc/kubernetes", "/var/lib/kubelet/pki", "/var/lib/etcd"].flatMap((folder): (typeof FULL)[number][] => [
+    ["01-etcd", "01-etcd --new-cas", wiped, folder, full, noRoom(folder), MAKE_ROOM],
+    ["01-etcd", "01-etcd --new-cas", wiped, folder, withoutInodes, noInodes(folder), MAKE_ROOM],
+  ]),
+  ["02-control-plane", "02-control-plane", healthy, "/etc/kubernetes", full, noRoom("/etc/kubernetes"), MAKE_ROOM],
+  ["02-control-plane", "02-control-plane", healthy, "/var/lib/kubelet/pki", full, noRoom("/var/lib/kubelet/pki"), MAKE_ROOM],
+  ["join", join(), joining, "/root", full, noRoom("/root"), MAKE_ROOM],
+  ["join", join(), joining, "/etc/kubernetes", full, noRoom("/etc/kubernetes"), MAKE_ROOM],
+  ["join", join(), joining, "/etc/kubernetes/pki", full, noRoom("/etc/kubernetes/pki"), MAKE_ROOM],
+  ["join", join(), joining, "/etc/kubernetes", withoutInodes, noInodes("/etc/kubernetes"), MAKE_ROOM],
+  ["join", join(), joining, "/var/lib/kubelet/pki", full, noRoom("/var/lib/kubelet/pki"), MAKE_ROOM],
+  ["join", join(), fillsUp("/etc/kubernetes"), "/etc/kubernetes", small, NO_SPACE, /^make room there: df -h \/etc\/kubernetes/],
   [
-    "01-etcd of a healthy node",
-    "01-etcd",
-    () => pretendNode({ kind: "healthy control plane node" }),
-    "/root",
-    /^No room for the copy/,
-    /df -h \/root/,
+    "join",
+    join(),
+    fillsUp("/etc/kubernetes/pki"),
+    "/etc/kubernetes/pki",
+    small,
+    NO_SPACE,
+    /^make room there: df -h \/etc\/kubernetes\/pki/,
   ],
-  ["join", join(), joining, "/root", NO_SPACE, /^make room there: df -h \/root/],
-  ["join", join(), joining, "/etc/kubernetes", NO_SPACE, /^make room there: df -h \/etc\/kubernetes/],
-  ["join", join(), joining, "/etc/kubernetes/pki", NO_SPACE, /^make room there: df -h \/etc\/kubernetes\/pki/],
-  ["00-token-key", "00-token-key", withOldToken, "/etc/kubernetes/pki", NO_SPACE, /^make room there: df -h \/etc\/kubernetes\/pki/],
-  ["hand-over pack", PACK, withPassphrase, "/root", NO_SPACE, /^make room there: df -h \/root/],
+  ["00-token-key", "00-token-key", withOldToken, "/etc/kubernetes/pki", full, NO_SPACE, /^make room there: df -h \/etc\/kubernetes\/pki/],
+  ["hand-over pack", PACK, withPassphrase, "/root", full, NO_SPACE, /^make room there: df -h \/root/],
 ];
 
 test.each(FULL)(
   "%s (%s) on a full disk: nothing is lost, nothing half-written, the kubelet runs",
-  async (_, line, made, folder, error, hint) => {
+  async (_, line, made, folder, disk, error, hint) => {
     using node = await made();
     using _api = line === join() ? await serve(newCa) : undefined;
-    await using host = await ownMounts(line.startsWith("01") ? memoryDisk(node.root + folder, "30m") : fullDisk(node.root + folder));
+    mkdirSync(node.root + folder, { recursive: true });
+    await using host = await ownMounts(disk(node.root + folder));
     const files = () => withoutTimes(unkept(node.fingerprint(host.path)));
     const before = files();
     const said = await node.run(line, {}, host.inside);
     expectStop(said, error, hint);
     expect(files()).toEqual(before);
     const turned = node.calls().filter((call) => CHANGES.test(call));
-    expect(turned.at(-1) ?? "none").toBe(turned.length > 0 ? "systemctl start kubelet" : "none");
+    const stops = error === NO_SPACE && line === join();
+    expect(turned).toEqual(stops ? ["systemctl stop kubelet", "systemctl stop kubelet", "systemctl start kubelet"] : []);
   },
 );
 
 /** Folders' times change where a file came and went; a roll back keeps its copies in the rescue folder. */
 function withoutTimes(fingerprint: string[]): string[] {
   return fingerprint
-    .filter((line) => !/^root\/kube-pki-repair-\d+T\d+\/(before|failed)\//.test(line))
+    .filter((line) => !/^root\/kube-pki-repair-\d+T\d+\/(before|failed)\//.test(line) && !/\/full /.test(line))
     .filter((line) => !/^\S+ 4/.test(line))
     .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
 }
@@ -209,7 +243,7 @@ test("where flock is missing a script warns, and goes on", async () => {
 test("open whose token file does not fit on the disk says so; run again, it revokes the first token", async () => {
   using node = await afterPart2();
   using api = serveRunning(node);
-  await using host = await ownMounts(fullDisk(`${node.root}/root`));
+  await using host = await ownMounts(full(`${node.root}/root`));
   expectStop(await node.run("03-workers open", {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const [first] = api.changes().filter((change) => change.startsWith("POST") && change.endsWith("/secrets"));
   expect({ first, token: existsSync(host.path(`${node.root}/root/token`)) }).toEqual({ first: expect.any(String), token: false });
@@ -220,8 +254,9 @@ test("open whose token file does not fit on the disk says so; run again, it revo
 test("a folder with a copy that did not fit has no .partial, also where it is a whole tree", async () => {
   using node = await joining();
   using _api = await serve(newCa);
-  await using host = await ownMounts(memoryDisk(`${node.root}/root`, "16k"));
-  await node.run(join(), {}, host.inside);
+  write(`${node.root}/var/lib/kubelet/pki/large`, "x".repeat(40_000_000));
+  await using host = await ownMounts(small(`${node.root}/root`));
+  expectStop(await node.run(join(), {}, host.inside), NO_SPACE, /^make room there: df -h \/root/);
   const names = readdirSync(host.path(`${node.root}/root`), { recursive: true, encoding: "utf8" });
   expect(names.filter((name) => name.includes(".partial"))).toEqual([]);
   expect(kubeletFiles(node).some((line) => line.includes("bootstrap-kubelet.conf"))).toBe(false);
