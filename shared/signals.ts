@@ -11,13 +11,18 @@ type Signal = (typeof SIGNALS)[number];
 /** The exit code of a script that a signal ended. */
 const BY_SIGNAL = 130;
 
-const AGAIN = "what was written is whole. Run the same command again: finished steps are skipped";
+export const RUN_AGAIN = "what was written is whole. Run the same command again: finished steps are skipped";
 
 /** What a signal does now; undefined: nobody has called `onSignal`, and the system ends the process. */
 let action: ((signal: Signal) => void) | undefined;
 
 /** The signal that has come and was not obeyed yet. */
 let pending: Signal | undefined;
+
+const BACK = "what was here before is back. Run the same command again";
+
+/** What is said of it. */
+let hintOfPending = BACK;
 
 const left = new Map<string, string>();
 
@@ -28,7 +33,7 @@ export function onSignal(next: (signal: Signal) => void) {
 }
 
 /** The Fail of a script that a signal ends. */
-export function stoppedBy(signal: Signal, hint = AGAIN): Fail {
+export function stoppedBy(signal: Signal, hint = RUN_AGAIN): Fail {
   return new Fail(`Stopped by ${NAMES[signal]}`, { hint, exitCode: BY_SIGNAL });
 }
 
@@ -36,15 +41,16 @@ const NAMES: Record<Signal, string> = { SIGHUP: "SIGHUP: the connection is gone"
 
 /** A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back what was before. */
 export function checkSignal() {
-  if (pending) throw stoppedBy(pending, "what was here before is back. Run the same command again");
+  if (pending) throw stoppedBy(pending, hintOfPending);
 }
 
 /**
  * Runs `work`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal disturbs that. A signal that came too
- * late for that is obeyed after it. Errors: those of `work`, and of `undo`.
+ * late for that is obeyed after it. `hint`: what is said where a signal has come. Errors: those of `work`, and of `undo`.
  */
-export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unknown>): Promise<T> {
-  const before = action;
+export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unknown>, hint = BACK): Promise<T> {
+  const [before, hintBefore] = [action, hintOfPending];
+  hintOfPending = hint;
   if (before) {
     onSignal((signal) => {
       pending = signal;
@@ -60,7 +66,7 @@ export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unkn
     throw err;
   } finally {
     pending = undefined;
-    action = before;
+    [action, hintOfPending] = [before, hintBefore];
   }
 }
 

@@ -1,39 +1,14 @@
-/**
- * Whole folders: copied for the rescue folder, or moved aside before something new takes their place. Nothing here deletes the only copy of
- * anything.
- */
+/** Whole files and folders, moved aside or copied aside before something new takes their place. Nothing here deletes the only copy of anything. */
 import * as fs from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
-import { Fail } from "../fail.ts";
+import { dirname, join, resolve } from "node:path";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
+import { copyTree, copyWhole, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
 import { exists } from "./files.ts";
 import { makeFolder, syncFolder } from "./host-files.ts";
 import { lookUp, note } from "./overlay.ts";
-import { UNFINISHED } from "./partial.ts";
 import { contentPath, hostEntry } from "./root.ts";
 import { tryFile } from "./try-file.ts";
-
-/** Folders made for copies hold keys: nobody but root looks into them. */
-const PRIVATE_FOLDER = 0o700;
-
-/**
- * Copies a file or a folder with mode, owner and times, and says so. It grows under another name and is renamed when all of it is on disk,
- * so a copy that was cut off is never taken for a complete one; a left-over is begun again. An existing `to` is kept as it is.
- * Links are copied as links; sockets and pipes are left out, with a message. Returns whether it copied.
- */
-export function copyTree(from: string, to: string): boolean {
-  if (exists(to)) {
-    say(`${to}: kept`);
-    return false;
-  }
-  if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
-  if (run.dryRun) noteCopy(from, to);
-  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
-  told({ what: "file", did: "copied", path: from, to });
-  say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
-  return true;
-}
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),
@@ -74,11 +49,6 @@ function sameEntry(a: string, b: string): boolean {
   return names.join("\n") === fs.readdirSync(b).sort().join("\n") && names.every((name) => sameEntry(join(a, name), join(b, name)));
 }
 
-function noteCopy(from: string, to: string) {
-  const place = lookUp(resolve("/", from));
-  note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
-}
-
 function freeName(path: string): string {
   for (let n = 0; ; n++) {
     const name = n === 0 ? path : `${path}.${n}`;
@@ -88,20 +58,6 @@ function freeName(path: string): string {
 
 function isLink(path: string): boolean {
   return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
-}
-
-function copyWhole(from: string, to: string) {
-  makeFolder(dirname(to), PRIVATE_FOLDER);
-  const partial = `${to}${UNFINISHED}`;
-  fs.rmSync(partial, { recursive: true, force: true });
-  try {
-    copyEntry(from, partial);
-    fs.renameSync(partial, to);
-  } catch (err) {
-    fs.rmSync(partial, { recursive: true, force: true });
-    throw err;
-  }
-  syncFolder(dirname(to));
 }
 
 /** A rename where that is possible; across file systems a whole copy first, and only then the removal. */
@@ -116,34 +72,4 @@ function moveEntry(from: string, to: string) {
   }
   syncFolder(dirname(to));
   syncFolder(dirname(from));
-}
-
-function copyEntry(from: string, to: string) {
-  const info = fs.lstatSync(from);
-  if (info.isSymbolicLink()) fs.symlinkSync(fs.readlinkSync(from), to);
-  else if (info.isFile()) copyFile(from, to);
-  else if (info.isDirectory()) copyFolder(from, to);
-  else return say(`${from}: not copied (neither file, folder nor link: ${basename(from)})`);
-  fs.lchownSync(to, info.uid, info.gid);
-  if (info.isSymbolicLink()) return;
-  fs.chmodSync(to, info.mode & 0o7777);
-  fs.utimesSync(to, info.atime, info.mtime);
-}
-
-function copyFolder(from: string, to: string) {
-  fs.mkdirSync(to, { mode: PRIVATE_FOLDER });
-  for (const name of fs.readdirSync(from)) copyEntry(join(from, name), join(to, name));
-  syncFolder(to);
-}
-
-/** The copy is never more open than the file; shares the blocks where the file system can (etcd's data may be gigabytes). */
-function copyFile(from: string, to: string) {
-  fs.closeSync(fs.openSync(to, fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_WRONLY, 0o600));
-  fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE);
-  const fd = fs.openSync(to, fs.constants.O_RDONLY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }

@@ -25,7 +25,7 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
   const copied = paths
     .map(hostPath)
     .filter((path) => fs.existsSync(path) && !(SHARES_BLOCKS.includes(type) && fs.statSync(path).dev === home));
-  const [need, free] = [copied.reduce((total, path) => total + sizeOf(path), 0) + RESERVE, bavail * bsize];
+  const [need, free] = [copied.reduce((total, path) => total + sizeBelow(path), 0) + RESERVE, bavail * bsize];
   if (need <= free) return;
   throw new Fail(`No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`, {
     hint: `nothing was changed. Make room there (df -h ${folder}), or mount another disk there; then run this again`,
@@ -50,10 +50,11 @@ function noRoomIn(folder: string, why: string): Fail {
   });
 }
 
-function sizeOf(host: string): number {
+/** Bytes of a file, or of all files below a folder of this machine. */
+export function sizeBelow(host: string): number {
   const info = fs.lstatSync(host);
   if (!info.isDirectory()) return info.isFile() ? info.size : 0;
-  return fs.readdirSync(host).reduce((total, name) => total + sizeOf(join(host, name)), 0);
+  return fs.readdirSync(host).reduce((total, name) => total + sizeBelow(join(host, name)), 0);
 }
 
 /** "1,234" */

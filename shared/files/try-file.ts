@@ -13,11 +13,17 @@ export function tryFile<T>(verb: string, path: string, action: () => T, must = f
     return action();
   } catch (err) {
     const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
-    if (!code || err instanceof Fail) throw err;
     if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
-    const what = to === path ? path : `${path} to ${to}`;
-    throw new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToRepair(code, to), cause: err });
+    throw failOfFile(err, verb, path, to);
   }
+}
+
+/** The same of an error that has come: a Fail with the system's reason, or the error itself where it is none of the system's. */
+export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
+  const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+  if (!code || err instanceof Fail) return err;
+  const what = to === path ? path : `${path} to ${to}`;
+  return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, { hint: howToRepair(code, to), cause: err });
 }
 
 function howToRepair(code: string, path: string): string {

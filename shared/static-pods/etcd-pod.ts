@@ -5,7 +5,8 @@ import { strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
-import { copyTree, moveAside } from "../files/file-tree.ts";
+import { copyLargeTree } from "../files/copy-tree.ts";
+import { moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -105,15 +106,15 @@ export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: b
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
 }
 
-export function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
+export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   const { rescue, etcd, data } = cp;
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
   // etcd's data last: a folder that has it has everything
-  for (const left of leftOf(cp)) if (exists(left)) copyTree(left, `${rescue.dir}/before${left}`);
-  if (etcd.wal) copyTree(etcd.wal, rescuedLog(rescue));
-  copyTree(etcd.dir, copy);
+  for (const left of leftOf(cp)) if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
+  if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
+  await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
 }
 

@@ -1,7 +1,8 @@
 /** What a worker trusted before a join: it is saved before anything is changed, and comes back where the join fails. */
 import { dirname } from "node:path";
 import { Fail, failOf } from "../fail.ts";
-import { copyTree, moveAside, sameTree } from "../files/file-tree.ts";
+import { copyTree } from "../files/copy-tree.ts";
+import { moveAside, sameTree } from "../files/file-tree.ts";
 import { exists, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";

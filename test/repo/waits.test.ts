@@ -8,8 +8,9 @@ const home = join(import.meta.dir, "../..");
 const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].sort();
 const sources: Source[] = await Promise.all(paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })));
 
-/** Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of another process. */
-const BEGINNINGS = /\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
+/** Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of another process; a disk, a copy. */
+const BEGINNINGS =
+  /\bcopyFileSync\(|\bcopyTree\(|\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
 
 /** What says for whom it waits, on the same line, or on one of the two before or behind. */
 const SAYS = /\b(sayWhile|answered|act)\(/;
@@ -31,6 +32,9 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/drill/low-priority.ts": "ionice sets a number",
   "shared/node/take-node.ts": "flock -n does not wait",
   "shared/prompt.ts": "waits for the operator, who sees the question",
+  "shared/files/copy-tree.ts": "copyTree is for small files; copyLargeTree says how far it is",
+  "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
+  "shared/workers/join.ts": "the files that a kubelet trusts and uses are small",
   "shared/kit/nodes-bun.ts": "npm on the operator's laptop, which says what it fetches",
   "shared/k8s/generate-fields.ts": "no operator runs it",
 };

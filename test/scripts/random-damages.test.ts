@@ -10,7 +10,7 @@ import { assess } from "../../shared/assess/assess.ts";
 import { isDamage } from "../../shared/assess/assessment.ts";
 import { type ControlPlaneNode, ensureOptions, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../shared/fail.ts";
-import { copyTree } from "../../shared/files/file-tree.ts";
+import { copyTree } from "../../shared/files/copy-tree.ts";
 import { setRoot } from "../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../shared/node/kubelet-certs.ts";
 import { rescuedEtcd } from "../../shared/node/rescue-folder.ts";

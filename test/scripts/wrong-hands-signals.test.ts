@@ -1,6 +1,6 @@
 /** Wrong hands: Ctrl-C, kill, and an ssh that drops, in the middle of each script that changes a node. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync, truncateSync } from "node:fs";
 import { waitFor } from "../../shared/wait-for.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { write } from "../pretend/cluster.ts";
@@ -150,6 +150,30 @@ test.each(SIGNALS)(
     expect(stopped.stderr).toContain(STOPPED);
     expect(node.fingerprint()).toEqual(before);
     expect((await node.run("01-etcd --new-cas")).stderr).toContain("== 1.7 ");
+  },
+);
+
+/** Names below /root: `kube-pki-repair-TIME/etcd`, … */
+const rescued = ({ root }: { root: string }) =>
+  readdirSync(`${root}/root`, { recursive: true, encoding: "utf8" }).map((name) => name.replace(/-\d+T\d+/, "-TIME"));
+
+test.each(SIGNALS)(
+  "%s while 01-etcd copies a gigabyte: it ends at once, nothing of the copy is left, and the next run goes on",
+  async (signal, error) => {
+    using node = await pretendNode();
+    const large = `${node.root}/var/lib/etcd/large`;
+    write(large, "");
+    truncateSync(large, 2 ** 30);
+    mkdirSync(`${node.root}/root`, { recursive: true });
+    const isCopying = () => rescued(node).includes("kube-pki-repair-TIME/etcd.kube-pki-repair.partial/large");
+    const begun = waitFor("the copy to begin", isCopying, { seconds: 50, hint: "" });
+    const stopped = await interrupted(node, "01-etcd --new-cas", begun, signal);
+    expectStop(stopped, error, AGAIN, 130);
+    expect(stopped.stderr).toContain(STOPPED);
+    expect(rescued(node).filter((name) => /\.partial|TIME\/etcd/.test(name))).toEqual([]);
+    rmSync(large);
+    expect((await node.run("01-etcd --new-cas")).stderr).toContain("== 1.7 ");
+    expect(rescued(node)).toContain("kube-pki-repair-TIME/etcd/member/wal");
   },
 );
 

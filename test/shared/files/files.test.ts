@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { copyTree, moveAside } from "../../../shared/files/file-tree.ts";
-import { exists, hostPath, list, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
+import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
+import { moveAside } from "../../../shared/files/file-tree.ts";
+import { exists, hostPath, list, readBytes, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -177,6 +178,24 @@ test("a copied tree keeps modes, times and links; one that was cut off is begun 
   expect(copyTree("/etc/pki", "/rescue/pki")).toBe(false);
   expect(box.said.at(-1)).toBe("/rescue/pki: kept");
   expect(() => copyTree("/nowhere", "/rescue/nowhere")).toThrow("Cannot copy /nowhere: it is not there");
+});
+
+test("a large tree is copied in pieces, says how far it is, and is whole or not there", async () => {
+  using box = sandbox();
+  writeFile("/var/etcd/db", Buffer.alloc(30_000_000, "etcd"), { mode: 0o640 });
+  writeFile("/var/etcd/empty", "");
+  fs.utimesSync(join(box.dir, "var/etcd/db"), 1000, 2000);
+  fs.mkdirSync(join(box.dir, "rescue/etcd.kube-pki-repair.partial/half"), { recursive: true });
+  expect(await copyLargeTree("/var/etcd", "/rescue/etcd")).toBe(true);
+  expect([list("/rescue"), list("/rescue/etcd")]).toEqual([["etcd"], ["db", "empty"]]);
+  expect(stat("/rescue/etcd/db")).toMatchObject({ mode: 0o640, size: 30_000_000, modified: new Date(2000_000) });
+  expect(Buffer.compare(readBytes("/rescue/etcd/db")!, readBytes("/var/etcd/db")!)).toBe(0);
+  expect(box.said.slice(2)).toEqual([
+    expect.stringMatching(/^copying \/var\/etcd {3}30 \/ 30 MB {3}in \d+ s {3}/),
+    "copied /var/etcd to /rescue/etcd",
+  ]);
+  expect(await copyLargeTree("/var/etcd", "/rescue/etcd")).toBe(false);
+  await expect(copyLargeTree("/nowhere", "/rescue/nowhere")).rejects.toThrow("Cannot copy /nowhere: it is not there");
 });
 
 test("what is moved aside keeps its whole path, and never lands on what was moved before", () => {

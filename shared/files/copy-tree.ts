@@ -1,0 +1,184 @@
+/**
+ * Copies of whole files and folders, with mode, owner and times. A copy grows under another name and is renamed when all of it is on disk, so
+ * one that was cut off is never taken for a complete one; a left-over is begun again. Links are copied as links; sockets and pipes are left
+ * out, with a message.
+ */
+import * as fs from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { Progress } from "../progress.ts";
+import { mode as run, say } from "../run.ts";
+import { told } from "../run-events.ts";
+import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
+import { sayWhile } from "../wait-for.ts";
+import { exists } from "./files.ts";
+import { makeFolder, syncFolder } from "./host-files.ts";
+import { lookUp, note } from "./overlay.ts";
+import { UNFINISHED } from "./partial.ts";
+import { sizeBelow } from "./room.ts";
+import { hostEntry } from "./root.ts";
+import { failOfFile, tryFile } from "./try-file.ts";
+
+/** Folders made for copies hold keys: nobody but root looks into them. */
+export const PRIVATE_FOLDER = 0o700;
+
+/** Bytes of a large file that are read and written at once, and after which they are on disk: a signal and the time are heard between. */
+const PIECE = 8 * 2 ** 20;
+const SYNC_EVERY = 64 * 2 ** 20;
+
+/**
+ * Copies a small file or folder, without a pause, and says so. An existing `to` is kept as it is. Returns whether it copied. What may be
+ * large: `copyLargeTree`.
+ */
+export function copyTree(from: string, to: string): boolean {
+  if (isKept(from, to)) return false;
+  if (run.dryRun) noteCopy(from, to);
+  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
+  sayCopied(from, to);
+  return true;
+}
+
+/** The same for what may be gigabytes: it says how far it is. Errors: also Fail where a signal has come; nothing of the copy is left then. */
+export async function copyLargeTree(from: string, to: string): Promise<boolean> {
+  if (isKept(from, to)) return false;
+  if (run.dryRun) noteCopy(from, to);
+  else {
+    const copy = () => copyInPieces(from, to).catch((err) => Promise.reject(failOfFile(err, "copy", from, to)));
+    await orUndo(copy, async () => undefined, RUN_AGAIN);
+  }
+  sayCopied(from, to);
+  return true;
+}
+
+function isKept(from: string, to: string): boolean {
+  if (exists(to)) say(`${to}: kept`);
+  else if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
+  return exists(to);
+}
+
+function sayCopied(from: string, to: string) {
+  told({ what: "file", did: "copied", path: from, to });
+  say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
+}
+
+/** What a dry run remembers of a copy. */
+export function noteCopy(from: string, to: string) {
+  const place = lookUp(resolve("/", from));
+  note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
+}
+
+/** On paths of this machine. Errors: as node:fs. */
+export function copyWhole(from: string, to: string) {
+  for (const file of wholeCopy(from, to)) {
+    if (sharesBlocks(file)) continue;
+    fs.copyFileSync(file.from, file.to);
+    syncFile(file.to);
+  }
+}
+
+async function copyInPieces(from: string, to: string) {
+  const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
+  const progress = new Progress(`copying ${from}`, megabytes(sizeBelow(hostEntry(from))), process.stderr.isTTY, "MB");
+  const buffer = Buffer.allocUnsafe(PIECE);
+  let copied = 0;
+  try {
+    for (const file of wholeCopy(hostEntry(from), hostEntry(to)))
+      for await (const bytes of sharesBlocks(file) ? [sizeBelow(file.to)] : pieces(file, buffer)) {
+        copied += bytes;
+        progress.show(megabytes(copied));
+        checkSignal();
+      }
+  } finally {
+    progress.clear();
+  }
+  checkSignal();
+}
+
+/** Copies a piece each time, and gives its size. A disk that hangs is not waited for in silence. */
+async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<number> {
+  const patiently = <T>(action: () => Promise<T>) => sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
+  await using files = new AsyncDisposableStack();
+  const [source, copy] = [await fs.promises.open(from, "r"), await fs.promises.open(to, "r+")];
+  for (const file of [source, copy]) files.defer(() => file.close());
+  for (let at = 0, bytes = 1; bytes > 0; at += bytes) {
+    bytes = await patiently(() => copyPiece(source, copy, { buffer, at }));
+    if (bytes > 0) yield bytes;
+  }
+  await patiently(() => copy.sync());
+}
+
+/** Returns its size: 0 at the end of the file. */
+async function copyPiece(source: fs.promises.FileHandle, copy: fs.promises.FileHandle, { buffer, at }: { buffer: Buffer; at: number }) {
+  const { bytesRead } = await source.read(buffer, 0, buffer.length, at);
+  for (let done = 0; done < bytesRead; ) done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
+  if ((at % SYNC_EVERY) + bytesRead >= SYNC_EVERY) await copy.datasync();
+  return bytesRead;
+}
+
+/** A file whose content has to be copied; `to` is there, empty, and nobody but root can read it. */
+interface FileCopy {
+  from: string;
+  to: string;
+}
+
+/** Copies all but the content of files: each has to be in its place and on disk before the next one is asked for. */
+function* wholeCopy(from: string, to: string): Generator<FileCopy> {
+  makeFolder(dirname(to), PRIVATE_FOLDER);
+  const partial = `${to}${UNFINISHED}`;
+  fs.rmSync(partial, { recursive: true, force: true });
+  let whole = false;
+  try {
+    yield* entryCopy(from, partial);
+    fs.renameSync(partial, to);
+    whole = true;
+  } finally {
+    if (!whole) fs.rmSync(partial, { recursive: true, force: true });
+  }
+  syncFolder(dirname(to));
+}
+
+function* entryCopy(from: string, to: string): Generator<FileCopy> {
+  const info = fs.lstatSync(from);
+  if (info.isSymbolicLink()) fs.symlinkSync(fs.readlinkSync(from), to);
+  else if (info.isFile()) yield emptyFile(from, to);
+  else if (info.isDirectory()) yield* folderCopy(from, to);
+  else return say(`${from}: not copied (neither file, folder nor link: ${basename(from)})`);
+  fs.lchownSync(to, info.uid, info.gid);
+  if (info.isSymbolicLink()) return;
+  fs.chmodSync(to, info.mode & 0o7777);
+  fs.utimesSync(to, info.atime, info.mtime);
+}
+
+function* folderCopy(from: string, to: string): Generator<FileCopy> {
+  fs.mkdirSync(to, { mode: PRIVATE_FOLDER });
+  for (const name of fs.readdirSync(from)) yield* entryCopy(join(from, name), join(to, name));
+  syncFolder(to);
+}
+
+function emptyFile(from: string, to: string): FileCopy {
+  fs.closeSync(fs.openSync(to, fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_WRONLY, 0o600));
+  return { from, to };
+}
+
+/** Whether the file system lets the copy have the blocks of its original (FICLONE): then nothing is left to copy. */
+function sharesBlocks({ from, to }: FileCopy): boolean {
+  try {
+    fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);
+    syncFile(to);
+    return true;
+  } catch {
+    // Bun removes the file where that fails
+    fs.rmSync(to, { force: true });
+    emptyFile(from, to);
+    return false;
+  }
+}
+
+function syncFile(path: string) {
+  const fd = fs.openSync(path, fs.constants.O_RDONLY);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
