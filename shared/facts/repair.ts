@@ -28,7 +28,7 @@ export interface Repair {
  */
 export function findRepair(place: EtcdFolders): Repair {
   const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
-  refuseNoMemory(`etcd's data in "${place.dir}"`);
+  refuseNoMemory(`read etcd's data in "${place.dir}"`);
   const repair = rescue && fromRescue(rescue, place);
   if (
     repair &&

@@ -9,15 +9,25 @@ const OWN = "/proc/self/cgroup";
 /** Bytes that a script takes, with its Bun and what it reads of etcd: measured in cgroups, with 823 MB and 200,000 keys. */
 const NEED = 112 * 2 ** 20;
 
-/** Errors: Fail where the kernel would end this process before it has read this. */
-export function refuseNoMemory(what: string) {
+interface Need {
+  /** Bytes, beside those that this process has already. Default: what etcd's data takes. */
+  need?: number;
+  /** Another way, for the operator. */
+  orElse?: string;
+}
+
+/** `todo`: "read etcd's data". Errors: Fail where the kernel would end this process before it has done that. */
+export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {}) {
   const free = freeMemory();
-  if (free === undefined || free.bytes >= NEED) return;
-  const [need, have] = [NEED, free.bytes].map(megabytes);
-  throw new Fail(`Not enough memory to read ${what}: ${need} MB are needed, ${have} MB are free (${free.of})`, {
-    hint: `nothing was changed. ${free.of === MEMINFO ? "What takes it? ps aux --sort=-rss | head. Make room, or add swap" : "Run it outside that limit, from another login"}; then run this again`,
+  if (free === undefined || free.bytes >= need) return;
+  const [needed, have] = [need, free.bytes].map(megabytes);
+  const way = free.of === MEMINFO ? "What takes it? ps aux --sort=-rss | head. Make room, or add swap" : OUTSIDE;
+  throw new Fail(`Not enough memory to ${todo}: ${needed} MB are needed, ${have} MB are free (${free.of})`, {
+    hint: `nothing was changed. ${way}; then run this again${orElse ? `. ${orElse}` : ""}`,
   });
 }
+
+const OUTSIDE = "Run it outside that limit, from another login";
 
 /** The least of all limits. Undefined where this machine does not tell. */
 function freeMemory(): { bytes: number; of: string } | undefined {

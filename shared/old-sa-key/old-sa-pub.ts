@@ -6,12 +6,13 @@
  * key is looked for. A key is accepted only if these tokens name it (kid), or if it has signed all of them.
  */
 import { Fail } from "../fail.ts";
+import { refuseNoMemory } from "../files/free-memory.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { type Jwt, tokenVerifier } from "../pki/tokens.ts";
 import { retyped } from "../retyped.ts";
 import { ecKeys } from "./ec-key.ts";
-import { type RsaOptions, rsaKey } from "./rsa-key.ts";
+import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 
 /** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
 export interface FoundToken {
@@ -30,15 +31,27 @@ export interface OldKey {
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
+  /** Errors: Fail where there is too little memory for it. */
+  refuse?: (tokens: readonly Jwt[], options: RsaOptions) => void;
 }
 
 const EC: Recovery = { tokens: 1, keys: ([token]) => ecKeys(token!) };
 const RECOVERIES: Record<string, Recovery> = {
-  RS256: { tokens: 2, keys: ([one, other], options) => rsaKey(one!, other!, options) },
+  RS256: { tokens: 2, keys: ([one, other], options) => rsaKey(one!, other!, options), refuse: refuseRsa },
   ES256: EC,
   ES384: EC,
   ES512: EC,
 };
+
+function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
+  const longest = Math.max(...tokens.map(({ signature }) => signature.length));
+  refuseNoMemory(`compute a key of RSA-${longest * 8}`, {
+    need: rsaMemory(longest, options),
+    orElse:
+      "Or run it on another control plane node that has more: --token-file takes this node's tokens along. " +
+      "Or go on without: part 4 then renews the tokens, and restarts their pods",
+  });
+}
 
 /** Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid, costs a minute, not the key. */
 const CHOICES: Record<number, number[][]> = {
@@ -96,6 +109,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
     });
   if (tokens.length < recovery.tokens)
     throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, { hint: MORE });
+  recovery.refuse?.(tokens, options);
   for (const choice of CHOICES[recovery.tokens]!.filter((places) => places.every((place) => place < tokens.length))) {
     const chosen = choice.map((place) => tokens[place]!);
     const proved = prove(old, recovery.keys(chosen, options));

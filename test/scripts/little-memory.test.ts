@@ -1,9 +1,10 @@
 /** Wrong hands: too little memory for etcd's data. Without it the kernel would end the script, perhaps in its middle. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { readWal } from "../../shared/etcd-data/wal.ts";
-import { write } from "../pretend/cluster.ts";
+import { type Objects, write } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { writeEtcdData } from "../pretend/write-wal.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
@@ -24,11 +25,11 @@ const machine = (megabytes: number) => ({
   "/proc/meminfo": `MemTotal: 2000000 kB\nMemAvailable: ${megabytes * 1024} kB\nSwapFree: 0 kB\n`,
 });
 
-const v2 = (free: number) => ({
+const v2 = (free: number, limit = 300) => ({
   ...machine(8000),
   "/proc/self/cgroup": "0::/user.slice/session-1.scope\n",
-  "/sys/fs/cgroup/user.slice/memory.max": `${300 * MB}\n`,
-  "/sys/fs/cgroup/user.slice/memory.current": `${(300 - free + 50) * MB}\n`,
+  "/sys/fs/cgroup/user.slice/memory.max": `${limit * MB}\n`,
+  "/sys/fs/cgroup/user.slice/memory.current": `${(limit - free + 50) * MB}\n`,
   "/sys/fs/cgroup/user.slice/memory.stat": `anon 1\ninactive_file ${50 * MB}\n`,
   "/sys/fs/cgroup/user.slice/session-1.scope/memory.max": "max\n",
 });
@@ -67,6 +68,46 @@ test.each([
   using wide = await nodeWith(limit(120));
   expect((await wide.run("01-etcd --new-cas --dry-run")).exitCode).toBe(0);
 });
+
+/** Two tokens of kube-system in etcd's data. Nothing has signed them, but they are as long as those of an RSA key of so many bits. */
+const rsaTokens =
+  (bits: number) =>
+  (objects: Objects): void => {
+    for (const name of ["one", "other"]) {
+      const words = [
+        { alg: "RS256", kid: "old" },
+        { iss: name, sub: "system:serviceaccount:kube-system:kube-proxy" },
+      ];
+      const signature = randomBytes(bits / 8).toString("base64url");
+      const token = [...words.map((word) => Buffer.from(JSON.stringify(word)).toString("base64url")), signature].join(".");
+      const metadata = { name, namespace: "kube-system", annotations: { "kubernetes.io/service-account.name": "kube-proxy" } };
+      const data = { token: Buffer.from(token).toString("base64") };
+      objects[`secrets/kube-system/${name}`] = {
+        apiVersion: "v1",
+        kind: "Secret",
+        type: "kubernetes.io/service-account-token",
+        metadata,
+        data,
+      };
+    }
+  };
+
+test.each([
+  [2048, v2(300, 1000), 403, 315, "/sys/fs/cgroup/user.slice/memory.max", "Run it outside that limit, from another login"],
+  [4096, v2(750, 1000), 806, 787, "/sys/fs/cgroup/user.slice/memory.max", "Run it outside that limit, from another login"],
+  [2048, machine(200), 403, 210, "/proc/meminfo", "What takes it? ps aux --sort=-rss | head. Make room, or add swap"],
+] as [number, Record<string, string>, number, number, string, string][])(
+  "00-token-key of RSA-%d without the memory for its numbers says so before it computes",
+  async (bits, memory, need, free, of, way) => {
+    using node = await nodeWith(memory, { etcd: rsaTokens(bits) });
+    await expectRefusal(
+      node,
+      "00-token-key",
+      `Not enough memory to compute a key of RSA-${bits}: ${need} MB are needed, ${free} MB are free (${of})`,
+      `nothing was changed. ${way}; then run this again. Or run it on another control plane node that has more: --token-file takes this node's tokens`,
+    );
+  },
+);
 
 test("00-assess and 05-verify say it as well", async () => {
   using node = await nodeWith(machine(60), { kind: "healthy control plane node" });
