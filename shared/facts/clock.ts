@@ -12,7 +12,7 @@ import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
 import { clockIsSynchronized } from "../node/time-sync.ts";
-import { BACKDATE_MS } from "../pki/certificate.ts";
+import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
@@ -21,6 +21,9 @@ import type { Cluster } from "./cluster.ts";
 
 /** Certificates begin so long before they are made: clocks that differ by less do no harm. */
 const TOLERANCE_MS = BACKDATE_MS;
+
+/** Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in doubt. */
+const DOUBT_MS = 24 * 3600_000;
 
 /** The operator's word against all that is found: `right`. */
 const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
@@ -60,6 +63,23 @@ export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
   );
 }
 
+/**
+ * Before keys are made: on a single control plane node nothing proves that the clock is ahead. So it asks where the last that etcd's data
+ * knows is long ago: a new CA would not be valid before the time that this clock has now.
+ */
+export async function askAboutClock(cp: Place) {
+  const renewals = cp.cluster.nodes.filter((node) => node.controlPlane).flatMap(({ name }) => renewal(cp.data, name)?.time ?? []);
+  const newest = renewals.length > 0 ? Math.max(...renewals) : cp.data.lastWrite.getTime();
+  const older = Date.now() - newest;
+  if (older < DOUBT_MS || process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return;
+  const what = renewals.length > 0 ? "The newest renewal of a control plane node's Lease in etcd's data" : "etcd's last write here";
+  say(
+    `warning: this node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${span(older)} older. Is that right? ` +
+      "date -u. If not, end this (Ctrl-C), set the clock (timedatectl set-ntp true, or chronyc makestep), and run it again: keys and " +
+      "certificates that are made now would not be valid yet",
+  );
+}
+
 /** Errors: Fail where a server of this CA has another time than this machine. */
 export async function refuseOtherTime(server: string, caPem: string) {
   const { hostname, port } = new URL(server);
@@ -68,8 +88,16 @@ export async function refuseOtherTime(server: string, caPem: string) {
   if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
   throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
-    hint: "nothing was changed. Set it there: timedatectl; chronyc makestep. Then part 2 there again, and this line again",
+    hint: `nothing was changed. Set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
   });
+}
+
+/** What has to be made again when a control plane node's clock is set; part 2 makes no CA. */
+function afterItsClock(caPem: string): string {
+  const { notBefore } = certInfo(caPem);
+  if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
+  const again = "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
+  return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
 }
 
 /** Errors: Fail where something was made later than now, on another node. */
