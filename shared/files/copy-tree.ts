@@ -91,7 +91,6 @@ async function copyInPieces(from: string, to: string) {
   } finally {
     progress.clear();
   }
-  checkSignal();
 }
 
 /** Copies a piece each time, and gives its size. A disk that hangs is not waited for in silence. */
