@@ -34,7 +34,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/prompt.ts": "waits for the operator, who sees the question",
   "shared/files/copy-tree.ts": "copyTree is for small files; copyLargeTree says how far it is",
   "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
-  "shared/workers/join.ts": "the files that a kubelet trusts and uses are small",
+  "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
   "shared/kit/nodes-bun.ts": "npm on the operator's laptop, which says what it fetches",
   "shared/k8s/generate-fields.ts": "no operator runs it",
 };
