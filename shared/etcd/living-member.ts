@@ -14,7 +14,6 @@ import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
-
 import { canonicalIp } from "../pki/addresses.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";

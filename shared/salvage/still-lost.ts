@@ -1,6 +1,7 @@
 /** The end of a salvage: what is still lost, where it was looked for, and the way on. */
+import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { withoutKeys } from "../facts/next.ts";
-import { inOneLine } from "../facts/todo.ts";
+import { command, inOneLine } from "../facts/todo.ts";
 import { retyped } from "../retyped.ts";
 import { tell } from "../run.ts";
 import { refuseRivals } from "./found-keys.ts";
@@ -23,6 +24,10 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside }: Sear
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
   const issue = (made: readonly string[]) => wayOn(salvage, made);
+  if (lost.length > 0 && canReadNow(salvage)) {
+    tell(`${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`);
+    return undefined;
+  }
   const inTheWay = strange && !moveAside;
   if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${retyped({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
@@ -44,6 +49,12 @@ export function wayOn({ here, oldKey, etcd }: Salvage, made: readonly string[]):
   const { obstacle, data, cluster } = here;
   if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
   return obstacle.hint;
+}
+
+/** What was brought back may have opened it: an encryption configuration. */
+function canReadNow({ here, place }: Salvage): boolean {
+  const couldNot = here.data !== undefined && here.cluster === undefined;
+  return couldNot && lookAtControlPlaneNode(place, undefined, here.certificatesDir).cluster !== undefined;
 }
 
 const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";

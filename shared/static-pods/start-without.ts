@@ -41,10 +41,18 @@ export function startWithout(manifest: Manifest, { givenUp = [] }: Pick<ControlP
   for (const { namedBy } of lost) {
     command.remove(namedBy.slice(2));
     if (namedBy === "--authorization-config") command.set("authorization-mode", "Node,RBAC");
-    say(`kube-apiserver starts WITHOUT ${namedBy}, as you say: ${choiceOf(namedBy)}`);
+    sayOnce(namedBy);
   }
   dropVolumes(copy, lost);
   return copy;
+}
+
+/** The manifest is looked at in several steps of a run. */
+const said = new Set<string>();
+
+function sayOnce(flag: string) {
+  if (!said.has(flag)) say(`kube-apiserver starts WITHOUT ${flag}, as you say: ${choiceOf(flag)}`);
+  said.add(flag);
 }
 
 /** A volume of a lost file, or of a lost folder that has it, would stop the pod, or be mounted as an empty folder. */

@@ -147,7 +147,7 @@ function refusals({ method, path, body }: ApiRequest, { objects }: Api): Respons
   if (method === "PATCH" && name === "policy") return status(403, 'admission webhook "policy" denied the request');
   if (method === "PATCH" && name === "forbidden") return status(403, "forbidden");
   if (method === "PATCH" && name === "patched") return call("apps.hook");
-  if (method === "PATCH" && name === "web") renewPod(objects as never, `${SHOP}/pods/web-1`);
+  if (method === "PATCH" && (name === "web" || name === "paused")) renewPod(objects as never, `${SHOP}/pods/${name}-1`);
   if (method !== "POST" || !path.endsWith("/eviction")) return undefined;
   if (name === "lone" || name === "kafka") return status(429, "Cannot evict pod as it would violate the pod's disruption budget.");
   if (name === "drain") return call("drain.hook");

@@ -67,3 +67,15 @@ test("a configuration at another path than the API server's flag names opens not
   write(node.root + CONFIG, encryptionConfig("aescbc", KEY));
   await expectRefusal(node, "01-etcd --new-cas", /^Cannot read ".*it is encrypted at rest \(aescbc:v1:key1\)$/, /named\.yaml/);
 });
+
+test("where 00-salvage brings the configuration back, it does not ask for it: the data can be read now, and proves more", async () => {
+  using node = await pretendNode({ etcd: encrypted("secretbox") });
+  write(`${node.root}/mnt/copies${CONFIG}`, encryptionConfig("secretbox", KEY));
+  const { exitCode, stderr } = await node.run("00-salvage files --backup /mnt/copies");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 2 });
+  expect(node.read(CONFIG)).toBe(encryptionConfig("secretbox", KEY));
+  expect(stderr).not.toContain("bring the EncryptionConfiguration back first");
+  expect(stderr).toContain("\nstill lost: ca.key, ");
+  expect(stderr).toContain(": etcd's data can be read now, so more can be proved and found: ./bunw scripts/00-salvage.ts\n");
+  expect((await node.run("00-salvage files")).stderr).toContain("\nif they are nowhere: ./bunw scripts/01-etcd.ts --new-cas");
+});

@@ -25,7 +25,16 @@ async function startWithout(scene: Scene) {
       detail: line ?? reasonIn(refused),
     });
     if (line) await type(scene, node, line, { part: 2 });
+    expectWithout(scene, node);
   }
+}
+
+/** From here on the manifest is as before where it has these lines and no others. */
+function expectWithout(scene: Scene, node: Machine) {
+  const { manifests } = scene.before.nodes[node.name]!;
+  const file = "manifests/kube-apiserver.yaml";
+  const kept = manifests[file]!.filter((line) => !GIVEN_UP.some((flag) => line.includes(flag)));
+  manifests[file] = [...kept, ".spec.containers[kube-apiserver].command[--authorization-mode]=--authorization-mode=Node,RBAC"];
 }
 
 /** The flags that were given up are gone, all others are there. */
