@@ -67,7 +67,7 @@ export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
  * Before keys are made: on a single control plane node nothing proves that the clock is ahead. So it asks where the last that etcd's data
  * knows is long ago: a new CA would not be valid before the time that this clock has now.
  */
-export async function askAboutClock(cp: Place) {
+export async function sayClockDoubt(cp: Place) {
   const renewals = cp.cluster.nodes.filter((node) => node.controlPlane).flatMap(({ name }) => renewal(cp.data, name)?.time ?? []);
   const newest = renewals.length > 0 ? Math.max(...renewals) : cp.data.lastWrite.getTime();
   const older = Date.now() - newest;
