@@ -7,6 +7,9 @@ import type { Step } from "../report/rehearsal.ts";
 import { carryFile } from "./follow.ts";
 import { KIT, type Scene, sayAndWait, type } from "./scene.ts";
 
+/** How a line for kubectl begins: a sentence may begin with that word, too. */
+const KUBECTL = "kubectl --kubeconfig";
+
 const isPart2 = ({ command, ok }: Step) => ok && command.includes("02-control-plane.ts --without");
 
 /** The lines of part 2's last output that begin so. */
@@ -31,7 +34,7 @@ export function whatPart2Printed(scene: Scene, beginning: string): string {
 }
 
 export async function deleteNode(scene: Scene) {
-  await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, "kubectl"), { part: 3 });
+  await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, KUBECTL), { part: 3 });
 }
 
 /** The keys, then kubeadm's line of this beginning, then the CSR. */
@@ -72,7 +75,7 @@ async function approveServing(scene: Scene, first: Machine, nodeName: string) {
 export async function putBackByPrinted(scene: Scene, node: Machine) {
   const first = nodeOfPart2(scene);
   const verified = await type(scene, first, "./bunw scripts/05-verify.ts", { part: 5, exit: [2] });
-  for (const line of printedByPart2(scene, "kubectl").slice(1)) await type(scene, first, line);
+  for (const line of printedByPart2(scene, KUBECTL).slice(1)) await type(scene, first, line);
   for (const [, from, to] of verified.stdout.matchAll(/scp -p (\S+) root@[^\s:]+:([^\s;]+)/g)) {
     scene.say(`the operator carries ${from} to ${node.name}`);
     await carryFile(first, node, from!, `${to}${from!.split("/").at(-1)}`);
