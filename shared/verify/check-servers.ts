@@ -24,7 +24,7 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
   const others = cp.cluster.nodes.filter((node) => node.controlPlane && node.name !== cp.node.name);
   return [
     { id: "etcd-answers", look: () => etcdAnswer(cp) },
-    { id: "etcd-members", look: () => members(cp) },
+    { id: "etcd-members", look: () => members(cp, api) },
     ...servers.map((server): CheckRow => ({ id: "api-ready", of: server, look: () => readyAnswer(cp, server) })),
     { id: "api-certificate", look: () => servedCertificate(cp) },
     { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
@@ -54,13 +54,17 @@ async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
   return status ? `etcd ${status.version}, revision ${status.revision}` : { failed: "its client certificate is missing" };
 }
 
-async function members({ facts, data }: ControlPlaneNode): Promise<Answer> {
+async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
   const silent = await silentMembers(now, data, facts);
   if (silent.length > 0) {
     const answer = `${now.length - silent.length} of ${now.length} answer, not ${silent.join(", ")}`;
     return { failed: `${answer}: part 1 there; if its data is lost: ${command("02-control-plane", silent)}` };
   }
+  const nodes = await Promise.all(now.map(({ name }) => api.find(`/api/v1/nodes/${name}`)));
+  const alone = now.flatMap(({ name }, i) => (nodes[i] ? [] : [name]));
+  if (alone.length > 0)
+    return { failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again` };
   const before = data.members.length;
   if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
   return now.map((member) => member.name).join(", ");

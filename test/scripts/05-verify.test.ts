@@ -7,7 +7,7 @@ import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, pretendApi, status } from "../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
@@ -195,14 +195,26 @@ test("05-verify asks again for a Node that is Unknown and renews its Lease: its 
 });
 
 test("05-verify fails where a member of etcd is listed and does not answer: it is named, and the way without it", async () => {
-  const lost = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
-  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, lost] });
-  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, lost] });
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, LOST] });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, LOST] });
   using api = serveRunning(node);
   const { exitCode, stdout } = await verify(node, api);
   expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
   expect(stdout).toContain(
     "  failed   etcd: members: 1 of 2 answer, not m2: part 1 there; if its data is lost: ./bunw scripts/02-control-plane.ts --without m2\n",
+  );
+});
+
+test("05-verify fails where a member of etcd has no Node: somebody deleted it after its machine had come back, and its kubelet makes it again", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
+  const state = { ...sameEtcd(node.stored), members: [MEMBER, THIRD] };
+  using _etcd = serveEtcd(node.root, state);
+  using _other = await serveOtherMember(node.root, state, THIRD_AT);
+  using api = serveRunning(node);
+  const { exitCode, stdout } = await verify(node, api);
+  expect({ exitCode, stdout }).toMatchObject({ exitCode: 2 });
+  expect(stdout).toContain(
+    "  failed   etcd: members: m3 is a member, and its Node is gone: systemctl restart kubelet there makes it again\n",
   );
 });
 
