@@ -3,7 +3,9 @@ import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
+import type { LiveMember } from "../etcd/client.ts";
 import { etcdClient, silentMembers } from "../etcd/identity.ts";
+import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
@@ -61,13 +63,23 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
     const answer = `${now.length - silent.length} of ${now.length} answer, not ${silent.join(", ")}`;
     return { failed: `${answer}: part 1 there; if its data is lost: ${command("02-control-plane", silent)}` };
   }
-  const nodes = await Promise.all(now.map(({ name }) => api.find(`/api/v1/nodes/${name}`)));
-  const alone = now.flatMap(({ name }, i) => (nodes[i] ? [] : [name]));
+  const alone = await withoutNode(now, api);
   if (alone.length > 0)
     return { failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again` };
   const before = data.members.length;
   if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
   return now.map((member) => member.name).join(", ");
+}
+
+/** Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name. */
+async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
+  const found = await Promise.all(all.map(({ name }) => api.find(`/api/v1/nodes/${name}`)));
+  const nameless = all.filter((_, i) => !found[i]);
+  if (nameless.length === 0) return [];
+  type Addressed = { status?: { addresses?: { address: string }[] } };
+  const nodes = await api.list<Addressed>("/api/v1/nodes");
+  const known = new Set(nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []));
+  return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => known.has(hostOf(url)))).map(({ name, id }) => name || id);
 }
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {

@@ -218,6 +218,15 @@ test("05-verify fails where a member of etcd has no Node: somebody deleted it af
   );
 });
 
+test("05-verify knows a member's Node by its address where a restore has given the member another name", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [{ ...MEMBER, name: "default" }] });
+  const status = { conditions: [{ type: "Ready", status: "True" }], addresses: [{ type: "InternalIP", address: ADDRESS }] };
+  using api = serveRunning(node, { objects: { "/api/v1/nodes/m1": { status } } });
+  const { stdout } = await verify(node, api, "05-verify --all");
+  expect(stdout).toContain("  ok       etcd: members: default\n");
+});
+
 test("05-verify --json prints every check, and a worker's are its kubelet's", async () => {
   using node = await pretendNode({ kind: "worker" });
   const { exitCode, stdout } = await verify(node, undefined, "05-verify --json");
