@@ -1,7 +1,6 @@
 /** Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. Reads only. */
 
 import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
-import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
@@ -35,8 +34,6 @@ export interface Salvage extends Brought {
   /** A sound CA in the place of the cluster's. */
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
-  /** Where etcd's data is. */
-  place: EtcdFolders;
 }
 
 /** What the operator says. */
@@ -77,7 +74,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const files = node ? lostHere({ data, node, certificatesDir, etcd: place }) : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
   const configs = lostConfigs(files);
-  return { here, place, foundKeys, processes, etcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
+  return { here, foundKeys, processes, etcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };
 }
 
 function named(program: string, by: string): string {

@@ -52,9 +52,9 @@ export function wayOn({ here, oldKey, etcd }: Salvage, made: readonly string[]):
 }
 
 /** What was brought back may have opened it: an encryption configuration. */
-function canReadNow({ here, place }: Salvage): boolean {
+function canReadNow({ here }: Salvage): boolean {
   const couldNot = here.data !== undefined && here.cluster === undefined;
-  return couldNot && lookAtControlPlaneNode(place, undefined, here.certificatesDir).cluster !== undefined;
+  return couldNot && lookAtControlPlaneNode(here.etcd, undefined, here.certificatesDir).cluster !== undefined;
 }
 
 const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";
