@@ -139,9 +139,22 @@ function unitTests(): string[] {
 function countTests(output: string, exitCode: number): Count {
   const figure = (word: string) => Number(output.match(new RegExp(`^ *(\\d+) ${word}$`, "m"))?.[1] ?? 0);
   const failed = Math.max(figure("fail"), exitCode === 0 ? 0 : 1);
-  const red = [...output.matchAll(/^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/gm)].map((match) => match[1]!);
-  // Bun lists the failures a second time at the end of a long run.
-  return { passed: figure("pass"), failed, red: [...new Set(red)] };
+  const red = new Map<string, string>();
+  for (const { index, 1: name } of output.matchAll(/^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/gm)) {
+    // Bun lists the failures a second time at the end of a long run, without their errors.
+    if (!red.has(name!)) red.set(name!, [name, ...errorBefore(output.slice(0, index))].join("\n    "));
+  }
+  return { passed: figure("pass"), failed, red: [...red.values()] };
+}
+
+/** The lines that Bun printed of a test's error, before its name, without the source: CI keeps only the end of what we print. */
+function errorBefore(output: string): string[] {
+  const lines = output.slice(-5000).trimEnd().split("\n");
+  const ended = lines.findLastIndex((line) => /^\((pass|fail|skip)\)|\.test\.ts:$/.test(line));
+  return lines
+    .slice(ended + 1)
+    .filter((line) => !/^ *(\d+ \||\^?$)/.test(line))
+    .slice(0, 12);
 }
 
 /** `ok: …` and `not ok: …`, one line each. A check that stops before its end is a failure, too. */
