@@ -78,9 +78,7 @@ async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, with
     const asking = await withoutServing(cp);
     const reduced = managerIsReduced(cp);
     if (asking.length > 0)
-      say(
-        `no serving certificate of the CA on ${listed(asking)}: close approves what they ask for`,
-      );
+      say(`no serving certificate of the CA on ${listed(asking)}: close approves theirs`);
     if (reduced) say("the controller-manager is still reduced: close lets it run in full");
     state.close = asking.length > 0 || reduced;
     if (!state.close) say("part 3 has nothing to do");

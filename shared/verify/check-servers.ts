@@ -73,7 +73,7 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
 
 /** Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name. */
 async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
-  const found = await Promise.all(all.map(({ name }) => api.find(`/api/v1/nodes/${name}`)));
+  const found = await Promise.all(all.map(({ name }) => name && api.find(`/api/v1/nodes/${encodeURIComponent(name)}`)));
   const nameless = all.filter((_, i) => !found[i]);
   if (nameless.length === 0) return [];
   type Addressed = { status?: { addresses?: { address: string }[] } };
