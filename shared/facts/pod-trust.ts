@@ -6,6 +6,7 @@
  */
 import type { KubeObject } from "../api/kube-object.ts";
 import { isApiServers } from "../api/trust-bundles.ts";
+import { strangers } from "../plain.ts";
 
 export interface RunningPod extends KubeObject {
   spec: {
@@ -106,6 +107,11 @@ export function groupOfApi(apiVersion: string): string {
   return apiVersion.includes("/") ? apiVersion.replace(/\/.*/, "") : "";
 }
 
-export function controllerOf({ metadata }: RunningPod) {
-  return metadata.ownerReferences?.find((owner) => owner.controller);
+/**
+ * Its owner in its own words, in one line each: the API server asks only that kind and name are not empty (apimachinery
+ * pkg/api/validation/objectmeta.go), so whoever may create a pod chooses them.
+ */
+export function controllerOf({ metadata }: KubeObject) {
+  const owner = metadata.ownerReferences?.find(({ controller }) => controller);
+  return owner && { ...owner, kind: strangers(owner.kind), name: strangers(owner.name) };
 }

@@ -2,6 +2,7 @@
 import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
+import { isDnsName } from "../pki/addresses.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
 export interface PodOwner {
@@ -72,24 +73,38 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   });
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
-  const { kind, name } = reference;
-  const owned = (restart: PodOwner["restart"], by = { kind, name }, own = false): PodOwner => ({
-    ...{ restart, namespace, name: by.name, controller: by.kind, since, pods: [pod] },
-    ...(own ? { path: pathOf(namespace, by) } : {}),
+  const gone = ({ kind, name }: Reference) => left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
+  const owned = (restart: PodOwner["restart"], { kind, name }: Reference, path?: string): PodOwner => ({
+    ...{ restart, namespace, name, controller: kind, since, pods: [pod] },
+    ...(path ? { path } : {}),
   });
-  if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict");
-  const set = await find<PodSet>(pathOf(namespace, { kind, name }));
-  if (!set) return left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
-  if (kind === "ReplicaSet") {
-    const parent = set.metadata.ownerReferences?.find(({ controller }) => controller);
-    const isDeployment = parent?.kind === "Deployment" && groupOfApi(parent.apiVersion) === "apps";
-    return owned(isDeployment ? "rollout" : "evict", parent ?? { kind, name }, isDeployment);
-  }
-  return owned(isRolledByHand(set) ? "evict" : "rollout", { kind, name }, true);
+  if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
+  const set = await known(find, namespace, reference);
+  if (!set) return gone(reference);
+  if (reference.kind !== "ReplicaSet") return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set.path);
+  const parent = controllerOf(set.object);
+  if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps") return owned("evict", parent ?? reference);
+  const deployment = await known(find, namespace, parent);
+  return deployment ? owned("rollout", parent, deployment.path) : gone(parent);
 }
 
-function pathOf(namespace: string, { kind, name }: { kind: string; name: string }): string {
-  return `/apis/apps/v1/namespaces/${namespace}/${kind.toLowerCase()}s/${name}`;
+type Reference = NonNullable<ReturnType<typeof controllerOf>>;
+
+/** Kubernetes' own makers of pods, by their word in a path. */
+const RESOURCES = new Map([
+  ["ReplicaSet", "replicasets"],
+  ["Deployment", "deployments"],
+  ["DaemonSet", "daemonsets"],
+  ["StatefulSet", "statefulsets"],
+]);
+
+/** The owner that a reference means, where there is one of this kind, name and UID. No other name gets into a path, nor into a line to type. */
+async function known(find: Find, namespace: string, { kind, name, uid }: Reference) {
+  const resource = RESOURCES.get(kind);
+  if (!resource || !isDnsName(name)) return undefined;
+  const path = `/apis/apps/v1/namespaces/${namespace}/${resource}/${name}`;
+  const object = await find<PodSet>(path);
+  return object?.metadata.uid === uid ? { object, path } : undefined;
 }
 
 /** A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods below it as they are. */

@@ -45,7 +45,9 @@ type Event = KubeObject & { type?: string; reason?: string; message?: string; la
 /** What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod: FailedMount, FailedCreatePodSandBox. */
 async function lastEvent(api: KubeApi, about: { namespace?: string; name: string }, isMeant: (event: Event) => boolean): Promise<string> {
   const { namespace, name } = about;
-  const events = await api.list<Event>(`/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${name}`);
+  const events = await api.list<Event>(
+    `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`,
+  );
   const meant = events.filter(isMeant).sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));
   return meant.at(-1)?.message ?? "";
 }

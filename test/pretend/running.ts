@@ -56,7 +56,11 @@ export function lease(secondsAgo: number) {
 }
 
 /** A pod with a mounted token that has run since before the repair. */
-export function oldPod(name: string, owner: { kind: string; name: string; apiVersion?: string }, labels: Record<string, string> = {}) {
+export function oldPod(
+  name: string,
+  owner: { kind: string; name: string; apiVersion?: string; uid?: string },
+  labels: Record<string, string> = {},
+) {
   const ownerReferences = [{ apiVersion: "apps/v1", uid: `uid-of-${owner.name}`, controller: true, ...owner }];
   return {
     metadata: { name, labels, ownerReferences, creationTimestamp: "2026-01-01T00:00:00Z" },

@@ -241,7 +241,9 @@ function inEtcd(objects: Objects, key: string, object: { metadata?: object; [fie
 function busy(objects: Objects) {
   plain.etcd(objects);
   const rolling = { metadata: { generation: 1 }, spec: { replicas: 2, template: {} }, status: {} };
-  const ofSet = (kind: string, name: string) => ({ ownerReferences: [{ apiVersion: "apps/v1", kind, name, uid: "u", controller: true }] });
+  const ofSet = (kind: string, name: string) => ({
+    ownerReferences: [{ apiVersion: "apps/v1", kind, name, uid: `uid-of-${name}`, controller: true }],
+  });
   for (const name of ["web", "paused"]) {
     inEtcd(objects, `deployments/shop/${name}`, { ...rolling, spec: { ...rolling.spec, paused: name === "paused" } });
     inEtcd(objects, `replicasets/shop/${name}-5`, { metadata: ofSet("Deployment", name) });

@@ -32,7 +32,7 @@ const onAll = {
 /** A workload with one old pod, `NAME-1`. */
 function workload(kind: "Deployment" | "StatefulSet" | "DaemonSet", name: string, spec: object = {}, state: object = {}): Objects {
   const [owner, set] = kind === "Deployment" ? ["ReplicaSet", `${name}-5`] : [kind, name];
-  const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: name, controller: true };
+  const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
   return {
     [`${SHOP}/pods/${name}-1`]: oldPod(`${name}-1`, { kind: owner, name: set }, { app: name }),
     ...(kind === "Deployment" ? { [`${APPS}/replicasets/${set}`]: { metadata: { ownerReferences: [parent] } } } : {}),
@@ -142,8 +142,10 @@ const call = (webhook: string) =>
 /** What the API, and the controllers behind it, do with each. */
 function refusals({ method, path, body }: ApiRequest, { objects }: Api): Response | undefined {
   const name = /(?:pods|deployments)\/([a-z]+)/.exec(path)?.[1];
-  if (method === "POST" && path.endsWith("pods?dryRun=All")) return body.metadata.labels.app === "hooked" ? call("pods.hook") : undefined;
-  if (method === "GET" && path.endsWith("deployments/gone")) return status(404, "not found");
+  if (method === "POST" && path.endsWith("pods?dryRun=All")) {
+    if (body.metadata.labels.app === "gone") objects.delete(`${APPS}/deployments/gone`); // somebody deletes it meanwhile
+    return body.metadata.labels.app === "hooked" ? call("pods.hook") : undefined;
+  }
   if (method === "PATCH" && name === "policy") return status(403, 'admission webhook "policy" denied the request');
   if (method === "PATCH" && name === "forbidden") return status(403, "forbidden");
   if (method === "PATCH" && name === "patched") return call("apps.hook");

@@ -33,7 +33,11 @@ function pod({ labels = {}, annotations = {}, owner, spec = {}, created = BEFORE
       annotations,
       creationTimestamp: created,
       ...(owner
-        ? { ownerReferences: [{ apiVersion: owner[2] ?? "apps/v1", kind: owner[0], name: owner[1], uid: owner[1], controller: true }] }
+        ? {
+            ownerReferences: [
+              { apiVersion: owner[2] ?? "apps/v1", kind: owner[0], name: owner[1], uid: `uid-of-${owner[1]}`, controller: true },
+            ],
+          }
         : {}),
     },
     spec: { nodeName: "w1", volumes: [TOKEN], ...spec },
@@ -81,11 +85,17 @@ test("pods are grouped so that each group can start new pods with what came befo
       "/api/v1/namespaces/policy/services/api": { spec: { selector: { app: "api" } } },
       "/apis/apiregistration.k8s.io/v1/apiservices/v1.policy": { spec: { service: { namespace: "policy", name: "api" } } },
       [`${apps("kube-system")}/replicasets/coredns-5`]: {
-        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "coredns", controller: true }] },
+        metadata: {
+          ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "coredns", uid: "uid-of-coredns", controller: true }],
+        },
       },
       [`${apps("kube-system")}/replicasets/metrics-7`]: {
-        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "metrics", controller: true }] },
+        metadata: {
+          ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "metrics", uid: "uid-of-metrics", controller: true }],
+        },
       },
+      [`${apps("kube-system")}/deployments/coredns`]: set,
+      [`${apps("kube-system")}/deployments/metrics`]: set,
       [`${apps("kube-system")}/daemonsets/kube-proxy`]: set,
       [`${apps("flannel")}/daemonsets/flannel`]: set,
       [`${apps("policy")}/daemonsets/hook`]: set,
@@ -115,8 +125,9 @@ test("pods of one owner are one restart; what nothing brings back is only told",
       [`${pods("a")}/d-1`]: pod({ owner: ["ReplicaSet", "d-1"] }),
       [`${pods("a")}/d-2`]: pod({ owner: ["ReplicaSet", "d-1"] }),
       [`${apps("a")}/replicasets/d-1`]: {
-        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "d", controller: true }] },
+        metadata: { ownerReferences: [{ apiVersion: "apps/v1", kind: "Deployment", name: "d", uid: "uid-of-d", controller: true }] },
       },
+      [`${apps("a")}/deployments/d`]: {},
       [`${pods("a")}/bare`]: pod(),
       [`${pods("a")}/job-1`]: pod({ owner: ["Job", "job", "batch/v1"] }),
       [`${pods("a")}/lone-1`]: pod({ owner: ["ReplicaSet", "lone"] }),
