@@ -5,7 +5,7 @@
  */
 import { proveOwnEtcd, refuseNoMember, servesSameData } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
-import { sayClockDoubt } from "../shared/facts/clock.ts";
+import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import {
   type ControlPlaneNode,
   controlPlaneToRepair,
@@ -93,7 +93,7 @@ async function look(
   const alive = await lookAtPeers(cp, actions);
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
-  if (made.length > 0) await sayClockDoubt(cp);
+  if (made.length > 0) await refuseDoubtfulClock(cp);
   refuseWhereOthersLive(made, alive, values["lost-on"], cp);
   pod.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);

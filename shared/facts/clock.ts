@@ -7,7 +7,7 @@
  * else's kubelet writes them), and the time of other API servers that show a certificate of the cluster's CA. Workers decide nothing.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { decodeObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Node } from "../node/node.ts";
@@ -64,20 +64,20 @@ export async function clockTrouble(cp: Place): Promise<Fail | string[]> {
 }
 
 /**
- * Before keys are made: on a single control plane node nothing proves that the clock is ahead. So it asks where the last that etcd's data
- * knows is long ago: a new CA would not be valid before the time that this clock has now.
+ * Before keys are made: on a single control plane node nothing proves that the clock is ahead. A new CA would not be valid before the time
+ * that this clock has now. Errors: Refused where the last that etcd's data knows is long ago, until the operator gives his word.
  */
-export async function sayClockDoubt(cp: Place) {
+export async function refuseDoubtfulClock(cp: Place) {
   const renewals = cp.cluster.nodes.filter((node) => node.controlPlane).flatMap(({ name }) => renewal(cp.data, name)?.time ?? []);
   const newest = renewals.length > 0 ? Math.max(...renewals) : cp.data.lastWrite.getTime();
   const older = Date.now() - newest;
   if (older < DOUBT_MS || process.env[BY_WORD] === "right" || (await clockIsSynchronized())) return;
   const what = renewals.length > 0 ? "The newest renewal of a control plane node's Lease in etcd's data" : "etcd's last write here";
-  say(
-    `warning: this node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${span(older)} older. Is that right? ` +
-      "date -u. If not, end this (Ctrl-C), set the clock (timedatectl set-ntp true, or chronyc makestep), and run it again: keys and " +
-      "certificates that are made now would not be valid yet",
-  );
+  throw new Refused(`This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${span(older)} older`, {
+    hint:
+      "nothing was changed: keys and certificates that are made with a clock that is ahead are not valid when it is right again. Is that the " +
+      `time? date -u. If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
+  });
 }
 
 /** Errors: Fail where a server of this CA has another time than this machine. */

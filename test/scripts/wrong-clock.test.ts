@@ -170,7 +170,8 @@ test.each([
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.not.stringContaining("clock") });
 });
 
-const DOUBT = /warning: this node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\. Is that right\? date -u/;
+const DOUBT =
+  /error: This node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\nhint: nothing was changed: .* date -u\. If it is: KUBE_PKI_REPAIR_CLOCK=right/;
 const renewedByM1 = (seconds: number) => ({ etcd: withOthers([["m1", seconds]]) });
 const WRITE = "etcd's last write here";
 const RENEWAL = "The newest renewal of a control plane node's Lease in etcd's data";
@@ -182,13 +183,19 @@ test.each([
   ["20 hours ahead: an outage may be as long", "01-etcd --new-cas", {}, 20, undefined],
   ["set by a time server", "01-etcd --new-cas", { commands: [timeServer("yes")] }, YEAR, undefined],
 ] as [string, string, NodeOptions, number, string[] | undefined][])(
-  "01-etcd with a clock %s: before keys are made it asks whether that is right",
+  "01-etcd with a clock %s: where that is in doubt it makes no key without the operator's word",
   async (_, line, options, hours, said) => {
     using node = await wiped(options);
-    const { stderr } = await node.run(`${line} --dry-run`, clockOff(hours));
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run(said ? line : `${line} --dry-run`, clockOff(hours));
     expect(DOUBT.exec(stderr)?.slice(1)).toEqual(said);
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: said ? 3 : 0 });
+    expect(node.fingerprint()).toEqual(before);
     const byWord = await node.run(`${line} --dry-run`, { ...clockOff(hours), KUBE_PKI_REPAIR_CLOCK: "right" });
-    expect(byWord.stderr).not.toContain("clock");
+    expect({ exitCode: byWord.exitCode, stderr: byWord.stderr }).toMatchObject({
+      exitCode: 0,
+      stderr: expect.not.stringContaining("clock"),
+    });
   },
 );
 
