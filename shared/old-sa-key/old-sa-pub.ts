@@ -31,7 +31,7 @@ export interface OldKey {
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
-  /** Errors: Fail where there is too little memory for it. */
+  /** Errors: Fail where there is too little memory for these tokens. */
   refuse?: (tokens: readonly Jwt[], options: RsaOptions) => void;
 }
 
@@ -44,9 +44,9 @@ const RECOVERIES: Record<string, Recovery> = {
 };
 
 function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
-  const longest = Math.max(...tokens.map(({ signature }) => signature.length));
-  refuseNoMemory(`compute a key of RSA-${longest * 8}`, {
-    need: rsaMemory(longest, options),
+  const bytes = Math.min(...tokens.map(({ signature }) => signature.length));
+  refuseNoMemory(`compute a key of RSA-${bytes * 8}`, {
+    need: rsaMemory(bytes, options),
     orElse:
       "Or run it on another control plane node that has more: --token-file takes this node's tokens along. " +
       "Or go on without: part 4 then renews the tokens, and restarts their pods",
@@ -109,9 +109,9 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
     });
   if (tokens.length < recovery.tokens)
     throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, { hint: MORE });
-  recovery.refuse?.(tokens, options);
   for (const choice of CHOICES[recovery.tokens]!.filter((places) => places.every((place) => place < tokens.length))) {
     const chosen = choice.map((place) => tokens[place]!);
+    recovery.refuse?.(chosen, options);
     const proved = prove(old, recovery.keys(chosen, options));
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)

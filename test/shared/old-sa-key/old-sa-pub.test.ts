@@ -1,5 +1,9 @@
 /** The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are small here, to save time. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setRoot } from "../../../shared/files/files.ts";
 import { ecKeys } from "../../../shared/old-sa-key/ec-key.ts";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
 import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
@@ -75,6 +79,22 @@ test("a damaged token among them does not keep the key from being found", () => 
   const cut = (signature: number) => ({ ...one, jwt: { ...one.jwt, text: `${signature}`, signature: Buffer.alloc(signature, 1) } });
   expect(compute([cut(0), one, two]).pem).toBe(rsa.pub);
   expect(() => compute([cut(0), cut(1), cut(600)])).toThrow("No single key has signed the 3 tokens that name the key ");
+});
+
+test("memory is asked for what is computed, not for a long signature that a tenant has laid out", () => {
+  const root = mkdtempSync(join(tmpdir(), "memory-"));
+  mkdirSync(`${root}/proc`);
+  writeFileSync(`${root}/proc/meminfo`, "MemAvailable: 1024 kB\nSwapFree: 0 kB\n"); // RSA-1024 takes 790 kB here, RSA-4096 3.2 MB
+  setRoot(root);
+  try {
+    const planted = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
+    planted.jwt = { ...planted.jwt, signature: Buffer.alloc(512, 1), text: "planted" };
+    expect(compute([proxy(rsa), dns(rsa), planted]).pem).toBe(rsa.pub);
+    expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow("No single key has signed the 2 tokens");
+  } finally {
+    setRoot("/");
+    rmSync(root, { recursive: true });
+  }
 });
 
 test.each(CURVES)("an %s key comes out of one token with its kid", (alg, key) => {
