@@ -20,7 +20,8 @@ const EASED_INTERVAL = 2000;
  * nothing to wait for: undefined. A long wait says what it waits for: see waiting.ts.
  *
  * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there are many.
- * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint.
+ * An error of the probe is "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe begins
+ * when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked all the same.
  */
 export async function waitFor<T>(
   what: Words,
@@ -34,14 +35,16 @@ export async function waitFor<T>(
   const began = Date.now();
   const end = began + options.seconds * 1000 * PATIENCE;
   using wait = sayWhileWaiting({ say, ...options, what, began, end });
-  while (Date.now() < end) {
+  for (;;) {
     checkSignal();
+    const isOver = Date.now() >= end;
     try {
       const answer = await probe();
       if (answer !== undefined && answer !== false) return answer;
     } catch (err) {
       wait.last = err;
     }
+    if (isOver) break;
     const eased = options.easing ? Math.min((Date.now() - began) / 20, EASED_INTERVAL) : 0;
     await Bun.sleep(Math.max(PROBE_INTERVAL * Math.min(1, PATIENCE), eased));
   }

@@ -1,5 +1,7 @@
 /** What must be true of every mistake: the script says what is wrong and what to type, and nothing on the node or in its programs changes. */
 import { expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { waitFor } from "../../shared/wait-for.ts";
 import { ADDRESS } from "./cluster.ts";
 import type { pretendNode, Transcript } from "./node.ts";
 
@@ -52,25 +54,42 @@ export async function expectRefusal(node: PretendNode, line: string, error: stri
   expect(node.calls().filter((call) => /systemctl (stop|start|restart)|crictl .* stop|systemd-run/.test(call))).toEqual([]);
 }
 
-/** Starts a script, and sends a signal when it has said this, or when that has happened. `heard`: what to do when the script has answered. */
+interface Then {
+  /** When the script has heard the signal, and waits on: what it waits for may go on. */
+  heard?: () => void;
+  /** When the script has answered so. */
+  answered?: { says: string; act: () => void };
+}
+
+/** Starts a script, and sends a signal when it has said this, or when that has happened. */
 export async function interrupted(
   node: PretendNode,
   line: string,
   when: string | Promise<unknown>,
   signal: NodeJS.Signals,
-  heard?: { says: string; act: () => void },
+  then: Then = {},
 ): Promise<Transcript> {
   const child = node.start(line, { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  let [stderr, sent] = ["", false];
+  let [stderr, isSent] = ["", false];
   const send = () => {
-    if (!sent) child.kill(signal);
-    sent = true;
+    if (isSent) return;
+    isSent = true;
+    const slept = sleeps(child.pid);
+    child.kill(signal);
+    if (!then.heard) return;
+    const isHeard = () => sleeps(child.pid) > slept;
+    void waitFor("the script to hear the signal", isHeard, { seconds: 50, hint: "see what it printed" }).then(then.heard);
   };
   if (typeof when !== "string") void when.then(send);
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
     if (typeof when === "string" && stderr.includes(when)) send();
-    if (heard && stderr.includes(heard.says)) heard.act();
+    if (then.answered && stderr.includes(then.answered.says)) then.answered.act();
   }
   return { exitCode: await child.exited, stderr, stdout: await new Response(child.stdout).text() };
+}
+
+/** How often the main thread of a process went to sleep: what has woken it is done when it does so once more. */
+function sleeps(pid: number): number {
+  return Number(/^voluntary_ctxt_switches:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/task/${pid}/status`, "utf8"))![1]);
 }

@@ -66,10 +66,8 @@ test.each(SIGNALS)("%s while join stops the kubelet: nothing is changed, and the
   writeToken(node.root);
   using api = await serve(newCa);
   const before = kubeletFiles(node);
-  const going = interrupted(node, join(), node.called("systemctl stop kubelet"), signal);
-  await node.called("systemctl stop kubelet");
-  letGo(node);
-  expectStop(await going, error, BACK, 130);
+  const heard = () => letGo(node);
+  expectStop(await interrupted(node, join(), node.called("systemctl stop kubelet"), signal, { heard }), error, BACK, 130);
   expect(kubeletFiles(node)).toEqual(before);
   expect(node.calls().at(-1)).toBe("systemctl start kubelet");
   expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
@@ -79,10 +77,8 @@ test("SIGHUP while join starts the kubelet: too late to go back, it ends there, 
   using node = await pretendNode({ kind: "worker", commands: [slow("systemctl start kubelet", 'rm -f "$FAKE/stopped"')] });
   writeToken(node.root);
   using api = await serve(newCa);
-  const going = interrupted(node, join(), node.called("systemctl start kubelet"), "SIGHUP");
-  await node.called("systemctl start kubelet");
-  letGo(node);
-  const stopped = await going;
+  const heard = () => letGo(node);
+  const stopped = await interrupted(node, join(), node.called("systemctl start kubelet"), "SIGHUP", { heard });
   expectStop(stopped, /^Stopped by SIGHUP/, AGAIN, 130);
   expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself: ");
   expect(stopped.stderr).not.toContain("== 3.5 ");
@@ -246,8 +242,8 @@ test.each(SIGNALS)("%s while 00-salvage searches: it ends in order, and says tha
   using node = await pretendNode({ commands: [slow("findmnt *", "exit 1")] });
   const before = node.fingerprint();
   const asked = node.called("findmnt");
-  const heard = { says: "\nstopping: ", act: () => letGo(node) };
-  const { exitCode, stderr } = await interrupted(node, "00-salvage", asked, signal, heard);
+  const answered = { says: "\nstopping: ", act: () => letGo(node) };
+  const { exitCode, stderr } = await interrupted(node, "00-salvage", asked, signal, { answered });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 130, stderr: expect.stringContaining("\nstopped: the search is not at its end") });
   expect(node.fingerprint()).toEqual(before);
 });

@@ -12,6 +12,12 @@ function longProbe() {
   return { probe: () => promise, end: () => resolve("there") };
 }
 
+/** Lets a wait that has asked ask again. */
+async function nextProbe() {
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  jest.advanceTimersByTime(1000);
+}
+
 const lease = { seconds: 90, hint: "journalctl -u kubelet -n 50" };
 
 test("a wait is silent for ten seconds; then a line every ten seconds says for whom, since when, until when, and what to do", async () => {
@@ -112,4 +118,28 @@ test("a request that takes long is said, but not beside the wait that it is part
   ]);
   end();
   expect([await request, await waiting]).toEqual(["there", "there"]);
+});
+
+test("a wait looks once more when its time is over: a machine that stood still meanwhile has not looked in vain", async () => {
+  using _box = sandbox();
+  let asked = 0;
+  const probe = () => {
+    if (++asked > 1) return "there";
+    jest.advanceTimersByTime(100_000);
+    return undefined;
+  };
+  const waiting = waitFor("the Lease of cp1 to be renewed", probe, lease);
+  await nextProbe();
+  expect(await waiting).toBe("there");
+  expect(asked).toBe(2);
+});
+
+test("a wait without any time looks once", async () => {
+  using _box = sandbox();
+  expect(await waitFor("all workers", () => "there", { seconds: 0, hint: "" })).toBe("there");
+  let asked = 0;
+  const never = waitFor("all workers", () => ++asked < 0, { seconds: 0, hint: "" });
+  await nextProbe();
+  await expect(never).rejects.toThrow("Waited 0 s for all workers: no answer yet");
+  expect(asked).toBe(1);
 });
