@@ -26,8 +26,8 @@ export interface Waiting {
 /** Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero. */
 export const PATIENCE = Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 
-/** Seconds. */
-const SAY_EVERY = Math.max(1, 10 * Math.min(1, PATIENCE));
+/** Seconds. Where no answer is waited for, what takes a second is a busy machine. */
+const SAY_EVERY = PATIENCE < 0.1 ? 10 : 10 * Math.min(1, PATIENCE);
 
 /** So many waits at the same time are worth a line each. */
 const LINES = 3;

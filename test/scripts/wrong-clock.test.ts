@@ -172,6 +172,13 @@ test.each([
 
 const DOUBT =
   /error: This node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\nhint: nothing was changed: .* date -u\. If it is: KUBE_PKI_REPAIR_CLOCK=right/;
+
+test("where timedatectl hangs, as without its bus, it is no answer, also on a node without ps", async () => {
+  using node = await wiped({ commands: [{ ...timeServer("yes"), does: "exec /bin/sleep 600" }] });
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas", clockOff(48));
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 3, stderr: expect.stringMatching(DOUBT) });
+});
+
 const renewedByM1 = (seconds: number) => ({ etcd: withOthers([["m1", seconds]]) });
 const WRITE = "etcd's last write here";
 const RENEWAL = "The newest renewal of a control plane node's Lease in etcd's data";
