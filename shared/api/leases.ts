@@ -129,10 +129,10 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. */
-export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal) {
+/** The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again. `onListed`: as `watch`. */
+export async function* watchRenewals(api: KubeApi, caPem: string, signal: AbortSignal, onListed: () => void) {
   const made = madeAt(caPem);
-  for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal)) {
+  for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal, onListed)) {
     const time = renewed(object);
     // A change while we watch is a renewal now, whatever that node's clock says. A Lease that was there before is judged by its time.
     const isGood = type === "MODIFIED" || (type !== "DELETED" && mayBeAlive(time, made));

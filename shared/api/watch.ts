@@ -26,13 +26,21 @@ const DEAD_AFTER_SECONDS = 45;
 /** Milliseconds between two connections: a server that closes each one at once is not flooded. */
 const BETWEEN = 500;
 
-/** The changes of a collection until `signal` aborts. Errors: ApiError if the API refuses; Fail if it does not answer for two minutes. */
-export async function* watch<T extends KubeObject>(api: KubeApi, path: string, signal: AbortSignal): AsyncGenerator<Change<T>> {
+/** The changes of a collection until `signal` aborts; `onListed`: what was there has been given. Errors: ApiError if the API refuses; Fail if it does not answer for two minutes. */
+export async function* watch<T extends KubeObject>(
+  api: KubeApi,
+  path: string,
+  signal: AbortSignal,
+  onListed: () => void = () => undefined,
+): AsyncGenerator<Change<T>> {
   const place: Place = {};
   while (!signal.aborted) {
     const begun = Date.now();
     try {
-      if (place.version === undefined) yield* listed<T>(api, path, place);
+      if (place.version === undefined) {
+        yield* listed<T>(api, path, place);
+        onListed();
+      }
       yield* changes<T>(api, path, place, signal);
     } catch (err) {
       if (signal.aborted) return;

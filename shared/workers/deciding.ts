@@ -8,7 +8,7 @@ import { FEW, strangers } from "../plain.ts";
 import { CLIENT_MESSAGE, clientObjection, givenKey, isOfToken, isRenewal, sayDouble } from "./client-csrs.ts";
 import { approve, CLIENT_SIGNER, type Csr, isApproved, isPending, nodeAsking, requestIn, requestsTo, SERVING_SIGNER } from "./csr.ts";
 import { SERVING_MESSAGE, servingObjection } from "./serving-csrs.ts";
-import { FIRST_PAUSE, type Scene } from "./waiting-state.ts";
+import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
 /** Approvals at the same time; with the port probes they stay below the connections that Bun's fetch opens at once (256). */
 const APPROVALS = 50;
@@ -17,9 +17,9 @@ const APPROVALS = 50;
  * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are under way. At the end, what is
  * under way is waited for.
  */
-async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (csr: Csr) => Promise<void>) {
+async function follow(scene: Scene, signer: string, { signal, onListed }: Following, on: (csr: Csr) => Promise<void>) {
   const running = new Set<Promise<void>>();
-  for await (const { type, object: csr } of watch<Csr>(scene.api, requestsTo(signer), signal)) {
+  for await (const { type, object: csr } of watch<Csr>(scene.api, requestsTo(signer), signal, onListed)) {
     if (signal.aborted) break;
     if (type === "DELETED") continue;
     const decision = on(csr)
@@ -31,10 +31,10 @@ async function follow(scene: Scene, signer: string, signal: AbortSignal, on: (cs
   await Promise.allSettled(running);
 }
 
-export async function followServing(scene: Scene, signal: AbortSignal) {
+export async function followServing(scene: Scene, following: Following) {
   if (!scene.identities) return;
   const made = madeAt(scene.caPem);
-  await follow(scene, SERVING_SIGNER, signal, async (csr) => {
+  await follow(scene, SERVING_SIGNER, following, async (csr) => {
     if (isPending(csr)) await decideServing(scene, csr);
     else if (csr.status?.certificate && askedAfter(csr, made)) issued(scene, nodeAsking(csr));
   });
@@ -74,9 +74,9 @@ function issued(scene: Scene, name: string) {
   node.pause = FIRST_PAUSE;
 }
 
-export async function followClients(scene: Scene, signal: AbortSignal) {
+export async function followClients(scene: Scene, following: Following) {
   if (!scene.joining) return;
-  await follow(scene, CLIENT_SIGNER, signal, async (csr) => {
+  await follow(scene, CLIENT_SIGNER, following, async (csr) => {
     if (isPending(csr)) await decideClient(scene, csr);
     else if (isApproved(csr) && isOfToken(csr, scene.joining!.tokenUsers)) given(scene, csr);
   });

@@ -19,7 +19,7 @@ import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf, isControlPlane } from "./identities.ts";
 import { probePorts, servingByCa } from "./kubelet-port.ts";
-import { comeBack, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
+import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
@@ -80,12 +80,17 @@ async function joiningOf({ cluster, data }: ControlPlaneNode, api: KubeApi, with
 export async function nodesReturn(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
-  const followers = [followServing, followClients, followLeases].map((follower) => follower(scene, ending.signal));
+  const followers = [followServing, followClients, followLeases].map((follower) => {
+    const listed = Promise.withResolvers<void>();
+    const ended = follower(scene, { signal: ending.signal, onListed: listed.resolve });
+    return { ended, looked: Promise.race([listed.promise, ended]) };
+  });
   try {
-    await Promise.race([allBack(scene), scene.failure.promise, ...followers.map(onlyItsError)]);
+    const looked = Promise.all(followers.map(({ looked }) => looked));
+    await Promise.race([allBack(scene, looked), scene.failure.promise, ...followers.map(({ ended }) => onlyItsError(ended))]);
   } finally {
     ending.abort();
-    await Promise.allSettled(followers);
+    await Promise.allSettled(followers.map(({ ended }) => ended));
     scene.progress.clear();
   }
   sayReturned(scene);
@@ -110,7 +115,9 @@ async function onlyItsError(follower: Promise<void>): Promise<never> {
   return new Promise<never>(() => {});
 }
 
-async function allBack(scene: Scene) {
+/** The time counts from when all that was there has been looked at: in a large cluster, or behind a slow API, that alone takes a while. */
+async function allBack(scene: Scene, looked: Promise<unknown>) {
+  await looked;
   const { away, expected, progress } = scene;
   const look = async () => {
     probePorts(scene);
@@ -139,8 +146,8 @@ function wayOut({ away, refused, without = [] }: Scene): string {
   return `${join}${refused.size > 0 ? csrs : ""} Go on without these nodes: ${retyped({ without: [...without, ...away.keys()] }, { of: "03-workers close" })}`;
 }
 
-async function followLeases(scene: Scene, signal: AbortSignal) {
-  for await (const { name, time } of watchRenewals(scene.api, scene.caPem, signal)) {
+async function followLeases(scene: Scene, { signal, onListed }: Following) {
+  for await (const { name, time } of watchRenewals(scene.api, scene.caPem, signal, onListed)) {
     if (signal.aborted) return;
     const isNew = time > (scene.before.get(name) ?? new Date(0));
     if (isNew) scene.joining?.renewing.add(name);

@@ -50,6 +50,12 @@ export interface Return {
 
 export type Scene = ReturnType<typeof setScene>;
 
+/** How a collection is followed: until when, and what to call when all that was there has been looked at. */
+export interface Following {
+  signal: AbortSignal;
+  onListed: () => void;
+}
+
 /** `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now(). */
 export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];

@@ -11,13 +11,11 @@ import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueCa, issueClient, type Pair } from "../../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "./facts.ts";
+import { ownAddress } from "./own-address.ts";
 import { quietly } from "./quietly.ts";
 
-/**
- * A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that the node has this address.
- * Test files run in parallel, so each process has its own.
- */
-export const ADDRESS = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}.11`;
+/** A loopback address: a test can serve there as the node's etcd or API server, and the pretend `ip` says that the node has this address. */
+export const ADDRESS = ownAddress();
 
 export const FACTS: ClusterFacts = testFacts({ advertiseAddress: ADDRESS, controlPlaneEndpoint: `${ADDRESS}:6443` });
 

@@ -1,12 +1,15 @@
 /** A worker, the API server that it joins by `03-workers join`, and what its kubelet then does. */
-import { cpSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { pretendApi, status } from "./api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./cluster.ts";
-import type { pretendNode } from "./node.ts";
+import { type pretendNode, WRITING } from "./node.ts";
+
+type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
 const SERVER = `https://${ADDRESS}:6443`;
 export const LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1";
@@ -35,18 +38,26 @@ export function join(hash = newHash) {
 }
 
 /** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */
-export function kubeletFiles(node: Awaited<ReturnType<typeof pretendNode>>) {
+export function kubeletFiles(node: PretendNode) {
   return node
     .fingerprint()
     .filter((line) => /^(etc|var)\//.test(line) && !/^\S+ 4/.test(line))
     .map((line) => line.split(" ").toSpliced(3, 1).join(" "));
 }
 
-/** What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. */
-export async function bootstrap(root: string, ca = newCa) {
-  const made = `${root}/tmp`;
+/**
+ * What a kubelet does with a bootstrap kubeconfig: a certificate of the new CA, and its own kubelet.conf. `runs`: whether it still runs when
+ * its certificate comes; one that was stopped meanwhile writes nothing.
+ */
+export async function bootstrap({ root, env }: Pick<PretendNode, "root" | "env">, ca = newCa, runs = () => true) {
+  const [made, writing] = [mkdtempSync(`${tmpdir()}/kubelet-`), `${env.FAKE}/${WRITING}`];
   await writeKubelet(made, "w1", { ca, server: SERVER });
+  write(writing, "");
+  if (runs()) install(made, root, ca);
+  for (const path of [made, writing]) rmSync(path, { recursive: true });
+}
+
+function install(made: string, root: string, ca: Pair) {
   cpSync(`${made}/var/lib/kubelet/pki`, `${root}/var/lib/kubelet/pki`, { recursive: true, verbatimSymlinks: true });
   write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server: SERVER, ca: ca.cert }));
-  rmSync(made, { recursive: true });
 }

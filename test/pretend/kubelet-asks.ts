@@ -42,7 +42,7 @@ export function askingKubelet({ node, api, ca }: Around, upTo: Stage) {
       if (may("renews its Lease")) api.objects.set(LEASE, { metadata: { name: "w1" }, ...lease(-60) });
     } else if (state.csr === "") {
       if (may("asks")) await ask();
-    } else if (may("has its certificate") && isApproved()) await bootstrap(node.root, ca);
+    } else if (may("has its certificate") && isApproved()) await bootstrap(node, ca, () => runs() && bootstraps());
   };
   const look = setInterval(() => {
     if (state.busy) return;

@@ -121,6 +121,9 @@ export async function pretendNode(options: NodeOptions = {}) {
   };
 }
 
+/** While a pretend kubelet writes. */
+export const WRITING = "writing";
+
 export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 
 /** The output of `crictl ps -a -o json` for these containers, all running. */
@@ -152,7 +155,8 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
-    { command: "systemctl stop kubelet", does: 'echo > "$FAKE/stopped"' },
+    // it ends when the kubelet has: what that was writing is whole
+    { command: "systemctl stop kubelet", does: `while test -e "$FAKE/${WRITING}"; do :; done; echo > "$FAKE/stopped"` },
     { command: "systemctl start kubelet", does: 'rm -f "$FAKE/stopped"' },
     { command: "systemctl restart kubelet", does: 'rm -f "$FAKE/stopped"' },
     { command: "systemd-run *", does: 'echo > "$FAKE/approving"' },

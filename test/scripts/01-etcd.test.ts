@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { parse } from "yaml";
 import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
-import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
+import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -181,11 +181,11 @@ test("01-etcd with both flags for new keys refuses: one of them is never the clu
 });
 
 test("01-etcd names no part 1 for a member that was taken out of etcd since", async () => {
-  const alive = { id: "c1b2c3d4e5f60718", name: "w1", peerURLs: ["https://127.77.0.13:2380"] };
+  const alive = { ...THIRD, name: "w1" };
   using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, alive, TAKEN_OUT] });
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, alive] });
   const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
-  const peer = Bun.serve({ hostname: "127.77.0.13", port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
+  const peer = Bun.serve({ hostname: THIRD_AT, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
   const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   peer.stop(true);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

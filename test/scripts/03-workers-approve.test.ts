@@ -250,10 +250,10 @@ test("03-workers close approves of a worker's serving certificate what is its ow
 test("a node whose address another one claims is not waited for without end: it counts as back, and the output says what to look at", async () => {
   const node = (name: string, ...ips: string[]) => ({ name, uid: name, controlPlane: false, names: [name], ips });
   // nobody answers at these ports; the liar claims the honest one's address
-  const [honest, liar] = [node("w2", "127.66.0.22"), node("w1", "127.66.0.21", "127.66.0.22")];
+  const [honest, liar] = [node("w2", "127.77.0.22"), node("w1", "127.77.0.21", "127.77.0.22")];
   const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
   const spec = { username: "system:node:w2" };
-  const csr = await servingCsr({ name: "csr-w2", subject: as("w2"), sans: [dns("w2"), ip("127.66.0.22")], spec });
+  const csr = await servingCsr({ name: "csr-w2", subject: as("w2"), sans: [dns("w2"), ip("127.77.0.22")], spec });
   using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
   using box = sandbox();
   const returned = await nodesReturn({
@@ -265,6 +265,22 @@ test("a node whose address another one claims is not waited for without end: it 
     returned: { back: 1, away: [], approved: 0, refused: ["csr-w2"], unreachable: [] },
     approvals: [],
   });
-  expect(box.said).toContain('w2: csr-w2: ip "127.66.0.22" is claimed by w2 and w1');
+  expect(box.said).toContain('w2: csr-w2: ip "127.77.0.22" is claimed by w2 and w1');
   expect(box.said.at(-1)).toContain("kubectl certificate approve CSR");
+});
+
+test("what is there when the waiting begins is looked at, and decided on, however little time there is", async () => {
+  const node = (name: string, ip: string) => ({ name, uid: name, controlPlane: false, names: [name], ips: [ip] });
+  const nodes = [node("w1", "127.77.0.21"), node("w2", "127.77.0.22")];
+  const known = { proved: new Map(), certSANs: [], serviceSubnets: [], dnsDomain: "cluster.local", services: [], nobodys: [] };
+  const csr = await servingCsr({ name: "csr-w1", subject: as("w1"), sans: [dns("w1")] });
+  using api = pretendApi({ objects: { ...asObjects(csr), [`${LEASES}/w2`]: lease(-1) } });
+  using _box = sandbox();
+  const returned = nodesReturn({
+    api: new KubeApi({ server: api.url, ca: NO_TLS }),
+    ...{ expected: nodes, caPem: before.cert, serving: false, seconds: 0 },
+    identities: identities({ ...known, nodes }),
+  });
+  await expect(returned).rejects.toThrow("1 of 2 nodes have not come back: w1");
+  expect(api.changes()).toEqual([`PUT ${CSRS}/csr-w1/approval`]);
 });

@@ -111,7 +111,7 @@ test("03-workers join brings a worker back, leaves no token behind, and run agai
   const running = node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await node.called("systemctl start kubelet");
   expect(node.read("/etc/kubernetes/bootstrap-kubelet.conf")).toContain(TOKEN);
-  await bootstrap(node.root);
+  await bootstrap(node);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   await expectTranscript("03-workers-join", await running);
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
@@ -137,7 +137,7 @@ test.each(["/etc/kubernetes/pki/ca.crt", "/etc/kubernetes/kubelet.conf"])(
     using node = await pretendNode({ kind: "worker" });
     writeToken(node.root);
     rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
-    await bootstrap(node.root);
+    await bootstrap(node);
     write(`${node.root}/etc/kubernetes/pki/ca.crt`, newCa.cert);
     using _api = await serve(newCa);
     expect((await node.run(`${join()} --dry-run`)).stderr).toContain("has a certificate of this CA already, nothing to do");

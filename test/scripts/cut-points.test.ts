@@ -4,7 +4,7 @@
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
@@ -113,8 +113,7 @@ function kubeletJoins(node: CutNode) {
   mkdirSync(conf, { recursive: true });
   const api = serve(newCa);
   const kubelet = as(isAsked, async () => {
-    await bootstrap(node.root);
-    rmSync(`${node.root}/tmp`, { recursive: true, force: true });
+    await bootstrap(node, newCa, isAsked);
     (await api).objects.get(LEASE).spec.renewTime = new Date(Date.now() + 600_000).toISOString();
   });
   return all(kubelet, { [Symbol.dispose]: () => void api.then((one) => one[Symbol.dispose]()) });

@@ -30,6 +30,8 @@ const token = {
 };
 const LINE = join(certInfo(ca.cert).publicKeyHash);
 
+const until = (what: string, isSo: () => boolean) => waitFor(what, isSo, { seconds: 50, hint: "see what the script printed" });
+
 /** A control plane node with its API after `open`, and a worker whose kubelet gets as far as `upTo`. */
 async function cluster(upTo: Stage, commands: NodeOptions["commands"] = []) {
   const cp = await pretendNode({ kind: "healthy control plane node", etcd: knewCa(before.cert) });
@@ -42,13 +44,18 @@ async function cluster(upTo: Stage, commands: NodeOptions["commands"] = []) {
   const disposable = { [Symbol.dispose]: worker[Symbol.dispose] };
   const kubelet = askingKubelet({ node: worker, api, ca }, upTo);
   const approvals = () => api.changes().filter((change) => change.endsWith("/approval"));
+  const lists = () => api.requests.filter(({ path }) => path.includes("client-kubelet") && !path.includes("watch=true")).length;
   return Object.assign(worker, {
     api,
     kubelet,
     approvals,
     /** Ends with what it said. */
     approve: () => cp.run("03-workers approve --without w2", WAITS),
-    came: (stage: Stage) => waitFor(stage, () => kubelet.is(stage), { seconds: 50, hint: "see what the script printed" }),
+    /** Ends when approve has begun to look. */
+    watched: () => until("approve to look", () => lists() > 1),
+    /** Ends when approve has looked at all that was asked until now. */
+    looked: (from = lists()) => until("approve to look", () => lists() >= from + 2),
+    came: (stage: Stage) => until(stage, () => kubelet.is(stage)),
     [Symbol.dispose]: () => [kubelet, api, cp, disposable].forEach((one) => void one[Symbol.dispose]()),
   });
 }
@@ -84,6 +91,7 @@ test.each(["the first time", "after a signal"])(
   async (when) => {
     using node = await cluster("has its certificate");
     const approve = node.approve();
+    await node.watched();
     if (when === "after a signal") await interrupted(node, LINE, node.came("has its certificate"), "SIGINT");
     const failed = await node.run(LINE, BRIEF);
     expectStop(failed, /^Waited 60 s for the Lease of w1 to be renewed/, /nothing is rolled back\. .* run the same command again/);
@@ -100,6 +108,7 @@ test("03-workers join whose certificate does not come in time puts the old files
   using node = await cluster("is approved");
   const before = kubeletFiles(node);
   const approve = node.approve();
+  await node.watched();
   const failed = await node.run(LINE, BRIEF);
   expectStop(
     failed,
@@ -109,22 +118,23 @@ test("03-workers join whose certificate does not come in time puts the old files
   expect(kubeletFiles(node)).toEqual(before);
   node.kubelet.goOn("renews its Lease");
   expectStop(await node.run(LINE, VAIN), /^Waited 120 s/, /03-workers\.ts open/);
+  await node.looked();
   node.api.objects.delete(SECRET);
   expect((await approve).stderr).toContain('it asks for "w1", and so did csr-1, which was approved');
 });
 
 test("03-workers join whose certificate comes while it rolls back keeps it", async () => {
-  const commands = [
-    { command: "systemctl stop kubelet", does: 'while test -e "$FAKE/hold" && ! test -e "$FAKE/go"; do :; done; echo > "$FAKE/stopped"' },
-  ];
+  const commands = ["", 'while ! test -e "$FAKE/go"; do :; done; '].map((first) => ({
+    command: "systemctl stop kubelet",
+    does: `${first}echo > "$FAKE/stopped"`,
+  }));
   using node = await cluster("nothing", commands);
   const child = node.start(LINE, VAIN);
   let stderr = "";
   for await (const piece of child.stderr) {
     stderr += Buffer.from(piece).toString();
-    if (stderr.includes("== 3.5 ")) write(`${node.env.FAKE}/hold`, "");
     if (!stderr.includes("== Roll back") || node.exists("/etc/kubernetes/kubelet.conf")) continue;
-    await bootstrap(node.root, ca);
+    await bootstrap(node, ca);
     node.api.objects.set(LEASE, { metadata: { name: "w1" }, ...lease(-60) });
     write(`${node.env.FAKE}/go`, "");
   }

@@ -53,7 +53,7 @@ test("join keeps the other CAs of the kubelet's client CA file, and drops the cl
   using api = await serve(newCa);
   const running = node.run(join(), WAITS);
   await node.called("systemctl start kubelet");
-  await bootstrap(node.root);
+  await bootstrap(node);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({

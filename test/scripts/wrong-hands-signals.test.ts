@@ -38,7 +38,7 @@ const bootstraps = (node: Awaited<ReturnType<typeof pretendNode>>) =>
 /** What the kubelet does once join has started it: before, join would take its certificate for an old one. */
 async function kubeletJoins(node: Awaited<ReturnType<typeof pretendNode>>, api: Awaited<ReturnType<typeof serve>>) {
   await waitFor("the kubelet to start with the new trust", () => bootstraps(node), { seconds: 50, hint: "see what join printed" });
-  await bootstrap(node.root);
+  await bootstrap(node, newCa, () => bootstraps(node));
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
 }
 
@@ -119,7 +119,7 @@ test("join that was killed when the kubelet had its certificate already: run aga
   writeToken(node.root);
   using api = await serve(newCa);
   await interrupted(node, join(), "== 3.5 ", "SIGKILL");
-  await bootstrap(node.root);
+  await bootstrap(node);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   expect(await node.run(join(), WAITS)).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("w1: renewed its Lease with it") });
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);

@@ -209,23 +209,22 @@ test("dropLease() leaves the Lease of somebody who has taken it over", async () 
   expect(box.said).toEqual(["Lease kube-scheduler: kept, another holder has just taken it"]);
 });
 
-/** What etcd's data said a minute ago. */
-const SEEN = {
-  leaders: new Map([["kube-controller-manager", { holder: "m2_b", renewTime: "2026-06-01T12:00:00Z" }]]),
-  at: new Date(Date.now() - 60_000),
-};
+/** What etcd's data said some time ago. */
+const SEEN = { holder: "m2_b", renewTime: "2026-06-01T12:00:00Z" };
+const MINUTE = 60_000;
 
 test.each([
-  ["that has stood still since etcd's data was read, whoever held it", () => lease(NOON, "m2_b"), SEEN, true],
-  ["that has stood still for less than it lasts", () => lease(NOON, "m2_b"), { ...SEEN, at: new Date(Date.now() - 5000) }, false],
-  ["that only ran out by its holder's clock", () => lease("2026-06-01T12:00:02Z", "m2_b"), SEEN, false],
-  ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), SEEN, true],
-  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), SEEN, false],
-  ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), SEEN, false],
-  ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), SEEN, false],
-])("dropDeadLeaders() and a Lease %s", async (_, held, seen, isDropped) => {
+  ["that has stood still since etcd's data was read, whoever held it", () => lease(NOON, "m2_b"), MINUTE, true],
+  ["that has stood still for less than it lasts", () => lease(NOON, "m2_b"), 5000, false],
+  ["that only ran out by its holder's clock", () => lease("2026-06-01T12:00:02Z", "m2_b"), MINUTE, false],
+  ["of this host from before its control plane was started anew", () => lease(new Date().toISOString(), "m1_a"), MINUTE, true],
+  ["of another control plane node that is alive", () => lease(new Date().toISOString(), "m2_b"), MINUTE, false],
+  ["of this host's new process", () => lease(new Date(Date.now() + 60_000).toISOString(), "m1_a"), MINUTE, false],
+  ["of a host whose name only begins the same", () => lease(new Date().toISOString(), "m11_a"), MINUTE, false],
+] as const)("dropDeadLeaders() and a Lease %s", async (_, held, ago, isDropped) => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [KCM]: held() } });
+  const seen = { leaders: new Map([["kube-controller-manager", SEEN]]), at: new Date(Date.now() - ago) };
   await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000), seen });
   expect(server.objects.has(KCM)).toBe(!isDropped);
 });

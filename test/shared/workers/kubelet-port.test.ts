@@ -4,7 +4,11 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { askKubeletPort, KUBELET_PORT, listeningOn } from "../../../shared/workers/kubelet-port.ts";
+import { ADDRESS } from "../../pretend/cluster.ts";
 import { testFacts } from "../../pretend/facts.ts";
+
+/** Addresses of this test file's own network. */
+const at = (last: number) => ADDRESS.replace(/\d+$/, String(last));
 
 const facts = testFacts();
 const ca = await issueCa(certRow("ca"), facts);
@@ -23,28 +27,28 @@ function serve(hostname: string, { cert, key }: Pair) {
 }
 
 test("a port with a certificate of the CA serves, whatever it answers", async () => {
-  await using _ = serve("127.77.0.1", await issueServing("127.77.0.1", ca));
-  expect(await askKubeletPort(node("127.77.0.1"), ca.cert)).toBe("serves");
+  await using _ = serve(at(1), await issueServing(at(1), ca));
+  expect(await askKubeletPort(node(at(1)), ca.cert)).toBe("serves");
 });
 
 test("a port with a certificate of another CA, or for another address, is no firewall", async () => {
-  await using _ = serve("127.77.0.2", await issueServing("127.77.0.2", otherCa));
-  await using __ = serve("127.77.0.3", await issueServing("127.77.0.9", ca));
-  expect(await askKubeletPort(node("127.77.0.2"), ca.cert)).toBe("other");
-  expect(await askKubeletPort(node("127.77.0.3"), ca.cert)).toBe("other");
+  await using _ = serve(at(2), await issueServing(at(2), otherCa));
+  await using __ = serve(at(3), await issueServing(at(9), ca));
+  expect(await askKubeletPort(node(at(2)), ca.cert)).toBe("other");
+  expect(await askKubeletPort(node(at(3)), ca.cert)).toBe("other");
 });
 
 test("a port that nobody answers is unreachable", async () => {
-  expect(await askKubeletPort(node("127.77.0.4"), ca.cert)).toBe("unreachable");
+  expect(await askKubeletPort(node(at(4)), ca.cert)).toBe("unreachable");
 });
 
 test("a port is open, closed, or its node has no address", async () => {
-  await using _ = serve("127.77.0.5", await issueServing("127.77.0.5", ca));
+  await using _ = serve(at(5), await issueServing(at(5), ca));
   const nodes = [
-    { ...node("127.77.0.5"), name: "open" },
-    { ...node("127.77.0.6"), name: "closed" },
-    { ...node("127.77.0.7"), name: "homeless", ips: [] },
-    { ...node("127.77.0.8"), name: "not asked" },
+    { ...node(at(5)), name: "open" },
+    { ...node(at(6)), name: "closed" },
+    { ...node(at(7)), name: "homeless", ips: [] },
+    { ...node(at(8)), name: "not asked" },
   ];
   expect([...(await listeningOn(nodes)(["open", "closed", "homeless"]))].sort()).toEqual([
     ["closed", false],

@@ -1,0 +1,12 @@
+import { expect, test } from "bun:test";
+import { ownAddress } from "./own-address.ts";
+
+test("ownAddress() gives no address twice, also to processes whose numbers would give the same", () => {
+  const [first, second] = [ownAddress(process.pid), ownAddress(process.pid + (1 << 14))];
+  expect(first).toMatch(/^127\.\d+\.\d+\.11$/);
+  expect(second).not.toBe(first);
+});
+
+test("ownAddress() is never one of those where nobody may answer", () => {
+  expect(ownAddress(13 << 8)).not.toStartWith("127.77.");
+});
