@@ -98,8 +98,10 @@ function isReady(pod: Item): boolean {
   return pod.status?.phase === "Succeeded" || conditions.some(({ type, status }) => type === "Ready" && status === "True");
 }
 
+/** One that stays: a pod that a rolling update has replaced is Ready until it has ended, which may take half a minute. */
 async function podOn(lab: Lab, node: Machine) {
-  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === node.nodeName && isReady(pod));
+  const stays = (pod: Item) => isReady(pod) && pod.status?.phase !== "Succeeded" && !pod.metadata.deletionTimestamp;
+  const pods = (await list(lab, "pods")).filter((pod) => pod.spec.nodeName === node.nodeName && stays(pod));
   const pod = pods.find(({ metadata }) => metadata.namespace !== "kube-system") ?? pods[0];
   if (!pod) throw new Fail(`No Ready pod on ${node.nodeName}`, { hint: "kubectl get pods -A -o wide, with --keep" });
   return pod;

@@ -190,6 +190,16 @@ test("judge() looks once, and ends at once, when the repair has failed: no API, 
   expect(record.checks[0]).toEqual({ name: "the API answers", ok: false, detail: "connection refused" });
 });
 
+test("kubectl logs and exec are asked of a pod that runs, not of one that is just leaving, or has ended", async () => {
+  const [stays] = OBJECTS.pods as { metadata: object; spec: object }[];
+  const leaving = { ...stays, metadata: { ...stays!.metadata, name: "old-agent", deletionTimestamp: "2026-01-01T00:00:00Z" } };
+  const ended = { ...stays, metadata: { ...stays!.metadata, name: "task" }, status: { phase: "Succeeded" } };
+  OBJECTS.pods!.unshift(leaving, ended);
+  const { checks } = await judge(await scene(), allLost, 10);
+  OBJECTS.pods!.splice(0, 2);
+  expect(checks.flatMap(({ name, detail }) => (/^kubectl .* on cp1$/.test(name) ? [detail] : []))).toEqual(Array(2).fill("shop/agent-cp1"));
+});
+
 test("judge() sees a run without its transcript, and a secret of a node in one", async () => {
   const one = await scene();
   const [cp1, w1] = one.lab.nodes as [Machine, Machine];
