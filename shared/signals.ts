@@ -57,16 +57,16 @@ export async function orUndo<T>(work: () => Promise<T>, undo: () => Promise<unkn
     });
   }
   try {
-    const result = await work();
-    if (pending) before?.(pending);
-    return result;
+    return await work();
   } catch (err) {
     pending = undefined;
     await undisturbed(undo);
     throw err;
   } finally {
+    const late = pending;
     pending = undefined;
     [action, hintOfPending] = [before, hintBefore];
+    if (late) before?.(late);
   }
 }
 

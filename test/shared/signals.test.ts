@@ -1,0 +1,37 @@
+/** What can be taken back, inside of what can be taken back: a signal ends both. */
+import { afterAll, expect, test } from "bun:test";
+import { checkSignal, onSignal, orUndo } from "../../shared/signals.ts";
+
+afterAll(() => {
+  for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
+});
+
+test("a signal that comes too late for the inner work is not lost: the outer one stops, and takes back what it did", async () => {
+  const did: string[] = [];
+  onSignal((signal) => did.push(`the script ends: ${signal}`));
+  const inner = async () => {
+    process.emit("SIGHUP", "SIGHUP");
+    did.push("inner done");
+  };
+  const outer = async () => {
+    await orUndo(inner, async () => did.push("inner undone"));
+    checkSignal();
+    did.push("outer goes on");
+  };
+  await expect(orUndo(outer, async () => did.push("outer undone"))).rejects.toThrow("Stopped by SIGHUP");
+  expect(did).toEqual(["inner done", "outer undone"]);
+});
+
+test("one that comes too late for all of it is obeyed after it", async () => {
+  const did: string[] = [];
+  onSignal((signal) => did.push(`the script ends: ${signal}`));
+  const late = async () => {
+    process.emit("SIGHUP", "SIGHUP");
+    did.push("done");
+  };
+  await orUndo(
+    () => orUndo(late, async () => did.push("undone")),
+    async () => did.push("undone"),
+  );
+  expect(did).toEqual(["done", "the script ends: SIGHUP"]);
+});
