@@ -8,7 +8,7 @@ import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
-import { takenOut } from "../shared/etcd/all-members.ts";
+import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
@@ -118,7 +118,8 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
 
 /** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
 async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<string[]> {
-  return mode.dryRun ? named : [...new Set([...named, ...(await takenOut(cp))])];
+  const nodes = nodesAmong(named, cp);
+  return mode.dryRun ? nodes : [...new Set([...nodes, ...(await takenOut(cp))])];
 }
 
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
@@ -145,7 +146,8 @@ Options:
     --super-admin    Write super-admin.conf, too (group system:masters), where no static pod mounts
                      it. kubeadm makes it on the first control plane node only.
     --without NODES  Control plane nodes that are lost for good. They are removed from etcd's
-                     members, and the commands that put new ones in are printed.
+                     members, and the commands that put new ones in are printed. A member that never
+                     started has no node's name: give its id, as step 2.1 prints it.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.

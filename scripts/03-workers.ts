@@ -8,7 +8,7 @@ import { adminApi } from "../shared/api/admin-api.ts";
 import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
-import { saySilentMembers } from "../shared/etcd/own-etcd.ts";
+import { saySilentMembers } from "../shared/etcd/silent-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";

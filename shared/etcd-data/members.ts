@@ -1,7 +1,7 @@
 /**
  * The members of an etcd cluster, from three places, the later over the earlier: the db's bucket `members`, the v2 store in the newest
- * .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd server/etcdserver/api/membership (member.go, storev2.go),
- * storage/schema/membership.go, api/membershippb/membership.proto, raftpb/raft.proto.
+ * .snap (etcd 3.5 keeps clientURLs only there), and the log. Sources: etcd server/etcdserver/api/membership (member.go, storev2.go,
+ * cluster.go), storage/schema/membership.go and confstate.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
 import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
 import type { Tree } from "./tree.ts";
@@ -13,6 +13,18 @@ export interface Member {
   name: string;
   peerURLs: string[];
   clientURLs: string[];
+  /** It has no vote: `kubeadm join` adds its member so, and promotes it a moment later. */
+  isLearner: boolean;
+}
+
+/** What a member is called: by its id, in hex, until it has started for the first time. */
+export function memberName({ id, name }: Pick<Member, "id" | "name">): string {
+  return name || id;
+}
+
+/** Whether it has never run: etcd learns a member's name when it starts. */
+export function isNameless(member: Pick<Member, "id" | "name">): boolean {
+  return memberName(member) === member.id;
 }
 
 /** As etcd writes a member to JSON. Its `id` is a uint64 that JSON.parse would round, so it is never read from here. */
@@ -20,14 +32,19 @@ type Attributes = Partial<Omit<Member, "id">> & { isPromote?: boolean };
 
 const REMOVE_NODE = 1;
 const UPDATE_NODE = 2;
+const ADD_LEARNER_NODE = 3;
 const NO_ID = hexId(0n);
 const ATTRIBUTES = 1301;
 
 export class Members {
   private readonly byId = new Map<string, Member>();
 
-  constructor(tree?: Tree) {
-    for (const { key, value } of tree?.items("members") ?? []) this.set(key.toString(), parseJson<Attributes>(value));
+  constructor(tree?: Pick<Tree, "items" | "find">) {
+    const learners = tree && learnersIn(tree);
+    for (const { key, value } of tree?.items("members") ?? []) {
+      const [id, member] = [key.toString(), parseJson<Attributes>(value)];
+      this.set(id, { ...member, isLearner: member.isLearner === true && learners?.has(id) !== false });
+    }
   }
 
   /** Sorted by name. */
@@ -47,14 +64,28 @@ export class Members {
     for (const [id, node] of Object.entries(members)) this.setAttributes(id, node.Children?.attributes?.Value ?? "{}");
   }
 
-  /** A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
+  /**
+   * A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. Who has a vote, raft says by the
+   * type alone; a promotion adds a learner once more. etcd refuses to add what is there (ValidateConfigurationChange).
+   */
   applyConfChange(entry: Entry) {
     const fields = fieldsOf(entry.data);
     const [type, id, context] = [fields.number(2), hexId(fields.int(3)), fields.bytes(4)];
     const attributes = context.length > 0 ? parseJson<Attributes>(context) : {};
     if (type === REMOVE_NODE) this.byId.delete(id);
     else if (type === UPDATE_NODE && attributes.peerURLs) this.set(id, { ...this.byId.get(id), peerURLs: attributes.peerURLs });
-    else if (type !== UPDATE_NODE && id !== NO_ID && !attributes.isPromote) this.set(id, attributes);
+    else if (attributes.isPromote) this.promote(id);
+    else if (type !== UPDATE_NODE && id !== NO_ID) this.add(id, { ...attributes, isLearner: type === ADD_LEARNER_NODE });
+  }
+
+  private promote(id: string) {
+    const learner = this.byId.get(id);
+    if (learner) this.set(id, { ...learner, isLearner: false });
+  }
+
+  private add(id: string, member: Attributes) {
+    const isTaken = this.list().some(({ peerURLs }) => peerURLs.some((url) => member.peerURLs?.includes(url)));
+    if (!this.byId.has(id) && !isTaken) this.set(id, member);
   }
 
   /**
@@ -88,8 +119,21 @@ export class Members {
   }
 
   private set(id: string, member: Attributes) {
-    this.byId.set(id, { id, name: member.name ?? "", peerURLs: member.peerURLs ?? [], clientURLs: member.clientURLs ?? [] });
+    const { name = "", peerURLs = [], clientURLs = [], isLearner = false } = member;
+    this.byId.set(id, { id, name, peerURLs, clientURLs, isLearner });
   }
+}
+
+/**
+ * Ids of the members without a vote, as raft has them: raftpb.ConfState as JSON in the bucket `meta`. The bucket `members` of etcd 3.5 calls
+ * a member a learner for good: there, a promotion never comes to it. Undefined before etcd 3.5, which keeps no ConfState.
+ */
+function learnersIn(tree: Pick<Tree, "find">): Set<string> | undefined {
+  const json = tree.find("meta", Buffer.from("confState"), (leaf, i) => text(leaf.value(i)));
+  if (json === undefined) return undefined;
+  // JSON.parse would round these ids
+  const ids = /"learners":\[([\d,]+)\]/.exec(json)?.[1]?.split(",") ?? [];
+  return new Set(ids.map((id) => hexId(BigInt(id))));
 }
 
 /** Whether `applyAttributes` would find something in it. */

@@ -1,6 +1,7 @@
 /** Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member holds. */
 
 import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { forGood } from "../for-good.ts";
@@ -10,23 +11,33 @@ import { act, say } from "../run.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
-import { type Peer, quorumOf } from "./peers.ts";
+import type { Peer } from "./peers.ts";
+import { quorumOf } from "./quorum.ts";
+import { promotion, wayWithout } from "./silent-members.ts";
 
 /**
  * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the same keys as this one (by
- * etcd's own hash at a common revision). Members in `without` are left out.
+ * etcd's own hash at a common revision). Members in `without` are left out. A learner tells no hash, so its keys are not compared.
  * Errors: Fail that names the first one that does not.
  */
 export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options: { peers: readonly Peer[]; without: readonly string[] }) {
   const { clusterId } = await own.status();
   const { without } = options;
-  for (const { name, host } of options.peers.filter((peer) => !without.includes(peer.name))) {
+  for (const peer of options.peers.filter(({ name }) => !without.includes(name))) {
+    const { name, host } = peer;
     const theirs = etcdClient(facts, host)!;
-    const status = await answerOf({ name, without }, () => theirs.status());
+    const status = await answerOf(peer, without, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK 1, "If a member has no data"`,
       });
+    }
+    if (status.isLearner) {
+      const out = withoutAlso([...without, name]);
+      say(`${name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`);
+      say(`  ${promotion(peer, facts)}`);
+      say(`or, when its etcd is stopped, to take it out: ${out}`);
+      continue;
     }
     const { revision } = await own.status();
     // A member that was away first takes in what was written meanwhile. Until then it does not know this revision.
@@ -34,7 +45,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
       seconds: 120,
       hint: `crictl logs of etcd on ${name}; then run this script again`,
     });
-    const [here, there] = await Promise.all([own.hashAt(revision), answerOf({ name, without }, () => theirs.hashAt(revision))]);
+    const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, without, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
         hint: `go no further: one of the two is damaged. If it is that one: on ${name} systemctl stop kubelet, then its etcd with crictl stop; here ${withoutAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
@@ -54,36 +65,16 @@ export function refuseLiving(peers: readonly Peer[], without: readonly string[])
 }
 
 /**
- * A member is taken out by the majority of all members, those that are lost, too. `out`: not among them any more, as `takenOut` says. Errors:
- * Refused where the others are too few for etcd to answer, ever.
- */
-export function refuseNoQuorum(
-  { members }: Pick<EtcdData, "members">,
-  { without, out }: { without: readonly string[]; out: readonly string[] },
-) {
-  const all = members.filter(({ name }) => !out.includes(name));
-  const left = all.filter(({ name }) => !without.includes(name));
-  if (left.length >= quorumOf(all.length)) return;
-  const lost = all.filter(({ name }) => without.includes(name)).map(({ name }) => name);
-  throw new Refused(
-    `etcd cannot answer without ${lost.join(", ")}: ${quorumOf(all.length)} of its ${all.length} members have to run, and ${left.length} would be left`,
-    {
-      hint: "bring one of them back: what it needs is its etcd data. If nobody can, no part repairs it: etcd begins anew, from a snapshot or this member's data (RUNBOOK 0)",
-    },
-  );
-}
-
-/**
  * Takes out members that are lost for good, so that a new machine can take their place, and says who remains. A member that is out already
  * is no error. `own`: unset in a dry run before etcd has its certificates.
  */
 export async function removeMembers(
-  members: readonly Pick<LiveMember, "id" | "name">[],
+  members: readonly Pick<LiveMember, "id" | "name" | "isLearner">[],
   names: readonly string[],
   own: EtcdClient | undefined,
 ) {
   for (const name of names) {
-    const member = members.find((candidate) => candidate.name === name);
+    const member = members.find((candidate) => memberName(candidate) === name);
     if (!member) {
       say(`${name}: is no member of etcd any more`);
       continue;
@@ -91,10 +82,16 @@ export async function removeMembers(
     forGood("memberOut", { NODE: name });
     await act(`${name}: taken out of etcd's members`, () => own!.removeMember(member.id));
   }
-  const left = members.flatMap(({ id, name }) => (names.includes(name) ? [] : [name || id]));
+  const left = members.filter((member) => !names.includes(memberName(member)));
+  const words = left.map(memberName).join(", ");
   if (names.length > 0 && left.length > 1)
-    say(`then etcd has the members ${left.join(", ")}, and answers while ${quorumOf(left.length)} of them run`);
-  else if (names.length > 0) say(`then etcd has the member ${left.join("")}, and answers while it runs`);
+    say(`then etcd has the members ${words}, and answers while ${quorumOf(left, () => true).words} run`);
+  else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
+}
+
+/** Of names after --without, those of nodes: a member of etcd that never started is none, and part 2 takes it out for good. */
+export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
+  return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
 }
 
 /**
@@ -111,7 +108,7 @@ export async function takenOut({ data, facts, cluster }: Pick<ControlPlaneNode, 
   return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
-/** The nodes to leave out: those that the operator names, and, said here, those that are taken out already. */
+/** The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken out already. */
 export async function leftOut(
   cp: Pick<ControlPlaneNode, "data" | "facts" | "cluster">,
   without: readonly string[],
@@ -119,7 +116,12 @@ export async function leftOut(
 ): Promise<string[]> {
   const lost = (out ?? (await takenOut(cp))).filter((name) => !without.includes(name));
   for (const name of lost) say(`${name}: no member of etcd any more (02-control-plane --without): left out here, too`);
-  return [...without, ...lost];
+  return [...nodesAmong(without, cp), ...lost];
+}
+
+/** etcd's own members where it answers, and else those that its data names. */
+export async function membersNow(client: EtcdClient | undefined, data: EtcdData): Promise<readonly Omit<LiveMember, "peerURLs">[]> {
+  return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
 /** `living`: not any more. */
@@ -137,11 +139,11 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
   }
 }
 
-async function answerOf<T>({ name, without }: { name: string; without: readonly string[] }, ask: () => Promise<T>): Promise<T> {
-  const hint = `${name} does not answer: part 1 there first. If its data is lost, go on without it: ${withoutAlso([...without, name])}`;
+async function answerOf<T>(peer: Peer, without: readonly string[], ask: () => Promise<T>): Promise<T> {
+  const hint = wayWithout(peer, { without, of: "02-control-plane" });
   try {
-    return await sayWhile(`etcd on ${name} to answer`, hint, ask);
+    return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
   } catch (err) {
-    throw new Fail(`etcd on ${name} does not answer: ${(err as Error).message}`, { hint, cause: err });
+    throw new Fail(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, { hint, cause: err });
   }
 }

@@ -11,6 +11,8 @@ export interface LiveMember {
   /** Empty: it has never run. */
   name: string;
   peerURLs: string[];
+  /** It has no vote. */
+  isLearner: boolean;
 }
 
 /** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
@@ -35,14 +37,15 @@ export class EtcdClient {
   }
 
   async status() {
-    type Answer = { header: { cluster_id: string; revision: string }; leader?: string; version: string };
-    const { header, leader = "0", version } = await this.#post<Answer>("/v3/maintenance/status", {});
-    return { clusterId: hex(header.cluster_id), leaderId: hex(leader), revision: Number(header.revision), version };
+    type Answer = { header: { cluster_id: string; revision: string }; leader?: string; version: string; isLearner?: boolean };
+    const { header, leader = "0", version, isLearner = false } = await this.#post<Answer>("/v3/maintenance/status", {});
+    return { clusterId: hex(header.cluster_id), leaderId: hex(leader), revision: Number(header.revision), version, isLearner };
   }
 
   async members(): Promise<LiveMember[]> {
-    const answer = await this.#post<{ members: { ID: string; name?: string; peerURLs?: string[] }[] }>("/v3/cluster/member/list", {});
-    return answer.members.map((member) => ({ id: hex(member.ID), name: member.name ?? "", peerURLs: member.peerURLs ?? [] }));
+    type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
+    const { members } = await this.#post<Answer>("/v3/cluster/member/list", {});
+    return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({ id: hex(ID), name, peerURLs, isLearner }));
   }
 
   /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */

@@ -3,6 +3,7 @@
  * be the same (etcd makes it of its first members). So its keys, members, Node UIDs and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { memberName } from "../etcd-data/members.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -47,32 +48,32 @@ export async function proveSameEtcd(client: EtcdClient, { data, cluster, facts }
   if (status.clusterId !== data.clusterId) throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
   if (status.revision < data.committed.revision) throw differs(`revision ${status.revision}, was ${data.revision}`);
   const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
-  if (strangers.length > 0) throw differs(`a member "${strangers[0]?.name}" that was not there`);
+  if (strangers.length > 0) throw differs(`a member "${memberName(strangers[0]!)}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
 
   const silent = await silentMembers(members, data, facts);
-  const leader = members.find((member) => member.id === status.leaderId)?.name ?? status.leaderId;
+  const leader = members.find((member) => member.id === status.leaderId) ?? { id: status.leaderId, name: "" };
   return [
-    `etcd ${status.version}: healthy, leader ${leader}, ${howMany(members, silent)}`,
+    `etcd ${status.version}: healthy, leader ${memberName(leader)}, ${howMany(members, silent)}`,
     `same cluster, revision ${status.revision} (was ${data.revision}), ${data.keyCount - lost.length} of ${data.keyCount} keys${deleted}`,
     `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
   ];
 }
 
-/** Names of listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
-export async function silentMembers(members: readonly LiveMember[], data: EtcdData, facts: ClusterFacts): Promise<string[]> {
+/** Listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
+export async function silentMembers(members: readonly LiveMember[], data: EtcdData, facts: ClusterFacts): Promise<LiveMember[]> {
   const known = members.map((member) => ({ clientURLs: [], ...data.members.find(({ id }) => id === member.id), ...member }));
   const others = known.filter((member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress);
   const asked = await Promise.allSettled(others.map((member) => etcdClient(facts, placeOf(member).host)!.status()));
   const isSilent = (answer: (typeof asked)[number]) => answer.status === "rejected" || answer.value.leaderId === "0";
-  return others.flatMap(({ id, name }, i) => (isSilent(asked[i]!) ? [name || id] : []));
+  return others.filter((_, i) => isSilent(asked[i]!));
 }
 
 /** "2 of 3 members answer, not cp3" */
-function howMany(members: readonly LiveMember[], silent: readonly string[]): string {
+export function howMany(members: readonly LiveMember[], silent: readonly LiveMember[]): string {
   const answer = `${members.length - silent.length} of ${members.length} members answer`;
-  return silent.length > 0 ? `${answer}, not ${silent.join(", ")}` : answer;
+  return silent.length > 0 ? `${answer}, not ${silent.map(memberName).join(", ")}` : answer;
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
+import { memberName } from "../etcd-data/members.ts";
 import { certificatesDirOn } from "../etcd-home/certificates-dir.ts";
 import { holdsData, readFolders } from "../etcd-home/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
@@ -132,7 +133,7 @@ async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isL
     const members = await unlessSilent(async () =>
       (await client?.status())?.clusterId === data.clusterId ? client!.members() : undefined,
     );
-    return members ? [{ name: member.name, isListed: members.some(({ id }) => id === data.memberId) }] : [];
+    return members ? [{ name: memberName(member), isListed: members.some(({ id }) => id === data.memberId) }] : [];
   });
   return (await Promise.all(answers)).flat();
 }

@@ -1,24 +1,26 @@
 /** The etcd of this node: is it a member, and does it serve the data from before? */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
-import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
-import { leftOut, proveMembers, refuseLiving, refuseNoQuorum, removeMembers, takenOut } from "./all-members.ts";
+import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import type { EtcdClient } from "./client.ts";
-import { etcdClient, proveSameEtcd, silentMembers } from "./identity.ts";
-import { answersPeers, ownEtcdRuns, peersOf, quorumOf } from "./peers.ts";
+import { etcdClient, proveSameEtcd } from "./identity.ts";
+import { answersPeers, ownEtcdRuns, type Peer, peersOf } from "./peers.ts";
+import { quorumOf, refuseNeverStarted, refuseNoQuorum } from "./quorum.ts";
+import { refuseLearner, wayWithout } from "./silent-members.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
 export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
-  const other = members.find(({ id }) => id === memberId)?.name || memberId;
+  const other = memberName(members.find(({ id }) => id === memberId) ?? { id: memberId, name: "" });
   throw new Refused(`etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`, {
-    hint: `its members are ${members.map(({ name, peerURLs }) => `"${name}" ${peerURLs}`).join(", ")}: run this on one of them`,
+    hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
   });
 }
 
@@ -36,25 +38,33 @@ export async function servesSameData(cp: ControlPlaneNode): Promise<boolean> {
 
 const PATIENCE = { seconds: 120, hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50" };
 
-/** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not. */
+/** Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or can never answer. */
 export async function proveOwnEtcd(cp: ControlPlaneNode): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data, node } = cp;
   const client = etcdClient(facts);
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), PATIENCE);
-  const found = await peersOf(data, node.addresses);
-  const peers = found.map(({ name }) => name);
-  const silent = found.filter((peer) => !answersPeers(peer, facts)).map(({ name }) => name);
-  const [members, running] = [data.members.length, peers.length - silent.length + 1];
-  if (running < quorumOf(members)) {
-    say(`etcd runs here. It answers when ${quorumOf(members)} of its ${members} members run; now ${running}`);
-    return { peers, silent, answers: false };
+  const peers = await peersOf(data, node.addresses);
+  const silent = peers.filter((peer) => !answersPeers(peer, facts));
+  refuseNeverStarted(data.members, silent);
+  const quorum = quorumOf(data.members, ({ id }) => !silent.some((peer) => peer.id === id));
+  if (!quorum.isEnough) {
+    say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
+    return { ...seen(peers, silent), answers: false };
   }
   await waitFor("etcd to answer, and to have a leader", async () => (await client?.status())?.leaderId !== "0", PATIENCE);
-  if (!client || mode.dryRun) return { peers, silent, answers: true };
+  if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
+  await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
-  const out = await takenOut(cp);
-  const [stay, stillSilent] = [peers, silent].map((names) => names.filter((name) => !out.includes(name)));
-  return { peers: stay!, silent: stillSilent!, answers: true };
+  const members = await client.members();
+  const still = (some: readonly Peer[]) => some.filter(({ id }) => members.some((member) => member.id === id));
+  for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, { without: [], of: "02-control-plane" }));
+  return { ...seen(still(peers), still(silent)), answers: true };
+}
+
+/** By their names; without those that never started: they are no nodes to go to. */
+function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
+  const nodes = (some: readonly Peer[]) => some.flatMap((peer) => (isNameless(peer) ? [] : [peer.name]));
+  return { peers: nodes(peers), silent: nodes(silent) };
 }
 
 const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
@@ -64,31 +74,22 @@ export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]
   const { facts, data, node } = cp;
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
-  if (without.length > 0) refuseNoQuorum(data, { without, out: await takenOut(cp) });
   const client = etcdClient(facts);
+  if (without.length > 0) refuseNoQuorum(await membersNow(client, data), without);
   if (mode.dryRun) return await foretell(client, data, without);
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
   await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+  await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
-  await proveMembers(client, facts, { peers, without: await leftOut(cp, without) });
-  await removeMembers(await client.members(), without, client);
+  const members = await client.members();
+  const still = peers.filter(({ id }) => members.some((member) => member.id === id));
+  await proveMembers(client, facts, { peers: still, without: [...without, ...(await leftOut(cp, without))] });
+  await removeMembers(members, without, client);
 }
 
-/** The members are etcd's own where it answers already, and else those that its data names. */
 async function foretell(client: EtcdClient | undefined, data: EtcdData, without: readonly string[]) {
   if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
   else say("etcd: has to answer before part 2 (part 1)");
   if (without.length === 0) return;
-  const [live] = await Promise.allSettled([client?.members()]);
-  await removeMembers((live.status === "fulfilled" && live.value) || data.members, without, client);
-}
-
-/** Names members of etcd that do not answer, each with the way on without it: `words` again. Says nothing where this etcd does not answer. */
-export async function saySilentMembers({ facts, data }: ControlPlaneNode, words: string, without: readonly string[]) {
-  const client = etcdClient(facts);
-  const [members] = await Promise.allSettled([client?.members()]);
-  if (members.status === "rejected" || !members.value) return;
-  const silent = (await silentMembers(members.value, data, facts)).filter((name) => !without.includes(name));
-  for (const name of silent)
-    say(`${name} does not answer. If its data is lost, go on without it: ${retyped({ without: [...without, name] }, { of: words })}`);
+  await removeMembers(await membersNow(client, data), without, client);
 }

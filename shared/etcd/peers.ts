@@ -1,5 +1,6 @@
 /** The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is lost here. */
 import type { EtcdData, Member } from "../etcd-data/data.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf, ownMember } from "../etcd-home/own-member.ts";
 import { refuseStrangers } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -14,8 +15,8 @@ import { servedPem } from "../pki/served.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
 
-export interface Peer {
-  /** The member's name; kubeadm gives it the node's name. */
+export interface Peer extends Pick<Member, "id" | "isLearner"> {
+  /** As `memberName`; kubeadm gives a member the node's name. */
   name: string;
   /** The IP address and port of its peer URL. */
   host: string;
@@ -32,7 +33,10 @@ export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): 
   const own = ownMember(data, ownAddresses);
   const others = data.members.filter((member) => member !== own);
   return await Promise.all(
-    others.map(async (member) => ({ name: member.name, ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) })),
+    others.map(async (member) => {
+      const { id, isLearner } = member;
+      return { id, isLearner, name: memberName(member), ...placeOf(member), servedPem: await servedPemOrNone(placeOf(member)) };
+    }),
   );
 }
 
@@ -57,11 +61,6 @@ export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts)
   return servesOurCa(peer, facts) && isValidNow(certInfo(peer.servedPem!));
 }
 
-/** How many members have to run for etcd to answer. */
-export function quorumOf(members: number): number {
-  return Math.floor(members / 2) + 1;
-}
-
 /** No answer means here that etcd does not run. */
 async function servedPemOrNone({ host, port }: { host: string; port: number }): Promise<string | undefined> {
   const [answer] = await Promise.allSettled([servedPem(host, port)]);
@@ -83,7 +82,7 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
   if (alive.length > 0 && actions.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
     throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
       hint:
-        `bring the shared keys from there: on ${alive[0]?.name} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
         "If they are lost there as well: on that node run systemctl stop kubelet and stop etcd with crictl, then run this again",
     });
   }
@@ -118,5 +117,5 @@ export function refuseWhereOthersLive(made: readonly Finding[], alive: readonly 
 }
 
 function names(peers: readonly Peer[]): string {
-  return peers.map(({ name }) => name).join(", ");
+  return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
 }

@@ -6,6 +6,7 @@
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
+import { memberName } from "../etcd-data/members.ts";
 import type { ExternalEtcd } from "../etcd-home/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
@@ -89,24 +90,25 @@ interface Known {
 }
 
 /**
- * Checks the names after --without. Nodes of a repair that is over count: their Nodes may be deleted since. `mayBeDeleted`: where the repair has
- * no copy of etcd's data, and so no proof that a name never was one, it is said. Errors: Refused where one is this node's own, or etcd never
- * knew it: it is mistyped.
+ * Checks the names after --without: of nodes and, as `memberName`, of etcd's members. Those of a repair that is over count: their Nodes may be
+ * deleted since. `mayBeDeleted`: where the repair has no copy of etcd's data, and so no proof that a name never was one, it is said. Errors:
+ * Refused where one is this node's own, or etcd never knew it: it is mistyped.
  */
 export function refuseStrangers(
   names: readonly string[],
   { cluster, data, node, dataFrom, etcd, earlier }: Known,
   { mayBeDeleted = false } = {},
 ) {
-  const before = earlier ? [...readCluster(earlier.data).nodes, ...earlier.data.members] : [];
-  const known = new Set([...cluster.nodes, ...data.members, ...before].map(({ name }) => name));
+  const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
+  const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
+  const known = new Set([...[...cluster.nodes, ...nodesBefore].map(({ name }) => name), ...members]);
   const strangers = names.filter((name) => !known.has(name));
   const nodes = [...known].join(", ");
   if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
     say(`${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`);
   else if (strangers.length > 0) throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${nodes}` });
-  const own = data.members.find(({ id }) => id === data.memberId)?.name;
-  const here = names.find((name) => name === node.name || name === own);
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const here = names.find((name) => name === node.name || (own && name === memberName(own)));
   if (here !== undefined)
     throw new Refused(`"${here}" is this node, and it is not lost`, {
       hint: "nothing was changed. Name other nodes only, those that will not come back",

@@ -1,11 +1,14 @@
 /** What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads only; it asks etcd. */
-import { leftOut, refuseLiving, refuseNoQuorum, takenOut } from "../etcd/all-members.ts";
+import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
+import { etcdClient } from "../etcd/identity.ts";
 import { answersPeers, peersOf } from "../etcd/peers.ts";
+import { refuseNoQuorum } from "../etcd/quorum.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { type Cluster, refuseStrangers } from "../facts/cluster.ts";
 import { type ControlPlaneNode, lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/lost-for-good.ts";
+import { command } from "../facts/todo.ts";
 import { Refused } from "../fail.ts";
 import { readNode } from "../node/node.ts";
 import { isControlPlaneName } from "../workers/identities.ts";
@@ -42,12 +45,18 @@ async function lostNodes(cp: ControlPlaneNode, without: readonly string[]): Prom
     throw new Refused(`"${strange}" is no name of a node: no line is made of it`, {
       hint: "look at etcd's members: ./bunw scripts/00-assess.ts",
     });
+  const nodes = nodesAmong(without, cp);
+  const never = without.filter((name) => !nodes.includes(name));
+  if (never.length > 0)
+    throw new Refused(`${never.join(", ")} is no node, but a member of etcd that never started`, {
+      hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", never)}`,
+    });
   const out = await takenOut(cp);
   const names = await leftOut(cp, without, out);
   if (names.length === 0) return NONE_LOST;
   const peers = await peersOf(cp.data, cp.node.addresses);
   refuseLiving(peers, without);
-  refuseNoQuorum(cp.data, { without, out });
+  refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), without);
   const silent = peers.filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts)).map(({ name }) => name);
   return { names, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
 }

@@ -4,6 +4,7 @@
  * pods.
  */
 
+import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { otherControlPlanes } from "../facts/next.ts";
@@ -41,6 +42,6 @@ function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   const own = ownMember(data, node.addresses);
   const here = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
   command.set("name", node.name);
-  command.set("initial-cluster", data.members.map((one) => (one === own ? here : `${one.name}=${one.peerURLs[0]}`)).join(","));
+  command.set("initial-cluster", data.members.map((one) => (one === own ? here : `${memberName(one)}=${one.peerURLs[0]}`)).join(","));
   command.set("initial-cluster-state", "existing");
 }

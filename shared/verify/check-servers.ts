@@ -4,7 +4,9 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { LiveMember } from "../etcd/client.ts";
-import { etcdClient, silentMembers } from "../etcd/identity.ts";
+import { etcdClient, howMany, silentMembers } from "../etcd/identity.ts";
+import { promotion } from "../etcd/silent-members.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -60,15 +62,20 @@ async function members({ facts, data }: ControlPlaneNode, api: KubeApi): Promise
   const now = (await etcdClient(facts)?.members()) ?? [];
   const silent = await silentMembers(now, data, facts);
   if (silent.length > 0) {
-    const answer = `${now.length - silent.length} of ${now.length} answer, not ${silent.join(", ")}`;
-    return { failed: `${answer}: part 1 there; if its data is lost: ${command("02-control-plane", silent)}` };
+    const mend = silent.every(isNameless) ? "it never started: take it out with" : "part 1 there; if its data is lost:";
+    return { failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", silent.map(memberName))}` };
   }
+  const learners = now.filter(({ isLearner }) => isLearner);
+  if (learners.length > 0)
+    return {
+      warning: `${learners.map(memberName).join(", ")} has no vote: its join was cut off. To end it: ${promotion(learners[0]!, facts)}`,
+    };
   const alone = await withoutNode(now, api);
   if (alone.length > 0)
     return { failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again` };
   const before = data.members.length;
   if (now.length < before) return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
-  return now.map((member) => member.name).join(", ");
+  return now.map(memberName).join(", ");
 }
 
 /** Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name. */
@@ -79,7 +86,7 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
   type Addressed = { status?: { addresses?: { address: string }[] } };
   const nodes = await api.list<Addressed>("/api/v1/nodes");
   const known = new Set(nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []));
-  return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => known.has(hostOf(url)))).map(({ name, id }) => name || id);
+  return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => known.has(hostOf(url)))).map(memberName);
 }
 
 async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {

@@ -9,7 +9,9 @@ export interface EtcdState {
   keys: Map<string, string | Uint8Array>;
   /** Hex. */
   clusterId: string;
-  members: { id: string; name: string; peerURLs?: string[] }[];
+  members: { id: string; name: string; peerURLs?: string[]; isLearner?: boolean }[];
+  /** The member that answers is one. */
+  isLearner?: boolean;
   revision: number;
   /** The keys at an earlier revision; default: the same as now. */
   earlier?: Map<string, string>;
@@ -61,7 +63,7 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
   const { clusterId, members, revision } = state;
   if (path === "/v3/maintenance/status") {
     const header = { cluster_id: decimal(clusterId), member_id: decimal(MEMBER.id), revision: String(revision) };
-    return { header, leader: decimal(MEMBER.id), version: "3.6.5" };
+    return { header, leader: decimal(MEMBER.id), version: "3.6.5", ...(state.isLearner && { isLearner: true }) };
   }
   if (path === "/v3/cluster/member/list") return { members: members.map(({ id, ...member }) => ({ ID: decimal(id), ...member })) };
   if (path === "/v3/cluster/member/remove") {

@@ -10,6 +10,8 @@ export interface WrittenMember {
   id: string;
   name: string;
   peerURLs: string[];
+  /** Added by `kubeadm join`, and not promoted: it has no vote. */
+  isLearner?: boolean;
 }
 
 export interface Written {
@@ -24,7 +26,7 @@ export interface Written {
 
 /** Fills `dir`/member. The log's last revision is the number of puts + 1. */
 export function writeEtcdData(dir: string, { clusterId, members, puts, cut }: Written) {
-  const joins = members.map((member) => entry(1, conf(member)));
+  const joins = members.map((member) => entry(1, addition(member)));
   const names = members.map(({ id, name }) => entry(0, field(1301, attributes(id, name))));
   const changes = puts.map(([key, value]) => entry(0, value === undefined ? field(5, field(1, key)) : field(4, put(key, value))));
   const entries = [...joins, ...names, ...changes];
@@ -81,10 +83,10 @@ function entry(type: number, data: Uint8Array): (index: number) => Uint8Array {
   return (index) => Buffer.concat([int(1, BigInt(type)), int(2, 2n), int(3, BigInt(index)), field(4, data)]);
 }
 
-/** raftpb.ConfChange { 2 type (0: add), 3 node_id, 4 context }. */
-function conf({ id, peerURLs }: WrittenMember): Uint8Array {
-  const context = JSON.stringify({ peerURLs });
-  return Buffer.concat([int(2, 0n), int(3, BigInt(`0x${id}`)), field(4, context)]);
+/** raftpb.ConfChange { 2 type (0: a voter is added, 3: a learner), 3 node_id, 4 context }. */
+export function addition({ id, peerURLs, isLearner }: Omit<WrittenMember, "name">, more: object = {}): Uint8Array {
+  const context = JSON.stringify({ peerURLs, ...(isLearner ? { isLearner } : {}), ...more });
+  return Buffer.concat([int(2, isLearner ? 3n : 0n), int(3, BigInt(`0x${id}`)), field(4, context)]);
 }
 
 /** ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }. */

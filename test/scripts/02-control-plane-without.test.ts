@@ -65,7 +65,7 @@ test("02-control-plane --dry-run --without prints that a member is taken out of 
   using node = await pretendNode({ kind: "healthy control plane node", members: [...THREE] });
   const before = node.fingerprint();
   const line = "02-control-plane --dry-run --without m3";
-  const removal = "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of them run\n";
+  const removal = "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
   const silent = await node.run(line);
   expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
@@ -80,7 +80,7 @@ test("02-control-plane --dry-run --without prints the removal where part 1 has n
   using node = await pretendNode({ members: THREE });
   const { stderr } = await node.run("02-control-plane --dry-run --without m2");
   expect(stderr).toContain("  would: m2: taken out of etcd's members");
-  expect(stderr).toContain("  then etcd has the members m1, m3, and answers while 2 of them run\n");
+  expect(stderr).toContain("  then etcd has the members m1, m3, and answers while 2 of its 2 members run\n");
 });
 
 test("02-control-plane says which member of etcd does not answer, and the way without it", async () => {

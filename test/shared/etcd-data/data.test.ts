@@ -89,7 +89,7 @@ describe.each(VERSIONS)("etcd %s, killed with everything since its start in the 
 
   test("has the ids, the members and where clients find them", () => {
     expect(data.members).toEqual([
-      { id: data.memberId, name: "m1", peerURLs: ["http://127.0.0.1:23180"], clientURLs: ["http://127.0.0.1:23179"] },
+      { id: data.memberId, name: "m1", peerURLs: ["http://127.0.0.1:23180"], clientURLs: ["http://127.0.0.1:23179"], isLearner: false },
     ]);
     expect({ committed: data.committed.revision, compacted: data.compactedRevision, term: data.raftTerm }).toEqual({
       committed: 119,
@@ -277,7 +277,7 @@ test.each([
 ])("%s: a member that was restored alone is at localhost for good, whatever name it has run under since", (fixture, name, clientURLs) => {
   const data = readEtcdData(dataDir(fixture));
   expect(differences(fixture, data)).toEqual([]);
-  expect(data.members).toEqual([{ id: data.memberId, name, peerURLs: ["http://localhost:2380"], clientURLs }]);
+  expect(data.members).toEqual([{ id: data.memberId, name, peerURLs: ["http://localhost:2380"], clientURLs, isLearner: false }]);
 });
 
 test("a directory without etcd data is refused with the place to look", () => {

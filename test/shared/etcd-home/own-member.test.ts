@@ -3,7 +3,13 @@ import { expect, test } from "bun:test";
 import { ownMember } from "../../../shared/etcd-home/own-member.ts";
 
 const HERE = ["10.0.0.1", "fd00::1"];
-const member = (id: string, peerURL: string, ...clientURLs: string[]) => ({ id, name: id, peerURLs: [peerURL], clientURLs });
+const member = (id: string, peerURL: string, ...clientURLs: string[]) => ({
+  id,
+  name: id,
+  peerURLs: [peerURL],
+  clientURLs,
+  isLearner: false,
+});
 const LOCALHOST = "http://localhost:2380";
 const OTHER = member("b", "https://10.0.0.2:2380");
 

@@ -9,7 +9,7 @@ import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
 
 const OTHER = ADDRESS.replace(/11$/, "12");
-const PEER = { name: "m2", host: OTHER, servedPem: undefined };
+const PEER = { id: "b1b2c3d4e5f60718", name: "m2", host: OTHER, servedPem: undefined };
 let pki: string;
 
 beforeAll(async () => {
@@ -24,10 +24,11 @@ interface Member {
   revisions: number[];
   hash: number;
   clusterId?: string;
+  isLearner?: boolean;
 }
 
 /** A member at an address; of a revision that it has not come to it knows no hash, as etcd. */
-async function serveMember(address: string, { revisions, hash, clusterId = "1" }: Member) {
+async function serveMember(address: string, { revisions, hash, clusterId = "1", isLearner }: Member) {
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
   const tls = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, advertiseAddress: address });
   const answer = async (request: Request) => {
@@ -37,8 +38,10 @@ async function serveMember(address: string, { revisions, hash, clusterId = "1" }
         header: { cluster_id: clusterId, member_id: "2", revision: String(revision) },
         leader: "2",
         version: "3.6.5",
+        ...(isLearner && { isLearner }),
       });
     }
+    if (isLearner) return Response.json({ code: 9, message: "etcdserver: rpc not supported for learner" }, { status: 503 });
     const { revision } = (await request.json()) as { revision: number };
     if (revision > revisions[0]!) return Response.json({ code: 11, message: "required revision is a future revision" }, { status: 400 });
     return Response.json({ hash });
@@ -63,4 +66,8 @@ test("a member with other keys, or of another cluster, is refused", async () => 
   const own = () => ({ revisions: [120], hash: 7 });
   await expect(prove(own(), { revisions: [120], hash: 8 })).rejects.toThrow("etcd on m2 holds other keys at revision 120 than this one");
   await expect(prove(own(), { revisions: [120], hash: 7, clusterId: "2" })).rejects.toThrow('etcd on m2 is another cluster: "2", here "1"');
+});
+
+test("a learner, which tells no hash, is no reason to stop: no API server can use it", async () => {
+  await prove({ revisions: [120], hash: 7 }, { revisions: [120], hash: 7, isLearner: true });
 });

@@ -42,9 +42,9 @@ test("a member whose peer URL is localhost is on the machine of its client URLs,
 
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", async () => {
   const cp = controlPlaneOf(await pretendData());
-  const members = ["m1", "m2", "m3"].map((name) => ({ id: name, name, peerURLs: [], clientURLs: [] }));
+  const members = ["m1", "m2", "m3"].map((name) => ({ id: `${name}-id`, name, peerURLs: [], clientURLs: [], isLearner: false }));
   const data = { ...cp.data, members };
-  const alive = ["m2", "m3"].map((name) => ({ name, host: "10.0.0.2", port: 2380, servedPem: "any" }));
+  const alive = ["m2", "m3"].map((name) => ({ id: `${name}-id`, name, isLearner: false, host: "10.0.0.2", port: 2380, servedPem: "any" }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
   const refuse = (keys: Finding[], lostOn: string[]) => () => refuseWhereOthersLive(keys, alive, lostOn, { ...cp, data });
   expect(refuse([], [])).not.toThrow();
