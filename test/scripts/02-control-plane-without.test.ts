@@ -65,7 +65,8 @@ test("02-control-plane --dry-run --without prints that a member is taken out of 
   using node = await pretendNode({ kind: "healthy control plane node", members: [...THREE] });
   const before = node.fingerprint();
   const line = "02-control-plane --dry-run --without m3";
-  const removal = "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
+  const removal =
+    "  would: m3: taken out of etcd's members\n" + "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
   const silent = await node.run(line);
   expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
   const state = { ...sameEtcd(node.stored), members: [...THREE] };
