@@ -38,6 +38,17 @@ export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"])
   return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined, apiServer });
 }
 
+/** Parts of etcd's data that may be on a disk of their own, by a link; "" is all of it. */
+const PARTS = ["", "/member", "/member/snap", "/member/snap/db", "/member/wal"];
+
+/** Whether a rescue folder holds, instead of a copy, a link to the data of today: what was before is not known by it. */
+export function showsToday(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
+  const same = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
+  return (
+    PARTS.some((part) => same(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) || (wal !== undefined && same(rescuedLog(rescue), wal))
+  );
+}
+
 /** Whether a member's data is there. A folder that nobody but root may look into may have some. */
 export function holdsData({ dir }: EtcdFolders): boolean {
   const there = attempt(() => exists(`${dir}/member/snap`));

@@ -1,6 +1,6 @@
 /** The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show which repair that is. */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { type EtcdFolders, readFolders, readRescued } from "../etcd-home/etcd-folders.ts";
+import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/free-memory.ts";
@@ -23,11 +23,12 @@ export interface Repair {
  * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair in three cases: etcd's
  * certificate on disk is newer than the folder (under a new CA, part 1 issues this certificate even where it is sound); or etcd has written
  * nothing since; or the folder is newer than the CA on disk, and its data names another CA: then somebody had begun before us. Otherwise,
- * and where that repair is over, a new repair begins, from the data directory. Reads only. Errors: as `readEtcdData`, and
+ * and where that repair is over, a new repair begins, from the data directory. A folder that holds a link to etcd's data instead of a copy
+ * does not count. Reads only. Errors: as `readEtcdData`, and
  * Fail where there is too little memory for it.
  */
 export function findRepair(place: EtcdFolders): Repair {
-  const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)));
+  const rescue = rescueFolders().find((candidate) => exists(rescuedEtcd(candidate)) && !showsToday(candidate, place));
   refuseNoMemory(`read etcd's data in "${place.dir}"`);
   const repair = rescue && fromRescue(rescue, place);
   if (

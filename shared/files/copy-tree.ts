@@ -1,7 +1,6 @@
 /**
  * Copies of whole files and folders, with mode, owner and times. A copy grows under another name and is renamed when all of it is on disk, so
- * one that was cut off is never taken for a complete one; a left-over is begun again. Links are copied as links; sockets and pipes are left
- * out, with a message.
+ * one that was cut off is never taken for a complete one; a left-over is begun again. Sockets and pipes are left out, with a message.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
@@ -11,12 +10,13 @@ import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
+import { type CopiedEntry, copiedEntry, copiedIn, type LinkMode } from "./copied-entry.ts";
 import { exists } from "./files.ts";
 import { makeFolder, syncFolder } from "./host-files.ts";
 import { lookUp, note } from "./overlay.ts";
 import { UNFINISHED } from "./partial.ts";
 import { sizeBelow } from "./room.ts";
-import { hostEntry } from "./root.ts";
+import { hostEntry, realHost } from "./root.ts";
 import { failOfFile, tryFile } from "./try-file.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
@@ -27,8 +27,8 @@ const PIECE = 8 * 2 ** 20;
 const SYNC_EVERY = 64 * 2 ** 20;
 
 /**
- * Copies a small file or folder, without a pause, and says so. An existing `to` is kept as it is. Returns whether it copied. What may be
- * large: `copyLargeTree`.
+ * Copies a small file or folder, without a pause, and says so: to put it back as it was, so links are copied as links. An existing `to` is
+ * kept as it is. Returns whether it copied. What may be large, or what is read later: `copyLargeTree`.
  */
 export function copyTree(from: string, to: string): boolean {
   if (isKept(from, to)) return false;
@@ -38,7 +38,10 @@ export function copyTree(from: string, to: string): boolean {
   return true;
 }
 
-/** The same for what may be gigabytes: it says how far it is. Errors: also Fail where a signal has come; nothing of the copy is left then. */
+/**
+ * The same for what may be gigabytes: it says how far it is. What links lead to is copied: the copy holds all that was there. Errors: also
+ * Fail where a signal has come, and as `copiedEntry`; nothing of the copy is left then.
+ */
 export async function copyLargeTree(from: string, to: string): Promise<boolean> {
   if (isKept(from, to)) return false;
   if (run.dryRun) noteCopy(from, to);
@@ -67,9 +70,9 @@ export function noteCopy(from: string, to: string) {
   note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
 }
 
-/** On paths of this machine. Errors: as node:fs. */
+/** On paths of this machine; links are kept. Errors: as node:fs. */
 export function copyWhole(from: string, to: string) {
-  for (const file of wholeCopy(from, to)) {
+  for (const file of wholeCopy(from, to, "kept")) {
     if (sharesBlocks(file)) continue;
     fs.copyFileSync(file.from, file.to);
     syncFile(file.to);
@@ -82,8 +85,8 @@ async function copyInPieces(from: string, to: string) {
   const buffer = Buffer.allocUnsafe(PIECE);
   let copied = 0;
   try {
-    for (const file of wholeCopy(hostEntry(from), hostEntry(to)))
-      for await (const bytes of sharesBlocks(file) ? [sizeBelow(file.to)] : pieces(file, buffer)) {
+    for (const file of wholeCopy(hostEntry(from), hostEntry(to), "followed"))
+      for await (const bytes of sharesBlocks(file) ? [fs.statSync(file.to).size] : pieces(file, buffer)) {
         copied += bytes;
         progress.show(megabytes(copied));
         checkSignal();
@@ -121,13 +124,13 @@ interface FileCopy {
 }
 
 /** Copies all but the content of files: each has to be in its place and on disk before the next one is asked for. */
-function* wholeCopy(from: string, to: string): Generator<FileCopy> {
+function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
   makeFolder(dirname(to), PRIVATE_FOLDER);
-  const partial = `${to}${UNFINISHED}`;
+  const partial = join(realHost(dirname(to)) ?? dirname(to), `${basename(to)}${UNFINISHED}`);
   fs.rmSync(partial, { recursive: true, force: true });
   let whole = false;
   try {
-    yield* entryCopy(from, partial);
+    yield* entryCopy(copiedEntry(from, partial, links), partial);
     fs.renameSync(partial, to);
     whole = true;
   } finally {
@@ -136,22 +139,25 @@ function* wholeCopy(from: string, to: string): Generator<FileCopy> {
   syncFolder(dirname(to));
 }
 
-function* entryCopy(from: string, to: string): Generator<FileCopy> {
-  const info = fs.lstatSync(from);
-  if (info.isSymbolicLink()) fs.symlinkSync(fs.readlinkSync(from), to);
+function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
+  const { from, to, info, via, target } = entry;
+  if (from === whole) return say(`${from}: not copied (it is this copy)`);
+  if (via) say(`${via}: a link, so ${from} is copied in its place`);
+  if (target !== undefined) fs.symlinkSync(target, to);
   else if (info.isFile()) yield emptyFile(from, to);
-  else if (info.isDirectory()) yield* folderCopy(from, to);
-  else return say(`${from}: not copied (neither file, folder nor link: ${basename(from)})`);
+  else if (info.isDirectory()) yield* folderCopy(entry, whole);
+  else
+    return say(`${from}: not copied (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`);
   fs.lchownSync(to, info.uid, info.gid);
-  if (info.isSymbolicLink()) return;
+  if (target !== undefined) return;
   fs.chmodSync(to, info.mode & 0o7777);
   fs.utimesSync(to, info.atime, info.mtime);
 }
 
-function* folderCopy(from: string, to: string): Generator<FileCopy> {
-  fs.mkdirSync(to, { mode: PRIVATE_FOLDER });
-  for (const name of fs.readdirSync(from)) yield* entryCopy(join(from, name), join(to, name));
-  syncFolder(to);
+function* folderCopy(folder: CopiedEntry, whole: string): Generator<FileCopy> {
+  fs.mkdirSync(folder.to, { mode: PRIVATE_FOLDER });
+  for (const entry of copiedIn(folder)) yield* entryCopy(entry, whole);
+  syncFolder(folder.to);
 }
 
 function emptyFile(from: string, to: string): FileCopy {

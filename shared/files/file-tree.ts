@@ -12,17 +12,18 @@ import { tryFile } from "./try-file.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),
- * and says so. Returns the new path, undefined where there was nothing to move.
+ * and says so. Of a link, the link alone: what it leads to stays. Returns the new path, undefined where there was nothing to move.
  */
 export function moveAside(path: string, folder: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
   const to = freeName(join(folder, resolve("/", path)));
+  const content = isLink(path) ? contentPath(path) : undefined;
   if (run.dryRun) {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
   told({ what: "file", did: "moved", path, to });
-  say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}`);
+  say(`${run.dryRun ? "would move" : "moved"} ${path} to ${to}${content ? ` (a link: ${content} stays where it is)` : ""}`);
   return to;
 }
 

@@ -1,8 +1,9 @@
 /** Whether a step can write what it is going to write. Asked before anything is stopped: a full disk must not end a repair in its middle. */
 import * as fs from "node:fs";
-import { join } from "node:path";
 import { Fail } from "../fail.ts";
-import { hostPath } from "./root.ts";
+import { listed } from "../plain.ts";
+import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
+import { hostEntry, hostPath } from "./root.ts";
 import { nearestPlace, tryFile } from "./try-file.ts";
 
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
@@ -17,18 +18,24 @@ const SMALL = { bytes: 4e6, inodes: 100 };
 /** File systems where a copy shares the blocks of its original (FICLONE): of btrfs and XFS; statfs(2). */
 const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
-/** Errors: Fail where the file system of `to` has no room for copies of these files and folders. */
+/**
+ * Errors: Fail where the file system of `to` has no room for copies of these files and folders, with what their links lead to; and as
+ * `sizeBelow`.
+ */
 export function refuseNoRoom(paths: readonly string[], to: string) {
   const folder = nearestPlace(to);
   const { bavail, bsize, type } = fs.statfsSync(hostPath(folder));
   const home = fs.statSync(hostPath(folder)).dev;
+  const isShared = ({ dev }: fs.Stats) => SHARES_BLOCKS.includes(type) && dev === home;
   const copied = paths
-    .map(hostPath)
-    .filter((path) => fs.existsSync(path) && !(SHARES_BLOCKS.includes(type) && fs.statSync(path).dev === home));
-  const [need, free] = [copied.reduce((total, path) => total + sizeBelow(path), 0) + RESERVE, bavail * bsize];
+    .filter((path) => fs.existsSync(hostPath(path)))
+    .flatMap((path) => tryFile("look at", path, () => copiedFrom(hostEntry(path)), true)!);
+  const [need, free] = [bytesOf(copied.filter(({ info }) => !isShared(info))) + RESERVE, bavail * bsize];
   if (need <= free) return;
+  const links = linksOut(copied);
+  const more = links.length > 0 ? ` What links lead to is copied as well: ${listed(links)}.` : "";
   throw new Fail(`No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`, {
-    hint: `nothing was changed. Make room there (df -h ${folder}), or mount another disk there; then run this again`,
+    hint: `nothing was changed.${more} Make room there (df -h ${folder}), or mount another disk there; then run this again`,
   });
 }
 
@@ -50,11 +57,17 @@ function noRoomIn(folder: string, why: string): Fail {
   });
 }
 
-/** Bytes of a file, or of all files below a folder of this machine. */
+/** Bytes of a copy of this file or folder of this machine, with what its links lead to. Errors: as `copiedEntry`. */
 export function sizeBelow(host: string): number {
-  const info = fs.lstatSync(host);
-  if (!info.isDirectory()) return info.isFile() ? info.size : 0;
-  return fs.readdirSync(host).reduce((total, name) => total + sizeBelow(join(host, name)), 0);
+  return bytesOf(copiedFrom(host));
+}
+
+function copiedFrom(host: string): CopiedEntry[] {
+  return [...allCopied(copiedEntry(host, host, "followed"))];
+}
+
+function bytesOf(entries: readonly CopiedEntry[]): number {
+  return entries.reduce((total, { info }) => total + (info.isFile() ? info.size : 0), 0);
 }
 
 /** "1,234" */

@@ -3,9 +3,9 @@
  * be read and written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as that node would
  * follow them, so that none leads out to our own files.
  */
-import { readlinkSync, realpathSync } from "node:fs";
+import { existsSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { clearOverlay, lookUp } from "./overlay.ts";
 
 /** As the kernel: path_resolution(7). */
@@ -43,6 +43,12 @@ export function contentPath(path: string): string {
   return realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), linkTarget(path)!);
 }
 
+/** Where the content of a path of this machine is, followed as the node would; undefined where a link leads to nothing, or in a circle. */
+export function realHost(host: string): string | undefined {
+  const real = root === "/" ? realpath(host) : attempt(() => hostPath(host.slice(root.length)));
+  return real === undefined || real instanceof Fail || !existsSync(real) ? undefined : real;
+}
+
 function follow(path: string, { last }: { last: boolean }): string {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
@@ -67,7 +73,7 @@ function linkTarget(host: string): string | undefined {
 }
 
 function realpath(host: string): string | undefined {
-  return orUndefined(() => realpathSync(host), ["ENOENT", "ENOTDIR"]);
+  return orUndefined(() => realpathSync(host), ["ENOENT", "ENOTDIR", "ELOOP"]);
 }
 
 function orUndefined<T>(action: () => T, codes: string[]): T | undefined {

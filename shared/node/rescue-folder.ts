@@ -4,6 +4,8 @@
  */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { attempt, Fail } from "../fail.ts";
+import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
 import { exists, hostEntry, list } from "../files/files.ts";
 import { listed } from "../plain.ts";
 
@@ -83,11 +85,17 @@ export function heldIn({ dir, made }: Rescue): string {
   const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
   if (!etcd && secret === 0) return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
   return [
-    ...(etcd ? ["etcd's data with all Secrets"] : []),
+    ...(etcd ? [`etcd's data with all Secrets${byLinks(rescuedEtcd({ dir, made }))}`] : []),
     ...(secret > 0 ? [`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`] : []),
     ...(others > 0 ? [`${others} without`] : []),
     ...kept,
   ].join(", ");
+}
+
+/** What was put elsewhere, or was never copied, is not deleted with the folder. */
+function byLinks(folder: string): string {
+  const links = attempt(() => linksOut(allCopied(copiedEntry(hostEntry(folder), folder, "followed"))));
+  return links instanceof Fail || links.length === 0 ? "" : ` (by links: ${listed(links)})`;
 }
 
 /** Regular files, on this machine; links are not followed. */

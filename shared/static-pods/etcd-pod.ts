@@ -78,7 +78,8 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const { rescue, etcd } = cp;
   const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
   await refuseUnfitNode(cp);
-  refuseUnwritable(data, { bytes: ETCD_GROWS });
+  // each may be a link to a disk of its own
+  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], { bytes: ETCD_GROWS });
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 

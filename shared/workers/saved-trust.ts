@@ -6,6 +6,7 @@ import { moveAside, sameTree } from "../files/file-tree.ts";
 import { exists, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";
+import { contentPath } from "../files/root.ts";
 import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
@@ -75,8 +76,10 @@ function copyTrust({ kubelet }: Node): Copied {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = kubelet;
   const paths = [kubeconfig, clientCaFile, dirname(clientPem), bootstrapKubeconfig];
   const { dir } = newRescue();
-  refuseUnwritable([...[dir, ...paths].map((path) => dirname(path)), dirname(clientPem)]);
-  const files = paths.map((path) => ({ path, existed: exists(path) }));
+  // of a link both: the kubelet and the join replace the one or the other
+  const places = [...new Set(paths.flatMap((path) => [path, contentPath(path)]))];
+  refuseUnwritable([...[dir, ...places].map((path) => dirname(path)), dirname(clientPem)]);
+  const files = places.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
   writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, { made: new Date().toISOString(), files }, "until this join has ended");
   return { dir, files };

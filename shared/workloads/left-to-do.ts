@@ -1,13 +1,14 @@
 /** What is left for the operator to do: old keys outside of the cluster, and files that did not come back. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
+import { showsToday } from "../etcd-home/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { readText } from "../files/files.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
+import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
@@ -54,13 +55,25 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
 /** What nobody but people can renew: it is outside of the cluster, or it is theirs. */
 export async function peopleToDo({ cp, api, renewed, caPem }: Pick<Done, "cp" | "api" | "renewed" | "caPem">): Promise<string[]> {
   const oldCa = replacedCa(cp, caPem);
-  if (!oldCa) return [];
+  if (!oldCa) return unknownBefore(cp);
   const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(renewed)}`;
   return [
-    "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)",
+    OLD_KUBECONFIGS,
     ...(renewed.length > 0 ? [copies] : []),
     "systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again",
     ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
+  ];
+}
+
+const OLD_KUBECONFIGS =
+  "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)";
+
+/** Where a rescue folder shows the data of today, nothing here tells whether this repair has replaced the CA. */
+function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
+  const rescue = rescueFolders().find((one) => showsToday(one, etcd));
+  if (!rescue) return [];
+  return [
+    `${rescuedEtcd(rescue)} is a link to the data of today, no copy from before the repair. If the CA was replaced, ${OLD_KUBECONFIGS}`,
   ];
 }
 

@@ -28,3 +28,11 @@ test("a file that is too large to be looked through counts as secret", () => {
   writeFile(`${DIR}/aside/var/lib/large`, Buffer.alloc((1 << 20) + 1));
   expect(held()).toEqual(["1 file with a private key or a token"]);
 });
+
+test("etcd's data that is only linked there is said to be elsewhere", () => {
+  using box = sandbox();
+  writeFile("/mnt/member/snap/db", "Secrets");
+  writeFile(`${DIR}/etcd/mark`, "");
+  symlinkSync("/mnt/member", `${box.dir}${DIR}/etcd/member`);
+  expect(held()).toEqual([`etcd's data with all Secrets (by links: ${box.dir}${DIR}/etcd/member -> ${box.dir}/mnt/member)`]);
+});
