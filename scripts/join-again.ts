@@ -2,23 +2,17 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept. It
- * refuses a node that lives: its line stands on another node's screen.
+ * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept, or is
+ * moved aside where the kubelet of today has all of it. It refuses a node that lives: its line stands
+ * on another node's screen.
  */
 import { refuseLivingNode } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, readText, writeFile } from "../shared/files/files.ts";
-import {
-  FLAGS_FILE,
-  JOIN_CONFIG,
-  joinConfig,
-  ownFlags,
-  SAVED,
-  type WhereItWas,
-  whereItWas,
-} from "../shared/node/join-config.ts";
-import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
+import { exists } from "../shared/files/files.ts";
+import { JOIN_CONFIG, SAVED, type WhereItWas, whereItWas } from "../shared/node/join-config.ts";
+import { KUBELET_CONFIG } from "../shared/node/kubelet-config.ts";
 import { readNode } from "../shared/node/node.ts";
+import { keepSaved, saveKubelet } from "../shared/node/saved-kubelet.ts";
 import { shareNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start } from "../shared/run.ts";
@@ -30,9 +24,8 @@ async function main() {
   shareNode();
   const was = lineOf(values);
   const isReset = exists(JOIN_CONFIG) && !exists(KUBELET_CONFIG);
-  if (!isReset) await look(was, values);
-  if (exists(JOIN_CONFIG)) say(`${JOIN_CONFIG}: kept; to save anew: rm -r ${SAVED}`);
-  else await save(was);
+  if (isReset) keepSaved(was);
+  else saveKubelet(await lostNode(was, values), was);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
   done(NEXT);
 }
@@ -44,22 +37,11 @@ function lineOf({ address, kubernetes }: Values): WhereItWas {
   });
 }
 
-async function look({ host }: WhereItWas, { lost, "etcd-data": etcdData }: Values) {
-  await refuseLivingNode(await readNode(), { host, lost, etcdData });
-}
-
-async function save(was: WhereItWas) {
+async function lostNode({ host }: WhereItWas, { lost, "etcd-data": etcdData }: Values) {
   const node = await readNode();
-  const config = joinConfig(node, was);
-  const flags = ownFlags().map(([name, value]) => `--${name}=${value}`);
-  say(`the kubelet of ${node.name} has these flags of yours: ${flags.join(" ") || "none"}`);
-  for (const path of [KUBELET_CONFIG, FLAGS_FILE])
-    writeFile(path.replace(KUBELET_DIR, SAVED), readText(path)!, PRIVATE);
-  // last: where it is, all is saved
-  writeFile(JOIN_CONFIG, config, { ...PRIVATE, note: "for kubeadm join" });
+  await refuseLivingNode(node, { host, lost, etcdData });
+  return node;
 }
-
-const PRIVATE = { mode: 0o600, folderMode: 0o700 };
 
 const NEXT = [
   "kubeadm reset --force",

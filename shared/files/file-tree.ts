@@ -17,7 +17,7 @@ import { tryFile } from "./try-file.ts";
 export function moveAside(path: string, folder: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
   const to = freeName(join(folder, resolve("/", path)));
-  const content = isLink(path) ? contentPath(path) : undefined;
+  const content = isLink(path) && exists(path) ? contentPath(path) : undefined;
   if (run.dryRun) {
     noteCopy(path, to);
     note(resolve("/", path), { kind: "gone" });

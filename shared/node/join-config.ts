@@ -5,7 +5,6 @@ import { canonicalIp } from "../pki/addresses.ts";
 import { minorOf } from "../pki/certs.ts";
 import { yamlText } from "../yaml.ts";
 import { KUBELET_DIR } from "./kubelet-config.ts";
-import type { Node } from "./node.ts";
 
 /** root's own; kubeadm reset does not empty it. */
 export const SAVED = "/root/kube-pki-repair-kubelet";
@@ -22,15 +21,18 @@ const KUBEADMS = [
   "register-with-taints",
 ];
 
+/** Names and values, without the two dashes. */
+export type Flags = [name: string, value: string][];
+
 /** The flags in kubeadm-flags.env that somebody has set. Errors: Fail where the file is not there. */
-export function ownFlags(): [name: string, value: string][] {
+export function ownFlags(): Flags {
   const text = readText(FLAGS_FILE);
   if (text === undefined)
     throw new Fail(`There is no "${FLAGS_FILE}": the kubelet's flags are not known any more`, {
       hint: "was kubeadm reset run already? Then take the flags from a backup, or from another control plane node",
     });
   const words = /^KUBELET_KUBEADM_ARGS="?(.*?)"?$/m.exec(text)?.[1]?.split(/\s+/).filter(Boolean) ?? [];
-  const flags = words.map((word): [string, string] => {
+  const flags = words.map((word): Flags[number] => {
     const [name, ...value] = word.replace(/^--?/, "").split("=");
     return [name!, value.length > 0 ? value.join("=") : "true"];
   });
@@ -55,18 +57,25 @@ export function whereItWas({ address, kubernetes }: { address: string; kubernete
   return { host: canonicalIp(host.replace(/^\[(.*)\]$/, "$1")), port: Number(port), kubernetes };
 }
 
+/** What a JoinConfiguration says of a machine. */
+export interface JoiningKubelet {
+  /** Of the Node. */
+  name: string;
+  criSocket: string;
+  flags: Flags;
+}
+
 /** kubeadm's JoinConfiguration for this machine. */
-export function joinConfig(node: Node, { host, port, kubernetes }: WhereItWas): string {
+export function joinConfig({ name, criSocket, flags }: JoiningKubelet, { host, port, kubernetes }: WhereItWas): string {
   const isList = minorOf(kubernetes) >= 31;
-  const flags = ownFlags();
   return yamlText({
     apiVersion: `kubeadm.k8s.io/${isList ? "v1beta4" : "v1beta3"}`,
     kind: "JoinConfiguration",
     discovery: { file: { kubeConfigPath: "/etc/kubernetes/admin.conf" } },
     controlPlane: { localAPIEndpoint: { advertiseAddress: host, bindPort: port } },
     nodeRegistration: {
-      name: node.name,
-      criSocket: node.runtimeEndpoint,
+      name,
+      criSocket,
       kubeletExtraArgs: isList ? flags.map(([name, value]) => ({ name, value })) : Object.fromEntries(flags),
     },
   });
