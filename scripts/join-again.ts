@@ -2,9 +2,9 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept, or is
- * moved aside where the kubelet of today has all of it. It refuses a node that lives: its line stands
- * on another node's screen.
+ * (RUNBOOK part 2, "The same machine comes back"). Safe to run again: what is saved is kept, or
+ * is moved aside where the kubelet of today has all of it. It refuses a node that lives: its line
+ * stands on another node's screen.
  */
 import { refuseLivingNode } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
