@@ -1,6 +1,6 @@
 /** This script's own command, to be typed again with something more. No word that was typed is lost: what it was typed for still holds. */
 import { type TypedWord, typedLine } from "./options.ts";
-import { plainLine } from "./plain.ts";
+import { shellWord } from "./shell-line.ts";
 
 /** By their names: what a list gets more, the value that takes the place of the typed one, true for a switch, false: the option goes. */
 type More = Record<string, boolean | string | readonly string[]>;
@@ -36,10 +36,4 @@ function shown({ option, value }: TypedWord, more: More, less: readonly string[]
 function merged(typed: TypedWord["value"], more: More[string] | undefined, less: readonly string[]) {
   if (more === false || !Array.isArray(typed)) return more ?? typed;
   return [...new Set([...typed, ...(Array.isArray(more) ? more : [])])].filter((name) => !less.includes(name));
-}
-
-/** One word for a shell, in one line: names are other people's. */
-export function shellWord(text: string): string {
-  const word = plainLine(text);
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -12,6 +12,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
+import { hasControlPlaneLabel } from "../trust/control-planes.ts";
 import { readYaml } from "../yaml.ts";
 
 export interface KnownNode {
@@ -150,7 +151,7 @@ function readNodes(data: EtcdData): KnownNode[] {
       return {
         name: metadata.name,
         uid: metadata.uid,
-        controlPlane: metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined,
+        controlPlane: hasControlPlaneLabel({ metadata }),
         names: [...new Set([metadata.name, ...addresses.filter((a) => !a.type.endsWith("IP")).map((a) => a.address)])],
         ips,
       };

@@ -5,7 +5,8 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { list, readText, stat } from "../files/files.ts";
+import { list, readText } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import type { ConfigMap, Secret } from "../k8s/objects.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
@@ -117,7 +118,7 @@ function inSecret({ data }: Secret, key: string): string {
 
 /** Each file of this name in the projected volumes of kube-system's pods on this node, each content once. */
 function projected(name: string, { volumes }: Asked): string[] {
-  return [...new Set(volumes().flatMap((volume) => small(`${volume}/${name}`) ?? []))];
+  return [...new Set(volumes().flatMap((volume) => smallText(`${volume}/${name}`, LARGEST) ?? []))];
 }
 
 function ownVolumes({ data, node }: Places): string[] {
@@ -128,9 +129,4 @@ function ownVolumes({ data, node }: Places): string[] {
     const folder = `${pods}/${uid}/volumes/kubernetes.io~projected`;
     return list(folder).map((volume) => `${folder}/${volume}`);
   });
-}
-
-function small(path: string): string | undefined {
-  const info = stat(path);
-  return info?.kind === "file" && info.size <= LARGEST ? readText(path) : undefined;
 }

@@ -5,7 +5,8 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, readText, stat } from "../files/files.ts";
+import { exists } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import type { Pod, PodSpec } from "../k8s/objects.ts";
 import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
@@ -143,8 +144,7 @@ function inTurn(
 
 /** Kubeconfigs of kubeadm have all inside. */
 function configText(path: string): string | undefined {
-  const info = /\.(crt|key|pub|pem)$/.test(path) ? undefined : stat(path);
-  return info?.kind === "file" && info.size < 1 << 20 ? readText(path) : undefined;
+  return /\.(crt|key|pub|pem)$/.test(path) ? undefined : smallText(path);
 }
 
 /** The kubelet's own: it does not start without them. */

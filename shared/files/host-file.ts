@@ -1,16 +1,18 @@
 /**
- * Reads a file that somebody else may have made: only a regular file, without following a link, without waiting for anybody, and no more
- * than so many bytes. A pipe, a device or a link in its place counts as no file, and so does a file that is too large.
+ * Reads a file that somebody else has named, or may have made: only a regular file, without waiting for anybody, and no more than so many
+ * bytes. A pipe or a device in its place counts as no file, and so does a file that is too large.
  */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from "node:fs";
-import { hostPath } from "./root.ts";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
+import { lookUp } from "./overlay.ts";
+import { contentPath, hostPath } from "./root.ts";
+import { tryFile } from "./try-file.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;
 
 /** A file below /proc as this node has it; undefined where there is none, or where its process has ended. */
 export function hostText(path: string): string | undefined {
-  return read(`${hostPath("/proc")}${path.slice("/proc".length)}`);
+  return unlinked(`${hostPath("/proc")}${path.slice("/proc".length)}`);
 }
 
 /**
@@ -20,32 +22,52 @@ export function hostText(path: string): string | undefined {
 export function textBelow(pid: number, path: string): string | undefined {
   const root = `${hostPath("/proc")}/${pid}/root`;
   const folders = path.split("/").slice(1, -1);
-  const isWay = folders.every((_, i) => kindOf(`${root}/${folders.slice(0, i + 1).join("/")}`) === "folder");
-  return isWay ? read(root + path) : undefined;
+  const isWay = folders.every((_, i) => gone(() => lstatSync(`${root}/${folders.slice(0, i + 1).join("/")}`))?.isDirectory());
+  return isWay ? unlinked(root + path) : undefined;
 }
 
-function kindOf(host: string): "folder" | "other" {
-  return gone(() => lstatSync(host))?.isDirectory() ? "folder" : "other";
+/**
+ * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry run would have written.
+ * Undefined where there is no regular file of at most `largest` bytes. Errors: as `readText`.
+ */
+export function smallText(path: string, largest = LARGEST): string | undefined {
+  const place = lookUp(contentPath(path));
+  if (place.kind === "gone") return undefined;
+  if (place.kind === "file") return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
+  const host = hostPath(place.path);
+  const read = (file: number) => content(file, largest, readMore);
+  return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
 }
 
-function read(host: string): string | undefined {
+/** Files of /proc and of containers may go at any time. */
+function unlinked(host: string): string | undefined {
+  if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
+  const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
+  return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);
+}
+
+/** It is looked at before, as the mere opening of a device may do something, and once more when it is open. */
+function regular(host: string, flags: number, read: (file: number) => string | undefined): string | undefined {
   // without O_NONBLOCK it would wait for a pipe that nobody writes to
-  const file = gone(() => openSync(host, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW), NO_FILE);
-  if (file === undefined) return undefined;
+  const file = openSync(host, constants.O_RDONLY | constants.O_NONBLOCK | flags);
   try {
-    return fstatSync(file).isFile() ? content(file) : undefined;
+    return fstatSync(file).isFile() ? read(file) : undefined;
   } finally {
     closeSync(file);
   }
 }
 
 /** Files of /proc say that they are empty: they are read until they end. */
-function content(file: number): string | undefined {
-  const buffer = Buffer.alloc(LARGEST + 1);
+function content(file: number, largest: number, read: typeof readMore): string | undefined {
+  const buffer = Buffer.alloc(largest + 1);
   let size = 0;
-  for (let count = 1; count > 0 && size < buffer.length; size += count)
-    count = gone(() => readSync(file, buffer, size, buffer.length - size, null)) ?? 0;
-  return size > LARGEST ? undefined : buffer.toString("utf8", 0, size);
+  for (let count = 1; count > 0 && size < buffer.length; size += count) count = read(file, buffer, size);
+  return size > largest ? undefined : buffer.toString("utf8", 0, size);
+}
+
+/** How many bytes came into the buffer from `at` on; 0 at the file's end. */
+function readMore(file: number, buffer: Buffer, at: number): number {
+  return readSync(file, buffer, at, buffer.length - at, null);
 }
 
 /** A link, a socket, a device without a driver. */

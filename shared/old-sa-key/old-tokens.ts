@@ -5,7 +5,8 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, list, readText, stat } from "../files/files.ts";
+import { exists, list, readText } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";
@@ -95,7 +96,7 @@ function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
   const uids = kubeSystemUids(data);
   const isTrusted = (uid: string) => may(ofPodFolder(uid, uids), "keys");
   return list(podsDir)
-    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(tokenText(path), isTrusted(uid))))
+    .flatMap((uid) => volumeFiles(`${podsDir}/${uid}/volumes`).map((path) => few.add(smallText(path, MAX_SIZE) ?? "", isTrusted(uid))))
     .filter(Boolean).length;
 }
 
@@ -104,11 +105,6 @@ function volumeFiles(volumes: string): string[] {
   return PLUGINS.flatMap((plugin) => list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`)).flatMap((volume) =>
     list(volume).flatMap((name) => (name.startsWith("..") ? [] : [`${volume}/${name}`])),
   );
-}
-
-function tokenText(path: string): string {
-  const info = stat(path);
-  return info?.kind === "file" && info.size <= MAX_SIZE ? (readText(path) ?? "") : "";
 }
 
 /** Tokens of other nodes, a line each. */

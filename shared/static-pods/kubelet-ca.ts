@@ -6,7 +6,8 @@
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { copyAside } from "../files/file-tree.ts";
-import { readText, writeFile } from "../files/files.ts";
+import { writeFile } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesIn, infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -19,7 +20,7 @@ import { wantedManifests } from "./wanted-manifests.ts";
  */
 export function fitKubeletCa(cp: ControlPlaneNode): string[] {
   const path = caIsNew(cp) ? namedFile(cp) : undefined;
-  const text = path === undefined ? undefined : readText(path);
+  const text = path === undefined ? undefined : smallText(path);
   if (path === undefined || text === undefined) return [];
   const hashOf = (pem: string) => infoOf(pem)?.publicKeyHash;
   const [ca, all] = [clusterCa(cp.facts.certificatesDir), certificatesIn(text)];

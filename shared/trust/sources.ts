@@ -33,8 +33,10 @@ export interface Source {
 export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
-  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd. */
+  /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs, names and roles of Nodes, members of etcd; no mirror pods of workers. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
+  /** In any namespace, in kube-system, too. */
+  "a worker's mirror pod":     { writer: "that worker's kubelet, so whoever owns the worker", decides: [] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */
   "another namespace in etcd": { writer: "whoever may create a pod there", decides: [] },
   /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */

@@ -4,6 +4,7 @@
  */
 import { writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { SOURCES, type SourceName } from "./sources.ts";
 
 export interface Unproved {
@@ -30,7 +31,7 @@ export function layAside(found: readonly Unproved[], rescueDir: string) {
   for (const one of found) {
     const { what, why = "nothing proves it", from, source, place, mode = 0o600 } = one;
     say(`${what}: NOT put to use: ${why}; it is from ${from}, where ${SOURCES[source].writer} can write`);
-    const take = `install -D -m ${mode.toString(8)} ${pathOf(one)} ${place}`;
+    const take = shell`install -D -m ${mode.toString(8)} ${pathOf(one)} ${place ?? ""}`;
     say(place ? `  look at it first; only if you know that it is yours: ${take}` : `  look at it: ${pathOf(one)}`);
   }
 }

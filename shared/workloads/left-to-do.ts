@@ -5,7 +5,7 @@ import { showsToday } from "../etcd-home/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
-import { readText } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";
@@ -81,7 +81,7 @@ function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
 export function standIns(cp: Pick<ControlPlaneNode, "node">): string[] {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
   const policies = manifest ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file") : [];
-  return policies.map((file) => file.path).filter((path) => readText(path)?.startsWith(STAND_IN_MARK));
+  return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
 }
 
 async function withOldCaBundle(api: KubeApi, oldCa: string): Promise<string[]> {

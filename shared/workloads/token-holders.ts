@@ -10,7 +10,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
-import { list, readText, stat } from "../files/files.ts";
+import { list, readText } from "../files/files.ts";
+import { smallText } from "../files/host-file.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -64,9 +65,6 @@ const LARGEST = 64 * 1024;
 function mountedKids({ kubelet }: Node, uid: string): string[] {
   const volumes = `${kubelet.podsDir}/${uid}/volumes/kubernetes.io~projected`;
   return list(volumes).flatMap((volume) => {
-    const path = `${volumes}/${volume}/token`;
-    const info = stat(path);
-    const text = info?.kind === "file" && info.size <= LARGEST ? readText(path) : undefined;
-    return readJwt(text ?? "")?.kid ?? [];
+    return readJwt(smallText(`${volumes}/${volume}/token`, LARGEST) ?? "")?.kid ?? [];
   });
 }

@@ -40,7 +40,7 @@ test.each<[string, string[], Parameters<typeof retyped>, string]>([
   ["an option goes", ["close", "--quiet", "--force"], [{ quiet: false, wait: "5" }], `${W} close --force --wait 5`],
   ["a path stays as it was typed", ["close", "--file", "token"], [{ force: true }], `${W} close --file token --force`],
   ["words are for a shell", ["close", "--file", "it's $(here)"], [{ wait: "-1" }], `${W} close --file 'it'\\''s $(here)' --wait=-1`],
-  ["names are other people's", ["close"], [{ without: ["a;b", "\u001b[2J\nc"] }], `${W} close --without 'a;b,\\u001b[2J\\nc'`],
+  ["names are other people's", ["close"], [{ without: ["a;b", "\u001b[2J\nc"] }], `${W} close --without $'a;b,\\u001b[2J\\nc'`],
   ["the script that runs", ["close", "--force"], [{ quiet: true }, { of: "03-workers close" }], `${W} close --force --quiet`],
   ["another command has nothing of it", ["open", "--force"], [{ without: ["a"] }, { of: "03-workers close" }], `${W} close --without a`],
   [

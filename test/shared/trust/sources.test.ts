@@ -4,9 +4,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
+import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
@@ -25,6 +27,7 @@ import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
 
 setDefaultTimeout(60_000);
 
@@ -56,8 +59,8 @@ const tokenSecret = (namespace: string) => (objects: Objects) => {
   };
 };
 
-async function staticPodOf(namespace: string): Promise<boolean> {
-  const data = await pretendData((objects) => Object.assign(objects, fakeMirror(namespace, "his")));
+async function staticPodOf(namespace: string, node = "m1"): Promise<boolean> {
+  const data = await pretendData((objects) => Object.assign(objects, fakeMirror(namespace, "his", { node })));
   using _ = sandbox();
   return findStaticPods(data, "m1").proved.some(({ name }) => name === "his");
 }
@@ -89,10 +92,35 @@ const OF = identities({
   },
 });
 
+/** Whether the API server's mirror pod of this node says which file opens what is encrypted. */
+async function namesEncryption(node: string, suffix: string): Promise<boolean> {
+  const [at, secret] = ["/registry/configmaps/kube-system/a", Buffer.alloc(32, 7)];
+  const volumes = [{ name: "his", hostPath: { path: "/srv" } }];
+  const data = await pretendData((objects) => {
+    objects["configmaps/kube-system/a"] = sealed("secretbox", Buffer.from("{}"), secret, at);
+    const change = ({ spec }: Manifest) => {
+      Object.assign(spec, { volumes });
+      Object.assign(spec.containers[0]!, {
+        command: ["x", "--encryption-provider-config=/srv/a"],
+        volumeMounts: [{ name: "his", mountPath: "/srv" }],
+      });
+    };
+    Object.assign(objects, fakeMirror("kube-system", "kube-apiserver", { node, suffix, change }));
+  });
+  using box = sandbox();
+  write(`${box.dir}/srv/a`, encryptionConfig("secretbox", secret));
+  return Buffer.from(withOpened(data).get(at)!.value).toString() === "{}";
+}
+
 /** What each writer tries, by what it would decide, and whether he gets it. */
 const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> | boolean>>> = {
   "this node": { keys: () => keysAre((root) => write(`${root}${DIR}/ca.crt`, his.cert)) },
-  "kube-system in etcd": { keys: () => keysAre(() => {}, tokenSecret("kube-system")), "static pods": () => staticPodOf("kube-system") },
+  "kube-system in etcd": {
+    facts: () => namesEncryption("m1", "m1"),
+    keys: () => keysAre(() => {}, tokenSecret("kube-system")),
+    "static pods": () => staticPodOf("kube-system"),
+  },
+  "a worker's mirror pod": { facts: () => namesEncryption("w1", "w1"), "static pods": () => staticPodOf("kube-system", "w1") },
   "another namespace in etcd": { keys: () => keysAre(() => {}, tokenSecret("a-team")), "static pods": () => staticPodOf("a-team") },
   "a pod of kube-system": {
     keys: () =>
