@@ -34,6 +34,7 @@ import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions, typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
 import { answer, done, mode, run, say, start, tell } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
 
 export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
@@ -58,7 +59,9 @@ async function pack(values: Values) {
   const { here } = await look(values);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
-      hint: `scp -p the rest of ${here.certificatesDir}: ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*`,
+      hint:
+        shell`scp -p the rest of ${here.certificatesDir}: ` +
+        "ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*",
     });
   const signer = { externalSigner: hasSigner(here) };
   const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);

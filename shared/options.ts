@@ -2,6 +2,7 @@
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { Fail } from "./fail.ts";
+import { shell } from "./shell-line.ts";
 
 /** A path as it was typed, from the folder the script is run in. */
 export function typed(path: string): string {
@@ -50,7 +51,7 @@ function listOf(text: string): string[] {
 
 /** This script, as an operator types it. */
 function thisScript(): string {
-  return `./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
+  return shell`./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 
 /** What this script takes; unset: it has not read its command line. */

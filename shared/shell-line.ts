@@ -8,7 +8,12 @@ import { plainLine } from "./plain.ts";
 export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   const isShown = plainLine(text) === text;
-  return isShown ? `'${text.replaceAll("'", `'\\''`)}'` : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
+  return isShown ? quoted(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
+}
+
+/** A program of ours as one word, its lines as they are. Names go through `shellWord`. */
+export function quoted(program: string): string {
+  return `'${program.replaceAll("'", `'\\''`)}'`;
 }
 
 /** shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. */

@@ -18,6 +18,7 @@ import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { shell } from "../shell-line.ts";
 import { manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
@@ -153,16 +154,9 @@ export function modeRows(paths: readonly string[]): Row[] {
   return [...new Set(paths)].flatMap((path) => {
     const mode = stat(path)?.mode ?? 0;
     const octal = mode.toString(8).padStart(4, "0");
-    return mode & 0o077
-      ? [
-          {
-            id: "file-mode",
-            what: path.replace("/etc/kubernetes/", ""),
-            state: "known",
-            detail: `others can read it (${octal}): chmod 600 ${path}`,
-          },
-        ]
-      : [];
+    if ((mode & 0o077) === 0) return [];
+    const detail = `others can read it (${octal}): ${shell`chmod 600 ${path}`}`;
+    return [{ id: "file-mode", what: path.replace("/etc/kubernetes/", ""), state: "known", detail }];
   });
 }
 

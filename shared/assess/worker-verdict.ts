@@ -4,6 +4,7 @@ import type { LostFile } from "../facts/lost-files.ts";
 import { withoutNode } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import type { Node } from "../node/node.ts";
+import { shell } from "../shell-line.ts";
 import type { Assessment } from "./assessment.ts";
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
@@ -34,7 +35,7 @@ export function eitherVerdict({ name, nameFrom }: Node): Verdict {
 /** Without these files its kubelet does not start again, so they come back before anything else. */
 export function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
   const copies = files.map(
-    ({ path }) => `scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
+    ({ path }) => shell`scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
   );
   return { ...verdict, next: [...copies, ...verdict.next] };
 }

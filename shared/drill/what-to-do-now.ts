@@ -2,6 +2,7 @@
 import { command } from "../facts/todo.ts";
 import { certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
+import { shell, shellWord } from "../shell-line.ts";
 import type { ComparedFile, Drill, KeptFile } from "./drill-report.ts";
 
 /** Lines as a shell takes them. */
@@ -30,7 +31,7 @@ function keepCopies(lost: readonly KeptFile[]): string[] {
   if (unkept.length === 0) return [];
   const paths = unkept.map(({ path }) => path);
   const stale = unkept.some(({ kept }) => kept === "other") ? ", as your copy is not the same" : "";
-  const archive = `(umask 077; tar -C / -czf ${ARCHIVE} ${paths.map((path) => path.slice(1)).join(" ")})`;
+  const archive = shell`(umask 077; tar -C / -czf ${ARCHIVE} ${paths.map((path) => path.slice(1))})`;
   const proof = `away from this machine. Unpacked into DIR: --drill --backup DIR proves it, ${command("00-salvage files --backup DIR")} puts it back`;
   return [`# nobody can rebuild ${listed(paths)}${stale}: keep a copy\n${archive}   # ${proof}`];
 }
@@ -47,7 +48,7 @@ function bringInto(file: ComparedFile): string {
     return `${why}\nkubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system edit configmap kubeadm-config   # ${list}: add ${names.join(", ")}`;
   if (is === "manifest")
     return `${why}\njournalctl -u kubelet -n 50   # the kubelet keeps the mirror pod in etcd equal to this file: why does it not?`;
-  return `${why}\n(umask 077; cp -p ${path} /root/)   # keep a copy away from this machine`;
+  return `${why}\n(umask 077; cp -p ${shellWord(path)} /root/)   # keep a copy away from this machine`;
 }
 
 /** The list of kubeadm's ClusterConfiguration that has this certificate's additional names. */

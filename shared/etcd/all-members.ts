@@ -8,6 +8,7 @@ import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { retyped } from "../retyped.ts";
 import { act, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
@@ -43,7 +44,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     // A member that was away first takes in what was written meanwhile. Until then it does not know this revision.
     await waitFor(`etcd on ${name} to catch up with revision ${revision}`, async () => (await theirs.status()).revision >= revision, {
       seconds: 120,
-      hint: `crictl logs of etcd on ${name}; then run this script again`,
+      hint: shell`crictl logs of etcd on ${name}; then run this script again`,
     });
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, without, () => theirs.hashAt(revision))]);
     if (here !== there) {

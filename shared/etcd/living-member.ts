@@ -18,6 +18,7 @@ import { kubeletActive, type Node } from "../node/node.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { unlessSilent } from "./all-members.ts";
 import { etcdClient } from "./identity.ts";
@@ -90,11 +91,11 @@ function servers(all: readonly Container[]): Container[] {
 function refuseRunning({ name }: Node, running: readonly Container[]) {
   if (running.length === 0) return;
   const names = [...new Set(running.map((one) => one.name))].sort();
-  const ids = running.map(({ id }) => id.slice(0, 20)).join(" ");
+  const ids = running.map(({ id }) => id.slice(0, 20));
   throw new Refused(`"${name}" is not lost: ${names.join(" and ")} ${names.length > 1 ? "run" : "runs"} here`, {
     hint:
       "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
-      `If it is to join anew all the same: here systemctl stop kubelet; crictl stop ${ids}; ${leaveOutFirst(name)}`,
+      `If it is to join anew all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
   });
 }
 

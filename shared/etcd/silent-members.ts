@@ -6,6 +6,7 @@ import { Fail } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+import { shell, shellWord } from "../shell-line.ts";
 import type { EtcdClient } from "./client.ts";
 import { etcdClient, silentMembers } from "./identity.ts";
 
@@ -34,9 +35,9 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: st
 
 /** What ends the join of a learner: typed where etcd answers. */
 export function promotion({ id }: Pick<Member, "id">, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
-  const [ca, cert, key] = ["ca.crt", "healthcheck-client.crt", "healthcheck-client.key"].map((file) => `${certificatesDir}/etcd/${file}`);
-  const etcdctl = `etcdctl --cacert ${ca} --cert ${cert} --key ${key}`;
-  return `crictl exec $(crictl ps -q --name '^etcd$') ${etcdctl} member promote ${id}`;
+  const at = `${certificatesDir}/etcd`;
+  const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
+  return `crictl exec $(crictl ps -q --name '^etcd$') ${etcdctl} member promote ${shellWord(id)}`;
 }
 
 /** Errors: Fail where this node's own member is a learner: etcd answers no client there. */

@@ -12,6 +12,7 @@ import type { Node } from "../node/node.ts";
 import { CERTS, type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { shell } from "../shell-line.ts";
 
 interface Place {
   facts: ClusterFacts;
@@ -52,7 +53,7 @@ export function lackingOfExternalCa({ facts, node }: Place): { files: string[]; 
   if (ca.state !== "ok")
     return {
       files: [caFile!],
-      steps: [`scp -p root@NODE:${caFile} ${caFile}   # every node has the same`, "./bunw scripts/00-assess.ts"],
+      steps: [shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`, "./bunw scripts/00-assess.ts"],
     };
   const certs = CERTS.filter((row) => row.ca === "ca").map((row) => examine(row, facts));
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");

@@ -1,4 +1,6 @@
 /** What brings lost files back that no script can make. */
+
+import { onOther, shell } from "../shell-line.ts";
 import type { LostFile } from "./lost-files.ts";
 import { command, type Todo } from "./todo.ts";
 
@@ -11,9 +13,9 @@ export function waysBack(
   { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
 ): Todo[] {
   const [files, sockets] = [lost.filter(({ kind }) => kind !== "socket"), lost.filter(({ kind }) => kind === "socket")];
-  const paths = files.map(({ path }) => path.slice(1)).join(" ");
+  const paths = files.map(({ path }) => path.slice(1));
   const fromOthers = others.slice(0, 1).map((name) => ({
-    command: `ssh root@${name} tar -C / -cf - ${paths} | tar -C / -xpkf -`,
+    command: `${onOther(name, shell`tar -C / -cf - ${paths}`)} | tar -C / -xpkf -`,
     note: `${others.join(", ")}: mostly the same there`,
   }));
   return [
@@ -23,7 +25,7 @@ export function waysBack(
       : []),
     ...(files.length > 0 ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }] : []),
     ...files.flatMap(({ path, namedBy }) =>
-      namedBy === KUBELET_CA ? [{ command: `install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }] : [],
+      namedBy === KUBELET_CA ? [{ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }] : [],
     ),
     ...(sockets.length > 0 ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }] : []),
   ];

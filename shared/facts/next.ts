@@ -5,6 +5,7 @@
 
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import { isInternal } from "../pki/certs.ts";
+import { shell } from "../shell-line.ts";
 import type { KnownNode } from "./cluster.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 import { command, inArrows, type Todo } from "./todo.ts";
@@ -136,7 +137,7 @@ export interface TrustSeen {
 
 /** Part 4 where something old is still trusted, else the proof. Before both, lost nodes go: no DaemonSet rolls out past a dead one. */
 function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Todo[] {
-  const remove = { command: `kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${without.join(" ")}` };
+  const remove = { command: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found ${without}` };
   return [...(without.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY];
 }
 

@@ -1,4 +1,5 @@
 /** One thing to do next, and how it is printed: in one line, as a list, or as arrows. What it is, next.ts decides. */
+import { shell, shellWord } from "../shell-line.ts";
 
 /** One thing to do next. */
 export interface Todo {
@@ -19,8 +20,8 @@ const TAKES_WITHOUT = /^(00-assess --plan|02-control-plane|03-workers (open|join
 /** "03-workers close" as an operator types it. */
 export function command(words: string, without: readonly string[] = []): string {
   const [script, ...args] = words.split(" ");
-  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", without.join(","));
-  return [`./bunw scripts/${script}.ts`, ...args].join(" ");
+  if (TAKES_WITHOUT.test(words) && without.length > 0) args.push("--without", shellWord(without.join(",")));
+  return [shell`./bunw scripts/${script!}.ts`, ...args].join(" ");
 }
 
 /** A line as RUNBOOK.md has it, for a cluster without these nodes. */

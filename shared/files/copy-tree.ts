@@ -8,6 +8,7 @@ import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
+import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { type CopiedEntry, copiedEntry, copiedIn, type LinkMode } from "./copied-entry.ts";
@@ -55,7 +56,8 @@ export async function copyLargeTree(from: string, to: string): Promise<boolean> 
 
 function isKept(from: string, to: string): boolean {
   if (exists(to)) say(`${to}: kept`);
-  else if (!exists(from)) throw new Fail(`Cannot copy ${from}: it is not there`, { hint: `look for it with: ls -la ${dirname(from)}` });
+  else if (!exists(from))
+    throw new Fail(`Cannot copy ${from}: it is not there`, { hint: shell`look for it with: ls -la ${dirname(from)}` });
   return exists(to);
 }
 

@@ -10,6 +10,7 @@ import { basename, dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
+import { shell } from "../shell-line.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./host-files.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
@@ -105,7 +106,8 @@ interface Pending {
 function prepare(path: string, content: string | Uint8Array, options: WriteOptions): Pending | undefined {
   const bytes = Buffer.from(content);
   const old = stat(path);
-  if (old && old.kind !== "file") throw new Fail(`Cannot write ${path}: it is not a file`, { hint: `look at it with: ls -ld ${path}` });
+  if (old && old.kind !== "file")
+    throw new Fail(`Cannot write ${path}: it is not a file`, { hint: shell`look at it with: ls -ld ${path}` });
   const mode = options.mode ?? old?.mode ?? 0o600;
   if (old && old.mode === mode && bytes.equals(readBytes(path)!)) {
     say(`${path}: kept`);
@@ -114,7 +116,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   const target = contentPath(path);
   if (target !== resolve("/", path) && !old)
     throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
-      hint: `bring ${target} back, or remove the link: rm ${path}`,
+      hint: shell`bring ${target} back, or remove the link: rm ${path}`,
     });
   const said = `${path}${options.note ? ` (${options.note})` : ""}`;
   if (run.dryRun) {
@@ -152,7 +154,7 @@ export function removeFile(path: string): boolean {
 export function renameFile(from: string, to: string) {
   const content = readBytes(from);
   const mode = stat(from)?.mode;
-  if (!content || mode === undefined) throw new Fail(`There is no "${from}"`, { hint: `ls -la ${dirname(from)}` });
+  if (!content || mode === undefined) throw new Fail(`There is no "${from}"`, { hint: shell`ls -la ${dirname(from)}` });
   if (run.dryRun) {
     note(resolve("/", from), { kind: "gone" });
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });

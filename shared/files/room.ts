@@ -2,6 +2,7 @@
 import * as fs from "node:fs";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
+import { shell } from "../shell-line.ts";
 import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
 import { hostEntry, hostPath } from "./root.ts";
 import { nearestPlace, tryFile } from "./try-file.ts";
@@ -35,7 +36,7 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
   const links = linksOut(copied);
   const more = links.length > 0 ? ` What links lead to is copied as well: ${listed(links)}.` : "";
   throw new Fail(`No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`, {
-    hint: `nothing was changed.${more} Make room there (df -h ${folder}), or mount another disk there; then run this again`,
+    hint: `nothing was changed.${more} Make room there (${shell`df -h ${folder}`}), or mount another disk there; then run this again`,
   });
 }
 
@@ -53,7 +54,7 @@ export function refuseUnwritable(folders: readonly string[], { bytes = SMALL.byt
 
 function noRoomIn(folder: string, why: string): Fail {
   return new Fail(`No room in "${folder}": ${why}`, {
-    hint: `nothing was changed. Make room there (df -h ${folder}; df -i ${folder}); then run this again`,
+    hint: `nothing was changed. Make room there (${shell`df -h ${folder}; df -i ${folder}`}); then run this again`,
   });
 }
 

@@ -6,6 +6,7 @@
 import { existsSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 import { clearOverlay, lookUp } from "./overlay.ts";
 
 /** As the kernel: path_resolution(7). */
@@ -61,7 +62,7 @@ function follow(path: string, { last }: { last: boolean }): string {
       continue;
     }
     if (++links > MAX_LINKS)
-      throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, { hint: `look at it with: namei -l ${path}` });
+      throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, { hint: shell`look at it with: namei -l ${path}` });
     pending.unshift(...target.split("/").filter(Boolean));
     if (target.startsWith("/")) at = "/";
   }

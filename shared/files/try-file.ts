@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 import { hostPath } from "./root.ts";
 
 /**
@@ -29,9 +30,10 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   if (code === "EACCES" || code === "EPERM") return "run it as root";
-  if (code === "ENOSPC" || code === "EDQUOT") return `make room there: df -h ${place}; df -i ${place}. Then run this again`;
-  if (code === "EROFS") return `it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
-  return `repair that, see: ls -ld ${path} ; df ${place}`;
+  if (code === "ENOSPC" || code === "EDQUOT") return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;
+  if (code === "EROFS")
+    return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
+  return shell`repair that, see: ls -ld ${path} ; df ${place}`;
 }
 
 /** The path, or the nearest folder above it that is there. */

@@ -5,6 +5,7 @@
 import { isInMemory } from "../files/in-memory.ts";
 import { typed } from "../options.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { notKept } from "./backup-mark.ts";
 
 interface Pair {
@@ -25,6 +26,6 @@ export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
 /** Memory needs no shredding. */
 function removal(paths: readonly string[]): string {
   const [inMemory, onDisk] = [paths.filter(isInMemory), paths.filter((path) => !isInMemory(path))];
-  const lines = [onDisk.length > 0 ? ["shred -u", ...onDisk] : [], inMemory.length > 0 ? ["rm", ...inMemory] : []];
-  return lines.flatMap((words) => (words.length > 0 ? words.join(" ") : [])).join("; ");
+  const lines = [onDisk.length > 0 ? shell`shred -u ${onDisk}` : "", inMemory.length > 0 ? shell`rm ${inMemory}` : ""];
+  return lines.filter(Boolean).join("; ");
 }

@@ -2,6 +2,7 @@
 import { Fail } from "../fail.ts";
 import { readBytes, stat } from "../files/files.ts";
 import { typed } from "../options.ts";
+import { shell } from "../shell-line.ts";
 import { type Bundle, MAX_BYTES, sha256Of, unpackTar } from "./bundle.ts";
 import { keyFor, type LockOptions } from "./lock-options.ts";
 import { lockOf, open } from "./sealed.ts";
@@ -15,7 +16,7 @@ export async function openBundle(file: string, options: LockOptions, certificate
     });
   if (info.kind !== "file" || info.size > MAX_BYTES) {
     const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
-    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: `ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long` });
+    throw new Fail(`"${file}" is no bundle: ${why}`, { hint: shell`ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long` });
   }
   const sealed = readBytes(typed(file))!;
   const content = await open(sealed, keyFor(lockOf(sealed), options));

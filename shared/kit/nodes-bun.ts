@@ -14,6 +14,7 @@ import { freshPartial } from "../files/partial.ts";
 import { tryFile } from "../files/try-file.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 
 export const BUN_VERSION = "1.4.5";
 
@@ -38,7 +39,7 @@ export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   let tarball = tryFile("read", kept, () => readFileSync(kept));
   if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
   const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
-  if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: `rm ${kept} and pack again` });
+  if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: shell`rm ${kept} and pack again` });
   return bun.bytes;
 }
 
@@ -76,7 +77,7 @@ function fetchFolder(kept: string): string {
   const made = attempt(() => tryFile("write", kept, () => emptyPartial(kept), true)!);
   if (!(made instanceof Fail)) return made;
   throw new Fail(made.message, {
-    hint: `look at it: ls -ld ${cache()}; or have another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
+    hint: shell`look at it: ls -ld ${cache()}; or have another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
     cause: made,
   });
 }

@@ -6,6 +6,7 @@ import { exists, list, readText, stat } from "../files/files.ts";
 import { asPod } from "../k8s/pod-shape.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { shell } from "../shell-line.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
 import { mainContainer } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
@@ -19,7 +20,7 @@ const MAX_SIZE = 10 * 2 ** 20;
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
-    new Fail(`"${path}" is no manifest: ${why}`, { hint: `move it away, then run this script again: mv ${path} /root/`, cause });
+    new Fail(`"${path}" is no manifest: ${why}`, { hint: shell`move it away, then run this script again: mv ${path} /root/`, cause });
   const info = stat(path);
   if (!info) return undefined;
   if (info.kind !== "file") throw fail("it is no file");

@@ -2,6 +2,7 @@
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { sayWhile } from "../wait-for.ts";
 
 export type Container = Awaited<ReturnType<typeof containers>>[number];
@@ -82,7 +83,7 @@ export function isServerContainer(container: Container) {
 
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {
   const ask = () => $({ quiet: true, nothrow: true })`crictl --runtime-endpoint ${endpoint} ${args}`;
-  const output = await sayWhile(`crictl ${args[0]}`, "systemctl status containerd", ask);
+  const output = await sayWhile(shell`crictl ${args[0]!}`, "systemctl status containerd", ask);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   if (output.exitCode === 127 || /not found/.test(output.stderr)) {
     throw new Fail("Cannot look at the containers: crictl is missing", {

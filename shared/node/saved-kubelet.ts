@@ -8,6 +8,7 @@ import { exists, readText, stat, writeFile } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 import { FLAGS_FILE, type Flags, JOIN_CONFIG, type JoiningKubelet, joinConfig, ownFlags, SAVED, type WhereItWas } from "./join-config.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "./kubelet-config.ts";
@@ -37,7 +38,7 @@ export function saveKubelet({ name, runtimeEndpoint: criSocket }: Node, was: Whe
   if (isWhole && gone.length === 0 && (added.length > 0 || !fits(saved, next, was))) {
     const before = moveAside(SAVED, asideFolder());
     writeAll(next, was);
-    return say(`what was edited by hand before shows: diff ${before}/config.yaml ${SAVED}/config.yaml`);
+    return say(`what was edited by hand before shows: ${shell`diff ${before ?? ""}/config.yaml ${SAVED}/config.yaml`}`);
   }
   if (gone.length > 0) say(`${JOIN_CONFIG} has ${shown(gone)}, and the kubelet of today has not. If you took that away: ${saveAnew()}`);
   keep(saved, was);

@@ -8,6 +8,7 @@ import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { act } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { isKubelet, kubeletUnit, runningKubelet } from "./kubelet-command.ts";
@@ -27,9 +28,9 @@ export async function turnKubelet(verb: keyof typeof DONE, note = "") {
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
   await act(`kubelet: ${DONE[verb]}${note}`, async () => {
     if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
-    const { exitCode, stderr } = await sayWhile(`systemctl ${verb} kubelet`, look, turn);
+    const { exitCode, stderr } = await sayWhile(shell`systemctl ${verb} kubelet`, look, turn);
     if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
-    throw new Fail(`systemctl ${verb} kubelet exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
+    throw new Fail(`${shell`systemctl ${verb} kubelet`} exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
       hint: `${look}. Then run this script again: finished steps are skipped`,
     });
   });
@@ -111,13 +112,16 @@ async function aboutDropIns(folder: string): Promise<string> {
   const said = logged.length > 0 ? `the kubelet's journal still says ${logged.join(" and ")}` : "the kubelet's journal says nothing of it";
   return (
     ` ${folder} may have set any field of the kubelet's configuration; ${said}. Another node has the same files, mostly. If nobody has ` +
-    `them: mkdir -p ${folder}, and what the journal says into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
+    shell`them: mkdir -p ${folder}, and what the journal says into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
     "kind: KubeletConfiguration); the rest is lost."
   );
 }
 
 function cannotStart(why: string, more: string): Fail {
   return new Fail(`The kubelet cannot start: ${why}`, {
-    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads.${more} RUNBOOK 0, "A kubelet without its files"`,
+    hint: [
+      "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
+      `${more} RUNBOOK 0, "A kubelet without its files"`,
+    ].join(""),
   });
 }

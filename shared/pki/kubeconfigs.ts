@@ -5,6 +5,7 @@
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { shell } from "../shell-line.ts";
 import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { type ClusterFacts, minorOf } from "./certs.ts";
@@ -171,7 +172,7 @@ function parsed(text: string, path: string): Yaml {
 
 function unreadable(path: string, reason: string, cause?: unknown): Fail {
   return new Fail(`Cannot use the kubeconfig ${path}: ${reason}`, {
-    hint: `look at it, or move it away and run this again: mv ${path} ${path}.bad`,
+    hint: shell`look at it, or move it away and run this again: mv ${path} ${path}.bad`,
     cause,
   });
 }

@@ -6,6 +6,7 @@
 import { attempt, Fail } from "../fail.ts";
 import { readText, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
+import { shell } from "../shell-line.ts";
 import { hashIn, keyMatches, privateKeyOf, publicKeyOf, publicKeysIn } from "./certificate.ts";
 import { keyPath, SERVICE_ACCOUNT_KEYS } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
@@ -79,7 +80,7 @@ export function oldSaKeys(certificatesDir: string): string[] {
   if (text === undefined) return [];
   const keys = publicKeysIn(text);
   if (keys.length === 0)
-    throw new Fail(`There is no public key in "${path}"`, { hint: `the API server would not start with it: rm ${path}` });
+    throw new Fail(`There is no public key in "${path}"`, { hint: shell`the API server would not start with it: rm ${path}` });
   const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
   return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
 }

@@ -1,4 +1,5 @@
 /** How the operator comes to a node: as root by ssh, or as a user who may use sudo there. Words for the operator's bash. */
+import { quoted } from "../shell-line.ts";
 
 export const ROOT = "root";
 
@@ -19,9 +20,4 @@ export function sudo(user: string): string {
 export function asRoot(user: string, command: string): string {
   if (user === ROOT) return quoted(command);
   return /^[^'"\\$`!]*$/.test(command) ? `"sudo -n sh -c '${command}'"` : quoted(`sudo -n sh -c ${quoted(command)}`);
-}
-
-/** One word for a shell. */
-export function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -5,6 +5,7 @@ import type { LostNodes } from "../facts/lost-for-good.ts";
 import { command } from "../facts/todo.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import { shell } from "../shell-line.ts";
 import { ROOT } from "./login.ts";
 import { tarPipe } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -21,7 +22,10 @@ type Asked = Pick<PlanFacts, "lost" | "user">;
 
 /** What was said once is remembered: for the next plan. */
 function said({ lost, user }: Asked): string {
-  const options = [...(lost.names.length > 0 ? [`--without ${lost.names.join(",")}`] : []), ...(user === ROOT ? [] : [`--user ${user}`])];
+  const options = [
+    ...(lost.names.length > 0 ? [shell`--without ${lost.names.join(",")}`] : []),
+    ...(user === ROOT ? [] : [shell`--user ${user}`]),
+  ];
   return options.join(" ");
 }
 

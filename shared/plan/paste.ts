@@ -2,7 +2,8 @@
 import { isIPv6 } from "node:net";
 import { Fail } from "../fail.ts";
 import { FEW } from "../plain.ts";
-import { asRoot, quoted, ROOT, sudo } from "./login.ts";
+import { quoted } from "../shell-line.ts";
+import { asRoot, ROOT, sudo } from "./login.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
 /** The kit's place on every node. */

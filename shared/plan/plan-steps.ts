@@ -2,6 +2,7 @@
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { leavingOut } from "../facts/todo.ts";
 import { inForGoodWords } from "../for-good.ts";
+import { shell } from "../shell-line.ts";
 import { ADDRESSES, carrying, type Effort, effortOf, KEPT, KIT, NEW_ONE } from "./effort.ts";
 import { carryLines, keptLine, kitLines, type Line, printedLines, sshLines, workersFile } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -94,7 +95,7 @@ function stepsIn(block: Block, { nodes, lost, user, isKept }: Around): Placed[] 
 /** Part 2 takes out members of etcd: a worker is none. NODE stands for all that are lost. */
 function commandWithout(command: string, { names, controlPlanes }: LostNodes): string {
   if (names.length === 0) return command;
-  return leavingOut(command, isPart2(command) ? controlPlanes : names).replace(/\bNODE\b/, names.join(" "));
+  return leavingOut(command, isPart2(command) ? controlPlanes : names).replace(/\bNODE\b/, () => shell`${names}`);
 }
 
 function isPart2(command: string): boolean {

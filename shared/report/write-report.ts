@@ -6,6 +6,7 @@ import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW, listed } from "../plain.ts";
 import { answer, say, VERSION } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import type { CheckedThing } from "./kept-findings.ts";
 import { readKeptRuns } from "./read-runs.ts";
 import { type RepairReport, repairPage } from "./repair-page.ts";
@@ -39,9 +40,9 @@ function printHowToBring(others: readonly { name: string; ips: readonly string[]
   say(`no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`);
   answer("mkdir -p -m 700 logs");
   for (const { name, ips } of others.slice(0, FEW))
-    answer(`ssh root@${ips.find((ip) => isIP(ip)) ?? name} '${PACK_RUNS}' > logs/${name}.tar`);
+    answer(shell`ssh root@${ips.find((ip) => isIP(ip)) ?? name} ${PACK_RUNS} > logs/${name}.tar`);
   if (others.length > FEW) say(`and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags logs`);
-  answer(`scp -p logs/*.tar root@${here}:${typed(".")}/`);
+  answer(shell`scp -p logs/*.tar root@${here}:${typed(".")}/`);
   say("then run this again with --logs .");
 }
 

@@ -4,6 +4,7 @@ import { withoutKeys } from "../facts/next.ts";
 import { command, inOneLine } from "../facts/todo.ts";
 import { retyped } from "../retyped.ts";
 import { tell } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { refuseRivals } from "./found-keys.ts";
 import type { Salvage } from "./look.ts";
 import { isIrreplaceable } from "./wanted-keys.ts";
@@ -31,7 +32,7 @@ export function nextAfterSalvage(salvage: Salvage, { notFound, moveAside }: Sear
   const inTheWay = strange && !moveAside;
   if (inTheWay) tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${retyped({ "move-aside": true }, { of: "00-salvage" })}`);
   if (lost.some(isIrreplaceable)) {
-    const away = strange && moveAside ? `mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
+    const away = strange && moveAside ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
     tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
     return undefined;
   }

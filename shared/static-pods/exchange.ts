@@ -9,6 +9,7 @@ import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath, manifestText, readableManifest, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
+import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 
@@ -31,7 +32,7 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   if (old.length > 0)
     await waitFor(`the old ${name} to end`, isForgotten(old, cp.node), {
       seconds: 90,
-      hint: `crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
+      hint: shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`,
     });
   renameFile(waiting, path);
   leaves(path, undefined);

@@ -10,6 +10,7 @@ import { manifestPath } from "../manifests/on-disk.ts";
 import { full } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
@@ -27,7 +28,7 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
   if (mode.dryRun) return;
   const last = await leaderOf(api, name);
   if (last?.holder.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, last.holder);
-  const hint = `crictl ps -a --name ${name}; crictl logs ID`;
+  const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
   say(`${await nextLeader(api, name, last, { seconds: 90, hint })}: leads`);
 }

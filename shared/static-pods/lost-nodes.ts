@@ -3,7 +3,6 @@
  * keeps it in the rescue folder, below lost-nodes/NAME, before the Node is deleted. kubeadm brings none of it back when the machine, or a new
  * one, joins under that name.
  */
-import { quote } from "zx/core";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { readObject } from "../k8s/stored.ts";
@@ -11,6 +10,7 @@ import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-p
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestText, readManifest } from "../manifests/on-disk.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
+import { shell } from "../shell-line.ts";
 
 interface Taint {
   key: string;
@@ -109,8 +109,8 @@ export function putBackCommands(name: string, was: NodeObject, is: NodeObject = 
     annotate: gone,
   };
   return Object.entries(changes).flatMap(([verb, words]) => {
-    const typed = words.map((word) => quote(typeof word === "string" ? word : word.join("=")));
-    return typed.length > 0 ? [`${KUBECTL} ${verb} --overwrite node ${name} ${typed.join(" ")}`] : [];
+    const typed = words.map((word) => (typeof word === "string" ? word : word.join("=")));
+    return typed.length > 0 ? [`${KUBECTL} ${shell`${verb} --overwrite node ${name} ${typed}`}`] : [];
   });
 }
 

@@ -5,6 +5,7 @@ import { command } from "../facts/todo.ts";
 import { type HostFile, hostFiles } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { JOIN_CONFIG } from "../node/join-config.ts";
+import { shell } from "../shell-line.ts";
 import { KUBECTL, keepLostNode, type LostNode, putBackCommands } from "./lost-nodes.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
@@ -15,20 +16,19 @@ import { otherStaticPods } from "./wanted-manifests.ts";
  */
 export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): string {
   const names = without.join(", ");
-  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(cp)].join(" ");
+  const files = ["/etc/kubernetes/admin.conf", ...lostFiles(cp)];
   const lost = without.flatMap((name) => keepLostNode(name, cp) ?? []);
-  const [join, joinAgain] = ["--control-plane --discovery-file /etc/kubernetes/admin.conf", `--config ${JOIN_CONFIG}`];
   return [
     "",
     "After part 3, before part 4:",
-    `  ${KUBECTL} delete node ${without.join(" ")}`,
+    `  ${KUBECTL} ${shell`delete node ${without}`}`,
     `When part 5 is green, an empty machine with the same kubeadm (${cp.cluster.kubernetesVersion}) takes the place of ${names}.`,
     ...emptySameMachine(cp, lost),
     "Copy the shared keys to it, from this folder:",
-    ...without.map((name) => `  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`),
+    ...without.map((name) => shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`),
     "On a new machine:",
-    `  kubeadm join ${join}`,
-    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join ${joinAgain}`] : []),
+    "  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf",
+    ...(lost.length > 0 ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${JOIN_CONFIG}`] : []),
     ...(cp.node.kubelet.serverTlsBootstrap
       ? ["Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)"]
       : []),
@@ -40,7 +40,7 @@ export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): 
 function emptySameMachine({ cluster }: ControlPlaneNode, lost: readonly LostNode[]): string[] {
   if (lost.length === 0) return [];
   const save = (node: LostNode) =>
-    `  ${command("join-again")} --address ${addressOf(node, cluster)} --kubernetes ${cluster.kubernetesVersion}`;
+    `  ${command("join-again")} ${shell`--address ${addressOf(node, cluster)} --kubernetes ${cluster.kubernetesVersion}`}`;
   return [
     "Is it the same machine? There, in the kit's folder, save its kubelet's flags. Only then empty it:",
     ...lost.map(save),
@@ -64,7 +64,7 @@ function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
 
 /** Its files are as they were on the lost node. */
 export function putManifest(file: string, nodeName: string, { node }: Pick<ControlPlaneNode, "node">): string {
-  return `scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
+  return shell`scp -p ${file} root@${nodeName}:${node.kubelet.staticPodPath}/`;
 }
 
 const ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";

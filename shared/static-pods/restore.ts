@@ -25,6 +25,7 @@ import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
 import { provideFiles, refuseLost } from "./provide-files.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
@@ -57,7 +58,7 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
   writeFile(waiting, manifestText(wanted.manifest), { mode: 0o600, folderMode: 0o700, note: wanted.source + wanted.remark });
   const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
   const place = manifestPath(cp, wanted.name, wanted.manifest.metadata.namespace);
-  say(`${wanted.name}: NOT started, it needs ${files}. Put that back, then: mv ${waiting} ${place}`);
+  say(`${wanted.name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`);
   return false;
 }
 

@@ -7,6 +7,7 @@ import type { Pod } from "../k8s/objects.ts";
 import { manifestDifferences } from "../manifests/differences.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
+import { shell } from "../shell-line.ts";
 import { type LostNode, lostNodes, type NodeObject, putBackCommands } from "../static-pods/lost-nodes.ts";
 import { putManifest } from "../static-pods/replace-control-plane.ts";
 
@@ -47,5 +48,5 @@ function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], po
 }
 
 function orMeant(folder: string) {
-  return `; or, if it is to be so: rm -r ${folder}`;
+  return shell`; or, if it is to be so: rm -r ${folder}`;
 }

@@ -1,7 +1,6 @@
 /** What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked: each with the command that removes it. */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { quote } from "zx/core";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { command } from "../facts/todo.ts";
@@ -12,6 +11,7 @@ import { BACKUP_MARK } from "../hand-over/backup-mark.ts";
 import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
+import { shell } from "../shell-line.ts";
 import { hasLeftCanaries } from "../workloads/canaries.ts";
 
 export interface ToDelete {
@@ -31,21 +31,21 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const on = (command: string, why: string) => ({ on: node, command, why });
   const rescued = rescueFolders().map((rescue) => {
     const inUse = dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
-    return on(`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
+    return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}`);
   });
   const known = rescueFolders().map(({ dir }) => dir);
   const others = list(ROOT)
     .filter((name) => name.startsWith("kube-pki-repair-") && !known.includes(`${ROOT}/${name}`))
-    .map((name) => on(`rm -rf ${quote(`${ROOT}/${name}`)}`, "what a kubelet was started with"));
+    .map((name) => on(shell`rm -rf ${ROOT}/${name}`, "what a kubelet was started with"));
   const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
   return [
     ...rescued,
     ...others,
-    ...(marks.length > 0 ? [on(`rm -f ${marks.map((name) => quote(`${MARKS}/${name}`)).join(" ")}`, "notes for part 4, no secret")] : []),
-    ...(stat(STASH) ? [on(`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
-    ...unfinished(MARKS).map((path) => on(`rm -rf ${quote(path)}`, "not whole: a run was cut off here")),
+    ...(marks.length > 0 ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")] : []),
+    ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
+    ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
     ...secretFiles(hostEntry(ROOT)).map((name) =>
-      on(`shred -u ${quote(`${ROOT}/${name}`)}`, "opens, or is, a bundle of all keys: when it is away from this machine"),
+      on(shell`shred -u ${ROOT}/${name}`, "opens, or is, a bundle of all keys: when it is away from this machine"),
     ),
   ];
 }

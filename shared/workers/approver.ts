@@ -4,6 +4,7 @@ import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
 import { strangers } from "../plain.ts";
 import { act } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { sayWhile } from "../wait-for.ts";
 
 const NAME = "kube-pki-repair-approve";
@@ -25,7 +26,7 @@ export async function startApprover(options: readonly string[]) {
     const { exitCode, stderr } = await sayWhile(`systemd-run to start ${NAME}`, `systemctl status ${NAME}`, run);
     if (exitCode === 0) return;
     throw new Fail(`systemd-run exited ${exitCode}: ${strangers(stderr.trim().split("\n").at(-1) ?? "")}`, {
-      hint: `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ./bunw ${line.join(" ")}`,
+      hint: `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${shell`./bunw ${line}`}`,
     });
   });
 }
@@ -36,7 +37,7 @@ export async function stopApprover() {
   await act(`${NAME}: stopped`, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)
-      throw new Fail(`systemctl stop ${NAME} exited ${exitCode}: ${strangers(stderr)}`, {
+      throw new Fail(`${shell`systemctl stop ${NAME}`} exited ${exitCode}: ${strangers(stderr)}`, {
         hint: `systemctl status ${NAME}; then run this again`,
       });
   });
@@ -44,8 +45,10 @@ export async function stopApprover() {
 
 /** A failed unit must be reset, too: otherwise the next one cannot start. */
 async function stopUnit() {
-  const program = (verb: string) =>
-    sayWhile(`systemctl ${verb} ${NAME}`, `systemctl kill ${NAME}`, () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${NAME}`);
+  const program = (verb: string) => {
+    const ask = () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${NAME}`;
+    return sayWhile(shell`systemctl ${verb} ${NAME}`, `systemctl kill ${NAME}`, ask);
+  };
   const stopped = await program("stop");
   await program("reset-failed");
   return stopped;

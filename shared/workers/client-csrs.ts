@@ -6,6 +6,7 @@
 import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/cluster.ts";
+import { shell } from "../shell-line.ts";
 import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, requestIn, requestsTo, subjectObjection } from "./csr.ts";
 
 /** Kept in each CSR that is approved. */
@@ -82,5 +83,5 @@ export function isRenewal(csr: Csr): boolean {
 export function sayDouble(csr: Csr, first: string): string {
   const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
-  return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (kubectl get csr ${first} ${own} -o yaml) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
+  return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (${shell`kubectl get csr ${first} ${own} -o yaml`}) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
 }

@@ -12,6 +12,7 @@ import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
 import { mode, say, tell } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { dropTokenFile } from "./token-file.ts";
 
@@ -116,7 +117,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
     return true;
   }
   throw new Fail(`Not all files from before are back: ${trouble.message}`, {
-    hint: `repair the cause (${trouble.hint}); then run this script again, or bring them back by hand: cp -a ${saved.dir}/before/. / ; systemctl start kubelet`,
+    hint: `repair the cause (${trouble.hint}); then run this script again, or bring them back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
     cause: trouble,
   });
 }

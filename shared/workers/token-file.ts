@@ -4,6 +4,7 @@ import { Fail } from "../fail.ts";
 import { exists, readText, removeFile, writeFile } from "../files/files.ts";
 import { typed } from "../options.ts";
 import { certInfo, certificatesIn } from "../pki/certificate.ts";
+import { shell } from "../shell-line.ts";
 
 export function writeTokenFile(file: string, { token, ca }: { token: string; ca: string }) {
   writeFile(typed(file), `${token}\n${ca}`, {
@@ -15,7 +16,7 @@ export function writeTokenFile(file: string, { token, ca }: { token: string; ca:
 /** The token, and the CA with this fingerprint. Errors: Fail if the file is not there, or is from another `open`. */
 export function readTokenFile(file: string, hash: string): { token: string; ca: string } {
   const text = readText(typed(file));
-  const hint = `copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${file} .`;
+  const hint = shell`copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${file} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
   const token = text.split("\n")[0]!.trim();
   if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token)) throw new Fail(`"${file}" holds no bootstrap token`, { hint });

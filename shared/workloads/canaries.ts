@@ -5,6 +5,7 @@ import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
 import { say } from "../run.ts";
+import { shell, shellWord } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
@@ -57,9 +58,9 @@ async function canary(api: KubeApi, node: string, image: string) {
     const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${PODS}/${name}`);
     return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
   };
-  const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${name}`;
+  const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${shellWord(name)}`;
   const phase = await waitFor(`a test pod on ${node}`, ended, { seconds: 120, hint });
-  if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: `kubectl -n kube-system logs ${name}` });
+  if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: shell`kubectl -n kube-system logs ${name}` });
   await removePod(api, `${PODS}/${name}`);
 }
 

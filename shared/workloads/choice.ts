@@ -9,6 +9,7 @@ import { removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
+import { shellWord } from "../shell-line.ts";
 import { commandsTo, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
@@ -124,7 +125,7 @@ interface Waiting {
 
 /** How to go on: all of them, or some first. */
 export function waysOn({ later, skipped }: Waiting): string {
-  const all = command(["04-sa-tokens", ...(skipped.length > 0 ? ["--skip", skipped.map(ownerName).join(",")] : [])].join(" "));
+  const all = command(["04-sa-tokens", ...(skipped.length > 0 ? ["--skip", shellWord(skipped.map(ownerName).join(","))] : [])].join(" "));
   if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
   const namespaces = namespacesOf(later);
   return `${all} restarts them${namespaces.length > 1 ? `, one namespace at a time: --namespace NAME (${listed(namespaces)})` : ""}`;

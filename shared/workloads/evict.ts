@@ -7,6 +7,7 @@ import { isReady } from "../api/pod-ready.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
@@ -31,7 +32,7 @@ export async function evictInTurn(api: KubeApi, owner: PodOwner) {
     await waitFor(`${label(owner)} to have a new pod for ${names}`, async () => (await readySiblings(api, owner)).length >= before, {
       seconds: SECONDS,
       easing: true,
-      hint: `kubectl -n ${owner.namespace} get pods -o wide; does its controller run? ${AGAIN}`,
+      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
     });
   }
   say(`${podsOf(owner)}: evicted, and new ones are Ready`);
@@ -54,12 +55,12 @@ export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   const end = await waitFor(`${namespace}/${name} to be evicted`, isEvicted, {
     seconds: SECONDS,
     easing: true,
-    hint: `kubectl -n ${namespace} get pdb; ${AGAIN}`,
+    hint: `${shell`kubectl -n ${namespace} get pdb`}; ${AGAIN}`,
   });
   if (end instanceof Fail) throw end;
   await waitFor(`${namespace}/${name} to be gone`, isGone, {
     ...{ seconds: SECONDS, easing: true },
-    hint: `is its node Ready? kubectl -n ${namespace} describe pod ${name}`,
+    hint: shell`is its node Ready? kubectl -n ${namespace} describe pod ${name}`,
   });
 }
 
@@ -97,7 +98,7 @@ export async function neverAllowed(api: ApiReader, owner: PodOwner, pod: Running
   return (
     tight &&
     new Fail(`the PodDisruptionBudget "${name}" allows no eviction, even if all its pods are Ready`, {
-      hint: `kubectl -n ${owner.namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name).join(" ")} (one after the other), or: kubectl -n ${owner.namespace} edit pdb ${name}, ${AGAIN}`,
+      hint: `${shell`kubectl -n ${owner.namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`} (one after the other), or: ${shell`kubectl -n ${owner.namespace} edit pdb ${name!}`}, ${AGAIN}`,
     })
   );
 }

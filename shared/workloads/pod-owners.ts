@@ -3,6 +3,7 @@ import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 import { isDnsName } from "../pki/addresses.ts";
+import { shell } from "../shell-line.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
 export interface PodOwner {
@@ -35,9 +36,8 @@ export function ownerName({ namespace, name }: PodOwner): string {
 
 /** The operator's own way to restart it. */
 export function commandsTo({ restart, namespace, name, controller, pods }: PodOwner): string {
-  if (restart === "evict" || !controller)
-    return `kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name).join(" ")}`;
-  return `kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
+  if (restart === "evict" || !controller) return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
+  return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
 type Find = ApiReader["find"];

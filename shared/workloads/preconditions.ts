@@ -14,6 +14,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
 export interface Ready {
@@ -70,7 +71,7 @@ async function refuseDeadNodes(api: KubeApi, without: readonly string[]) {
   for (const name of without) {
     if (!(await api.find(`/api/v1/nodes/${name}`))) continue;
     throw new Fail(`The Node "${name}" is still there, and no DaemonSet can roll out past it`, {
-      hint: `is it lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
+      hint: shell`is it lost for good? kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${name}; then run this script again`,
     });
   }
 }

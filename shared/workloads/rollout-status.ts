@@ -4,6 +4,7 @@
  */
 import type { KubeObject } from "../api/kube-object.ts";
 import { Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import type { LabelSelector } from "./selector.ts";
 
@@ -71,21 +72,22 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   const { namespace, name } = owner;
   if (spec.paused)
     throw new Fail("it is paused, and kubectl rollout restart refuses that, too", {
-      hint: `kubectl -n ${namespace} rollout resume deployment/${name} (rolls out what was changed meanwhile), ${AGAIN}`,
+      hint: `${shell`kubectl -n ${namespace} rollout resume deployment/${name}`} (rolls out what was changed meanwhile), ${AGAIN}`,
     });
   if (spec.updateStrategy?.type !== "OnDelete") return;
   const isSet = owner.controller === "DaemonSet";
   const [all, updated] = isSet ? [status.currentNumberScheduled, status.updatedNumberScheduled] : [status.replicas, status.updatedReplicas];
   if ((updated ?? 0) >= (all ?? 0)) return;
   throw new Fail(`its updateStrategy is OnDelete, and a change of its template waits: a new pod would have that change`, {
-    hint: `is the change good? kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name).join(" ")}`,
+    hint: shell`is the change good? kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
   });
 }
 
 export function commandsFor(owner: PodOwner): string {
   const { namespace, name, restart, controller = "" } = owner;
-  const about = restart === "rollout" ? `rollout status ${controller.toLowerCase()}/${name}` : "get pods -o wide";
-  return `kubectl -n ${namespace} ${about}; kubectl -n ${namespace} get events`;
+  const events = shell`kubectl -n ${namespace} get events`;
+  if (restart !== "rollout") return `${shell`kubectl -n ${namespace} get pods -o wide`}; ${events}`;
+  return `${shell`kubectl -n ${namespace} rollout status ${controller.toLowerCase()}/${name}`}; ${events}`;
 }
 
 /** "5 pods of shop/web (Deployment)" */

@@ -5,6 +5,7 @@ import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail, failOf } from "../fail.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { patient, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
@@ -115,7 +116,7 @@ async function replace(api: KubeApi, owner: PodOwner) {
       all.every((pod) => isReady(pod) && !pod.metadata.deletionTimestamp && !old.has(pod.metadata.uid))
     );
   };
-  const hint = `kubectl -n ${owner.namespace} get pods -l '${selector}' -o wide; ${AGAIN}`;
+  const hint = `${shell`kubectl -n ${owner.namespace} get pods -l ${selector} -o wide`}; ${AGAIN}`;
   const late = await failOf(() => waitFor(`${label(owner)} to be back on every node`, renewed, { seconds: SECONDS, hint }));
   if (late) throw new Fail([late.message, await whyNot(api, owner, await api.get<Workload>(path))].filter(Boolean).join(": "), { hint });
   say(`${podsOf(owner)}: replaced on all nodes at once`);

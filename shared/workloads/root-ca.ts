@@ -5,6 +5,7 @@ import type { KubeObject } from "../api/kube-object.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
 
@@ -49,7 +50,10 @@ export async function waitForRootCa(api: KubeApi, caPem: string) {
   const deaf = await waitFor(what, isEverywhere, {
     seconds: 120,
     hint: () =>
-      `does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager${bundles.length > 0 ? `. If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles.join(" ")}` : ""}`,
+      [
+        "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager",
+        ...(bundles.length > 0 ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`] : []),
+      ].join(". "),
   });
   if (deaf?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
   if (deaf) sayDeaf(old, deaf);

@@ -7,6 +7,7 @@ import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
+import { shell } from "../shell-line.ts";
 
 /** How the API server reaches a webhook or an aggregated API, and the CA that it trusts there. */
 interface Client {
@@ -86,10 +87,10 @@ async function wayOut(api: KubeApi, webhook: string): Promise<string> {
   if (!found) return "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations";
   const index = found.webhooks.indexOf(webhook);
   const service = found.clients[index]?.service;
-  const look = service ? `its pods serve ${service.namespace}/${service.name}: kubectl -n ${service.namespace} get pods. ` : "";
+  const look = service ? `its pods serve ${service.namespace}/${service.name}: ${shell`kubectl -n ${service.namespace} get pods`}. ` : "";
   const [kind, name] = found.name.split(" ") as [string, string];
   const patch = JSON.stringify([{ op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" }]);
-  return `${look}If they do not come back, it is your decision to go on unchecked: kubectl patch ${kind.toLowerCase()} ${name} --type=json -p '${patch}', this script again, then the same with "Fail"`;
+  return `${look}If they do not come back, it is your decision to go on unchecked: ${shell`kubectl patch ${kind.toLowerCase()} ${name} --type=json -p ${patch}`}, this script again, then the same with "Fail"`;
 }
 
 /** Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. What else the API says of so bare a pod proves nothing. */

@@ -17,7 +17,7 @@ export function blank(text: string, options: { strings: boolean }): string {
 
 /** A regular expression literal is kept as it is, so that a quote in it opens no string. */
 const TOKEN =
-  /\/\/[^\n]*|\/\*[\s\S]*?\*\/|(?<=[=(,:[!&|?{};\n]\s*)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`/g;
+  /\/\/[^\n]*|\/\*[\s\S]*?\*\/|(?<=(?:[=(,:[!&|?{};\n>]|\breturn)\s*)\/(?![*/])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n[])+\/[a-z]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`/g;
 
 function spaces(token: string) {
   return token.replace(/[^\n]/g, " ");
@@ -71,4 +71,62 @@ export function exportsOf({ text }: Source): string[] {
     /^export (?:async )?(?:abstract )?(?:class|const|enum|function\*?|interface|let|type) (\w+)/gm,
   );
   return [...found].map((match) => match[1]!);
+}
+
+/** `tag`: the code before it, such as "shell"; "" where there is none. `texts` and `values` as a tag gets them, the values as code. */
+export interface Template {
+  at: string;
+  tag: string;
+  texts: string[];
+  values: string[];
+}
+
+/** All template literals of a file, also those inside of others. */
+export function templatesOf({ path, text }: Source): Template[] {
+  const found: Template[] = [];
+  /** Goes on behind the bracket that is open at `start`, or at the text's end. */
+  const code = (start: number): number => {
+    for (let [index, depth] = [start, 0]; index < text.length; ) {
+      const letter = text[index]!;
+      if (letter === "`") {
+        index = template(index);
+        continue;
+      }
+      SKIPPED.lastIndex = index;
+      const skipped = SKIPPED.exec(text)?.[0];
+      if (letter === "{") depth++;
+      if (letter === "}" && depth-- === 0) return index + 1;
+      index += skipped?.length ?? 1;
+    }
+    return text.length;
+  };
+  const template = (start: number): number => {
+    const one: Template = { at: `${path}:${lineOf(text, start)}`, tag: tagBefore(text, start), texts: [""], values: [] };
+    found.push(one);
+    for (let index = start + 1; ; ) {
+      const letter = text[index];
+      if (letter === undefined) throw new Error(`${one.at}: a template is never closed`);
+      if (letter === "`") return index + 1;
+      if (letter === "$" && text[index + 1] === "{") {
+        const end = code(index + 2);
+        one.values.push(text.slice(index + 2, end - 1).trim());
+        one.texts.push("");
+        index = end;
+        continue;
+      }
+      const length = letter === "\\" ? 2 : 1;
+      one.texts[one.texts.length - 1] += text.slice(index, index + length);
+      index += length;
+    }
+  };
+  code(0);
+  return found;
+}
+
+/** A comment, a string, or a regular expression, at one place. */
+const SKIPPED = new RegExp(TOKEN.source.slice(0, TOKEN.source.lastIndexOf("|`")), "y");
+
+function tagBefore(text: string, index: number): string {
+  const [before = ""] = /[\w$.)]+$/.exec(text.slice(Math.max(0, index - 40), index)) ?? [];
+  return /^(return|case|typeof|in|of|await|yield)$/.test(before) ? "" : before;
 }

@@ -29,7 +29,7 @@ test("02-control-plane --without keeps what a lost control plane node was, and p
   expect(printed.filter((line) => / node m2 /.test(line))).toEqual([
     `${kubectl} label --overwrite node m2 disk=nvme node.kubernetes.io/exclude-from-external-load-balancers-`,
     `${kubectl} taint --overwrite node m2 storage=only:NoExecute`,
-    `${kubectl} annotate --overwrite node m2 $'example.org/owner=O\\'Neill & co'`,
+    `${kubectl} annotate --overwrite node m2 'example.org/owner=O'\\''Neill & co'`,
   ]);
   const page = await node.run("00-assess --plan --without m2");
   const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
