@@ -24,7 +24,7 @@ const OPS = "/apis/apps/v1/namespaces/default/deployments/ops";
 type Objects = Record<string, object>;
 
 function deployment(namespace: string, name: string): Objects {
-  const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: name, controller: true };
+  const parent = { apiVersion: "apps/v1", kind: "Deployment", name, uid: `uid-of-${name}`, controller: true };
   return {
     [`/api/v1/namespaces/${namespace}/pods/${name}-1`]: oldPod(`${name}-1`, { kind: "ReplicaSet", name: `${name}-5` }, { app: name }),
     [`/apis/apps/v1/namespaces/${namespace}/replicasets/${name}-5`]: { metadata: { ownerReferences: [parent] } },
