@@ -51,7 +51,7 @@ const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."] },
   { name: "types", command: ["x", "tsc", "-p", "."] },
-  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=60000", ...unitTests()], count: countTests },
+  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=300000", ...unitTests()], count: countTests },
   { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
   { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, beside: true, count: countLines },

@@ -23,7 +23,7 @@ export async function ownMounts(lines: string) {
   });
   // `cat` is there when all is mounted, and ends with its stdin.
   const isReady = () => holder.exitCode !== null || readlinkSync(`/proc/${holder.pid}/exe`) === CAT;
-  await waitFor("a machine's own mounts", isReady, { seconds: 20, hint: "these tests are root's: they mount" });
+  await waitFor("a machine's own mounts", isReady, { seconds: 250, hint: "these tests are root's: they mount" });
   return {
     /** Comes before a command that is to run there. */
     inside: ["nsenter", "-t", String(holder.pid), "-m"],

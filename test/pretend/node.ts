@@ -85,7 +85,7 @@ export async function pretendNode(options: NodeOptions = {}) {
   const over = new AbortController();
   /** Polls instead of watching the folder: Bun's fs.watch sometimes loses an event after many tests have watched. */
   const until = (what: string, isSo: () => boolean) =>
-    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 50, hint: "see what the script printed until then" });
+    waitFor(what, () => over.signal.aborted || isSo(), { seconds: 250, hint: "see what the script printed until then" });
 
   return {
     /** The node's root, on this machine. */

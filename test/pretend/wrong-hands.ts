@@ -78,7 +78,7 @@ export async function interrupted(
     child.kill(signal);
     if (!then.heard) return;
     const isHeard = () => sleeps(child.pid) > slept;
-    void waitFor("the script to hear the signal", isHeard, { seconds: 50, hint: "see what it printed" }).then(then.heard);
+    void waitFor("the script to hear the signal", isHeard, { seconds: 250, hint: "see what it printed" }).then(then.heard);
   };
   if (typeof when !== "string") void when.then(send);
   for await (const piece of child.stderr) {

@@ -9,7 +9,7 @@ import { OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
 import { expectStop, NOBODY, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A tarball takes some seconds, on a machine that has nothing else to do. */
-setDefaultTimeout(120_000);
+setDefaultTimeout(300_000);
 
 const HOME = join(import.meta.dir, "../..");
 const CACHE = process.env.KUBE_PKI_REPAIR_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");

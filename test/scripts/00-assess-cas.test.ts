@@ -7,7 +7,7 @@ import { POD_UID, podRecord } from "../pretend/memory.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { ca } = await healthyCp();
 const other = await otherCa();

@@ -11,7 +11,7 @@ import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node
 import { tokenBy } from "../pretend/old-keys.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { root: healthy } = await healthyCp();
 const pki = (file: string) => readFileSync(`${healthy}/etc/kubernetes/pki/${file}`, "utf8");

@@ -15,7 +15,7 @@ import { oldPod, serveRunning } from "../pretend/running.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const PKI = "/etc/kubernetes/pki";

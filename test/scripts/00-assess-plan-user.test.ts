@@ -8,7 +8,7 @@ import { ASKED, pasted, plan, setAddress } from "../pretend/plan.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const [M1, M2, M3, W1, W2] = ["127.77.0.11", "127.77.0.12", "127.77.0.13", "10.77.0.21", "10.77.0.22"] as const;

@@ -8,7 +8,7 @@ import { ASKED, AT, pasted, plan } from "../pretend/plan.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const HEALTHY = { kind: "healthy control plane node" } as const;

@@ -13,7 +13,7 @@ import { tokenBy } from "../pretend/old-keys.ts";
 import { MEMBERS, pasted, plan, reachable, setAddress, three } from "../pretend/plan.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { root: healthy } = await healthyCp();
 const HOME = join(import.meta.dir, "../..");

@@ -11,7 +11,7 @@ import { expectTranscript, MEMBER, type NodeOptions, pretendNode, type Transcrip
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const old = newKeyOf("ECDSA-P256");
 const KID = serviceAccountKeyId(old.pub);

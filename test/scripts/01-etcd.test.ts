@@ -7,7 +7,7 @@ import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT, THIRD, THIRD_AT } from 
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-proxy"];
 

@@ -13,7 +13,7 @@ import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
 import { CRICTL, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
 
@@ -40,7 +40,7 @@ test("02-control-plane under the old CA starts the controller-manager last, when
   using api = servePart2(node);
   const pod = withUnreadyPod(api);
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
-  await waitFor("the pod to be asked for", pod.asked, { seconds: 50, hint: "" });
+  await waitFor("the pod to be asked for", pod.asked, { seconds: 250, hint: "" });
   expect(node.exists(MANAGER)).toBe(false);
   pod.isReady();
   const { exitCode, stderr } = await running;

@@ -9,7 +9,7 @@ import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 test("02-control-plane --without takes a lost control plane node out of etcd, and says how a new one comes in without a secret in a command line", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", members: THREE, etcd: withVip(mirrorPod("kube-vip")) });

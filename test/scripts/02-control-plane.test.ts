@@ -10,7 +10,7 @@ import { afterPart1, servePart2, withVip } from "../pretend/in-part2.ts";
 import { CRICTL, expectTranscript, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 test("02-control-plane without etcd's certificates names part 1, and changes nothing", async () => {
   using node = await pretendNode();

@@ -19,7 +19,7 @@ import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();
@@ -63,7 +63,7 @@ async function scene(objects: Record<string, object>, etcd = hostile) {
 
 /** Asks again and again, as tests do not wait for time. */
 async function until(isSo: () => boolean) {
-  await waitFor("the script", isSo, { seconds: 50, hint: "see what it printed until then" });
+  await waitFor("the script", isSo, { seconds: 250, hint: "see what it printed until then" });
 }
 
 const as = (name: string) => `O=system:nodes, CN=system:node:${name}`;

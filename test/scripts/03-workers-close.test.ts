@@ -11,7 +11,7 @@ import { expectTranscript, MEMBER } from "../pretend/node.ts";
 import { LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

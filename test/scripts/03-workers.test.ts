@@ -10,7 +10,7 @@ import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, TOKEN, writeToken }
 import { expectTranscript, MEMBER, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 test.each([
   ["03-workers", 'error: 03-workers needs one of open, join, close, approve, got ""', "./bunw scripts/03-workers.ts --help"],

@@ -5,7 +5,7 @@ import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

@@ -9,7 +9,7 @@ import { expectTranscript, pretendNode } from "../pretend/node.ts";
 import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 import { STALE_PROXY, STALE_WEB, staleObjects } from "../pretend/stale.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

@@ -7,7 +7,7 @@ import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 import { STALE_WEB, staleObjects } from "../pretend/stale.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const before = await otherCa();
 const LEDGER = "/apis/apps/v1/namespaces/payments/daemonsets/ledger";

@@ -14,7 +14,7 @@ import { knewCa, LEASES, lease, oldPod, serveRunning } from "../pretend/running.
 import { STALE_PROXY, STALE_SECRET, STALE_WEB, serveStale } from "../pretend/stale.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

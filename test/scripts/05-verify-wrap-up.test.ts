@@ -6,7 +6,7 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

@@ -10,7 +10,7 @@ import { knewCa } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const before = await otherCa();

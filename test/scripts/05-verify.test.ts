@@ -13,7 +13,7 @@ import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { LEASES, lease, oldPod, SCHEDULER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

@@ -5,7 +5,7 @@ import { $ } from "bun";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const FILES = ["etc/kubernetes", "var/lib/kubelet/config.yaml"];
 

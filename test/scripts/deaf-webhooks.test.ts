@@ -10,7 +10,7 @@ import { pretendNode } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
 import { knewCa, oldPod, renewPod, serveRunning } from "../pretend/running.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 const before = await otherCa();

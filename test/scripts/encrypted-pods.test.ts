@@ -9,7 +9,7 @@ import { CRICTL, crictlPs, type NodeOptions, pretendNode } from "../pretend/node
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const KEY = randomBytes(32);
 const CONFIG = "/srv/enc/encryption.yaml";

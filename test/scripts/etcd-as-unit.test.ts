@@ -8,7 +8,7 @@ import { expectTranscript, pretendNode } from "../pretend/node.ts";
 import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const MAKERS = ["kubespray", "KubeKey"] as const;
 

@@ -7,7 +7,7 @@ import { mountsAs } from "../pretend/etcd-elsewhere.ts";
 import { CRICTL, crictlPs, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const ID = "e".repeat(64);
 

@@ -10,7 +10,7 @@ import { MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { type WrittenMember, writeEtcdData } from "../pretend/write-wal.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const CONTROL_PLANE = ["kube-apiserver", "kube-controller-manager", "kube-proxy"];
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "1" };

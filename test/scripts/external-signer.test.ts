@@ -12,7 +12,7 @@ import { pretendNode } from "../pretend/node.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 

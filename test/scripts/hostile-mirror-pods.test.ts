@@ -10,7 +10,7 @@ import { podRecord } from "../pretend/memory.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const good = (namespace: string, name: string, hash?: string) =>
   fakeMirror(namespace, name, { image: "good.example/x", ...(hash && { hash }) });

@@ -7,7 +7,7 @@ import { CRICTL, crictlPs, pretendNode } from "../pretend/node.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 

@@ -14,7 +14,7 @@ import { knewCa, LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { expectStop, interrupted } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(90_000);
+setDefaultTimeout(300_000);
 
 const { ca } = await healthyCp();
 const before = await otherCa();
@@ -30,7 +30,7 @@ const token = {
 };
 const LINE = join(certInfo(ca.cert).publicKeyHash);
 
-const until = (what: string, isSo: () => boolean) => waitFor(what, isSo, { seconds: 50, hint: "see what the script printed" });
+const until = (what: string, isSo: () => boolean) => waitFor(what, isSo, { seconds: 250, hint: "see what the script printed" });
 
 /** A control plane node with its API after `open`, and a worker whose kubelet gets as far as `upTo`. */
 async function cluster(upTo: Stage, commands: NodeOptions["commands"] = []) {

@@ -11,7 +11,7 @@ import { knewCa } from "../pretend/running.ts";
 import { STALE_SECRET, serveStale } from "../pretend/stale.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const CUT_OFF = `--preload ${import.meta.dir}/../pretend/cut-off.ts`;

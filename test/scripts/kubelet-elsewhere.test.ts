@@ -8,7 +8,7 @@ import type { FakeCommand } from "../pretend/programs.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 /** Its flags are in a file of its own name. */
 const UNIT = `[Service]

@@ -9,7 +9,7 @@ import type { FakeCommand } from "../pretend/programs.ts";
 import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const ENV_FILE = "/etc/kubernetes/kubelet.env";
 const CONFIG = "/etc/kubernetes/kubelet-config.yaml";

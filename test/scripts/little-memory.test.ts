@@ -10,7 +10,7 @@ import { writeEtcdData } from "../pretend/write-wal.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const MB = 2 ** 20;
 

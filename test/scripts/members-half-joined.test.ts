@@ -9,7 +9,7 @@ import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const LEARNER = { ...TAKEN_OUT, isLearner: true };
 const NAMELESS = { ...TAKEN_OUT, name: "" };

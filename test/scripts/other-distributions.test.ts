@@ -6,7 +6,7 @@ import { pretendNode } from "../pretend/node.ts";
 import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 async function nodeWith(folder: string, kind: "no node" | "worker" = "no node") {
   const node = await pretendNode({ kind });

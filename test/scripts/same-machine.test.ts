@@ -9,7 +9,7 @@ import { pretendNode } from "../pretend/node.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 await healthyCp();
 

@@ -9,7 +9,7 @@ import { expireCertificates } from "../pretend/expired.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 afterAll(() => setRoot("/"));
 
 const { ca } = await healthyCp();

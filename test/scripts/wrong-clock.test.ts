@@ -10,7 +10,7 @@ import { clockOff, otherApi, timeServer, withOthers, YEAR } from "../pretend/wro
 import { expectStop } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const UNSET = [timeServer("no")];
 const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;

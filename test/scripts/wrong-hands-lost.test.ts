@@ -11,7 +11,7 @@ import { serveRunning } from "../pretend/running.ts";
 import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const M2 = ADDRESS.replace(/11$/, "12");

@@ -12,7 +12,7 @@ import { serveRunning } from "../pretend/running.ts";
 import { expectRefusal, expectStop, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 

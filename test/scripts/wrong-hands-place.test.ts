@@ -7,7 +7,7 @@ import { type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { expectRefusal, NOBODY, REFUSED, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const HOME = join(import.meta.dir, "../..");
 

@@ -11,7 +11,7 @@ import { LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { expectStop, interrupted } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 /** [signal, what the error calls it] */
 const SIGNALS: [NodeJS.Signals, RegExp][] = [
@@ -37,7 +37,7 @@ const bootstraps = (node: Awaited<ReturnType<typeof pretendNode>>) =>
 
 /** What the kubelet does once join has started it: before, join would take its certificate for an old one. */
 async function kubeletJoins(node: Awaited<ReturnType<typeof pretendNode>>, api: Awaited<ReturnType<typeof serve>>) {
-  await waitFor("the kubelet to start with the new trust", () => bootstraps(node), { seconds: 50, hint: "see what join printed" });
+  await waitFor("the kubelet to start with the new trust", () => bootstraps(node), { seconds: 250, hint: "see what join printed" });
   await bootstrap(node, newCa, () => bootstraps(node));
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
 }

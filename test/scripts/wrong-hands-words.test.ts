@@ -5,7 +5,7 @@ import { pretendNode } from "../pretend/node.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 /** [line, error, what was meant] */
 const WORDS: [line: string, error: string, meant: string][] = [

@@ -38,7 +38,7 @@ function shop({ endpoints = [endpoint("web-0", "m1")], ready = "True", probed = 
 }
 
 function untilAsked(api: ReturnType<typeof shop>, path: string, times: number) {
-  return waitFor("the request", () => api.asked(path) >= times, { seconds: 50, hint: "" });
+  return waitFor("the request", () => api.asked(path) >= times, { seconds: 250, hint: "" });
 }
 
 test("a Service waits for its pod, and then for the pod's readiness probe, which the kubelet's metrics show", async () => {

@@ -29,7 +29,7 @@ import { writeEtcdData } from "../../pretend/write-wal.ts";
 
 const CONTROL_PLANE = ["kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"];
 /** Milliseconds: a limit that a busy machine does not reach. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { root: HEALTHY } = await healthyCp();
 

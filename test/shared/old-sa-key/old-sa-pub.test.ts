@@ -12,7 +12,7 @@ import { readJwt } from "../../../shared/pki/tokens.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "../../pretend/old-keys.ts";
 
 /** Milliseconds. It takes a second, on a machine that has nothing else to do. */
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const EXPONENT = 257;
 const rsa = newKeyOf("RSA-1024", EXPONENT);

@@ -14,7 +14,7 @@ import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { pretendNode } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { root: healthy, ca } = await healthyCp();
 const data = await pretendData();

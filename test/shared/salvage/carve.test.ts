@@ -31,7 +31,7 @@ if (!HAS_EXT4_TOOLS) console.error("carve.test.ts: mkfs.ext4 or debugfs is missi
 
 beforeAll(async () => {
   files = await kubernetesFiles("RSA-2048");
-}, 60_000);
+}, 300_000);
 
 afterAll(() => rmSync(dir, { recursive: true }));
 
@@ -81,7 +81,7 @@ test("whatever is around them", async () => {
     writeFileSync(image, layOut(more, seed % 2 ? 512 : 4096, seed * 7919));
     expect([seed, lost(more, await findsOn(image))]).toEqual([seed, []]);
   }
-}, 60_000);
+}, 300_000);
 
 test("wherever the disk is cut into chunks, the same is found", async () => {
   const key = files["pki/ca.key"]!;
@@ -255,7 +255,7 @@ describe("a file in two pieces is put together, wherever it is cut and whichever
           expect(count(finds, "cut")).toBe(0);
         }
       }
-    }, 60_000);
+    }, 300_000);
 
   test("all of pki/, its blocks scattered over a disk that is full of other files", async () => {
     const ofPki = Object.fromEntries(Object.entries(files).filter(([name]) => name.startsWith("pki/")));
@@ -362,7 +362,7 @@ test("every form of a key in PEM, and what is made of RSA-4096", async () => {
   expect(finds[0]).toHaveProperty("publicKeyHash", (finds[3] as { publicKeyHash: string }).publicKeyHash);
   const pkcs8 = await findsIn([[4096, pem("pkcs8", rsa.privateKey)], [16_384, pem("spki", rsa.publicKey)]]); // biome-ignore format: places
   expect(kinds(pkcs8)).toEqual(["private key", "public key"]);
-}, 60_000);
+}, 300_000);
 
 test("what is no disk is refused with a hint", () => {
   expect(() => new Disk("/nowhere")).toThrow('Cannot read "/nowhere": ENOENT');

@@ -14,7 +14,7 @@ import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 afterEach(() => setRoot("/"));
 
 function target(key: KeyObject, options: { byHash?: boolean } = {}): Target {

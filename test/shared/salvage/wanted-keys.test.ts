@@ -10,7 +10,7 @@ import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { ecKey, POD_UID, podRecord, rsaKey } from "../../pretend/memory.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { ca } = await healthyCp();
 const DIR = "/etc/kubernetes/pki";

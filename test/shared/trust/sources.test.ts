@@ -29,7 +29,7 @@ import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(300_000);
 
 const { ca } = await healthyCp();
 const [his, hisSa] = [await otherCa(), newKeyOf("ECDSA-P256")];
