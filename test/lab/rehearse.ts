@@ -30,6 +30,7 @@ import { hardenedScenarios } from "./scenarios/hardened.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
+import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
 import { phoneCall } from "./scenarios/phone-call.ts";
@@ -108,6 +109,7 @@ export const SCENARIOS: Scenario[] = [
   hostileUndelete,
   hostileFleet,
   ...hardenedScenarios,
+  kmsAllLost,
 ];
 
 async function main() {

@@ -9,7 +9,7 @@ import { imageNames } from "./images.ts";
 import { etcdBuild, type GoBuild, KUBERNETES, KUBERNETES_PROGRAMS, kubernetesBuild, OTHERS } from "./pins.ts";
 
 const OWN_SOURCES = join(import.meta.dir, "programs");
-const OWN_PROGRAMS = ["etcdget", "pause", "workload", "yamltojson"];
+const OWN_PROGRAMS = ["etcdget", "kmsplugin", "pause", "workload", "yamltojson"];
 
 /** Program name → path, for everything a cluster needs. */
 export async function binaries(): Promise<Map<string, string>> {

@@ -15,6 +15,7 @@ import { sh } from "./shell.ts";
 type Image = { name: string; files: Record<string, string>; links?: Record<string, string>; entrypoint?: string[] };
 
 export const LAB_IMAGE = "lab/workload:1";
+export const KMS_IMAGE = "lab/kms-plugin:1";
 const METRICS_SERVER_IMAGE = "lab/metrics-server:1";
 
 export async function imageNames(kubeadm: string): Promise<string[]> {
@@ -38,7 +39,8 @@ async function images(programs: Map<string, string>): Promise<Image[]> {
     files: { "/metrics-server": programs.get("metrics-server")! },
     entrypoint: ["/metrics-server"],
   };
-  return [...kubernetes, { ...workload, entrypoint: ["/workload"] }, metricsServer];
+  const kmsPlugin = { name: KMS_IMAGE, files: { "/kmsplugin": programs.get("kmsplugin")! }, entrypoint: ["/kmsplugin"] };
+  return [...kubernetes, { ...workload, entrypoint: ["/workload"] }, metricsServer, kmsPlugin];
 }
 
 async function imageOf(name: string, programs: Map<string, string>): Promise<Image> {

@@ -26,9 +26,11 @@ export async function initFirstControlPlane(cluster: Cluster) {
   await cluster.kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=1");
 }
 
-/** What kubeadm expects to find on a control plane node: the files that its flags name. */
+/** What kubeadm expects to find on a control plane node: the files that its flags name, and what must run before the API server. */
 async function prepareControlPlane(node: Node, profile: Profile) {
   await putFiles(node, profile.controlPlaneFiles);
+  const staticPods = Object.entries(profile.staticPods).map(([file, manifest]) => [`/etc/kubernetes/manifests/${file}`, manifest]);
+  await putFiles(node, Object.fromEntries(staticPods));
   await mkdir(node.path(PATCHES));
   await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), apiServerPatch(profile));
 }

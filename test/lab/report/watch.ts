@@ -74,7 +74,7 @@ export function renewals(samples: Sample[], apiBack: number): Map<string, number
   return first;
 }
 
-const STATIC_POD = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip)-/;
+const STATIC_POD = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin)-/;
 
 /** Workload containers that ran at `from` (ms) and did not at some look between `from` and `to`. */
 export function containersGone(samples: Sample[], from: number, to: number): string[] {

@@ -1,9 +1,9 @@
-/** The files of a hardened cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
-import { readFileSync, statSync } from "node:fs";
+/** The files of a cluster that kubeadm did not make and nobody can rebuild: the operator's copies of them, and the rules of the API. */
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { LAB_BUN } from "../machine/disk.ts";
-import { hardened } from "../machine/hardened.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
+import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { LOOSE_FILES } from "./given-up.ts";
 import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
@@ -11,20 +11,24 @@ import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
 type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
 
-/** The lines of a scenario that share the operator's copies. */
-export function operatorsFiles() {
+/** The lines of a scenario that share the operator's copies; `profile` says which files there are. */
+export function operatorsFiles(profile: Profile) {
   let kept: Kept[] = [];
   let bindings = "";
   return {
     keep: {
       title: "The operator keeps copies of the files that only he has",
       async run(scene) {
-        kept = scene.lab.nodes.flatMap((node) => pathsOn(scene, node).map((path) => ({ node, path, ...readIn(node, path) })));
+        kept = scene.lab.nodes.flatMap((node) => pathsOn(scene, node, profile).map((path) => ({ node, path, ...readIn(node, path) })));
         bindings = await bindingsOf(scene);
       },
     },
+    named: {
+      title: "00-assess names every file that nobody can rebuild",
+      run: (scene) => namedByAssess(scene, kept),
+    },
     refusedWithout: {
-      title: "00-assess and part 1 name every file that nobody can rebuild, and change nothing",
+      title: "Part 1 names them all, and changes nothing",
       run: (scene) => refusedWithout(scene, kept),
     },
     putBack: {
@@ -54,14 +58,13 @@ export function operatorsFiles() {
           detail: names.join(", ") || `${kept.length} files`,
         });
         scene.checks.push(await rulesAsBefore(scene, bindings));
-        scene.checks.push(await strangersAreRefused(scene));
+        if (!profile.anonymousDiscovery) scene.checks.push(await strangersAreRefused(scene));
       },
     },
   } satisfies Record<string, Line>;
 }
 
-function pathsOn({ lab }: Scene, node: Machine): string[] {
-  const { nodeFiles, controlPlaneFiles } = hardened();
+function pathsOn({ lab }: Scene, node: Machine, { nodeFiles, controlPlaneFiles }: Profile): string[] {
   return [...Object.keys(nodeFiles), ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : [])];
 }
 
@@ -76,11 +79,11 @@ function unnamed(files: readonly Kept[], said: string): string[] {
   return files.filter(({ path }) => !said.includes(path) && !said.includes(dirname(path))).map(({ path }) => path);
 }
 
-async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
+async function namedByAssess(scene: Scene, kept: readonly Kept[]) {
   const forgotten: string[] = [];
   for (const node of scene.lab.nodes) {
     const { stdout, stderr } = await type(scene, node, "./bunw scripts/00-assess.ts", { exit: [0, 2] });
-    const own = kept.filter((file) => file.node === node);
+    const own = kept.filter((file) => file.node === node && !existsSync(node.path(file.path)));
     forgotten.push(...unnamed(own, stdout + stderr).map((path) => `${node.name}: ${path}`));
   }
   scene.checks.push({
@@ -88,7 +91,9 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
     ok: forgotten.length === 0,
     detail: forgotten.join(", ") || "all",
   });
+}
 
+async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
   const first = scene.lab.controlPlanes[0]!;
   const before = await stateOf(first);
   const step = await type(scene, first, "./bunw scripts/01-etcd.ts --new-cas", { exit: [1], part: 1 });
