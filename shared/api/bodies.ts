@@ -30,8 +30,10 @@ export function parsed(text: string, server: string): unknown {
   }
 }
 
-/** The API's own sentence; if it is another server: its whole answer. */
+/** The API's own sentence; of the page of its health checks what fails; if it is another server: its whole answer. */
 export function statusMessage(text: string): string | undefined {
+  const failing = [...text.matchAll(/^\[-\](.+)$/gm)].map(([, check]) => check);
+  if (failing.length > 0) return `not ready: ${failing.join(", ")}`;
   const answer = orUndefined(() => JSON.parse(text) as { message?: unknown } | null);
   if (answer === undefined) return text.trim() || undefined;
   return typeof answer?.message === "string" ? answer.message : undefined;

@@ -130,9 +130,17 @@ test("what is no JSON, and JSON without a sentence, are errors that an operator 
   await expect(client(server).get("/b")).rejects.toThrow("GET /b: HTTP 500");
 });
 
-test("ready() is what /readyz says", async () => {
+test("ready() is what /readyz says; where it says no, only what fails is told", async () => {
   using server = pretendApi();
   expect(await client(server).ready()).toBe(true);
+  const page = [
+    "[+]ping ok",
+    "[-]kms-provider-0 failed: reason withheld",
+    ...Array(40).fill("[+]poststarthook/x ok"),
+    "readyz check failed",
+  ];
+  using other = pretendApi({ on: () => new Response(page.join("\n"), { status: 500 }) });
+  await expect(client(other).ready()).rejects.toThrow(/^not ready: kms-provider-0 failed: reason withheld$/);
 });
 
 test("inParallel() does every item, never more than `width` at a time, and ends at the first error", async () => {
