@@ -4,7 +4,7 @@ import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
-import type { LostFile } from "../facts/lost-files.ts";
+import { type LostFile, namerOf, thereWhen } from "../facts/lost-files.ts";
 import { isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
@@ -141,11 +141,11 @@ function secondRow(path: string): Row {
 
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Row[] {
-  return lost.map(({ path, program, namedBy, without }) => ({
+  return lost.map((file) => ({
     id: "lost-file",
-    what: path,
+    what: file.path,
     state: "!MISSING!",
-    detail: `named by ${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}; cannot be rebuilt; without it ${without}`,
+    detail: `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`,
   }));
 }
 

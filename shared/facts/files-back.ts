@@ -12,7 +12,8 @@ export function waysBack(
   lost: readonly LostFile[],
   { mounted, others, pki }: { mounted: readonly string[]; others: readonly string[]; pki: string },
 ): Todo[] {
-  const [files, sockets] = [lost.filter(({ kind }) => kind !== "socket"), lost.filter(({ kind }) => kind === "socket")];
+  const files = lost.filter(({ kind }) => kind !== "socket");
+  const sockets = lost.filter(({ kind, servedBy }) => kind === "socket" && servedBy === undefined);
   const paths = files.map(({ path }) => path.slice(1));
   const fromOthers = others.slice(0, 1).map((name) => ({
     command: `${onOther(name, shell`tar -C / -cf - ${paths}`)} | tar -C / -xpkf -`,

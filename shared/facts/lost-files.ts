@@ -30,6 +30,8 @@ export interface LostFile {
   without: string;
   /** Its path in the container of the static pod; "" where there is none. */
   inside: string;
+  /** Of a socket: the static pod that serves it. */
+  servedBy?: string;
 }
 
 interface Wanted {
@@ -97,19 +99,38 @@ function wantedOf(name: string, pod: Pod, node: Node): Wanted | undefined {
   return manifest instanceof Fail ? undefined : { name, manifest };
 }
 
-/** Of these static pods: each lost file once, except those that are `made`. */
-export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>): LostFile[] {
+/** Of these static pods: each lost file once, except those that are `made`. `beside`: those that may serve a socket. */
+export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>, beside = pods): LostFile[] {
   const all = pods.flatMap(({ name, manifest }) => {
     const needed = hostFiles(manifest).filter((file) => isNeeded(file, name));
     const named = needed.flatMap((file) => inTurn(file, manifest, name));
     return [...needed.map((file) => lostFile(file, name)), ...named];
   });
-  return firstOfEach(all.filter(({ path }) => !made.has(path) && !exists(path)));
+  const lost = firstOfEach(all.filter(({ path }) => !made.has(path) && !exists(path)));
+  return lost.map((file) => (file.kind === "socket" ? { ...file, ...serverOf(file, beside) } : file));
+}
+
+/** The plugin, if it is a static pod: its words name the socket. */
+function serverOf({ path }: LostFile, pods: readonly Wanted[]): { servedBy?: string } {
+  const names = ({ manifest }: Wanted) => hostFiles(manifest).some((file) => file.path === path && !file.namedBy.startsWith("volume "));
+  const server = pods.find((pod) => !isKubeadms(pod.name) && names(pod));
+  return server ? { servedBy: server.name } : {};
+}
+
+/** "kube-apiserver --audit-policy-file", or the file that names it. */
+export function namerOf({ namedBy, program }: LostFile): string {
+  return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
+}
+
+/** Of a socket when it will be there; undefined for what only a copy brings back. */
+export function thereWhen({ kind, servedBy }: LostFile): string | undefined {
+  if (kind !== "socket") return undefined;
+  return `not there until ${servedBy ? `the static pod ${servedBy}` : "what serves it"} runs`;
 }
 
 /** The runtime, or the program itself, makes the others. Of pods that kubeadm did not make, only their configuration counts. */
 function isNeeded({ type, path }: HostFile, pod: string): boolean {
-  return isKubeadms(pod) ? !type.endsWith("OrCreate") : path.startsWith("/etc/") && type !== "DirectoryOrCreate";
+  return isKubeadms(pod) ? !type.endsWith("OrCreate") : path.startsWith("/etc/") && !["DirectoryOrCreate", "Socket"].includes(type);
 }
 
 function lostFile({ path, namedBy, type, inside }: HostFile, program: string): LostFile {

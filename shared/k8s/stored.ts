@@ -10,13 +10,17 @@ export class SealedFail extends Fail {
 
   /** `seal`: "secretbox:v1:key1", "kms:v2:vault". */
   constructor(etcdKey: string, seal: string) {
-    const [provider, , name = ""] = seal.split(":");
-    const byPlugin = provider === "kms";
-    const only = byPlugin ? `, and only the KMS plugin "${name}" opens it` : "";
-    const hint = byPlugin ? BY_HAND : `${CONFIG_FIRST}: scp -p root@NODE:FILE FILE`;
-    super(`Cannot read "${etcdKey}": it is encrypted at rest (${seal})${only}`, { hint });
+    const { byPlugin, name, words } = readSeal(seal);
+    super(`Cannot read "${etcdKey}": ${words}`, { hint: byPlugin ? BY_HAND : `${CONFIG_FIRST}: scp -p root@NODE:FILE FILE` });
     this.keyName = byPlugin ? undefined : name;
   }
+}
+
+/** Who opens what is sealed so: a key of this name, or a KMS plugin. */
+export function readSeal(seal: string): { byPlugin: boolean; name: string; words: string } {
+  const [provider, , name = ""] = seal.split(":");
+  const byPlugin = provider === "kms";
+  return { byPlugin, name, words: `it is encrypted at rest (${seal})${byPlugin ? `, and only the KMS plugin "${name}" opens it` : ""}` };
 }
 
 export const CONFIG_FIRST = "bring the EncryptionConfiguration back first, from a backup or another control plane node";

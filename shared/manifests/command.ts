@@ -27,9 +27,9 @@ export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
     hostPath ? [{ path: hostPath.path, namedBy: `volume ${name}`, type: hostPath.type ?? "", inside: mountOf(name)?.mountPath ?? "" }] : [],
   );
   const named = all.flatMap((container) =>
-    namedPaths(container).flatMap(({ path, namedBy }) => {
+    namedPaths(container).flatMap(({ path, namedBy, type }) => {
       const hostPath = toHostPath(path, container, volumes);
-      return hostPath ? [{ path: hostPath, namedBy, type: pathType(namedBy), inside: path }] : [];
+      return hostPath ? [{ path: hostPath, namedBy, type: type ?? pathType(namedBy), inside: path }] : [];
     }),
   );
   return [...mounted, ...named];
@@ -41,22 +41,26 @@ export function hostPathOf({ spec }: { spec: PodSpec }, inside: string): string 
   return paths[0];
 }
 
+type NamedPath = { path: string; namedBy: string; type?: string };
+
 /** Paths in the arguments (`--flag=/path`, `-f /path`, lists with commas) and in the variables. */
-function namedPaths(container: ContainerSpec): { path: string; namedBy: string }[] {
+function namedPaths(container: ContainerSpec): NamedPath[] {
   const words = [...(container.command ?? []), ...(container.args ?? [])];
   const inWords = words.flatMap((word, i) => {
     const [, flag, value] = /^(--?[\w-]+)=(.*)$/s.exec(word) ?? [];
     const before = words[i - 1] ?? "";
     const namedBy = flag ?? (/^--?[\w-]+$/.test(before) ? before : "argument");
-    return paths(value ?? word).map((path) => ({ path, namedBy }));
+    return paths(value ?? word, namedBy);
   });
-  const inEnv = (container.env ?? []).flatMap(({ name, value }) => paths(value ?? "").map((path) => ({ path, namedBy: `env ${name}` })));
+  const inEnv = (container.env ?? []).flatMap(({ name, value }) => paths(value ?? "", `env ${name}`));
   return [...inWords, ...inEnv];
 }
 
-/** `/a.crt,/a.key:example.org` names two; a URL names none. */
-function paths(value: string): string[] {
-  return value.split(/[,:]/).filter((part) => /^\/[^/\s][^\s]*$/.test(part));
+/** `/a.crt,/a.key:example.org` names two, `unix:///a.sock` a socket; any other URL names none. */
+function paths(value: string, namedBy: string): NamedPath[] {
+  const [, socket] = /^unix:(?:\/\/)?(\/[^/\s]\S*)$/.exec(value) ?? [];
+  if (socket) return [{ path: socket, namedBy, type: "Socket" }];
+  return value.split(/[,:]/).flatMap((path) => (/^\/[^/\s]\S*$/.test(path) ? [{ path, namedBy }] : []));
 }
 
 /** The path on the host of a path in the container; undefined if it is in no hostPath volume. */

@@ -2,7 +2,7 @@
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { waysBack } from "../facts/files-back.ts";
-import { lostHere, stopsAll } from "../facts/lost-files.ts";
+import { lostHere, namerOf, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
@@ -22,8 +22,8 @@ import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 export async function sayLostFiles(cp: ControlPlaneNode, { later }: { later: boolean | undefined }) {
   const lost = lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir });
   if (lost.length === 0) return;
-  for (const { path, program, namedBy, without } of lost)
-    say(`lost, and only a copy brings it back: ${path} (${namedBy.startsWith("/") ? "" : `${program} `}${namedBy}): without it ${without}`);
+  for (const file of lost)
+    say(`${thereWhen(file) ?? "lost, and only a copy brings it back"}: ${file.path} (${namerOf(file)}): without it ${file.without}`);
   const mounted = mountedFiles((await processesHere(cp.node)).own, lost).map(({ path }) => path);
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
   for (const line of inLines(waysBack(lost, { mounted, others, pki: cp.facts.certificatesDir }))) say(`  ${line}`);

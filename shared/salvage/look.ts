@@ -71,7 +71,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
-  const files = node ? lostHere({ data, node, certificatesDir, etcd: place }) : [];
+  const files = node ? lostHere({ data, node, certificatesDir, etcd: place }).filter(({ kind }) => kind !== "socket") : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
   const configs = lostConfigs(files);
   return { here, foundKeys, processes, etcd, expired, strange, oldKey, files, configs, backup, disk: nothingFound() };

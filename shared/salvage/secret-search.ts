@@ -9,7 +9,7 @@ import { attempt, Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
-import { registryPrefix } from "../k8s/stored.ts";
+import { readSeal, registryPrefix } from "../k8s/stored.ts";
 import { keyMatches, privateKeyOf } from "../pki/certificate.ts";
 import { SHARED_FILES } from "../pki/certs.ts";
 import { ask } from "../prompt.ts";
@@ -70,9 +70,9 @@ export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   const last = data.history(key).find(({ deleted }) => !deleted);
   const decoded = last && decodeObject(last.value);
   if (!decoded || isObject(decoded)) return decoded;
-  const why = "encrypted" in decoded ? `it is encrypted at rest (${decoded.encrypted})` : "it is of an unknown kind";
-  throw new Fail(`The Secret kubeadm-certs cannot be read: ${why}`, {
-    hint: "put the EncryptionConfiguration back first, or look for the keys in other places: ./bunw scripts/00-salvage.ts --help",
+  const seal = "encrypted" in decoded ? readSeal(decoded.encrypted) : undefined;
+  throw new Fail(`The Secret kubeadm-certs cannot be read: ${seal?.words ?? "it is of an unknown kind"}`, {
+    hint: `${seal?.byPlugin ? "" : "put the EncryptionConfiguration back first, or "}look for the keys in other places: ./bunw scripts/00-salvage.ts --help`,
   });
 }
 

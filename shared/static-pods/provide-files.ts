@@ -1,7 +1,7 @@
 /** The files that a static pod needs and that are lost: a stand-in for an audit policy, a refusal for all others. */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { waysBack } from "../facts/files-back.ts";
-import { isAuditPolicy, type LostFile, stopsAll } from "../facts/lost-files.ts";
+import { isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { inLines } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
@@ -32,7 +32,7 @@ export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
 /** Returns the lost audit policies. Errors: Fail that names all other lost files. */
 export function refuseLost(all: readonly LostFile[], cp: ControlPlaneNode): LostFile[] {
   const lost = all.filter(stopsAll);
-  for (const { path, without } of all.filter(({ kind }) => kind === "socket")) say(`${path}: not there yet: until then ${without}`);
+  for (const file of all.filter(({ kind }) => kind === "socket")) say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter(isAuditPolicy);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);

@@ -180,8 +180,10 @@ export function refuseLostFiles(cp: ControlPlaneNode) {
   refuseLost(neededBy(wantedManifests(cp), cp, madeFiles(cp.facts.certificatesDir)), cp);
 }
 
-/** What those of kubeadm's pods lack whose manifests will be written. */
+/** What those of kubeadm's pods lack whose manifests will be written; and, so that none waits in vain, the pods that serve their sockets. */
 function neededBy(manifests: readonly WantedManifest[], cp: ControlPlaneNode, made: ReadonlySet<string>): LostFile[] {
   const written = manifests.filter((one) => isKubeadms(one.name) && manifestTrouble(one, cp));
-  return lostFiles(written, made);
+  const lost = lostFiles(written, made, manifests);
+  const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
+  return [...lost, ...lostFiles(servers, made)];
 }

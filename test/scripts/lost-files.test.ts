@@ -72,7 +72,7 @@ test("files that lost and found files name in turn are named, too: a plugin's co
   expect(of("podsecurity.yaml")).toBe(`named by ${FOLDER}/admission.yaml; cannot be rebuilt; without it kube-apiserver does not start`);
   expect(of("opa.conf")).toContain(`named by ${FOLDER}/authorization.yaml`);
   expect(of("kms.sock")).toContain(
-    `named by ${FOLDER}/encryption.yaml; cannot be rebuilt; without it kube-apiserver gets no answer from the plugin`,
+    `named by ${FOLDER}/encryption.yaml; not there until what serves it runs; without it kube-apiserver gets no answer from the plugin`,
   );
   expect([of("client.crt"), of("client.pem")]).toEqual([expect.stringContaining("oidc.conf"), expect.stringContaining("oidc.conf")]);
   expect(of("encryption.yaml")).toBeUndefined();
