@@ -89,6 +89,14 @@ test("part 2 does not start an API server that would wait in vain: the plugin's 
   expect(node.fingerprint()).toEqual(before);
 });
 
+test("where nobody has the encryption configuration: it holds no key, so it is written anew before anything is given up", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: withStaticPod, containers: ["etcd"] });
+  rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("02-control-plane");
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("names only a KMS plugin holds no key, and RUNBOOK 0.6 has its lines")]);
+});
+
 test("the Secret kubeadm-certs: no file opens it, and none is asked for", async () => {
   using node = await pretendNode({ etcd: byPlugin });
   const { exitCode, stderr } = await node.run("00-salvage secret");
