@@ -4,6 +4,7 @@ import type { LostNodes } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
+import { sealedIn } from "../k8s/sealed-value.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -52,11 +53,12 @@ function memory(running: Container[] | Fail): Survivor {
 function kubeadmCerts({ data }: PartialFacts): Survivor {
   const where = "kubeadm-certs Secret";
   const found = attempt(() => data?.get(`${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`));
-  return found && !(found instanceof Fail)
-    ? {
-        where,
-        hope: "worth a try",
-        detail: `it is in etcd's data; ${command("00-salvage secret")} opens it with the key that kubeadm init --upload-certs printed`,
-      }
-    : { where, hope: "no", detail: "not in etcd's data" };
+  if (!found || found instanceof Fail) return { where, hope: "no", detail: "not in etcd's data" };
+  const sealed = sealedIn(found.key, found.value);
+  if (sealed?.provider === "kms") return { where, hope: "no", detail: `only the KMS plugin "${sealed.keyName}" opens it` };
+  return {
+    where,
+    hope: "worth a try",
+    detail: `it is in etcd's data; ${command("00-salvage secret")} opens it with the key that kubeadm init --upload-certs printed`,
+  };
 }

@@ -99,6 +99,7 @@ test("where nobody has the encryption configuration: it holds no key, so it is w
 
 test("the Secret kubeadm-certs: no file opens it, and none is asked for", async () => {
   using node = await pretendNode({ etcd: byPlugin });
+  expect((await node.run("00-assess")).stdout).toMatch(/kubeadm-certs Secret +no +only the KMS plugin "lab" opens it/);
   const { exitCode, stderr } = await node.run("00-salvage secret");
   expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/kubeadm-certs cannot be read: .*only the KMS plugin "lab" opens it/)]);
   expect(stderr).not.toContain("EncryptionConfiguration");
