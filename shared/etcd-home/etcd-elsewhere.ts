@@ -4,7 +4,7 @@
  */
 import { readdirSync } from "node:fs";
 import { exists, hostPath } from "../files/files.ts";
-import { gone } from "../files/host-file.ts";
+import { gone } from "../files/untrusted-file.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
 import { isBelow, mountsOf } from "../node/mounts.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";

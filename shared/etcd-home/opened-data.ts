@@ -7,7 +7,7 @@
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { opened, sealedIn } from "../k8s/sealed-value.ts";
 import { CONFIG_FIRST, SealedFail } from "../k8s/stored.ts";

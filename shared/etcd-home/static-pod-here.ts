@@ -5,8 +5,8 @@
 
 import { Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
-import { hostText } from "../files/host-file.ts";
 import { tryFile } from "../files/try-file.ts";
+import { hostText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { type Container, containers, inspect } from "../node/containers.ts";
 import { mountsOf, onHost } from "../node/mounts.ts";

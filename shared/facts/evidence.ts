@@ -6,7 +6,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import type { ConfigMap, Secret } from "../k8s/objects.ts";
 import { readObject, readObjects } from "../k8s/stored.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";

@@ -6,7 +6,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import type { Pod, PodSpec } from "../k8s/objects.ts";
 import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";

@@ -5,10 +5,10 @@ import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { copyTree, copyWhole, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
 import { exists } from "./files.ts";
-import { makeFolder, syncFolder } from "./host-files.ts";
 import { lookUp, note } from "./overlay.ts";
 import { contentPath, hostEntry } from "./root.ts";
 import { tryFile } from "./try-file.ts";
+import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … where that is taken),

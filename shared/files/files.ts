@@ -11,10 +11,10 @@ import { Fail } from "../fail.ts";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./host-files.ts";
 import { lookUp, namesBelow, note } from "./overlay.ts";
 import { contentPath, hostEntry, hostPath } from "./root.ts";
 import { tryFile } from "./try-file.ts";
+import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./write-steps.ts";
 
 export { hostEntry, hostPath, setRoot } from "./root.ts";
 

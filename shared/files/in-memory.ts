@@ -1,6 +1,7 @@
 /** Whether a path is in memory: what is written there is gone when the machine is off, and needs no shredding. */
-import { hostText } from "./host-file.ts";
+
 import { contentPath } from "./root.ts";
+import { hostText } from "./untrusted-file.ts";
 
 const IN_MEMORY = ["tmpfs", "ramfs"];
 

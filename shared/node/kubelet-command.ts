@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { $ } from "zx/core";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { hostText } from "../files/host-file.ts";
+import { hostText } from "../files/untrusted-file.ts";
 import { flagsOf, readUnit } from "./unit-file.ts";
 
 export type KubeletFlags = ReadonlyMap<string, string>;

@@ -1,5 +1,5 @@
 /** Where a path of one process's mount namespace lies in another's, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
-import { hostText } from "../files/host-file.ts";
+import { hostText } from "../files/untrusted-file.ts";
 
 interface Mount {
   /** `major:minor` of its file system. */

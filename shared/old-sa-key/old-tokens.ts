@@ -6,7 +6,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { OldSaKey } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import type { Secret } from "../k8s/objects.ts";
 import { decodeObject, isObject } from "../k8s/storage.ts";
 import { registryPrefix } from "../k8s/stored.ts";

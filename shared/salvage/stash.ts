@@ -6,7 +6,7 @@ import type { KeyObject } from "node:crypto";
 import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt, Fail } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
-import { gone } from "../files/host-file.ts";
+import { gone } from "../files/untrusted-file.ts";
 import { privateKeyOf } from "../pki/certificate.ts";
 import { mode, say } from "../run.ts";
 

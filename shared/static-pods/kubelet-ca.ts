@@ -7,7 +7,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { copyAside } from "../files/file-tree.ts";
 import { writeFile } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesIn, infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";

@@ -3,7 +3,7 @@
  * cgroup has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice
  * right below the root.
  */
-import { hostText } from "../files/host-file.ts";
+import { hostText } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container } from "../node/containers.ts";
 import { podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";

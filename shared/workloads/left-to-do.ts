@@ -5,7 +5,7 @@ import { showsToday } from "../etcd-home/etcd-folders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";

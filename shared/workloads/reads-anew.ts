@@ -7,7 +7,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync } from "node:fs";
 import { hostPath, list } from "../files/files.ts";
-import { gone, hostText } from "../files/host-file.ts";
+import { gone, hostText } from "../files/untrusted-file.ts";
 import { type GoBuild, readGoBuild } from "../node/go-build.ts";
 import { strangers } from "../plain.ts";
 import type { PodOwner } from "./pod-owners.ts";

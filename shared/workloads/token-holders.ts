@@ -11,7 +11,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
-import { smallText } from "../files/host-file.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";

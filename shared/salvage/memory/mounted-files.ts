@@ -5,7 +5,7 @@
 import type { LostFile } from "../../facts/lost-files.ts";
 import { attempt } from "../../fail.ts";
 import { readText } from "../../files/files.ts";
-import { textBelow } from "../../files/host-file.ts";
+import { textBelow } from "../../files/untrusted-file.ts";
 import { keyMatches, shareCertificate, signedBy } from "../../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../pki/kubeconfigs.ts";
 import type { Process } from "./processes.ts";

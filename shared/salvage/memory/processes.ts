@@ -8,7 +8,7 @@
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
-import { gone, hostText } from "../../files/host-file.ts";
+import { gone, hostText } from "../../files/untrusted-file.ts";
 import { type KnownPods, processOwner } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { writeFile } from "../../../shared/files/files.ts";
-import { smallText } from "../../../shared/files/host-file.ts";
+import { smallText } from "../../../shared/files/untrusted-file.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
