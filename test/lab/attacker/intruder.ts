@@ -118,16 +118,25 @@ async function tryMirrors(scene: Scene, node: Machine, own: { nodeName: string; 
 
 /** Waited for a second time just before the damage: then etcd holds the lie. */
 export async function lieIsBelieved(scene: Scene) {
-  const { lab } = scene;
-  const name = compromisedWorker(lab).nodeName;
-  const believed = async () => {
-    const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
-    return (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
-  };
-  await sayAndWait(scene, `the Node ${name} to have the API's names`, believed, {
+  await sayAndWait(scene, `the Node ${compromisedWorker(scene.lab).nodeName} to have the API's names`, () => lies(scene), {
     seconds: 60,
     hint: `read ${INTRUDER_HOME}/status.log on the worker, with --keep`,
   });
+}
+
+/** Waits until the kubelet has put its Node right: from then on it asks for a certificate with its own names. */
+export async function lieIsOver(scene: Scene) {
+  const { nodeName } = compromisedWorker(scene.lab);
+  await sayAndWait(scene, `the Node ${nodeName} to have its own names only`, async () => !(await lies(scene)), {
+    seconds: 60,
+    hint: "read the kubelet's log on the worker, with --keep",
+  });
+}
+
+async function lies({ lab }: Scene): Promise<boolean> {
+  const name = compromisedWorker(lab).nodeName;
+  const [node] = (await list(lab, "nodes")).filter(({ metadata }) => metadata.name === name);
+  return (node!.status.addresses as { address: string }[]).some(({ address }) => address === "lab-api");
 }
 
 /** Waits until the attacker has sent all his CSRs: from then on the repair decides about them. */

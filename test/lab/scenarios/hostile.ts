@@ -10,6 +10,7 @@ import {
   intruderHasAsked,
   intruderShutOut,
   lieIsBelieved,
+  lieIsOver,
   workerAttacks,
 } from "../attacker/intruder.ts";
 import { plays } from "../attacker/objects.ts";
@@ -90,6 +91,7 @@ async function operatorLooks(scene: Scene) {
   if (!plays("worker")) return;
   const { lab } = scene;
   await intruderShutOut(scene, { restartKubelet: true });
+  await lieIsOver(scene);
   const said = scene.steps.map(({ stdout, stderr }) => `${stdout}\n${stderr}`).join("\n");
   const honest = [...said.matchAll(CONTESTED)].filter(([, name]) => name !== compromisedWorker(lab).nodeName);
   const requests = [...new Set(honest.map(([, , request]) => request!))];
