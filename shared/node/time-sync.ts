@@ -12,7 +12,8 @@ export async function clockIsSynchronized(): Promise<boolean> {
   try {
     const asked = Bun.spawn(ASK, { timeout: PATIENCE, stdin: "ignore", stdout: "pipe", stderr: "ignore" });
     return (await asked.exited) === 0 && (await new Response(asked.stdout).text()).trim() === "yes";
-  } catch {
-    return false;
+  } catch (err) {
+    if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program
+    throw err;
   }
 }

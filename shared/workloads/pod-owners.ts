@@ -52,7 +52,7 @@ export function once(api: ApiReader): Find {
   };
 }
 
-/** A ReplicaSet, DaemonSet or StatefulSet. */
+/** A ReplicaSet, a Deployment, a DaemonSet or a StatefulSet. */
 type PodSet = KubeObject & { spec?: { updateStrategy?: { type?: string; rollingUpdate?: { partition?: number } } } };
 
 /**

@@ -6,9 +6,15 @@ afterAll(() => {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) process.removeAllListeners(signal);
 });
 
-test("a signal that comes too late for the inner work is not lost: the outer one stops, and takes back what it did", async () => {
+/** What is done, in order: also what the script does at a signal, if that is not held back. */
+function diary(): string[] {
   const did: string[] = [];
   onSignal((signal) => did.push(`the script ends: ${signal}`));
+  return did;
+}
+
+test("a signal that comes too late for the inner work is not lost: the outer one stops, and takes back what it did", async () => {
+  const did = diary();
   const inner = async () => {
     process.emit("SIGHUP", "SIGHUP");
     did.push("inner done");
@@ -23,8 +29,7 @@ test("a signal that comes too late for the inner work is not lost: the outer one
 });
 
 test("one that comes too late for all of it is obeyed after it", async () => {
-  const did: string[] = [];
-  onSignal((signal) => did.push(`the script ends: ${signal}`));
+  const did = diary();
   const late = async () => {
     process.emit("SIGHUP", "SIGHUP");
     did.push("done");
