@@ -3,14 +3,13 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, w
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { parse, stringify } from "yaml";
-import { setRoot } from "../../shared/files/files.ts";
-import { isElsewhere } from "../../shared/files/root.ts";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { CERTS, type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueCa, issueClient, type Pair } from "../../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "./facts.ts";
+import { onNode } from "./no-node.ts";
 import { ownAddress } from "./own-address.ts";
 import { quietly } from "./quietly.ts";
 
@@ -88,7 +87,6 @@ staticPodPath: /etc/kubernetes/manifests
 let healthy: Promise<{ root: string; ca: Pair }> | undefined;
 
 export function healthyCp() {
-  if (!healthy && isElsewhere()) throw new Error("call healthyCp() before sandbox(): it sets the root back to this machine's own");
   healthy ??= makeControlPlane();
   return healthy;
 }
@@ -98,11 +96,9 @@ export async function makeControlPlane({ now, facts: different }: { now?: Date; 
   const facts = { ...FACTS, ...different };
   const root = mkdtempSync(join(tmpdir(), "pretend-control-plane-"));
   process.on("exit", () => rmSync(root, { recursive: true, force: true }));
-  setRoot(root);
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: false }).filter((row) => row.name !== "kubelet");
   const wanted = { certs: CERTS, kubeconfigs, serviceAccountKey: true };
-  await quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now }));
-  setRoot("/");
+  await onNode(root, () => quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all", now })));
   const pki = `${root}/etc/kubernetes/pki`;
   const ca = { cert: readFileSync(`${pki}/ca.crt`, "utf8"), key: readFileSync(`${pki}/ca.key`, "utf8") };
   for (const name of STATIC_PODS)

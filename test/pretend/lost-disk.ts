@@ -1,10 +1,8 @@
 /** Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of e2fsprogs: no mount, no root. */
-import { spyOn } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
-import { setRoot } from "../../shared/files/files.ts";
 import type { KeyAlgorithm } from "../../shared/pki/certs.ts";
 import { CERTS, certRow } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
@@ -15,6 +13,8 @@ import { Disk } from "../../shared/salvage/disk/disk.ts";
 import type { Find } from "../../shared/salvage/disk/finds.ts";
 import { manifest } from "./cluster.ts";
 import { testFacts } from "./facts.ts";
+import { onNode } from "./no-node.ts";
+import { quietly } from "./quietly.ts";
 
 export const MANIFESTS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
@@ -44,12 +44,9 @@ export type Files = Record<string, string>;
 export async function kubernetesFiles(keyAlgorithm: KeyAlgorithm): Promise<Files> {
   const root = mkdtempSync(join(tmpdir(), "lost-"));
   const facts = testFacts({ keyAlgorithm });
-  const ear = spyOn(console, "error").mockImplementation(() => {});
-  setRoot(root);
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: true }).filter((row) => row.name !== "kubelet");
-  await ensureMany({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, facts, { asideDir: "/unused", newCas: "all" });
-  setRoot("/");
-  ear.mockRestore();
+  const wanted = { certs: CERTS, kubeconfigs, serviceAccountKey: true };
+  await onNode(root, () => quietly(() => ensureMany(wanted, facts, { asideDir: "/unused", newCas: "all" })));
   const files = filesBelow(join(root, "etc/kubernetes"));
   rmSync(root, { recursive: true });
   const ca = { cert: files[`pki/${certRow("ca").file}.crt`]!, key: files["pki/ca.key"]! };

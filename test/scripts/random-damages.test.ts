@@ -22,6 +22,7 @@ import { restoreManifests } from "../../shared/static-pods/restore.ts";
 import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
 import { chooseDamage, type Damage, expectedOf, isInternal, listed, type Place, random, soundKeys, wrongIn } from "../pretend/damage.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
+import { leaveNode } from "../pretend/no-node.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { tokenBy } from "../pretend/old-keys.ts";
 import { quietly } from "../pretend/quietly.ts";
@@ -40,7 +41,7 @@ const path = process.env.PATH;
 Object.assign(process.env, { PATH: node.programs, FAKE: dirname(node.programs) });
 afterAll(() => {
   process.env.PATH = path;
-  setRoot("/");
+  leaveNode();
   node[Symbol.dispose]();
 });
 

@@ -1,16 +1,16 @@
 /** Damages that people really meet, each on a pretend control plane node: 00-assess names the smallest repair, and 01-etcd makes just that. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
-import { setRoot } from "../../shared/files/files.ts";
 import { issueClient } from "../../shared/pki/issue.ts";
 import { FACTS, healthyCp, KUBELET_CONFIG, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
+import { leaveNode } from "../pretend/no-node.ts";
 import { pretendNode } from "../pretend/node.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
-afterAll(() => setRoot("/"));
+afterAll(leaveNode);
 
 const { ca } = await healthyCp();
 const E = "/etc/kubernetes";

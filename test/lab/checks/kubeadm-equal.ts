@@ -19,6 +19,7 @@ import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../../shared/pki/kubeconfigs.ts";
 import { run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { leaveNode } from "../../pretend/no-node.ts";
 import { binaries } from "../machine/binaries.ts";
 import { installPackages } from "../machine/packages.ts";
 import { KUBERNETES } from "../machine/pins.ts";
@@ -55,7 +56,7 @@ async function compareWithKubeadm(kubeadm: string, version: string, different: P
     await runOurs(facts, dir);
     return differences(await describe(join(dir, "kubeadm")), await describe(join(dir, "ours/etc/kubernetes")));
   } finally {
-    setRoot("/");
+    leaveNode();
     rmSync(dir, { recursive: true });
   }
 }

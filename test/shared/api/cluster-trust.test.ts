@@ -2,10 +2,10 @@
 import { expect, test } from "bun:test";
 import { publishClusterInfo } from "../../../shared/api/cluster-trust.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { setRoot } from "../../../shared/files/files.ts";
 import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { onNode } from "../../pretend/no-node.ts";
 
 const INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
@@ -24,8 +24,7 @@ function overtaken(wanted: Map<string, unknown>): NonNullable<ApiOptions["on"]> 
 
 test("control plane nodes side by side: what another one has just written is no stop, and is not written again", async () => {
   const { root } = await healthyCp();
-  setRoot(root);
-  try {
+  await onNode(root, async () => {
     const cp = controlPlaneOf(await pretendData());
     const wanted = new Map<string, unknown>();
     using api = pretendApi({ objects: { [INFO]: { data: { kubeconfig: "of the old CA" } } }, on: overtaken(wanted) });
@@ -34,7 +33,5 @@ test("control plane nodes side by side: what another one has just written is no 
     expect(wanted.size).toBe(1);
     expect(api.changes().length).toBe(1);
     for (const [path, body] of wanted) expect(api.objects.get(path)).toEqual(body as never);
-  } finally {
-    setRoot("/");
-  }
+  });
 });

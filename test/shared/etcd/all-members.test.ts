@@ -7,6 +7,7 @@ import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
+import { leaveNode } from "../../pretend/no-node.ts";
 
 const OTHER = ADDRESS.replace(/11$/, "12");
 const PEER = { id: "b1b2c3d4e5f60718", name: "m2", host: OTHER, servedPem: undefined };
@@ -17,7 +18,7 @@ beforeAll(async () => {
   pki = `${root}/etc/kubernetes/pki/etcd`;
   setRoot(root);
 });
-afterAll(() => setRoot("/"));
+afterAll(leaveNode);
 
 interface Member {
   /** Of each answer to the question how far it is: the last one stays. */

@@ -1,8 +1,11 @@
 /** Who may change a node. The tests of whole scripts test the rest of node.ts. */
-import { expect, spyOn, test } from "bun:test";
+import { afterAll, expect, spyOn, test } from "bun:test";
 import { setRoot } from "../../../shared/files/files.ts";
 import { needRoot } from "../../../shared/node/node.ts";
+import { leaveNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+
+afterAll(leaveNode);
 
 test("scripts that change a node refuse whoever is not root, except below another root", () => {
   setRoot("/");

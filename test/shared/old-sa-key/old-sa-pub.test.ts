@@ -1,15 +1,13 @@
 /** The old sa.pub out of old tokens: the arithmetic, which key is looked for, and what is refused. Keys are small here, to save time. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { setRoot } from "../../../shared/files/files.ts";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { ecKeys } from "../../../shared/old-sa-key/ec-key.ts";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
 import { computeKey, copyOfKey, type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
 import type { KeyPair } from "../../../shared/pki/keys.ts";
 import { readJwt } from "../../../shared/pki/tokens.ts";
 import { newKeyOf, type TokenOf, tokenBy } from "../../pretend/old-keys.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 /** Milliseconds. It takes a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -82,19 +80,13 @@ test("a damaged token among them does not keep the key from being found", () => 
 });
 
 test("memory is asked for what is computed, not for a long signature that a tenant has laid out", () => {
-  const root = mkdtempSync(join(tmpdir(), "memory-"));
-  mkdirSync(`${root}/proc`);
-  writeFileSync(`${root}/proc/meminfo`, "MemAvailable: 1024 kB\nSwapFree: 0 kB\n"); // RSA-1024 takes 790 kB here, RSA-4096 3.2 MB
-  setRoot(root);
-  try {
-    const planted = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
-    planted.jwt = { ...planted.jwt, signature: Buffer.alloc(512, 1), text: "planted" };
-    expect(compute([proxy(rsa), dns(rsa), planted]).pem).toBe(rsa.pub);
-    expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow("No single key has signed the 2 tokens");
-  } finally {
-    setRoot("/");
-    rmSync(root, { recursive: true });
-  }
+  using box = sandbox();
+  mkdirSync(`${box.dir}/proc`);
+  writeFileSync(`${box.dir}/proc/meminfo`, "MemAvailable: 1024 kB\nSwapFree: 0 kB\n"); // RSA-1024 takes 790 kB here, RSA-4096 3.2 MB
+  const planted = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
+  planted.jwt = { ...planted.jwt, signature: Buffer.alloc(512, 1), text: "planted" };
+  expect(compute([proxy(rsa), dns(rsa), planted]).pem).toBe(rsa.pub);
+  expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow("No single key has signed the 2 tokens");
 });
 
 test.each(CURVES)("an %s key comes out of one token with its kid", (alg, key) => {

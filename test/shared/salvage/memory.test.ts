@@ -1,7 +1,6 @@
 /** Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but those that were asked for. */
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
-import { setRoot } from "../../../shared/files/files.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/tokens.ts";
 import { scalarsIn } from "../../../shared/salvage/memory/ecdsa.ts";
@@ -12,10 +11,11 @@ import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../../..
 import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
 import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
+import { leaveNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
-afterEach(() => setRoot("/"));
+afterEach(leaveNode);
 
 function target(key: KeyObject, options: { byHash?: boolean } = {}): Target {
   const publicKey = createPublicKey(key);
