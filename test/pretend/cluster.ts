@@ -123,7 +123,7 @@ export async function writeKubelet(root: string, name: string, { ca, server }: {
   write(`${root}/etc/kubernetes/kubelet.conf`, kubeletKubeconfig({ server, ca: ca.cert }));
 }
 
-export function write(path: string, content: string, mode = 0o600) {
+export function write(path: string, content: string | Uint8Array, mode = 0o600) {
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, content, { mode });
   chmodSync(path, mode);

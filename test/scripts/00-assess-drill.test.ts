@@ -3,13 +3,14 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import type { Drill } from "../../shared/drill/drill-report.ts";
+import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { expectTranscript, pretendNode, type Transcript } from "../pretend/node.ts";
+import { expectTranscript, pretendNode } from "../pretend/node.ts";
 import { newKeyOf } from "../pretend/old-keys.ts";
 import { oldPod, serveRunning } from "../pretend/running.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
@@ -33,7 +34,7 @@ interface Scene {
 /** Runs the drill on a healthy node, and holds every byte, every request and every program against what a drill may do. */
 async function drilled({ etcd, files, packed = true }: Scene, line = "00-assess --drill") {
   using node = await pretendNode({ kind: "healthy control plane node", ...(etcd && { etcd }) });
-  if (packed) await pack(node);
+  if (packed) for (const [path, content] of await backup()) write(node.root + path, content);
   await files?.(node.root);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
@@ -45,11 +46,20 @@ async function drilled({ etcd, files, packed = true }: Scene, line = "00-assess 
   return run;
 }
 
-/** As RUNBOOK says, "Before it happens". */
-async function pack(node: { run: (line: string) => Promise<Transcript> }) {
+let made: Promise<[path: string, content: Uint8Array][]> | undefined;
+
+/** What packing leaves on a node, as RUNBOOK says, "Before it happens". Packed once: all healthy nodes here have the same keys. */
+function backup() {
+  made ??= pack();
+  return made;
+}
+
+async function pack(): Promise<[path: string, content: Uint8Array][]> {
+  using node = await pretendNode({ kind: "healthy control plane node" });
   const recipient = (await node.run("hand-over identity id")).stdout.trim();
   const { exitCode, stderr } = await node.run(`hand-over pack --to ${recipient} --out /root/keys.age`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  return ["/root/keys.age", BACKUP_MARK].map((path) => [path, readFileSync(node.root + path)]);
 }
 
 const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* ps) /;
