@@ -41,29 +41,31 @@ interface Count {
 /** Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the cores busy. */
 const TEST_FILES = 2 * availableParallelism();
 
-/** Checks at a time, of those that may run beside others. */
-const LANES = 2;
+/** Checks at a time, of those that may run beside others: some of them wait for one process of theirs. */
+const LANES = 1 + availableParallelism();
 
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
+/** Of those that run beside each other the longest come first. */
 // biome-ignore format: a table
 const CHECKS: Check[] = [
   { name: "format and lint", command: ["x", "biome", "check", "."] },
   { name: "types", command: ["x", "tsc", "-p", "."] },
   { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=300000", ...unitTests()], count: countTests },
-  { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true },
-  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], lab: true },
   { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true, beside: true },
-  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true, beside: true },
+  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true, beside: true },
+  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, beside: true, count: countLines },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true, beside: true },
+  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, beside: true, count: countTests },
-  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, beside: true, count: countLines },
   { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), lab: true, count: countChecks("all-lost") },
   { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
   { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
