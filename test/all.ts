@@ -21,12 +21,16 @@ Exit codes: 0 all passed · 1 some failed`;
 
 const OPTIONS = { fast: { type: "boolean" }, only: { type: "string" }, help: { type: "boolean" } } as const;
 
+/**
+ * When a check runs. First those of `without the lab`, then `before the lab`, one after the other; then at the same time those `in the lab`, one
+ * after the other as there is one lab, and those `beside the lab`, with the CPU that the lab leaves them.
+ */
+type Runs = "without the lab" | "before the lab" | "in the lab" | "beside the lab";
+
 interface Check {
   name: string;
   command: string[];
-  lab?: boolean;
-  /** It mostly waits, and does not measure time: it runs beside its neighbours that are so, too. */
-  beside?: boolean;
+  runs: Runs;
   /** Counts what passed and failed, where a check has several results. */
   count?: (output: string, exitCode: number) => Count;
 }
@@ -38,83 +42,85 @@ interface Count {
   red?: string[];
 }
 
-/** Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the cores busy. */
+/**
+ * Test files at a time: most of them wait for a script most of the time, so twice as many as cores keep the cores busy. Each process keeps its
+ * modules from file to file, as a plain `bun test` does.
+ */
 const TEST_FILES = 2 * availableParallelism();
 
-/** Checks at a time, of those that may run beside others: some of them wait for one process of theirs. */
-const LANES = 1 + availableParallelism();
+/** Checks at a time, of those beside the lab. */
+const BESIDE = availableParallelism();
+
+/** Where the CPU is wanted, a process of this niceness gets a tenth of what another one gets. */
+const NICE = ["nice", "-n", "10"];
 
 const HOME = resolve(import.meta.dir, "..");
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 
-/** Of those that run beside each other the longest come first. */
+/** Of those beside the lab the longest come first. */
 // biome-ignore format: a table
 const CHECKS: Check[] = [
-  { name: "format and lint", command: ["x", "biome", "check", "."] },
-  { name: "types", command: ["x", "tsc", "-p", "."] },
-  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--timeout=300000", ...unitTests()], count: countTests },
-  { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], lab: true },
-  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], lab: true, beside: true },
-  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], lab: true, beside: true },
-  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], lab: true, beside: true },
-  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], lab: true, beside: true, count: countLines },
-  { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], lab: true, beside: true, count: countTests },
-  { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), lab: true, count: countChecks("all-lost") },
-  { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), lab: true, count: countChecks("ha-all-lost") },
-  { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), lab: true, count: countChecks("interrupted") },
+  { name: "format and lint", command: ["x", "biome", "check", "."], runs: "without the lab" },
+  { name: "types", command: ["x", "tsc", "-p", "."], runs: "without the lab" },
+  { name: "unit tests", command: ["test", `--parallel=${TEST_FILES}`, "--no-isolate", "--timeout=300000", ...unitTests()], runs: "without the lab", count: countTests },
+  { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
+  { name: "lab: the playbook's order, batches and gates", command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: issuing equals kubeadm", command: ["test/lab/checks/kubeadm-equal.ts"], runs: "beside the lab" },
+  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: tokens equal the controller-manager's", command: ["test/lab/checks/tokens.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: age opens our bundles, we open age's", command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
+  { name: "lab: YAML equals Kubernetes' own", command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", count: countTests },
+  { name: "lab: rehearse all-lost", command: rehearsal("all-lost", "runbook"), runs: "in the lab", count: countChecks("all-lost") },
+  { name: "lab: rehearse ha-all-lost", command: rehearsal("ha-all-lost"), runs: "in the lab", count: countChecks("ha-all-lost") },
+  { name: "lab: rehearse interrupted", command: rehearsal("interrupted"), runs: "in the lab", count: countChecks("interrupted") },
+  { name: "lab: etcd read offline equals etcd", command: ["test/lab/checks/etcd.ts"], runs: "in the lab" },
 ];
 
 async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
-  const chosen = CHECKS.filter(({ name, lab }) => !(lab && values.fast) && name.includes(values.only ?? ""));
+  const chosen = CHECKS.filter(({ name, runs }) => !(values.fast && runs !== "without the lab") && name.includes(values.only ?? ""));
   const total: Count & { red: string[] } = { passed: 0, failed: 0, red: [] };
-  for (const group of groups(chosen)) {
-    await inParallel(group, LANES, async (check) => {
-      const count = await runCheck(check, { shown: group.length > 1 ? "at its end" : "at once" });
-      total.passed += count.passed;
-      total.failed += count.failed;
-      if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
-    });
-  }
+  const runAll = (which: Runs, width = 1) =>
+    inParallel(
+      chosen.filter(({ runs }) => runs === which),
+      width,
+      async (check) => {
+        const count = await runCheck(check);
+        total.passed += count.passed;
+        total.failed += count.failed;
+        if (count.failed > 0) total.red.push(...(count.red?.length ? count.red.map((line) => `${check.name}: ${line}`) : [check.name]));
+      },
+    );
+  await runAll("without the lab");
+  await runAll("before the lab");
+  await Promise.all([runAll("in the lab"), runAll("beside the lab", BESIDE)]);
   rmSync(RECORDS, { recursive: true });
   for (const line of total.red) console.log(`not ok: ${line}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
 }
 
-/** Neighbours that may run beside each other are one group; every other check is alone. */
-function groups(checks: readonly Check[]): Check[][] {
-  const made: Check[][] = [];
-  for (const check of checks) {
-    const last = made.at(-1);
-    if (check.beside && last?.[0]?.beside) last.push(check);
-    else made.push([check]);
-  }
-  return made;
-}
-
 /**
- * Shows the check's output at once, or whole at its end where another one runs beside it, and says that the check still runs when it prints
+ * Shows the check's output at once, or whole at its end where it runs beside another one, and says that the check still runs when it prints
  * nothing for a while.
  */
-async function runCheck({ name, command, count }: Check, { shown }: { shown: "at once" | "at its end" }): Promise<Count> {
-  if (shown === "at once") console.log(`\n=== ${name}`);
+async function runCheck({ name, command, count, runs }: Check): Promise<Count> {
+  const isBeside = runs === "beside the lab";
+  if (!isBeside) console.log(`\n=== ${name}`);
   const began = Date.now();
-  const child = Bun.spawn([process.execPath, ...command], { cwd: HOME, stdout: "pipe", stderr: "pipe" });
+  const child = Bun.spawn([...(isBeside ? NICE : []), process.execPath, ...command], { cwd: HOME, stdout: "pipe", stderr: "pipe" });
   let output = "";
   let lastSaid = Date.now();
   const pass = async (stream: ReadableStream<Uint8Array>) => {
     for await (const chunk of stream.pipeThrough(new TextDecoderStream() as never) as ReadableStream<string>) {
       output += chunk;
-      if (shown === "at its end") continue;
+      if (isBeside) continue;
       lastSaid = Date.now();
       process.stdout.write(chunk);
     }
@@ -124,7 +130,7 @@ async function runCheck({ name, command, count }: Check, { shown }: { shown: "at
   }, QUIET);
   const [exitCode] = await Promise.all([child.exited, pass(child.stdout), pass(child.stderr)]);
   clearInterval(pulse);
-  if (shown === "at its end") console.log(`\n=== ${name}\n${output.trimEnd()}`);
+  if (isBeside) console.log(`\n=== ${name}\n${output.trimEnd()}`);
   const result = count?.(output, exitCode) ?? { passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1 };
   console.log(`=== ${name}: ${result.passed} passed, ${result.failed} failed, ${((Date.now() - began) / 1000).toFixed(1)} s`);
   return result;

@@ -1,7 +1,7 @@
 /** Where tests have no node: nothing is there, and nothing can be written. */
 import { hostPath, setRoot } from "../../shared/files/root.ts";
 
-export const NO_NODE = "/dev/null/no-node";
+const NO_NODE = "/dev/null/no-node";
 
 /** From now on, until a test sets a root. */
 export function leaveNode() {

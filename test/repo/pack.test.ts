@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { $ } from "bun";
 import { packFolder, packTarball } from "../../scripts/pack-kit.ts";
 import { type Arch, BUN_VERSION, NODES_BUN, OWN_ARCH } from "../../shared/kit/nodes-bun.ts";
+import { onNode } from "../pretend/no-node.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -18,7 +19,7 @@ beforeEach(() => {
 });
 
 /** From the registry, if it was never fetched on this machine. */
-await packTarball(tarball, [OWN_ARCH]);
+await onNode("/", () => packTarball(tarball, [OWN_ARCH]));
 
 const fileOf = (arch: Arch) => `nodes-bun-${BUN_VERSION}/${NODES_BUN[arch].name.replace("@oven/", "")}.tgz`;
 const kept = join(cache, fileOf(OWN_ARCH));

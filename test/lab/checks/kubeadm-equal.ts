@@ -185,11 +185,13 @@ async function main() {
   const minor = minorOf(version);
   const algorithms: readonly KeyAlgorithm[] =
     minor < 31 ? ["RSA-2048"] : KEY_ALGORITHMS.filter((name) => minor >= 34 || name !== "ECDSA-P384");
+  // names and periods are the same in every algorithm: one whose keys are quickly made shows them
+  const quick = minor < 31 ? "RSA-2048" : "ECDSA-P256";
   let count = 0;
   for (const algorithm of algorithms) {
     for (const [name, different] of Object.entries(VARIANTS)) {
       if (name === "periods" && minor < 31) continue;
-      if (algorithm.startsWith("RSA-") && algorithm !== "RSA-2048" && name !== "plain") continue;
+      if (algorithm !== quick && name !== "plain") continue;
       const found = await compareWithKubeadm(kubeadm, version, { keyAlgorithm: algorithm, ...different });
       console.log(`${version} ${algorithm} ${name}: ${found.length === 0 ? "the same" : `${found.length} differences`}`);
       for (const difference of found) console.log(`  ${difference}`);

@@ -1,6 +1,7 @@
 /** Which device a folder is on, and where nothing can be read from it. */
 import { expect, test } from "bun:test";
 import { deviceOf } from "../../../shared/salvage/disk/device.ts";
+import { onNode } from "../../pretend/no-node.ts";
 import { fakePath } from "../../pretend/programs.ts";
 
 const mounts = (mount: Record<string, string>) => JSON.stringify({ filesystems: [{ options: "rw,relatime", ...mount }] });
@@ -11,7 +12,7 @@ async function device(stdout: string, exit = 0) {
   const path = process.env.PATH;
   process.env.PATH = fake.env.PATH;
   try {
-    return await deviceOf("/nowhere/etc/kubernetes").catch((err: Error) => err.message);
+    return await onNode("/", () => deviceOf("/nowhere/etc/kubernetes").catch((err: Error) => err.message));
   } finally {
     process.env.PATH = path;
   }

@@ -1,5 +1,5 @@
 /** Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but those that were asked for. */
-import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/tokens.ts";
@@ -11,11 +11,10 @@ import { keyFromPrime, primesIn, publicKeysByHash, rsaPublicKey } from "../../..
 import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
 import { knownHere } from "../../../shared/trust/process-owner.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
-import { leaveNode } from "../../pretend/no-node.ts";
+import { onNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
-afterEach(leaveNode);
 
 function target(key: KeyObject, options: { byHash?: boolean } = {}): Target {
   const publicKey = createPublicKey(key);
@@ -70,7 +69,7 @@ test("every form is found in a running process, and no key that is not there", a
   const absent = [rsaKey(), ecKey()];
   await using process = await holder(made.flatMap(({ pieces }) => pieces));
   const targets = [...made.map(({ key, byHash }) => target(key, byHash ? { byHash } : {})), ...absent.map((key) => target(key))];
-  const { keys, megabytes } = await searchProcess(process, targets);
+  const { keys, megabytes } = await onNode("/", () => searchProcess(process, targets));
   const missed = made.filter(({ key }) => !keys.get(target(key).hash)?.equals(key)).map(({ form }) => form);
   expect(missed).toEqual([]);
   expect(keys.size).toBe(made.length);
@@ -81,7 +80,7 @@ test("every form is found in a running process, and no key that is not there", a
 test("a process that has ended, or whose mappings go away, holds nothing", async () => {
   const process = await holder([bigInt(ecKey())]);
   await process[Symbol.asyncDispose]();
-  expect([...memoryOf(process)]).toEqual([]);
+  expect(await onNode("/", async () => [...memoryOf(process)])).toEqual([]);
 });
 
 test("only processes of the control plane are read, the controller-manager first", () => {
