@@ -29,6 +29,7 @@ import { halfRepaired } from "./scenarios/half-repaired.ts";
 import { hardenedScenarios } from "./scenarios/hardened.ts";
 import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
+import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
@@ -110,6 +111,7 @@ export const SCENARIOS: Scenario[] = [
   hostileFleet,
   ...hardenedScenarios,
   kmsAllLost,
+  joinCutOff,
 ];
 
 async function main() {

@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
-import { Fail } from "../../../shared/fail.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
-import { kubectl, type Machine } from "../machine/machine.ts";
+import { kubectl } from "../machine/machine.ts";
+import { askGateway, GATEWAY_PACKAGES } from "../scene/etcd-gateway.ts";
 import { note, type Scenario, type Scene, sayAndWait } from "../scene/scene.ts";
 import { oneWiped } from "./several-control-planes.ts";
 
@@ -16,7 +16,7 @@ export const mirrorPodsGone: Scenario = {
   ...oneWiped,
   name: "mirror-pods-gone",
   title: "As one-wiped, but the node lost three manifests before, and etcd has forgotten their mirror pods",
-  packages: [["/usr/bin/curl", "curl"]],
+  packages: GATEWAY_PACKAGES,
   lines: [
     { title: "The third control plane node's kubelet asks the balancer, as before Kubernetes 1.33", run: askBalancer },
     { title: "Three manifests are deleted on the third control plane node", run: deleteManifests },
@@ -51,24 +51,7 @@ async function deleteManifests(scene: Scene) {
 /** What the API server does every five minutes: a compaction up to today's revision. */
 async function forget(scene: Scene) {
   const node = scene.lab.controlPlanes[2]!;
-  const { header } = (await etcd(node, "kv/range", { key: "AA==", limit: "1" })) as { header: { revision: string } };
-  await etcd(node, "kv/compaction", { revision: header.revision, physical: true });
+  const { header } = (await askGateway(node, "kv/range", { key: "AA==", limit: "1" })) as { header: { revision: string } };
+  await askGateway(node, "kv/compaction", { revision: header.revision, physical: true });
   note(scene, `etcd is compacted up to revision ${header.revision}`);
-}
-
-/** A request to etcd's JSON gateway (etcd's api_grpc_gateway.md), as its health check. */
-async function etcd(node: Machine, path: string, body: object): Promise<unknown> {
-  const pki = "/etc/kubernetes/pki/etcd";
-  const client = ["--cacert", `${pki}/ca.crt`, "--cert", `${pki}/healthcheck-client.crt`, "--key", `${pki}/healthcheck-client.key`];
-  const { stdout, stderr, exitCode } = await node.run([
-    "curl",
-    "-sSf",
-    ...client,
-    "--data-binary",
-    JSON.stringify(body),
-    `https://127.0.0.1:2379/v3/${path}`,
-  ]);
-  if (exitCode !== 0)
-    throw new Fail(`etcd on ${node.name} refuses ${path}: ${stderr.trim()}`, { hint: "crictl logs of etcd on that node, with --keep" });
-  return JSON.parse(stdout);
 }
