@@ -18,7 +18,7 @@ export const joinCutOff: Scenario = {
     ...everythingDeleted,
     { title: "The operator follows RUNBOOK.md up to part 1", run: (scene) => followRunbook(scene, TAGS, { parts: [0, 1] }) },
     { title: "The operator types the line that part 1 printed", run: takeOutByPrinted },
-    { title: "The operator goes on with part 3", run: (scene) => followRunbook(scene, TAGS, { parts: [3, 4, 5] }) },
+    { title: "The operator goes on with RUNBOOK.md from part 3", run: (scene) => followRunbook(scene, TAGS, { parts: [3, 4, 5] }) },
     { title: "etcd has its own member alone", run: countMembers },
   ],
 };
