@@ -20,6 +20,7 @@ import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
+import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, haExpired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -112,6 +113,7 @@ export const SCENARIOS: Scenario[] = [
   ...hardenedScenarios,
   kmsAllLost,
   joinCutOff,
+  etcdLinked,
 ];
 
 async function main() {

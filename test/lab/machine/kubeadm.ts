@@ -1,6 +1,6 @@
 /** What an operator does with kubeadm: init, join, and signing the kubelets' serving certificates. */
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
 import { stringify } from "yaml";
 import { waitFor } from "../../../shared/wait-for.ts";
 import type { Cluster } from "./cluster.ts";
@@ -28,11 +28,20 @@ export async function initFirstControlPlane(cluster: Cluster) {
 
 /** What kubeadm expects to find on a control plane node: the files that its flags name, and what must run before the API server. */
 async function prepareControlPlane(node: Node, profile: Profile) {
+  await makeLinks(node, profile.links);
   await putFiles(node, profile.controlPlaneFiles);
   const staticPods = Object.entries(profile.staticPods).map(([file, manifest]) => [`/etc/kubernetes/manifests/${file}`, manifest]);
   await putFiles(node, Object.fromEntries(staticPods));
   await mkdir(node.path(PATCHES));
   await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), apiServerPatch(profile));
+}
+
+/** Relative ones: an absolute one would lead from here to a folder of this machine. */
+async function makeLinks(node: Node, links: Profile["links"]) {
+  for (const [path, content] of Object.entries(links)) {
+    for (const folder of [content, dirname(path)]) await mkdir(node.path(folder), { recursive: true });
+    await symlink(relative(dirname(path), content), node.path(path));
+  }
 }
 
 async function putFiles(node: Node, files: Record<string, string>) {

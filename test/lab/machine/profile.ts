@@ -20,6 +20,8 @@ export interface Profile {
   /** Files that kubeadm does not make, mode 0600: path → text. */
   controlPlaneFiles: Record<string, string>;
   nodeFiles: Record<string, string>;
+  /** Folders of control plane nodes that are links, as after a move to another disk: path → where its content is. */
+  links: Record<string, string>;
   /** Static pods that kubeadm does not make, beside kube-vip: file name → manifest. */
   staticPods: Record<string, string>;
   /** Whether the API answers `kubeadm join`, which has no credentials yet. If not, the operator carries a discovery file to the node. */
@@ -65,6 +67,7 @@ export const USUAL: Profile = {
   kubeletConfiguration: {},
   controlPlaneFiles: { [POLICY]: AUDIT_POLICY },
   nodeFiles: {},
+  links: {},
   staticPods: {},
   anonymousDiscovery: true,
   afterJoin: [],
