@@ -1,6 +1,7 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
+import { trusting } from "../pki/trusting.ts";
 import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
 import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
@@ -51,7 +52,7 @@ export class KubeApi {
       throw new Fail(`There is no CA to verify "${this.server}" with`, {
         hint: "look at certificate-authority-data in the kubeconfig (./bunw scripts/00-assess.ts names the file). This kit asks only servers that it can verify",
       });
-    this.#tls = { ca, ...(cert && key ? { cert, key } : {}) };
+    this.#tls = { ...trusting(ca), ...(cert && key ? { cert, key } : {}) };
     this.#headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   }
 

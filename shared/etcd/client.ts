@@ -3,6 +3,7 @@
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
 import { Fail } from "../fail.ts";
+import { trusting } from "../pki/trusting.ts";
 import { strangers } from "../plain.ts";
 import { answered } from "../wait-for.ts";
 
@@ -28,12 +29,12 @@ const PAGE = 10_000;
 
 export class EtcdClient {
   readonly endpoint: string;
-  readonly #tls: { ca: string; cert: string; key: string };
+  readonly #tls: ReturnType<typeof trusting> & { cert: string; key: string };
 
   /** @param endpoint a client URL, for instance `https://10.0.0.11:2379` */
   constructor(endpoint: string, tls: { ca: string; cert: string; key: string }) {
     this.endpoint = endpoint;
-    this.#tls = tls;
+    this.#tls = { ...tls, ...trusting(tls.ca) };
   }
 
   async status() {

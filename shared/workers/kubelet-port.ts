@@ -10,6 +10,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readObject } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { clusterCa } from "../pki/examine.ts";
+import { trusting } from "../pki/trusting.ts";
 import { type Away, comeBack, type Scene } from "./waiting-state.ts";
 
 export const KUBELET_PORT = 10250;
@@ -42,7 +43,7 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   const ip = node.ips[0];
   if (!ip) return "serves";
   try {
-    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, { tls: { ca }, signal: AbortSignal.timeout(TIMEOUT), keepalive: false });
+    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, { tls: trusting(ca), signal: AbortSignal.timeout(TIMEOUT), keepalive: false });
     return "serves";
   } catch (err) {
     if (!(err instanceof Error)) throw err;

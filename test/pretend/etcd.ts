@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
+import { trusting } from "../../shared/pki/trusting.ts";
 import { ADDRESS, FACTS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 
@@ -47,7 +48,7 @@ export async function serveOtherMember(root: string, state: EtcdState, hostname:
 }
 
 function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {
-  const tls = { ...pems, requestCert: true, rejectUnauthorized: true };
+  const tls = { ...pems, ...trusting(pems.ca), requestCert: true, rejectUnauthorized: true };
   const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
   const client = Bun.serve({ hostname, port: 2379, tls, fetch: answer });
   const peers = Bun.serve({ hostname, port: 2380, tls, fetch: () => new Response() });
