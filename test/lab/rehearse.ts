@@ -18,6 +18,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
+import { companyCa } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
@@ -113,6 +114,7 @@ export const SCENARIOS: Scenario[] = [
   ...hardenedScenarios,
   kmsAllLost,
   joinCutOff,
+  companyCa,
   etcdLinked,
 ];
 
@@ -192,7 +194,7 @@ async function rehearse(scenario: Scenario, options: { kit: string; guide: Guide
   const began = Date.now();
   const say = (line: string) => console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
   say(`scenario ${scenario.name}: builds a cluster of ${nodeCount(scenario.controlPlanes, scenario.workers)}`);
-  const lab = await Cluster.up({ ...scenario, profile: scenario.profile?.() ?? USUAL, onProgress: say });
+  const lab = await Cluster.up({ ...scenario, profile: (await scenario.profile?.()) ?? USUAL, onProgress: say });
   try {
     const scene = await openScene(lab, { kit: options.kit, guide: options.guide, say });
     await play(scenario, scene);

@@ -33,7 +33,7 @@ export interface Scenario {
   /** Commands that fail are part of the scenario: it goes on after them. */
   commandsMayFail?: boolean;
   /** Another cluster than the usual one. */
-  profile?: () => Profile;
+  profile?: () => Profile | Promise<Profile>;
   /** Debian packages that only this scenario needs. */
   packages?: Needed;
   /** The incident, line by line. */
