@@ -31,9 +31,9 @@ const OWN = [
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";
 
-/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. `etcdDataDir`: etcd's own folder. */
-export function writtenElsewhere(node: Machine, since: number, etcdDataDir: string): string[] {
-  const others = [...OTHERS, etcdDataDir];
+/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. `etcd`: etcd's own folders. */
+export function writtenElsewhere(node: Machine, since: number, etcd: readonly string[]): string[] {
+  const others = [...OTHERS, ...etcd];
   return ["/", OWN_USR].flatMap((folder) => changedBelow(node, folder, since, others)).filter((path) => !OWN.some((own) => own.test(path)));
 }
 

@@ -72,10 +72,9 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
 /** A replaced node was set up anew in between. */
 function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
   const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
+  const etcd = [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)];
   const written =
-    since === undefined
-      ? []
-      : nodes.flatMap((node) => writtenElsewhere(node, since, lab.profile.etcdDataDir).map((path) => `${node.name}: ${path}`));
+    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, etcd).map((path) => `${node.name}: ${path}`));
   return [
     {
       name: "nothing is written to the nodes' disks but what RUNBOOK.md names",
