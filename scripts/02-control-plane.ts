@@ -20,6 +20,7 @@ import { inOneLine, type Todo } from "../shared/facts/todo.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { keepShown } from "../shared/static-pods/keep-shown.ts";
 import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
@@ -41,7 +42,7 @@ async function main() {
   );
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
-    () => issueForServers(cp, { superAdmin: values["super-admin"] }),
+    () => issue(cp, values["super-admin"]),
     "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
   );
   const started = await step(
@@ -84,6 +85,12 @@ async function checkEtcd(
   await refuseUnfitNode(cp);
   await proveEtcd(cp, without);
   return cp;
+}
+
+/** What a living API server shows of a lost certificate is kept first: it ends with the new one. */
+async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<string[]> {
+  await keepShown(cp);
+  return await issueForServers(cp, { superAdmin });
 }
 
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {

@@ -17,6 +17,7 @@ import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
+import { namesBefore } from "./names-before.ts";
 import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 import { command } from "./todo.ts";
@@ -119,7 +120,9 @@ export async function controlPlaneToRepair(typed: string | undefined): Promise<C
   return cp;
 }
 
-/** How part 1 treats shared keys on this node. The evidence for a key is read only where the key is not sound. */
-export function ensureOptions({ data, node, facts, asideDir }: ControlPlaneNode, newCas?: NewCas): ApplyOptions & ActionOptions {
-  return { asideDir, newCas, evidence: () => readEvidence({ data, node, certificatesDir: facts.certificatesDir }) };
+/** How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from before only where one is issued. */
+export function ensureOptions(cp: ControlPlaneNode, newCas?: NewCas): ApplyOptions & ActionOptions {
+  const { data, node, facts, asideDir } = cp;
+  const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
+  return { asideDir, newCas, evidence, alsoFor: (row) => namesBefore(row, cp) };
 }

@@ -22,6 +22,8 @@ export interface ApplyOptions {
   onNewSaKey?: ((publicPem: string) => void) | undefined;
   /** When certificates are made. Default: now. */
   now?: Date | undefined;
+  /** Names that a row's certificate gets beside its own: those that the one before had by hand. */
+  alsoFor?: ((row: Cert) => readonly string[]) | undefined;
 }
 
 /** One run of `apply`: the keys being made, and the CAs read or made so far. */
@@ -84,9 +86,11 @@ async function writeCa(row: Cert, { todo, finding, remedy }: PkiAction, { facts,
 async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job): Promise<boolean> {
   const { facts, options, takeKey } = job;
   const ca = signer(caName, row.name, job);
-  const pair = await issueLeaf(row, ca, facts, { key: await takeKey(), now: options.now });
+  const more = options.alsoFor?.(row) ?? [];
+  const pair = await issueLeaf(row, ca, facts, { key: await takeKey(), now: options.now, more });
   setAside(finding, options);
-  return writePair(row, pair, facts, `signed by ${certInfo(ca.cert).cn}`);
+  const byHand = more.length > 0 ? `; for ${more.join(", ")}, too, as before: kubeadm-config does not have them` : "";
+  return writePair(row, pair, facts, `signed by ${certInfo(ca.cert).cn}${byHand}`);
 }
 
 async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Promise<boolean> {

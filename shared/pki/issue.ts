@@ -5,7 +5,7 @@
 import "reflect-metadata";
 import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
-import type { Names } from "./addresses.ts";
+import { type Names, names } from "./addresses.ts";
 import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { type KeyPair, keyPair, signingKey } from "./keys.ts";
@@ -21,6 +21,8 @@ interface IssueOptions {
   key?: KeyPair | undefined;
   /** When the certificate is made; its validity counts from here. Default: now. */
   now?: Date | undefined;
+  /** More names and addresses than the row has. */
+  more?: readonly string[];
 }
 
 interface Template {
@@ -59,7 +61,9 @@ export async function issueCa(row: Cert, facts: ClusterFacts, options: IssueOpti
 
 /** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
 export async function issueLeaf(row: Cert, ca: Pair, facts: ClusterFacts, options: IssueOptions = {}): Promise<Pair> {
-  return issue({ ...subjectOf(row, facts), usages: row.usages, names: row.names?.(facts) }, ca, facts, options);
+  const own = row.names?.(facts);
+  const all = own && names([...own.dns, ...own.ips, ...(options.more ?? [])]);
+  return issue({ ...subjectOf(row, facts), usages: row.usages, names: all }, ca, facts, options);
 }
 
 /** A user's certificate for a kubeconfig: `cn` is the user, `o` the group. */

@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { strangeCa } from "../facts/ca-copies.ts";
-import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyLargeTree } from "../files/copy-tree.ts";
@@ -22,6 +22,7 @@ import { ensureMany } from "../pki/ensure.ts";
 import { examine } from "../pki/examine.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
+import { keepShown } from "./keep-shown.ts";
 import { restartKubelet } from "./late-manager.ts";
 import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
@@ -100,8 +101,10 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
   }
 }
 
-export async function stopOldControlPlane({ node }: ControlPlaneNode, healthy: boolean) {
+export async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
+  const { node } = cp;
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
+  await keepShown(cp);
   if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");
   else say("kubelet: not running");
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
@@ -121,7 +124,7 @@ export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   markRepair(cp);
-  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, { asideDir: cp.asideDir });
+  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
 }
 
 /** A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a sound one is issued again. */

@@ -1,0 +1,86 @@
+/**
+ * Names and addresses that a server's certificate had and that kubeadm-config does not have: somebody gave them to kubeadm in a file or on
+ * its command line. `kubeadm certs renew` keeps them (kubeadm's phases/certs/renewal/manager.go, certToConfig), and so does a repair, as long
+ * as such a certificate is here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
+ */
+import { basename, dirname } from "node:path";
+import { hostOf } from "../etcd-home/own-member.ts";
+import { attempt } from "../fail.ts";
+import { list } from "../files/files.ts";
+import type { Rescue } from "../node/rescue-folder.ts";
+import { isLoopback, names } from "../pki/addresses.ts";
+import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
+import { type Cert, type ClusterFacts, certPath, certRow, subjectOf } from "../pki/certs.ts";
+import { readable } from "../pki/examine.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { apiEndpoint } from "./issue-facts.ts";
+import type { Repair } from "./repair.ts";
+
+interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
+  cluster: Cluster;
+  facts: ClusterFacts;
+  node: { name: string };
+}
+
+/** Where a certificate is kept that a living server showed while its file was gone. */
+export function shownCopy({ dir }: Rescue, row: Cert, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
+  return `${dir}/shown${certPath(row, certificatesDir)}`;
+}
+
+/** Of a row's certificates from before, each name once. None where the row has no names. */
+export function namesBefore(row: Cert, place: Place): string[] {
+  return row.names ? namesByHand(certificatesBefore(row, place), row, place) : [];
+}
+
+/** The names of these certificates that the row does not have. Of strangers' certificates, and names of other control plane nodes: none. */
+export function namesByHand(pems: readonly string[], row: Cert, place: Place): string[] {
+  const { dns, ips } = row.names?.(place.facts) ?? { dns: [], ips: [] };
+  const others = names(ofOthers(place));
+  const known = new Set([...dns, ...ips, ...others.dns, ...others.ips]);
+  const had = names(pems.flatMap((pem) => ofOwn(infoOf(pem), row, place)));
+  return [...had.dns, ...had.ips].filter((name) => !known.has(name));
+}
+
+/** A certificate for another node, or of another CA than the cluster's, says nothing of this one. Its dates do not count. */
+function ofOwn(info: CertInfo | undefined, row: Cert, place: Place): string[] {
+  if (info?.cn !== subjectOf(row, place.facts).cn) return [];
+  const isOwn = casOf(row, place).some((ca) => attempt(() => signedBy(info.pem, ca)) === true);
+  if (!isOwn) return [];
+  return [...info.sans.dns, ...info.sans.ips];
+}
+
+/** Of the cluster's CA etcd's data decides; of etcd's own CA it knows nothing. */
+function casOf(row: Cert, place: Place): string[] {
+  const { cluster, earlier } = place;
+  if (row.ca === "ca") return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+  return certificatesBefore(certRow(row.ca!), place);
+}
+
+/** In its place, and in the rescue folders: as part 1 has copied it, as it was moved aside, as a server has shown it. */
+function certificatesBefore(row: Cert, { facts, rescue, earlier }: Place): string[] {
+  const path = certPath(row, facts.certificatesDir);
+  const kept = [rescue, ...(earlier ? [earlier.rescue] : [])].flatMap((one) => [
+    `${one.dir}/before${path}`,
+    ...movedFrom(path, `${one.dir}/aside`),
+    shownCopy(one, row, facts),
+  ]);
+  return [path, ...kept].flatMap((copy) => readable(copy) || []);
+}
+
+/** `moveAside` numbers files of one name. */
+function movedFrom(path: string, asideDir: string): string[] {
+  const folder = `${asideDir}${dirname(path)}`;
+  const isOne = (name: string) => name.replace(/\.\d+$/, "") === basename(path);
+  return list(folder).flatMap((name) => (isOne(name) ? [`${folder}/${name}`] : []));
+}
+
+/** By etcd's data: their Nodes, their API servers, their members. Workers' words about themselves do not count. */
+function ofOthers({ cluster, data, node }: Place): string[] {
+  const nodes = cluster.nodes.filter(({ name, controlPlane }) => controlPlane && name !== node.name);
+  const members = data.members.filter(({ id }) => id !== data.memberId);
+  const urls = members.flatMap(({ peerURLs, clientURLs }) => [...peerURLs, ...clientURLs]);
+  return [
+    ...nodes.flatMap(({ name, names, ips }) => [...names, ...ips, apiEndpoint(name, data)?.host ?? ""]),
+    ...urls.map(hostOf).filter((host) => !isLoopback(host)),
+  ];
+}
