@@ -5,7 +5,7 @@ import { BasicConstraintsExtension, ExtendedKeyUsageExtension, SubjectAlternativ
 import { attempt, Fail } from "../fail.ts";
 import { memo } from "../memo.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
-import { KEY_ALGORITHMS, type KeyAlgorithm } from "./certs.ts";
+import { algorithmLike, type KeyAlgorithm } from "./certs.ts";
 import { curveOf } from "./keys.ts";
 
 export interface CertInfo {
@@ -72,9 +72,9 @@ export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
   return notBefore <= now && now < notAfter;
 }
 
-/** The key algorithm of a certificate, for new keys like it; undefined where kubeadm could not make such a key. */
+/** The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined where it makes none such. */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
-  return KEY_ALGORITHMS.find((algorithm) => algorithm === algorithmName(publicKeyOf(certPem)));
+  return algorithmLike(algorithmName(publicKeyOf(certPem)));
 }
 
 /** Whether a private key is the one of a certificate (its first, when there are several) or of a public key. */

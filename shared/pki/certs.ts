@@ -9,6 +9,16 @@ export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256",
 /** kubeadm's `encryptionAlgorithm` (v1beta4). */
 export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
+/**
+ * For new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may have: the next larger that kubeadm makes, or
+ * its largest. Undefined where it makes none of the family.
+ */
+export function algorithmLike(name: string): KeyAlgorithm | undefined {
+  const sizeOf = (one: string) => Number(/\d+$/.exec(one)?.[0]);
+  const family = KEY_ALGORITHMS.filter((one) => one.split("-")[0] === name.split("-")[0]);
+  return family.find((one) => sizeOf(one) >= sizeOf(name)) ?? family.at(-1);
+}
+
 /** kubeadm's default of certificatesDir. */
 export const CERTIFICATES_DIR = "/etc/kubernetes/pki";
 

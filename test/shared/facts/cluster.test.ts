@@ -1,10 +1,14 @@
 /** What the cluster was: what the data does not say is never made up. */
 import { expect, test } from "bun:test";
+import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-home/etcd-home.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { ADDRESS, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
+import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { ADDRESS, clusterObjects, FACTS, type manifest, type Objects } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 
 const CONFIG = "configmaps/kube-system/kubeadm-config";
@@ -76,6 +80,25 @@ test.each([
   });
   expect(factsFor(NODE, readCluster(data), data)).toMatchObject({ certificateValidityHours, keyAlgorithm: "ECDSA-P256" });
 });
+
+test.each([
+  ["RSA-1024", { modulusLength: 1024 }, "RSA-2048"],
+  ["RSA-3500", { modulusLength: 3500 }, "RSA-4096"],
+  ["RSA-4608", { modulusLength: 4608 }, "RSA-4096"],
+  ["ECDSA-P521", { namedCurve: "P-521" }, "ECDSA-P384"],
+])(
+  "a company's own CA of %s, which kubeadm makes not, stops nothing: keys beside it are of the nearest kind",
+  async (_, options, expected) => {
+    const pair = "namedCurve" in options ? generateKeyPairSync("ec", options) : generateKeyPairSync("rsa", options);
+    const [key, pub] = [pair.privateKey.export({ type: "pkcs8", format: "pem" }), pair.publicKey.export({ type: "spki", format: "pem" })];
+    const ca = await issueCa(certRow("ca"), FACTS, { key: { key: String(key), pub: String(pub) } });
+    const data = await pretendData((objects) => Object.assign(objects, clusterObjects(ca.cert)));
+    const facts = factsFor(NODE, readCluster(data), data);
+    expect(facts.keyAlgorithm).toBe(expected as typeof facts.keyAlgorithm);
+    const leaf = await issueLeaf(certRow("apiserver"), ca, facts);
+    expect([signedBy(leaf.cert, ca.cert), certInfo(leaf.cert).algorithm]).toEqual([true, expected]);
+  },
+);
 
 test("the API's address comes from the mirror pod's flags where its annotation is gone", async () => {
   const data = await pretendData((objects) => {
