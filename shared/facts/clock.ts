@@ -18,6 +18,7 @@ import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
+import { apiAddressOf } from "./issue-facts.ts";
 
 /** Certificates begin so long before they are made: clocks that differ by less do no harm. */
 const TOLERANCE_MS = BACKDATE_MS;
@@ -116,11 +117,12 @@ function wrongClock(by: string): Fail {
 }
 
 /** Of the other API servers that run under the CA on disk, or the one from before. */
-async function livingClocks({ cluster, facts, node }: Place): Promise<Other[]> {
+async function livingClocks({ data, cluster, facts, node }: Place): Promise<Other[]> {
   const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
-  const asked = others(cluster, node).map(async ({ name, ips }): Promise<Other[]> => {
-    const time = ips[0] && (await serverTime(ips[0], facts.bindPort, cas));
-    return time ? [{ name, ahead: time.getTime() - Date.now() }] : [];
+  const asked = others(cluster, node).map(async (other): Promise<Other[]> => {
+    const at = apiAddressOf(other, data, facts.bindPort);
+    const time = at && (await serverTime(at.host, at.port, cas));
+    return time ? [{ name: other.name, ahead: time.getTime() - Date.now() }] : [];
   });
   return (await Promise.all(asked)).flat();
 }

@@ -82,6 +82,11 @@ export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; p
   return host ? { host: endpointHost(host), port: Number(port) } : undefined;
 }
 
+/** Where a node's API server answers: its Node's first address may be of another network (the kubelet's --node-ip, a second card). */
+export function apiAddressOf({ name, ips }: KnownNode, data: EtcdData, port: number): { host: string; port: number } | undefined {
+  return apiEndpoint(name, data) ?? (ips[0] ? { host: ips[0], port } : undefined);
+}
+
 function validity(configuration: ClusterConfiguration, field: "certificateValidityPeriod" | "caCertificateValidityPeriod") {
   const duration = configuration[field];
   return duration ? hoursOf(duration, field) : undefined;

@@ -4,13 +4,18 @@
  * pods.
  */
 
+import { isIP } from "node:net";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { ownMember } from "../etcd-home/own-member.ts";
+import { hostOf, ownMember } from "../etcd-home/own-member.ts";
+import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { apiEndpoint } from "../facts/issue-facts.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { isLoopback } from "../pki/addresses.ts";
 
 /** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
@@ -21,12 +26,19 @@ export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest
     const theirs = manifestFromMirrorPod(mirror.pod, peer.name);
     const manifest = renamed(
       theirs,
-      peer.ips.map((ip) => [ip, facts.advertiseAddress] as const),
+      addressesOf(peer, data).map((ip) => [ip, facts.advertiseAddress] as const),
     );
     if (name === "etcd") asMember(manifest, cp);
     return { manifest, source: `made from the manifest of ${peer.name}: check it` };
   }
   return undefined;
+}
+
+/** Its Node may have other addresses than its API server and its etcd (the kubelet's --node-ip, a second card). */
+function addressesOf({ name, ips }: KnownNode, data: EtcdData): string[] {
+  const member = data.members.find((one) => one.name === name);
+  const urls = [...(member?.peerURLs ?? []), ...(member?.clientURLs ?? [])].map(hostOf).filter((host) => !isLoopback(host));
+  return [...new Set([...ips, apiEndpoint(name, data)?.host ?? "", ...urls])].filter((host) => isIP(host));
 }
 
 /** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */

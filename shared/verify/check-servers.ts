@@ -10,6 +10,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { apiAddressOf } from "../facts/issue-facts.ts";
 import { command } from "../facts/todo.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -108,9 +109,11 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
 }
 
 /** All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the same CAs. */
-async function tokensBothWays({ facts }: ControlPlaneNode, api: KubeApi, { name, ips }: KnownNode): Promise<Answer> {
+async function tokensBothWays({ facts, data }: ControlPlaneNode, api: KubeApi, node: KnownNode): Promise<Answer> {
+  const { name } = node;
   if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
-  const there = adminClient(facts, endpointUrl(ips[0] ?? name, facts.bindPort));
+  const { host, port } = apiAddressOf(node, data, facts.bindPort) ?? { host: name, port: facts.bindPort };
+  const there = adminClient(facts, endpointUrl(host, port));
   if (!(await review(there, await newToken(api)))) return { failed: `${name} does not accept ours: its sa.pub is another` };
   if (!(await review(api, await newToken(there)))) return { failed: `this node does not accept ${name}'s: its sa.key is another` };
   return "both ways";

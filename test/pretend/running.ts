@@ -19,15 +19,15 @@ export function knewCa(caPem: string) {
 }
 
 /**
- * Serves at a healthy control plane node's address, with its certificate. All nodes renew their Leases. `objects` are added to the usual
+ * Serves at a healthy control plane node's address, with its certificate, or at another one's. All nodes renew their Leases. `objects` are added to the usual
  * ones.
  */
-export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "objects" | "on"> = {}) {
+export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "objects" | "on" | "hostname" | "tls"> = {}) {
   const pki = (file: string) => readFileSync(`${node.root}/etc/kubernetes/pki/${file}`, "utf8");
   return pretendApi({
-    hostname: ADDRESS,
+    hostname: options.hostname ?? ADDRESS,
     port: 6443,
-    tls: { cert: pki("apiserver.crt"), key: pki("apiserver.key") },
+    tls: options.tls ?? { cert: pki("apiserver.crt"), key: pki("apiserver.key") },
     objects: { ...usual(pki("ca.crt")), ...options.objects },
     on: (request, api) => options.on?.(request, api) ?? controllers(request, api),
   });

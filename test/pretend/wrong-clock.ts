@@ -30,7 +30,7 @@ export function withOthers(renewals: [name: string, seconds: number][]) {
       const status = { addresses: [{ type: "InternalIP", address }] };
       objects[`minions/${name}`] = { apiVersion: "v1", kind: "Node", metadata: { name, uid: `uid-of-${name}`, labels: control }, status };
       objects[`pods/kube-system/kube-apiserver-${name}`] = JSON.parse(
-        JSON.stringify(mirrorPod("kube-apiserver")).replaceAll("-m1", `-${name}`),
+        JSON.stringify(mirrorPod("kube-apiserver")).replaceAll("-m1", `-${name}`).replaceAll(ADDRESS, address),
       );
     }
     for (const [name, seconds] of renewals)

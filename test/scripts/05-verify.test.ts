@@ -6,7 +6,7 @@ import { reduced } from "../../shared/manifests/reduced-controllers.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { type ApiRequest, pretendApi, status } from "../pretend/api.ts";
-import { ADDRESS, FACTS, healthyCp, manifest, otherCa, write } from "../pretend/cluster.ts";
+import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, pretendNode, type Transcript } from "../pretend/node.ts";
 import { newKeyOf, tokenBy } from "../pretend/old-keys.ts";
@@ -216,6 +216,25 @@ test("05-verify fails where a member of etcd has no Node: somebody deleted it af
   expect(stdout).toContain(
     "  failed   etcd: members: m3 is a member, and its Node is gone: systemctl restart kubelet there makes it again\n",
   );
+});
+
+test("05-verify asks another API server where it listens: its Node's address may be of another network", async () => {
+  const m2 = ADDRESS.replace(/11$/, "12");
+  const as = (value: object, address: string) => JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"'));
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    etcd: (objects) => {
+      objects["minions/m2"] = as(objects["minions/m1"] as object, "127.77.9.12");
+      objects["pods/kube-system/kube-apiserver-m2"] = as(mirrorPod("kube-apiserver"), m2);
+    },
+  });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const status = { conditions: [{ type: "Ready", status: "True" }] };
+  using _api = serveRunning(node, { objects: { "/api/v1/nodes/m2": { status } } });
+  const tls = await issueLeaf(certRow("apiserver"), node.ca, { ...FACTS, nodeName: "m2", advertiseAddress: m2 });
+  using _there = serveRunning(node, { hostname: m2, tls });
+  const { checks } = JSON.parse((await node.run("05-verify --json")).stdout) as { checks: { id: string; result: string }[] };
+  expect(checks.find(({ id }) => id === "tokens-both-ways")).toMatchObject({ result: "ok", detail: "both ways" });
 });
 
 test("05-verify knows a member's Node by its address where a restore has given the member another name", async () => {

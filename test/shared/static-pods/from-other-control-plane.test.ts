@@ -7,8 +7,21 @@ import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const M2 = "127.77.0.12";
-const ofM2 = (value: unknown) =>
-  JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, M2).replaceAll('m1"', 'm2"').replaceAll("m1=", "m2="));
+const ofM2 = (value: unknown, address = M2) =>
+  JSON.parse(JSON.stringify(value).replaceAll(ADDRESS, address).replaceAll('m1"', 'm2"').replaceAll("m1=", "m2="));
+
+test("the other node's API server and etcd are at another address than its Node: this node has its own in its place", async () => {
+  const data = await pretendData((objects) => {
+    objects["minions/m2"] = ofM2(objects["minions/m1"], "127.77.9.12");
+    for (const name of ["kube-apiserver", "etcd"]) objects[`pods/kube-system/${name}-m2`] = ofM2(mirrorPod(name));
+  });
+  using _box = sandbox();
+  const cp = controlPlaneOf(data);
+  for (const name of ["kube-apiserver", "etcd"]) {
+    const text = JSON.stringify(manifestFromPeer(name, cp)!.manifest);
+    expect([text.includes(M2), text.includes(ADDRESS)]).toEqual([false, true]);
+  }
+});
 
 test.each([
   ["m1", `https://${ADDRESS}:2380`],
