@@ -26,7 +26,7 @@ import {
   reportedOf,
 } from "../shared/workloads/choice.ts";
 import { leftToDo } from "../shared/workloads/left-to-do.ts";
-import { commandsTo, ownerName } from "../shared/workloads/pod-owners.ts";
+import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
 import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
@@ -159,7 +159,7 @@ async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
 }
 
 function sayNext(cp: ControlPlaneNode, without: string[], { later, skipped }: Chosen) {
-  const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: commandsTo(owner) }));
+  const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: howToRestart(owner) }));
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
   const old = later.length + skipped.length;

@@ -8,11 +8,11 @@ import { plainLine } from "./plain.ts";
 export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   const isShown = plainLine(text) === text;
-  return isShown ? quoted(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
+  return isShown ? programWord(text) : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
 }
 
-/** A program of ours as one word, its lines as they are. Names go through `shellWord`. */
-export function quoted(program: string): string {
+/** A shell program of ours as one word, its lines as they are: `sh -c WORD`. Names go through `shellWord`. */
+export function programWord(program: string): string {
   return `'${program.replaceAll("'", `'\\''`)}'`;
 }
 

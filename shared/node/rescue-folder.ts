@@ -1,6 +1,7 @@
 /**
- * The rescue folder of a repair: /root/kube-pki-repair-TIME on each control plane node that is changed. It holds a copy of etcd's data,
- * from which all parts read their facts, and all files that a script has moved aside. `retire` moves a public key there. Each run that writes leaves its transcript in `runs` (kept-run.ts). No script changes or deletes what is in it.
+ * The rescue folder of a repair: /root/kube-pki-repair-TIME on each node that is changed. On a control plane node it holds a copy of etcd's
+ * data, from which all parts read their facts; on a worker its trust from before a join. Files that a script moves aside come there, and each
+ * run that writes leaves its transcript in `runs` (kept-run.ts). No script changes or deletes what was copied or moved there.
  */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";

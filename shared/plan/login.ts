@@ -1,5 +1,5 @@
 /** How the operator comes to a node: as root by ssh, or as a user who may use sudo there. Words for the operator's bash. */
-import { quoted } from "../shell-line.ts";
+import { programWord } from "../shell-line.ts";
 
 export const ROOT = "root";
 
@@ -18,6 +18,6 @@ export function sudo(user: string): string {
 
 /** A command line that root runs there, as one word. */
 export function asRoot(user: string, command: string): string {
-  if (user === ROOT) return quoted(command);
-  return /^[^'"\\$`!]*$/.test(command) ? `"sudo -n sh -c '${command}'"` : quoted(`sudo -n sh -c ${quoted(command)}`);
+  if (user === ROOT) return programWord(command);
+  return /^[^'"\\$`!]*$/.test(command) ? `"sudo -n sh -c '${command}'"` : programWord(`sudo -n sh -c ${programWord(command)}`);
 }

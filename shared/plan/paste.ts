@@ -2,7 +2,7 @@
 import { isIPv6 } from "node:net";
 import { Fail } from "../fail.ts";
 import { FEW } from "../plain.ts";
-import { quoted } from "../shell-line.ts";
+import { programWord } from "../shell-line.ts";
 import { asRoot, ROOT, sudo } from "./login.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 
@@ -48,7 +48,7 @@ export function carryLines(user: string, from: PlanNode, nodes: readonly PlanNod
   return onEach(
     nodes,
     (address) => `(${pipe(address)})`,
-    () => `bash -c ${quoted(pipe("{}"))}`,
+    () => `bash -c ${programWord(pipe("{}"))}`,
   );
 }
 
@@ -68,7 +68,7 @@ export function kitLines(user: string, nodes: readonly PlanNode[], line: string)
   if (!program) throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
   const { few, many } = sizes(nodes);
   return [
-    { text: `export unpack=${user === ROOT ? program : quoted(`${sudo(user)}sh -c ${program}`)}` },
+    { text: `export unpack=${user === ROOT ? program : programWord(`${sudo(user)}sh -c ${program}`)}` },
     ...few.map(({ name, address }) => ({ at: name, text: `ssh ${user}@${address} "$unpack" < ${file}` })),
     ...(many.length > 0 ? [{ at: ALL, text: `${AT_ONCE} sh -c 'ssh ${user}@{} "$unpack" < ${file}' < ${MANY_FILE}` }] : []),
   ];

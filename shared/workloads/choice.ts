@@ -10,7 +10,7 @@ import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { shellWord } from "../shell-line.ts";
-import { commandsTo, label, ownerName, type PodOwner } from "./pod-owners.ts";
+import { howToRestart, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
 /** As it was typed. None of the first two: all restart. */
@@ -146,5 +146,5 @@ export function restartsOf({ owners }: Group): PodOwner[] {
 
 /** "shop/db (StatefulSet): kubectl -n shop rollout restart statefulset/db" */
 export function byHand(owners: readonly PodOwner[]): string {
-  return owners.map((owner) => `${label(owner)}: ${commandsTo(owner)}`).join("; ");
+  return owners.map((owner) => `${label(owner)}: ${howToRestart(owner)}`).join("; ");
 }

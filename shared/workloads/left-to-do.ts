@@ -13,7 +13,7 @@ import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { STAND_IN_MARK } from "../static-pods/provide-files.ts";
 import { waysOn } from "./choice.ts";
-import { commandsTo, label, type PodOwner } from "./pod-owners.ts";
+import { howToRestart, label, type PodOwner } from "./pod-owners.ts";
 import type { Renewed } from "./renew-tokens.ts";
 import type { Left } from "./restart-order.ts";
 import { calledByApi } from "./webhooks.ts";
@@ -42,7 +42,7 @@ export async function leftToDo({ cp, api, renewed, reported, skipped, later, wor
   const still = replacedCa(cp, caPem) === undefined ? "still has a token of the old key" : "still trusts the old CA";
   for (const { owner, why } of workloads) lines.push(`${label(owner)} ${still}: ${why.message}: ${why.hint}`);
   for (const owner of reported) lines.push(`${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`);
-  for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${commandsTo(owner)}`);
+  for (const owner of skipped) lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
   if (later.length > 0) lines.push(`left for a later run: ${listed(later.map(label))}: ${waysOn({ later, skipped })}`);
   lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
   lines.push(

@@ -35,7 +35,7 @@ export function ownerName({ namespace, name }: PodOwner): string {
 }
 
 /** The operator's own way to restart it. */
-export function commandsTo({ restart, namespace, name, controller, pods }: PodOwner): string {
+export function howToRestart({ restart, namespace, name, controller, pods }: PodOwner): string {
   if (restart === "evict" || !controller) return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }

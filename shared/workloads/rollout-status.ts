@@ -83,7 +83,8 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   });
 }
 
-export function commandsFor(owner: PodOwner): string {
+/** Where the operator sees how far it is, and what is in its way. */
+export function howToLookAt(owner: PodOwner): string {
   const { namespace, name, restart, controller = "" } = owner;
   const events = shell`kubectl -n ${namespace} get events`;
   if (restart !== "rollout") return `${shell`kubectl -n ${namespace} get pods -o wide`}; ${events}`;

@@ -9,7 +9,7 @@ import { shell } from "../shell-line.ts";
 import { patient, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed } from "./evict.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
-import { AGAIN, commandsFor, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
+import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } from "./rollout-status.ts";
 import { publishRootCa } from "./root-ca.ts";
 import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
@@ -92,14 +92,14 @@ async function rolledOut(api: KubeApi, owner: PodOwner, path: string) {
     // by then `look` has said why, if the API answers
     seconds: 2 * SECONDS + owner.pods.length * SECONDS_PER_POD,
     easing: true,
-    hint: `${commandsFor(owner)}; ${AGAIN}`,
+    hint: `${howToLookAt(owner)}; ${AGAIN}`,
   });
   if (over instanceof Fail) throw over;
 }
 
 async function stuck(api: KubeApi, owner: PodOwner, { workload, words }: { workload: Workload; words: string }): Promise<Fail> {
   const why = await whyNot(api, owner, workload);
-  return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, { hint: `${commandsFor(owner)}; ${AGAIN}` });
+  return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, { hint: `${howToLookAt(owner)}; ${AGAIN}` });
 }
 
 /** Evicts all pods of a DaemonSet at once; done when every node has a new one that is Ready. */

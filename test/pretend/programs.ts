@@ -2,6 +2,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { programWord } from "../../shared/shell-line.ts";
 
 /** An answer to one command line. A command that is listed several times gives its answers in turn; the last one is repeated. */
 export interface FakeCommand {
@@ -69,18 +70,14 @@ function writeProgram(folder: string, name: string, commands: FakeCommand[]) {
 }
 
 function reply({ stdout = "", stderr = "", exit = 0, does = ":" }: FakeCommand) {
-  const says = [stdout && `printf %s ${quoted(stdout)}`, stderr && `printf %s ${quoted(stderr)} >&2`];
+  const says = [stdout && `printf %s ${programWord(stdout)}`, stderr && `printf %s ${programWord(stderr)} >&2`];
   return [does, ...says, `exit ${exit}`].filter(Boolean).join("; ");
-}
-
-function quoted(text: string) {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
 /** A shell pattern: everything is quoted, except the `*`. */
 function pattern(command: string) {
   return command
     .split("*")
-    .map((text) => (text ? quoted(text) : ""))
+    .map((text) => (text ? programWord(text) : ""))
     .join("*");
 }
