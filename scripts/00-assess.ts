@@ -13,6 +13,7 @@ import { parseOptions } from "../shared/options.ts";
 import { factsForPlan } from "../shared/plan/plan-facts.ts";
 import { printPlan } from "../shared/plan/print-plan.ts";
 import { answer, run, step } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
 
 async function main() {
   const values = parse();
@@ -58,7 +59,7 @@ function deepOptions({ deep, plan, "no-disk": noDisk, device, image }: Values) {
   if (deep)
     return {
       disk: noDisk ? undefined : (image ?? device ?? "own"),
-      diskOption: image ? `--image ${image}` : device ? `--device ${device}` : "",
+      diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
     };
   if (!noDisk && !device && !image) return undefined;
   throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", {

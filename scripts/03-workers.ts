@@ -23,6 +23,7 @@ import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
 import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
@@ -187,8 +188,8 @@ async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
 function printJoinLine({ facts }: ControlPlaneNode, file: string, without: string[]) {
   const hash = certInfo(clusterCa(facts.certificatesDir)).publicKeyHash;
   tell("\nOn each worker, as root, in the kit's folder, with the token file in it:");
-  const trust = `--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
-  answer(command(`03-workers join ${trust}`, without));
+  const trust = shell`--server ${clusterServer(facts)} --ca-hash ${hash} --token-file ${file}`;
+  answer(command(["03-workers join", trust].join(" "), without));
 }
 
 const USAGE = `Usage:

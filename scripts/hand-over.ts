@@ -56,19 +56,7 @@ async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   takeNode({ onlyInRepair: true });
   const makeLock = howToLock(values);
-  const { here } = await look(values);
-  if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
-    throw new Refused("The cluster's CA is external: its key is not here to be packed", {
-      hint:
-        shell`scp -p the rest of ${here.certificatesDir}: ` +
-        "ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*",
-    });
-  const signer = { externalSigner: hasSigner(here) };
-  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
-  say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
-  for (const line of describe(bundle.files)) say(line);
-  if (signer.externalSigner) say(NO_SA);
-
+  const bundle = await toPack(values);
   const ca = bundles.caOf(bundle.files);
   const out =
     values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
@@ -89,7 +77,25 @@ async function pack(values: Values) {
     "When it is unpacked on every node that needs it",
   );
   tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
-  answer(command(`hand-over unpack ${out}${keyOption(values)} --ca-hash ${ca}`));
+  const words = [shell`hand-over unpack ${out}`, keyOption(values), shell`--ca-hash ${ca}`];
+  answer(command(words.filter(Boolean).join(" ")));
+}
+
+/** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */
+async function toPack(values: Values): Promise<bundles.Bundle> {
+  const { here } = await look(values);
+  if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
+    throw new Refused("The cluster's CA is external: its key is not here to be packed", {
+      hint:
+        shell`scp -p the rest of ${here.certificatesDir}: ` +
+        "ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*",
+    });
+  const signer = { externalSigner: hasSigner(here) };
+  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
+  say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
+  for (const line of describe(bundle.files)) say(line);
+  if (signer.externalSigner) say(NO_SA);
+  return bundle;
 }
 
 /** Whether 05-verify counts this bundle as the backup. */

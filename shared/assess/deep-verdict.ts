@@ -74,16 +74,14 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
 
 /** The commands that bring back what can be found. */
 function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
-  const aside = moveAside ? " --move-aside" : "";
+  const salvage = (...words: string[]) => command(["00-salvage", ...words, moveAside ? "--move-aside" : ""].filter(Boolean).join(" "));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
   const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
   return [
-    ...(words.has("memory") ? [{ command: command(`00-salvage memory${aside}`) }] : []),
-    ...(words.has("secret")
-      ? [{ command: command(`00-salvage secret${aside}`), note: "asks for the certificate key that kubeadm printed" }]
-      : []),
-    ...(words.has("disk") ? [{ command: command(`00-salvage disk${aside} ${diskOption}`.trimEnd()) }] : []),
+    ...(words.has("memory") ? [{ command: salvage("memory") }] : []),
+    ...(words.has("secret") ? [{ command: salvage("secret"), note: "asks for the certificate key that kubeadm printed" }] : []),
+    ...(words.has("disk") ? [{ command: salvage("disk", diskOption) }] : []),
     ...(on
       ? [
           { on, command: pack },

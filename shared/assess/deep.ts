@@ -24,7 +24,7 @@ import type { Deep, KeyPlace, LostKey } from "./assessment.ts";
 export interface DeepOptions {
   /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
-  /** The same as an option of 00-salvage. */
+  /** The same as an option of 00-salvage, as it is typed; "" for none. */
   diskOption: string;
 }
 

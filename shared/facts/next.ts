@@ -181,8 +181,8 @@ interface TokensSeen {
 
 /** After part 4. */
 export function afterTokens({ without }: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
-  const names = skipped.map(({ name }) => name).join(",");
-  if (later) return [{ command: command(`04-sa-tokens${names && ` --skip ${names}`}`, without) }];
+  const skip = skipped.length > 0 ? [shell`--skip ${skipped.map(({ name }) => name).join(",")}`] : [];
+  if (later) return [{ command: command(["04-sa-tokens", ...skip].join(" "), without) }];
   const byHand = skipped.length > 1 ? [{ command: "", called: `the ${skipped.length} commands of 4.7` }] : skipped;
   return [...byHand, ...(oldSaKey ? [{ command: command("04-sa-tokens retire", without), on: EACH }] : []), VERIFY];
 }

@@ -11,6 +11,7 @@ import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
+import { shell } from "../shell-line.ts";
 import { fingerprints } from "./about-bundle.ts";
 import { type Bundle, sha256Of } from "./bundle.ts";
 
@@ -60,7 +61,7 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
   const unfit = (says: string, command: string) => ({ fits: false, says, command });
   const bytes = bundle === undefined ? undefined : readBytes(bundle);
   if (bundle !== undefined && !bytes) return unfit(`there is no bundle "${bundle}"`, BACKUP);
-  const list = command(`hand-over list ${bundle}`);
+  const list = bundle === undefined ? "" : command(shell`hand-over list ${bundle}`);
   if (!mark) return bytes ? unfit(`nothing here says what "${bundle}" holds`, list) : unfit(NO_MARK, BACKUP);
   if (bytes && sha256Of(bytes) !== mark.sha256) return unfit(`"${bundle}" is not the bundle that was packed or unpacked here last`, list);
   const present = SHARED_KEYS.flatMap(({ name, publicFile }) => {

@@ -2,6 +2,7 @@
 import { Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
+import { shell } from "../shell-line.ts";
 import { type Key, type Lock, recipientsIn } from "./sealed.ts";
 
 /** The options of hand-over.ts that decide it. */
@@ -35,10 +36,10 @@ export function keyFor(lock: "passphrase" | "recipients", { identity, "passphras
   return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
 }
 
-/** The option with which others open what is locked so. */
+/** The option with which others open what is locked so, as they type it. */
 export function keyOption({ to, "passphrase-file": file }: LockOptions): string {
-  if (to) return " --identity FILE";
-  return file === undefined ? "" : ` --passphrase-file ${file}`;
+  if (to) return "--identity FILE";
+  return file === undefined ? "" : shell`--passphrase-file ${file}`;
 }
 
 function generated(): string {

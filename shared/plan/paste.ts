@@ -33,7 +33,7 @@ export function keptLine(user: string, { name, address }: PlanNode, command: str
   return { at: name, text: `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))})` };
 }
 
-/** The line that was kept, typed on these nodes: this bash puts it in. It has no quotes. */
+/** The line that was kept, typed on these nodes: this bash puts it in. A word that is quoted in it has no blanks: an IPv6 address. */
 export function printedLines(user: string, nodes: readonly PlanNode[]): Line[] {
   const command = inKit(PRINTED, true);
   return onEach(nodes, (address) => `ssh -n ${user}@${address} "${user === ROOT ? command : `${sudo(user)}sh -c '${command}'`}"`);

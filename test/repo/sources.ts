@@ -73,10 +73,14 @@ export function exportsOf({ text }: Source): string[] {
   return [...found].map((match) => match[1]!);
 }
 
-/** `tag`: the code before it, such as "shell"; "" where there is none. `texts` and `values` as a tag gets them, the values as code. */
+/**
+ * `tag`: the code before it, such as "shell"; "" where there is none. `call`: the function of which it is the first argument, or "". `texts`
+ * and `values` as a tag gets them, the values as code.
+ */
 export interface Template {
   at: string;
   tag: string;
+  call: string;
   texts: string[];
   values: string[];
 }
@@ -101,7 +105,13 @@ export function templatesOf({ path, text }: Source): Template[] {
     return text.length;
   };
   const template = (start: number): number => {
-    const one: Template = { at: `${path}:${lineOf(text, start)}`, tag: tagBefore(text, start), texts: [""], values: [] };
+    const one: Template = {
+      at: `${path}:${lineOf(text, start)}`,
+      tag: tagBefore(text, start),
+      call: callBefore(text, start),
+      texts: [""],
+      values: [],
+    };
     found.push(one);
     for (let index = start + 1; ; ) {
       const letter = text[index];
@@ -125,6 +135,10 @@ export function templatesOf({ path, text }: Source): Template[] {
 
 /** A comment, a string, or a regular expression, at one place. */
 const SKIPPED = new RegExp(TOKEN.source.slice(0, TOKEN.source.lastIndexOf("|`")), "y");
+
+function callBefore(text: string, index: number): string {
+  return /(\w+)\(\s*$/.exec(text.slice(Math.max(0, index - 40), index))?.[1] ?? "";
+}
 
 function tagBefore(text: string, index: number): string {
   const [before = ""] = /[\w$.)]+$/.exec(text.slice(Math.max(0, index - 40), index)) ?? [];

@@ -15,7 +15,7 @@ const PROGRAMS =
 const LINE = new RegExp(`(?<![\\w/.-])(?:${PROGRAMS})(?= )(?:(?![.;:,)"\\\\]+(?: |$)| #| \\(|\\n).)*`, "gs");
 
 /** What quotes by itself, and constants of ours. */
-const SAFE = /^(?:(?:shell|shellWord|command|retyped|onOther|optionOf|asRoot)[`(]|[A-Z][A-Z_]*$)/;
+const SAFE = /^(?:(?:shell|shellWord|command|retyped|onOther|optionOf|keyOption|newCasOption|asRoot)[`(]|[A-Z][A-Z_]*$)/;
 
 /** Files with other values in their lines, and why no shell can take one for something else. */
 const MAY_BE_BARE: Record<string, string> = {
@@ -25,11 +25,13 @@ const MAY_BE_BARE: Record<string, string> = {
   "shared/drill/compared-files.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/device.ts": "a sentence about findmnt",
   "shared/retyped.ts": "scripts of this kit; all else is `shown`",
+  "shared/facts/todo.ts": "a line of RUNBOOK.md",
 };
 
-/** "path:line: VALUE" for each value that a shell would read as it is. */
-function bare({ at, tag, texts, values }: Template): string[] {
+/** "path:line: VALUE" for each value that a shell would read as it is. The words of `command` are a line of this kit's. */
+function bare({ at, tag, call, texts, values }: Template): string[] {
   if (tag !== "") return [];
+  if (call === "command") return values.filter((value) => !SAFE.test(value)).map((value) => `${at}: ${value}`);
   const names = values.map((value) => (/^[A-Z_]+$/.test(value) ? value : "\u0001"));
   const isBare = (index: number) => !SAFE.test(values[index]!);
   let [line, found] = ["", [] as string[]];
@@ -53,6 +55,7 @@ test("a bare name in a line is found, also in a list and inside of another templ
   expect(found("const a = `see: rm -r ${path}`; // `rm ${b}`")).toEqual(["a.ts:1: path"]);
   expect(found('const a = { hint: `${b ? `; scp ${from.map((one) => `"${one}"`)} root@${host}:` : ""}` };')).toHaveLength(2);
   expect(found("return `${KUBECTL} delete node ${name}`")).toEqual(["a.ts:1: name"]);
+  expect(found("return command(`01-etcd --lost-on ${name} ${shellWord(b)}`)")).toEqual(["a.ts:1: name"]);
   expect(found("return shell`rm ${path}`; return `${shell`rm ${path}`} and ${words}`; return `rm ${shellWord(path)} ${FILE}`")).toEqual([]);
   expect(found("return `kubectl does not answer: ${why}`; return `rm -r x   # ${why}`; $`rm ${path}`; /`rm ${path}/.test(a)")).toEqual([]);
 });
