@@ -12,6 +12,7 @@ import { mode } from "../run.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
+import { readAll } from "./many.ts";
 import { watch } from "./watch.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
@@ -60,7 +61,7 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
 /** When each kubelet last renewed its Lease, by node name. */
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   const renewals = new Map<string, Date>();
-  for await (const lease of api.items<Lease>(NODE_LEASES)) renewals.set(lease.metadata.name, renewed(lease));
+  await readAll("Leases", api.items<Lease>(NODE_LEASES), (lease) => renewals.set(lease.metadata.name, renewed(lease)));
   return renewals;
 }
 

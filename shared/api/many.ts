@@ -1,6 +1,23 @@
-/** Thousands of requests: some at the same time, not all, and none is lost. */
+/** Thousands of requests: some at the same time, not all, and none is lost. Thousands of objects: none of it is silent. */
+import { count } from "../progress.ts";
+import { say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
-import { ApiError, deafWebhook, IS_IT_WELL } from "./api-error.ts";
+import { sayWhileWaiting } from "../waiting.ts";
+import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
+
+/**
+ * Gives all items of a collection to `take`, which does not wait. A large one, or a slow API, takes long although each page comes at once:
+ * then it is said how far it is. `what`: "Leases". Errors: as `items`.
+ */
+export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (item: T) => unknown) {
+  let read = 0;
+  const words = () => `the rest of the ${what}, ${count(read)} are read`;
+  using _wait = sayWhileWaiting({ what: words, hint: NO_ANSWER_HINT, began: Date.now(), within: true, say });
+  for await (const item of items) {
+    take(item);
+    read++;
+  }
+}
 
 /** Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(items: Iterable<T> | AsyncIterable<T>, width: number, action: (item: T) => Promise<unknown>) {

@@ -1,5 +1,7 @@
 /** Checks of all pods: are they Ready, and do they hold today's CA and tokens? */
 import type { KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -22,8 +24,9 @@ export async function* podChecks(cp: ControlPlaneNode, api: KubeApi, caPem: stri
 
 async function readyPods(api: KubeApi): Promise<Answer> {
   const late: string[] = [];
-  for await (const pod of api.items<RunningPod>("/api/v1/pods"))
-    if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(`${pod.metadata.namespace}/${pod.metadata.name}`);
+  await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
+    if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(nameOf(pod));
+  });
   return late.length === 0 ? "all" : { warning: `not Ready: ${listed(late)}` };
 }
 

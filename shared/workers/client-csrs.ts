@@ -5,6 +5,7 @@
  */
 import { TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import { readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import { shell } from "../shell-line.ts";
 import { type Asked, CLIENT_SIGNER, type Csr, hasUsages, isApproved, nodeIn, requestIn, requestsTo, subjectObjection } from "./csr.ts";
@@ -33,10 +34,10 @@ export function givenKey(csr: Csr): string | undefined {
 /** What was approved for these tokens before we began, by anybody: `close` on another control plane node, or an operator. */
 export async function givenBefore(api: KubeApi, users: readonly string[]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
-  for await (const csr of api.items<Csr>(requestsTo(CLIENT_SIGNER))) {
+  await readAll("CSRs", api.items<Csr>(requestsTo(CLIENT_SIGNER)), (csr) => {
     const key = isApproved(csr) && isOfToken(csr, users) ? givenKey(csr) : undefined;
     if (key) given.set(key, csr.metadata.name);
-  }
+  });
   return given;
 }
 

@@ -2,6 +2,7 @@
  * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own port serves with one. Made
  * for thousands of nodes: Leases and CSRs are watched, not listed again and again, and little is kept of each node.
  */
+import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import { TOKEN_HOURS, tokenUsers } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, watchRenewals } from "../api/leases.ts";
@@ -14,7 +15,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
-import { waitFor } from "../wait-for.ts";
+import { sayWhile, waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf, isControlPlane } from "./identities.ts";
@@ -117,7 +118,7 @@ async function onlyItsError(follower: Promise<void>): Promise<never> {
 
 /** The time counts from when all that was there has been looked at: in a large cluster, or behind a slow API, that alone takes a while. */
 async function allBack(scene: Scene, looked: Promise<unknown>) {
-  await looked;
+  await sayWhile("all Leases and CSRs to be read", NO_ANSWER_HINT, () => looked);
   const { away, expected, progress } = scene;
   const look = async () => {
     probePorts(scene);

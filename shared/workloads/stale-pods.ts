@@ -6,6 +6,7 @@
 import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
@@ -29,15 +30,14 @@ export interface Group {
 export async function staleGroups(api: ApiReader, caPem: string, since: Date): Promise<Group[]> {
   const times = await trustTimes(api, caPem, since);
   const nodes = new Set<string>();
-  for await (const { metadata } of api.items("/api/v1/nodes")) nodes.add(metadata.name);
+  await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
   // each with the moment since when the trust that it mounts is today's
   const stale = new Map<RunningPod, Date>();
-  for await (const pod of api.items<RunningPod>("/api/v1/pods")) {
+  await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     // Pods of a deleted Node are removed by the cluster itself.
-    if (!nodes.has(pod.spec.nodeName ?? "")) continue;
-    const trusted = staleBefore(pod, times);
+    const trusted = nodes.has(pod.spec.nodeName ?? "") ? staleBefore(pod, times) : undefined;
     if (trusted) stale.set(remember(pod), trusted);
-  }
+  });
   const serving = await servingPods(api, [...stale.keys()]);
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [find, known] = [once(api), new Map<string, PodOwner>()];
@@ -89,9 +89,10 @@ interface Holder extends KubeObject {
 /** Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`. Errors: as KubeApi. */
 async function trustTimes(api: ApiReader, caPem: string, made: Date): Promise<TrustTimes> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
-  for await (const map of api.items<Holder>(ROOT_CA_MAPS))
+  await readAll("ConfigMaps with the CA", api.items<Holder>(ROOT_CA_MAPS), (map) => {
     if (map.data?.["ca.crt"]?.trim() === caPem.trim()) maps.set(map.metadata.namespace ?? "", lastWritten(map, made));
-  for await (const secret of api.items<Holder>(TOKEN_SECRETS)) secrets.set(nameOf(secret), lastWritten(secret, made));
+  });
+  await readAll("token Secrets", api.items<Holder>(TOKEN_SECRETS), (secret) => secrets.set(nameOf(secret), lastWritten(secret, made)));
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, tokenSecret: (name) => secrets.get(name) };
 }
 

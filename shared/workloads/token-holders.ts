@@ -6,6 +6,7 @@
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { trustSince } from "../facts/sa-key.ts";
@@ -47,7 +48,9 @@ async function holders(cp: ControlPlaneNode, api: KubeApi): Promise<Holders> {
   const pki = cp.facts.certificatesDir;
   const byOldKey = tokenVerifier(oldSaKeys(pki).join(""));
   const secrets: TokenSecret[] = [];
-  for await (const secret of api.items<TokenSecret>(TOKEN_SECRETS)) if (byOldKey(tokenOf(secret))) secrets.push(secret);
+  await readAll("token Secrets", api.items<TokenSecret>(TOKEN_SECRETS), (secret) => {
+    if (byOldKey(tokenOf(secret))) secrets.push(secret);
+  });
   const groups = await staleGroups(api, clusterCa(pki), trustSince(cp));
   const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
   const today = new Set(publicKeysIn(readText(`${pki}/sa.pub`) ?? "").map(serviceAccountKeyId));

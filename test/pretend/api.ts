@@ -14,8 +14,8 @@ export interface ApiRequest {
 export interface ApiOptions {
   /** Path → object. Without them, `metadata.name`, `namespace` and `uid` come from the path. */
   objects?: Record<string, Any>;
-  /** Sees every request first. If it returns a response, that is the answer. */
-  on?: (request: ApiRequest, api: { objects: Map<string, Any> }) => Response | undefined;
+  /** Sees every request first. If it returns a response, that is the answer; a promise holds the answer back. */
+  on?: (request: ApiRequest, api: { objects: Map<string, Any> }) => Response | undefined | Promise<Response | undefined>;
   hostname?: string;
   port?: number;
   tls?: { cert: string; key: string };
@@ -39,7 +39,7 @@ export function pretendApi(options: ApiOptions = {}) {
       const text = await request.text();
       const asked = { method: request.method, path: url.pathname + url.search, body: text ? JSON.parse(text) : undefined };
       requests.push(asked);
-      return options.on?.(asked, { objects }) ?? answer(asked, url, { objects, pageSize: options.pageSize });
+      return (await options.on?.(asked, { objects })) ?? answer(asked, url, { objects, pageSize: options.pageSize });
     },
   });
   return {

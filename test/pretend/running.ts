@@ -29,7 +29,7 @@ export function serveRunning(node: { root: string }, options: Pick<ApiOptions, "
     port: 6443,
     tls: options.tls ?? { cert: pki("apiserver.crt"), key: pki("apiserver.key") },
     objects: { ...usual(pki("ca.crt")), ...options.objects },
-    on: (request, api) => options.on?.(request, api) ?? controllers(request, api),
+    on: async (request, api) => (await options.on?.(request, api)) ?? controllers(request, api),
   });
 }
 

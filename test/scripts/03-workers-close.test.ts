@@ -142,6 +142,25 @@ test("03-workers close says after ten seconds which nodes it waits for, until wh
   );
 });
 
+test("03-workers close is not silent while a slow API gives it all Leases and CSRs", async () => {
+  using node = await afterPart2({ commands: RESTARTS });
+  const held = Promise.withResolvers<undefined>();
+  using _api = serveRunning(node, { on: ({ path }) => (path.startsWith(`${LEASES}?limit`) ? held.promise : undefined) });
+  // With a tenth of the patience it says so after a second.
+  const child = node.start("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.1" });
+  let stderr = "";
+  for await (const piece of child.stderr) {
+    stderr += Buffer.from(piece).toString();
+    if (stderr.includes("still waiting for")) held.resolve(undefined);
+  }
+  expect({ exitCode: await child.exited, stderr }).toEqual({
+    exitCode: 0,
+    stderr: expect.stringMatching(
+      /^ {2}still waiting for all Leases and CSRs to be read \(since [\d:]{8}\)\. If it takes too long: crictl ps/m,
+    ),
+  });
+});
+
 test("03-workers close --without goes on without the node, but not without one that etcd never knew", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node, { objects: { [`${LEASES}/w2`]: lease(4000) } });

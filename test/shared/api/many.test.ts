@@ -1,6 +1,7 @@
-/** Work that mostly waits: a few that wait in vain do not keep the others from their turn. */
-import { expect, test } from "bun:test";
-import { inTurn } from "../../../shared/api/many.ts";
+/** Work that mostly waits: a few that wait in vain do not keep the others from their turn, and a long list is not read in silence. */
+import { expect, jest, test } from "bun:test";
+import { inTurn, readAll } from "../../../shared/api/many.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 test("inTurn() gives the place of what takes long to the next, and waits for it at the end", async () => {
   const order: string[] = [];
@@ -23,4 +24,27 @@ test("inTurn() passes on an error, also of what had given its place away", async
     throw new Error("of the late one");
   });
   await expect(run).rejects.toThrow("of the late one");
+});
+
+test("readAll() says every ten seconds how far it is, and nothing before or after", async () => {
+  using box = sandbox();
+  jest.useFakeTimers({ now: new Date(2026, 10, 26, 3, 0, 0) });
+  try {
+    const read: number[] = [];
+    const pages = (async function* () {
+      for (let page = 0; page < 4; page++) {
+        yield* [page, page];
+        jest.advanceTimersByTime(6000);
+      }
+    })();
+    await readAll("Leases", pages, (item) => read.push(item));
+    jest.advanceTimersByTime(60_000);
+    expect(read).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
+    expect(box.said.map((line) => line.replace(/ If it takes too long: .*/, ""))).toEqual([
+      "still waiting for the rest of the Leases, 4 are read (since 03:00:00).",
+      "still waiting for the rest of the Leases, 8 are read (since 03:00:00).",
+    ]);
+  } finally {
+    jest.useRealTimers();
+  }
 });
