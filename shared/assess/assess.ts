@@ -30,9 +30,10 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
+import { dataRows, memberRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { caRow, clockRows, dataRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutParts } from "./without-data.ts";
@@ -111,6 +112,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...manifestRows(node, known),
     ...lostFileRows(files),
     ...dataRows(known, dataDir),
+    ...memberRows(known),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),

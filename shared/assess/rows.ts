@@ -178,16 +178,3 @@ export function repairRows({ cp }: PartialFacts): Row[] {
     })),
   ];
 }
-
-/** What was read of etcd's data, and what could not be. */
-export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
-  if (!data) return [{ id: "etcd-data", what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
-  const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
-  const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
-  const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
-  return [
-    { id: "etcd-data", what: dataFrom, state: "ok", detail },
-    ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
-    ...(obstacle ? [{ id: "etcd-facts" as const, what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
-  ];
-}

@@ -16,9 +16,10 @@ import { examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
+import { dataRows } from "./data-rows.ts";
 import { etcdUnitRows } from "./etcd-unit-rows.ts";
 import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
-import { caRow, dataRows, findingRow, lostFileRows, manifestRows, podsBeside, summary } from "./rows.ts";
+import { caRow, findingRow, lostFileRows, manifestRows, podsBeside, summary } from "./rows.ts";
 
 interface Look {
   node: Node;

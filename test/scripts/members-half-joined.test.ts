@@ -112,6 +112,16 @@ test("03-workers open names one that never started with the line of part 2, and 
   expect(again.stderr).not.toContain("etcd knew no node");
 });
 
+test("00-assess names a member that has no vote, and one that never started, each with what ends it, and calls neither a damage", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, NAMELESS, { ...THIRD, isLearner: true }] });
+  const { stdout, stderr } = await node.run("00-assess", PATIENCE);
+  expect({ stdout, stderr }).toMatchObject({
+    stdout: expect.stringMatching(/^ {2}etcd's member m3 +note +has no vote: its join was cut off\./m),
+  });
+  expect(stdout).toContain(`never started: a join was cut off. Part 2 takes it out: ${OUT}\n`);
+  expect(stdout).toContain("\nverdict: nothing is damaged on this node\n");
+});
+
 test("00-assess --plan --without an id of etcd: it is no node, and the hint says what takes it out", async () => {
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const { exitCode, stderr } = await scene.node.run(`00-assess --plan --without ${ID}`, PATIENCE);

@@ -1,0 +1,36 @@
+/** The rows of etcd's data: what was read of it, and which members can do nothing yet. */
+import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { command } from "../facts/todo.ts";
+import type { Row } from "./assessment.ts";
+
+/** What was read of etcd's data, and what could not be. */
+export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
+  if (!data) return [{ id: "etcd-data", what: dataDir, state: "!UNREADABLE!", detail: obstacle!.message }];
+  const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
+  const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
+  const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
+  return [
+    { id: "etcd-data", what: dataFrom, state: "ok", detail },
+    ...data.warnings.map((detail): Row => ({ id: "etcd-data", what: dataFrom, state: "known", detail })),
+    ...(obstacle ? [{ id: "etcd-facts" as const, what: "facts in etcd's data", state: "!INCOMPLETE!", detail: obstacle.message }] : []),
+  ];
+}
+
+/** Members whose join was cut off: no damage. Where etcd cannot answer without one that never started, part 1 says so. */
+export function memberRows({ data }: PartialFacts): Row[] {
+  const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
+  return members.map((member) => ({
+    id: "etcd-members",
+    what: `etcd's member ${memberName(member)}`,
+    state: "known",
+    detail: cutOff(member),
+  }));
+}
+
+/** The data may be old: part 2 and 05-verify ask etcd itself. */
+function cutOff(member: Member): string {
+  const out = command("02-control-plane", [memberName(member)]);
+  if (isNameless(member)) return `never started: a join was cut off. Part 2 takes it out: ${out}`;
+  return `has no vote: its join was cut off. After part 2, ${command("05-verify")} prints what ends it; to take it out: ${out}`;
+}
