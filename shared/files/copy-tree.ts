@@ -56,9 +56,14 @@ export async function copyLargeTree(from: string, to: string): Promise<boolean> 
 
 function isKept(from: string, to: string): boolean {
   if (exists(to)) say(`${to}: kept`);
-  else if (!exists(from))
+  else if (!exists(from) && !isLink(from))
     throw new Fail(`Cannot copy ${from}: it is not there`, { hint: shell`look for it with: ls -la ${dirname(from)}` });
   return exists(to);
+}
+
+/** Also one that leads to nothing. */
+export function isLink(path: string): boolean {
+  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
 }
 
 function sayCopied(from: string, to: string) {

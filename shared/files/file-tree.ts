@@ -3,9 +3,9 @@ import * as fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
-import { copyTree, copyWhole, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
-import { exists } from "./files.ts";
-import { lookUp, note } from "./overlay.ts";
+import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
+import { exists, list } from "./files.ts";
+import { note } from "./overlay.ts";
 import { contentPath, hostEntry } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
@@ -35,8 +35,29 @@ export function copyAside(path: string, folder: string): string {
   return to;
 }
 
+/**
+ * Makes a file or a folder what its copy is; `copy` unset: there was none. What differs is moved below `aside`, and no more than that: on a
+ * full disk nothing goes that could not come back. A folder stays where it is, as a disk may be mounted there (EBUSY).
+ */
+export function restoreTree(copy: string | undefined, path: string, aside: string) {
+  if (copy !== undefined && sameTree(copy, path)) return;
+  if (copy !== undefined && isFolder(copy) && isFolder(path)) return restoreEntries(copy, path, aside);
+  moveAside(path, aside);
+  if (copy !== undefined) copyTree(copy, path);
+}
+
+function restoreEntries(copy: string, path: string, aside: string) {
+  const before = list(copy);
+  for (const name of new Set([...before, ...list(path)]))
+    restoreTree(before.includes(name) ? join(copy, name) : undefined, join(path, name), aside);
+}
+
+function isFolder(path: string): boolean {
+  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isDirectory() === true;
+}
+
 /** Whether two files or folders are equal: content, mode and owner of all that is in them. Times do not count. */
-export function sameTree(a: string, b: string): boolean {
+function sameTree(a: string, b: string): boolean {
   return tryFile("compare", b, () => sameEntry(hostEntry(a), hostEntry(b))) ?? false;
 }
 
@@ -55,10 +76,6 @@ function freeName(path: string): string {
     const name = n === 0 ? path : `${path}.${n}`;
     if (!exists(name) && !isLink(name)) return name;
   }
-}
-
-function isLink(path: string): boolean {
-  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true && lookUp(path).kind === "disk";
 }
 
 /** A rename where that is possible; across file systems a whole copy first, and only then the removal. */

@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { Fail, failOf } from "../fail.ts";
 import { copyTree } from "../files/copy-tree.ts";
-import { moveAside, sameTree } from "../files/file-tree.ts";
+import { restoreTree } from "../files/file-tree.ts";
 import { exists, removeFile } from "../files/files.ts";
 import { type Mark, readMark, writeMark } from "../files/mark.ts";
 import { refuseUnwritable } from "../files/room.ts";
@@ -106,7 +106,8 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
   const troubles = [await failOf(() => turnKubelet("stop"))];
   if (unless()) return await goOn();
   leaves(JOINING, undefined);
-  for (const file of saved.files) troubles.push(await failOf(() => bringBack(file, saved.dir)));
+  for (const { path, existed } of saved.files)
+    troubles.push(await failOf(() => restoreTree(existed ? `${saved.dir}/before${path}` : undefined, path, `${saved.dir}/failed`)));
   // as before: without kubelet.conf it did not start either
   const unfit = await unfitKubelet();
   if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);
@@ -126,12 +127,4 @@ async function goOn(): Promise<boolean> {
   say("the kubelet has its certificate now: nothing is put back");
   await turnKubelet("start");
   return false;
-}
-
-/** What is as it was is left alone: on a full disk nothing is moved away that could not come back. */
-function bringBack({ path, existed }: SavedTrust["files"][number], dir: string) {
-  const before = `${dir}/before${path}`;
-  if (existed && sameTree(before, path)) return;
-  moveAside(path, `${dir}/failed`);
-  if (existed) copyTree(before, path);
 }

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
-import { moveAside } from "../../../shared/files/file-tree.ts";
+import { moveAside, restoreTree } from "../../../shared/files/file-tree.ts";
 import { exists, hostPath, list, readBytes, readText, removeFile, setRoot, stat, writeFile } from "../../../shared/files/files.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -208,4 +208,28 @@ test("what is moved aside keeps its whole path, and never lands on what was move
   expect([readText(`/rescue${KEY}`), readText(`/rescue${KEY}.1`), exists(KEY)]).toEqual(["one", "two", false]);
   expect(stat("/rescue/etc")?.mode).toBe(0o700);
   expect(box.said).toEqual([`wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}`, `wrote ${KEY}`, `moved ${KEY} to /rescue${KEY}.1`]);
+});
+
+test("a tree is made what its copy is: what differs is moved aside, and no more; the folder stays, as a disk may be mounted there", () => {
+  using box = sandbox();
+  for (const name of ["same", "other", "gone"]) writeFile(`/pki/${name}`, name);
+  fs.symlinkSync("/pki/nowhere", `${box.dir}/pki/link`);
+  copyTree("/pki", "/before/pki");
+  const place = fs.statSync(`${box.dir}/pki`).ino;
+  writeFile("/pki/other", "another");
+  for (const name of ["gone", "link"]) removeFile(`/pki/${name}`);
+  writeFile("/pki/more/new", "new");
+  restoreTree("/before/pki", "/pki", "/failed");
+  expect(list("/pki")).toEqual(["gone", "link", "other", "same"]);
+  expect([readText("/pki/gone"), readText("/pki/other"), fs.readlinkSync(`${box.dir}/pki/link`)]).toEqual([
+    "gone",
+    "other",
+    "/pki/nowhere",
+  ]);
+  expect([list("/failed/pki"), readText("/failed/pki/other")]).toEqual([["more", "other"], "another"]);
+  expect(fs.statSync(`${box.dir}/pki`).ino).toBe(place);
+  box.said.length = 0;
+  restoreTree("/before/pki", "/pki", "/failed");
+  restoreTree(undefined, "/nothing", "/failed");
+  expect(box.said).toEqual([]);
 });
