@@ -10,20 +10,22 @@ import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
-import { saKeyIsNew } from "../shared/facts/sa-key.ts";
+import { trustSeen } from "../shared/facts/sa-key.ts";
 import { inOneLine, type Todo } from "../shared/facts/todo.ts";
+import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { keepShown } from "../shared/static-pods/keep-shown.ts";
 import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
-import { caIsNew, managerIsReduced, refuseLostFiles } from "../shared/static-pods/restore.ts";
+import { refuseLostFiles } from "../shared/static-pods/restore.ts";
 import { issueForServers, refuseUnfitNode, startServers } from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
 import { isControlPlaneName } from "../shared/workers/identities.ts";
@@ -131,14 +133,11 @@ async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<strin
 
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
 async function next(cp: ControlPlaneNode, api: KubeApi, without: string[]): Promise<Todo[]> {
-  const isNew = caIsNew(cp);
+  const trust = trustSeen(cp);
   const part3 =
-    isNew || (!mode.dryRun && (managerIsReduced(cp) || (await nodesNeedPart3(cp, api, without))));
-  return afterControlPlane(routeOf(cp, without), {
-    part3,
-    caIsNew: isNew,
-    saKeyIsNew: saKeyIsNew(cp),
-  });
+    trust.caIsNew ||
+    (!mode.dryRun && (managerIsReduced(cp) || (await nodesNeedPart3(cp, api, without))));
+  return afterControlPlane(routeOf(cp, without), { part3, ...trust });
 }
 
 const USAGE = `Usage:

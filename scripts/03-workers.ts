@@ -9,12 +9,14 @@ import { closeJoining, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { saySilentMembers } from "../shared/etcd/silent-members.ts";
+import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
 import * as next from "../shared/facts/next.ts";
-import { saKeyIsNew } from "../shared/facts/sa-key.ts";
+import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine } from "../shared/facts/todo.ts";
 import { Fail } from "../shared/fail.ts";
+import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import type { Node } from "../shared/node/node.ts";
 import { shareNode, takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
@@ -26,7 +28,6 @@ import { answer, done, mode, run, say, start, step, tell } from "../shared/run.t
 import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
 import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
-import { caIsNew, managerIsReduced } from "../shared/static-pods/restore.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
@@ -73,7 +74,7 @@ async function open(values: Values) {
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
 async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, without: string[]) {
-  const state = { silentControlPlanes: controlPlanes, close: false, ...trustOf(cp) };
+  const state = { silentControlPlanes: controlPlanes, close: false, ...trustSeen(cp) };
   if (controlPlanes.length === 0) {
     say("the CA is unchanged, and every kubelet renews its Lease: no worker has to join");
     const asking = await withoutServing(cp);
@@ -85,10 +86,6 @@ async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, with
     if (!state.close) say("part 3 has nothing to do");
   }
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
-}
-
-function trustOf(cp: ControlPlaneNode): next.TrustSeen {
-  return { caIsNew: caIsNew(cp), saKeyIsNew: saKeyIsNew(cp) };
 }
 
 async function changeTrust(node: Node, paste: { server: string; hash: string; file: string }) {
@@ -164,7 +161,7 @@ async function close(values: Values) {
     () => stopApprover().then(() => closeJoining(api)),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
-  done(inOneLine(next.afterClose(next.routeOf(cp, without), trustOf(cp))));
+  done(inOneLine(next.afterClose(next.routeOf(cp, without), trustSeen(cp))));
 }
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {

@@ -10,7 +10,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest, secondManifests, whereIs } from "../manifests/on-disk.ts";
-import { isReduced } from "../manifests/reduced-controllers.ts";
+import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { publicPem } from "../pki/certificate.ts";
@@ -163,11 +163,9 @@ export function modeRows(paths: readonly string[]): Row[] {
 /** What a repair leaves for a time. */
 export function repairRows({ cp }: PartialFacts): Row[] {
   if (!cp) return [];
-  const manifest = attempt(() => readManifest(manifestPath(cp, "kube-controller-manager")));
-  const reduced = !(manifest instanceof Fail) && manifest !== undefined && isReduced(manifest);
   const policies = attempt(() => standIns(cp));
   return [
-    ...(reduced
+    ...(managerIsReduced(cp)
       ? [{ id: "controller-manager" as const, what: "kube-controller-manager", state: "known", detail: "reduced until part 3 is closed" }]
       : []),
     ...(policies instanceof Fail ? [] : policies).map((path) => ({

@@ -1,5 +1,5 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
-import type { StrangeCa } from "../facts/ca-copies.ts";
+import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { COURSE_FOR_CLUSTER, COURSE_TO_LEAVE_OUT, type Course, courseFrom } from "../facts/course.ts";
 import { lackingOfExternalCa } from "../facts/external-ca.ts";
@@ -9,7 +9,6 @@ import { command, inLines, type Todo } from "../facts/todo.ts";
 import { Fail } from "../fail.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { caIsNew } from "../static-pods/restore.ts";
 import { type Deep, isDamage, type NodeVerdict, type Row, shown } from "./assessment.ts";
 import { deepVerdict } from "./deep-verdict.ts";
 

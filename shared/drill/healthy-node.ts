@@ -1,5 +1,6 @@
 /** A drill compares with what is here: on a damaged node that is the wrong measure. */
 import { adminClient } from "../api/admin-api.ts";
+import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { command } from "../facts/todo.ts";
@@ -12,7 +13,6 @@ import { examine, examineKubeconfig } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
-import { caIsNew } from "../static-pods/restore.ts";
 
 /** Errors: Refused with what is wrong here. Asks the API server one question. */
 export async function refuseDamaged(cp: ControlPlaneNode) {

@@ -10,7 +10,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTERS_WORD, foreignCa } from "../pki/lost-keys.ts";
-import type { PartialFacts } from "./control-plane-node.ts";
+import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 
 export interface ClusterCa {
@@ -91,4 +91,10 @@ export function strangeCa(known: Known): StrangeCa | undefined {
   if (hashesIn(cluster.oldCaPem).includes(hash)) return undefined;
   const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
   return older || !repairHasBegun(known) ? { hash, older } : undefined;
+}
+
+/** Whether the CA on this node is another than the CA that the kubelets know. */
+export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
+  const now = readText(certPath(certRow("ca"), facts.certificatesDir));
+  return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
 }

@@ -4,8 +4,10 @@ import { readText, stat } from "../files/files.ts";
 import { madeAt, publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, serviceAccountKeyId } from "../pki/sa-keys.ts";
+import { caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { readEvidence } from "./evidence.ts";
+import type { TrustSeen } from "./next.ts";
 
 /**
  * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept beside it, or all tokens in this
@@ -22,6 +24,11 @@ export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "no
   const { tokens } = readEvidence({ data: undefined, node, certificatesDir: pki });
   const older = tokens.filter(({ issuedAt }) => issuedAt > 0 && issuedAt * 1000 < since.getTime());
   return older.length > 0 && older.every(({ kid }) => !own.has(kid));
+}
+
+/** Which of the two that kubelets and pods trust is new: so much of the rest has something to do. */
+export function trustSeen(cp: ControlPlaneNode): TrustSeen {
+  return { caIsNew: caIsNew(cp), saKeyIsNew: saKeyIsNew(cp) };
 }
 
 /** A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of an old key. */

@@ -2,9 +2,11 @@
  * The controller-manager while nodes come back: the controllers that punish silent nodes are off. Its manifest's annotations keep what it
  * had before, so that any later run can put it back.
  */
+import type { Node } from "../node/node.ts";
 import { minorOf } from "../pki/certs.ts";
 import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
+import { manifestPath, readableManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
 export const REDUCED = "kube-pki-repair/controllers-before";
@@ -63,6 +65,12 @@ function liftLimits(manifest: Manifest) {
 
 export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
   return pod.metadata.annotations?.[REDUCED] !== undefined;
+}
+
+/** Whether this node's controller-manager is still reduced; false also where its manifest is missing, or damaged. */
+export function managerIsReduced(place: { node: Node }): boolean {
+  const manifest = readableManifest(manifestPath(place, "kube-controller-manager"));
+  return manifest !== undefined && isReduced(manifest);
 }
 
 /** The controller-manager as it was before `reduced`. */

@@ -1,7 +1,7 @@
 /** Part 1 on this node: what is left of the old control plane is stopped and copied; etcd gets its certificates and its manifest back. */
 import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
-import { strangeCa } from "../facts/ca-copies.ts";
+import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -24,7 +24,7 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { keepShown } from "./keep-shown.ts";
 import { restartKubelet } from "./late-manager.ts";
-import { caIsNew, manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
+import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 

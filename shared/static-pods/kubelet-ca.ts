@@ -3,6 +3,7 @@
  * one, kubectl logs and exec fail. kubeadm does not set this flag. Mostly it names pki/ca.crt, and then nothing is to be done; some name a
  * copy of it, or a bundle that has it.
  */
+import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { copyAside } from "../files/file-tree.ts";
@@ -11,7 +12,6 @@ import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { certificatesIn, infoOf } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { caIsNew } from "./restore.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
 
 /**

@@ -2,28 +2,19 @@
  * The static pods of this control plane node: their manifests come back from the mirror pods in etcd's data, with all hand edits. A pod
  * whose files are missing is not started: the files are named, each with the flag that needs it.
  */
+import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostFiles, madeFiles } from "../facts/lost-files.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyAside, moveAside } from "../files/file-tree.ts";
-import { readText, stat, writeFile } from "../files/files.ts";
+import { stat, writeFile } from "../files/files.ts";
 import type { ContainerSpec } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
-import {
-  isKubeadms,
-  manifestPath,
-  manifestText,
-  readableManifest,
-  secondManifests,
-  usableManifest,
-  whereIs,
-} from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
-import { certInfo } from "../pki/certificate.ts";
-import { certPath, certRow } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
@@ -60,18 +51,6 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
   const place = manifestPath(cp, wanted.name, wanted.manifest.metadata.namespace);
   say(`${wanted.name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`);
   return false;
-}
-
-/** Whether the CA on this node is another than the CA that the kubelets know. */
-export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
-  const now = readText(certPath(certRow("ca"), facts.certificatesDir));
-  return now !== undefined && certInfo(now).publicKeyHash !== certInfo(cluster.oldCaPem).publicKeyHash;
-}
-
-/** Whether this node's controller-manager is still reduced; false also where its manifest is missing, or damaged. */
-export function managerIsReduced(cp: Pick<ControlPlaneNode, "node">): boolean {
-  const manifest = readableManifest(manifestPath(cp, "kube-controller-manager"));
-  return manifest !== undefined && isReduced(manifest);
 }
 
 /** The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written if this changes the disk. */

@@ -13,6 +13,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { command } from "../facts/todo.ts";
 import { readText } from "../files/files.ts";
+import { managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow, keyPath } from "../pki/certs.ts";
@@ -20,7 +21,6 @@ import { bothCas } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
-import { managerIsReduced } from "../static-pods/restore.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */

@@ -1,6 +1,7 @@
 /** The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload stops the others. */
 import type { KubeApi } from "../api/kube-api.ts";
 import { inTurn } from "../api/many.ts";
+import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { trustSince } from "../facts/sa-key.ts";
@@ -9,7 +10,6 @@ import { forGood } from "../for-good.ts";
 import { listed } from "../plain.ts";
 import { sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
-import { caIsNew } from "../static-pods/restore.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
 import { canaries, hasLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
