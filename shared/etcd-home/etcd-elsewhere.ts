@@ -4,9 +4,9 @@
  */
 import { readdirSync } from "node:fs";
 import { exists, hostPath } from "../files/files.ts";
+import { isBelow, mountsOf } from "../files/mounts.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
-import { isBelow, mountsOf } from "../node/mounts.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 
 /** How deep, and how many folders at most. */

@@ -5,11 +5,11 @@
 
 import { Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
+import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { type Container, containers, inspect } from "../node/containers.ts";
-import { mountsOf, onHost } from "../node/mounts.ts";
 import type { Node } from "../node/node.ts";
 import { isStaticUid, type PodRecord } from "../trust/pod-owner.ts";
 import { knownHere, processOwner } from "../trust/process-owner.ts";

@@ -2,7 +2,7 @@
  * A bundle and the file that opens it, on one machine: together they are all keys of the cluster. Neither pack nor unpack removes them: the
  * bundle may be the only backup, and the next node may still need it. They say what to remove, and when.
  */
-import { isInMemory } from "../files/in-memory.ts";
+import { isInMemory } from "../files/mounts.ts";
 import { typed } from "../options.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";

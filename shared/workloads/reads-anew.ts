@@ -7,6 +7,7 @@
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync } from "node:fs";
 import { hostPath, list } from "../files/files.ts";
+import { mountAt } from "../files/mounts.ts";
 import { gone, hostText } from "../files/untrusted-file.ts";
 import { type GoBuild, readGoBuild } from "../node/go-build.ts";
 import { strangers } from "../plain.ts";
@@ -94,7 +95,7 @@ const REFUSED = ["EACCES", "EPERM"];
 function buildOf(pid: string): GoBuild | "unread" | undefined {
   const exe = `${hostPath("/proc")}/${pid}/exe`;
   const path = gone(() => readlinkSync(exe), ["EINVAL", ...REFUSED]);
-  if (path === undefined || !LOCAL.includes(fileSystemOf(pid, path))) return "unread";
+  if (path === undefined || !LOCAL.includes(mountAt(Number(pid), path)?.type ?? "")) return "unread";
   const file = gone(() => openSync(exe, constants.O_RDONLY | constants.O_NONBLOCK), ["ENXIO", ...REFUSED]);
   if (file === undefined) return "unread";
   try {
@@ -106,14 +107,4 @@ function buildOf(pid: string): GoBuild | "unread" | undefined {
   } finally {
     closeSync(file);
   }
-}
-
-/** Of the deepest mount of this process above the path: proc(5), mountinfo. */
-function fileSystemOf(pid: string, path: string): string {
-  let deepest = { place: "", type: "" };
-  for (const line of (hostText(`/proc/${pid}/mountinfo`) ?? "").split("\n")) {
-    const [place = "", type = ""] = [line.split(" ")[4], / - (\S+)/.exec(line)?.[1]];
-    if (`${path}/`.startsWith(place === "/" ? "/" : `${place}/`) && place.length >= deepest.place.length) deepest = { place, type };
-  }
-  return deepest.type;
 }

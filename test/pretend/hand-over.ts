@@ -44,8 +44,9 @@ export function node() {
 
 /** Says of a node where its memory is mounted, as /proc does. */
 export function mountMemory(...folders: string[]) {
-  const mounts = ["/dev/vda1 / ext4 rw,relatime 0 0", ...folders.map((folder) => `tmpfs ${folder} tmpfs rw,nosuid,nodev 0 0`)];
-  writeFile("/proc/self/mounts", `${mounts.join("\n")}\n`);
+  const disk = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw";
+  const mounts = [disk, ...folders.map((folder, i) => `${23 + i} 22 0:${30 + i} / ${folder} rw,nosuid,nodev - tmpfs tmpfs rw`)];
+  writeFile("/proc/self/mountinfo", `${mounts.join("\n")}\n`);
 }
 
 export const pack = (...args: string[]) => main(["pack", "--to", recipient, "--out", FILE, ...args]);

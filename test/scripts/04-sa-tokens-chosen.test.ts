@@ -1,6 +1,6 @@
 /** 04-sa-tokens where the operator chooses whose pods restart now: it says what is left, and 05-verify knows it from the cluster. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { symlinkSync, writeFileSync } from "node:fs";
+import { symlinkSync } from "node:fs";
 import type { ApiRequest } from "../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
@@ -179,7 +179,7 @@ test("the next command of a partial run has what was typed with --skip", async (
   expect(said).toEndWith(`\ndone for now: 2 workloads still have to restart.  next, when you choose: ${PART_4} --skip shop/web\n`);
 });
 
-/** A container of the pod shop/NAME-1 runs this program on the node, under this process id. */
+/** A container of the pod shop/NAME-1 runs this program on the node, under this process id. `fileSystem`: of the program's folder, which has a blank in its name. */
 function runs(node: Node, objects: Record<string, object>, name: string, process: { pid: number; file: Uint8Array; fileSystem?: string }) {
   const id = Buffer.from(name.padEnd(32, "-")).toString("hex");
   const pod = oldPod(`${name}-1`, { kind: "StatefulSet", name });
@@ -191,12 +191,12 @@ function runs(node: Node, objects: Record<string, object>, name: string, process
   pod.spec.nodeName = "m1";
   objects[`/api/v1/namespaces/shop/pods/${name}-1`] = pod;
   objects[`/apis/apps/v1/namespaces/shop/statefulsets/${name}`] = BLOG[DB];
-  const proc = `${node.root}/proc/${process.pid}`;
-  write(`${node.root}/programs/${name}`, Buffer.from(process.file).toString("latin1"), 0o755);
-  writeFileSync(`${node.root}/programs/${name}`, process.file);
+  const [proc, programs] = [`${node.root}/proc/${process.pid}`, `${node.root}/its programs`];
+  write(`${programs}/${name}`, process.file, 0o755);
   write(`${proc}/cgroup`, `0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-${id}.scope\n`);
-  write(`${proc}/mountinfo`, `30 29 0:26 / / rw - ${process.fileSystem ?? "overlay"} overlay rw\n`);
-  symlinkSync(`${node.root}/programs/${name}`, `${proc}/exe`);
+  const mounted = process.fileSystem ? `31 30 0:27 / ${programs.replaceAll(" ", "\\040")} rw - ${process.fileSystem} x rw\n` : "";
+  write(`${proc}/mountinfo`, `30 29 0:26 / / rw - overlay overlay rw\n${mounted}`);
+  symlinkSync(`${programs}/${name}`, `${proc}/exe`);
 }
 
 test("4.4 says what it costs not to restart: by the client-go of each program on this node, and of the same image elsewhere", async () => {

@@ -1,5 +1,6 @@
-/** Where a path of one process's mount namespace lies in another's, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
-import { hostText } from "../files/untrusted-file.ts";
+/** What is mounted where, as a process sees it, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
+import { contentPath } from "./root.ts";
+import { hostText } from "./untrusted-file.ts";
 
 interface Mount {
   /** `major:minor` of its file system. */
@@ -14,7 +15,7 @@ interface Mount {
 const DELETED = /\/\/deleted$/;
 
 /** The mounts that a process sees; none where it has ended. */
-export function mountsOf(pid: number): Mount[] {
+export function mountsOf(pid: number | "self"): Mount[] {
   const lines = (hostText(`/proc/${pid}/mountinfo`) ?? "").split("\n").filter(Boolean);
   return lines.map((line) => {
     const [, , device = "", root = "", at = ""] = line.split(" ").map(unescaped);
@@ -22,11 +23,21 @@ export function mountsOf(pid: number): Mount[] {
   });
 }
 
+/** The mount at a path, as that process sees it: the deepest above it; of several on one place the last one, which hides the others. */
+export function mountAt(pid: number | "self", path: string): Mount | undefined {
+  let deepest: Mount | undefined;
+  for (const mount of mountsOf(pid)) if (isBelow(path, mount.at) && mount.at.length >= (deepest?.at.length ?? 0)) deepest = mount;
+  return deepest;
+}
+
+/** Whether what is written there is gone when the machine is off, and needs no shredding. False where this machine does not say. */
+export function isInMemory(path: string): boolean {
+  return ["tmpfs", "ramfs"].includes(mountAt("self", contentPath(path))?.type ?? "");
+}
+
 /** A path of this process as the node's first process sees it; undefined where that has no such mount. */
 export function onHost(pid: number, path: string): string | undefined {
-  const mount = mountsOf(pid)
-    .filter(({ at }) => isBelow(path, at))
-    .sort((a, b) => b.at.length - a.at.length)[0];
+  const mount = mountAt(pid, path);
   if (!mount) return undefined;
   const inside = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
   const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(inside, root));
