@@ -229,6 +229,12 @@ test("a script's first screen has its main, its last line runs it, and no line i
   expect(scripts.flatMap(untidy)).toEqual([]);
 });
 
+test("each file that tests stand on has its place in test/pretend/README.md, once", async () => {
+  const named = (await Bun.file(`${home}/test/pretend/README.md`).text()).matchAll(/`([\w-]+\.ts)`/g);
+  const there = paths.filter((path) => /^test\/pretend\/(?!.*\.test\.ts$)/.test(path));
+  expect([...named].map(([, name]) => name).sort()).toEqual(there.map((path) => basename(path)).sort());
+});
+
 /** Budgets are for the reader's sake and are told, not enforced: now and then one topic needs its length. */
 test("sizes are told where they pass the budget", () => {
   const budget = (path: string) => (path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250);
