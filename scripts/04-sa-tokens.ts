@@ -107,7 +107,7 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
   sayNames("immutable: delete them and make them anew by hand", stuck);
   sayNames("left alone: their ServiceAccount is gone, or is another one now", orphans);
-  sayNames("not yet, because a webhook does not answer", [...refused.keys()]);
+  sayNames("not yet, because the API refuses it", [...refused.keys()]);
   return { renewed, caOnly, stuck, orphans, refused };
 }
 

@@ -27,6 +27,17 @@ export function deafWebhook(err: unknown): string | undefined {
   return err instanceof ApiError ? FAILED_CALL.exec(err.message)?.[1] : undefined;
 }
 
+/**
+ * Not as it is: a policy, a quota or a size forbids it, it is immutable, or somebody else always writes first. What users of one namespace
+ * can bring about says nothing of the others.
+ */
+const REFUSED = [400, 403, 409, 413, 422];
+
+/** The API refuses this one object, whoever asks. Undefined: another error. */
+export function refusalOfOne(err: unknown): ApiError | undefined {
+  return err instanceof ApiError && REFUSED.includes(err.status) ? err : undefined;
+}
+
 /** What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
 export async function unlessRefused<T>(statuses: readonly number[], ask: () => Promise<T>): Promise<T | undefined> {
   try {

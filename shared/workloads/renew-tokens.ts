@@ -2,7 +2,7 @@
  * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key, as fast as the API server
  * writes. They are the same that the controller-manager would write, but it writes only about ten a second.
  */
-import { ApiError } from "../api/api-error.ts";
+import { ApiError, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
@@ -12,6 +12,7 @@ import { legacyTokenSigner } from "../pki/tokens.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import {
   ACCOUNT_NAME,
@@ -51,7 +52,7 @@ const REVIEWS = 20;
 /**
  * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched. Safe to run again. Works page by
  * page: one page is written while the API server prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them;
- * `refused`: a webhook does not answer, with why.
+ * `refused`: the API does not take it, with why.
  * Errors: Fail.
  */
 export async function renewTokens(api: KubeApi, trust: SigningTrust) {
@@ -60,7 +61,8 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const caOnly = new Set<string>();
   // immutable ones; and those whose ServiceAccount is gone, or another one has its name now
   const [stuck, orphans] = [new Set<string>(), new Set<string>()];
-  const refused = new Map<string, DeafWebhook>();
+  const refused = new Map<string, Fail>();
+  const deaf: DeafWebhook[] = [];
   const [verifies, uidFor, writer] = [verifierOf(trust), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
     const [tokenVerifies, caIsCurrent, name] = [verifies(tokenOf(secret)), holdsCa(secret, trust), nameOf(secret)];
@@ -68,18 +70,28 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
     if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
     if (accountUid === undefined) return orphans.add(name);
-    if (refused.size >= FEW && renewed.size + caOnly.size === 0) return refused.set(name, [...refused.values()][0]!);
+    if (deaf.length >= FEW && renewed.size + caOnly.size === 0) return refused.set(name, deaf[0]!);
     try {
       if (await pastWebhooks(api, () => writer.write({ secret, accountUid, tokenVerifies, caIsCurrent })))
         (tokenVerifies ? caOnly : renewed).add(name);
     } catch (err) {
-      if (!(err instanceof DeafWebhook)) throw err;
-      refused.set(name, err);
+      if (err instanceof DeafWebhook) deaf.push(err);
+      refused.set(name, whyRefused(err, secret));
     }
   });
   await writer.prove();
   const sorted = (names: Set<string>) => [...names].sort();
   return { renewed: sorted(renewed), caOnly: sorted(caOnly), stuck: sorted(stuck), orphans: sorted(orphans), refused };
+}
+
+/** Errors: what stops all of them. */
+function whyRefused(err: unknown, { metadata: { namespace = "", name } }: TokenSecret): Fail {
+  if (err instanceof DeafWebhook) return err;
+  const why = refusalOfOne(err);
+  if (!why) throw err;
+  return new Fail(`the API refuses it: ${why.message}`, {
+    hint: shell`its users, or a policy, have made it so: kubectl -n ${namespace} describe secret ${name}; if nobody needs it: kubectl -n ${namespace} delete secret ${name}. Then this script again`,
+  });
 }
 
 export type Renewed = Awaited<ReturnType<typeof renewTokens>>;

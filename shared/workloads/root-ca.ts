@@ -1,8 +1,9 @@
 /** kube-root-ca.crt: the ConfigMap in each namespace by which pods know the CA. The controller-manager writes it (rootcacertpublisher). */
-import { ApiError } from "../api/api-error.ts";
+import { ApiError, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { apiServerBundles } from "../api/trust-bundles.ts";
+import { Fail } from "../fail.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -29,8 +30,9 @@ export async function namespacesWithOldCa(api: KubeApi, caPem: string): Promise<
 const ASK_EVERY = 5000;
 
 /**
- * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for which the controller-manager
- * cannot write it, because a webhook does not answer, are named, and not waited for: nobody knows when that webhook answers again.
+ * A pod that starts after that has today's CA at once; one that runs already, within a minute. Namespaces for which the API refuses it are
+ * named, and not waited for: nobody knows when a webhook answers again, and whoever may write ConfigMaps in a namespace can make this one
+ * immutable.
  */
 export async function waitForRootCa(api: KubeApi, caPem: string) {
   let [old, asked, bundles]: [string[], number, string[]] = [[], 0, []];
@@ -41,13 +43,13 @@ export async function waitForRootCa(api: KubeApi, caPem: string) {
     if (old.length === 0) return [];
     if (Date.now() < asked + ASK_EVERY) return undefined;
     asked = Date.now();
-    return await allDeaf(api, old, caPem);
+    return await allRefused(api, old, caPem);
   };
   const what = () => {
     const missing = [...old, ...bundles.map((name) => `ClusterTrustBundle ${name}`)];
     return `the controller-manager to give every namespace today's CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
   };
-  const deaf = await waitFor(what, isEverywhere, {
+  const refused = await waitFor(what, isEverywhere, {
     seconds: 120,
     hint: () =>
       [
@@ -55,30 +57,39 @@ export async function waitForRootCa(api: KubeApi, caPem: string) {
         ...(bundles.length > 0 ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`] : []),
       ].join(". "),
   });
-  if (deaf?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
-  if (deaf) sayDeaf(old, deaf);
+  if (refused?.length === 0 && !mode.dryRun) say(`${NAME}: today's CA in every namespace`);
+  if (refused) sayRefused(old, refused);
 }
 
-function sayDeaf(namespaces: readonly string[], deaf: readonly DeafWebhook[]) {
-  if (deaf.length === 0) return;
+function sayRefused(namespaces: readonly string[], refused: readonly Fail[]) {
+  if (refused.length === 0) return;
   say(`${NAME}: today's CA in every namespace but ${listed(namespaces)}: there the API refuses it. Going on without them`);
-  for (const { webhook, hint } of new Map(deaf.map((one) => [one.webhook, one])).values())
-    say(`the webhook "${webhook}" does not answer: ${hint}`);
+  for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one]))) say(`${message}: ${hint}`);
 }
 
-/** Why these namespaces have the old CA, if webhooks are why in all of them (of many, a few are asked); undefined: the CA is on its way. */
-async function allDeaf(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<DeafWebhook[] | undefined> {
-  const deaf: DeafWebhook[] = [];
+/** Why these namespaces have the old CA, if the API refuses the new one in all of them (of many, a few are asked); undefined: it is on its way. */
+async function allRefused(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Fail[] | undefined> {
+  const refused: Fail[] = [];
   for (const namespace of namespaces.slice(0, FEW)) {
-    try {
-      await publishRootCa(api, namespace, { caPem, dryRun: true });
-      return undefined;
-    } catch (err) {
-      if (!(err instanceof DeafWebhook)) return undefined;
-      deaf.push(err);
-    }
+    const why = await refusalIn(api, namespace, caPem);
+    if (!why) return undefined;
+    refused.push(why);
   }
-  return deaf;
+  return refused;
+}
+
+async function refusalIn(api: KubeApi, namespace: string, caPem: string): Promise<Fail | undefined> {
+  try {
+    await publishRootCa(api, namespace, { caPem, dryRun: true });
+  } catch (err) {
+    if (err instanceof DeafWebhook) return err;
+    const why = refusalOfOne(err);
+    if (why)
+      return new Fail(`in ${namespace} the API says: ${why.message}`, {
+        hint: shell`who made it so? If it is immutable, the controller-manager makes it anew: kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${namespace} delete configmap ${NAME}`,
+      });
+  }
+  return undefined;
 }
 
 /** Writes what the controller-manager would; it waits for longer and longer after each refusal. Errors: Fail, DeafWebhook. */

@@ -94,9 +94,11 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n");
-  expect(stderr).toContain(`  the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `);
+  expect(stderr).toContain(
+    `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
+  );
   expect(stderr).toContain(WAY_OUT);
-  expect(stderr).toContain("  not yet, because a webhook does not answer: shop/cart-token\n");
+  expect(stderr).toContain("  not yet, because the API refuses it: shop/cart-token\n");
   const patched = api.requests.filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun")).map(({ path }) => path);
   const restarted = patched.filter((path) => path !== ROOT_CA);
   expect([restarted[0], restarted.slice(1).sort()]).toEqual([HOOK, [OPS, WEB]]);

@@ -189,10 +189,30 @@ test.each([
   expect(server.changes()).toEqual([`PUT ${PATH}`]);
 });
 
-test("a Secret that somebody writes to all the time ends it, and so does one that does not hold what was written", async () => {
+test.each([
+  ["too large for a new token", 422, "data: Too long: may not be more than 1048576 bytes"],
+  ["forbidden to be changed by a policy", 403, "admission denied it"],
+  ["written to by somebody else all the time", 409, "modified"],
+])("Secrets that are %s are named, however many, and end no other's renewal", async (_, code, message) => {
   using _box = sandbox();
-  using busy = pretendApi({ objects: stale, on: ({ method }) => (method === "PUT" ? status(409, "modified") : undefined) });
-  await expect(renew(busy)).rejects.toThrow("modified");
+  const names = Array.from({ length: 60 }, (_, i) => `s${i}`);
+  const his = names.map((name) => [`/api/v1/namespaces/0-team/secrets/${name}`, of("his", secret(dead))] as const);
+  using server = pretendApi({
+    objects: { "/api/v1/namespaces/0-team/serviceaccounts/his": {}, ...Object.fromEntries(his), ...stale },
+    on: (asked) => (asked.method === "PUT" && asked.path.includes("0-team") ? status(code, message) : accepts(asked)),
+  });
+  const { renewed, refused } = await renew(server);
+  expect(renewed).toEqual(["a/dead"]);
+  expect([...refused.keys()].sort()).toEqual(names.map((name) => `0-team/${name}`).sort());
+  const why = refused.get("0-team/s0")!;
+  expect(why.message).toBe(`the API refuses it: ${message}`);
+  expect(why.hint).toContain("kubectl -n 0-team describe secret s0; if nobody needs it: kubectl -n 0-team delete secret s0.");
+});
+
+test("a Secret that does not hold what was written ends it, and so does an API that takes nothing from us", async () => {
+  using _box = sandbox();
+  using strange = pretendApi({ objects: stale, on: ({ method }) => (method === "PUT" ? status(401, "Unauthorized") : undefined) });
+  await expect(renew(strange)).rejects.toThrow("Unauthorized");
   using changing = pretendApi({
     objects: stale,
     on: ({ method, body }) => (method === "PUT" ? Response.json({ ...body, ...secret(dead) }) : undefined),

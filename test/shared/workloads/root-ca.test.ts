@@ -1,0 +1,48 @@
+/** Today's CA in every namespace: what one namespace's users can do about theirs holds up nobody else. */
+import { expect, test } from "bun:test";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { waitForRootCa } from "../../../shared/workloads/root-ca.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const [TODAY, BEFORE] = ["today's CA", "the old CA"];
+const path = (namespace: string) => `/api/v1/namespaces/${namespace}/configmaps/kube-root-ca.crt`;
+const active = { status: { phase: "Active" } };
+const map = (ca: string, more = {}) => ({ ...more, data: { "ca.crt": ca } });
+
+/** Their kube-root-ca.crt has the old CA, and the API answers so whoever wants to write it. */
+function cluster(namespaces: readonly string[], answer: () => Response) {
+  return pretendApi({
+    objects: {
+      "/api/v1/namespaces/shop": active,
+      [path("shop")]: map(TODAY),
+      ...Object.fromEntries(
+        namespaces.flatMap((name) => [[`/api/v1/namespaces/${name}`, active] as const, [path(name), map(BEFORE)] as const]),
+      ),
+    },
+    on: (asked) => (namespaces.some((name) => asked.path.startsWith(path(name))) && asked.method !== "GET" ? answer() : undefined),
+  });
+}
+
+const IMMUTABLE = 'ConfigMap "kube-root-ca.crt" is invalid: data: Forbidden: field is immutable when `immutable` is set';
+
+test.each([
+  ["that somebody has made immutable", 422, IMMUTABLE],
+  ["that a policy keeps", 403, "admission denied it"],
+])(
+  "a kube-root-ca.crt %s is named, with the way on, and holds up no other namespace",
+  async (_, code, message) => {
+    using api = cluster(["a-team"], () => status(code, message));
+    using box = sandbox();
+    await waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY);
+    expect(box.said).toEqual([
+      "kube-root-ca.crt: today's CA in every namespace but a-team: there the API refuses it. Going on without them",
+      expect.stringMatching(
+        /^in a-team the API says: .*kubectl --kubeconfig \/etc\/kubernetes\/admin.conf -n a-team delete configmap kube-root-ca.crt$/,
+      ),
+    ]);
+    expect(box.said[1]).toContain(message);
+    expect(api.changes()).toEqual([]);
+  },
+  20_000,
+);
