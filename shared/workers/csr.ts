@@ -60,6 +60,11 @@ export function nodeIn(user: string): string {
   return user.startsWith(NODE_USER) ? user.slice(NODE_USER.length) : "";
 }
 
+/** Whoever asks chooses the name, and the API allows nearly every letter in it (certificates/validation: ValidateCertificateRequestName). */
+function pathOf({ metadata }: Csr): string {
+  return `${CSRS}/${encodeURIComponent(metadata.name)}`;
+}
+
 /**
  * Approves one CSR, as `kubectl certificate approve` does, and keeps `message` in it. Returns false if somebody else has just decided on it
  * or removed it: another control plane node that runs the same script, or an operator. Errors: as `insist`.
@@ -67,8 +72,7 @@ export function nodeIn(user: string): string {
 export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   const condition = { type: "Approved", status: "True", reason: "KubePkiRepair", message };
   const approved = { ...csr, status: { ...csr.status, conditions: [condition] } };
-  const approval = `${CSRS}/${csr.metadata.name}/approval`;
-  const write = () => insist(`${csr.metadata.name} to be approved`, () => api.replace(approval, approved));
+  const write = () => insist(`${csr.metadata.name} to be approved`, () => api.replace(`${pathOf(csr)}/approval`, approved));
   return (await unlessRefused([404, 409], write)) !== undefined;
 }
 

@@ -65,11 +65,12 @@ function answer(
   state: { objects: Map<string, Any>; pageSize: number | undefined },
 ): Response {
   const { objects } = state;
-  const { pathname } = url;
+  const pathname = decodeURIComponent(url.pathname);
   if (pathname === "/readyz") return new Response("ok");
   if (pathname.endsWith("/subjectaccessreviews")) return Response.json({ status: { allowed: false } }, { status: 201 });
   if (url.searchParams.has("dryRun")) return Response.json(body);
   if (method === "POST") return create(objects, pathname, body);
+  if (method === "PUT" && !isNamedSo(pathname, body)) return status(400, "the name of the object does not match the name on the URL");
   if (method === "PUT" && pathname.endsWith("/approval")) return approval(objects, pathname.slice(0, -"/approval".length), body);
   const found = objects.get(pathname);
   if (method === "GET" && !found) return isCollection(pathname) ? page(objects, url, state.pageSize) : notFound(path);
@@ -86,6 +87,14 @@ function create(objects: Map<string, Any>, pathname: string, body: Any): Respons
   const data = Object.entries<string>(body.stringData ?? {}).map(([key, value]) => [key, Buffer.from(value).toString("base64")]);
   objects.set(path, named(path, { ...body, ...(data.length > 0 ? { data: { ...body.data, ...Object.fromEntries(data) } } : {}) }));
   return Response.json(objects.get(path), { status: 201 });
+}
+
+function isNamedSo(pathname: string, body: Any): boolean {
+  const name = pathname
+    .replace(/\/(approval|status)$/, "")
+    .split("/")
+    .at(-1);
+  return body.metadata?.name === undefined || body.metadata.name === name;
 }
 
 /** A CSR is approved or denied only once. */

@@ -56,7 +56,7 @@ async function scene(objects: Record<string, object>, etcd = hostile) {
   const silent = { [`${LEASES}/w1`]: lease(4000), [`${LEASES}/w2`]: lease(4000) };
   const api = serveRunning(node, { objects: { ...silent, [TOKEN]: token(), ...objects } });
   const approvals = () =>
-    api.changes().flatMap((change) => (change.endsWith("/approval") ? [change.slice(`PUT ${CSRS}/`.length, -9)] : []));
+    api.changes().flatMap((change) => (change.endsWith("/approval") ? [decodeURIComponent(change.slice(`PUT ${CSRS}/`.length, -9))] : []));
   const renewLease = (name: string) => api.objects.set(`${LEASES}/${name}`, { metadata: { name }, ...lease(-1) });
   return Object.assign(node, { api, approvals, renewLease });
 }
@@ -101,6 +101,23 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     "i-w2: approved for w2",
   ])
     expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
+});
+
+test("03-workers approve approves a CSR by its whole name, which the API lets a worker choose as it likes", async () => {
+  const csrs = [
+    await clientCsr({ name: "a?dry#run", subject: as("w1") }),
+    await clientCsr({ name: "b\\..\\c d\nnext: x", subject: as("w2") }),
+  ];
+  using node = await scene(asObjects(...csrs));
+  using _api = node.api;
+  const running = node.run("03-workers approve", WAITS);
+  await Promise.race([running, until(() => node.approvals().length >= 2)]);
+  node.renewLease("w1");
+  node.renewLease("w2");
+  const { exitCode, stderr } = await running;
+  const approvals = csrs.map(({ metadata }) => metadata.name);
+  expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals });
+  expect(stderr).toContain("  b\\..\\c d\\nnext: x: approved for w2\n");
 });
 
 test("03-workers approve waits for a node that renewed its Lease a moment ago, and gives it nothing when it renews again", async () => {
