@@ -11,7 +11,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
   const found = await readNode();
   const { cluster, data, obstacle } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
   if (!cluster || !data) throw obstacle!;
-  const node = ownNode(found, cluster);
+  const node = ownNode(found, cluster, data);
   const address = apiEndpoint(node.name, data);
   if (!address)
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`, {

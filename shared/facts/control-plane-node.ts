@@ -79,7 +79,7 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
   if (isNotKubeadms(home)) return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
   if (!node) return known;
-  const own = ownNode(node, cluster);
+  const own = ownNode(node, cluster, repair.data);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
   return {

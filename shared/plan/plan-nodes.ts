@@ -7,7 +7,8 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { canonicalIp, isDnsName } from "../pki/addresses.ts";
 import { strangers } from "../plain.ts";
-import { type Identities, identitiesOf, isControlPlane, nameObjection } from "../workers/identities.ts";
+import { isControlPlane } from "../trust/control-planes.ts";
+import { type Identities, identitiesOf, nameObjection } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
 
 export interface PlanNode {

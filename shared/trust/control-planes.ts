@@ -15,6 +15,11 @@ export function hasControlPlaneLabel({ metadata }: Labelled): boolean {
   return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
 }
 
+/** By its label, which a kubelet cannot set or remove itself, or because it is a member of etcd. */
+export function isControlPlane(node: { name: string; controlPlane: boolean }, { members }: Pick<EtcdData, "members">): boolean {
+  return node.controlPlane || members.some(({ name }) => name === node.name);
+}
+
 /** Their names, by etcd's data; where its Nodes cannot be read, by its members alone. */
 export function controlPlaneNames(data: EtcdData): string[] {
   const labelled = attempt(() => readObjects<Labelled>(data, "minions/").filter(hasControlPlaneLabel).toArray());

@@ -9,6 +9,7 @@ import type { Cluster, KnownNode } from "../facts/cluster.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
+import { isControlPlane } from "../trust/control-planes.ts";
 import { may, type SourceName } from "../trust/sources.ts";
 
 /** The names and addresses that are known, and of whom. */
@@ -78,12 +79,7 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   });
 }
 
-/** By its label, which a kubelet cannot set or remove itself, or because it is a member of etcd. */
-export function isControlPlane(node: KnownNode, { members }: Pick<EtcdData, "members">): boolean {
-  return node.controlPlane || members.some(({ name }) => name === node.name);
-}
-
-/** The same of a name; of a Node that is deleted, etcd's members still tell. */
+/** As `isControlPlane`, of a name; of a Node that is deleted, etcd's members still tell. */
 export function isControlPlaneName(
   name: string,
   { cluster, data }: { cluster: Pick<Cluster, "nodes">; data: Pick<EtcdData, "members"> },

@@ -7,8 +7,8 @@ import { readText } from "../files/files.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
+import { isControlPlane } from "../trust/control-planes.ts";
 import { waitFor } from "../wait-for.ts";
-import { isControlPlane } from "./identities.ts";
 import { listeningOn, withoutServing } from "./kubelet-port.ts";
 
 /** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */

@@ -15,10 +15,11 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { retyped } from "../retyped.ts";
 import { mode, say } from "../run.ts";
+import { isControlPlane } from "../trust/control-planes.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { givenBefore, type Joining } from "./client-csrs.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
-import { identitiesOf, isControlPlane } from "./identities.ts";
+import { identitiesOf } from "./identities.ts";
 import { probePorts, servingByCa } from "./kubelet-port.ts";
 import { comeBack, type Following, noteOf, type Return, type Scene, sayReturned, setScene, whyAway } from "./waiting-state.ts";
 

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-home/etcd-home.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { factsFor } from "../../../shared/facts/issue-facts.ts";
+import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -114,4 +114,17 @@ test("a machine without the API's address, and a node without an API server, are
   expect(() => factsFor({ ...NODE, addresses: ["10.1.1.1"] }, cluster, data)).toThrow(`was at "${ADDRESS}", but this machine has 10.1.1.1`);
   const gone = await pretendData((objects) => delete objects["pods/kube-system/kube-apiserver-m1"]);
   expect(() => factsFor(NODE, readCluster(gone), gone)).toThrow(Fail);
+});
+
+test("a machine is found by its address among the control plane nodes: a worker's kubelet may write any address into its own Node", async () => {
+  const data = await pretendData();
+  const { nodes } = readCluster(data);
+  const here = { ...NODE, name: "cp.example", addresses: [ADDRESS, "10.9.9.9"] };
+  const claims = (ip: string) => nodes.map((node) => (node.name === "w1" ? { ...node, ips: [ip] } : node));
+  const without = (all: typeof nodes) => all.filter(({ name }) => name !== "m1");
+  expect(ownNode(here, { nodes }, data)).toMatchObject({ name: "m1", nameFrom: "its address, by etcd's data; a test says cp.example" });
+  expect(ownNode(here, { nodes: claims(ADDRESS) }, data).name).toBe("m1");
+  for (const ip of [ADDRESS, "10.9.9.9"]) expect(ownNode(here, { nodes: without(claims(ip)) }, data)).toBe(here);
+  const unlabelled = nodes.map((node) => ({ ...node, controlPlane: false }));
+  expect(ownNode(here, { nodes: unlabelled }, data).name).toBe("m1");
 });
