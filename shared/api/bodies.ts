@@ -6,14 +6,14 @@ import { strangers } from "../plain.ts";
 /** How many bytes are read of a refusal. */
 const MOST = 1_000_000;
 
-/** The first bytes of an answer as text; the rest is not read. */
-export async function firstOf(response: Response): Promise<string> {
+/** The first bytes of an answer as text, at most `most`; the rest is not read. */
+export async function firstOf(response: Response, most = MOST): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of response.body ?? []) {
-    chunks.push(chunk.subarray(0, MOST - size));
+    chunks.push(chunk.subarray(0, most - size));
     size += chunk.length;
-    if (size >= MOST) break;
+    if (size >= most) break;
   }
   return Buffer.concat(chunks).toString();
 }

@@ -113,7 +113,7 @@ class Probes {
 
   async #ask(node: string): Promise<string | undefined> {
     try {
-      return await this.#api.get<string>(`/api/v1/nodes/${node}/proxy/metrics/probes`);
+      return await this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
     } catch (err) {
       if (!(err instanceof ApiError)) throw err;
       return undefined;

@@ -28,6 +28,9 @@ const WRITE_TIMEOUT = 65_000;
  */
 const HEADERS = { Accept: "application/json, */*", "Accept-Encoding": "identity", "User-Agent": "kube-pki-repair" };
 
+/** Bytes that are read of a kubelet's answer: metrics of all probes of the largest node are a tenth of it. */
+const KUBELETS = 16 * 2 ** 20;
+
 /** Objects in one page of a list. */
 const PAGE = 500;
 
@@ -64,13 +67,8 @@ export class KubeApi {
 
   /** One request. Errors: ApiError when the API says no; Fail when it does not answer. */
   async request<T>(method: string, path: string, body?: unknown, contentType = "application/json"): Promise<T> {
-    const response = await this.#fetch(
-      method,
-      path,
-      body,
-      contentType,
-      AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT),
-    );
+    const timeout = AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT);
+    const response = await this.#fetch(method, path, body, contentType, timeout);
     const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
     if (changes(method, path)) told({ what: "object", verb: method, path: path.replace(/\?.*/, "") });
@@ -84,6 +82,17 @@ export class KubeApi {
   /** The object; undefined if there is none. */
   find<T = KubeObject>(path: string): Promise<T | undefined> {
     return unlessRefused([404], () => this.get<T>(path));
+  }
+
+  /**
+   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it (trust/sources.ts), so it is cut
+   * where it is too long. Errors: as `request`.
+   */
+  async ofKubelet(path: string): Promise<string> {
+    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
+    const text = await answered(firstOf(response, KUBELETS), this.server, NO_ANSWER_HINT);
+    if (!response.ok) throw refusal(response.status, text, `GET ${path}`);
+    return text;
   }
 
   /**
@@ -166,6 +175,8 @@ export class KubeApi {
       headers: { ...HEADERS, ...(body === undefined ? {} : { "Content-Type": contentType }), ...this.#headers },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       tls: this.#tls,
+      // the API server sends nobody elsewhere; a kubelet behind it may try, and only this server is verified
+      redirect: "manual" as const,
       signal,
     };
     return answered(fetch(this.server + path, request), this.server, NO_ANSWER_HINT);

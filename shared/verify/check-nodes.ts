@@ -79,7 +79,7 @@ function readyNode(seen: SeenNode): Answer {
 
 /** The API server may still have a dead connection to a kubelet that has restarted; the next request uses another one. */
 async function reachedByApi(name: string, api: KubeApi): Promise<Answer> {
-  const ask = () => api.get(`/api/v1/nodes/${name}/proxy/healthz`);
+  const ask = () => api.ofKubelet(`/api/v1/nodes/${name}/proxy/healthz`);
   try {
     await ask();
   } catch (err) {

@@ -43,7 +43,8 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   const ip = node.ips[0];
   if (!ip) return "serves";
   try {
-    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, { tls: trusting(ca), signal: AbortSignal.timeout(TIMEOUT), keepalive: false });
+    const request = { tls: trusting(ca), signal: AbortSignal.timeout(TIMEOUT), keepalive: false, redirect: "manual" } as const;
+    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, request);
     return "serves";
   } catch (err) {
     if (!(err instanceof Error)) throw err;

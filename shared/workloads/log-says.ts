@@ -17,7 +17,7 @@ const TROUBLES = [
   "Unauthorized",
 ];
 
-/** The kubelet writes the time before each line, so that no answer is taken for JSON. */
+/** The kubelet writes the time before each line. */
 const LAST = "tailLines=100&limitBytes=65536&timestamps=true";
 
 /** A sentence for each of the first few whose log says something. Logs that cannot be had say nothing. */
@@ -31,7 +31,7 @@ async function logOf(api: KubeApi, owner: PodOwner): Promise<string[]> {
   const container = pod?.status?.containerStatuses?.[0]?.name;
   if (!pod || !container) return [];
   const path = `/api/v1/namespaces/${owner.namespace}/pods/${pod.metadata.name}/log?container=${encodeURIComponent(container)}&${LAST}`;
-  const lines = String((await unlessLate(api.get<unknown>(path))) ?? "").split("\n");
+  const lines = ((await unlessLate(api.ofKubelet(path))) ?? "").split("\n");
   return TROUBLES.flatMap((trouble) => {
     const found = lines.filter((line) => line.includes(trouble));
     const time = /^\d{4}-\d\d-\d\dT[\d:]+/.exec(found.at(-1) ?? "")?.[0];

@@ -17,7 +17,13 @@ const endpoint = (name: string, nodeName: string, ready = true) => ({
 const success = (result = "successful", type = "Readiness") =>
   `# TYPE prober_probe_total counter\nprober_probe_total{container="app",namespace="shop",pod="web-0",pod_uid="uid-of-web-0",probe_type="${type}",result="${result}"} 1\n`;
 
-function shop({ endpoints = [endpoint("web-0", "m1")], ready = "True", probed = true, metrics = success() as string | undefined } = {}) {
+function shop({
+  endpoints = [endpoint("web-0", "m1")],
+  ready = "True",
+  probed = true,
+  metrics = success() as string | undefined,
+  redirect = "",
+} = {}) {
   const state = { ready, metrics };
   const container = { name: "app", ...(probed ? { readinessProbe: {} } : {}) };
   const api = pretendApi({
@@ -29,6 +35,7 @@ function shop({ endpoints = [endpoint("web-0", "m1")], ready = "True", probed = 
           spec: { containers: [container] },
           status: { conditions: [{ type: "Ready", status: state.ready }] },
         });
+      if (path === METRICS && redirect) return Response.redirect(redirect);
       if (path === METRICS) return state.metrics === undefined ? status(403, "no") : new Response(state.metrics);
       return undefined;
     },
@@ -83,4 +90,30 @@ test("an EndpointSlice that a tenant wrote leads to no other path of the API", a
     await quietly(() => waitForEndpoints(api.client));
     expect(api.requests.map(({ path }) => path)).toEqual([expect.stringContaining("/endpointslices?")]);
   }
+});
+
+test("a kubelet's answer is not read beyond its length, and leads to no other server", async () => {
+  const piece = Buffer.alloc(2 ** 20, "x");
+  let sent = 0;
+  const endless = () => {
+    const pull = (stream: ReadableStreamDefaultController) => void (++sent > 100 ? stream.close() : stream.enqueue(piece));
+    return new Response(new ReadableStream({ pull }));
+  };
+  using other = pretendApi({ on: () => new Response(success()) });
+  using api = pretendApi({
+    on: ({ path }) => (path.endsWith("/long") ? endless() : Response.redirect(`${other.url}/api/v1/secrets`)),
+  });
+  const client = new KubeApi({ server: api.url, ca: NO_TLS });
+  expect((await client.ofKubelet("/api/v1/nodes/m1/proxy/long")).length).toBe(16 * 2 ** 20);
+  expect(sent).toBeLessThan(50);
+  await expect(client.ofKubelet(METRICS)).rejects.toMatchObject({ status: 302 });
+  await expect(client.get(METRICS)).rejects.toMatchObject({ status: 302 });
+  expect(other.requests).toEqual([]);
+});
+
+test("a node whose kubelet sends us elsewhere is taken at its word, as one that cannot be asked", async () => {
+  using other = pretendApi({ on: () => new Response("") });
+  using api = shop({ redirect: `${other.url}/api/v1/secrets` });
+  await quietly(() => waitForEndpoints(api.client));
+  expect([api.asked(METRICS), other.requests]).toEqual([1, []]);
 });
