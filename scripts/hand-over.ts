@@ -109,11 +109,11 @@ async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   takeNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
-  const { bundle, sha256 } = await openBundle(file, values, here.certificatesDir);
+  const { bundle, sha256, lock } = await openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   refuseWorker(node, dir, { named, force: values.force });
   for (const line of aboutBundle(bundle)) say(line);
-  checkOrigin(bundle, here, values["ca-hash"]);
+  checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveAside: values["move-aside"] });
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all of it was here already");
@@ -195,8 +195,8 @@ Options:
                             of the cluster's CA).
     --force                 pack: overwrite the file. unpack: this is a control plane node, although
                             nothing of one is left, and the bundle does not name its nodes.
-    --ca-hash HASH          Refuse any other CA. Use it with bundles for recipients: anyone who
-                            knows a recipient can lock something for it.
+    --ca-hash HASH          Refuse any other CA. A bundle for recipients needs it, unless etcd's
+                            data names its CA: anyone who knows a recipient can lock one for it.
     --move-aside            Move other keys that are here to the rescue folder, and put the bundle's
                             in their places.
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found

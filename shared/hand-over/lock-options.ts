@@ -3,7 +3,7 @@ import { Fail } from "../fail.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
 import { shell } from "../shell-line.ts";
-import { type Key, type Lock, recipientsIn } from "./sealed.ts";
+import { type Key, type Lock, type LockKind, recipientsIn } from "./sealed.ts";
 
 /** The options of hand-over.ts that decide it. */
 export interface LockOptions {
@@ -27,7 +27,7 @@ export function howToLock({ to, generate, "passphrase-file": file, identity }: L
 }
 
 /** What opens a bundle that was locked so. */
-export function keyFor(lock: "passphrase" | "recipients", { identity, "passphrase-file": file }: LockOptions): Key {
+export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: LockOptions): Key {
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };
     throw new Fail("This bundle was packed for recipients, not with a passphrase", { hint: "--identity FILE, as age-keygen wrote it" });

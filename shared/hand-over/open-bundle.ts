@@ -5,10 +5,16 @@ import { typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { type Bundle, MAX_BYTES, sha256Of, unpackTar } from "./bundle.ts";
 import { keyFor, type LockOptions } from "./lock-options.ts";
-import { lockOf, open } from "./sealed.ts";
+import { type LockKind, lockOf, open } from "./sealed.ts";
+
+interface OpenedBundle {
+  bundle: Bundle;
+  sha256: string;
+  lock: LockKind;
+}
 
 /** `file`: as it was typed. Errors: Fail where it is no bundle, cannot be opened, or cannot be used. */
-export async function openBundle(file: string, options: LockOptions, certificatesDir: string): Promise<{ bundle: Bundle; sha256: string }> {
+export async function openBundle(file: string, options: LockOptions, certificatesDir: string): Promise<OpenedBundle> {
   const info = stat(typed(file));
   if (!info)
     throw new Fail(`There is no file "${file}"`, {
@@ -19,6 +25,7 @@ export async function openBundle(file: string, options: LockOptions, certificate
     throw new Fail(`"${file}" is no bundle: ${why}`, { hint: shell`ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long` });
   }
   const sealed = readBytes(typed(file))!;
-  const content = await open(sealed, keyFor(lockOf(sealed), options));
-  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed) };
+  const lock = lockOf(sealed);
+  const content = await open(sealed, keyFor(lock, options));
+  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed), lock };
 }

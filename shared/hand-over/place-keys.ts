@@ -8,7 +8,9 @@ import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
+import { may, type SourceName } from "../trust/sources.ts";
 import { type Bundle, caOf, keysIn, modeOf, type Origin, sameKey, textIn } from "./bundle.ts";
+import type { LockKind } from "./sealed.ts";
 
 /** What this node knows about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
@@ -20,15 +22,27 @@ export function originOf({ cluster }: Here): Origin | undefined {
   return cluster && { name: cluster.name, kubeSystemUid: cluster.kubeSystemUid, ...(controlPlanes ? { controlPlanes } : {}) };
 }
 
+interface Vouching {
+  /** The CA's fingerprint, given by the operator, as pack printed it. */
+  confirmed: string | undefined;
+  lock: LockKind;
+}
+
+const SOURCE_OF: Record<LockKind, SourceName> = { passphrase: "a bundle with a passphrase", recipients: "a bundle for recipients" };
+
 /**
- * Refuses a bundle of another cluster, and one that is older than the cluster's CA; says what it was compared with. `confirmed`: the CA's
- * fingerprint, given by the operator, as pack printed it.
+ * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves; says what it was compared with.
+ * What a bundle says of its cluster counts only where its lock proves who made it.
  */
-export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: string | undefined) {
+export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
   const hint = "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
-  if (!here.cluster) return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
+  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys");
+  if (!here.cluster) {
+    if (!isProved) throw unproved(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
+    return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
+  }
 
   const { name, kubeSystemUid, oldCaPem } = here.cluster;
   const from = manifest?.cluster;
@@ -47,12 +61,15 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, confirmed: 
       { hint },
     );
   }
-  if (!from && !confirmed) {
-    throw new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, etcd's data names ${known}`, {
-      hint: `if you know that it is, confirm it: --ca-hash ${ca}`,
-    });
-  }
+  if (!isProved || (!from && !confirmed)) throw unproved(ca, `etcd's data names ${known}`, lock);
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
+}
+
+function unproved(ca: string, known: string, lock: LockKind): Fail {
+  const maker = lock === "recipients" ? "everybody who knows a recipient can lock such a file. " : "";
+  return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
+    hint: `nothing was changed. ${maker}Is this the fingerprint that pack printed, or that another control plane node has (00-assess)? Then confirm it: --ca-hash ${ca}`,
+  });
 }
 
 /** Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other keys are there. */

@@ -10,6 +10,9 @@ import { Fail } from "../fail.ts";
 /** What a file is encrypted with: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
+/** By what a file is locked. */
+export type LockKind = "passphrase" | "recipients";
+
 /** What decrypts it: the passphrase, or the text of an identity file. */
 export type Key = { passphrase: string } | { identityFile: string };
 
@@ -44,7 +47,7 @@ export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
 }
 
 /** What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its header. */
-export function lockOf(file: Uint8Array): "passphrase" | "recipients" {
+export function lockOf(file: Uint8Array): LockKind {
   return readHeader(file).lockedWith;
 }
 
@@ -97,7 +100,7 @@ function addIdentity(decrypter: Decrypter, identity: string) {
   }
 }
 
-function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: "passphrase" | "recipients" } {
+function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: LockKind } {
   const raw = unarmored(file);
   const text = Buffer.from(raw).toString("latin1");
   if (!text.startsWith(VERSION)) {
@@ -121,7 +124,7 @@ function unarmored(file: Uint8Array): Uint8Array {
 }
 
 /** The messages are age-encryption's own; the tests check them with the pinned version. */
-function whyNot(err: unknown, lockedWith: "passphrase" | "recipients"): Fail {
+function whyNot(err: unknown, lockedWith: LockKind): Fail {
   const message = err instanceof Error ? err.message : String(err);
   if (message.startsWith("no identity matched")) return wrongKey(lockedWith, err);
   if (!message.includes("work factor")) return damaged(err);
@@ -131,7 +134,7 @@ function whyNot(err: unknown, lockedWith: "passphrase" | "recipients"): Fail {
   });
 }
 
-function wrongKey(lockedWith: "passphrase" | "recipients", cause: unknown): Fail {
+function wrongKey(lockedWith: LockKind, cause: unknown): Fail {
   if (lockedWith === "passphrase") {
     return new Fail("The passphrase does not open this file", {
       hint: "type it again; if it is certainly right, the file's beginning is damaged: compare its sha256sum with the original's",

@@ -44,6 +44,8 @@ export const SOURCES = {
   "a pod":                     { writer: "the pod that owns the volume", decides: [] },
   /** Addresses and names in Node.status. */
   "a kubelet's status":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "an address of its own that nobody else has" },
+  /** Metrics, logs and health, through the API server. */
+  "a kubelet's answer":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "whether probes of its own pods have run; of limited length, and it leads nowhere else" },
   "a signing request":         { writer: "whoever holds that kubelet's certificate, or the bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },
   /** A process of a container of kube-system's static pods, or of a systemd unit of the host. */
   "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
@@ -52,6 +54,9 @@ export const SOURCES = {
   /** All of the device is read, files that are there included. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards; not even its text reaches the terminal as it is" },
+  /** Only who knows the passphrase can lock one. */
+  "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },
+  "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names, or the operator by its fingerprint" },
   /** What a script has left there of its runs. */
   "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report says of that node" },
   /** In a place where everybody may make one, as /dev/shm. */

@@ -6,6 +6,7 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { main } from "../../scripts/hand-over.ts";
 import { Fail } from "../../shared/fail.ts";
 import { exists, writeFile } from "../../shared/files/files.ts";
+import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
 import { type Lock, seal } from "../../shared/hand-over/sealed.ts";
 import { type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
@@ -21,6 +22,9 @@ const years = (n: number) => new Date(Date.now() + n * 8760 * 3600_000);
 export const [keys, others, old] = await Promise.all([sharedFiles(), sharedFiles(), sharedFiles(years(-11))]);
 export const identity = await generateX25519Identity();
 export const recipient = await identityToRecipient(identity);
+
+/** As `pack` printed it: a bundle for recipients proves nothing by itself. */
+export const NAMED = ["--ca-hash", fingerprints(keys).ca!];
 
 /** A node that also collects what is printed to stdout. */
 export function node() {
@@ -50,7 +54,7 @@ export function mountMemory(...folders: string[]) {
 }
 
 export const pack = (...args: string[]) => main(["pack", "--to", recipient, "--out", FILE, ...args]);
-export const unpack = (...args: string[]) => main(["unpack", FILE, "--identity", "/id", ...args]);
+export const unpack = (...args: string[]) => main(["unpack", FILE, "--identity", "/id", ...NAMED, ...args]);
 
 export async function failOf(action: () => unknown): Promise<Fail> {
   try {

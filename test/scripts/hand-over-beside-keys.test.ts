@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, readdirSync } from "node:fs";
 import { $ } from "bun";
+import { main } from "../../scripts/hand-over.ts";
 import { Fail } from "../../shared/fail.ts";
 import { list, readBytes, readText, removeFile, stat, writeFile } from "../../shared/files/files.ts";
 import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
@@ -10,9 +11,10 @@ import { checkOrigin, type Here, unpackHere } from "../../shared/hand-over/place
 import { privateKeyOf } from "../../shared/pki/certificate.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../pretend/hand-over.ts";
+import { FILE, failOf, fingerprint, keys, node, old, others, present, putSealed, unpack } from "../pretend/hand-over.ts";
 
 describe("unpack on a node that has keys", () => {
+  const BY_PASSPHRASE = { confirmed: undefined, lock: "passphrase" } as const;
   const here = (ca?: Uint8Array, uid = "uid-here"): Here => ({
     certificatesDir: PKI,
     ...(ca && {
@@ -78,20 +80,44 @@ describe("unpack on a node that has keys", () => {
   test("refuses a foreign bundle and a stale one, also where no key is", async () => {
     using box = node();
     const from = (kubeSystemUid: string, files = keys) => bundleOf(files, { cluster: { name: "shop", kubeSystemUid } });
-    const refused = async (bundle: Bundle, ca: Uint8Array) => (await failOf(() => checkOrigin(bundle, here(ca), undefined))).message;
+    const refused = async (bundle: Bundle, ca: Uint8Array) => (await failOf(() => checkOrigin(bundle, here(ca), BY_PASSPHRASE))).message;
     expect(await refused(from("uid-there"), keys.get("ca.crt")!)).toMatch(/^The bundle is foreign: .*"shop".*uid-there.*uid-here/);
     expect(await refused(from("uid-here", old), keys.get("ca.crt")!)).toMatch(
       /^The bundle is stale: its CA sha256:.*the cluster has another/,
     );
     expect(await refused({ ...bundleOf(keys), manifest: undefined }, old.get("ca.crt")!)).toStartWith("Nothing proves that the bundle is");
 
-    checkOrigin(from("uid-here"), here(keys.get("ca.crt")), undefined);
+    checkOrigin(from("uid-here"), here(keys.get("ca.crt")), BY_PASSPHRASE);
     expect(box.said.pop()).toBe("its CA is the one that etcd's data names");
-    checkOrigin(from("uid-here"), here(old.get("ca.crt")), undefined);
+    checkOrigin(from("uid-here"), here(old.get("ca.crt")), BY_PASSPHRASE);
     expect(box.said.pop()).toStartWith("its CA is newer than the one that etcd's data names");
-    checkOrigin({ ...bundleOf(keys), manifest: undefined }, here(old.get("ca.crt")), fingerprints(keys).ca);
-    checkOrigin(bundleOf(keys), here(), undefined);
+    checkOrigin({ ...bundleOf(keys), manifest: undefined }, here(old.get("ca.crt")), {
+      ...BY_PASSPHRASE,
+      confirmed: fingerprints(keys).ca,
+    });
+    checkOrigin(bundleOf(keys), here(), BY_PASSPHRASE);
     expect(box.said.pop()).toBe("warning: not compared with etcd's data: there is none");
+  });
+
+  test("takes a bundle for recipients only with a proof: everybody who knows one can lock a file that says it is of this cluster", async () => {
+    using box = node();
+    const [lock, hash] = ["recipients" as const, fingerprints(keys).ca];
+    const his = bundleOf(keys, { cluster: { name: "kubernetes", kubeSystemUid: "uid-here" } });
+    for (const [place, why] of [
+      [here(old.get("ca.crt")), `its CA is ${hash}, etcd's data names ${fingerprints(old).ca}`],
+      [here(), `its CA is ${hash}, etcd's data cannot be read (there is none)`],
+    ] as const) {
+      const { message, hint } = await failOf(() => checkOrigin(his, place, { confirmed: undefined, lock }));
+      expect(message).toBe(`Nothing proves that the bundle is from this cluster: ${why}`);
+      expect(hint).toMatch(/^nothing was changed\. everybody who knows a recipient can lock such a file\. .*--ca-hash sha256:/);
+      checkOrigin(his, place, { confirmed: hash, lock });
+    }
+    checkOrigin(his, here(keys.get("ca.crt")), { confirmed: undefined, lock });
+
+    await putSealed(packTar(his));
+    const before = fingerprint(box.dir);
+    expect((await failOf(() => main(["unpack", FILE, "--identity", "/id"]))).message).toStartWith("Nothing proves that the bundle is");
+    expect(fingerprint(box.dir)).toEqual(before);
   });
 
   test("writes nothing where one file cannot be written; the same command goes on when that is mended", async () => {

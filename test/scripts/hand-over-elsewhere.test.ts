@@ -8,7 +8,7 @@ import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
 import { onTerminal, PROOFS, prove } from "../lab/checks/age-equal.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";
-import { FILE, keys, mountMemory, node, others, pack, recipient, SLOW, unpack } from "../pretend/hand-over.ts";
+import { FILE, keys, mountMemory, NAMED, node, others, pack, recipient, SLOW, unpack } from "../pretend/hand-over.ts";
 
 describe("05-verify", () => {
   test("says when no backup was made, or one of other keys, and is quiet after pack and after unpack", async () => {
@@ -41,7 +41,7 @@ describe("a bundle that only travels", () => {
     expect(box.said).toContain(
       `${travelling} does not count as a backup: it is in memory, and gone when this machine is off. A backup: ./bunw scripts/hand-over.ts pack --out /root/keys.age`,
     );
-    await main(["unpack", travelling, "--identity", "/id"]);
+    await main(["unpack", travelling, "--identity", "/id", ...NAMED]);
     expect(backupAnswer(PKI)).toMatchObject({ warning: expect.stringContaining("no backup of these keys was made") });
 
     await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
@@ -75,9 +75,9 @@ describe("a bundle that only travels", () => {
       expect([travelling, `${FOLDER}/passphrase`].map((path) => stat(path)?.kind)).toEqual(["file", "file"]);
 
       await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
-      await main(["unpack", travelling, "--identity", `${FOLDER}/id`]);
+      await main(["unpack", travelling, "--identity", `${FOLDER}/id`, ...NAMED]);
       expect(box.said).toContain(`${TOGETHER("id")}This node no longer needs them, so remove them here: rm ${FOLDER}/id ${travelling}`);
-      await main(["unpack", travelling, "--identity", "/id"]);
+      await main(["unpack", travelling, "--identity", "/id", ...NAMED]);
       expect(box.said.join("\n")).toContain(`so remove them here: shred -u /id; rm ${travelling}\n`);
     },
     SLOW,

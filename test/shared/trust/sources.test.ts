@@ -6,7 +6,10 @@ import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
-import { Fail } from "../../../shared/fail.ts";
+import { ownNode } from "../../../shared/facts/issue-facts.ts";
+import { attempt, Fail } from "../../../shared/fail.ts";
+import { checkOrigin } from "../../../shared/hand-over/place-keys.ts";
+import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { OWN_ARCH } from "../../../shared/kit/nodes-bun.ts";
 import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
@@ -20,7 +23,9 @@ import { type Decision, may, SOURCES, type Source, type SourceName } from "../..
 import { clientObjection } from "../../../shared/workers/client-csrs.ts";
 import { identities, nameObjection } from "../../../shared/workers/identities.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
-import { healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { NO_TLS, pretendApi } from "../../pretend/api.ts";
+import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
+import { ADDRESS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
@@ -112,6 +117,16 @@ async function namesEncryption(node: string, suffix: string): Promise<boolean> {
   return Buffer.from(withOpened(data).get(at)!.value).toString() === "{}";
 }
 
+const hisKeys = await sharedFiles();
+
+/** Whether a bundle's own words make its CA the cluster's. */
+async function isTaken(lock: LockKind): Promise<boolean> {
+  const cluster = { name: "kubernetes", kubeSystemUid: "uid" };
+  using _ = sandbox();
+  const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem: ca.cert } };
+  return !(attempt(() => checkOrigin(bundleOf(hisKeys, { cluster }), here, { confirmed: undefined, lock })) instanceof Fail);
+}
+
 /** What each writer tries, by what it would decide, and whether he gets it. */
 const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> | boolean>>> = {
   "this node": { keys: () => keysAre((root) => write(`${root}${DIR}/ca.crt`, his.cert)) },
@@ -137,7 +152,21 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       }),
   },
   "a kubelet's status": {
-    facts: () => ["lab-api", "kubernetes.default.svc", "w2"].some((value) => nameObjection({ type: "dns", value }, "w1", OF) === undefined),
+    facts: async () => {
+      const names = ["lab-api", "kubernetes.default.svc", "w2"].filter(
+        (value) => nameObjection({ type: "dns", value }, "w1", OF) === undefined,
+      );
+      const machine = ownNode({ ...NODE, name: "m1.example" }, { nodes: [node("w1", ADDRESS)] }, await pretendData());
+      return names.length > 0 || machine.name === "w1";
+    },
+  },
+  "a kubelet's answer": {
+    facts: async () => {
+      using elsewhere = pretendApi();
+      using api = pretendApi({ on: () => Response.redirect(`${elsewhere.url}/api/v1/secrets`) });
+      await new KubeApi({ server: api.url, ca: NO_TLS }).ofKubelet("/api/v1/nodes/w1/proxy/healthz").catch(() => "");
+      return elsewhere.requests.length > 0;
+    },
   },
   "a signing request": {
     facts: async () => {
@@ -167,6 +196,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       }
     },
   },
+  "a bundle with a passphrase": { keys: () => isTaken("passphrase") },
+  "a bundle for recipients": { keys: () => isTaken("recipients") },
   "another node's transcripts": {
     facts: () => {
       using box = sandbox();
