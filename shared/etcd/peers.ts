@@ -79,13 +79,8 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
   const peers = await peersOf(data, node.addresses);
   for (const peer of peers) say(`${peer.name}, ${peer.host}: ${peer.servedPem ? "etcd runs there" : "no etcd answers"}`);
   const alive = peers.filter((peer) => peer.servedPem);
-  if (alive.length > 0 && actions.find(({ row }) => row?.name === "etcd-ca")?.todo !== "keep") {
-    throw new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
-      hint:
-        `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-        "If they are lost there as well: on that node run systemctl stop kubelet and stop etcd with crictl, then run this again",
-    });
-  }
+  const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
+  if (alive.length > 0 && etcdCa?.todo !== "keep") throw refuseNewCa(alive, etcdCa?.finding);
   const foreign = alive.filter((peer) => !servesOurCa(peer, facts));
   if (foreign.length > 0) {
     throw new Fail(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
@@ -95,6 +90,23 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
     });
   }
   return alive;
+}
+
+/** What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control plane nodes. */
+export const STOP_ETCD = "systemctl stop kubelet; crictl stop $(crictl ps -q --name '^etcd$')";
+
+/** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
+function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Fail {
+  const stop = `on ${names(alive)}, on each: ${STOP_ETCD}. Then here ${retyped({})}`;
+  if (etcdCa?.state === "expired")
+    return new Fail(`etcd runs on ${names(alive)}, and its CA has expired: they would refuse a new CA`, {
+      hint: `their copy of it has expired, too. Stop etcd there, it cannot go on: ${stop}`,
+    });
+  return new Fail(`etcd runs on ${names(alive)}, and the CA of etcd is not here: they would refuse a new CA`, {
+    hint:
+      `bring the shared keys from there: on ${names(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+      `If it is lost on all of them as well, salvage there first, then stop etcd there: ${stop}`,
+  });
 }
 
 /**

@@ -1,8 +1,11 @@
 /** 01-etcd as operators run it: what it refuses before it touches anything, its plan, and the run up to an etcd that answers. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
-import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
+import { publicPem } from "../../shared/pki/certificate.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueCa } from "../../shared/pki/issue.ts";
+import { ADDRESS, FACTS, type Objects, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT, THIRD, THIRD_AT } from "../pretend/etcd.ts";
 import { expectTranscript, MEMBER, type NodeOptions, pretendNode } from "../pretend/node.ts";
 
@@ -179,6 +182,40 @@ test("01-etcd with both flags for new keys refuses: one of them is never the clu
   expect(stderr).toEndWith("give one\nhint: ./bunw scripts/00-assess.ts says which keys are lost\n");
   expect(node.fingerprint()).toEqual(before);
 });
+
+test.each([
+  [
+    "is lost",
+    (root: string) => rmSync(`${root}/etc/kubernetes`, { recursive: true }),
+    /the CA of etcd is not here: .*\nhint: .*hand-over\.ts pack/,
+  ],
+  ["has expired", expireEtcdCa, /its CA has expired: they would refuse a new CA\nhint: their copy of it has expired, too/],
+])(
+  "01-etcd where etcd's CA %s, and etcd still runs elsewhere, prints what ends it there, and the same line again",
+  async (_, damage, says) => {
+    using node = await pretendNode({ kind: "healthy control plane node", members: [MEMBER, THIRD] });
+    const [cert, key] = ["crt", "key"].map((end) => node.read(`/etc/kubernetes/pki/etcd/server.${end}`));
+    await damage(node.root);
+    const peer = Bun.serve({ hostname: THIRD_AT, port: 2380, tls: { cert: cert!, key: key! }, fetch: () => new Response() });
+    const before = node.fingerprint();
+    const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+    peer.stop(true);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(says);
+    expect(stderr).toEndWith(
+      "on m3, on each: systemctl stop kubelet; crictl stop $(crictl ps -q --name '^etcd$'). Then here ./bunw scripts/01-etcd.ts --new-cas\n",
+    );
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
+
+/** Of the same key, as it is ten years later. */
+async function expireEtcdCa(root: string) {
+  const path = `${root}/etc/kubernetes/pki/etcd/ca`;
+  const key = readFileSync(`${path}.key`, "utf8");
+  const { cert } = await issueCa(certRow("etcd-ca"), FACTS, { key: { key, pub: publicPem(key) }, now: new Date("2010-01-01") });
+  writeFileSync(`${path}.crt`, cert);
+}
 
 test("01-etcd names no part 1 for a member that was taken out of etcd since", async () => {
   const alive = { ...THIRD, name: "w1" };
