@@ -9,7 +9,7 @@ import { list, readBytes, stat } from "../files/files.ts";
 interface Copy {
   path: string;
   content: Uint8Array;
-  /** Permission bits of the copy. */
+  /** Permission bits of the copy, where they can be meant. */
   mode: number;
   /** Where the copy is. */
   from: string;
@@ -33,5 +33,13 @@ function below(from: string, path: string): Copy[] {
   const info = stat(from);
   if (info?.kind === "dir") return list(from).flatMap((name) => below(`${from}/${name}`, `${path}/${name}`));
   const content = info?.kind === "file" ? readBytes(from) : undefined;
-  return info && content && content.length > 0 ? [{ path, content, mode: info.mode & 0o777, from }] : [];
+  return info && content && content.length > 0 ? [{ path, content, mode: modeOf(info.mode), from }] : [];
+}
+
+/**
+ * A file system without permissions, as a stick's, shows all files as executable, or as writable for everybody: that says nothing about who
+ * may read a secret or rewrite what the API server obeys.
+ */
+function modeOf(mode: number): number {
+  return mode & 0o133 ? 0o600 : mode & 0o777;
 }

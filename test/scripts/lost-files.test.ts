@@ -1,6 +1,6 @@
 /** Files that flags name and no one can make again: named at once, before anything is touched, and brought back from copies. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { chmodSync, rmSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { healthyCp, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
@@ -116,6 +116,24 @@ test("00-salvage files brings back what a tied process still has mounted, and th
   expect(stderr).toContain("wrote /etc/audit.conf (still mounted in kube-apiserver (pid 32))");
   expect(stderr).toContain(`wrote ${FOLDER}/encryption.yaml (/mnt/copies/etc/kubernetes/hardening/encryption.yaml)`);
   expect((await node.run("00-salvage files --backup /nowhere")).stderr).toContain('error: "/nowhere" is no folder');
+});
+
+test("00-salvage files --backup: a stick without permissions makes no file that every user may read or write", async () => {
+  using node = await hardenedNode();
+  const copy = `${node.root}/mnt/stick/hardening/encryption.yaml`;
+  const mode = () => statSync(`${node.root}${FOLDER}/encryption.yaml`).mode & 0o777;
+  for (const [there, here] of [
+    [0o777, 0o600],
+    [0o755, 0o600],
+    [0o666, 0o600],
+    [0o644, 0o644],
+  ] as const) {
+    rmSync(`${node.root}${FOLDER}/encryption.yaml`, { force: true });
+    write(copy, "kind: EncryptionConfiguration\n");
+    chmodSync(copy, there);
+    await node.run("00-salvage files --backup /mnt/stick");
+    expect(mode()).toBe(here);
+  }
 });
 
 /** Part 1 is through; the files of the flags are lost. */
