@@ -28,7 +28,8 @@ export function asEvent(line: unknown): KeptEvent | undefined {
   if (!isObject(line)) return undefined;
   const at = new Date(typeof line.at === "string" ? line.at : "");
   const read = Object.hasOwn(KINDS, String(line.what)) ? KINDS[line.what as KeptEvent["what"]] : undefined;
-  const event = read && !Number.isNaN(at.getTime()) ? read(line) : undefined;
+  // NaN is not; near the last date that there is, the page's next tick would be none.
+  const event = read && at.getUTCFullYear() < 10_000 ? read(line) : undefined;
   return event && ({ at, what: line.what, ...event } as KeptEvent);
 }
 

@@ -10,6 +10,8 @@ const BAR = 16;
 const LETTER = 6.4;
 /** How wide a folded pause is. */
 const FOLD = 46;
+/** Of many pauses each gets less, and all of them so much. */
+const FOLDS = (WIDTH - LEFT - RIGHT) / 2;
 
 export interface Span {
   from: number;
@@ -72,11 +74,12 @@ interface Scale {
 
 function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
   const active = end - pauses.reduce((sum, { from, to }) => sum + to - from, 0);
-  const perSecond = (WIDTH - LEFT - RIGHT - FOLD * pauses.length) / active;
+  const fold = Math.min(FOLD, FOLDS / pauses.length);
+  const perSecond = (WIDTH - LEFT - RIGHT - fold * pauses.length) / active;
   const x = (time: number) => {
     const at = Math.max(0, Math.min(time, end));
     const folded = pauses.map(({ from, to }) => ({ over: Math.max(0, Math.min(at, to) - from), of: to - from }));
-    const drawn = folded.reduce((sum, { over, of }) => sum + (over / of) * FOLD, 0);
+    const drawn = folded.reduce((sum, { over, of }) => sum + (over / of) * fold, 0);
     return LEFT + drawn + (at - folded.reduce((sum, { over }) => sum + over, 0)) * perSecond;
   };
   return { x, active };
@@ -143,18 +146,25 @@ function drawFlag({ x, level, text, left, bad }: Flag, bottom: number): string {
   return `<line class="${kind}" x1="${x.toFixed(1)}" x2="${x.toFixed(1)}" y1="${y - 10}" y2="${bottom}"/><text class="${kind}"${anchor} y="${y}">${asHtml(text)}</text>`;
 }
 
-const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600, 86_400];
+const DAY = 86_400;
+const STEPS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600, DAY];
 
 function ticks(
   end: number,
   { x, active }: Scale,
   { top, bottom, pauses, clock }: { top: number; bottom: number } & Required<Pick<Timeline, "pauses" | "clock">>,
 ): string[] {
-  const step = STEPS.find((candidate) => active / candidate <= 12) ?? 86_400;
-  const inPause = (at: number) => pauses.some(({ from, to }) => at > from && at < to);
-  const all = Array.from({ length: Math.floor(end / step) + 1 }, (_, index) => index * step).filter((at) => !inPause(at));
+  const step = STEPS.find((candidate) => active / candidate <= 12) ?? Math.ceil(active / 12 / DAY) * DAY;
+  const starts = [0, ...pauses.map(({ to }) => to)];
+  const all = starts.flatMap((from, i) => stepsIn(from, pauses[i]?.from ?? end, step));
   return all.map((at) => {
     const place = x(at).toFixed(1);
     return `<line class="tick" x1="${place}" x2="${place}" y1="${top}" y2="${bottom}"/><text class="tick" x="${place}" y="${bottom + 16}">${asHtml(clock(at))}</text>`;
   });
+}
+
+/** Of the drawn time only: a pause can last for years, where a clock was wrong. */
+function stepsIn(from: number, to: number, step: number): number[] {
+  const first = Math.ceil(from / step);
+  return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, i) => (first + i) * step);
 }

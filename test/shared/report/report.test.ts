@@ -5,6 +5,7 @@ import { rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { moments, repairTimeline } from "../../../shared/report/repair-timeline.ts";
+import { drawTimeline } from "../../../shared/report/timeline.ts";
 import { PACK_RUNS } from "../../../shared/report/write-report.ts";
 import { EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -82,6 +83,22 @@ test("a pause of half an hour is folded, and nothing lies outside of the picture
   ];
   expect(places.length).toBe(12);
   for (const [, x, width] of places) expect(Number(x) + Number(width)).toBeLessThan(1120);
+});
+
+test("a clock that was wrong, or a node that lies about its time, does not make a picture of a million lines", () => {
+  using box = sandbox();
+  const { runs } = brought(box);
+  const years = [
+    "0001-01-01T00:00:00Z",
+    "1970-01-01T00:00:00Z",
+    ...Array.from({ length: 40 }, (_, i) => `${2100 + 10 * i}-01-01T00:00:00Z`),
+  ];
+  const strange = years.map((year) => ({ ...runs[0]!, began: new Date(year), ended: new Date(Date.parse(year) + 1000) }));
+  const svg = drawTimeline(repairTimeline([...runs, ...strange]));
+  expect(svg.match(/<line class="tick"/g)!.length).toBeLessThan(100);
+  for (const [, x] of svg.matchAll(/ x="([-\d.]+)"/g)) expect(Number(x) >= 0 && Number(x) <= 1120).toBe(true);
+  const slow = drawTimeline(repairTimeline([{ ...runs[0]!, began: new Date(0) }]));
+  expect(slow.match(/<line class="tick"/g)!.length).toBeLessThan(100);
 });
 
 test("what another node wrote is text, on its own account, and bounded: no markup, no other node's name, no link, no endless line", () => {
