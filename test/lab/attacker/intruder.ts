@@ -1,6 +1,7 @@
 /** The attacker is root on one worker: there a unit of his own uses the kubelet's credentials. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
+import { type Csr, nodeAsking, requestIn, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { ENDPOINT } from "../machine/kubeadm-config.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 import { list } from "../report/snapshot.ts";
@@ -124,13 +125,23 @@ export async function lieIsBelieved(scene: Scene) {
   });
 }
 
-/** Waits until the kubelet has put its Node right: from then on it asks for a certificate with its own names. */
+/** Waits until the kubelet has put its Node right, and has asked for a certificate with its own names: its first requests may be as before. */
 export async function lieIsOver(scene: Scene) {
   const { nodeName } = compromisedWorker(scene.lab);
-  await sayAndWait(scene, `the Node ${nodeName} to have its own names only`, async () => !(await lies(scene)), {
-    seconds: 60,
+  const isOver = async () => !(await lies(scene)) && (await asksHonestly(scene));
+  await sayAndWait(scene, `${nodeName} to have its own names only, and to ask for them`, isOver, {
+    seconds: 120,
     hint: "read the kubelet's log on the worker, with --keep",
   });
+}
+
+/** Since the damage: the CSRs of before it are in etcd, too. */
+async function asksHonestly({ lab, zero }: Scene): Promise<boolean> {
+  const { nodeName, ip } = compromisedWorker(lab);
+  const requests = (await list(lab, "certificatesigningrequests")) as unknown as Csr[];
+  const own = requests.filter((csr) => csr.spec.signerName === SERVING_SIGNER && nodeAsking(csr) === nodeName);
+  const since = own.filter(({ metadata }) => Date.parse(metadata.creationTimestamp ?? "") >= zero);
+  return since.some((csr) => requestIn(csr)?.names.every(({ value }) => [nodeName, ip].includes(value)));
 }
 
 async function lies({ lab }: Scene): Promise<boolean> {
