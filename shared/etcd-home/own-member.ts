@@ -28,6 +28,13 @@ function urlsOf({ peerURLs, clientURLs }: Urls): string[] {
   return [...peerURLs, ...clientURLs];
 }
 
+/** Where other machines reach a member: the hosts of its URLs, without this machine's own loopback. */
+export function memberHosts(member: Urls): string[] {
+  return urlsOf(member)
+    .map(hostOf)
+    .filter((host) => !isLoopback(host));
+}
+
 /** The host in a URL; "" where it is none. */
 export function hostOf(url: string): string {
   return URL.canParse(url) ? endpointHost(new URL(url).host) : "";

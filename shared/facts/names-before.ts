@@ -4,16 +4,17 @@
  * as such a certificate is here: in its place, or in the rescue folder of this repair or of the one before. Reads only.
  */
 import { basename, dirname } from "node:path";
-import { hostOf } from "../etcd-home/own-member.ts";
+import { memberHosts } from "../etcd-home/own-member.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import type { Rescue } from "../node/rescue-folder.ts";
-import { isLoopback, names } from "../pki/addresses.ts";
+import { names } from "../pki/addresses.ts";
 import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, subjectOf } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { apiEndpoint } from "./issue-facts.ts";
+import { otherControlPlanes } from "./next.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
@@ -37,16 +38,17 @@ export function namesByHand(pems: readonly string[], row: Cert, place: Place): s
   const { dns, ips } = row.names?.(place.facts) ?? { dns: [], ips: [] };
   const others = names(ofOthers(place));
   const known = new Set([...dns, ...ips, ...others.dns, ...others.ips]);
-  const had = names(pems.flatMap((pem) => ofOwn(infoOf(pem), row, place)));
+  const had = names(ofOwn(pems, row, place).flatMap(({ sans }) => [...sans.dns, ...sans.ips]));
   return [...had.dns, ...had.ips].filter((name) => !known.has(name));
 }
 
 /** A certificate for another node, or of another CA than the cluster's, says nothing of this one. Its dates do not count. */
-function ofOwn(info: CertInfo | undefined, row: Cert, place: Place): string[] {
-  if (info?.cn !== subjectOf(row, place.facts).cn) return [];
-  const isOwn = casOf(row, place).some((ca) => attempt(() => signedBy(info.pem, ca)) === true);
-  if (!isOwn) return [];
-  return [...info.sans.dns, ...info.sans.ips];
+function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
+  const { cn } = subjectOf(row, place.facts);
+  const named = pems.flatMap((pem) => infoOf(pem) ?? []).filter((info) => info.cn === cn);
+  if (named.length === 0) return [];
+  const cas = casOf(row, place);
+  return named.filter(({ pem }) => cas.some((ca) => attempt(() => signedBy(pem, ca)) === true));
 }
 
 /** Of the cluster's CA etcd's data decides; of etcd's own CA it knows nothing. */
@@ -76,11 +78,10 @@ function movedFrom(path: string, asideDir: string): string[] {
 
 /** By etcd's data: their Nodes, their API servers, their members. Workers' words about themselves do not count. */
 function ofOthers({ cluster, data, node }: Place): string[] {
-  const nodes = cluster.nodes.filter(({ name, controlPlane }) => controlPlane && name !== node.name);
+  const nodes = otherControlPlanes(cluster, { node });
   const members = data.members.filter(({ id }) => id !== data.memberId);
-  const urls = members.flatMap(({ peerURLs, clientURLs }) => [...peerURLs, ...clientURLs]);
   return [
     ...nodes.flatMap(({ name, names, ips }) => [...names, ...ips, apiEndpoint(name, data)?.host ?? ""]),
-    ...urls.map(hostOf).filter((host) => !isLoopback(host)),
+    ...members.flatMap(memberHosts),
   ];
 }

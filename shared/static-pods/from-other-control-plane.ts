@@ -7,7 +7,7 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { hostOf, ownMember } from "../etcd-home/own-member.ts";
+import { memberHosts, ownMember } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
@@ -15,7 +15,6 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
-import { isLoopback } from "../pki/addresses.ts";
 
 /** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
 export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
@@ -37,8 +36,8 @@ export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest
 /** Its Node may have other addresses than its API server and its etcd (the kubelet's --node-ip, a second card). */
 function addressesOf({ name, ips }: KnownNode, data: EtcdData): string[] {
   const member = data.members.find((one) => one.name === name);
-  const urls = [...(member?.peerURLs ?? []), ...(member?.clientURLs ?? [])].map(hostOf).filter((host) => !isLoopback(host));
-  return [...new Set([...ips, apiEndpoint(name, data)?.host ?? "", ...urls])].filter((host) => isIP(host));
+  const hosts = [...ips, apiEndpoint(name, data)?.host ?? "", ...(member ? memberHosts(member) : [])];
+  return [...new Set(hosts)].filter((host) => isIP(host));
 }
 
 /** Replaces every whole address of the other node by this node's: in flags, probes, annotations. */
