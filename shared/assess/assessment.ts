@@ -3,6 +3,7 @@ import { type Check, found, severityOf } from "../checks/check.ts";
 import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
+import type { Difference } from "../pki/judge.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;
@@ -25,9 +26,14 @@ export interface Assessment extends NodeVerdict {
 export interface Row {
   id: CheckId;
   what: string;
-  /** `ok`, `known` (no damage, but good to know), or in capitals what is wrong. */
+  /**
+   * `ok`, `known` (no damage, but good to know), `differs` (it works, and is not as kubeadm-config would have it: no damage), or in capitals
+   * what is wrong.
+   */
   state: string;
   detail: string;
+  /** Of `differs`: what to type before the next kubeadm upgrade. */
+  before?: string;
   /** Servers have it in memory, and none of the control plane's runs on this node. */
   serversStopped?: true;
   /** Where the CA is lost: the day on which the first certificate ends that is still in use. */
@@ -35,11 +41,17 @@ export interface Row {
 }
 
 export function isDamage({ state }: Row): boolean {
-  return state !== "ok" && state !== "known";
+  return !["ok", "known", "differs"].includes(state);
+}
+
+/** The row of a file or a server that works, and is not as kubeadm-config would have it. */
+export function differsRow(id: CheckId, what: string, { differs, before }: Difference): Row {
+  return { id, what, state: "differs", detail: differs, ...(before && { before }) };
 }
 
 /** The row as every script shows a check. */
-export function checkOf({ id, what, state, detail, serversStopped, until }: Row): Check {
+export function checkOf({ id, what, state, detail, serversStopped, until, before }: Row): Check {
+  if (state === "differs") return { ...found({ id, of: what }, { differs: detail, before }), what };
   if (state === "ok") return { ...found({ id }, detail), what };
   if (state === "known") return { ...found({ id, of: what }, { warning: detail }), what };
   const failed = [state, detail].filter(Boolean).join(": ");

@@ -1,7 +1,7 @@
 /** The report of 00-assess as tables for the terminal. */
 import { worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kind.ts";
-import { checksAsJson, signOf } from "../checks/print-checks.ts";
+import { checksAsJson, printDifferences, signOf } from "../checks/print-checks.ts";
 import { answer, type Sign, VERSION } from "../run.ts";
 import { type Assessment, checkOf, isDamage, type Row } from "./assessment.ts";
 
@@ -28,6 +28,7 @@ function printAll({ node, role, kubernetes, cluster, ca, damage, survivors, verd
   if (lost.length > 0) answer(`${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`);
   answer(way ? `your way: ${way}\n` : "");
   damageTable(damage);
+  printDifferences(damage.map(checkOf));
   stillWorks(damage);
   if (cluster) answer(`\n  cluster, read from etcd: ${cluster}`);
   printCas(ca);
@@ -69,7 +70,7 @@ const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane nod
 
 /** The worst first. */
 function damageTable(damage: readonly Row[]) {
-  const rowOf = new Map(damage.map((row) => [checkOf(row), row]));
+  const rowOf = new Map(damage.filter(({ state }) => state !== "differs").map((row) => [checkOf(row), row]));
   const sorted = worstFirst([...rowOf.keys()]).map((check) => ({ sign: signOf(check), row: rowOf.get(check)! }));
   const cells = sorted.map(({ row: { what, state, detail } }) => [what, state === "known" ? "note" : state, detail]);
   table([["what", "state", "detail"], ...cells], [undefined, ...sorted.map(({ sign }) => sign)]);

@@ -23,7 +23,7 @@ import { manifestTrouble } from "../static-pods/restore.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { standIns } from "../workloads/left-to-do.ts";
-import { type Row, shown } from "./assessment.ts";
+import { differsRow, type Row, shown } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Row[] {
@@ -41,6 +41,7 @@ export function caRow(finding: Finding, strange?: StrangeCa): Row {
 
 export function findingRow(finding: Finding, lost = "signs every service-account token"): Row {
   const what = finding.paths.map((path) => path.replace("/etc/kubernetes/", "")).join(", ");
+  if (finding.differs) return differsRow(checkIdOf(finding.name), what, finding.differs);
   return { id: checkIdOf(finding.name), what, state: shown(finding.state), detail: finding.state === "missing" ? lost : finding.detail };
 }
 
@@ -59,14 +60,15 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Row[] {
   return [{ id: "service-account-key", what: "pki/sa.key", state: "known", detail }];
 }
 
-/** One line where all are right or all are missing; else a line for each one that is wrong. */
+/** One line where all are right or all are missing; else a line for each one that is wrong. And one for each that differs. */
 export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Row[] {
   if (findings.length === 0) return [];
-  const wrong = findings.filter((finding) => finding.state !== "ok");
-  if (wrong.length === 0) return [{ id: what, what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }];
+  const [wrong, differing] = [findings.filter(({ state }) => state !== "ok"), findings.filter(({ differs }) => differs)];
+  const differences = differing.map((finding) => findingRow(finding));
+  if (wrong.length === 0) return [{ id: what, what: `${findings.length} ${what}`, state: "ok", detail: soonest(findings) }, ...differences];
   if (wrong.every((finding) => finding.state === "missing") && wrong.length === findings.length)
     return [{ id: what, what: `${findings.length} ${what}`, state: "!MISSING!", detail: "" }];
-  return wrong.map((finding) => findingRow(finding, ""));
+  return [...wrong.map((finding) => findingRow(finding, "")), ...differences];
 }
 
 function soonest(findings: Finding[]): string {

@@ -1,5 +1,6 @@
 /** A check is a row of KINDS (kinds.ts) with how it is looked at. Here a row becomes what was found: how bad, what still works, what mends it. */
 
+import type { Difference } from "../pki/judge.ts";
 import { type Kind, SEVERITIES, type Severity } from "./kind.ts";
 import { type CheckId, KINDS } from "./kinds.ts";
 
@@ -11,7 +12,7 @@ export interface CheckRow {
 }
 
 /** A string: all is well, and how. `severity` and `mend` where they are not those of the kind. */
-export type Answer = string | { warning: string } | { failed: string; severity?: Severity; mend?: string };
+export type Answer = string | Difference | { warning: string } | { failed: string; severity?: Severity; mend?: string };
 
 /** What was looked at. `id` and `what` together are of one check only. */
 export interface Check {
@@ -20,6 +21,8 @@ export interface Check {
   what: string;
   result: "ok" | "warning" | "failed";
   detail: string;
+  /** It is well, and differs: `before` of its Difference, "" where nothing is to be done. */
+  differs?: string;
   /** These three: unless all is well. What still works, and until when. */
   severity?: Severity;
   works?: string;
@@ -50,6 +53,7 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
   const { area, what, severity, warning, works, mend }: Kind = KINDS[id];
   const row = { id, area, what: what.replace("…", of) };
   if (typeof answer === "string") return { ...row, result: "ok", detail: answer };
+  if ("differs" in answer) return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
   const way = mend.replace("…", of);
   if ("failed" in answer)
     return { ...row, result: "failed", detail: answer.failed, severity: answer.severity ?? severity, works, mend: answer.mend ?? way };

@@ -29,7 +29,22 @@ export function printChecks(checks: readonly Check[], { all, short }: Shown = {}
     if (!short && check.severity && !(next && sameAdvice(check, next)))
       for (const line of adviceOf(check, isOneOfMany(check, shown))) answer(line);
   }
+  if (!short) printDifferences(checks);
 }
+
+/** What works, and is not as kubeadm-config would have it; nothing where nothing differs. */
+export function printDifferences(checks: readonly Check[]) {
+  const found = checks.filter(({ differs }) => differs !== undefined);
+  if (found.length === 0) return;
+  const width = Math.max(...found.map(({ what }) => what.length)) + 5;
+  answer(`\n${DIFFERS}`);
+  for (const { what, detail, differs } of found) {
+    answer(`  ${what.padEnd(width - 2)}${detail}`);
+    if (differs) answer(`${" ".repeat(width)}before the next kubeadm upgrade: ${differs}`);
+  }
+}
+
+const DIFFERS = "differs from what kubeadm-config says, and works (nothing to do)";
 
 function lineOf({ result, area, what, detail, mend }: Check, short?: boolean): string {
   return `  ${result.padEnd(8)} ${area}: ${what}: ${detail}${short && mend ? `: ${mend}` : ""}`;

@@ -8,6 +8,7 @@ import { type CertInfo, certInfo, infoOf, shareCertificate } from "./certificate
 import { CERTIFICATES_DIR, type Cert, type ClusterFacts, certPath, certRow, keyPath } from "./certs.ts";
 import {
   caVerdict,
+  type Difference,
   day,
   nameIn,
   namesVerdict,
@@ -31,6 +32,8 @@ export interface Finding {
   /** A sentence without a full stop; for `ok` until when and signed by whom. Never a secret. */
   detail: string;
   cert?: CertInfo | undefined;
+  /** Of `ok`: it works, and is not as kubeadm-config would have it. */
+  differs?: Difference | undefined;
 }
 
 /** The cluster CA's certificate on this node's disk. Errors: Fail where it is not there. */

@@ -25,6 +25,12 @@ export type State =
 /** What is wrong with something that was read: state and detail; undefined when nothing is. */
 export type Verdict = [State, string] | undefined;
 
+/** It works, and is not as kubeadm-config would have it: no damage. `before`: what to type before the next kubeadm upgrade. */
+export interface Difference {
+  differs: string;
+  before?: string | undefined;
+}
+
 export function pairVerdict(cert: string | undefined, key: string | undefined): Verdict {
   if (cert === undefined && key === undefined) return ["missing", "neither certificate nor key is there"];
   if (cert === undefined && attempt(() => privateKeyOf(key!)) instanceof Fail)

@@ -50,8 +50,8 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   if (!facts.externalCa) yield row("backup", () => backupAnswer(facts.certificatesDir));
 }
 
-function findingAnswer(id: CheckId, { state, detail }: Finding): Answer {
-  return state === "ok" ? detail : { failed: `${state}: ${detail}`, severity: severityOf(id, state) };
+function findingAnswer(id: CheckId, { state, detail, differs }: Finding): Answer {
+  return state === "ok" ? (differs ?? detail) : { failed: `${state}: ${detail}`, severity: severityOf(id, state) };
 }
 
 function manifestAnswer(path: string): Answer {

@@ -15,6 +15,12 @@ const bad = { severity: "outage", works, mend } as const;
 
 test.each<[string, CheckRow["look"], Partial<Check>]>([
   ["well", async () => "verifies", { result: "ok", detail: "verifies" }],
+  [
+    "a difference",
+    () => ({ differs: "to lb:6443", before: "kubectl edit" }),
+    { result: "ok", detail: "to lb:6443", differs: "kubectl edit" },
+  ],
+  ["a difference that asks for nothing", () => ({ differs: "2 CAs" }), { result: "ok", detail: "2 CAs", differs: "" }],
   ["a warning", () => ({ warning: "old" }), { result: "warning", detail: "old", ...bad, severity: "note" }],
   ["a failure", async () => ({ failed: "another CA" }), { result: "failed", detail: "another CA", ...bad }],
   ["an error", () => Promise.reject(new Error("No answer from m1")), { result: "failed", detail: "No answer from m1", ...bad }],
