@@ -1,0 +1,158 @@
+/**
+ * Runs whole scripts one after the other in one process, each with modules of its own: a table of hundreds of runs does not start a process,
+ * and read every package, for each of them. A run that ends by itself leaves nothing to the next one. `runner` ends the process after one that
+ * was stopped in the middle: what it was doing may still go on.
+ */
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { format } from "node:util";
+
+const HOME = resolve(import.meta.dir, "../..");
+
+export interface Run {
+  /** As an operator types it: "03-workers close --dry-run". */
+  line: string;
+  env: Record<string, string>;
+}
+
+export interface RunResult {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** So many runs, then another process: each leaves its modules in memory. */
+const RUNS_OF_A_PROCESS = 60;
+
+/** They are read once in a process. Not zx: it looks for bash on the PATH of the first run, and keeps it. */
+const PACKAGES = /^(@|age-encryption|reflect-metadata|yaml)/;
+
+/** The scripts in one file each, with our modules inside; removed at the end of this process. */
+async function built(): Promise<string> {
+  const outdir = mkdtempSync(join(tmpdir(), "scripts-"));
+  process.on("exit", () => rmSync(outdir, { recursive: true, force: true }));
+  const entrypoints = [...new Bun.Glob("0*.ts").scanSync({ cwd: `${HOME}/scripts`, absolute: true })];
+  await Bun.build({
+    ...{ entrypoints, outdir, target: "bun" },
+    plugins: [
+      {
+        name: "as in the checkout",
+        setup(build) {
+          build.onResolve({ filter: PACKAGES }, ({ path, importer }) => ({
+            path: Bun.resolveSync(path, dirname(importer)),
+            external: true,
+          }));
+          build.onLoad({ filter: /\/(scripts|shared)\/.*\.ts$/ }, async ({ path }) => ({
+            contents: (await Bun.file(path).text())
+              .replaceAll("import.meta.main", String(entrypoints.includes(path)))
+              .replaceAll("import.meta.dir", JSON.stringify(dirname(path))),
+            loader: "ts",
+          }));
+        },
+      },
+    ],
+  });
+  return outdir;
+}
+
+/** Thrown where a script calls process.exit. */
+class Exit extends Error {
+  code: number;
+  constructor(code: number) {
+    super("process.exit");
+    this.code = code;
+  }
+}
+
+function keptIn(said: Record<string, string>, where: string) {
+  return (...words: unknown[]) => {
+    said[where] += `${format(...words)}\n`;
+  };
+}
+
+const EVENTS = ["exit", "SIGHUP", "SIGINT", "SIGTERM"] as const;
+let number = 0;
+
+/** In the process of the runs. */
+async function runHere(folder: string, { line, env }: Run): Promise<RunResult> {
+  const [script = "", ...args] = line.split(" ");
+  const said = { stdout: "", stderr: "" };
+  const [log, error, exit] = [console.log, console.error, process.exit];
+  const before = new Map(EVENTS.map((event) => [event, process.listeners(event as "exit")]));
+  for (const name of Object.keys(process.env)) delete process.env[name];
+  Object.assign(process.env, env);
+  process.argv = [process.argv[0]!, `${HOME}/scripts/${script}.ts`, ...args];
+  console.log = keptIn(said, "stdout");
+  console.error = keptIn(said, "stderr");
+  process.exit = (code) => {
+    throw new Exit(Number(code ?? process.exitCode ?? 0));
+  };
+  process.exitCode = 0;
+  let code: number;
+  try {
+    await import(`${folder}/${script}.js?${number++}`);
+    code = Number(process.exitCode);
+  } catch (err) {
+    if (!(err instanceof Exit)) throw err;
+    code = err.code;
+  }
+  for (const event of EVENTS) {
+    for (const listener of process.listeners(event as "exit").filter((one) => !before.get(event)!.includes(one))) {
+      if (event === "exit") listener(code);
+      process.removeListener(event, listener);
+    }
+  }
+  Object.assign(console, { log, error });
+  process.exit = exit;
+  process.exitCode = 0;
+  return { exitCode: code, ...said };
+}
+
+/** A process for runs, started when there is one to do. */
+export function runner() {
+  let folder: Promise<string> | undefined;
+  let child: Awaited<ReturnType<typeof startProcess>> | undefined;
+  const end = () => {
+    child?.kill();
+    child = undefined;
+  };
+  return {
+    async run(run: Run): Promise<RunResult> {
+      folder ??= built();
+      child ??= startProcess(await folder);
+      const result = await child.run(run);
+      if (result.exitCode === 1 || result.exitCode > 4 || child.count >= RUNS_OF_A_PROCESS) end();
+      return result;
+    },
+    [Symbol.dispose]: end,
+  };
+}
+
+function startProcess(folder: string) {
+  let waiting: PromiseWithResolvers<RunResult> | undefined;
+  const child = Bun.spawn([process.execPath, import.meta.path, folder], {
+    cwd: HOME,
+    stdio: ["ignore", "inherit", "inherit"],
+    ipc: (result: RunResult) => waiting?.resolve(result),
+    onExit: (_, code) => waiting?.reject(new Error(`the process of the runs has ended by itself (${code})`)),
+  });
+  return {
+    count: 0,
+    async run(run: Run): Promise<RunResult> {
+      this.count++;
+      waiting = Promise.withResolvers();
+      child.send(run);
+      const result = await waiting.promise;
+      waiting = undefined;
+      return result;
+    },
+    kill: () => child.kill(),
+  };
+}
+
+if (import.meta.main) {
+  const [folder] = process.argv.slice(2);
+  if (!folder || !existsSync(folder)) throw new Error("it is started by runner()");
+  process.on("message", (run: Run) => void runHere(folder, run).then((result) => process.send!(result)));
+}

@@ -1,0 +1,87 @@
+/**
+ * Healthy stays healthy: clusters that differ from the usual one in one thing each (test/pretend/unlike-*.ts). On each every script of parts 0 to 5
+ * stops nothing, changes no file and no object, and ends well, or refuses by name. And the same clusters with /etc/kubernetes lost: they come back
+ * with what they had, or are refused before anything is touched.
+ */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { runner } from "../pretend/many-runs.ts";
+import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "../pretend/unlike.ts";
+import type { Place } from "../pretend/unlike-cluster.ts";
+import { remove } from "../pretend/unlike-edits.ts";
+import { FLAGS } from "../pretend/unlike-flags.ts";
+
+setDefaultTimeout(300_000);
+
+const runs = runner();
+afterAll(() => runs[Symbol.dispose]());
+
+const REFUSED = [3];
+
+/** A lost file that only a copy brings back ends a run with 1: it goes on when the file is there. */
+const REFUSED_UNTOUCHED = [1, 3];
+
+const ROWS: Unlike[] = [...FLAGS];
+
+describe.each(ROWS.map((row) => [row.name, row] as const))("%s", (_, row) => {
+  let cluster: Awaited<ReturnType<typeof unlike>> | undefined;
+  const end = () => {
+    cluster?.[Symbol.dispose]();
+    cluster = undefined;
+  };
+  beforeAll(async () => {
+    cluster = await unlike(row, runs);
+  });
+  afterAll(end);
+
+  test.each(SCRIPTS)("%s leaves it alone", async (script) => {
+    const refusal = row.refuses?.[script];
+    const seen = await cluster!.run(script);
+    expectUntouched(seen, refusal ? REFUSED : [0], refusal);
+    if (script !== "00-assess") return;
+    expect(seen.stdout).not.toMatch(/scripts\/0[1-4]-/);
+    if (row.says) expect(seen.stdout).toMatch(row.says);
+  });
+
+  test("with /etc/kubernetes lost: it comes back, or is refused", async () => {
+    end();
+    const { last, before, after } = await bringBack(row, runs);
+    if (row.lost?.refuses) {
+      const [script, names] = row.lost.refuses;
+      expect(last.script).toBe(script);
+      return expectUntouched(last, REFUSED_UNTOUCHED, names);
+    }
+    expect({ script: last.script, exitCode: last.exitCode, said: lastWords(last) }).toMatchObject({
+      script: "02-control-plane",
+      exitCode: 0,
+    });
+    expect(notBack(before, after, row.lost?.without)).toEqual([]);
+  });
+});
+
+/** What this table can see: a run that changes a file, an object, or what runs. */
+test.each([
+  ["a file", "02-control-plane", "etc/kubernetes/scheduler.conf", (place: Place) => remove(place, "/etc/kubernetes/scheduler.conf")],
+  [
+    "an object",
+    "02-control-plane",
+    "POST /apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    (place: Place) => void delete place.objects["clusterrolebindings/kubeadm:cluster-admins"],
+  ],
+  ["what runs", "01-etcd", "systemctl stop kubelet", (place: Place) => remove(place, "/etc/kubernetes/pki/etcd/peer.crt")],
+])("a cluster that is not well: it is seen that a script changes %s", async (name, script, changes, change) => {
+  using cluster = await unlike({ name, who: "this test", change }, runs);
+  const { changed, exitCode } = await cluster.run("00-assess");
+  expect({ changed, exitCode }).toEqual({ changed: [], exitCode: name === "an object" ? 0 : 2 });
+  expect((await cluster.run(script)).changed).toContain(changes);
+});
+
+function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
+  const { changed, exitCode } = seen;
+  expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
+  if (says) expect(seen.stderr).toMatch(says);
+}
+
+/** The last words, for who reads a red test. */
+function lastWords({ stdout, stderr }: Seen): string {
+  return [stdout, stderr].map((text) => text.slice(-1500)).join("\n-----\n");
+}
