@@ -81,7 +81,7 @@ where the old keys may still be, and which commands come next. Reads only; it wr
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
                      blocks of the disk. Print where each can still be found, and the rung of the
-                     ladder: 0 all keys are here, 1 another control plane node or the Secret,
+                     ladder: 0 all keys are here, 1 another control plane node or a Secret,
                      2 memory, 3 the disk, 4 a new CA with old tokens kept valid, 5 everything new.
                      Reads only: a key that is found is kept nowhere.
     --no-disk        Leave the disk out. Reading it takes long: all of it is read.

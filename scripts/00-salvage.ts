@@ -9,6 +9,7 @@ import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
+import { searchSecrets } from "../shared/salvage/keys-in-copies.ts";
 import { lookForLost, type Salvage } from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
@@ -39,7 +40,7 @@ async function main() {
   const search: Record<Place, () => Promise<boolean>> = {
     memory: () =>
       step("0.3 Search the memory of the processes that still run", () => searchProcesses(job)),
-    secret: () => step("0.4 Open the Secret kubeadm-certs", () => searchSecret(job)),
+    secret: () => step("0.4 Look into the Secrets of etcd's data", () => searchSecret(job)),
     disk: () => step("0.5 Search the free blocks of the disk", () => searchFreeBlocks(job)),
   };
   for (const place of places)
@@ -114,6 +115,8 @@ async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boo
 
 async function searchSecret(job: Job): Promise<boolean> {
   const { foundKeys, here, values, only } = job;
+  searchSecrets(foundKeys, here.data);
+  if (foundKeys.missing().length === 0) return true;
   const keyFile = values["certificate-key-file"];
   const lost = foundKeys.missing().map(({ name }) => name);
   const otherwise = wayOn(job, lost);
@@ -174,9 +177,10 @@ ends the search; keys that are proved by then are restored.
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
          Reading does not disturb them.
-secret:  kubeadm init --upload-certs leaves the Secret kubeadm-certs in etcd for two hours. The
-         certificate key that kubeadm printed then opens it: from --certificate-key-file, from the
-         variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or typed on the terminal.
+secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-ca, CLUSTER-sa), of a
+         cluster that manages itself. Then the Secret kubeadm-certs, which kubeadm init
+         --upload-certs leaves for two hours. The certificate key that kubeadm printed opens it:
+         from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or typed.
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
          before. Reads it once; that takes long. Restores an encryption configuration that opens
          what etcd holds. Other configurations, manifests and kubeconfigs go to the rescue folder.
@@ -185,8 +189,8 @@ files:   Searches for no key. Restores lost files that flags name and kubeadm di
          those in the folder of --backup.
 
 Options:
-    --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it. Only
-                       lost files that flags name are taken.
+    --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it, or a
+                       snapshot of it. Lost keys and lost files that flags name are taken.
     --device DEVICE, --image FILE
                        Read this instead of the device that holds /etc/kubernetes.
     --minutes MINUTES  Read the disk for so long at most (default: ${DISK_MINUTES}). What is

@@ -4,7 +4,7 @@ import { type Beginning, courseFrom } from "../facts/course.ts";
 import { HOLD, type OldSaKey, wayFrom, withoutKeys } from "../facts/next.ts";
 import { command, inArrows, inLines, inOneLine, type Todo } from "../facts/todo.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import type { Deep, LostKey, NodeVerdict } from "./assessment.ts";
+import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
 /** The rung, why, and what to type. */
 export function deepVerdict(deep: Deep, { cluster }: PartialFacts, seen: Pick<Beginning, "others" | "expired">): NodeVerdict {
@@ -41,10 +41,15 @@ const BACKUPS_FIRST = "look in backups first: a key that is found there saves pa
 
 /** The Secret opens with a key that was printed once. Without it the Secret is of no use. */
 function withoutCertificateKey(deep: Deep): Todo[] {
-  const inSecret = deep.keys.filter(({ places }) => places[0]?.word === "secret" && places.every(({ word }) => word));
+  const inSecret = deep.keys.filter(({ places }) => isSealed(places[0]) && places.every(({ word }) => word));
   if (inSecret.length === 0) return [];
   const names = inSecret.map(({ name }) => name);
   return [{ command: `if nobody has that key: ${inOneLine(withoutKeys(names, oldKeyOf(deep)))}` }];
+}
+
+/** A key of kubeadm-certs; a key of another Secret has been seen. */
+function isSealed(place: KeyPlace | undefined): boolean {
+  return place?.word === "secret" && !place.found;
 }
 
 function oldKeyOf({ oldTokens, oldKeyHere }: Deep): OldSaKey {
@@ -53,7 +58,7 @@ function oldKeyOf({ oldTokens, oldKeyHere }: Deep): OldSaKey {
 
 const WHY: Record<number, string> = {
   0: "the keys of the cluster's CA and sa.key are here. Only control plane nodes trust the other lost keys",
-  1: "another control plane node or the Secret kubeadm-certs may have the lost keys: bring them here, then repair this node alone",
+  1: "another control plane node or a Secret may have the lost keys: bring them here, then repair this node alone",
   2: "a process still holds the lost keys: read them back before anything is restarted",
   3: "the lost keys are in free blocks of the disk: read them back before anything is written to it",
   4: "a key is nowhere to be found: a new one is made, and old service-account tokens stay valid until part 4",
@@ -75,12 +80,13 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
 /** The commands that bring back what can be found. */
 function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
   const salvage = (...words: string[]) => command(["00-salvage", ...words, moveAside ? "--move-aside" : ""].filter(Boolean).join(" "));
+  const sealed = keys.some(({ places }) => isSealed(places[0]));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
   const on = keys.find(({ places }) => places[0] && !places[0].word)?.places[0]?.where.replace("maybe on ", "");
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
   return [
     ...(words.has("memory") ? [{ command: salvage("memory") }] : []),
-    ...(words.has("secret") ? [{ command: salvage("secret"), note: "asks for the certificate key that kubeadm printed" }] : []),
+    ...(words.has("secret") ? [{ command: salvage("secret"), ...(sealed ? { note: ASKS } : {}) }] : []),
     ...(words.has("disk") ? [{ command: salvage("disk", diskOption) }] : []),
     ...(on
       ? [
@@ -91,4 +97,5 @@ function bringBack({ keys, diskOption, moveAside }: Deep): Todo[] {
   ];
 }
 
+const ASKS = "asks for the certificate key that kubeadm printed";
 const LOST_THERE_TOO = "here; if the keys are lost there as well: 01-etcd.ts --new-cas";

@@ -15,6 +15,7 @@ import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
+import { IN_SECRETS, searchSecrets } from "../salvage/keys-in-copies.ts";
 import { processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { findKubeadmCerts } from "../salvage/secret-search.ts";
 import { STASH } from "../salvage/stash.ts";
@@ -49,6 +50,7 @@ export async function searchDeep(
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(certificatesDir);
   await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
+  searchSecrets(foundKeys, known.data);
   const diskSearched = foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const elsewhere = placesElsewhere({ node, without: lost.names }, known);
   const moveAside = wanted.some((one) => isInTheWay(one, certificatesDir));
@@ -117,6 +119,7 @@ function keyName(name: string): string {
 }
 
 function foundPlace(from: string): KeyPlace {
+  if (from.startsWith(`${IN_SECRETS} `)) return { rung: 1, where: from, word: "secret", found: true };
   if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
   return { rung: 2, where: from === STASH ? "what an earlier 00-salvage found" : from, word: "memory", found: true };
 }

@@ -1,13 +1,18 @@
 /** Where lost keys may still be. */
+import { dirname } from "node:path";
+import { fetchLine, managedNode } from "../facts/ca-holders.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes } from "../facts/lost-for-good.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { sealedIn } from "../k8s/sealed-value.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { snapshotsWith } from "../salvage/keys-in-copies.ts";
+import { shell } from "../shell-line.ts";
 import type { Survivor } from "./assessment.ts";
 
 interface Seen {
@@ -20,7 +25,9 @@ interface Seen {
 export function survivors({ known, node, running, lost }: Seen): Survivor[] {
   return [
     othersHave(known, { node, without: lost.names }),
-    { where: "a backup", hope: "worth a try", detail: `of ${known.certificatesDir}, of any age, if the CA was the same` },
+    backup(known),
+    ...snapshots(known),
+    ...managementCluster(known, node),
     memory(running),
     kubeadmCerts(known),
   ];
@@ -33,6 +40,29 @@ function othersHave({ cluster, certificatesDir }: PartialFacts, here: { node: No
   return otherControlPlanes(cluster, here).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }
     : { where, hope: "none", detail: "this cluster has only this one" };
+}
+
+function backup({ certificatesDir }: PartialFacts): Survivor {
+  const detail = `of ${certificatesDir}, of any age, if the CA was the same: ${command("00-salvage")} --backup DIR`;
+  return { where: "a backup", hope: "worth a try", detail };
+}
+
+/** Of this disk, by snapper or rpm-ostree; and the history of /etc that etckeeper makes. */
+function snapshots({ certificatesDir }: PartialFacts): Survivor[] {
+  const [newest] = snapshotsWith(certificatesDir);
+  const line = newest && `${command("00-salvage")} ${shell`--backup ${dirname(`${newest}${certificatesDir}`)}`}`;
+  const history = `keys of a commit: git -C /etc log --oneline -- kubernetes; (umask 077; mkdir /dev/shm/etc && git -C /etc archive COMMIT kubernetes | tar -xC /dev/shm/etc); ${command("00-salvage")} --backup /dev/shm/etc`;
+  return [
+    ...(line ? [{ where: "a snapshot of this disk", hope: "worth a try", detail: line }] : []),
+    ...(exists("/etc/.git") ? [{ where: "etckeeper", hope: "worth a try", detail: history }] : []),
+  ];
+}
+
+function managementCluster({ data }: PartialFacts, { name }: Node): Survivor[] {
+  const managed = managedNode(data, name);
+  if (!managed) return [];
+  const detail = `it made this node. With its kubeconfig: ${fetchLine(managed)}; bring that folder here, then ${command("00-salvage")} --backup /dev/shm/keys`;
+  return [{ where: "Cluster API's management cluster", hope: "worth a try", detail }];
 }
 
 function memory(running: Container[] | Fail): Survivor {

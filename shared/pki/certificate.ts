@@ -138,9 +138,16 @@ export function publicKeysIn(text: string): string[] {
 
 /** The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC PARAMETERS, a certificate). */
 export function privateKeyOf(text: string): KeyObject {
-  const pem = blocks(text, "(?:RSA |EC )?PRIVATE KEY")[0];
+  const pem = blocks(text, PRIVATE_KEY)[0];
   return parse("private key", () => createPrivateKey(pem ?? ""));
 }
+
+/** Each private key of a text that can be read, in order. */
+export function privateKeysIn(text: string): KeyObject[] {
+  return blocks(text, PRIVATE_KEY).flatMap((pem) => orUndefined(() => createPrivateKey(pem)) ?? []);
+}
+
+const PRIVATE_KEY = "(?:RSA |EC )?PRIVATE KEY";
 
 /** The key of the first certificate or public key of a text. */
 export function publicKeyOf(text: string): KeyObject {

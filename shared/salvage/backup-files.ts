@@ -3,7 +3,6 @@
  * static pods' or the kubelet's flags name are taken. That they are right is the operator's word.
  */
 import type { LostFile } from "../facts/lost-files.ts";
-import { Fail } from "../fail.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 
 interface Copy {
@@ -15,9 +14,8 @@ interface Copy {
   from: string;
 }
 
-/** Errors: Fail where `folder` is none. */
+/** `folder` is one. */
 export function copiesIn(folder: string, lost: readonly LostFile[]): Copy[] {
-  if (stat(folder)?.kind !== "dir") throw new Fail(`"${folder}" is no folder`, { hint: "--backup DIR: the folder with your copies" });
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
 

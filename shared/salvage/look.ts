@@ -20,6 +20,7 @@ import { certInfo } from "../pki/certificate.ts";
 import { say } from "../run.ts";
 import { nothingFound } from "./disk-search.ts";
 import { FoundKeys } from "./found-keys.ts";
+import { searchFolder } from "./keys-in-copies.ts";
 import { lostConfigs } from "./lost-configs.ts";
 import { processesHere } from "./memory-search.ts";
 import type { Brought } from "./put-back.ts";
@@ -40,7 +41,7 @@ export interface Salvage extends Brought {
 interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
-  /** A folder with copies of lost files. */
+  /** A folder with copies of lost files and keys. */
   backup: string | undefined;
 }
 
@@ -70,6 +71,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(certificatesDir);
+  if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node ? lostHere({ data, node, certificatesDir, etcd: place }).filter(({ kind }) => kind !== "socket") : [];
   for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);

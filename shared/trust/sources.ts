@@ -38,7 +38,7 @@ export const SOURCES = {
   /** In any namespace, in kube-system, too. */
   "a worker's mirror pod":     { writer: "that worker's kubelet, so whoever owns the worker", decides: [] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */
-  "another namespace in etcd": { writer: "whoever may create a pod there", decides: [] },
+  "another namespace in etcd": { writer: "whoever may create a pod there", decides: [], but: "keys by a known public half" },
   /** Volumes below the kubelet's pods folder, of pods that etcd or the kubelet's own records place in kube-system. */
   "a pod of kube-system":      { writer: "cluster administrators", decides: ["keys"] },
   "a pod":                     { writer: "the pod that owns the volume", decides: [] },
@@ -53,6 +53,8 @@ export const SOURCES = {
   "another process":           { writer: "any container", decides: [] },
   /** All of the device is read, files that are there included. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
+  /** The folder of --backup, a snapshot of a disk, a history of /etc. */
+  "a folder of copies":        { writer: "whoever had that stick or share before the operator", decides: [], but: "keys by a known public half; lost files by the operator's word" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards; not even its text reaches the terminal as it is" },
   /** Only who knows the passphrase can lock one. */
   "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys"] },

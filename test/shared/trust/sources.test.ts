@@ -15,6 +15,8 @@ import type { Manifest } from "../../../shared/manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
+import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
+import { searchFolder } from "../../../shared/salvage/keys-in-copies.ts";
 import { chooseConfig } from "../../../shared/salvage/lost-configs.ts";
 import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
@@ -31,6 +33,7 @@ import { clientCsr } from "../../pretend/csrs.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
+import { quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
 
@@ -184,6 +187,16 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       const find = { kind: "config", text, configKind: "AuthenticationConfiguration", complete: true, offset: 0 } as const;
       const lost = { path: "/a", flag: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
       return chooseConfig(lost, [find], undefined).proved !== undefined;
+    },
+  },
+  "a folder of copies": {
+    keys: async () => {
+      using box = sandbox();
+      write(`${box.dir}/mnt/pki/ca.key`, his.key);
+      const known = readEvidence({ data: await pretendData(), node: NODE, certificatesDir: DIR });
+      const found = new FoundKeys(wantedKeys(known, { certificatesDir: DIR }), { stash: false });
+      await quietly(async () => searchFolder(found, "/mnt"));
+      return found.files().size > 0;
     },
   },
   "an unverified server": {

@@ -1,0 +1,83 @@
+/**
+ * Rung 1: lost keys in what others keep of them. Cluster API has the shared keys of each of its clusters in the Secrets CLUSTER-ca, -sa, -etcd
+ * and -proxy (its util/secret, consts.go); those of a cluster that manages itself are in that cluster's own etcd. And the operator may have a
+ * folder of copies, or a snapshot of this disk. Whoever could write there could write any key: a key counts only by a known public half.
+ */
+import { join } from "node:path";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { attempt, Fail } from "../fail.ts";
+import { isLink } from "../files/copy-tree.ts";
+import { exists, list, stat } from "../files/files.ts";
+import { smallText } from "../files/untrusted-file.ts";
+import type { Secret } from "../k8s/objects.ts";
+import { decodeObject, isObject } from "../k8s/storage.ts";
+import { registryPrefix } from "../k8s/stored.ts";
+import { privateKeysIn } from "../pki/certificate.ts";
+import { count } from "../progress.ts";
+import { say } from "../run.ts";
+import type { FoundKeys } from "./found-keys.ts";
+
+/** Files, and folders in each other, that are looked into in a folder of copies. */
+const MOST_FILES = 20_000;
+const DEEPEST = 12;
+
+/** All Secrets of all namespaces that can be read. Says what was found. */
+export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) {
+  const prefix = data && attempt(() => `${registryPrefix(data)}/secrets/`);
+  if (!data || prefix === undefined || prefix instanceof Fail || foundKeys.missing().length === 0) return;
+  let [found, sealed] = [0, 0];
+  for (const { key, value } of data.list(prefix)) {
+    const decoded = attempt(() => decodeObject(value));
+    if (decoded instanceof Fail) continue;
+    if ("encrypted" in decoded) sealed++;
+    else if (isObject(decoded)) found += takeKeys(foundKeys, textsOf(decoded as Secret), `${IN_SECRETS} ${key.slice(prefix.length)}`);
+  }
+  if (sealed > 0) say(`Secrets in etcd's data: ${sealed} are encrypted at rest: not read`);
+  if (found === 0) say("Secrets in etcd's data: none of them has a lost key");
+}
+
+/** What a find in a Secret is said to be from. */
+export const IN_SECRETS = "the Secret";
+
+function textsOf({ data }: Secret): string[] {
+  return Object.values(data ?? {}).map((value) => Buffer.from(value, "base64").toString("latin1"));
+}
+
+/** Every file below the folder, but what is behind links. Errors: Fail where it is none. */
+export function searchFolder(foundKeys: FoundKeys, folder: string) {
+  if (stat(folder)?.kind !== "dir") throw new Fail(`"${folder}" is no folder`, { hint: "--backup DIR: the folder with your copies" });
+  let [found, files] = [0, 0];
+  for (const path of filesBelow(folder, DEEPEST)) {
+    if (++files > MOST_FILES) return say(`${folder}: more than ${MOST_FILES} files: name a folder in it that has pki/`);
+    const text = attempt(() => smallText(path));
+    if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
+  }
+  say(`${folder}: files: ${count(files)}, lost keys among them: ${count(found)}`);
+}
+
+function* filesBelow(folder: string, deep: number): Generator<string> {
+  for (const name of list(folder)) {
+    const path = join(folder, name);
+    if (isLink(path)) continue;
+    const kind = stat(path)?.kind;
+    if (kind === "file") yield path;
+    else if (kind === "dir" && deep > 0) yield* filesBelow(path, deep - 1);
+  }
+}
+
+/** How many of them were lost keys. */
+function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string): number {
+  return texts.flatMap(privateKeysIn).filter((key) => foundKeys.accept(key, from)).length;
+}
+
+/** A snapshot of this disk that still has a folder with keys; its path takes the place of /etc/kubernetes. The newest first. */
+export function snapshotsWith(certificatesDir: string): string[] {
+  const deployments = list("/ostree/deploy").flatMap((os) =>
+    list(`/ostree/deploy/${os}/deploy`).map((one) => `/ostree/deploy/${os}/deploy/${one}`),
+  );
+  const snapper = list("/.snapshots").map((number) => `/.snapshots/${number}/snapshot`);
+  const newestFirst = snapper.sort((a, b) => b.localeCompare(a, "en", { numeric: true }));
+  return [...newestFirst, ...deployments].filter(
+    (root) => exists(`${root}${certificatesDir}/ca.key`) || exists(`${root}${certificatesDir}/sa.key`),
+  );
+}
