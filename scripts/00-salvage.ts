@@ -177,8 +177,8 @@ ends the search; keys that are proved by then are restored.
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
          Reading does not disturb them.
-secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-ca, CLUSTER-sa), of a
-         cluster that manages itself. Then the Secret kubeadm-certs, which kubeadm init
+secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-ca, CLUSTER-sa) of
+         a cluster that manages itself. Then the Secret kubeadm-certs, which kubeadm init
          --upload-certs leaves for two hours. The certificate key that kubeadm printed opens it:
          from --certificate-key-file, from the variable KUBE_PKI_REPAIR_CERTIFICATE_KEY, or typed.
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk

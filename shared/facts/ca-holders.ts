@@ -12,13 +12,13 @@ interface Annotated {
 }
 
 /** A cluster as Cluster API's management cluster knows it. */
-export interface Managed {
+interface Managed {
   namespace: string;
   name: string;
 }
 
 /** Annotations that Cluster API's controller gives to a Node (api/v1beta1/common_types.go); undefined where it has none. */
-export function managedBy({ metadata }: Annotated): Managed | undefined {
+function managedBy({ metadata }: Annotated): Managed | undefined {
   const [name, namespace] = ["cluster-name", "cluster-namespace"].map((key) => metadata.annotations?.[`cluster.x-k8s.io/${key}`] ?? "");
   return name && namespace && [name, namespace].every((one) => /^[a-z0-9][a-z0-9.-]{0,252}$/.test(one)) ? { namespace, name } : undefined;
 }

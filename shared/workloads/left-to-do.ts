@@ -2,6 +2,7 @@
 import type { KubeApi } from "../api/kube-api.ts";
 import { trustBundles } from "../api/trust-bundles.ts";
 import { showsToday } from "../etcd-home/etcd-folders.ts";
+import { holdersOf, managedNode } from "../facts/ca-holders.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { BACKUP } from "../facts/next.ts";
 import { replacedCa } from "../facts/repair.ts";
@@ -62,6 +63,7 @@ export async function peopleToDo({ cp, api, renewed, caPem }: Pick<Done, "cp" | 
     ...(renewed.length > 0 ? [copies] : []),
     "systems that check tokens with the published keys (/openid/v1/jwks: cloud identities, Vault) must fetch these keys again",
     ...(await withOldCaBundle(api, oldCa)).map((name) => `${name}: it still holds the old CA as trusted: put the new one there`),
+    ...holdersOf({ managed: managedNode(cp.data, cp.node.name), oldHash: oldCa, certificatesDir: cp.facts.certificatesDir }),
   ];
 }
 
