@@ -1,14 +1,21 @@
 /** The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this node's names and addresses. */
 import { stringify } from "yaml";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
 import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint, ownNode } from "../facts/issue-facts.ts";
 import { Fail } from "../fail.ts";
+import type { ConfigMap } from "../k8s/objects.ts";
+import { readObject } from "../k8s/stored.ts";
 import { readNode } from "../node/node.ts";
 
-/** Two YAML documents: ClusterConfiguration and InitConfiguration. Errors: Fail where etcd's data, or the API server's address, is not to be had. */
+/**
+ * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it, KubeletConfiguration. It needs none of the
+ * kubelet's files: the phase kubelet-start writes them with it. Errors: Fail where etcd's data, or the API server's address, is not to be
+ * had.
+ */
 export async function kubeadmConfig(etcdData: string | undefined): Promise<string> {
-  const found = await readNode();
+  const found = await readNode({ mayBeGone: true });
   const { cluster, data, obstacle } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster, data);
@@ -22,7 +29,15 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     apiVersion: (configuration as { apiVersion?: string }).apiVersion,
     kind: "InitConfiguration",
     localAPIEndpoint: { advertiseAddress: address.host, bindPort: address.port },
-    nodeRegistration: { name: node.name, criSocket: node.runtimeEndpoint },
+    nodeRegistration: { name: node.name, criSocket: socketOf(node.name, data) ?? node.runtimeEndpoint },
   };
-  return [configuration, init].map((one) => stringify(one, { lineWidth: 0 })).join("---\n");
+  const kubelet = readObject<ConfigMap>(data, "configmaps/kube-system/kubelet-config")?.data?.kubelet;
+  const documents = [configuration, init].map((one) => stringify(one, { lineWidth: 0 }));
+  return [...documents, ...(kubelet ? [kubelet] : [])].join("---\n");
+}
+
+/** As kubeadm has annotated the Node: its socket in this node's files may be gone. */
+function socketOf(node: string, data: EtcdData): string | undefined {
+  const object = readObject<{ metadata: { annotations?: Record<string, string> } }>(data, `minions/${node}`);
+  return object?.metadata.annotations?.["kubeadm.alpha.kubernetes.io/cri-socket"];
 }

@@ -35,9 +35,9 @@ interface KubeletConfiguration {
   containerRuntimeEndpoint?: string;
 }
 
-/** What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node. */
-export function readKubelet(flags: KubeletFlags) {
-  const config = withDropIns(readConfig(pathIn(flags, "config")), pathIn(flags, "config-dir"));
+/** What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`: as kubeadm's defaults then. */
+export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
+  const config = withDropIns(readConfig(pathIn(flags, "config"), mayBeGone), pathIn(flags, "config-dir"));
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
   const rotates = flags.get("rotate-server-certificates");
@@ -72,20 +72,38 @@ function pathIn(flags: KubeletFlags, name: string): string | undefined {
 }
 
 /** kubeadm's file counts where the one that --config names is lost: the guard in turn-kubelet.ts names that. */
-function readConfig(path: string | undefined): KubeletConfiguration {
+function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfiguration {
   const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
   const text = readText(file);
   if (text === undefined) {
     const other = otherDistribution();
     if (other) throw other;
-    throw new Refused(`This is no node that kubeadm set up: "${path ?? KUBELET_CONFIG}" is missing`, {
-      hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
-    });
+    if (mayBeGone) return {};
+    throw exists(ETCD_MEMBER) ? kubeletGone(path ?? KUBELET_CONFIG) : noNode(path ?? KUBELET_CONFIG);
   }
   const config = besides((readYaml(text) ?? {}) as KubeletConfiguration, dirname(file));
   // since 1.34, kubeadm writes the runtime's socket into a separate file (gate NodeLocalCRISocket)
   const instance = readText(`${KUBELET_DIR}/instance-config.yaml`);
   return instance === undefined ? config : { ...config, ...(readYaml(instance) as KubeletConfiguration) };
+}
+
+function noNode(file: string): Refused {
+  return new Refused(`This is no node that kubeadm set up: "${file}" is missing`, {
+    hint: "run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join",
+  });
+}
+
+/** Where kubeadm's etcd has its data: only a control plane node has this folder. */
+const ETCD_MEMBER = "/var/lib/etcd/member";
+
+/** `rm -rf /etc/kubernetes /var/lib/kubelet`, or a system that was installed anew beside etcd's disk. */
+function kubeletGone(file: string): Refused {
+  return new Refused(
+    `The kubelet's configuration is gone: "${file}" is missing, and etcd's data is here (${ETCD_MEMBER}), so this is a control plane node`,
+    {
+      hint: "kubeadm writes it again, out of etcd's data: RUNBOOK 0, \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then this again",
+    },
+  );
 }
 
 /** Relative paths of the main file begin beside it (KubeletConfigurationPathRefs); those of a drop-in do not. */

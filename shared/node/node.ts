@@ -14,10 +14,10 @@ import { readKubelet } from "./kubelet-config.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
-/** Looks at the node. Errors: Fail where kubeadm has not set up this node. */
-export async function readNode() {
+/** Looks at the node. Errors: Fail where kubeadm has not set up this node; none where the kubelet's files `mayBeGone`. */
+export async function readNode(options: { mayBeGone?: boolean } = {}) {
   const flags = await kubeletFlags();
-  const { runtimeEndpoint, ...kubelet } = readKubelet(flags);
+  const { runtimeEndpoint, ...kubelet } = readKubelet(flags, options);
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
   const named = nodeName(kubelet.clientPem, flags.get("hostname-override"), hostName);
   told({ what: "node", name: named.name });
