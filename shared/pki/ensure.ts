@@ -53,8 +53,27 @@ export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, 
     const wrote = await applyRow(one.todo === "check" ? actionForSigned(one.row!, facts) : one, job);
     (wrote ? ensured.written : ensured.kept).push(one.finding.name);
   }
+  sayShorter(actions, ensured.written, facts);
   return ensured;
 }
+
+/**
+ * sealos, KubeKey and a kubeadm that was built anew make certificates for 10 or 100 years: nobody there expects that these end in one. How
+ * long a certificate was made for cannot be seen: kubeadm lets it begin when its CA does (NewSignedCert in app/util/pkiutil).
+ */
+function sayShorter(actions: readonly PkiAction[], written: readonly string[], { certificateValidityHours }: ClusterFacts) {
+  const ends = actions.flatMap(({ row, finding }) =>
+    row && written.includes(finding.name) && finding.cert ? [finding.cert.notAfter] : [],
+  );
+  const last = new Date(Math.max(0, ...ends.map(Number)));
+  const end = new Date(Date.now() + certificateValidityHours * 3_600_000);
+  if (last.getTime() < end.getTime() + MONTH_MS) return;
+  say(
+    `warning: certificates before were valid until ${day(last)}, these end on ${day(end)}, all on one day. Renew them before: kubeadm certs renew all`,
+  );
+}
+
+const MONTH_MS = 30 * 86_400_000;
 
 async function applyRow(one: PkiAction, job: Job): Promise<boolean> {
   const { row, todo, finding } = one;

@@ -30,18 +30,32 @@ const HINT = "see the devices with lsblk, then give the device (--device DEVICE)
  */
 export async function deviceOf(path: string): Promise<{ path: string; warnings: string[] }> {
   const folder = existing(path);
-  const columns = "SOURCE,FSTYPE,OPTIONS";
-  const answer = await $({ quiet: true, nothrow: true })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
-  if (answer.exitCode !== 0)
-    throw new Fail(`findmnt does not know which device "${folder}" is on: ${answer.stderr.trim()}`, { hint: HINT });
-  const mounts = JSON.parse(answer.stdout) as { filesystems: { source: string; fstype: string; options: string }[] };
-  // where several are mounted on one place, findmnt lists the visible one last
-  const { source, fstype, options } = mounts.filesystems.at(-1)!;
+  const found = await mountOf(folder);
+  // Flatcar's /etc lies over the system's own; what was written there is in `upperdir`, below the place where the initial ramdisk had "/"
+  const upper =
+    found.fstype === "overlay" && found.target !== "/" ? /(?:^|,)upperdir=(?:\/sysroot)?(\/[^,]*)/.exec(found.options)?.[1] : undefined;
+  const { source, fstype, options } = upper === undefined ? found : await mountOf(dirname(upper));
   const hopeless = HOPELESS[fstype];
   if (hopeless) throw new Fail(`"${path}" was on a file system "${fstype}": ${hopeless}`, { hint: HINT });
   const device = source.replace(/\[.*\]$/, ""); // a bind mount or subvolume: /dev/vda1[/folder]
   if (!device.startsWith("/dev/")) throw new Fail(`"${path}" is on "${source}" (${fstype}), which is no device`, { hint: HINT });
   return { path: device, warnings: warningsFor(fstype, options.split(",")) };
+}
+
+interface Mounted {
+  source: string;
+  fstype: string;
+  options: string;
+  target?: string;
+}
+
+async function mountOf(folder: string): Promise<Mounted> {
+  const columns = "SOURCE,FSTYPE,OPTIONS,TARGET";
+  const answer = await $({ quiet: true, nothrow: true })`findmnt -J -o ${columns} --target ${hostPath(folder)}`;
+  if (answer.exitCode !== 0)
+    throw new Fail(`findmnt does not know which device "${folder}" is on: ${answer.stderr.trim()}`, { hint: HINT });
+  // where several are mounted on one place, findmnt lists the visible one last
+  return (JSON.parse(answer.stdout) as { filesystems: Mounted[] }).filesystems.at(-1)!;
 }
 
 function warningsFor(fstype: string, options: string[]): string[] {

@@ -236,6 +236,22 @@ test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and
   for (const row of CERTS) expect([row.name, examine(row, FACTS).state]).toEqual([row.name, "ok"]);
 });
 
+test("certificates that end sooner than those before are named: a year later all of them end at once", async () => {
+  using box = sandbox();
+  await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
+  const signer = { cert: readText(`${PKI}/ca.crt`)!, key: readText(`${PKI}/ca.key`)! };
+  const long = testFacts({ certificateValidityHours: 5 * 8760, advertiseAddress: "10.250.99.7" });
+  put("apiserver", await issueLeaf(certRow("apiserver"), signer, long, { key }));
+  await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  expect(box.said.at(-1)).toMatch(
+    /^warning: certificates before were valid until 20\d\d-.*, these end on 20\d\d-.*kubeadm certs renew all$/,
+  );
+  const lines = box.said.length;
+  put("apiserver", await issueLeaf(certRow("apiserver"), signer, testFacts({ advertiseAddress: "10.250.99.7" }), { key }));
+  await ensureMany(EVERYTHING, FACTS, OPTIONS);
+  expect(box.said.slice(lines).join("\n")).not.toContain("warning: certificates before");
+});
+
 test("a plan says for each row what is to be done, and writes nothing", async () => {
   using box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });

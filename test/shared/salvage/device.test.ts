@@ -6,13 +6,21 @@ import { fakePath } from "../../pretend/programs.ts";
 
 const mounts = (mount: Record<string, string>) => JSON.stringify({ filesystems: [{ options: "rw,relatime", ...mount }] });
 
+const ROOT = mounts({ source: "/dev/sda9", fstype: "ext4", target: "/" });
+
 /** What deviceOf says where findmnt says this. */
-async function device(stdout: string, exit = 0) {
-  using fake = fakePath([{ command: "findmnt -J -o SOURCE,FSTYPE,OPTIONS --target /", stdout, exit, stderr: exit ? "no such place" : "" }]);
+async function device(stdout: string, exit = 0, folder = "/") {
+  const command = "findmnt -J -o SOURCE,FSTYPE,OPTIONS,TARGET --target";
+  using fake = fakePath([
+    ...(folder === "/" ? [] : [{ command: `${command} ${folder}`, stdout }]),
+    { command: `${command} /`, stdout: folder === "/" ? stdout : ROOT, exit, stderr: exit ? "no such place" : "" },
+  ]);
   const path = process.env.PATH;
   process.env.PATH = fake.env.PATH;
   try {
-    return await onNode("/", () => deviceOf("/nowhere/etc/kubernetes").catch((err: Error) => err.message));
+    return await onNode("/", () =>
+      deviceOf(folder === "/" ? "/nowhere/etc/kubernetes" : `${folder}/no-kubernetes`).catch((err: Error) => err.message),
+    );
   } finally {
     process.env.PATH = path;
   }
@@ -48,4 +56,11 @@ test("where nothing can be read, it says so", async () => {
   expect(await device(mounts({ source: "rpool/ROOT", fstype: "zfs" }))).toContain("zfs list -t snapshot");
   expect(await device(mounts({ source: "none", fstype: "ecryptfs" }))).toContain('is on "none" (ecryptfs), which is no device');
   expect(await device("", 1)).toBe('findmnt does not know which device "/" is on: no such place');
+});
+
+test("Flatcar's /etc is an overlay: the device is that of what was written there", async () => {
+  const overlay = { source: "overlay", fstype: "overlay", target: "/etc" };
+  const options = "rw,lowerdir=/sysroot/usr/share/flatcar/etc,upperdir=/sysroot/etc,workdir=/sysroot/.etc-work";
+  expect(await device(mounts({ ...overlay, options }), 0, "/etc")).toEqual({ path: "/dev/sda9", warnings: [] });
+  expect(await device(mounts({ ...overlay, options: "ro,lowerdir=/a" }), 0, "/etc")).toContain("run this on the node itself");
 });
