@@ -3,8 +3,9 @@
  * RUNBOOK part 1: etcd serves the old data with new certificates.
  * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
  */
-import { proveOwnEtcd, refuseNoMember, servesSameData } from "../shared/etcd/own-etcd.ts";
+import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
+import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import {
   type ControlPlaneNode,
@@ -113,12 +114,12 @@ function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
 }
 
 /**
- * Whether etcd serves the same data with the certificates on disk, all of them right. Where its
- * manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps the
- * kubelet from starting anything.
+ * Whether etcd lives with the certificates on disk, all of them right: nothing is stopped then.
+ * Where its manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps
+ * the kubelet from starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
-  return pod.etcdIsInPlace(cp, actions) && (await servesSameData(cp)) && !pod.needsCopy(cp);
+  return pod.etcdIsInPlace(cp, actions) && (await etcdLives(cp)) && !pod.needsCopy(cp);
 }
 
 async function makeSharedKeys(

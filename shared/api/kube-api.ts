@@ -1,7 +1,7 @@
 /** A small client for the Kubernetes API on Bun's fetch: JSON in, JSON out, a client certificate or a token. */
 import { Fail } from "../fail.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
-import { trusting } from "../pki/trusting.ts";
+import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
 import { NO_ANSWER_HINT, refusal, unlessRefused } from "./api-error.ts";
@@ -179,7 +179,7 @@ export class KubeApi {
       redirect: "manual" as const,
       signal,
     };
-    return answered(fetch(this.server + path, request), this.server, NO_ANSWER_HINT);
+    return answered(fetchDirectly(this.server + path, request), this.server, NO_ANSWER_HINT);
   }
 }
 

@@ -3,7 +3,7 @@
  * needed on the node. Numbers come as strings, keys and values as base64; ids are given back as hex, as etcd prints them.
  */
 import { Fail } from "../fail.ts";
-import { trusting } from "../pki/trusting.ts";
+import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { strangers } from "../plain.ts";
 import { answered } from "../wait-for.ts";
 
@@ -14,6 +14,17 @@ export interface LiveMember {
   peerURLs: string[];
   /** It has no vote. */
   isLearner: boolean;
+}
+
+/** etcd answers, and says no. */
+export class EtcdRefusal extends Fail {
+  /** Of HTTP: 404 where its gateway is off, 503 where it has no quorum. */
+  readonly status: number;
+
+  constructor(message: string, status: number) {
+    super(message, { hint: HINT });
+    this.status = status;
+  }
 }
 
 /** How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds. */
@@ -47,6 +58,12 @@ export class EtcdClient {
     type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
     const { members } = await this.#post<Answer>("/v3/cluster/member/list", {});
     return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({ id: hex(ID), name, peerURLs, isLearner }));
+  }
+
+  /** Whether a member's database is full: etcd takes no writes then, until the alarm is disarmed. */
+  async isFull(): Promise<boolean> {
+    const { alarms = [] } = await this.#post<{ alarms?: { alarm?: string }[] }>("/v3/maintenance/alarm", { action: "GET" });
+    return alarms.some(({ alarm }) => alarm === "NOSPACE");
   }
 
   /** The value of one key, read through the leader (so an answer also proves quorum), or undefined. */
@@ -97,9 +114,9 @@ export class EtcdClient {
   async #post<T>(path: string, body: unknown, timeout = REQUEST_TIMEOUT): Promise<T> {
     const from = `etcd at ${this.endpoint}`;
     const request = { method: "POST", body: JSON.stringify(body), tls: this.#tls, signal: AbortSignal.timeout(timeout) };
-    const response = await answered(fetch(this.endpoint + path, request), from, HINT);
+    const response = await answered(fetchDirectly(this.endpoint + path, request), from, HINT);
     const text = await answered(response.text(), from, HINT);
-    if (!response.ok) throw new Fail(`${from}${path}: HTTP ${response.status} ${strangers(text)}`, { hint: HINT });
+    if (!response.ok) throw new EtcdRefusal(`${from}${path}: HTTP ${response.status} ${strangers(text.trim())}`, response.status);
     return JSON.parse(text) as T;
   }
 }

@@ -16,12 +16,18 @@ import { placeOf } from "./peers.ts";
 
 /** A client of the etcd on this node, with the health check's certificate from disk; undefined where that certificate is missing. */
 export function etcdClient(
-  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress">,
+  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdGateway">,
   host = facts.advertiseAddress,
 ): EtcdClient | undefined {
   const pki = `${facts.certificatesDir}/etcd`;
   const [ca, cert, key] = [`${pki}/ca.crt`, `${pki}/healthcheck-client.crt`, `${pki}/healthcheck-client.key`].map((path) => readText(path));
-  return ca && cert && key ? new EtcdClient(endpointUrl(host, 2379), { ca, cert, key }) : undefined;
+  return ca && cert && key ? new EtcdClient(gatewayAt(host, facts), { ca, cert, key }) : undefined;
+}
+
+/** kubeadm gives each member the same port. */
+function gatewayAt(host: string, { advertiseAddress, etcdGateway }: Pick<ClusterFacts, "advertiseAddress" | "etcdGateway">): string {
+  if (etcdGateway && host === advertiseAddress) return etcdGateway;
+  return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
 }
 
 interface SameEtcd {
@@ -29,6 +35,9 @@ interface SameEtcd {
   cluster: Cluster;
   facts: ClusterFacts;
 }
+
+/** etcd answers, and holds other data than the one from before. */
+export class OtherEtcd extends Fail {}
 
 /**
  * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
@@ -109,8 +118,8 @@ async function uidOf(client: EtcdClient, data: EtcdData, key: string): Promise<s
   return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 
-function differs(what: string): Fail {
-  return new Fail(`etcd answers, but it is not the one from before: ${what}`, {
+function differs(what: string): OtherEtcd {
+  return new OtherEtcd(`etcd answers, but it is not the one from before: ${what}`, {
     hint:
       "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK 1, "If etcd comes up empty"',

@@ -4,7 +4,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-home/own-member.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { Fail, Refused } from "../fail.ts";
+import { Fail, failOf, Refused } from "../fail.ts";
 import { mode, say } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
@@ -13,6 +13,7 @@ import { etcdClient, proveSameEtcd } from "./identity.ts";
 import { answersPeers, ownEtcdRuns, type Peer, peersOf } from "./peers.ts";
 import { quorumOf, refuseNeverStarted, refuseNoQuorum } from "./quorum.ts";
 import { refuseLearner, wayWithout } from "./silent-members.ts";
+import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /** Errors: Refused where etcd's data is of another machine's member. */
 export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) {
@@ -22,18 +23,6 @@ export function refuseNoMember({ data, node: { addresses } }: ControlPlaneNode) 
   throw new Refused(`etcd's data is of no member at this machine's addresses (${addresses.join(", ")}), but of "${other}"`, {
     hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
   });
-}
-
-/** Whether it already serves the data from before, with the certificates on disk. */
-export async function servesSameData(cp: ControlPlaneNode): Promise<boolean> {
-  try {
-    const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
-    say(proofs[0]!);
-    return true;
-  } catch (err) {
-    say(`etcd does not serve yet: ${(err as Error).message}`);
-    return false;
-  }
 }
 
 const PATIENCE = { seconds: 120, hint: "crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50" };
@@ -72,13 +61,15 @@ const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
 /** Step 2.1: it is the one from before, and so is each other member but those of `without`, which are taken out. */
 export async function proveEtcd(cp: ControlPlaneNode, without: readonly string[]) {
   const { facts, data, node } = cp;
+  refuseUnasked(cp);
   const peers = await peersOf(data, node.addresses);
   refuseLiving(peers, without);
   const client = etcdClient(facts);
   if (without.length > 0) refuseNoQuorum(await membersNow(client, data), without);
   if (mode.dryRun) return await foretell(client, data, without);
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
-  await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+  const deaf = await failOf(() => waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST }));
+  if (deaf) throw await whySilent(cp, deaf);
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();

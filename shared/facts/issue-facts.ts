@@ -5,11 +5,13 @@
  * cmd/…/config/cluster.go reads the same one).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import { gatewayUrl } from "../etcd-home/etcd-gateway.ts";
 import { Fail } from "../fail.ts";
 import { hoursOf } from "../k8s/duration.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { endpointHost } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
@@ -50,6 +52,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     certificateValidityHours: validity(configuration, "certificateValidityPeriod") ?? 8760,
     caValidityHours: validity(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
+    etcdGateway: etcdGateway(node, data, host),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     kubeletClientBound: data.get(`${registryPrefix(data)}/clusterrolebindings/${KUBELET_CLIENT_BINDING}`) !== undefined,
@@ -74,6 +77,12 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
     });
   }
   return found;
+}
+
+/** By etcd's manifest on disk, or its mirror pod. */
+function etcdGateway(node: Node, data: EtcdData, address: string): string | undefined {
+  const pod = readableManifest(manifestPath({ node }, "etcd")) ?? findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+  return pod && gatewayUrl(pod, address);
 }
 
 /** The address of a node's API server, by its mirror pod; undefined where there is none. */

@@ -47,6 +47,8 @@ export interface ClusterFacts {
   caValidityHours: number;
   /** "/etc/kubernetes/pki" */
   certificatesDir: string;
+  /** Where this node's etcd has its JSON gateway, if that is not its client port: "https://10.0.0.11:2378". */
+  etcdGateway?: string | undefined;
   /** kubeadm's external CA mode: ca.key is kept elsewhere. */
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */

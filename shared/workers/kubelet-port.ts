@@ -10,7 +10,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { readObject } from "../k8s/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { trusting } from "../pki/trusting.ts";
+import { fetchDirectly, trusting } from "../pki/trusting.ts";
 import { type Away, comeBack, type Scene } from "./waiting-state.ts";
 
 export const KUBELET_PORT = 10250;
@@ -44,7 +44,7 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   if (!ip) return "serves";
   try {
     const request = { tls: trusting(ca), signal: AbortSignal.timeout(TIMEOUT), keepalive: false, redirect: "manual" } as const;
-    await fetch(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, request);
+    await fetchDirectly(`${endpointUrl(ip, KUBELET_PORT)}/healthz`, request);
     return "serves";
   } catch (err) {
     if (!(err instanceof Error)) throw err;

@@ -16,6 +16,14 @@ export interface EtcdState {
   revision: number;
   /** The keys at an earlier revision; default: the same as now. */
   earlier?: Map<string, string>;
+  /** Its JSON gateway: off, at a port of its own, or closed to us: it takes connections, and no request. */
+  gateway?: "off" | "deaf" | number;
+  /** etcd's own authentication is on: it knows no user of the gateway. */
+  auth?: boolean;
+  /** It says no to everything. */
+  refuses?: () => Response;
+  /** As `etcdctl alarm list` gives them. */
+  alarms?: { memberID: string; alarm: "NOSPACE" | "CORRUPT" }[];
 }
 
 /** The etcd from before the disaster, with the node's data. */
@@ -49,12 +57,23 @@ export async function serveOtherMember(root: string, state: EtcdState, hostname:
 
 function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {
   const tls = { ...pems, ...trusting(pems.ca), requestCert: true, rejectUnauthorized: true };
-  const answer = async (request: Request) => Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
-  const client = Bun.serve({ hostname, port: 2379, tls, fetch: answer });
+  const { gateway, auth, refuses } = state;
+  const answer = async (request: Request) => {
+    if (gateway === "off") return new Response("404 page not found\n", { status: 404 });
+    if (auth) return Response.json({ error: "etcdserver: user name is empty", code: 3 }, { status: 400 });
+    return refuses?.() ?? Response.json(etcdAnswer(new URL(request.url).pathname, await request.json(), state));
+  };
+  // gRPC alone: a request of HTTP/1.1 gets no answer
+  const closed = { hostname, port: 2379, tls, socket: { data: (socket: { end: () => unknown }) => void socket.end() } };
+  const isClosed = gateway === "deaf" || typeof gateway === "number";
+  const clients = [
+    ...(isClosed ? [Bun.listen(closed)] : [Bun.serve({ hostname, port: 2379, tls, fetch: answer })]),
+    ...(typeof gateway === "number" ? [Bun.serve({ hostname, port: gateway, tls, fetch: answer })] : []),
+  ];
   const peers = Bun.serve({ hostname, port: 2380, tls, fetch: () => new Response() });
   return {
     [Symbol.dispose]() {
-      for (const server of [client, peers]) server.stop(true);
+      for (const server of [...clients, peers]) void server.stop(true);
     },
   };
 }
@@ -72,6 +91,7 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
     return { members: members.splice(gone, 1) };
   }
   if (path === "/v3/maintenance/hashkv") return { hash: 7 };
+  if (path === "/v3/maintenance/alarm") return { alarms: state.alarms ?? [] };
   const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
   const keys = asked ? (state.earlier ?? state.keys) : state.keys;
   if (range_end) return { kvs: [...keys.keys()].map((name) => ({ key: base64(name) })) };

@@ -74,6 +74,11 @@ test("only the look at a server's certificate talks to a server that it does not
   expect(others.flatMap((source) => matches(source, /rejectUnauthorized|checkServerIdentity|NODE_TLS_/g))).toEqual([]);
 });
 
+test("every request goes to the server itself, whatever proxy the environment names", () => {
+  const others = shipped.filter(({ path }) => path !== "shared/pki/trusting.ts");
+  expect(others.flatMap((source) => matches(source, /(?<!#)\bfetch\(/g))).toEqual([]);
+});
+
 test("no shared file imports a script, and nothing shipped imports a test", () => {
   const wrong = shipped.filter(
     ({ path, text }) => /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),

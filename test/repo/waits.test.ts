@@ -10,7 +10,7 @@ const sources: Source[] = await Promise.all(paths.map(async (path) => ({ path, t
 
 /** Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of another process; a disk, a copy. */
 const BEGINNINGS =
-  /\bcopyFileSync\(|\bcopyTree\(|\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
+  /\bcopyFileSync\(|\bcopyTree\(|\$\(\{|\bBun\.spawn(?:Sync)?\(|\bfetch(?:Directly)?\(|\bconnect\(\{|\bAbortSignal\.timeout\(|\bsetInterval\(|\.exited\b/g;
 
 /** What says for whom it waits, on the same line, or on one of the two before or behind. */
 const SAYS = /\b(sayWhile|answered|act)\(/;
@@ -22,6 +22,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/etcd/client.ts": "its limits are those of a request that `answered` says",
   "shared/api/watch.ts": "the limit of a stream beside a wait that speaks",
   "shared/api/many.ts": "gives a place to the next; each owner's own wait speaks",
+  "shared/pki/trusting.ts": "who asks has the limit, and `answered` says it",
   "shared/pki/served.ts": "a handshake with a limit of ten seconds",
   "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
   "shared/node/time-sync.ts": "has a limit of two seconds",

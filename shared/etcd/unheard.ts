@@ -1,0 +1,133 @@
+/**
+ * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are sound and its port shows a
+ * certificate of our CA, it lives: then it is waited for, or it is named why it cannot be asked, and nothing is stopped.
+ */
+import { gatewayTrouble } from "../etcd-home/etcd-gateway.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { Fail, failOf, Refused } from "../fail.ts";
+import { stat } from "../files/files.ts";
+import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
+import { type Container, controlPlaneContainers } from "../node/containers.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
+import { EtcdRefusal } from "./client.ts";
+import { etcdClient, OtherEtcd, proveSameEtcd } from "./identity.ts";
+import { answersPeers, ownEtcdRuns, peersOf } from "./peers.ts";
+import { quorumOf } from "./quorum.ts";
+
+/**
+ * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or it runs and waits for other
+ * members. Says which. Errors: Refused where it lives and does not answer us; Fail where it holds other data.
+ */
+export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
+  const fail = await failOf(() => proveServing(cp));
+  if (!fail) return true;
+  if (fail instanceof OtherEtcd) throw fail;
+  const container = await ownContainer(cp);
+  const why = fail instanceof EtcdRefusal ? undefined : whyDead(container, fail, cp);
+  if (why) {
+    say(why);
+    return false;
+  }
+  return await livesSilently(cp, fail, container);
+}
+
+async function proveServing(cp: ControlPlaneNode) {
+  const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
+  say(proofs[0]!);
+}
+
+async function ownContainer({ node }: ControlPlaneNode): Promise<Container | undefined> {
+  return (await controlPlaneContainers(node.runtimeEndpoint)).find(({ name }) => name === "etcd");
+}
+
+/** etcd reads its leaf certificates at each handshake, and its CA only when it starts. */
+function whyDead(container: Container | undefined, { message }: Fail, { facts }: ControlPlaneNode): string | undefined {
+  if (!container) return `etcd does not serve yet: ${message}`;
+  const ca = certPath(certRow("etcd-ca"), facts.certificatesDir);
+  return stat(ca)!.modified > container.created
+    ? `etcd runs, and has not read ${ca}, which is younger: it turns its certificates away`
+    : undefined;
+}
+
+/** It lives, and did not answer: other members are missing, it has just started, or it cannot be asked. */
+async function livesSilently(cp: ControlPlaneNode, fail: Fail, container: Container | undefined): Promise<boolean> {
+  refuseUnasked(cp);
+  const shows = () => ownEtcdRuns(cp);
+  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, 60))) throw showsNothing(container!);
+  const quorum = await quorumNow(cp);
+  if (!quorum.isEnough) {
+    say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
+    return true;
+  }
+  const withoutUser = noUser(cp, fail);
+  if (withoutUser) throw withoutUser;
+  let last = fail;
+  const again = async () => {
+    const now = await failOf(() => proveServing(cp));
+    last = now ?? last;
+    return !now;
+  };
+  if (await comes("etcd to answer", again, 30)) return true;
+  throw last instanceof OtherEtcd ? last : silent(last, container);
+}
+
+/** In a dry run it is looked at once. */
+async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
+  if (mode.dryRun) return await probe();
+  return (await unlessLate(waitFor(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" }))) === true;
+}
+
+async function quorumNow({ data, node, facts }: ControlPlaneNode) {
+  const peers = await peersOf(data, node.addresses);
+  const silentIds = peers.filter((peer) => !answersPeers(peer, facts)).map(({ id }) => id);
+  return quorumOf(data.members, ({ id }) => !silentIds.includes(id));
+}
+
+/** Errors: Refused where etcd's manifest on disk says that this kit cannot ask it. */
+export function refuseUnasked(cp: ControlPlaneNode) {
+  const path = manifestPath(cp, "etcd");
+  const manifest = readableManifest(path);
+  const trouble = manifest && gatewayTrouble(manifest, path);
+  if (trouble) throw trouble;
+}
+
+/** Part 2, where etcd did not answer: why, if it lives; else the same Fail. */
+export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
+  const said = fail.cause instanceof Fail ? fail.cause : fail;
+  const known = noUser(cp, said);
+  if (known) return known;
+  const lives = said instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
+  return lives ? silent(said, await ownContainer(cp)) : fail;
+}
+
+/** The gateway has no client certificate of its own, so etcd takes it for nobody (server/auth/store.go, AuthInfoFromTLS). */
+const AUTH = /user name is empty|permission denied|invalid auth token|authentication failed/;
+
+function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
+  if (!AUTH.test(message)) return undefined;
+  const pki = `${facts.certificatesDir}/etcd`;
+  const etcdctl = shell`etcdctl --cacert ${pki}/ca.crt --cert ${pki}/healthcheck-client.crt --key ${pki}/healthcheck-client.key`;
+  return new Refused(`etcd has its own authentication on, and this kit asks it as nobody: ${message}`, {
+    hint:
+      `nothing was changed. crictl exec -it $(crictl ps -q --name '^etcd$') ${etcdctl} --user root auth disable; then this again. ` +
+      "auth enable when 05-verify is well",
+  });
+}
+
+const EVEN_IF = "If it hangs: systemctl stop kubelet";
+
+function showsNothing({ id, created }: Container): Refused {
+  return new Refused(`etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`, {
+    hint: `nothing was changed. Does it still read its data? ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
+  });
+}
+
+function silent({ message }: Fail, container: Container | undefined): Refused {
+  const id = container?.id ?? "ID";
+  return new Refused(`etcd runs here, its files are sound, and it does not answer this kit: ${message}`, {
+    hint: `nothing was changed. It says why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
+  });
+}

@@ -1,0 +1,134 @@
+/** No answer to our own client proves nothing: what runs, with sound files, is not stopped. It is asked in another way, or named. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { utimesSync } from "node:fs";
+import { stringify } from "yaml";
+import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
+import { ADDRESS, manifest, type Objects, write } from "../pretend/cluster.ts";
+import { type EtcdState, sameEtcd, serveEtcd, THREE } from "../pretend/etcd.ts";
+import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { serveRunning } from "../pretend/running.ts";
+import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(300_000);
+
+const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;
+const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/** A control plane node that is well. `flag`: one more of etcd's, on disk and in its mirror pod. */
+async function healthyNode({ flag, ...options }: NodeOptions & { flag?: string } = {}) {
+  const withFlag = (objects: Objects) => {
+    const pod = objects["pods/kube-system/etcd-m1"] as Manifest;
+    if (flag) pod.spec.containers[0]!.command!.push(flag);
+  };
+  const node = await pretendNode({ kind: "healthy control plane node", containers: SERVERS, etcd: withFlag, ...options });
+  const etcd = manifest("etcd");
+  if (flag) etcd.spec.containers[0]!.command!.push(flag);
+  write(`${node.root}/etc/kubernetes/manifests/etcd.yaml`, stringify(etcd, { lineWidth: 0 }));
+  return node;
+}
+
+type Node = Awaited<ReturnType<typeof healthyNode>>;
+
+/** Ends well, and nothing was stopped, started or written. The first run makes what the pretend API does not have. */
+async function expectNothingDone(node: Node, line: string, env: Record<string, string> = {}) {
+  await node.run(line);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line, env);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
+}
+
+/** A proxy that nobody may reach this node by. */
+function proxy() {
+  let asked = 0;
+  const answer = (socket: { end: (text: string) => unknown }) => {
+    asked++;
+    socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+  };
+  const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: answer } });
+  return { url: `http://127.0.0.1:${server.port}`, asked: () => asked, [Symbol.dispose]: () => server.stop(true) };
+}
+
+test.each(["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"])(
+  "with %s in root's environment a healthy node stays as it is",
+  async (name) => {
+    using node = await healthyNode();
+    using away = proxy();
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    using _api = serveRunning(node);
+    for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line, { [name]: away.url });
+    expect(away.asked()).toBe(0);
+  },
+);
+
+test("etcd without its JSON gateway is not stopped: 01 and 02 name the flag, and what to do", async () => {
+  using node = await healthyNode({ flag: "--enable-grpc-gateway=false" });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
+  using _api = serveRunning(node);
+  for (const line of ["01-etcd", "02-control-plane", "01-etcd --dry-run"])
+    await expectRefusal(node, line, /etcd .*--enable-grpc-gateway=false/, /manifests\/etcd\.yaml.*then this again/, REFUSED);
+});
+
+test("etcd with its gateway at a URL of its own is asked there", async () => {
+  const port = 2378;
+  using node = await healthyNode({ flag: `--listen-client-http-urls=https://127.0.0.1:${port},https://${ADDRESS}:${port}` });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: port });
+  using _api = serveRunning(node);
+  for (const line of ["01-etcd", "02-control-plane"]) await expectNothingDone(node, line);
+});
+
+test("etcd whose gateway is plain HTTP is named: nothing proves who answers there", async () => {
+  using node = await healthyNode({ flag: "--listen-client-http-urls=http://127.0.0.1:2378" });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "off" });
+  for (const line of ["01-etcd", "02-control-plane"])
+    await expectRefusal(node, line, /--listen-client-http-urls=http:\/\/127\.0\.0\.1:2378/, /https:/, REFUSED);
+});
+
+test("etcd with its own authentication is not stopped: 01 and 02 name it", async () => {
+  using node = await healthyNode();
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), auth: true });
+  using _api = serveRunning(node);
+  for (const line of ["01-etcd", "02-control-plane"])
+    await expectRefusal(node, line, /etcd .*authentication/, /auth disable.*then this again/, REFUSED);
+});
+
+test("an etcd that says no for a reason that nobody knows is not stopped", async () => {
+  using node = await healthyNode();
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), refuses: () => new Response("no", { status: 403 }) });
+  for (const line of ["01-etcd", "02-control-plane"]) await expectRefusal(node, line, /etcd runs .*HTTP 403 no/, /crictl logs/, REFUSED);
+});
+
+test("an etcd that runs and has too few members is not stopped: it waits for them", async () => {
+  using node = await healthyNode({ members: THREE });
+  const refuses = () => Response.json({ error: "etcdserver: request timed out", code: 14 }, { status: 503 });
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: THREE, refuses });
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("etcd runs here. It answers when 2 of its 3 members run; now 1\n");
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
+});
+
+test("an etcd that is another one is not stopped either", async () => {
+  using node = await healthyNode();
+  const empty: EtcdState = { ...sameEtcd(node.stored), keys: new Map(), revision: 1 };
+  using _etcd = serveEtcd(node.root, empty);
+  await expectRefusal(node, "01-etcd", "etcd answers, but it is not the one from before", "nothing was written to it");
+});
+
+test("an etcd that has read another CA than the one on disk is stopped: it can answer nobody who has that one", async () => {
+  using node = await healthyNode();
+  const later = new Date(Date.now() + 3600_000);
+  utimesSync(`${node.root}/etc/kubernetes/pki/etcd/ca.crt`, later, later);
+  using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), gateway: "deaf" });
+  const { stderr } = await node.run("01-etcd");
+  expect(stderr).toContain("  etcd: stopped\n");
+});
+
+test("an etcd whose container runs, and whose port shows nothing yet, may be reading its data: it is named", async () => {
+  using node = await healthyNode();
+  await expectRefusal(node, "01-etcd", /etcd's container runs .*no certificate/, /crictl logs .*systemctl stop kubelet/, REFUSED);
+});
