@@ -24,6 +24,7 @@ import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, haExpired } from "./scenarios/expired.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
+import { fieldScenarios } from "./scenarios/field.ts";
 import { fleet } from "./scenarios/fleet.ts";
 import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
 import { haSameMachineBack } from "./scenarios/ha-same-machine-back.ts";
@@ -112,6 +113,7 @@ export const SCENARIOS: Scenario[] = [
   hostileUndelete,
   hostileFleet,
   ...hardenedScenarios,
+  ...fieldScenarios,
   kmsAllLost,
   joinCutOff,
   companyCa,

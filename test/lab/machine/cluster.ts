@@ -7,14 +7,14 @@ import { waitFor } from "../../../shared/wait-for.ts";
 import { binaries } from "./binaries.ts";
 import { collectPrograms, giveOwnDisk } from "./disk.ts";
 import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
-import { approveServingCertificates, initFirstControlPlane, joinOthers } from "./kubeadm.ts";
+import { approveServingCertificates, changeNodes, initFirstControlPlane, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
-import { makeSwitch, routeTo, SWITCH, startBalancer } from "./network.ts";
+import { makeSwitch, routeTo, SWITCH, startBalancer, startRegistry } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
 import { SERVING_BY_CA } from "./pins.ts";
-import { type Profile, USUAL } from "./profile.ts";
+import { addOnsOf, type Profile, USUAL } from "./profile.ts";
 import { borrowSysctl, LAB, lock, readState, removeLab, unlock } from "./state.ts";
 import { deployWorkloads, workloadsReady } from "./workloads.ts";
 
@@ -69,9 +69,10 @@ export class Cluster {
     await removeLab();
     await rm(join(LAB, "logs"), { recursive: true, force: true });
     mkdirSync(join(LAB, "logs"), { recursive: true });
-    await installPackages([...NODE_PACKAGES, ...(options.packages ?? [])]);
-    const programs = await binaries();
     const cluster = new Cluster([], options.profile ?? USUAL);
+    const addOns = addOnsOf(cluster.profile);
+    await installPackages([...NODE_PACKAGES, ...(options.packages ?? []), ...addOns.flatMap(({ packages }) => packages)]);
+    const programs = await binaries();
     try {
       await cluster.build(programs, options);
     } catch (err) {
@@ -84,22 +85,24 @@ export class Cluster {
   private async build(programs: Map<string, string>, options: ClusterOptions) {
     const phase = this.stopwatch(options.onProgress ?? (() => {}));
     await prepareMachine(programs);
-    const store = await imageStore(programs, async (use) => await withScratchNode(programs, use));
+    const { podNetwork, addOns, nodeDomain } = this.profile;
+    const store = await imageStore(programs, addOnsOf(this.profile), async (use) => await withScratchNode(programs, use));
     phase("images");
-    await this.bootNodes(
-      layout({ ...options, nodeDomain: this.profile.nodeDomain }, pauseImage(await imageNames(programs.get("kubeadm")!))),
-      store,
-      options,
-    );
+    const pause = pauseImage(await imageNames(programs.get("kubeadm")!));
+    await this.bootNodes(layout({ ...options, nodeDomain, bridges: !podNetwork }, pause), store, options);
     await startBalancer(this.controlPlanes);
+    if (this.profile.hasRegistry) await startRegistry(store, await this.controlPlanes[0]!.must(["ctr", "-n", "k8s.io", "images", "ls"]));
     phase("booted");
     await initFirstControlPlane(this);
     phase("init");
+    await this.apply([this.profile.firstObjects, (await podNetwork?.objects()) ?? ""].join("\n---\n"));
     await joinOthers(this);
     phase("joined");
     if (SERVING_BY_CA) await approveServingCertificates(this);
     await this.nodesReady();
+    await changeNodes(this);
     phase("ready");
+    for (const addOn of addOns) await this.apply(await addOn.objects());
     await deployWorkloads(this);
     await workloadsReady(this);
     phase("workloads");
@@ -119,10 +122,8 @@ export class Cluster {
       this.nodes.push(node);
       if (ownDisk && node === this.controlPlanes[0]) await giveOwnDisk(node.name, "/etc/kubernetes", { megabytes: 256 });
       await giveImages(store, node);
-      for (const other of list) if (other.name !== spec.name) await routeTo(`kpr-${spec.name}`, other.podSubnet, other.ip);
-      // The switch must find pods too, or its refusals do not reach them.
-      await routeTo(SWITCH, spec.podSubnet, spec.ip);
     }
+    await routesToPods(list);
     await Promise.all(this.nodes.map(async (node) => await node.boot()));
     for (const node of this.nodes) {
       await waitFor(`containerd on ${node.name}`, async () => (await node.run(["crictl", "info"])).exitCode === 0, {
@@ -144,7 +145,9 @@ export class Cluster {
     return await this.controlPlanes[0]!.must(["kubectl", ...args], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" } });
   }
 
+  /** YAML; nothing where there is no object in it. */
   async apply(yaml: string) {
+    if (!yaml.includes("kind:")) return;
     await this.controlPlanes[0]!.must(["kubectl", "apply", "-f", "-"], { env: { KUBECONFIG: "/etc/kubernetes/admin.conf" }, input: yaml });
   }
 
@@ -161,6 +164,15 @@ export class Cluster {
 
   async [Symbol.asyncDispose]() {
     await this.down();
+  }
+}
+
+/** From each node to the others' pods. The switch must find pods, too, or its refusals do not reach them. */
+async function routesToPods(list: readonly NodeSpec[]) {
+  for (const { name, podSubnet, ip } of list) {
+    if (!podSubnet) continue;
+    const namespaces = list.filter((other) => other.name !== name).map((other) => `kpr-${other.name}`);
+    for (const namespace of [...namespaces, SWITCH]) await routeTo(namespace, podSubnet, ip);
   }
 }
 
@@ -184,7 +196,7 @@ async function prepareMachine(programs: Map<string, string>) {
 /** Boots a node that imports the images, the first time, and removes it. */
 async function withScratchNode(programs: Map<string, string>, use: (node: Node) => Promise<void>) {
   const names = await imageNames(programs.get("kubeadm")!);
-  const base = { hosts: [], podSubnet: "10.244.255.0/24", pauseImage: pauseImage(names) };
+  const base = { hosts: [], pauseImage: pauseImage(names) };
   const node = await Node.start({ ...base, name: "scratch", ip: "10.250.0.250", hostName: "scratch", nodeName: "scratch" });
   await waitFor("containerd", async () => (await node.run(["ctr", "version"])).exitCode === 0, { seconds: 180, hint: `read ${LAB}/logs` });
   await use(node);

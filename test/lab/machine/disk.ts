@@ -39,7 +39,8 @@ const FROM_OUR_ETC = [
 
 const KEPT_UNITS = ["systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"];
 
-export type DiskSpec = { hostName: string; hosts: readonly string[]; podSubnet: string; pauseImage: string };
+/** `podSubnet`: where pods hang on a bridge, their addresses. */
+export type DiskSpec = { hostName: string; hosts: readonly string[]; podSubnet?: string; pauseImage: string };
 
 /** Makes the disk of node `name`; returns its directory. */
 export async function makeDisk(name: string, spec: DiskSpec): Promise<string> {
@@ -108,11 +109,11 @@ async function fillEtc(etc: string, spec: DiskSpec) {
   await writeFile(join(etc, "resolv.conf"), "nameserver 10.250.0.254\n");
   await writeFile(join(etc, "shadow"), "root:*:20000:0:99999:7:::\n", { mode: 0o600 });
   await mkdir(join(etc, "cni/net.d"), { recursive: true });
-  await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(podNetwork(spec.podSubnet), null, 2));
+  if (spec.podSubnet) await writeFile(join(etc, "cni/net.d/10-lab.conflist"), JSON.stringify(bridge(spec.podSubnet), null, 2));
 }
 
 /** Pods of one node hang on a bridge; host-local hands out addresses. /run forgets them when the node loses power, as it should. */
-function podNetwork(subnet: string) {
+function bridge(subnet: string) {
   const ipam = { type: "host-local", ranges: [[{ subnet }]], routes: [{ dst: "0.0.0.0/0" }], dataDir: "/run/cni-ipam" };
   return {
     cniVersion: "1.0.0",

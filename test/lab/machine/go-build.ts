@@ -5,7 +5,7 @@
  * own that requires the wanted one. A folder is made beside its place and renamed, so an interrupted build leaves nothing half.
  */
 import { existsSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
@@ -16,7 +16,7 @@ export const CACHE = process.env.KUBE_PKI_REPAIR_CACHE ?? join(process.env.XDG_C
 /** Builds what the pin says, unless the cache has it; returns the folder of programs. */
 export async function buildGo(pin: GoBuild): Promise<string> {
   return await cached(`${pin.name}-${pin.version}`, async (folder) => {
-    await writeWrapperModule(folder, pin);
+    const source = await writeWrapperModule(folder, pin);
     await go(["mod", "tidy", "-e"], folder);
     // What no proxy has is named here, and not by the sixth program after half an hour of compiling.
     await go(["list", "-deps", "-tags", pin.tags ?? "", ...pin.packages], folder);
@@ -24,6 +24,7 @@ export async function buildGo(pin: GoBuild): Promise<string> {
     for (const path of pin.packages) {
       await go(["build", "-trimpath", "-tags", pin.tags ?? "", "-ldflags", ldflags, "-o", programName(path), path], folder);
     }
+    for (const file of pin.files ?? []) await copyFile(join(source, file), join(folder, basename(file)));
   });
 }
 
@@ -77,16 +78,29 @@ export async function cached(name: string, make: (folder: string) => Promise<voi
   return place;
 }
 
-async function writeWrapperModule(folder: string, pin: GoBuild) {
-  const dir = (await go(["mod", "download", "-json", `${pin.module}@${pin.version}`], folder)) as string;
-  const goMod = await readFile(join((JSON.parse(dir) as { Dir: string }).Dir, "go.mod"), "utf8");
+/** Returns the folder of the module's source. */
+async function writeWrapperModule(folder: string, pin: GoBuild): Promise<string> {
+  const answer = await go(["mod", "download", "-json", `${pin.module}@${pin.version}`], folder);
+  const source = (JSON.parse(answer) as { Dir: string }).Dir;
+  const goMod = await readFile(join(source, "go.mod"), "utf8");
   const goVersion = /^go .*$/m.exec(goMod)?.[0] ?? "go 1.24.0";
-  const staging = pin.stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
-  const replaces = staging.map(([, name]) => `replace ${name} => ${name} ${pin.stagingVersion}`);
-  await Bun.write(join(folder, "go.mod"), ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaces, ""].join("\n"));
+  const lines = ["module lab", goVersion, `require ${pin.module} ${pin.version}`, ...replaceLines(goMod, pin), ""];
+  await Bun.write(join(folder, "go.mod"), lines.join("\n"));
   // `go mod tidy` keeps what some file imports; the build tag keeps the compiler away from it.
   const imports = pin.packages.map((path) => `import _ "${path}"`);
   await Bun.write(join(folder, "tools.go"), ["//go:build tools", "package tools", ...imports, ""].join("\n"));
+  return source;
+}
+
+/** Replace lines hold in the main module only, so the wrapper repeats them. Those that lead to a folder, which no zip of a module has, need a version. */
+export function replaceLines(goMod: string, { stagingVersion, replaces }: Pick<GoBuild, "stagingVersion" | "replaces">): string[] {
+  const staging = stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
+  const own = replaces ? [...goMod.matchAll(/^\s*(?:replace )?(\S+)(?: v\S+)? => (\S+ v\S+)$/gm)] : [];
+  return [
+    ...staging.map(([, name]) => `replace ${name} => ${name} ${stagingVersion}`),
+    ...own.filter(([, name]) => !(name! in replaces!)).map(([, name, target]) => `replace ${name} => ${target}`),
+    ...Object.entries(replaces ?? {}).map(([name, version]) => `replace ${name} => ${name} ${version}`),
+  ];
 }
 
 async function go(args: string[], cwd: string): Promise<string> {

@@ -9,10 +9,21 @@ import { basename, dirname, join } from "node:path";
 import { CACHE, cached } from "./go-build.ts";
 import type { Node } from "./node.ts";
 import { CONTAINERD, KUBERNETES } from "./pins.ts";
+import type { AddOn } from "./profile.ts";
 import { sh } from "./shell.ts";
 
-/** Files of this machine → their place in the image; `links` are names for one of them. */
-type Image = { name: string; files: Record<string, string>; links?: Record<string, string>; entrypoint?: string[] };
+export interface Image {
+  name: string;
+  /** Place in the image → file of this machine. */
+  files: Record<string, string>;
+  /** More names for these files: link → place. */
+  links?: Record<string, string>;
+  entrypoint?: string[];
+  /** Its UID, where it is not root. */
+  user?: string;
+  /** Folders at the top where everybody may write. */
+  folders?: string[];
+}
 
 export const LAB_IMAGE = "lab/workload:1";
 export const KMS_IMAGE = "lab/kms-plugin:1";
@@ -29,11 +40,8 @@ export function pauseImage(names: string[]) {
 async function images(programs: Map<string, string>): Promise<Image[]> {
   const names = await imageNames(programs.get("kubeadm")!);
   const kubernetes = await Promise.all(names.map(async (name) => await imageOf(name, programs)));
-  const workload = {
-    name: LAB_IMAGE,
-    files: { "/workload": programs.get("workload")!, "/bin/busybox": "/usr/bin/busybox" },
-    links: busybox(),
-  };
+  const shell = shellOf(["sh", "cat", "ls", "sleep", "wget", "nslookup", "ps", "date"]);
+  const workload = { name: LAB_IMAGE, files: { "/workload": programs.get("workload")!, ...shell.files }, links: shell.links };
   const metricsServer = {
     name: METRICS_SERVER_IMAGE,
     files: { "/metrics-server": programs.get("metrics-server")! },
@@ -56,26 +64,36 @@ async function imageOf(name: string, programs: Map<string, string>): Promise<Ima
 /** kube-proxy writes its rules with iptables: its programs, its plugins and every library they load. */
 async function addIptables(image: Image) {
   const tool = "/usr/sbin/xtables-nft-multi";
-  const wanted = [tool, "/usr/sbin/conntrack", ...globSync("/usr/lib/*/xtables/*.so")];
-  for (const file of wanted) image.files[file] = file;
-  for (const line of (await sh(["ldd", ...wanted])).split("\n")) {
-    const library = /(?:=> |^\s+)(\/\S+) \(0x/.exec(line)?.[1];
-    if (library) image.files[`/usr${library.replace(/^\/usr/, "")}`] = library;
-  }
+  Object.assign(image.files, await withLibraries([tool, "/usr/sbin/conntrack", ...globSync("/usr/lib/*/xtables/*.so")]));
   const names = ["iptables", "ip6tables"].flatMap((name) => [name, `${name}-save`, `${name}-restore`]);
   image.links = Object.fromEntries(names.map((name) => [`/usr/sbin/${name}`, tool]));
 }
 
-function busybox() {
-  return Object.fromEntries(["sh", "cat", "ls", "sleep", "wget", "nslookup", "ps", "date"].map((name) => [`/bin/${name}`, "/bin/busybox"]));
+/** These programs of this machine and every library they load, at the same places. */
+export async function withLibraries(programs: readonly string[]): Promise<Record<string, string>> {
+  const files = Object.fromEntries(programs.map((file) => [file, file]));
+  for (const line of (await sh(["ldd", ...programs])).split("\n")) {
+    const library = /(?:=> |^\s+)(\/\S+) \(0x/.exec(line)?.[1];
+    if (library) files[`/usr${library.replace(/^\/usr/, "")}`] = library;
+  }
+  return files;
+}
+
+/** These programs, by busybox. */
+export function shellOf(programs: readonly string[]): Required<Pick<Image, "files" | "links">> {
+  return {
+    files: { "/bin/busybox": "/usr/bin/busybox" },
+    links: Object.fromEntries(programs.map((name) => [`/bin/${name}`, "/bin/busybox"])),
+  };
 }
 
 /** The containerd directory with all images in it; `lend` gives us a node to import them, the first time. */
 export async function imageStore(
   programs: Map<string, string>,
+  addOns: readonly AddOn[],
   lend: (use: (node: Node) => Promise<void>) => Promise<void>,
 ): Promise<string> {
-  const list = await images(programs);
+  const list = [...(await images(programs)), ...(await Promise.all(addOns.map((addOn) => addOn.images()))).flat()];
   return await cached(`images-${KUBERNETES}-containerd-${CONTAINERD}-${await fingerprint(list)}`, async (folder) => {
     await lend(async (node) => {
       for (const image of list) await importImage(image, node);
@@ -118,7 +136,11 @@ async function writeArchive(image: Image, archive: string) {
   const config = {
     architecture: process.arch === "arm64" ? "arm64" : "amd64",
     os: "linux",
-    config: { Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Entrypoint: image.entrypoint ?? [] },
+    config: {
+      Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+      Entrypoint: image.entrypoint ?? [],
+      ...(image.user ? { User: image.user } : {}),
+    },
     rootfs: { type: "layers", diff_ids: [`sha256:${digest}`] },
   };
   await writeFile(join(work, "config.json"), JSON.stringify(config));
@@ -133,7 +155,8 @@ async function fillLayer(image: Image, layer: string) {
     await mkdir(join(layer, dir), { recursive: true });
   }
   for (const link of ["bin", "sbin", "lib", "lib64"]) await symlink(`usr/${link}`, join(layer, link));
-  await chmod(join(layer, "tmp"), 0o1777);
+  for (const folder of image.folders ?? []) await mkdir(join(layer, folder));
+  for (const folder of ["tmp", ...(image.folders ?? [])]) await chmod(join(layer, folder), 0o1777);
   await writeFile(join(layer, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   await writeFile(join(layer, "etc/nsswitch.conf"), "hosts: files dns\n");
   for (const [place, file] of Object.entries(image.files)) {

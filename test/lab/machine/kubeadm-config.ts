@@ -122,7 +122,7 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
     controlPlaneEndpoint: ENDPOINT,
     networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
     apiServer: {
-      certSANs: ["extra.lab.example", BALANCER],
+      certSANs: ["extra.lab.example", BALANCER, ...profile.certSANs],
       extraArgs: args([
         ["audit-log-path", "/var/log/kubernetes/audit.log"],
         ["audit-log-maxage", "7"],

@@ -62,8 +62,24 @@ export async function joinOthers(cluster: Cluster) {
     // One after the other: etcd takes one new member at a time.
     for (const node of others) await joinNode(cluster, node, { ...invitation, certificateKey });
   }
+  const manifests = Object.entries(cluster.profile.workerStaticPods).map(([file, text]) => [`/etc/kubernetes/manifests/${file}`, text]);
+  for (const node of cluster.workers) await putFiles(node, Object.fromEntries(manifests));
   for (const words of cluster.profile.afterJoin) await cluster.kubectl(...words);
   await forgetConfigs(cluster);
+}
+
+/** What somebody did to nodes since they joined. */
+export async function changeNodes({ nodes, profile }: Cluster) {
+  const own = "sed -i 's/serverTLSBootstrap: true/serverTLSBootstrap: false/' /var/lib/kubelet/config.yaml";
+  const signed = profile.selfSigned.map((name): [RegExp, string] => [
+    new RegExp(`^${name}$`),
+    `${own}; rm -f /var/lib/kubelet/pki/kubelet-server-*; systemctl restart kubelet`,
+  ]);
+  await Promise.all(
+    nodes.map(async (node) => {
+      for (const [name, line] of [...signed, ...profile.nodeLines]) if (name.test(node.name)) await node.must(["sh", "-ec", line]);
+    }),
+  );
 }
 
 /** An operator who needs the repair has none of these files any more. */

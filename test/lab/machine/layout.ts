@@ -4,7 +4,12 @@ import { BALANCER } from "./network.ts";
 import type { NodeSpec } from "./node.ts";
 
 export function layout(
-  { controlPlanes, workers, nodeDomain = "" }: { controlPlanes: number; workers: number; nodeDomain?: string },
+  {
+    controlPlanes,
+    workers,
+    nodeDomain = "",
+    bridges = true,
+  }: { controlPlanes: number; workers: number; nodeDomain?: string; bridges?: boolean },
   pauseImage: string,
 ): NodeSpec[] {
   if (!(controlPlanes >= 1 && controlPlanes <= 9 && workers >= 0 && workers <= 200)) {
@@ -13,12 +18,19 @@ export function layout(
     });
   }
   const all = [
-    ...numbered(controlPlanes, (n) => ({ name: `cp${n}`, ip: `10.250.0.${10 + n}`, hostName: `cp${n}${nodeDomain}` })),
+    ...numbered(controlPlanes, (n) => ({ ...addressOf(`cp${n}`), hostName: `cp${n}${nodeDomain}` })),
     // A worker's host name is not its node name: a repair that takes one for the other is caught.
-    ...numbered(workers, (n) => ({ name: `w${n}`, ip: `10.250.0.${20 + n}`, hostName: `lab-w${n}-host` })),
+    ...numbered(workers, (n) => ({ ...addressOf(`w${n}`), hostName: `lab-w${n}-host` })),
   ];
   const hosts = [`${BALANCER} lab-api`, ...all.map(({ ip, hostName }) => `${ip} ${hostName}`)];
-  return all.map((node, i) => ({ ...node, nodeName: `${node.name}${nodeDomain}`, hosts, podSubnet: `10.244.${i}.0/24`, pauseImage }));
+  const subnet = (i: number) => (bridges ? { podSubnet: `10.244.${i}.0/24` } : {});
+  return all.map((node, i) => ({ ...node, nodeName: `${node.name}${nodeDomain}`, hosts, pauseImage, ...subnet(i) }));
+}
+
+/** Of cp1, w12 and so on. */
+export function addressOf(name: string): { name: string; ip: string } {
+  const [, kind, number] = /^(cp|w)(\d+)$/.exec(name)!;
+  return { name, ip: `10.250.0.${(kind === "cp" ? 10 : 20) + Number(number)}` };
 }
 
 function numbered<T>(count: number, make: (n: number) => T): T[] {

@@ -35,7 +35,7 @@ export interface Lab {
   nodes: Machine[];
   controlPlanes: Machine[];
   workers: Machine[];
-  profile: Pick<Profile, "certificatesDir" | "etcdDataDir" | "links">;
+  profile: Pick<Profile, "certificatesDir" | "etcdDataDir" | "links" | "podNetwork" | "addOns" | "pings" | "shell">;
   /** The operator's machine, which reaches the nodes by ssh; only in scenarios that make one. */
   operator?: Machine;
 }

@@ -1,6 +1,6 @@
 /**
  * The lab's network: one namespace is the switch, each node's eth0 is a cable into it. It has no connection to the machine's own network. The
- * API's balancer runs in the switch.
+ * API's balancer and the registry run in the switch.
  */
 import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -11,6 +11,10 @@ import { LAB, markOf, record } from "./state.ts";
 export const SWITCH = "kpr-switch";
 export const GATEWAY = "10.250.0.1";
 export const BALANCER = "10.250.0.10";
+const REGISTRY_PORT = 5000;
+
+/** containerd's, for all registries. */
+export const REGISTRY_HOSTS = `[host."http://${GATEWAY}:${REGISTRY_PORT}"]\n  capabilities = ["pull", "resolve"]\n`;
 
 export async function makeSwitch() {
   await makeNamespace(SWITCH);
@@ -56,14 +60,30 @@ async function ip(namespace: string, args: string) {
 
 /** haproxy in the switch, as in kubeadm's guide: only API servers whose /readyz answers get connections. */
 export async function startBalancer(controlPlanes: readonly { name: string; ip: string }[]) {
-  const cgroups = cgroupsOf("balancer");
+  const config = join(LAB, "logs", "haproxy.cfg");
+  writeFileSync(config, haproxyConfig(`${BALANCER}:6443`, controlPlanes));
+  startInSwitch("balancer", ["haproxy", "-db", "-f", config]);
+}
+
+/** Where nodes pull images from, with the names and digests that this node's containerd has. */
+export async function startRegistry(store: string, images: string) {
+  const names = join(LAB, "logs", "images.json");
+  writeFileSync(names, JSON.stringify(digestsIn(images), null, 2));
+  startInSwitch("registry", [process.execPath, join(import.meta.dir, "registry.ts"), store, names, GATEWAY, String(REGISTRY_PORT)]);
+}
+
+/** The table of `ctr images ls`: name, type, digest. */
+function digestsIn(table: string): Record<string, string> {
+  return Object.fromEntries([...table.matchAll(/^(\S+) +\S+ +(sha256:[0-9a-f]{64}) /gm)].map(([, name, digest]) => [name, digest]));
+}
+
+/** A program that lives as long as the lab, with its output in the lab's logs. */
+function startInSwitch(what: string, command: readonly string[]) {
+  const cgroups = cgroupsOf(what);
   record((state) => state.cgroups.push(...cgroups));
   makeCgroups(cgroups);
-  const config = join(LAB, "logs", "haproxy.cfg");
-  writeFileSync(config, haproxyConfig(controlPlanes));
-  const command = ["setsid", "ip", "netns", "exec", SWITCH, "haproxy", "-db", "-f", config];
-  const log = openSync(join(LAB, "logs", "balancer.log"), "w");
-  const proc = Bun.spawn(["sh", "-c", JOIN, "sh", ...command], {
+  const log = openSync(join(LAB, "logs", `${what}.log`), "w");
+  const proc = Bun.spawn(["sh", "-c", JOIN, "sh", "setsid", "ip", "netns", "exec", SWITCH, ...command], {
     env: { PATH: process.env.PATH!, CGROUPS: toJoin(cgroups, "outside") },
     stdin: "ignore",
     stdout: log,
@@ -71,10 +91,11 @@ export async function startBalancer(controlPlanes: readonly { name: string; ip: 
   });
   proc.unref();
   const mark = markOf(proc.pid);
-  if (mark) record((state) => state.processes.push({ ...mark, what: "balancer" }));
+  if (mark) record((state) => state.processes.push({ ...mark, what }));
 }
 
-function haproxyConfig(controlPlanes: readonly { name: string; ip: string }[]) {
+/** `address`: where it listens. */
+export function haproxyConfig(address: string, controlPlanes: readonly { name: string; ip: string }[]) {
   return `global
   maxconn 4000
 defaults
@@ -83,7 +104,7 @@ defaults
   timeout client 1h
   timeout server 1h
 frontend api
-  bind ${BALANCER}:6443
+  bind ${address}
   default_backend control-planes
 backend control-planes
   balance roundrobin

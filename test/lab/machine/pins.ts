@@ -14,6 +14,10 @@ export type GoBuild = {
   tags?: string;
   /** k8s.io/kubernetes only: its staging modules are published as v0.MINOR.PATCH and take the place of `./staging`. */
   stagingVersion?: string;
+  /** The module's own replace lines hold where they name a version; these hold in their place, and beside them: module → version. */
+  replaces?: Record<string, string>;
+  /** Files of the module that stand beside the programs. */
+  files?: readonly string[];
 };
 
 /** `KUBERNETES=v1.37.2 npm run rehearse` builds the lab of another release; etcd's follows from it. */

@@ -1,7 +1,24 @@
 /** What kind of cluster the lab builds: the usual one, or one that differs from it in these points. */
 import { stringify } from "yaml";
+import type { Image } from "./images.ts";
+import type { Needed } from "./packages.ts";
+
+/** What is built, put into images and applied beside the cluster itself: a network plugin, cert-manager. */
+export interface AddOn {
+  /** Debian packages of this machine that its images are made of. */
+  packages: Needed;
+  /** Builds it, the first time. */
+  images(): Promise<Image[]>;
+  /** YAML. */
+  objects(): Promise<string>;
+  /** What it writes on the nodes' disks while a cluster runs. */
+  writes: RegExp[];
+}
 
 export interface Profile {
+  /** undefined: a bridge on each node, and routes between the nodes. Else no pod gets an address before it is applied. */
+  podNetwork?: AddOn;
+  addOns: readonly AddOn[];
   /** kubeadm's certificatesDir, the same on every node. */
   certificatesDir: string;
   etcdDataDir: string;
@@ -22,14 +39,35 @@ export interface Profile {
   nodeFiles: Record<string, string>;
   /** Folders of control plane nodes that are links, as after a move to another disk: path → where its content is. */
   links: Record<string, string>;
-  /** Static pods that kubeadm does not make, beside kube-vip: file name → manifest. */
+  /** Static pods of control plane nodes that kubeadm does not make, beside kube-vip: file name → manifest. */
   staticPods: Record<string, string>;
+  /** The same on workers. They come after the join, as kubeadm wants an empty folder. */
+  workerStaticPods: Record<string, string>;
+  /** More names of the API server's certificate. */
+  certSANs: string[];
+  /** containerd pulls what it is asked for from a registry of the lab's. */
+  hasRegistry: boolean;
+  /** Names of nodes whose kubelet signs its own serving certificate, whatever the others do. */
+  selfSigned: string[];
+  /** Lines of shell on each node whose name fits, when all nodes are Ready. */
+  nodeLines: [node: RegExp, line: string][];
+  /** What the operator's shell on the nodes has in its environment. */
+  shell: Record<string, string>;
   /** Whether the API answers `kubeadm join`, which has no credentials yet. If not, the operator carries a discovery file to the node. */
   anonymousDiscovery: boolean;
   /** kubectl, when all nodes have joined. */
   afterJoin: string[][];
+  /** Objects that are there before the other nodes join, as YAML, or "". */
+  firstObjects: string;
+  /** Pods on each node ask each other all the time, and the record has what was lost. */
+  pings: boolean;
   /** More objects beside the workloads, as YAML. */
   objects: string[];
+}
+
+/** The network plugin's first. */
+export function addOnsOf({ podNetwork, addOns }: Pick<Profile, "podNetwork" | "addOns">): AddOn[] {
+  return [...(podNetwork ? [podNetwork] : []), ...addOns];
 }
 
 /** kubeadm's, in an `extraVolumes` list. */
@@ -56,6 +94,7 @@ export const AUDIT_POLICY = stringify({
 const POLICY = "/etc/kubernetes/audit-policy.yaml";
 
 export const USUAL: Profile = {
+  addOns: [],
   certificatesDir: "/etc/kubernetes/pki",
   etcdDataDir: "/var/lib/etcd",
   nodeDomain: "",
@@ -69,7 +108,15 @@ export const USUAL: Profile = {
   nodeFiles: {},
   links: {},
   staticPods: {},
+  workerStaticPods: {},
+  certSANs: [],
+  hasRegistry: false,
+  selfSigned: [],
+  nodeLines: [],
+  shell: {},
+  firstObjects: "",
   anonymousDiscovery: true,
   afterJoin: [],
+  pings: false,
   objects: [],
 };

@@ -12,13 +12,28 @@ export const NAMESPACES = ["shop", "bank"];
 /** Kubernetes 1.29 does not know the preStop sleep: there the container sleeps. */
 const PRE_STOP = minorOf(KUBERNETES) >= 30 ? "{sleep: {seconds: 3}}" : '{exec: {command: [sleep, "3"]}}';
 const SOURCE = readFileSync(join(import.meta.dir, "workloads.yaml"), "utf8").replaceAll("PRE_STOP", PRE_STOP);
+const PINGS = readFileSync(join(import.meta.dir, "pings.yaml"), "utf8");
 const BY_CA = readFileSync(join(import.meta.dir, "aggregated.yaml"), "utf8");
-const AGGREGATED = SERVING_BY_CA ? BY_CA : BY_CA.replace(/--kubelet-certificate-authority=[^\],]*/, "--kubelet-insecure-tls");
+const INSECURE = BY_CA.replace(/--kubelet-certificate-authority=[^\],]*/, "--kubelet-insecure-tls");
 const HEARTBEATS = ["caller", "asker", "asker-cached"];
 
 export async function deployWorkloads(cluster: Cluster) {
   const documents = NAMESPACES.flatMap((namespace) => [SOURCE.replaceAll("NAMESPACE", namespace), ...randomContents(namespace)]);
-  await cluster.apply([...documents, AGGREGATED, ...cluster.profile.objects].join("\n---\n"));
+  const pings = cluster.profile.pings ? pingObjects() : [];
+  const aggregated = SERVING_BY_CA && cluster.profile.selfSigned.length === 0 ? BY_CA : INSECURE;
+  await cluster.apply([...documents, ...pings, aggregated, ...cluster.profile.objects].join("\n---\n"));
+}
+
+/** The Service first: pods know it by their environment. */
+function pingObjects(): string[] {
+  const labels = { "pod-security.kubernetes.io/enforce": "privileged" };
+  const spec = { selector: { pings: "all" }, ports: [{ port: 80, targetPort: 8080 }] };
+  const kinds = { moving: "true", staying: "false" };
+  return [
+    stringify({ apiVersion: "v1", kind: "Namespace", metadata: { name: "pings", labels } }),
+    stringify({ apiVersion: "v1", kind: "Service", metadata: { name: "echo", namespace: "pings" }, spec }),
+    ...Object.entries(kinds).map(([kind, token]) => PINGS.replaceAll("KIND", kind).replaceAll("TOKEN", token)),
+  ];
 }
 
 /** Secrets and ConfigMaps with random contents: if they come back, they come from this cluster's etcd. */

@@ -31,10 +31,21 @@ const OWN = [
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";
 
-/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. `etcd`: etcd's own folders. */
-export function writtenElsewhere(node: Machine, since: number, etcd: readonly string[]): string[] {
-  const others = [...OTHERS, ...etcd];
-  return ["/", OWN_USR].flatMap((folder) => changedBelow(node, folder, since, others)).filter((path) => !OWN.some((own) => own.test(path)));
+/** `etcd`: its own folders. `addOns`: files that the profile's add-ons write. */
+export interface KnownWriters {
+  etcd: readonly string[];
+  addOns: readonly RegExp[];
+}
+
+/** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. */
+export function writtenElsewhere(node: Machine, since: number, { etcd, addOns }: KnownWriters): string[] {
+  const [folders, files] = [
+    [...OTHERS, ...etcd],
+    [...OWN, ...addOns],
+  ];
+  return ["/", OWN_USR]
+    .flatMap((folder) => changedBelow(node, folder, since, folders))
+    .filter((path) => !files.some((own) => own.test(path)));
 }
 
 function changedBelow(node: Machine, folder: string, since: number, others: readonly string[]): string[] {

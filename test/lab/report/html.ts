@@ -4,7 +4,7 @@ import * as html from "../../../shared/report/markup.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
 import type { Rehearsal, Step } from "./rehearsal.ts";
 import { timelineOf } from "./rehearsal-timeline.ts";
-import { nodesOf, pulse } from "./terminal.ts";
+import { newPodsLine, nodesOf, pulse } from "./terminal.ts";
 
 const { card, seconds, tile } = html;
 
@@ -25,6 +25,7 @@ export function page(record: Rehearsal): string {
       card("What did not come back", losses(record)),
       card("Checks", checks(record)),
       card("Heartbeats", heartbeats(record)),
+      record.pings.length > 0 ? card("Pings between pods", pings(record)) : "",
       card("Transcripts", record.steps.map(transcript).join("\n")),
       other ? card(`Transcripts of ${other.scenario}`, other.steps.map(transcript).join("\n")) : "",
     ],
@@ -105,6 +106,23 @@ function heartbeats(record: Rehearsal) {
     return `<tr><th>${asHtml(beat.name)}<div class="soft">${asHtml(beat.what)}</div></th><td>${asHtml(pulse(beat))}<div class="soft">${asHtml(phases)}</div></td></tr>`;
   };
   return `<table><tbody>${record.heartbeats.map(row).join("")}</tbody></table>`;
+}
+
+function pings(record: Rehearsal) {
+  const table = html.table(
+    ["asked every quarter of a second", "lost", "seconds lost", "when, in seconds since the damage"],
+    record.pings.map(({ name, what, sent, lost, seconds: away, worst, spans }) => [
+      `${name}: ${what}`,
+      `${lost} of ${sent}`,
+      lost === 0 ? "0" : `${away.toFixed(2)} (${worst})`,
+      spans.map(({ from, to }) => `${from.toFixed(1)} to ${to.toFixed(1)}`).join(", "),
+    ]),
+  );
+  const pods = html.table(
+    ["new pod", "node", "started", "first answer of another pod"],
+    record.newPods.map(({ name, node, start, firstAnswer }) => [name, node, seconds(start), time(firstAnswer)]),
+  );
+  return `${table}<h3>${asHtml(newPodsLine(record))}</h3>${pods}`;
 }
 
 function transcript({ node, command, start, seconds: took, hung, exitCode, ok, stdout, stderr }: Step) {

@@ -2,7 +2,8 @@
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
 import { controlPlaneSamples, type Scene, sayAndWait } from "../scene/scene.ts";
-import type { Check, Heartbeat, Step } from "./rehearsal.ts";
+import { type measurePings, OLD_PODS, pingLine } from "./pings.ts";
+import type { Check, Heartbeat, NewPod, Step } from "./rehearsal.ts";
 import { type Changes, type Item, list } from "./snapshot.ts";
 
 /** Seconds; a kubelet renews its Lease every 10. */
@@ -29,11 +30,20 @@ export async function liveChecks(scene: Scene): Promise<Check[]> {
   if (bad) scene.failed ??= `${bad.name}: ${bad.detail}`;
   const commands = await Promise.all(
     lab.nodes.flatMap((node) => [
+      ask(`no process is left stopped on ${node.name}`, () => stoppedOn(node)),
       ask(`kubectl logs works on ${node.name}`, () => logs(lab, node)),
       ask(`kubectl exec works on ${node.name}`, () => exec(lab, node)),
     ]),
   );
   return [...api, ...states, ...commands];
+}
+
+/** SIGSTOP's state, T: what somebody paused and nobody continued looks well to everybody else. */
+async function stoppedOn(node: Machine) {
+  const line = `for one in /proc/[0-9]*; do grep -qs '^State:\tT' $one/status && tr '\\0' ' ' < $one/cmdline && echo; done; true`;
+  const { stdout } = await node.run(["sh", "-c", line]);
+  if (stdout.trim()) throw new Fail(stdout.trim().replaceAll("\n", "; "), { hint: "kill -CONT, or restart its pod" });
+  return "none";
 }
 
 async function apiAnswers(lab: Lab) {
@@ -148,6 +158,8 @@ interface Findings {
   changes: Changes;
   heartbeats: Heartbeat[];
   dataPlaneFailures: number;
+  pings: ReturnType<typeof measurePings>;
+  dnsLostSeconds: number;
   restarted: string[];
   evicted: string[];
   endpointsLost: { seconds: number; services: string[] };
@@ -175,6 +187,7 @@ export function recordedChecks(scene: Pick<Scene, "steps" | "leaks">, findings: 
     none("Nodes have the same UIDs as before", changes.uidsChanged, "all equal"),
     none("no pod was evicted", findings.evicted),
     ...(findings.machinesFail ? [] : undisturbed(findings)),
+    ...(findings.pings.rows.length > 0 ? reached(findings) : []),
     none("every heartbeat beats again", silent, heartbeats.map(({ name }) => name).join(", ")),
   ];
 }
@@ -185,6 +198,30 @@ function undisturbed({ restarted, endpointsLost: { seconds, services }, dataPlan
     { name: "no workload container restarted before part 4", ok: restarted.length === 0, detail: restarted.join("; ") || "none" },
     { name: "no Service lost its endpoints", ok: seconds === 0, detail: without },
     { name: "no call from pod to Service failed before part 4", ok: dataPlaneFailures === 0, detail: `${dataPlaneFailures} failed` },
+  ];
+}
+
+/** Seconds: how long a new pod, and the cluster's DNS, may be without what they need. A plugin's own restart takes less. */
+const NEW_POD_WAITS = 15;
+const DNS_MAY_LACK = 30;
+
+function reached({ pings: { rows, newPods }, dnsLostSeconds, machinesFail }: Findings): Check[] {
+  const lost = rows.filter(({ name }) => name === OLD_PODS).flatMap(({ spans }) => spans);
+  const late = newPods.filter(({ firstAnswer }) => firstAnswer === null || firstAnswer > NEW_POD_WAITS);
+  const first = ({ name, firstAnswer }: NewPod) => `${name} ${firstAnswer === null ? "never" : `${firstAnswer.toFixed(1)} s`}`;
+  const oldPods = { name: "no ping between old pods was lost", ok: lost.length === 0, detail: rows.map(pingLine).join("; ") };
+  return [
+    ...(machinesFail ? [] : [oldPods]),
+    {
+      name: `another pod answers each new pod at most ${NEW_POD_WAITS} s after its start`,
+      ok: late.length === 0,
+      detail: (late.length > 0 ? late : newPods).map(first).join("; ") || "no new pod",
+    },
+    {
+      name: `the cluster's DNS lacked ready endpoints for at most ${DNS_MAY_LACK} s`,
+      ok: dnsLostSeconds <= DNS_MAY_LACK,
+      detail: `${dnsLostSeconds.toFixed(1)} s`,
+    },
   ];
 }
 

@@ -10,6 +10,7 @@ export function timelineOf(record: Rehearsal): Timeline {
     sections: [
       { name: "The cluster", rows: clusterRows(record) },
       { name: "The workloads' calls", rows: heartbeatRows(record) },
+      ...(record.pings.length > 0 ? [{ name: "Pings", rows: pingRows(record) }] : []),
       { name: "Commands", rows: commandRows(record) },
     ],
     flags: [
@@ -35,6 +36,15 @@ function heartbeatRows({ heartbeats }: Rehearsal): TimelineRow[] {
     title: what,
     lane: true,
     spans: gaps.map((span) => gap(span, `${span.failed} calls failed: ${span.error}`)),
+  }));
+}
+
+function pingRows({ pings }: Rehearsal): TimelineRow[] {
+  return pings.map(({ name, what, spans }) => ({
+    name,
+    title: what,
+    lane: true,
+    spans: spans.map(({ from, to, lost }) => ({ from, to, kind: "away", label: `${lost} lost` })),
   }));
 }
 

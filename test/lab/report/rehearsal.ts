@@ -48,6 +48,11 @@ export interface Rehearsal {
   lanes: Lane[];
   steps: Step[];
   heartbeats: Heartbeat[];
+  /** Only where the cluster has pods that ask each other. */
+  pings: Pings[];
+  newPods: NewPod[];
+  /** Seconds in which the cluster's DNS had no ready endpoint, part 4 included. */
+  dnsLostSeconds: number;
   /** The scenario of --compare. */
   article?: Rehearsal;
 }
@@ -102,4 +107,26 @@ export interface Gap {
   to: number | null;
   failed: number;
   error: string;
+}
+
+/** What pods asked each other every quarter of a second. */
+export interface Pings {
+  name: string;
+  what: string;
+  sent: number;
+  lost: number;
+  /** That the pair which lost most was without an answer, and which pair that was. */
+  seconds: number;
+  worst: string;
+  /** In which any was lost. */
+  spans: { from: number; to: number; lost: number }[];
+}
+
+/** A pod that started after the damage. */
+export interface NewPod {
+  name: string;
+  node: string;
+  start: number;
+  /** Seconds from then until another pod answered it. */
+  firstAnswer: number | null;
 }

@@ -1,5 +1,6 @@
 /** The rehearsal as a timeline for the terminal. html.ts draws the same record as a page. */
 import { seconds } from "../../../shared/report/markup.ts";
+import { pingLine } from "./pings.ts";
 import type { Heartbeat, Moment, Rehearsal, Step } from "./rehearsal.ts";
 
 /** Commands of one script on one or several nodes, one after the other. */
@@ -19,6 +20,8 @@ export function timeline(record: Rehearsal): string {
     ` kube-pki-repair rehearsal   scenario ${record.scenario}   Kubernetes ${record.kubernetes}   ${nodesOf(record)}   real kubelet, containerd, etcd`,
     ...rows(record),
     ...record.heartbeats.map((beat) => ` ${beat.name}, ${beat.what}: ${pulse(beat)}`),
+    ...record.pings.map((row) => ` pings ${pingLine(row)}`),
+    ...(record.newPods.length > 0 ? [` ${newPodsLine(record)}`] : []),
     ...losses(record),
     ` fresh kubeadm init + join of the same lab: ${seconds(record.freshInitAndJoinSeconds)}; ${speed(record)}`,
     verdict(record),
@@ -83,6 +86,16 @@ function tellingLine({ stdout, stderr }: Step) {
   const lines = `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim() !== "");
   const telling = lines.find((line) => /^\s*(verdict|error):/i.test(line)) ?? lines.at(-1) ?? "";
   return telling.trim();
+}
+
+/** The first answer of another pod to a new one, and the cluster's DNS, which is a new pod itself. */
+export function newPodsLine({ newPods, dnsLostSeconds }: Pick<Rehearsal, "newPods" | "dnsLostSeconds">): string {
+  const waits = newPods.map(({ firstAnswer }) => firstAnswer ?? Number.POSITIVE_INFINITY);
+  const worst = Math.max(...waits);
+  const text = Number.isFinite(worst)
+    ? `after ${seconds(worst)} at most`
+    : `${waits.filter((wait) => !Number.isFinite(wait)).length} never`;
+  return `${newPods.length} new pods got the first answer of another pod ${text}; cluster DNS without endpoints: ${seconds(dnsLostSeconds)}`;
 }
 
 export function pulse({ calls, failed, gaps }: Heartbeat): string {

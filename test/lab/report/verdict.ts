@@ -4,11 +4,13 @@ import { Fail } from "../../../shared/fail.ts";
 import { VERSION } from "../../../shared/run.ts";
 import { unlessLate } from "../../../shared/wait-for.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
+import { addOnsOf } from "../machine/profile.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
 import { writtenElsewhere } from "./disk-writes.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { transcriptChecks } from "./left-by-runs.ts";
+import { measurePings, readPings } from "./pings.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
@@ -66,15 +68,21 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
     lanes: lanesOf(scene, times.api),
     steps: scene.steps,
     heartbeats: seen.heartbeats,
+    pings: seen.pings.rows,
+    newPods: seen.pings.newPods,
+    dnsLostSeconds: seen.dnsLostSeconds,
   };
 }
 
 /** A replaced node was set up anew in between. */
 function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
   const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
-  const etcd = [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)];
+  const known = {
+    etcd: [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)],
+    addOns: addOnsOf(lab.profile).flatMap(({ writes }) => writes),
+  };
   const written =
-    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, etcd).map((path) => `${node.name}: ${path}`));
+    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, known).map((path) => `${node.name}: ${path}`));
   return [
     {
       name: "nothing is written to the nodes' disks but what RUNBOOK.md names",
@@ -85,10 +93,14 @@ function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[
 }
 
 /** Where the repair has failed a node may be off, and its watcher with it: what it saw is on the disk. */
-async function stopWatchers({ watchers, failed }: Scene) {
+async function stopWatchers({ watchers, pings, failed }: Scene) {
+  pings?.stop();
   const stopped = watchers.map(({ watcher }) => watcher.stop());
   await Promise.all(failed === undefined ? stopped : stopped.map(unlessLate));
 }
+
+/** The cluster's own, by the name that its clients have. */
+const DNS = "kube-system/kube-dns";
 
 function whatWasSeen(scene: Scene, times: Times) {
   const { zero, lab } = scene;
@@ -105,6 +117,8 @@ function whatWasSeen(scene: Scene, times: Times) {
     restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
     evicted: podsEvicted(cp, zero, times.part4),
     endpointsLost: endpointsLost(cp, zero, times.part4),
+    dnsLostSeconds: endpointsLost(cp, zero, Number.POSITIVE_INFINITY, DNS).seconds,
+    pings: scene.pings ? measurePings(readPings(lab.nodes), scene.pings.pods(), zero) : { rows: [], newPods: [] },
     dataPlaneFailures: failures(REPAIR),
     dataPlaneFailuresInPart4: failures(PART_4, AFTER),
     podsReady: podsReadySince(cp),

@@ -74,7 +74,7 @@ export function renewals(samples: Sample[], apiBack: number): Map<string, number
   return first;
 }
 
-const STATIC_POD = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin)-/;
+const STATIC_POD = /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin|api-balancer)-/;
 
 /** Workload containers that ran at `from` (ms) and did not at some look between `from` and `to`. */
 export function containersGone(samples: Sample[], from: number, to: number): string[] {
@@ -103,11 +103,17 @@ export function podsEvicted(samples: Sample[], from: number, to: number): string
   return [...evicted].sort();
 }
 
-/** Between `from` and `to` (ms): seconds during which a Service that had endpoints at `from` had none, and the names of such. */
-export function endpointsLost(samples: Sample[], from: number, to = Number.POSITIVE_INFINITY): { seconds: number; services: string[] } {
+/** Between `from` and `to` (ms): seconds during which a Service, or this one, that had endpoints at `from` had none, and the names of such. */
+export function endpointsLost(
+  samples: Sample[],
+  from: number,
+  to = Number.POSITIVE_INFINITY,
+  only?: string,
+): { seconds: number; services: string[] } {
   const looks = samples.filter((sample) => sample.endpoints);
   const before = looks.findLast((sample) => sample.t <= from)?.endpoints ?? {};
-  const services = Object.keys(before).filter((service) => service !== "default/kubernetes" && before[service]! > 0);
+  const isMeant = (service: string) => (only ? service === only : service !== "default/kubernetes");
+  const services = Object.keys(before).filter((service) => isMeant(service) && before[service]! > 0);
   const lost = new Set<string>();
   let seconds = 0;
   for (const [index, look] of looks.entries()) {

@@ -43,7 +43,10 @@ const COMMAND = "./bunw scripts/00-assess.ts --drill --json";
 async function drillOn(scene: Scene, node: Machine): Promise<Drill> {
   const before = filesOf(node);
   const began = Date.now();
-  const { stdout, stderr, exitCode } = await node.run(["env", "HOME=/root", "bash", "-c", COMMAND], { cwd: KIT });
+  const { stdout, stderr, exitCode } = await node.run(["env", "HOME=/root", "bash", "-c", COMMAND], {
+    cwd: KIT,
+    env: scene.lab.profile.shell,
+  });
   const { what } = redact(stdout + stderr);
   if (what) scene.leaks.push(`${what}: ${COMMAND} on ${node.name}`);
   if (exitCode !== 0 && exitCode !== 2)

@@ -7,6 +7,7 @@ import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
 import type { Profile } from "../machine/profile.ts";
+import { introducePods, readPings } from "../report/pings.ts";
 import { trustOfWorkers } from "../report/questions.ts";
 import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
@@ -62,6 +63,8 @@ export interface Scene {
   /** Names of nodes that were replaced by a new machine: they cannot be as before. */
   replaced: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
+  /** Where the cluster has pods that ask each other. */
+  pings?: ReturnType<typeof introducePods>;
   /** The page that 05-verify --report has made of this repair. */
   report?: string;
   /** Why the repair has failed; undefined while it may still succeed. */
@@ -78,6 +81,7 @@ export async function openScene(lab: Lab, options: { kit: string; guide: Guide; 
     before: await takeSnapshot(lab),
     trustWas: await trustOfWorkers(lab),
     oldTokens: await tokensOf(lab),
+    ...(lab.profile.pings ? { pings: introducePods(lab.nodes) } : {}),
   };
   const haveLooked = () =>
     scene.watchers.every(({ machine, watcher }) =>
@@ -87,7 +91,19 @@ export async function openScene(lab: Lab, options: { kit: string; guide: Guide; 
     seconds: 180,
     hint: "look at /var/log/rehearsal in the nodes with --keep",
   });
+  if (scene.pings)
+    await sayAndWait(scene, "every pod to answer every other one", () => allAnswer(lab), {
+      seconds: 60,
+      hint: "see /var/log/pings in the nodes",
+    });
   return scene;
+}
+
+/** In the last seconds: each of the two pods of a node has an answer of all others, of the Service and of the API's Service. */
+function allAnswer({ nodes }: Lab): boolean {
+  const answers = readPings(nodes).filter(({ t, ok }) => ok && Date.now() - t < 3000);
+  const asked = Object.values(Object.groupBy(answers, ({ from }) => from)).map((all) => new Set(all!.map(({ to }) => to)).size);
+  return asked.length === 2 * nodes.length && asked.every((count) => count === 2 * nodes.length + 1);
 }
 
 /** Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once. Errors: Fail where it is not so. */
@@ -205,7 +221,11 @@ export async function type(
   const start = Date.now();
   // nobody watches a rehearsal in silence: what a script waits for is said when it says it
   const heard = (line: string) => line.includes("still waiting for ") && scene.say(redact(line).text);
-  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], { cwd, heard });
+  const output = await node.run(["timeout", "--kill-after=5", `${seconds}`, "env", "HOME=/root", "bash", "-c", command], {
+    cwd,
+    heard,
+    env: scene.lab.profile.shell,
+  });
   const [stdout, stderr, typed] = [redact(output.stdout), redact(output.stderr), redact(command)];
   const secret = stdout.what ?? stderr.what ?? typed.what;
   if (secret && !options.mayHoldToken) scene.leaks.push(`${secret}: ${typed.text} on ${node.name}`);

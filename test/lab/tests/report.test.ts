@@ -43,6 +43,20 @@ test("pulse() says whether a heartbeat came back", () => {
   expect(pulse(exampleWithArticle.article!.heartbeats[1]!)).toBe("31 of 61 calls answered; never came back");
 });
 
+test("pings that were lost are shown with their pair and moment, and new pods with their first answer", () => {
+  expect(
+    timeline(example)
+      .split("\n")
+      .filter((line) => /ping|new pods/.test(line)),
+  ).toEqual([
+    " pings between old pods: 0 of 2929 lost",
+    " pings from and to new pods: 12 of 400 lost, at most 1.5 s (moving-a to staying-b), at 31.0–32.5 s",
+    " 1 new pods got the first answer of another pod after 1.6 s at most; cluster DNS without endpoints: 3.5 s",
+  ]);
+  expect(page(example)).toContain("Pings between pods");
+  expect(page({ ...example, pings: [], newPods: [] })).not.toContain("Pings between pods");
+});
+
 test("page() needs nothing from elsewhere and shows foreign text as text", () => {
   const html = page(exampleWithArticle);
   expect(html).not.toMatch(/<script|<link|<img|src=|@import|url\(/);

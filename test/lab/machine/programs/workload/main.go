@@ -6,6 +6,7 @@
 //	workload asker-cached      calls the API; read its token and the CA when it started, once
 //	workload vip KUBECONFIG    a static pod as kube-vip is: read its kubeconfig once, and is ready as long as the API answers it
 //	workload hook FOLDER       an admission webhook, which asks the API for each review: read its token and the CA when it started, once
+//	workload pings FOLDER      asks other pods, a Service and the API's Service every quarter of a second; in pings.go
 //	workload sleep             does nothing
 //
 // And programs that a tenant has who attacks, in hostile.go:
@@ -39,9 +40,11 @@ const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
 
 func main() {
 	if len(os.Args) < 2 {
-		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|hook FOLDER|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
+		log.Fatal("usage: workload web|caller URL|asker|asker-cached|vip KUBECONFIG|hook FOLDER|pings FOLDER|sleep|impostor TRICK|litter FILE DIR|mirrors DIR")
 	}
-	go exitOnTerm()
+	if os.Args[1] != "pings" {
+		go exitOnTerm()
+	}
 	switch os.Args[1] {
 	case "web":
 		log.Fatal(http.ListenAndServe(":8080", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })))
@@ -67,6 +70,8 @@ func main() {
 		log.Fatal(vip(os.Args[2]))
 	case "hook":
 		log.Fatal(hook(os.Args[2]))
+	case "pings":
+		log.Fatal(pings(os.Args[2]))
 	case "sleep":
 		select {}
 	case "impostor":
