@@ -1,26 +1,108 @@
-/** The most frequent disasters on clusters as the field has them: a real network plugin. */
-import { calico } from "../machine/calico.ts";
-import { type Profile, USUAL } from "../machine/profile.ts";
+/**
+ * The most frequent disasters on clusters with a real network plugin: `calico` and `calico-system` differ from the usual cluster in that alone,
+ * `field` and `ha-field` in all that field.ts of machine/ has.
+ */
+import { type CalicoNamespace, calico } from "../machine/calico.ts";
+import { field } from "../machine/field.ts";
+import { USUAL } from "../machine/profile.ts";
+import { drilled } from "../scene/drilled.ts";
+import { earlierKey, fieldLife } from "../scene/field-life.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario } from "../scene/scene.ts";
-import { allLost } from "./all-lost.ts";
-import { expired } from "./expired.ts";
-import { pkiLostAlive } from "./keys-in-memory.ts";
+import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
+import { aYearPasses, TAGS as EXPIRED, expired, HA_TAGS as HA_EXPIRED } from "./expired.ts";
+import { certificatesDeleted, pkiLostAlive, TAGS as SALVAGE } from "./keys-in-memory.ts";
+import { TAGS as HA_LOST } from "./several-control-planes.ts";
 
-const CLUSTERS: { name: string; words: string; profile: () => Profile }[] = [
-  { name: "calico", words: "Calico with Typha in kube-system", profile: () => ({ ...USUAL, podNetwork: calico(), pings: true }) },
-  {
-    name: "calico-system",
-    words: "Calico with Typha in calico-system, as its operator has it",
-    profile: () => ({ ...USUAL, podNetwork: calico("calico-system"), pings: true }),
-  },
-];
+type Lines = Scenario["lines"];
 
-const DISASTERS: [suffix: string, scenario: Scenario][] = [
+const BASES: [suffix: string, scenario: Scenario][] = [
   ["", allLost],
   ["-pki-lost-alive", pkiLostAlive],
   ["-expired", expired],
 ];
 
-export const fieldScenarios: Scenario[] = CLUSTERS.flatMap(({ name, words, profile }) =>
-  DISASTERS.map(([suffix, scenario]) => ({ ...scenario, name: `${name}${suffix}`, title: `${words}: ${scenario.title}`, profile })),
-);
+function withCalico(name: string, namespace: CalicoNamespace): Scenario[] {
+  const profile = () => ({ ...USUAL, podNetwork: calico(namespace), pings: true });
+  return BASES.map(([suffix, scenario]) => ({
+    ...scenario,
+    name: `${name}${suffix}`,
+    title: `With Calico and its Typha in ${namespace}: ${scenario.title}`,
+    profile,
+  }));
+}
+
+interface Disaster {
+  /** Follows the cluster's name in the scenario's. */
+  suffix: string;
+  base: Scenario;
+  /** Which of the runbook's blocks are meant: with one control plane node, and with several. */
+  tags: [one: string[], several: string[]];
+  lines(files: ReturnType<typeof operatorsFiles>, drill: ReturnType<typeof drilled>): { before: Lines; after: Lines };
+}
+
+const DISASTERS: Disaster[] = [
+  {
+    suffix: "",
+    base: allLost,
+    tags: [LOST, HA_LOST],
+    lines: (files, drill) => ({ before: [drill.before, ...everythingDeleted], after: [files.asBefore, drill.outcome] }),
+  },
+  {
+    suffix: "-pki-lost-alive",
+    base: pkiLostAlive,
+    tags: [SALVAGE, [...SALVAGE, "several-control-planes"]],
+    lines: (files) => ({ before: [certificatesDeleted], after: [files.asBefore] }),
+  },
+  {
+    suffix: "-expired",
+    base: expired,
+    tags: [EXPIRED, HA_EXPIRED],
+    lines: (files) => ({ before: [aYearPasses], after: [files.asBefore] }),
+  },
+];
+
+interface Size {
+  name: string;
+  controlPlanes: number;
+  workers: number;
+  namespace: CalicoNamespace;
+}
+
+function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario[] {
+  const profile = () => field({ controlPlanes, earlierKey: earlierKey(), namespace });
+  return DISASTERS.map(({ suffix, base, tags, lines }) => {
+    const files = operatorsFiles(profile);
+    const { before, after } = lines(files, drilled());
+    const follow = (parts: number[]): Lines[number] => ({
+      title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
+      run: (scene) => followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts }),
+    });
+    return {
+      ...base,
+      ...{ name: `${name}${suffix}`, controlPlanes, workers, profile },
+      title: `A cluster as companies have it: ${base.title}`,
+      lines: [
+        fieldLife.tokenOfEarlierKey,
+        fieldLife.certificateBefore,
+        files.keep,
+        ...before,
+        follow([0]),
+        files.named,
+        files.putBack,
+        follow([1, 2, 3, 4, 5]),
+        fieldLife.tokenIsValid,
+        fieldLife.certificateAfter,
+        ...after,
+      ],
+    };
+  });
+}
+
+export const fieldScenarios: Scenario[] = [
+  ...withCalico("calico", "kube-system"),
+  ...withCalico("calico-system", "calico-system"),
+  ...inTheField({ name: "field", controlPlanes: 1, workers: 2, namespace: "kube-system" }),
+  ...inTheField({ name: "ha-field", controlPlanes: 3, workers: 2, namespace: "calico-system" }),
+];

@@ -84,7 +84,7 @@ function scenarios(base: Scenario, name: string, size: 0 | 1): Scenario[] {
     title: `A cluster as hardening guides want it: ${words}`,
     profile: hardened,
     lines: lines(
-      operatorsFiles(hardened()),
+      operatorsFiles(hardened),
       (parts) => ({
         title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
         run: (scene) => followRunbook(scene, tags[size], { parts }),

@@ -11,7 +11,7 @@ import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 
 type Line = Scenario["lines"][number];
 
-const files = operatorsFiles(kms());
+const files = operatorsFiles(kms);
 const drill = drilled();
 
 const follow = (parts: number[], title: string): Line => ({

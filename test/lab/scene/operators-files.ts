@@ -12,13 +12,14 @@ type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
 
 /** The lines of a scenario that share the operator's copies; `profile` says which files there are. */
-export function operatorsFiles(profile: Profile) {
+export function operatorsFiles(profileOf: () => Profile) {
   let kept: Kept[] = [];
   let bindings = "";
   return {
     keep: {
       title: "The operator keeps copies of the files that only he has",
       async run(scene) {
+        const profile = profileOf();
         kept = scene.lab.nodes.flatMap((node) => pathsOn(scene, node, profile).map((path) => ({ node, path, ...readIn(node, path) })));
         bindings = await bindingsOf(scene);
       },
@@ -58,14 +59,15 @@ export function operatorsFiles(profile: Profile) {
           detail: names.join(", ") || `${kept.length} files`,
         });
         scene.checks.push(await rulesAsBefore(scene, bindings));
-        if (!profile.anonymousDiscovery) scene.checks.push(await strangersAreRefused(scene));
+        if (!profileOf().anonymousDiscovery) scene.checks.push(await strangersAreRefused(scene));
       },
     },
   } satisfies Record<string, Line>;
 }
 
-function pathsOn({ lab }: Scene, node: Machine, { nodeFiles, controlPlaneFiles }: Profile): string[] {
-  return [...Object.keys(nodeFiles), ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : [])];
+function pathsOn({ lab }: Scene, node: Machine, { nodeFiles, controlPlaneFiles, workerStaticPods }: Profile): string[] {
+  const onWorkers = Object.keys(workerStaticPods).map((file) => `/etc/kubernetes/manifests/${file}`);
+  return [...Object.keys(nodeFiles), ...(lab.controlPlanes.includes(node) ? Object.keys(controlPlaneFiles) : onWorkers)];
 }
 
 /** What is missing has no text. */

@@ -16,7 +16,9 @@ test("a worker's own balancer listens where its kubelet asks, for a name that th
   const [config] = hostFiles(pod).map(({ path }) => path);
   const text = profile.nodeFiles[config!]!;
   expect(text).toContain(`bind ${OWN_BALANCER}\n`);
-  expect([...text.matchAll(/server cp\d 10\.250\.0\.1\d:6443/g)].map(([line]) => line)).toEqual([1, 2, 3].map((n) => `server cp${n} 10.250.0.1${n}:6443`));
+  expect([...text.matchAll(/server cp\d 10\.250\.0\.1\d:6443/g)].map(([line]) => line)).toEqual(
+    [1, 2, 3].map((n) => `server cp${n} 10.250.0.1${n}:6443`),
+  );
   const [, cluster] = parseAllDocuments(initConfig({ name: "cp1", ip: "10.250.0.11" } as Machine, profile)).map((one) => one.toJS());
   expect(cluster.apiServer.certSANs).toContain(OWN_BALANCER.split(":")[0]);
   expect(profile.nodeLines.some(([name, line]) => name.test("w2") && !name.test("cp1") && line.includes(`https://${OWN_BALANCER}`))).toBe(
