@@ -85,6 +85,13 @@ export function readPings(nodes: readonly Machine[]): Ping[] {
     .sort((a, b) => a.t - b.t);
 }
 
+/** In the last seconds: each of the two pods of a node has an answer of all others, of the Service and of the API's Service. */
+export function everyPodAnswers(nodes: readonly Machine[]): boolean {
+  const answers = readPings(nodes).filter(({ t, ok }) => ok && Date.now() - t < 3000);
+  const asked = Object.values(Object.groupBy(answers, ({ from }) => from)).map((all) => new Set(all!.map(({ to }) => to)).size);
+  return asked.length === 2 * nodes.length && asked.every((count) => count === 2 * nodes.length + 1);
+}
+
 export const OLD_PODS = "between old pods";
 
 /** Pings since `zero` (ms). A pod is new if it started after it. */

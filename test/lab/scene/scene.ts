@@ -7,7 +7,7 @@ import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";
 import type { Profile } from "../machine/profile.ts";
-import { introducePods, readPings } from "../report/pings.ts";
+import { everyPodAnswers, introducePods } from "../report/pings.ts";
 import { trustOfWorkers } from "../report/questions.ts";
 import type { Check, Moment, Step } from "../report/rehearsal.ts";
 import { list, type Snapshot, takeSnapshot } from "../report/snapshot.ts";
@@ -92,18 +92,11 @@ export async function openScene(lab: Lab, options: { kit: string; guide: Guide; 
     hint: "look at /var/log/rehearsal in the nodes with --keep",
   });
   if (scene.pings)
-    await sayAndWait(scene, "every pod to answer every other one", () => allAnswer(lab), {
+    await sayAndWait(scene, "every pod to answer every other one", () => everyPodAnswers(lab.nodes), {
       seconds: 60,
       hint: "see /var/log/pings in the nodes",
     });
   return scene;
-}
-
-/** In the last seconds: each of the two pods of a node has an answer of all others, of the Service and of the API's Service. */
-function allAnswer({ nodes }: Lab): boolean {
-  const answers = readPings(nodes).filter(({ t, ok }) => ok && Date.now() - t < 3000);
-  const asked = Object.values(Object.groupBy(answers, ({ from }) => from)).map((all) => new Set(all!.map(({ to }) => to)).size);
-  return asked.length === 2 * nodes.length && asked.every((count) => count === 2 * nodes.length + 1);
 }
 
 /** Says what it waits for, then waits. When the repair has failed nothing more can come: then it asks once. Errors: Fail where it is not so. */

@@ -4,6 +4,7 @@ import { waitFor } from "../../../shared/wait-for.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import type { Machine } from "../machine/machine.ts";
 import { introducePods, measurePings, type Ping, readPings } from "../report/pings.ts";
+import { recordedChecks } from "../report/questions.ts";
 
 const ZERO = 10_000;
 const pods = [
@@ -69,4 +70,37 @@ test("pods of all nodes are told of each other; who stands still or has left is 
     `b w1 ${Date.parse("2026-11-28T06:00:01Z")}`,
   ]);
   expect(readPings(nodes)).toEqual([{ t: 5, from: "b", to: "a", ok: true }]);
+});
+
+test("a lost ping between old pods, a new pod that nobody reaches, and a cluster without DNS are no recovery; where machines failed pings may be lost", () => {
+  const changes = {
+    secretsLost: [],
+    configMapsChanged: [],
+    filesNotRestored: [],
+    kubeletFilesChanged: [],
+    manifestsChanged: [],
+    namesLost: [],
+    uidsChanged: [],
+  };
+  const none = {
+    changes,
+    heartbeats: [],
+    dataPlaneFailures: 0,
+    restarted: [],
+    evicted: [],
+    endpointsLost: { seconds: 0, services: [] },
+    byRunbook: false,
+  };
+  const red = (findings: { pings: ReturnType<typeof measurePings>; dnsLostSeconds: number; machinesFail: boolean }) =>
+    recordedChecks({ steps: [], leaks: [] }, { ...none, ...findings }).flatMap(({ name, ok }) => (ok ? [] : [name]));
+  const bad = { pings: measurePings([ping(12_000, "old-a", "old-b", false)], pods, ZERO), dnsLostSeconds: 300 };
+  const [oldPods, newPods, dns] = red({ ...bad, machinesFail: false });
+  expect([oldPods, newPods, dns].map((name) => name?.slice(0, 20))).toEqual([
+    "no ping between old ",
+    "another pod answers ",
+    "the cluster's DNS la",
+  ]);
+  expect(red({ ...bad, machinesFail: true })).toEqual([newPods!, dns!]);
+  const good = [ping(20_600, "new-c", "old-a"), ping(21_600, "new-d", "old-a"), ping(22_000, "old-a", "old-b")];
+  expect(red({ pings: measurePings(good, pods, ZERO), dnsLostSeconds: 3, machinesFail: false })).toEqual([]);
 });
