@@ -17,19 +17,33 @@ import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { inOneLine, type Todo } from "../shared/facts/todo.ts";
+import { command, inOneLine, type Todo } from "../shared/facts/todo.ts";
 import { managerIsReduced } from "../shared/manifests/reduced-controllers.ts";
 import { takeNode } from "../shared/node/take-node.ts";
 import { parseOptions } from "../shared/options.ts";
+import { listed } from "../shared/plain.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import {
+  fullControllerManager,
+  leadsInFull,
+  reducedManagers,
+} from "../shared/static-pods/full-manager.ts";
 import { keepShown } from "../shared/static-pods/keep-shown.ts";
-import { restoreLateManager } from "../shared/static-pods/late-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { refuseLostFiles } from "../shared/static-pods/restore.ts";
 import { issueForServers, refuseUnfitNode, startServers } from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
+import { controlPlaneNames } from "../shared/trust/control-planes.ts";
+import { sayEvictions } from "../shared/workers/evictions.ts";
 import { isControlPlaneName } from "../shared/workers/identities.ts";
-import { nodesNeedPart3, proveNodes, proveOwnKubelet } from "../shared/workers/nodes-seen.ts";
+import { withoutServing } from "../shared/workers/kubelet-port.ts";
+import {
+  findSilent,
+  missedOf,
+  proveNodes,
+  proveOwnKubelet,
+  saySilent,
+} from "../shared/workers/nodes-seen.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
@@ -62,15 +76,15 @@ async function main() {
     () => tellCluster(cp, api),
     "kubectl -n kube-public edit configmap cluster-info",
   );
-  await step(
+  const away = await step(
     "2.6 Prove that this node's kubelet renews its Lease",
-    () => proveKubelet(cp, api),
+    () => proveKubelet(cp, api, without),
     "kubeadm init phase kubelet-finalize all",
   );
   const lost = await lostForGood(cp, without);
   const replaced = lost.filter((name) => isControlPlaneName(name, cp));
   if (replaced.length > 0) tell(howToReplace(cp, replaced));
-  done(inOneLine(await next(cp, api, lost)));
+  done(inOneLine(await next(cp, api, { without: lost, away })));
 }
 
 /** Facts first, refusals second; then etcd itself. */
@@ -118,11 +132,53 @@ async function tellCluster(cp: ControlPlaneNode, api: KubeApi) {
   await cleanFrontProxy(cp, api);
 }
 
-async function proveKubelet(cp: ControlPlaneNode, api: KubeApi) {
+/** Returns the nodes that are away. */
+async function proveKubelet(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  without: string[],
+): Promise<string[]> {
   await proveOwnKubelet(cp, api);
-  if (!mode.dryRun) await endpointReady(cp.facts);
-  await restoreLateManager(cp, api);
-  if (!mode.dryRun) say("kubectl works here: export KUBECONFIG=/etc/kubernetes/admin.conf");
+  const away = mode.dryRun ? [] : await letManagerRun(cp, api, without);
+  if (mode.dryRun) return away;
+  await endpointReady(cp.facts);
+  say("kubectl works here: export KUBECONFIG=/etc/kubernetes/admin.conf");
+  return away;
+}
+
+/**
+ * The controller-manager, which part 2 has started reduced, runs in full again if every known node
+ * renews its Lease, or is named as away. Else it stays so, and nothing is evicted.
+ */
+async function letManagerRun(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  without: string[],
+): Promise<string[]> {
+  const silent = await findSilent(cp, api, without);
+  const away = missedOf(silent);
+  const leader = away.length > 0 ? await leadsInFull(cp, api) : undefined;
+  const isFull = away.length === 0 || leader !== undefined;
+  if (!caIsNew(cp)) saySilent(silent);
+  if (!managerIsReduced(cp)) return away;
+  if (leader)
+    say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
+  const { controlPlanes, workers, named } = silent;
+  const lonely = caIsNew(cp) && !isFull ? [] : [...controlPlanes, ...workers, ...named];
+  await sayEvictions(cp, api, { nodes: lonely, isFull });
+  if (isFull) await fullControllerManager(cp, api, controlPlaneNames(cp.data));
+  else say(howItRunsInFull(cp, [...without, ...workers], away));
+  return away;
+}
+
+/** `without`: if these stay away. */
+function howItRunsInFull(cp: ControlPlaneNode, without: string[], away: string[]): string {
+  const reduced = "the controller-manager stays reduced, and nothing is evicted, until";
+  if (caIsNew(cp)) return `not back yet: ${listed(away)}; ${reduced} part 3 is closed`;
+  const close = command("03-workers close");
+  const rest =
+    without.length > 0 ? `; if they stay away: ${command("03-workers close", without)}` : "";
+  return `${reduced} they are back, then on each control plane node: ${close}${rest}`;
 }
 
 /** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
@@ -132,12 +188,19 @@ async function lostForGood(cp: ControlPlaneNode, named: string[]): Promise<strin
 }
 
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
-async function next(cp: ControlPlaneNode, api: KubeApi, without: string[]): Promise<Todo[]> {
+async function next(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  { without, away }: { without: string[]; away: string[] },
+): Promise<Todo[]> {
   const trust = trustSeen(cp);
+  const own = cp.cluster.nodes.filter(({ name }) => name === cp.node.name);
+  const reduced = mode.dryRun ? [] : await reducedManagers(cp, api);
   const part3 =
     trust.caIsNew ||
-    (!mode.dryRun && (managerIsReduced(cp) || (await nodesNeedPart3(cp, api, without))));
-  return afterControlPlane(routeOf(cp, without), { part3, ...trust });
+    away.length > 0 ||
+    (!mode.dryRun && (await withoutServing(cp, own)).length > 0);
+  return afterControlPlane(routeOf(cp, without), { part3, reduced, ...trust });
 }
 
 const USAGE = `Usage:

@@ -27,8 +27,9 @@ import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { orUndo } from "../shared/signals.ts";
-import { fullControllerManager } from "../shared/static-pods/full-manager.ts";
+import { fullControllerManager, reducedManagers } from "../shared/static-pods/full-manager.ts";
 import { startApprover, stopApprover } from "../shared/workers/approver.ts";
+import { sayEvictions } from "../shared/workers/evictions.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { findSilent, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
@@ -54,10 +55,11 @@ async function main() {
 const COMMANDS = new Map(Object.entries({ open, join, close, approve }));
 
 async function open(values: Values) {
-  const { cp, api, without } = await onControlPlane(values, "03-workers open");
+  const scene = await onControlPlane(values, "03-workers open");
+  const { cp, api, without } = scene;
   const silent = caIsNew(cp) ? undefined : await findSilent(cp, api, without);
   if (silent) saySilent(silent);
-  if (silent?.workers.length === 0) return await nobodyJoins(cp, silent, without);
+  if (silent?.workers.length === 0) return await nobodyJoins(scene, silent);
   await step(
     "3.1 Make a bootstrap token for the workers",
     () => makeToken(cp, api, values["token-file"]),
@@ -73,19 +75,27 @@ async function open(values: Values) {
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
-async function nobodyJoins(cp: ControlPlaneNode, { controlPlanes }: Silent, without: string[]) {
-  const state = { silentControlPlanes: controlPlanes, close: false, ...trustSeen(cp) };
-  if (controlPlanes.length === 0) {
-    say("the CA is unchanged, and every kubelet renews its Lease: no worker has to join");
-    const asking = await withoutServing(cp);
-    const reduced = managerIsReduced(cp);
-    if (asking.length > 0)
-      say(`no serving certificate of the CA on ${listed(asking)}: close approves theirs`);
-    if (reduced) say("the controller-manager is still reduced: close lets it run in full");
-    state.close = asking.length > 0 || reduced;
-    if (!state.close) say("part 3 has nothing to do");
-  }
-  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, without), state)));
+async function nobodyJoins({ cp, api, without }: Scene, { controlPlanes, unrepaired }: Silent) {
+  const silentControlPlanes = [...unrepaired, ...controlPlanes];
+  const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api) : [];
+  const seen = { silentControlPlanes, closeOn, ...trustSeen(cp) };
+  done(inOneLine(next.afterIdleOpen(next.routeOf(cp, without), seen)));
+}
+
+/** The control plane nodes on which `close` still has something to do. */
+async function whereToClose(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
+  say("the CA is unchanged, and every kubelet renews its Lease: no worker has to join");
+  const asking = await withoutServing(cp);
+  const reduced = await reducedManagers(cp, api);
+  if (asking.length > 0)
+    say(`no serving certificate of the CA on ${listed(asking)}: close approves theirs`);
+  if (reduced.length > 0)
+    say(
+      `the controller-manager is still reduced on ${reduced.join(", ")}: close lets it run in full`,
+    );
+  const nodes = [...new Set([...reduced, ...(asking.length > 0 ? [cp.node.name] : [])])];
+  if (nodes.length === 0) say("part 3 has nothing to do");
+  return nodes;
 }
 
 async function changeTrust(node: Node, paste: { server: string; hash: string; file: string }) {
@@ -145,7 +155,8 @@ function stopped() {
 }
 
 async function close(values: Values) {
-  const { cp, api, without } = await onControlPlane(values, "03-workers close", true);
+  const scene = await onControlPlane(values, "03-workers close", true);
+  const { cp, api, without } = scene;
   await step(
     "3.6 Wait for the nodes and approve their serving certificates",
     () => watchNodesReturn(cp, api, { without, minutes: Number(values.wait) }),
@@ -153,7 +164,7 @@ async function close(values: Values) {
   );
   await step(
     "3.7 Let the controller-manager run in full again",
-    () => fullControllerManager(cp, api),
+    () => runInFull(scene),
     "mv kube-controller-manager.yaml out, restore --controllers from its annotations, mv it back",
   );
   await step(
@@ -163,6 +174,14 @@ async function close(values: Values) {
   );
   done(inOneLine(next.afterClose(next.routeOf(cp, without), trustSeen(cp))));
 }
+
+/** All others are back. */
+async function runInFull({ cp, api, without }: Scene) {
+  if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
+  await fullControllerManager(cp, api);
+}
+
+type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const cp = await controlPlaneToRepair(values["etcd-data"]);

@@ -81,6 +81,6 @@ export function words(text: Words): string {
 }
 
 /** 02:14:05, by this machine's clock and time zone, as in its logs. */
-function clock(time: number): string {
+export function clock(time: number): string {
   return new Date(time).toTimeString().slice(0, 8);
 }

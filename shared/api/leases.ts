@@ -78,12 +78,12 @@ const CLOSED_LOOKS = 12;
  * When each kubelet last renewed its Lease, and `notRenewed`: which of these nodes do not renew theirs, neither within the last minute nor
  * while we look (that node's clock may differ from ours). A kubelet that must first find the API gets the time for it, unless its port is
  * closed. `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the last minute where the
- * port is open; a dry run does not wait and takes all.
+ * port is open; a dry run does not wait and takes all. `notAwaited`: these are looked at, and nobody waits for them.
  */
 export async function nodeLeases(
   api: KubeApi,
   nodes: readonly string[],
-  { onlyNew = false, listening }: { onlyNew?: boolean; listening?: Listening } = {},
+  { onlyNew = false, listening, notAwaited = [] }: { onlyNew?: boolean; listening?: Listening; notAwaited?: readonly string[] } = {},
 ) {
   const first = await allRenewals(api);
   const ports = portsSeen(listening);
@@ -97,13 +97,14 @@ export async function nodeLeases(
     return { renewals, notRenewed: nodes.filter((name) => !isGood(name)) };
   };
   let leases = compare(first);
+  const awaited = () => leases.notRenewed.filter((name) => !notAwaited.includes(name));
   const nothingToWaitFor = async () => {
     await ports.look(leases.notRenewed);
     leases = compare(await allRenewals(api));
-    return leases.notRenewed.every(ports.isClosed);
+    return awaited().every(ports.isClosed);
   };
   const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
-  const what = () => `the kubelets of ${listed(leases.notRenewed)} to renew their Leases`;
+  const what = () => `the kubelets of ${listed(awaited())} to renew their Leases`;
   if (leases.notRenewed.length > 0) await unlessLate(waitFor(what, nothingToWaitFor, options));
   return leases;
 }

@@ -12,6 +12,8 @@ import { command, inArrows, type Todo } from "./todo.ts";
 
 /** What all commands of one run have in common. */
 export interface Route {
+  /** This node's name. */
+  own?: string;
   /** Names of the other control plane nodes, except those of `without`. */
   others: readonly string[];
   /** Nodes that will not come back, as the operator says. */
@@ -31,7 +33,7 @@ export function otherControlPlanes<N extends Pick<KnownNode, "name" | "controlPl
 }
 
 export function routeOf({ cluster, node }: { cluster: { nodes: readonly KnownNode[] } } & Place, without: readonly string[]): Route {
-  return { others: otherControlPlanes(cluster, { node, without }).map(({ name }) => name), without };
+  return { own: node.name, others: otherControlPlanes(cluster, { node, without }).map(({ name }) => name), without };
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
@@ -141,11 +143,21 @@ function afterPart3({ caIsNew, saKeyIsNew }: TrustSeen, { without }: Route): Tod
   return [...(without.length > 0 ? [remove] : []), caIsNew || saKeyIsNew ? { command: command("04-sa-tokens", without) } : VERIFY];
 }
 
-/** After part 2. `part3`: a kubelet has to join, or waits for its certificate, or the controller-manager is reduced. */
-export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean }): Todo[] {
+/**
+ * After part 2. `part3`: a kubelet has to join, or waits for its certificate, or somebody is away. `reduced`: the control plane nodes whose
+ * controller-manager is reduced though everybody is back.
+ */
+export function afterControlPlane(route: Route, seen: TrustSeen & { part3: boolean; reduced: readonly string[] }): Todo[] {
   const part2 = { command: command("02-control-plane", route.without), called: "part 2" };
   const open = { command: command("03-workers open", route.without) };
-  return [...onOthers(route, part2), ...(seen.part3 ? [open] : afterPart3(seen, route))];
+  return [...onOthers(route, part2), ...(seen.part3 ? [open] : [...closeOn(seen.reduced, route), ...afterPart3(seen, route)])];
+}
+
+/** Where only this node has to, it need not be named. */
+function closeOn(nodes: readonly string[], { own, without }: Route): Todo[] {
+  const close = command("03-workers close", without);
+  if (nodes.length === 0) return [];
+  return [nodes.join() === own ? { command: close } : { command: close, on: nodes.join(", ") }];
 }
 
 /** After `open` and `approve`. */
@@ -158,11 +170,14 @@ export function afterJoin(route: Pick<Route, "without">): Todo[] {
   return [{ command: command("03-workers join", route.without), called: "the same", on: "the other workers" }, ...closing(route)];
 }
 
-/** After an `open` where no worker has to join. `close`: it still has something to do. */
-export function afterIdleOpen(route: Route, seen: TrustSeen & { silentControlPlanes: readonly string[]; close: boolean }): Todo[] {
+/** After an `open` where no worker has to join. `closeOn`: where `close` still has something to do. */
+export function afterIdleOpen(
+  route: Route,
+  seen: TrustSeen & { silentControlPlanes: readonly string[]; closeOn: readonly string[] },
+): Todo[] {
   if (seen.silentControlPlanes.length > 0)
     return [{ command: command("02-control-plane", route.without), on: seen.silentControlPlanes.join(", ") }];
-  return seen.close ? [{ command: command("03-workers close", route.without) }] : afterPart3(seen, route);
+  return seen.closeOn.length > 0 ? closeOn(seen.closeOn, route) : afterPart3(seen, route);
 }
 
 /** After `close`. */

@@ -64,6 +64,7 @@ export interface Volume {
 export interface Toleration {
   key?: string;
   operator?: string;
+  value?: string;
   effect?: string;
   tolerationSeconds?: number;
 }

@@ -11,6 +11,9 @@ import { manifestPath, readableManifest } from "./on-disk.ts";
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
 export const REDUCED = "kube-pki-repair/controllers-before";
 
+/** Beside a manifest that is written so, for the operator. */
+export const REDUCED_NOTE = "reduced: no taints, no evictions, endpoints stay, until all nodes are back";
+
 /**
  * Controllers that act when a node is silent: a node that the repair has not reached is not dead, and a kubelet that has just restarted
  * reports its pods as unready for a moment (before 1.35). The short names are those before 1.28; taint eviction is a separate controller

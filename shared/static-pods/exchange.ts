@@ -38,12 +38,7 @@ export async function exchangeManifest(cp: Pick<ControlPlaneNode, "node">, name:
   leaves(path, undefined);
 }
 
-/** When the manifest that waits was written; undefined where none waits. */
-export function waitingSince(cp: Pick<ControlPlaneNode, "node">, name: string): Date | undefined {
-  return stat(waitingPath(manifestPath(cp, name)))?.modified;
-}
-
-/** Takes a manifest away until `finishExchange`. */
+/** Takes a manifest away until part 2 puts it back. */
 export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
   leaves(path, `${path} is away, in ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`);

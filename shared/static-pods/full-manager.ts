@@ -1,28 +1,40 @@
-/** The reduced controller-manager runs in full again on this node: the end of part 3. */
+/**
+ * The reduced controller-manager runs in full again on this node: when every node that etcd knew renews its Lease, or is named as away. With
+ * the old CA that may be the end of part 2, else it is the end of part 3. Only one controller-manager leads, so one in full must not run
+ * beside others that are still reduced for a reason.
+ */
+
 import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
+import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { full } from "../manifests/reduced-controllers.ts";
+import { full, isReduced, managerIsReduced } from "../manifests/reduced-controllers.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { waitFor } from "../wait-for.ts";
+import { unlessLate, waitFor } from "../wait-for.ts";
 import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
 
-/** Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. */
-export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) {
-  const name = "kube-controller-manager";
+const NAME = "kube-controller-manager";
+
+/**
+ * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. `restarted`: only these nodes' kubelets
+ * have started anew; unset: any may have.
+ */
+export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi, restarted?: readonly string[]) {
+  const name = NAME;
   const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
   if (!now) throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
-  await waitForEndpoints(api);
+  await waitForEndpoints(api, restarted);
   forGood("fullManager");
   await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
@@ -35,4 +47,32 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi) 
 
 async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {
   return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
+}
+
+/** As much of a mirror pod as says how its manifest is. */
+type ManagerPod = Pick<Manifest, "metadata">;
+
+function managerOn(api: KubeApi, node: string): Promise<ManagerPod | undefined> {
+  return api.find<ManagerPod>(`/api/v1/namespaces/kube-system/pods/${NAME}-${node}`);
+}
+
+/** Names of the control plane nodes whose controller-manager is reduced, this one by its manifest, the others by their mirror pods. */
+export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  const pods = await Promise.all(others.map((name) => managerOn(api, name)));
+  const reduced = others.filter((_, i) => pods[i] && isReduced(pods[i]));
+  return [...(managerIsReduced(cp) ? [cp.node.name] : []), ...reduced];
+}
+
+/**
+ * The other control plane node whose controller-manager leads in full, as seen by its renewals: it does to silent nodes what it always does, so
+ * to reduce this node's protects nobody. Undefined where none leads, a reduced one does, or nothing tells whose it is.
+ */
+export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
+  const last = await leaderOf(api, NAME);
+  if (!last) return undefined;
+  const holder = await unlessLate(nextLeader(api, NAME, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
+  const leads = otherControlPlanes(cp.cluster, cp).find(({ name }) => holder?.startsWith(`${name}_`));
+  const pod = leads && (await managerOn(api, leads.name));
+  return pod && !isReduced(pod) ? leads.name : undefined;
 }

@@ -12,7 +12,7 @@ import type { ContainerSpec } from "../k8s/objects.ts";
 import { mainContainer } from "../manifests/command.ts";
 import type { Manifest } from "../manifests/from-mirror-pod.ts";
 import { isKubeadms, manifestPath, manifestText, secondManifests, usableManifest, whereIs } from "../manifests/on-disk.ts";
-import { full, isReduced, reduced } from "../manifests/reduced-controllers.ts";
+import { full, isReduced, REDUCED_NOTE, reduced } from "../manifests/reduced-controllers.ts";
 import { checksByOldSaKey, fitOldSaKey } from "../manifests/sa-old-flag.ts";
 import { renewedAfterExpiry } from "../node/kubelet-certs.ts";
 import { say } from "../run.ts";
@@ -27,13 +27,8 @@ import { FROM_MIRROR_POD, type WantedManifest, wantedManifests } from "./wanted-
  * etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside. Returns whether a manifest was written. Errors: Fail, before
  * anything is written, where a mirror pod is gone, or a file that a pod needs.
  */
-export function restoreManifests(
-  cp: ControlPlaneNode,
-  names?: readonly string[],
-  { except }: { except?: string | undefined } = {},
-): boolean {
-  const wanted = wantedManifests(cp, names).filter(({ name }) => name !== except);
-  const manifests = wanted.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
+export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]): boolean {
+  const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(neededBy(manifests, cp, new Set()), cp);
   const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
@@ -57,7 +52,7 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   const { path, at, kept, differences, trouble } = onDisk(one, cp);
   for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace)) moveAside(second, cp.asideDir);
-  const next = adapted(one.name, kept ?? one.manifest, cp, kept && stat(at)?.modified);
+  const next = adapted(one.name, kept ?? one.manifest, cp, kept && at === path ? stat(at)?.modified : undefined);
   if (next === kept) {
     endWaiting(path);
     say(`${path}: kept${differences.length > 0 ? `; differs from the manifest before the repair: ${differences.join(" ")}` : ""}`);
@@ -71,27 +66,26 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
 }
 
 /**
- * The manifest as this repair needs it; the same object if nothing has to change. While workers do not renew their Leases, a full
- * controller-manager evicts their pods: under a new CA, and where the kubelets' certificates have expired, as this node's own had. A full
- * one that was `written` later than that was left by part 3.
+ * The manifest as this repair needs it; the same object if nothing has to change. A controller-manager that is started here begins reduced.
+ * `inPlace`: since when the manifest is there; undefined where it is not, so that nothing runs of it.
  */
-function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, written: Date | undefined): Manifest {
+function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, inPlace: Date | undefined): Manifest {
   if (name === "kube-apiserver") return fitOldSaKey(manifest, cp.facts.certificatesDir);
   if (name !== "kube-controller-manager") return manifest;
-  return mayRunInFull(cp, written) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
+  return inPlace && goesOnInFull(cp, inPlace) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
 }
 
-/** Whether a controller-manager whose manifest was `written` then may run in full. */
-export function mayRunInFull(cp: ControlPlaneNode, written: Date | undefined): boolean {
+/** A full one that is older than a new CA, or than the kubelets' expired certificates, must not go on; a younger one was left by part 3. */
+function goesOnInFull(cp: ControlPlaneNode, inPlace: Date): boolean {
   const unsafeBefore = caIsNew(cp) ? cp.rescue.made : renewedAfterExpiry(cp.node);
-  return unsafeBefore === undefined || (written !== undefined && written >= unsafeBefore);
+  return unsafeBefore === undefined || inPlace >= unsafeBefore;
 }
 
 /** What `adapted` has changed, for the operator. */
 function changesOf(next: Manifest, kept: Manifest | undefined, { facts }: ControlPlaneNode): string[] {
   const [has, had] = [next, kept].map((one) => one !== undefined && checksByOldSaKey(one, facts.certificatesDir));
   return [
-    ...(isReduced(next) ? ["reduced: no taints, no evictions, endpoints stay, until part 3 is closed"] : []),
+    ...(isReduced(next) ? [REDUCED_NOTE] : []),
     ...(has || had ? [`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`] : []),
   ];
 }

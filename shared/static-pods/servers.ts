@@ -14,9 +14,10 @@ import { CERTS } from "../pki/certs.ts";
 import { ensureMany } from "../pki/ensure.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
-import { restartKubelet, restoreServers } from "./late-manager.ts";
+import { restoreManifests } from "./restore.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
 
 /** Before parts 1 and 2 stop anything. Errors: Fail where a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
@@ -61,7 +62,7 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
-  const restored = restoreServers(cp);
+  const restored = restoreManifests(cp);
   for (const { name, peer } of onlyOnPeers(cp))
     say(`${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`);
   const stale = [...new Set([...(issued.length > 0 ? running.filter(isServer) : []), ...staleReaders(cp, running)])];

@@ -64,16 +64,16 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
     await inParallel(
       nodes.filter(({ name }) => names.includes(name)),
       KNOCKS,
-      async ({ name, ips: [ip] }) => void found.set(name, ip === undefined ? undefined : await isListening(ip)),
+      async ({ name, ips: [host] }) => void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
     );
     return found;
   };
 }
 
 /** False where the node itself says that nobody listens there. */
-function isListening(host: string): Promise<boolean | undefined> {
+export function isListening({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
   return new Promise((resolve) => {
-    const socket = connect({ host, port: KUBELET_PORT, timeout: KNOCK_MS });
+    const socket = connect({ host, port, timeout: KNOCK_MS });
     const end = (answer: boolean | undefined) => {
       resolve(answer);
       socket.destroy();

@@ -1,15 +1,20 @@
 /** The cluster's nodes as the running API shows them: are they the ones from before, which renew their Lease, and which have to join? */
 import type { KubeApi } from "../api/kube-api.ts";
-import { leaseRenewed, nodeLeases, provingSince } from "../api/leases.ts";
+import { allRenewals, leaseRenewed, nodeLeases, provingSince } from "../api/leases.ts";
+import { inParallel } from "../api/many.ts";
+import { caIsNew } from "../facts/ca-copies.ts";
+import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { apiAddressOf } from "../facts/issue-facts.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { isControlPlane } from "../trust/control-planes.ts";
 import { waitFor } from "../wait-for.ts";
-import { listeningOn, withoutServing } from "./kubelet-port.ts";
+import { isListening, listeningOn } from "./kubelet-port.ts";
 
 /** The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it serves none of them. */
 export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
@@ -35,36 +40,72 @@ export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: Ku
   if (!mode.dryRun) say(`${node.name}: renewed its Lease with the new certificate`);
 }
 
-/** Whether a node does not renew its Lease, or this one waits for its serving certificate. */
-export async function nodesNeedPart3(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<boolean> {
-  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name) && !without.includes(name));
-  const names = nodes.map(({ name }) => name);
-  const { notRenewed } = await nodeLeases(api, names, { listening: listeningOn(nodes) });
-  if (notRenewed.length > 0) say(`no Lease renewal yet from: ${listed(notRenewed)}`);
-  const own = nodes.filter(({ name }) => name === cp.node.name);
-  return notRenewed.length > 0 || (await withoutServing(cp, own)).length > 0;
+/** Nodes that etcd knew and that are still there, but do not renew their Lease, by what brings them back. */
+export interface Silent {
+  /** Control plane nodes without an API server: part 2 has not run there, and before that no kubelet there can renew its Lease. */
+  unrepaired: readonly string[];
+  /** Other control plane nodes: part 2 gives their kubelets certificates. */
+  controlPlanes: readonly string[];
+  /** They have to join, or are away. */
+  workers: readonly string[];
+  /** Those that the operator has named as away. */
+  named: readonly string[];
+  /** The last renewal of each node, by its own clock. */
+  last: ReadonlyMap<string, Date>;
 }
 
-export type Silent = Awaited<ReturnType<typeof findSilent>>;
-
-/** Nodes that do not renew their Lease, though the cluster knows its CA. */
-export async function findSilent({ cluster, data }: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
-  const nodes = cluster.nodes.filter(({ name }) => !without.includes(name));
+/**
+ * The rule of the whole repair: the controller-manager runs in full when this finds none but those of `without`, which the operator has named
+ * as away. It waits for those that can come.
+ */
+export async function findSilent(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]): Promise<Silent> {
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name));
+  const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
-  const { notRenewed: silent } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes) });
-  const controlPlanes = nodes.filter((node) => isControlPlane(node, data)).map(({ name }) => name);
+  const notAwaited = [...noServer, ...without, ...(caIsNew(cp) ? await notJoined(cp, api, names) : [])];
+  const { notRenewed, renewals } = await nodeLeases(api, names, { onlyNew: true, listening: listeningOn(nodes), notAwaited });
+  const isNamed = ({ name }: KnownNode) => without.includes(name);
+  const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
+  const silent = nodes.filter(({ name }) => notRenewed.includes(name));
+  const missed = silent.filter((node) => !isNamed(node));
+  const [controlPlanes, workers] = [true, false].map((is) => missed.filter((node) => isControlPlane(node, cp.data) === is));
   return {
-    /** Part 2 gives their kubelets certificates. */
-    controlPlanes: silent.filter((name) => controlPlanes.includes(name)),
-    /** They have to join. */
-    workers: silent.filter((name) => !controlPlanes.includes(name)),
+    unrepaired: controlPlanes!.filter(isUnrepaired).map(({ name }) => name),
+    controlPlanes: controlPlanes!.filter((node) => !isUnrepaired(node)).map(({ name }) => name),
+    workers: workers!.map(({ name }) => name),
+    named: silent.filter(isNamed).map(({ name }) => name),
+    last: renewals,
   };
 }
 
-/** With the old CA: part 2 gives a control plane node's kubelet its certificate, a worker joins. */
-export function saySilent({ controlPlanes, workers }: Silent) {
+/** Under a new CA: no kubelet that trusts it, or it would have renewed its Lease since. It has to join. */
+async function notJoined({ facts }: ControlPlaneNode, api: KubeApi, names: readonly string[]): Promise<string[]> {
+  const [renewals, made] = [await allRenewals(api), madeAt(clusterCa(facts.certificatesDir))];
+  return names.filter((name) => (renewals.get(name) ?? 0) < made);
+}
+
+/** Names of the other control plane nodes that say themselves that no API server listens there. */
+async function withoutApiServer({ node, data, facts }: ControlPlaneNode, nodes: readonly KnownNode[]): Promise<string[]> {
+  const found: string[] = [];
+  const others = nodes.filter((other) => other.name !== node.name && isControlPlane(other, data));
+  await inParallel(others, others.length, async (other) => {
+    const address = apiAddressOf(other, data, facts.bindPort);
+    if (address && (await isListening(address)) === false) found.push(other.name);
+  });
+  return found.sort();
+}
+
+/** All but those that the operator has named. */
+export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {
+  return [...unrepaired, ...controlPlanes, ...workers];
+}
+
+/** Who is missed, since when by its own clock, and what brings it back. */
+export function saySilent({ unrepaired, controlPlanes, workers, last }: Silent) {
+  if (unrepaired.length > 0) say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
+  const since = (names: readonly string[]) => listed(names.map((name) => `${name} (last ${last.get(name)?.toISOString() ?? "never"})`));
   const why = "The CA is unchanged, so these kubelets' client certificates have expired or are missing";
-  if (controlPlanes.length > 0) say(`no Lease renewal from ${controlPlanes.join(", ")}. ${why}: run part 2 on these nodes`);
-  if (workers.length > 0) say(`no Lease renewal from ${workers.join(", ")}. ${why}: run join on these nodes only`);
+  if (controlPlanes.length > 0) say(`no Lease renewal from ${since(controlPlanes)}. ${why}: run part 2 on these nodes`);
+  if (workers.length > 0) say(`no Lease renewal from ${since(workers)}. ${why}: run join on these nodes only; or they are away`);
 }

@@ -6,6 +6,9 @@ import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, type Objects } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { LEASES, living, MANAGER_LEASE, newLeader } from "../pretend/running.ts";
+
+const NODES = ["m1", "w1", "w2"];
 
 type Node = Awaited<ReturnType<typeof pretendNode>>;
 
@@ -21,26 +24,32 @@ export async function afterPart1(options: NodeOptions = {}) {
   return Object.assign(node, { etcd });
 }
 
-/** The API of the old objects, with the certificate that part 2 wrote. */
-export function servePart2(node: Node, kids: string[] = [], own = () => serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"))) {
+/**
+ * The API of the old objects, with the certificate that part 2 wrote. The kubelets of `alive` renew their Leases: with a new CA only this
+ * node's, before part 3.
+ */
+export function servePart2(
+  node: Node,
+  kids: string[] = [],
+  own = () => serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub")),
+  alive = node.read("/etc/kubernetes/pki/ca.crt") === node.ca.cert ? NODES : ["m1"],
+) {
   const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${node.root}/etc/kubernetes/pki/apiserver.${end}`, "utf8"));
-  const lease = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
+  const leader = { spec: { holderIdentity: "m1_dead", renewTime: "2026-01-01T00:00:00.000000Z", leaseDurationSeconds: 15 } };
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
     tls: { cert: cert!, key: key! },
-    on: ({ path }) => (path === "/openid/v1/jwks" ? Response.json({ keys: [own(), ...kids].map((kid) => ({ kid })) }) : undefined),
+    on: living(alive, ({ path, method }, { objects }) => {
+      if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
+      return path === "/openid/v1/jwks" ? Response.json({ keys: [own(), ...kids].map((kid) => ({ kid })) }) : undefined;
+    }),
     objects: {
-      ...Object.fromEntries(["m1", "w1", "w2"].map((name) => [`/api/v1/nodes/${name}`, {}])),
+      ...Object.fromEntries(NODES.map((name) => [`/api/v1/nodes/${name}`, {}])),
       "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: "old", "jws-kubeconfig-abcdef": "old" } },
       "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": { data: { "client-ca-file": node.ca.cert } },
-      "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager": lease,
-      ...Object.fromEntries(
-        ["m1", "w1", "w2"].map((name) => [
-          `/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/${name}`,
-          { spec: { renewTime: new Date(Date.now() + 1000).toISOString() } },
-        ]),
-      ),
+      [MANAGER_LEASE]: leader,
+      ...Object.fromEntries(NODES.map((name) => [`${LEASES}/${name}`, { spec: { renewTime: "2026-01-01T00:00:00.000000Z" } }])),
     },
   });
 }

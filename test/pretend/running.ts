@@ -55,6 +55,17 @@ export function lease(secondsAgo: number) {
   return { spec: { renewTime: new Date(Date.now() - secondsAgo * 1000).toISOString() } };
 }
 
+/** Kubelets that live: each question finds their Leases renewed. */
+export function living(names: readonly string[], also?: ApiOptions["on"]): NonNullable<ApiOptions["on"]> {
+  let renewals = 0;
+  return (request, api) => {
+    if (request.method === "GET" && request.path.startsWith(LEASES))
+      for (const name of names)
+        if (api.objects.has(`${LEASES}/${name}`)) Object.assign(api.objects.get(`${LEASES}/${name}`), lease(-renewals++ / 1000));
+    return also?.(request, api);
+  };
+}
+
 /** A pod with a mounted token that has run since before the repair. */
 export function oldPod(
   name: string,
@@ -78,10 +89,7 @@ type Api = Parameters<NonNullable<ApiOptions["on"]>>[1];
 /** Makes and reviews tokens, replaces evicted pods, ends test pods, and gives a deleted Lease to the controller-manager on m1. */
 function controllers({ method, path, body }: ApiRequest, { objects }: Api): Response | undefined {
   if (path.endsWith("/proxy/healthz")) return new Response("ok");
-  if (method === "DELETE" && path === MANAGER_LEASE) {
-    objects.set(path, { metadata: {}, spec: { holderIdentity: "m1_after", renewTime: new Date(Date.now() + 60_000).toISOString() } });
-    return Response.json({});
-  }
+  if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
   if (method !== "POST") return undefined;
   if (path.endsWith("/serviceaccounts/default/token")) return Response.json({ status: { token: "a-new-token" } });
   if (path.endsWith("/tokenreviews"))
@@ -91,6 +99,15 @@ function controllers({ method, path, body }: ApiRequest, { objects }: Api): Resp
   const pod = { ...body, status: { phase: "Succeeded" } };
   objects.set(`${path}/${body.metadata.name}`, pod);
   return Response.json(pod, { status: 201 });
+}
+
+/** The controller-manager's Lease is deleted, and m1's takes it. */
+export function newLeader(objects: Api["objects"]): Response {
+  objects.set(MANAGER_LEASE, {
+    metadata: {},
+    spec: { holderIdentity: "m1_after", renewTime: new Date(Date.now() + 60_000).toISOString() },
+  });
+  return Response.json({});
 }
 
 /** A newer pod replaces the old one. */

@@ -5,12 +5,13 @@ import { parse } from "yaml";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { CERTS } from "../../shared/pki/certs.ts";
 import { waitFor } from "../../shared/wait-for.ts";
-import { afterPart2 } from "../pretend/after-part2.ts";
+import { afterPart2, RESTARTS } from "../pretend/after-part2.ts";
 import { manifest, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
 import { CRICTL, pretendNode } from "../pretend/node.ts";
+import { LEASES, lease } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -33,22 +34,22 @@ function withUnreadyPod(api: ReturnType<typeof servePart2>) {
   };
 }
 
-test("02-control-plane under the old CA starts the controller-manager last, when the pods of this node are ready again", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd"] });
+test("02-control-plane under the old CA lets the controller-manager run in full last, when the pods of this node are ready again", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd"], commands: RESTARTS });
   rmSync(node.root + MANAGER);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = servePart2(node);
   const pod = withUnreadyPod(api);
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await waitFor("the pod to be asked for", pod.asked, { seconds: 250, hint: "" });
-  expect(node.exists(MANAGER)).toBe(false);
+  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
   pod.isReady();
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(node.read(MANAGER)).not.toContain("-node-lifecycle-controller");
 });
 
-test("a full controller-manager leaves before its kubelet restarts, also where the run ends in between, and comes back once", async () => {
+test("a full controller-manager is reduced before its kubelet restarts, also where the run ends in between, and runs in full again once", async () => {
   using node = await pretendNode({
     kind: "healthy control plane node",
     containers: ["etcd", "kube-apiserver", "kube-controller-manager"],
@@ -57,22 +58,22 @@ test("a full controller-manager leaves before its kubelet restarts, also where t
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = servePart2(node);
-  const content = node.read(MANAGER);
+  const content = parse(node.read(MANAGER));
   const cut = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(cut.exitCode).toBe(1);
-  expect(cut.stderr).toContain(`\nnote: ${MANAGER} is away, in /etc/kubernetes/manifests/.kube-controller-manager.yaml: `);
+  expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
   expect(node.calls().indexOf(`${CRICTL} stop --timeout 0 kube-controller-manager-id`)).toBeLessThan(
     node.calls().indexOf("systemctl restart kubelet"),
   );
   withUnreadyPod(api).isReady();
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(node.read(MANAGER)).toBe(content);
+  expect(parse(node.read(MANAGER))).toEqual(content);
   expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
 });
 
 test("a controller-manager's manifest that is cut off stops neither part 1 nor part 2, and is whole again", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"] });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["etcd", "kube-apiserver"], commands: RESTARTS });
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = servePart2(node);
@@ -84,28 +85,32 @@ test("a controller-manager's manifest that is cut off stops neither part 1 nor p
   expect(parse(node.read(MANAGER)).spec).toEqual(parse(whole).spec);
 });
 
-test("what part 3 has let run in full under the new CA stays so where part 2 runs again and restarts the kubelet", async () => {
-  using node = await afterPart1();
+test("what part 3 has let run in full under the new CA does so again where part 2 restarts the kubelet, as everybody is back", async () => {
+  using node = await afterPart1({ containers: ["kube-controller-manager"] });
   using _etcd = node.etcd;
   const running = node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   await Promise.race([node.written("/etc/kubernetes/manifests/kube-apiserver.yaml"), running]);
-  using _api = servePart2(node);
-  expect((await running).exitCode).toBe(0);
+  using api = servePart2(node);
+  const { exitCode: first, stderr: said } = await running;
+  expect(first).toBe(0);
+  expect(said).toContain("  not back yet: w1, w2; the controller-manager stays reduced, and nothing is evicted, until part 3 is closed\n");
   expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
+  api[Symbol.dispose]();
   write(node.root + MANAGER, manifestText(manifest("kube-controller-manager")));
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  using _later = servePart2(node, [], undefined, ["m1", "w1", "w2"]);
+  for (const name of ["w1", "w2"]) Object.assign(_later.objects.get(`${LEASES}/${name}`), lease(0));
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("kube-controller-manager: waits for this node's pods to be ready again");
+  expect(stderr).toContain(`wrote ${MANAGER} (reduced: `);
   expect(node.read(MANAGER)).not.toContain("-node-lifecycle-controller");
-  expect(node.exists("/etc/kubernetes/manifests/.kube-controller-manager.yaml")).toBe(false);
 });
 
 test("a reduced controller-manager ends before its kubelet starts: part 0 may have paused it, and nothing else wakes it", async () => {
   using node = await afterPart2({ containers: ["etcd", "kube-apiserver", "kube-controller-manager"] });
   write(`${node.env.FAKE}/stopped`, "");
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  using _api = servePart2(node);
+  using _api = servePart2(node, [], undefined, ["m1"]);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   const order = [`${CRICTL} stop --timeout 0 kube-controller-manager-id`, "systemctl restart kubelet"];
@@ -120,7 +125,7 @@ test("a controller-manager that part 1 took away in full comes back reduced wher
   write(node.root + waiting, manifestText(manifest("kube-controller-manager")));
   utimesSync(node.root + waiting, new Date("2026-01-01"), new Date("2026-01-01"));
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  using _api = servePart2(node);
+  using _api = servePart2(node, [], undefined, ["m1"]);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(node.read(MANAGER)).toContain("-node-lifecycle-controller");
@@ -128,9 +133,9 @@ test("a controller-manager that part 1 took away in full comes back reduced wher
 });
 
 test("servers whose certificates have expired wait through part 1; part 2 brings them back as they were, and the kubelet runs on", async () => {
-  using node = await pretendNode({ kind: "healthy control plane node", containers: [] });
+  using node = await pretendNode({ kind: "healthy control plane node", containers: ["kube-controller-manager"] });
   const servers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"].map((name) => `/etc/kubernetes/manifests/${name}.yaml`);
-  const before = servers.map(node.read);
+  const before = servers.map((path) => parse(node.read(path)));
   await expireCertificates(node.root);
   write(`${node.env.FAKE}/stopped`, "");
   const part1 = node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
@@ -148,7 +153,7 @@ test("servers whose certificates have expired wait through part 1; part 2 brings
   using _api = servePart2(node);
   const { exitCode, stderr } = await running;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(servers.map(node.read)).toEqual(before);
+  expect(servers.map((path) => parse(node.read(path)))).toEqual(before);
   expect(node.calls().filter((call) => call === "systemctl restart kubelet")).toHaveLength(1);
 });
 

@@ -112,13 +112,21 @@ describe("after part 1", () => {
 const DELETE = "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node --ignore-not-found cp3 w1";
 
 describe("after part 2", () => {
-  const after = (route: next.Route, part3: boolean, trust = OLD) => line(...next.afterControlPlane(route, { ...trust, part3 }));
+  const after = (route: next.Route, part3: boolean, trust = OLD, reduced: string[] = []) =>
+    line(...next.afterControlPlane(route, { ...trust, part3, reduced }));
 
   test("part 3 comes next with a new CA, and with an old one where a node waits for it; else part 4 or the proof", () => {
     expect(after(alone, true, NEW)).toBe("./bunw scripts/03-workers.ts open");
     expect(after(alone, true)).toBe("./bunw scripts/03-workers.ts open");
     expect(after(alone, false, { caIsNew: false, saKeyIsNew: true })).toBe("./bunw scripts/04-sa-tokens.ts");
     expect(after(alone, false)).toBe("./bunw scripts/05-verify.ts");
+  });
+
+  test("where everybody is back, close on the control plane nodes whose controller-manager is still reduced", () => {
+    expect(after(all, false, OLD, ["cp2", "cp3"])).toEndWith(
+      ", then on cp2, cp3: ./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts",
+    );
+    expect(after(alone, false, OLD, ["cp1"])).toBe("./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts");
   });
 
   test("the others first, but not those that are lost", () => {
@@ -128,8 +136,8 @@ describe("after part 2", () => {
 });
 
 describe("in part 3", () => {
-  const idle = (route: next.Route, silentControlPlanes: string[], close: boolean, trust = OLD) =>
-    line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, close }));
+  const idle = (route: next.Route, silentControlPlanes: string[], closeOn: string[], trust = OLD) =>
+    line(...next.afterIdleOpen(route, { ...trust, silentControlPlanes, closeOn }));
 
   test("open and approve print close with --without, join the same for other workers", () => {
     expect(line(...next.closing(lost))).toBe("on each control plane node: ./bunw scripts/03-workers.ts close --without cp3,w1");
@@ -139,10 +147,10 @@ describe("in part 3", () => {
   });
 
   test("where no worker joins: part 2 for a silent control plane node, then close, then the part after it", () => {
-    expect(idle(lost, ["cp2"], true)).toBe("on cp2: ./bunw scripts/02-control-plane.ts --without cp3,w1");
-    expect(idle(lost, [], true)).toBe("./bunw scripts/03-workers.ts close --without cp3,w1");
-    expect(idle(lost, [], false)).toBe(`${DELETE}, then ./bunw scripts/05-verify.ts`);
-    expect(idle(lost, [], false, NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`);
+    expect(idle(lost, ["cp2"], ["cp1"])).toBe("on cp2: ./bunw scripts/02-control-plane.ts --without cp3,w1");
+    expect(idle(lost, [], ["cp1"])).toBe("./bunw scripts/03-workers.ts close --without cp3,w1");
+    expect(idle(lost, [], [])).toBe(`${DELETE}, then ./bunw scripts/05-verify.ts`);
+    expect(idle(lost, [], [], NEW)).toBe(`${DELETE}, then ./bunw scripts/04-sa-tokens.ts --without cp3,w1`);
   });
 
   test("close --without cp3 does not name cp3; its Node goes before part 4, which is told of it", () => {

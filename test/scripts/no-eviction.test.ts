@@ -1,0 +1,206 @@
+/** Nothing is evicted before every known node is back, or is named as away: with the old CA, too. Parts 2 and 3 as operators run them. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { parse } from "yaml";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { REDUCED, reduced } from "../../shared/manifests/reduced-controllers.ts";
+import { RESTARTS } from "../pretend/after-part2.ts";
+import type { ApiOptions } from "../pretend/api.ts";
+import { FACTS, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { M2, mirrorPodOfM2, withM2 } from "../pretend/lost-cp.ts";
+import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { LEASES, lease, living, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(300_000);
+
+const MANAGER = "/etc/kubernetes/manifests/kube-controller-manager.yaml";
+const PODS = "/api/v1/namespaces/kube-system/pods";
+const AWAY = { [`${LEASES}/w2`]: lease(4000) };
+/** The Lease that w2 could renew in vain is waited for a hundredth of its 25 s. */
+const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "0.05" };
+
+/** All of part 2 is well but the controller-manager, whose manifest is gone: the CA is the old one. */
+async function managerLost(options: NodeOptions = {}) {
+  const node = await pretendNode({ kind: "healthy control plane node", commands: RESTARTS, ...options });
+  rmSync(node.root + MANAGER);
+  return node;
+}
+
+const isReduced = (node: { read: (path: string) => string }) => parse(node.read(MANAGER)).metadata.annotations?.[REDUCED] !== undefined;
+
+/** As the API has a pod on w2. */
+const podOn = (namespace: string, name: string, more: { owner?: boolean; tolerations?: object[] }) => ({
+  [`/api/v1/namespaces/${namespace}/pods/${name}`]: {
+    metadata: more.owner ? { name, ownerReferences: [{ kind: "ReplicaSet", name, controller: true }] } : { name },
+    spec: { nodeName: "w2", tolerations: more.tolerations ?? [unreachable(300)] },
+    status: { phase: "Running" },
+  },
+});
+const unreachable = (tolerationSeconds?: number) => ({
+  key: "node.kubernetes.io/unreachable",
+  operator: "Exists",
+  effect: "NoExecute",
+  ...(tolerationSeconds === undefined ? {} : { tolerationSeconds }),
+});
+const PODS_OF_W2 = {
+  ...podOn("shop", "web-1", { owner: true }),
+  ...podOn("shop", "debug", {}),
+  ...podOn("kube-system", "kube-proxy-2", { owner: true, tolerations: [{ operator: "Exists" }] }),
+};
+
+type Running = Pick<ApiOptions, "objects" | "on">;
+
+/** `alive`: they renew their Leases. */
+async function part2(
+  line: string,
+  { api = {}, alive = ["m1", "w1", "w2"], ...options }: NodeOptions & { api?: Running; alive?: string[] } = {},
+) {
+  const node = await managerLost(options);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveRunning(node, { ...api, on: living(alive, api.on) });
+  return { node, ...(await node.run(line, WAITS)) };
+}
+
+test("part 2 with the old CA lets the controller-manager run in full by itself where every node renews its Lease", async () => {
+  const { node, exitCode, stderr } = await part2("02-control-plane");
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(`wrote ${MANAGER} (from its mirror pod in etcd, reduced: no taints, no evictions`);
+  expect(parse(node.read(MANAGER))).toEqual(manifest("kube-controller-manager"));
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
+});
+
+test("part 2 with the old CA leaves it reduced while a worker is away, and says what that protects and how it ends", async () => {
+  const { node, exitCode, stderr } = await part2("02-control-plane", { alive: ["m1", "w1"], api: { objects: { ...AWAY, ...PODS_OF_W2 } } });
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(isReduced(node)).toBe(true);
+  expect(stderr).toMatch(/^ {2}no Lease renewal from w2 \(last TIME\)\. /m);
+  expect(stderr).toMatch(
+    /^ {2}w2: nothing is evicted\. A controller-manager in full would delete 2 pods from \d\d:\d\d:\d\d on\. Nobody makes this one again: shop\/debug$/m,
+  );
+  expect(stderr).toContain(
+    "the controller-manager stays reduced, and nothing is evicted, until they are back, then on each control plane node: ./bunw scripts/03-workers.ts close; if they stay away: ./bunw scripts/03-workers.ts close --without w2\n",
+  );
+  expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open\n");
+});
+
+test("part 2 --without names a worker as away: in full, and it says what is deleted from when on", async () => {
+  const { node, exitCode, stderr } = await part2("02-control-plane --without w2", {
+    alive: ["m1", "w1"],
+    api: { objects: { ...AWAY, ...PODS_OF_W2 } },
+  });
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(isReduced(node)).toBe(false);
+  expect(stderr).toMatch(
+    /^ {2}w2: 2 pods to be deleted from \d\d:\d\d:\d\d on, unless it renews its Lease before\. Nobody makes this one again: shop\/debug$/m,
+  );
+});
+
+/** Another control plane node, by its label: it is no member of this etcd, so part 2 need not prove it. */
+const withOther = (objects: Objects) => {
+  withM2(objects);
+};
+const OTHER = { "/api/v1/nodes/m2": { ...M2, status: {} }, [`${LEASES}/m2`]: lease(4000) };
+
+test("part 2 waits for no control plane node on which part 2 has not run, and stays reduced for it", async () => {
+  const { node, exitCode, stderr } = await part2("02-control-plane", { etcd: withOther, api: { objects: OTHER } });
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  m2: no API server there, so part 2 has not run there yet; not waited for\n");
+  expect(stderr).not.toContain("still waiting");
+  expect(isReduced(node)).toBe(true);
+  expect(stderr).toEndWith("\ndone.  next: part 2 on m2 where it is not done yet, then ./bunw scripts/03-workers.ts open\n");
+});
+
+const OTHERS_POD = mirrorPodOfM2("kube-controller-manager");
+const othersManager = (pod: object) => ({ [`${PODS}/kube-controller-manager-m2`]: pod });
+
+test("the last part 2 runs in full, and names the control plane nodes that are still reduced", async () => {
+  const objects = {
+    "/api/v1/nodes/m2": M2,
+    [`${LEASES}/m2`]: lease(0),
+    ...othersManager({ ...OTHERS_POD, ...reduced(OTHERS_POD, FACTS.kubernetesVersion) }),
+  };
+  const { node, exitCode, stderr } = await part2("02-control-plane", {
+    alive: ["m1", "m2", "w1", "w2"],
+    etcd: withOther,
+    api: { objects },
+  });
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(isReduced(node)).toBe(false);
+  expect(stderr).toEndWith(
+    "\ndone.  next: part 2 on m2 where it is not done yet, then on m2: ./bunw scripts/03-workers.ts close, then ./bunw scripts/05-verify.ts\n",
+  );
+});
+
+test("in a cluster that lives, a controller-manager in full that leads elsewhere is said, and part 2 does as it does", async () => {
+  const objects = { "/api/v1/nodes/m2": M2, [`${LEASES}/m2`]: lease(0), ...AWAY, ...PODS_OF_W2, ...othersManager(OTHERS_POD) };
+  let renewals = 0;
+  const on: ApiOptions["on"] = ({ method, path }, api) => {
+    if (method === "GET" && path === MANAGER_LEASE)
+      api.objects.set(path, {
+        metadata: {},
+        spec: { holderIdentity: "m2_full", renewTime: new Date(Date.now() + renewals++).toISOString() },
+      });
+    return undefined;
+  };
+  const { node, exitCode, stderr } = await part2("02-control-plane", { alive: ["m1", "m2", "w1"], etcd: withOther, api: { objects, on } });
+  using _node = node;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("  the controller-manager on m2 leads in full: it treats them as on any day\n");
+  expect(stderr).toContain("w2: 2 pods to be deleted from ");
+  expect(isReduced(node)).toBe(false);
+});
+
+test("a full controller-manager that only waited in the folder, as an interrupted part 1 leaves it, begins reduced", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  write(`${node.root}${MANAGER.replace("/kube-c", "/.kube-c")}`, node.read(MANAGER));
+  rmSync(node.root + MANAGER);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
+  const { exitCode, stderr } = await node.run("02-control-plane", WAITS);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(isReduced(node)).toBe(true);
+});
+
+test("a kubelet that part 2 restarts starts no controller-manager in full, and one that runs in full is left alone", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node" });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
+  expect((await node.run("02-control-plane", WAITS)).exitCode).toBe(0);
+  expect(isReduced(node)).toBe(false);
+  rmSync(`${node.root}/etc/kubernetes/controller-manager.conf`);
+  expect((await node.run("02-control-plane", WAITS)).exitCode).toBe(0);
+  expect(isReduced(node)).toBe(true);
+});
+
+test("open and close bring each reduced controller-manager back", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", etcd: withOther, commands: RESTARTS });
+  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
+  const mirror = mirrorPod("kube-controller-manager");
+  const objects = {
+    "/api/v1/nodes/m2": M2,
+    [`${LEASES}/m2`]: lease(0),
+    ...othersManager(reduced({ ...mirror, metadata: { ...mirror.metadata, name: "kube-controller-manager-m2" } }, FACTS.kubernetesVersion)),
+  };
+  using _api = serveRunning(node, { objects, on: living(["m1", "m2", "w1", "w2"]) });
+  const { stderr } = await node.run("03-workers open", WAITS);
+  expect(stderr).toContain("  the controller-manager is still reduced on m1, m2: close lets it run in full\n");
+  expect(stderr).toEndWith("\ndone.  next: on m1, m2: ./bunw scripts/03-workers.ts close\n");
+});
+
+test("close --without says what is evicted of whom, and from when on, before the controller-manager runs in full", async () => {
+  using node = await pretendNode({ kind: "healthy control plane node", commands: RESTARTS });
+  write(node.root + MANAGER, manifestText(reduced(manifest("kube-controller-manager"), FACTS.kubernetesVersion)));
+  using _api = serveRunning(node, { objects: { ...AWAY, ...PODS_OF_W2 } });
+  const { exitCode, stderr } = await node.run("03-workers close --without w2", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toMatch(
+    /w2: 2 pods to be deleted from \d\d:\d\d:\d\d on, unless [^\n]+ shop\/debug\n(.*\n)*.*for good: the controller-manager/,
+  );
+});
