@@ -124,17 +124,20 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
 /** What still holds the old CA or an old token, and which Secrets have a new one. */
 interface Left {
   workloads: order.Left[];
+  /** Lines about what is no failure. */
+  notes: string[];
   secrets: Renewed["refused"];
   renewed: string[];
 }
 
 /** Secrets that a webhook kept from being renewed: its pods may be among those that restart. */
 async function restartAll(scene: Scene, groups: Group[], first: Renewed): Promise<Left> {
-  const { api, trust, nodes } = scene;
-  const workloads = await order.restartInOrder(api, groups, { nodes, caPem: trust.caPem });
-  if (first.refused.size === 0) return { workloads, secrets: new Map(), renewed: first.renewed };
-  const { renewed, refused } = await renew(scene);
-  return { workloads, secrets: refused, renewed: [...first.renewed, ...renewed] };
+  const { api, trust, cp } = scene;
+  const way = { from: cp.node.name, away: new Set<string>(), caPem: trust.caPem };
+  const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
+  const again = first.refused.size === 0 ? undefined : await renew(scene);
+  const renewed = [...first.renewed, ...(again?.renewed ?? [])];
+  return { workloads, notes, secrets: again?.refused ?? new Map(), renewed };
 }
 
 async function proveTokens({ api }: Scene) {
@@ -150,6 +153,7 @@ async function proveTokens({ api }: Scene) {
 async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
   const { later, skipped } = chosen;
   const reported = reportedOf(chosen.groups);
+  for (const note of left.notes) say(`- ${note}`);
   const waiting = { reported, skipped, later };
   for (const line of await leftToDo({ cp, api, ...left, ...waiting, caPem: trust.caPem }))
     say(`- ${line}`);
@@ -194,10 +198,11 @@ const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
-kube-proxy, on all nodes at once; then the network plugin, webhooks and DNS; then the rest. These
-restart by their own rolling updates. Pods of other controllers, and those whose updates are made by
-hand, are evicted, never more than a PodDisruptionBudget allows. What runs to its end, and what
-cannot be restarted, is left and named with its command: no workload stops the others.
+kube-proxy, on all nodes at once; then the network plugin with all that it asks, a tenth of the
+nodes at a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
+controllers, and those whose updates are made by hand, are evicted, never more than a
+PodDisruptionBudget allows. What runs to its end, and what cannot be restarted, is left and named
+with its command: no workload and no test pod stops the others.
 
 retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
          made one) from the API server, unless a Secret or a running pod still holds a token of it.

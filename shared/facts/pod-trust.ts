@@ -13,10 +13,16 @@ export interface RunningPod extends KubeObject {
     nodeName?: string;
     hostNetwork?: boolean;
     restartPolicy?: string;
+    priorityClassName?: string;
     volumes?: Volume[];
+    containers?: { env?: { name: string; value?: string; valueFrom?: { configMapKeyRef?: { name?: string; key: string } } }[] }[];
   };
   status?: {
     phase?: string;
+    /** Why the pod itself failed: the kubelet would not take it, or ended it. */
+    reason?: string;
+    message?: string;
+    podIP?: string;
     conditions?: { type: string; status: string; reason?: string; message?: string }[];
     containerStatuses?: {
       name?: string;

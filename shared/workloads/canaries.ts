@@ -1,70 +1,163 @@
-/** Test pods: can a new pod start on every node? */
+/**
+ * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does not reach is named, and the others go
+ * on. Only where no kubelet at all can give a new pod a network is nothing begun that needs one.
+ */
+import { isIPv6 } from "node:net";
+import { refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
-import { Progress } from "../progress.ts";
-import { say } from "../run.ts";
-import { shell, shellWord } from "../shell-line.ts";
-import { waitFor } from "../wait-for.ts";
+import { FEW, listed } from "../plain.ts";
+import { count, Progress, sayNames } from "../progress.ts";
+import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { patient, unlessLate, waitFor } from "../wait-for.ts";
+import { nodesToTest, type Pattern, PODS, patternOf, podFor } from "./test-pod.ts";
 import { DeafWebhook, pastWebhooks } from "./webhooks.ts";
+import { lastEvent, whyNotReady } from "./why-not.ts";
 
-/** Test pods at the same time. */
+/** Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached. */
 const CANARIES = 50;
+const SECONDS = 300;
+const START_SECONDS = 90;
+const REACH_SECONDS = 30;
 
-const PODS = "/api/v1/namespaces/kube-system/pods";
+/** Nobody listens at this port of a test pod: its network says so at once, if it has one. */
+const CLOSED_PORT = 1;
+const KNOCK_MS = 2000;
 
-const LABEL = "kube-pki-repair";
+const OURS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
+
+/** What test pods have shown. */
+export interface Shown {
+  /** For the operator: what was not shown, and where. */
+  left: string[];
+  /** The kubelets' own words, where not one node can give a new pod a network. */
+  noNetwork?: Fail;
+}
+
+/** `node` is where it was tried, `why` the reason in the cluster's words, `sandbox`: its network could not be made. */
+interface Missed {
+  node: string;
+  why: string;
+  sandbox?: boolean;
+}
+
+/** Starts a test pod on every node that should take one, and removes it again. `from`: this node's name. Errors: as KubeApi, while it looks for the nodes. */
+export async function canaries(api: KubeApi, from: string): Promise<Shown> {
+  const pattern = await patternOf(api);
+  const { nodes, not } = await nodesToTest(api, pattern.proxies);
+  if (mode.dryRun) {
+    if (nodes.length > 0) say(`would start a test pod on ${listed(nodes)}, and reach it from here`);
+    return { left: [] };
+  }
+  const missed: Missed[] = [];
+  const progress = new Progress("test pods", nodes.length);
+  const end = Date.now() + patient(SECONDS * 1000);
+  let done = 0;
+  await inParallel(nodes, CANARIES, async (node) => {
+    const miss = Date.now() > end ? { node, why: `not tried: the others took ${SECONDS} s` } : await canary(api, node, { pattern, from });
+    if (miss) missed.push(miss);
+    progress.show(++done);
+  }).finally(() => progress.clear());
+  if (nodes.length > 0) say(`test pods: reached on ${nodes.length - missed.length} of ${nodes.length} nodes`);
+  sayNames("no test pod there", not);
+  missed.sort((a, b) => a.node.localeCompare(b.node, "en", { numeric: true }));
+  return shown(missed, nodes.length);
+}
+
+function shown(missed: readonly Missed[], tried: number): Shown {
+  const few = missed.slice(0, FEW).map(({ node, why }) => `test pod on ${node}: ${why}`);
+  const left = missed.length > FEW ? [...few, `test pods on ${count(missed.length - FEW)} more nodes`] : few;
+  const [first] = missed;
+  if (!first || missed.length < tried || !missed.every(({ sandbox }) => sandbox)) return { left };
+  const noNetwork = new Fail(`no node gives a new pod a network: ${first.node}: ${first.why}`, {
+    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox; do the network plugin's pods run? Then run this script again: it goes on with these",
+  });
+  return { left, noNetwork };
+}
+
+/** Removes what a run that was cut off has left: nobody knows how long it has been there, so it proves nothing. */
+export async function removeLeftCanaries(api: KubeApi) {
+  const names = (await api.list(OURS)).map(({ metadata }) => metadata.name);
+  if (names.length === 0) return;
+  await inParallel(names, CANARIES, (name) => removePod(api, name));
+  sayNames("removed test pods of a run that was cut off", names);
+}
+
+/** Whether a run that was cut off has left test pods. */
+export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
+  return (await api.list(OURS)).length > 0;
+}
+
+/** What is missing; undefined: a new pod there is reached from here. */
+async function canary(api: KubeApi, node: string, { pattern, from }: { pattern: Pattern; from: string }): Promise<Missed | undefined> {
+  const name = `kube-pki-repair-canary-${node}`;
+  try {
+    await removePod(api, name);
+    await pastWebhooks(api, () => api.create(PODS, podFor({ name, node, seconds: SECONDS }, pattern)));
+    return await lookAt(api, { name, node, from });
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    return { node, why: refusalOfOne(err) || err instanceof DeafWebhook ? `refused: ${err.message}` : err.message };
+  } finally {
+    await unlessLate(removePod(api, name));
+  }
+}
+
+async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: string; from: string }): Promise<Missed | undefined> {
+  const path = `${PODS}/${name}`;
+  const hasNetwork = async () => {
+    const pod = await api.get<RunningPod>(path);
+    return pod.status?.podIP || pod.status?.phase === "Failed" ? pod : undefined;
+  };
+  const hint = shell`kubectl -n kube-system describe pod ${name}`;
+  const pod = await unlessLate(
+    waitFor(`a test pod on ${node} to have a network`, hasNetwork, { seconds: START_SECONDS, easing: true, hint }),
+  );
+  const ip = pod?.status?.podIP;
+  if (!ip) return await whyNotStarted(api, { name, node });
+  const reached = await unlessLate(
+    waitFor(`a test pod on ${node} to be reached at ${ip}`, () => answers(ip), {
+      seconds: REACH_SECONDS,
+      easing: true,
+      hint: `${hint}; does a NetworkPolicy forbid it?`,
+    }),
+  );
+  return reached ? undefined : { node, why: `a new pod there is not reached from ${from} (${ip}), unless a NetworkPolicy forbids it` };
+}
 
 /**
- * Starts a test pod on every node and removes it again: this proves that new sandboxes, the network plugin and new token volumes work
- * there. The pod runs `--version` of kube-proxy's image, which is on every node.
+ * An answer, or the refusal of one, comes from the pod's own network. Asked with fetch: the sockets of Bun's node:net call it ECONNREFUSED, too, where
+ * this node has no route.
  */
-export async function canaries(api: KubeApi, nodes: readonly string[]) {
-  const proxy = await api.find<KubeObject & { spec: { template: { spec: { containers: { image: string }[] } } } }>(
-    "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy",
-  );
-  const image = proxy?.spec.template.spec.containers[0]?.image;
-  if (!image) return say("there is no kube-proxy, so no image that every node surely has: no test pods");
-  const progress = new Progress("test pods", nodes.length);
-  let done = 0;
+async function answers(ip: string): Promise<boolean> {
+  const url = `http://${isIPv6(ip) ? `[${ip}]` : ip}:${CLOSED_PORT}/`;
   try {
-    await inParallel(nodes, CANARIES, async (node) => {
-      await canary(api, node, image);
-      progress.show(++done);
-    });
+    await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(KNOCK_MS) });
+    return true;
   } catch (err) {
-    if (err instanceof DeafWebhook) return say(`no test pods: ${err.message}`);
-    throw err;
-  } finally {
-    progress.clear();
+    return ["ECONNREFUSED", "ECONNRESET"].includes((err as NodeJS.ErrnoException).code ?? "");
   }
-  say(`test pods: started and ended on ${nodes.length} of ${nodes.length} nodes`);
 }
 
-/** Whether a run that was cut off has left test pods: it may not have seen how they end. */
-export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
-  return (await api.list(`${PODS}?labelSelector=${encodeURIComponent(`${LABEL}=canary`)}`)).length > 0;
-}
-
-async function canary(api: KubeApi, node: string, image: string) {
-  const name = `kube-pki-repair-canary-${node}`;
-  await removePod(api, `${PODS}/${name}`);
-  const container = { name: "canary", image, imagePullPolicy: "IfNotPresent", command: ["kube-proxy", "--version"] };
-  const spec = { nodeName: node, restartPolicy: "Never", tolerations: [{ operator: "Exists" }], containers: [container] };
-  const pod = { apiVersion: "v1", kind: "Pod", metadata: { name, namespace: "kube-system", labels: { [LABEL]: "canary" } }, spec };
-  await pastWebhooks(api, () => api.create(PODS, pod));
-  const ended = async () => {
-    const { status } = await api.get<KubeObject & { status: { phase: string } }>(`${PODS}/${name}`);
-    return status.phase === "Succeeded" || status.phase === "Failed" ? status.phase : undefined;
+/** Why a pod on this node has no network: the pod's own word, else its kubelet's last one. */
+async function whyNotStarted(api: KubeApi, { name, node }: { name: string; node: string }): Promise<Missed> {
+  const pod = await api.find<RunningPod>(`${PODS}/${name}`);
+  const own = pod && whyNotReady(pod);
+  if (own) return { node, why: own };
+  const of = { namespace: "kube-system", name };
+  const noSandbox = await lastEvent(api, of, ({ reason }) => reason === "FailedCreatePodSandBox");
+  if (noSandbox) return { node, why: noSandbox, sandbox: true };
+  return {
+    node,
+    why: (await lastEvent(api, of, ({ type }) => type === "Warning")) || `not started within ${START_SECONDS} s, and nothing says why`,
   };
-  const hint = `sandboxes or the network plugin do not work on ${node}: kubectl -n kube-system describe pod ${shellWord(name)}`;
-  const phase = await waitFor(`a test pod on ${node}`, ended, { seconds: 120, hint });
-  if (phase === "Failed") throw new Fail(`The test pod on ${node} failed`, { hint: shell`kubectl -n kube-system logs ${name}` });
-  await removePod(api, `${PODS}/${name}`);
 }
 
-async function removePod(api: KubeApi, path: string) {
+async function removePod(api: KubeApi, name: string) {
+  const path = `${PODS}/${name}`;
   if (!(await api.find(path))) return;
   await api.delete(path, { gracePeriodSeconds: 0 });
   await waitFor("the test pod to be gone", async () => !(await api.find(path)), { seconds: 60, hint: "kubectl -n kube-system get pods" });

@@ -7,7 +7,7 @@ import { shell } from "../shell-line.ts";
 
 /** What makes a pod anew, how it is restarted, or why it is not. */
 export interface PodOwner {
-  /** `replace`: all pods of a DaemonSet at once. `report`: not at all. */
+  /** `replace`: many pods of a DaemonSet at the same time, see `atOnce`. `report`: not at all. */
   restart: "rollout" | "replace" | "evict" | "report";
   namespace: string;
   /** The pod's own, if nothing restarts it. */
@@ -16,8 +16,12 @@ export interface PodOwner {
   controller?: string;
   /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
-  /** Of kube-system, or what a new pod needs to be reached. */
+  /** `replace`: unset: a tenth of them. */
+  atOnce?: "all";
+  /** Of kube-system, or of the network plugin. */
   system?: boolean;
+  /** The API server calls it as an admission webhook. */
+  webhook?: boolean;
   /** For the operator: why nothing is restarted. */
   reason?: string | undefined;
   /** Since when the trust that its pods mount is today's. */

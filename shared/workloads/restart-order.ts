@@ -11,13 +11,13 @@ import { listed } from "../plain.ts";
 import { sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { unlessLate, waitFor } from "../wait-for.ts";
-import { canaries, hasLeftCanaries } from "./canaries.ts";
+import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { logsOf } from "./log-says.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
 import { restart } from "./rollout.ts";
-import { type Group, staleGroups } from "./stale-pods.ts";
+import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
 /** Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is waited for beside it. */
@@ -25,8 +25,10 @@ const WIDTH = 20;
 const PLACE_MS = 60_000;
 
 interface Way {
-  /** Names of the nodes that are there. */
-  nodes: readonly string[];
+  /** The name of this node. */
+  from: string;
+  /** Names of nodes that do not renew their Lease. */
+  away: ReadonlySet<string>;
   caPem: string;
 }
 
@@ -66,61 +68,84 @@ async function sayCosts(api: KubeApi, groups: readonly Group[], caIsNew: boolean
     say(line);
 }
 
+/** What has not restarted, and what people should know besides, for 4.7. */
+export interface End {
+  left: Left[];
+  notes: string[];
+}
+
 /**
- * A group is through when its new pods are available; after those that new sandboxes need, a test pod on every node proves it. What a deaf
- * webhook refuses is tried again when others have restarted: the webhook's own pods may be among them. Test pods of a run that was cut off
- * are removed, and prove it anew. Returns what is left.
+ * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on every node shows that it gets its
+ * network. What a deaf webhook refuses is tried again when others have restarted: the webhook's own pods may be among them.
  */
-export async function restartInOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way): Promise<Left[]> {
-  const left: Left[] = [];
+export async function restartInOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<End> {
+  const end: End = { left: [], notes: [] };
   let todo = groups.filter((group) => restartsOf(group).length > 0);
   if (todo.length === 0) say("nothing to restart");
   else forGood("restarts");
-  if (!mode.dryRun && (await hasLeftCanaries(api))) await canaries(api, nodes);
+  if (!mode.dryRun) await removeLeftCanaries(api);
   while (todo.length > 0) {
-    const pass = await inOrder(api, todo, { nodes, caPem });
+    const pass = await inOrder(api, todo, way);
     const deaf = pass.left.filter(({ why }) => why instanceof DeafWebhook || why instanceof Later);
-    left.push(...pass.left.filter((one) => !deaf.includes(one)));
-    if (deaf.length === 0 || pass.restarted === 0 || mode.dryRun || !(await oneListens(api, deaf))) return [...left, ...deaf];
+    end.left.push(...pass.left.filter((one) => !deaf.includes(one)));
+    end.notes.push(...pass.notes);
+    if (deaf.length === 0 || pass.restarted === 0 || mode.dryRun || !(await oneListens(api, deaf)))
+      return { ...end, left: [...end.left, ...deaf] };
     const again = deaf.map(({ owner }) => owner);
     todo = todo.map(({ name, owners }) => ({ name, owners: owners.filter((owner) => again.includes(owner)) }));
   }
-  return left;
+  return end;
 }
 
 /** Not begun, because what has to come before is left. */
 class Later extends Fail {}
 
-async function inOrder(api: KubeApi, groups: readonly Group[], { nodes, caPem }: Way) {
-  const left: Left[] = [];
-  let [restarted, proxy]: [number, Left | undefined] = [0, undefined];
+interface Pass extends End {
+  restarted: number;
+}
+
+async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<Pass> {
+  const [unit, others] = [true, false].map((isUnit) => groups.filter(({ name }) => UNIT.includes(name) === isUnit)) as [Group[], Group[]];
+  const first = await inGroups(api, unit, way, undefined);
+  const proxy = first.left.find(({ owner }) => unit.some(({ name, owners }) => name === "kube-proxy" && owners.includes(owner)));
+  const tested = first.restarted > 0 && !proxy ? await canaries(api, way.from) : { left: [] };
+  const notYet = proxy ? laterThan(proxy) : tested.noNetwork && new Later(`not begun: ${tested.noNetwork.message}`, tested.noNetwork);
+  const then = await inGroups(api, others, way, notYet);
+  return {
+    left: [...first.left, ...then.left],
+    notes: [...first.notes, ...tested.left.map((line) => `left: ${line}`), ...then.notes],
+    restarted: first.restarted + then.restarted,
+  };
+}
+
+/** `notYet`: why only webhooks may restart. While kube-proxy is left, that is so within its own groups, too. */
+async function inGroups(api: KubeApi, groups: readonly Group[], way: Way, notYet: Later | undefined): Promise<Pass> {
+  const pass: Pass = { left: [], notes: [], restarted: 0 };
   for (const group of groups) {
-    const restarts = restartsOf(group);
-    if (restarts.length === 0) continue;
-    if (proxy && group.name !== "webhooks") {
-      const why = laterThan(proxy);
-      left.push(...restarts.map((owner) => ({ owner, why })));
-      continue;
-    }
-    const leftHere = await restartGroup(api, restarts, caPem);
-    left.push(...leftHere);
-    if (group.name === "kube-proxy") proxy = leftHere[0];
-    restarted += restarts.length - leftHere.length;
-    if (restarts.length > leftHere.length && ["kube-proxy", "network plugins"].includes(group.name) && !mode.dryRun)
-      await canaries(api, nodes);
+    const [now, later] = notYet ? split(restartsOf(group), ({ webhook }) => webhook === true) : [restartsOf(group), []];
+    for (const owner of later) pass.left.push({ owner, why: notYet! });
+    const { left, notes } = await restartGroup(api, now, way);
+    pass.left.push(...left);
+    pass.notes.push(...notes);
+    pass.restarted += now.length - left.length;
+    if (group.name === "kube-proxy" && left[0]) notYet = laterThan(left[0]);
   }
-  return { left, restarted };
+  return pass;
 }
 
 function laterThan({ owner, why }: Left): Later {
   return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, { hint: why.hint });
 }
 
-async function restartGroup(api: KubeApi, owners: readonly PodOwner[], caPem: string): Promise<Left[]> {
+async function restartGroup(api: KubeApi, owners: readonly PodOwner[], { caPem, away }: Way): Promise<End> {
   const left: Left[] = [];
+  const notes: string[] = [];
   await inTurn(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
+    const here = withoutAway(owner, away);
+    if (here.on.length > 0) notes.push(`left: ${label(owner)} on ${listed(here.on)}, which is away: when it is back, this script again`);
+    if (here.owner.pods.length === 0) return;
     try {
-      await restart(api, owner, caPem);
+      await restart(api, here.owner, caPem);
     } catch (err) {
       if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
       left.push({ owner, why: err });
@@ -129,7 +154,23 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], caPem: st
   });
   const would = owners.filter((owner) => !left.some((one) => one.owner === owner));
   if (mode.dryRun && would.length > 0) say(`would restart: ${listed(would.map(label))}`);
-  return left;
+  return { left, notes };
+}
+
+/**
+ * Its pods on nodes that are there, and the names of the others: no kubelet ends a pod there. A DaemonSet's own rolling update does not pass such
+ * a node, as its pod there is one that may be missing; so these are replaced.
+ */
+function withoutAway(owner: PodOwner, away: ReadonlySet<string>): { owner: PodOwner; on: string[] } {
+  const [gone, pods] = split(owner.pods, ({ spec }) => away.has(spec.nodeName ?? ""));
+  if (gone.length === 0) return { owner, on: [] };
+  const restart = owner.controller === "DaemonSet" && owner.path ? "replace" : owner.restart;
+  return { owner: { ...owner, pods, restart }, on: [...new Set(gone.map(({ spec }) => spec.nodeName ?? ""))].sort() };
+}
+
+/** Those of which it is so, and the others. */
+function split<T>(items: readonly T[], is: (item: T) => boolean): [T[], T[]] {
+  return [items.filter(is), items.filter((item) => !is(item))];
 }
 
 /** A webhook is heard a moment after its new pod is Ready, or never. */

@@ -1,9 +1,10 @@
 /** Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new pods are available. */
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import { isReady } from "../api/pod-ready.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { Fail, failOf } from "../fail.ts";
+import { Fail } from "../fail.ts";
+import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { patient, waitFor } from "../wait-for.ts";
@@ -13,7 +14,7 @@ import { AGAIN, howToLookAt, podsOf, refuseHeld, rolloutState, type Workload } f
 import { publishRootCa } from "./root-ca.ts";
 import { podsPath, selectorOf } from "./selector.ts";
 import { NOT_YET } from "./stale-pods.ts";
-import { pastWebhooks, refuseDeafWebhook } from "./webhooks.ts";
+import { DeafWebhook, pastWebhooks, refuseDeafWebhook } from "./webhooks.ts";
 import { whyNot } from "./why-not.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
@@ -22,7 +23,7 @@ const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
-/** Pods of a DaemonSet that are replaced at the same time. */
+/** Pods of a DaemonSet that are replaced at the same time, at most. */
 const REPLACED_AT_ONCE = 50;
 
 /** Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if no new pods become available. */
@@ -102,22 +103,59 @@ async function stuck(api: KubeApi, owner: PodOwner, { workload, words }: { workl
   return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, { hint: `${howToLookAt(owner)}; ${AGAIN}` });
 }
 
-/** Evicts all pods of a DaemonSet at once; done when every node has a new one that is Ready. */
+/**
+ * Evicts pods of a DaemonSet, so many at the same time; each place is free again when its node has a new pod that is Ready. A node without one
+ * stops no other, unless the new pods hardly ever come: then no more old ones are taken away. Errors: Fail with these nodes; DeafWebhook.
+ */
 async function replace(api: KubeApi, owner: PodOwner) {
-  const old = new Set(owner.pods.map(({ metadata }) => metadata.uid));
-  await inParallel(owner.pods, REPLACED_AT_ONCE, (pod) => evict(api, owner, pod));
   const path = owner.path!;
-  const selector = selectorOf(await api.get<Workload>(path));
-  const pods = podsPath(owner.namespace, selector);
-  const renewed = async () => {
-    const [{ status }, all] = await Promise.all([api.get<Workload>(path), api.list<RunningPod>(pods)]);
-    return (
-      all.length === status.desiredNumberScheduled &&
-      all.every((pod) => isReady(pod) && !pod.metadata.deletionTimestamp && !old.has(pod.metadata.uid))
+  const pods = podsPath(owner.namespace, selectorOf(await api.get<Workload>(path)));
+  const width = widthOf(owner);
+  const without: string[] = [];
+  let [renewed, reason] = [0, ""];
+  await inParallel(owner.pods, width, async (pod) => {
+    if (without.length >= Math.max(2, width) && without.length > renewed) return;
+    try {
+      await replaceOn(api, owner, { pod, pods });
+      renewed++;
+    } catch (err) {
+      if (!(err instanceof Fail) || err instanceof DeafWebhook) throw err;
+      without.push(pod.spec.nodeName ?? "");
+      reason ||= err.message;
+    }
+  });
+  if (without.length > 0) throw await halfReplaced(api, owner, { without, rest: owner.pods.length - renewed - without.length, reason });
+  say(`${podsOf(owner)}: replaced${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`);
+}
+
+/** A tenth, as StatefulSets' pods are evicted: where the data plane stops with its agent, it stops on no more nodes at the same time. */
+function widthOf({ atOnce, pods }: PodOwner): number {
+  return atOnce === "all" ? REPLACED_AT_ONCE : Math.min(REPLACED_AT_ONCE, Math.max(1, Math.floor(pods.length / 10)));
+}
+
+async function replaceOn(api: KubeApi, owner: PodOwner, { pod, pods }: { pod: RunningPod; pods: string }) {
+  await evict(api, owner, pod);
+  const here = withQuery(pods, `fieldSelector=spec.nodeName%3D${encodeURIComponent(pod.spec.nodeName ?? "")}`);
+  const isBack = async () =>
+    (await api.list<RunningPod>(here)).some(
+      (one) => isReady(one) && !one.metadata.deletionTimestamp && one.metadata.uid !== pod.metadata.uid,
     );
-  };
-  const hint = `${shell`kubectl -n ${owner.namespace} get pods -l ${selector} -o wide`}; ${AGAIN}`;
-  const late = await failOf(() => waitFor(`${label(owner)} to be back on every node`, renewed, { seconds: SECONDS, hint }));
-  if (late) throw new Fail([late.message, await whyNot(api, owner, await api.get<Workload>(path))].filter(Boolean).join(": "), { hint });
-  say(`${podsOf(owner)}: replaced on all nodes at once`);
+  await waitFor(`${label(owner)} to be back on ${pod.spec.nodeName}`, isBack, {
+    ...{ seconds: SECONDS, easing: true },
+    hint: shell`kubectl -n ${owner.namespace} get pods -o wide`,
+  });
+}
+
+/** `without`: nodes; `rest`: pods that were not begun any more. */
+async function halfReplaced(
+  api: KubeApi,
+  owner: PodOwner,
+  { without, rest, reason }: { without: string[]; rest: number; reason: string },
+): Promise<Fail> {
+  const workload = await api.get<Workload>(owner.path!);
+  const why = (await whyNot(api, owner, workload)) || reason;
+  const more = rest > 0 ? `; its other ${rest} old pods are kept, as hardly any new one comes` : "";
+  return new Fail(`no new pod that is Ready on ${listed(without)}: ${why}${more}`, {
+    hint: `${shell`kubectl -n ${owner.namespace} get pods -l ${selectorOf(workload)} -o wide`}; ${AGAIN}`,
+  });
 }

@@ -1,25 +1,43 @@
 /**
  * Pods that still use the old CA: they started before the new CA reached them, and have a token or a CA from the API mounted. client-go
- * reads the CA only once (before 0.36: see pod-trust.ts), so these pods must restart. The order matters: new sandboxes need kube-proxy and
- * the CNI plugin.
+ * reads the CA only once (before 0.36: see pod-trust.ts), so these pods must restart. The order matters: a new pod needs kube-proxy and the
+ * whole network plugin.
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { type RunningPod, staleBefore, type TrustTimes } from "../facts/pod-trust.ts";
+import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
 import { ROOT_CA_MAPS } from "./root-ca.ts";
 import { TOKEN_SECRETS } from "./token-secrets.ts";
 import { servingPods } from "./webhooks.ts";
 
 /** Groups in the order in which they are restarted. */
-const GROUPS = ["kube-proxy", "network plugins", "webhooks", "DNS, aggregated APIs and the rest of kube-system", "all others"] as const;
+const GROUPS = [
+  "kube-proxy",
+  "what network plugins ask",
+  "network plugins",
+  "the rest of network plugins",
+  "webhooks",
+  "DNS, aggregated APIs and the rest of kube-system",
+  "all others",
+] as const;
 
 type GroupName = (typeof GROUPS)[number];
 
+const OF_UNIT: Record<UnitPart, GroupName> = {
+  asked: "what network plugins ask",
+  agent: "network plugins",
+  beside: "the rest of network plugins",
+};
+
 /** What a new pod needs to be reached. */
-export const NETWORK: readonly GroupName[] = ["kube-proxy", "network plugins"];
+export const NETWORK: readonly GroupName[] = ["kube-proxy", "what network plugins ask", "network plugins"];
+
+/** What comes before anything that needs a new pod, and before every test pod. */
+export const UNIT: readonly GroupName[] = [...NETWORK, "the rest of network plugins"];
 
 export interface Group {
   name: GroupName;
@@ -33,20 +51,24 @@ export async function staleGroups(api: ApiReader, caPem: string, since: Date): P
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
   // each with the moment since when the trust that it mounts is today's
   const stale = new Map<RunningPod, Date>();
+  const agents: Agents = new Map();
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
+    noteAgent(agents, pod);
     // Pods of a deleted Node are removed by the cluster itself.
     const trusted = nodes.has(pod.spec.nodeName ?? "") ? staleBefore(pod, times) : undefined;
     if (trusted) stale.set(remember(pod), trusted);
   });
-  const serving = await servingPods(api, [...stale.keys()]);
+  const seen = { ...(await servingPods(api, [...stale.keys()])), partOf: await networkUnit(api, agents) };
   const groups = GROUPS.map((name): Group => ({ name, owners: [] }));
   const [find, known] = [once(api), new Map<string, PodOwner>()];
   for (const [pod, trustedSince] of stale) {
-    const group = groupOf(pod, serving);
+    const group = groupOf(pod, seen);
     const owner = await podOwner(find, pod, trustedSince);
-    // Its rules stay in the kernel while it restarts: all nodes at once. From node to node, thousands of them would take hours.
-    if (group === "kube-proxy" && owner.controller === "DaemonSet" && owner.restart === "rollout") owner.restart = "replace";
-    owner.system = owner.namespace === "kube-system" || NETWORK.includes(group);
+    // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up, stay in the kernel meanwhile.
+    if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
+    if (group === "kube-proxy") owner.atOnce = "all";
+    if (seen.webhooks.has(pod.metadata.uid ?? "")) owner.webhook = true;
+    owner.system = owner.namespace === "kube-system" || UNIT.includes(group);
     const key = `${group} ${owner.restart} ${label(owner)}`;
     const same = known.get(key);
     if (same) {
@@ -61,19 +83,21 @@ export async function staleGroups(api: ApiReader, caPem: string, since: Date): P
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */
 function remember({ metadata, spec, status }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
-  const { nodeName, hostNetwork, restartPolicy, volumes } = spec;
+  const { nodeName, hostNetwork, restartPolicy, priorityClassName, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
-  const kept = { nodeName, hostNetwork, restartPolicy, volumes: paths };
+  const kept = { nodeName, hostNetwork, restartPolicy, priorityClassName, volumes: paths };
   const containerStatuses = (status?.containerStatuses ?? []).map(({ name, containerID, imageID }) => ({ name, containerID, imageID }));
   return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept, status: { containerStatuses } } as RunningPod;
 }
 
+type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };
+
 /** Webhooks come before what they may refuse: while their pods are stale, the API may refuse to create other pods. */
-function groupOf(pod: RunningPod, { webhooks, apis }: Awaited<ReturnType<typeof servingPods>>): GroupName {
+function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
   const { namespace, labels, uid = "" } = pod.metadata;
   if (namespace === "kube-system" && labels?.["k8s-app"] === "kube-proxy") return "kube-proxy";
-  if (pod.spec.hostNetwork && pod.spec.volumes?.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`)))
-    return "network plugins";
+  const part = partOf(pod);
+  if (part) return OF_UNIT[part];
   if (webhooks.has(uid)) return "webhooks";
   return namespace === "kube-system" || apis.has(uid) ? "DNS, aggregated APIs and the rest of kube-system" : "all others";
 }

@@ -25,7 +25,9 @@ export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload):
 /** What a container waits for while all is well. */
 const USUAL = ["ContainerCreating", "PodInitializing"];
 
-function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
+/** Of a pod that is not Ready; undefined where it says nothing itself. */
+export function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
+  if (status?.phase === "Failed") return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
   if (metadata.deletionTimestamp) return `it does not end: is ${spec.nodeName} Ready?`;
   for (const { state } of status?.containerStatuses ?? []) {
     const { reason, message } = state?.waiting ?? {};
@@ -40,10 +42,14 @@ async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<st
   return strangers(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
 }
 
-type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
+export type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
 
 /** What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod: FailedMount, FailedCreatePodSandBox. */
-async function lastEvent(api: KubeApi, about: { namespace?: string; name: string }, isMeant: (event: Event) => boolean): Promise<string> {
+export async function lastEvent(
+  api: KubeApi,
+  about: { namespace?: string; name: string },
+  isMeant: (event: Event) => boolean,
+): Promise<string> {
   const { namespace, name } = about;
   const events = await api.list<Event>(
     `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`,

@@ -17,6 +17,17 @@ function workload(spec: object = {}) {
   };
 }
 
+/** A kube-proxy that somebody has restarted since. */
+function newProxy(node: string) {
+  const { metadata, spec, status } = oldPod("kube-proxy", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" });
+  const later = new Date(Date.now() + 60_000).toISOString();
+  return {
+    metadata: { ...metadata, name: `kube-proxy-1-on-${node}`, creationTimestamp: later },
+    spec: { ...spec, nodeName: node },
+    status,
+  };
+}
+
 /** A token Secret, a DaemonSet, a Deployment and a bare pod, all of before the repair. */
 export function staleObjects(oldCa: string): Record<string, object> {
   const token = btoa(tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }));
@@ -28,6 +39,7 @@ export function staleObjects(oldCa: string): Record<string, object> {
       data: { token, "ca.crt": btoa(oldCa) },
     },
     [STALE_PROXY]: oldPod("kube-proxy-1", { kind: "DaemonSet", name: "kube-proxy" }, { "k8s-app": "kube-proxy" }),
+    ...Object.fromEntries(["m1", "w2"].map((node) => [`${STALE_PROXY}-on-${node}`, newProxy(node)])),
     "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": workload({ selector: { matchLabels: { "k8s-app": "kube-proxy" } } }),
     [STALE_WEB_POD]: oldPod("web-1", { kind: "ReplicaSet", name: "web-5" }),
     "/apis/apps/v1/namespaces/shop/replicasets/web-5": {

@@ -219,7 +219,7 @@ test("a kube-proxy that does not start again is named with its kubelet's reason,
   });
   const { exitCode, stderr } = await node.run("04-sa-tokens", SHORT);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain("to be back on every node: no answer yet: kube-proxy-2: object kube-proxy not registered");
+  expect(stderr).toContain("no new pod that is Ready on w1: kube-proxy-2: object kube-proxy not registered");
   expect(stderr).toContain("  - shop/web (Deployment) still trusts the old CA: not begun");
   expect(api.changes().filter((change) => change.startsWith("PATCH"))).toEqual([]);
 });

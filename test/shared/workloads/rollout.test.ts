@@ -272,42 +272,62 @@ test.each([
   });
 });
 
-const PROXY = { spec: { template: { spec: { containers: [{ image: "kube-proxy:v1" }] } } } };
 const PODS = "/api/v1/namespaces/kube-system/pods";
+const CANARY = `${PODS}/kube-pki-repair-canary-w1`;
+const PROXY = { spec: { template: { spec: { containers: [{ image: "kube-proxy:v1" }], imagePullSecrets: [{ name: "registry" }] } } } };
+const isReady = { conditions: [{ type: "Ready", status: "True" }] };
 
-test.each([["Succeeded"], ["Failed"]])("test pods that end as %s: one on each node, left-overs removed first", async (phase) => {
+/** A node with a kube-proxy. */
+const PROXIED = {
+  "/api/v1/nodes/w1": { status: isReady },
+  "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": PROXY,
+  [`${PODS}/kube-proxy-1`]: { metadata: { labels: { "k8s-app": "kube-proxy" } }, spec: { nodeName: "w1" }, status: isReady },
+};
+
+test.each([
+  [{ phase: "Running", podIP: "127.0.0.1" }, "reached on 1 of 1 nodes", []],
+  [{ phase: "Failed", reason: "OutOfpods" }, "reached on 0 of 1 nodes", ["test pod on w1: OutOfpods"]],
+  [{ phase: "Failed" }, "reached on 0 of 1 nodes", ["test pod on w1: it failed"]],
+])("a test pod that is %o is removed, with what was there of before", async (becomes, words, left) => {
   using box = sandbox();
   using server = pretendApi({
-    objects: { "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": PROXY, [`${PODS}/kube-pki-repair-canary-w1`]: {} },
+    objects: { ...PROXIED, [CANARY]: {} },
     on: ({ method, body }) => {
-      if (method === "POST") body.status = { phase };
+      if (method === "POST") body.status = becomes;
       return undefined;
     },
   });
-  const run = canaries(client(server), ["w1"]);
-  if (phase === "Failed") return await expect(run).rejects.toThrow("The test pod on w1 failed");
-  await run;
-  const path = `${PODS}/kube-pki-repair-canary-w1`;
-  expect(server.changes()).toEqual([`DELETE ${path}`, `POST ${PODS}`, `DELETE ${path}`]);
-  expect(box.said.at(-1)).toBe("test pods: started and ended on 1 of 1 nodes");
+  expect(await canaries(client(server), "m1")).toEqual({ left });
+  expect(server.changes()).toEqual([`DELETE ${CANARY}`, `POST ${PODS}`, `DELETE ${CANARY}`]);
+  expect(box.said).toEqual([`test pods: ${words}`]);
+  const { image, imagePullPolicy } = server.requests.find(({ method }) => method === "POST")!.body.spec.containers[0];
+  expect([image, imagePullPolicy]).toEqual(["kube-proxy:v1", "IfNotPresent"]);
 });
 
-test("test pods that a deaf webhook refuses are named, and end nothing", async () => {
+test("a test pod that a deaf webhook refuses is named, and ends nothing", async () => {
   using box = sandbox();
   using server = pretendApi({
-    objects: { "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy": PROXY },
+    objects: PROXIED,
     on: ({ method }) =>
       method === "POST" ? status(500, 'Internal error occurred: failed calling webhook "all.hook": refused') : undefined,
   });
-  await canaries(client(server), ["w1", "w2"]);
-  expect(box.said).toEqual(['no test pods: the API refuses it, because the webhook "all.hook" does not answer']);
+  const why = 'test pod on w1: refused: the API refuses it, because the webhook "all.hook" does not answer';
+  expect(await canaries(client(server), "m1")).toEqual({ left: [why] });
+  expect(box.said).toEqual(["test pods: reached on 0 of 1 nodes"]);
 });
 
-test("without kube-proxy there is no image that is surely everywhere, and that is said", async () => {
+test("where no node should take a test pod, each is named with the reason", async () => {
   using box = sandbox();
-  using server = pretendApi();
-  await canaries(client(server), ["w1"]);
-  expect(box.said[0]).toStartWith("there is no kube-proxy");
+  using server = pretendApi({
+    objects: {
+      ...PROXIED,
+      "/api/v1/nodes/w1": { status: {} },
+      "/api/v1/nodes/w2": { status: isReady },
+      "/api/v1/nodes/v1": { spec: { taints: [{ key: "virtual-kubelet.io/provider" }] }, status: isReady },
+    },
+  });
+  expect(await canaries(client(server), "m1")).toEqual({ left: [] });
+  expect(box.said).toEqual(["no test pod there: w1 (not Ready), w2 (no Ready kube-proxy), v1 (virtual)"]);
   expect(server.changes()).toEqual([]);
 });
 
@@ -329,16 +349,15 @@ test("a DaemonSet's pods are replaced at once, and each node is waited for", asy
         return Response.json({});
       }
       // The second new pod comes only when it has been asked for once.
-      if (path.includes("labelSelector")) {
-        asked++;
-        const there = asked === 1 ? ["new-1"] : ["new-1", "new-2"];
-        return Response.json({ items: there.map((uid) => ({ ...ready, metadata: { name: uid, uid } })), metadata: {} });
-      }
-      return undefined;
+      const node = /spec\.nodeName%3D(n\d)/.exec(path)?.[1];
+      if (!node) return undefined;
+      if (node === "n2") asked++;
+      const uid = node === "n2" && asked === 1 ? "old-2" : node;
+      return Response.json({ items: [{ ...ready, metadata: { name: uid, uid } }], metadata: {} });
     },
   });
-  const stale = ["1", "2"].map((n) => podOf(`web-${n}`, `old-${n}`, "DaemonSet"));
-  await restart(client(server), { ...owner("DaemonSet", "replace"), pods: stale });
+  const stale = ["1", "2"].map((n) => ({ ...podOf(`web-${n}`, `old-${n}`, "DaemonSet"), spec: { nodeName: `n${n}` } }));
+  await restart(client(server), { ...owner("DaemonSet", "replace"), atOnce: "all", pods: stale });
   expect(server.changes().sort()).toEqual([`POST ${pods}/web-1/eviction`, `POST ${pods}/web-2/eviction`]);
   expect(asked).toBe(2);
 });

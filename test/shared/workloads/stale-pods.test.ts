@@ -110,7 +110,7 @@ test("pods are grouped so that each group can start new pods with what came befo
     }),
   ).toEqual([
     "kube-proxy: kube-system/kube-proxy (DaemonSet) replace",
-    "network plugins: flannel/flannel (DaemonSet)",
+    "network plugins: flannel/flannel (DaemonSet) replace",
     "webhooks: policy/hook (DaemonSet)",
     "DNS, aggregated APIs and the rest of kube-system: kube-system/coredns (Deployment)",
     "DNS, aggregated APIs and the rest of kube-system: kube-system/metrics (Deployment)",

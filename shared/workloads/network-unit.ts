@@ -1,0 +1,83 @@
+/**
+ * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is well, and many agents learn of a new
+ * pod, or get its address, from a control part (Calico's Typha, kube-ovn-controller, OVN's control plane). No list of names tells what belongs to
+ * it: agents use the host's network and mount the folders of CNI; the others are in the agents' own namespace, or are those of kube-system that
+ * a plugin's control part always is like: on the host's network, critical for the cluster, and no DaemonSet; or an agent names their Service.
+ */
+import type { ApiReader } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
+import { controllerOf, type RunningPod } from "../facts/pod-trust.ts";
+import { selects } from "./selector.ts";
+
+/** `asked`: what agents ask, on the host's network, so it needs none of them to start. `beside`: its new pods need an agent themselves. */
+export type UnitPart = "agent" | "asked" | "beside";
+
+/** By namespace: the environment of each agent's containers, once for each owner. */
+export type Agents = Map<string, Map<string, Variable[]>>;
+
+interface Variable {
+  value?: string;
+  valueFrom?: { configMapKeyRef?: { name?: string; key: string } };
+}
+
+/** Namespaces that hold much else. */
+const SHARED = ["kube-system", "default"];
+
+/** A pod that gives the other pods of its node their network. */
+function isAgent({ spec: { hostNetwork, volumes = [] } }: RunningPod): boolean {
+  return hostNetwork === true && volumes.some(({ hostPath }) => /^\/(etc|opt)\/cni\//.test(`${hostPath?.path}/`));
+}
+
+/** Remembers the pod if it is an agent, an old one or a new one. */
+export function noteAgent(agents: Agents, pod: RunningPod) {
+  if (!isAgent(pod) || pod.metadata.annotations?.["kubernetes.io/config.mirror"]) return;
+  const { namespace = "", uid = "" } = pod.metadata;
+  const ofNamespace = agents.get(namespace) ?? new Map();
+  agents.set(
+    namespace,
+    ofNamespace.set(
+      controllerOf(pod)?.uid ?? uid,
+      (pod.spec.containers ?? []).flatMap(({ env = [] }) => env),
+    ),
+  );
+}
+
+/** Tells of each pod which part of the unit it is; undefined: none. Errors: as KubeApi. */
+export async function networkUnit(api: ApiReader, agents: Agents): Promise<(pod: RunningPod) => UnitPart | undefined> {
+  const asked = new Map<string, Record<string, string>[]>();
+  for (const [namespace, env] of agents) asked.set(namespace, await askedServices(api, namespace, [...env.values()].flat()));
+  return (pod) => {
+    const { namespace = "" } = pod.metadata;
+    if (isAgent(pod)) return "agent";
+    if (!agents.has(namespace)) return undefined;
+    const isAsked = asked.get(namespace)!.some((matchLabels) => selects({ matchLabels }, pod));
+    if (isAsked || !SHARED.includes(namespace)) return pod.spec.hostNetwork ? "asked" : "beside";
+    return isControlPart(pod) ? "asked" : undefined;
+  };
+}
+
+/** A DaemonSet's pods are on the nodes as agents are: nobody asks them from elsewhere (storage drivers, a cache of DNS names). */
+function isControlPart(pod: RunningPod): boolean {
+  const { hostNetwork, priorityClassName = "" } = pod.spec;
+  return hostNetwork === true && /^system-(node|cluster)-critical$/.test(priorityClassName) && controllerOf(pod)?.kind !== "DaemonSet";
+}
+
+type Service = KubeObject & { spec: { selector?: Record<string, string> } };
+
+/** The selectors of the Services that agents name (FELIX_TYPHAK8SSERVICENAME), in a value or through a ConfigMap. */
+async function askedServices(api: ApiReader, namespace: string, env: readonly Variable[]): Promise<Record<string, string>[]> {
+  const at = `/api/v1/namespaces/${namespace}`;
+  const names = new Set(env.flatMap(({ value }) => value ?? []));
+  const references = Map.groupBy(
+    env.flatMap(({ valueFrom }) => valueFrom?.configMapKeyRef ?? []),
+    ({ name = "" }) => name,
+  );
+  for (const [name, keys] of references) {
+    const map = await api.find<KubeObject & { data?: Record<string, string> }>(`${at}/configmaps/${encodeURIComponent(name)}`);
+    for (const { key } of keys) names.add(map?.data?.[key] ?? "");
+  }
+  const services = names.size > 0 ? await api.list<Service>(`${at}/services`) : [];
+  return services.flatMap(({ metadata, spec: { selector } }) =>
+    names.has(metadata.name) && selector && Object.keys(selector).length > 0 ? [selector] : [],
+  );
+}
