@@ -95,10 +95,10 @@ async function writeWrapperModule(folder: string, pin: GoBuild): Promise<string>
 /** Replace lines hold in the main module only, so the wrapper repeats them. Those that lead to a folder, which no zip of a module has, need a version. */
 export function replaceLines(goMod: string, { stagingVersion, replaces }: Pick<GoBuild, "stagingVersion" | "replaces">): string[] {
   const staging = stagingVersion === undefined ? [] : [...goMod.matchAll(/^\s*(?:replace )?(\S+) => \.\/staging/gm)];
-  const own = replaces ? [...goMod.matchAll(/^\s*(?:replace )?(\S+)(?: v\S+)? => (\S+ v\S+)$/gm)] : [];
+  const own = replaces ? [...goMod.matchAll(/^\s*(?:replace )?((\S+)(?: v\S+)?) => (\S+ v\S+)$/gm)] : [];
   return [
     ...staging.map(([, name]) => `replace ${name} => ${name} ${stagingVersion}`),
-    ...own.filter(([, name]) => !(name! in replaces!)).map(([, name, target]) => `replace ${name} => ${target}`),
+    ...own.filter(([, , name]) => !(name! in replaces!)).map(([, replaced, , target]) => `replace ${replaced} => ${target}`),
     ...Object.entries(replaces ?? {}).map(([name, version]) => `replace ${name} => ${name} ${version}`),
   ];
 }

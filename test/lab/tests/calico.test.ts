@@ -69,7 +69,7 @@ replace k8s.io/api => ./staging/src/k8s.io/api
   expect(replaceLines(goMod, { stagingVersion: "v0.34.4" })).toEqual(["replace k8s.io/api => k8s.io/api v0.34.4"]);
   expect(replaceLines(goMod, { replaces: { "example.com/api": "v0.9.0" } })).toEqual([
     "replace example.com/old => example.com/new v1.2.0",
-    "replace example.com/b => example.com/b v1.0.1",
+    "replace example.com/b v1.0.0 => example.com/b v1.0.1",
     "replace example.com/api => example.com/api v0.9.0",
   ]);
 });
