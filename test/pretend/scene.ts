@@ -38,6 +38,7 @@ export function pretendScene(answers: Record<string, Partial<Output>>) {
     kit: "/nowhere/kit.tar.gz",
     trustWas: "",
     replaced: [],
+    away: [],
     watchers: [],
     say: () => {},
   };

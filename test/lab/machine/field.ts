@@ -61,15 +61,16 @@ const [LIMITS, POLICY] = GUARDED.split("# ---- policy\n") as [string, string];
 /** Its pods in kube-system obey the policy. */
 const RESOURCES = ["--requests=cpu=10m,memory=32Mi", "--limits=memory=1Gi"];
 
-export function field({
-  controlPlanes,
-  earlierKey,
-  namespace,
-}: {
+export interface FieldOptions {
   controlPlanes: number;
+  /** The public half of a service-account key, in PEM. */
   earlierKey: string;
   namespace?: CalicoNamespace;
-}): Profile {
+  /** Names of nodes that run nothing but DaemonSets' pods. */
+  idle?: string[];
+}
+
+export function field({ controlPlanes, earlierKey, namespace, idle = [] }: FieldOptions): Profile {
   const servers = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
   const inSystem = ["-n", "kube-system"];
   return {
@@ -95,6 +96,7 @@ export function field({
     afterJoin: [
       [...inSystem, "set", "resources", "daemonset,deployment", "--all", ...RESOURCES],
       [...inSystem, "rollout", "status", "daemonset/kube-proxy"],
+      ...idle.map((name) => ["cordon", name]),
       // The API has their limits from now on, as it has those of pods that started later.
       [...inSystem, "delete", "pod", "-l", "tier=control-plane", "--wait=false"],
     ],

@@ -5,7 +5,7 @@ import { VERSION } from "../../../shared/run.ts";
 import { unlessLate } from "../../../shared/wait-for.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
 import { addOnsOf } from "../machine/profile.ts";
-import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
+import { controlPlaneSamples, nodesOn, type Scenario, type Scene } from "../scene/scene.ts";
 import { writtenElsewhere } from "./disk-writes.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
@@ -169,7 +169,8 @@ export function nodesReadyAt(scene: Scene): number | undefined {
 }
 
 function timesOf(scene: Scene): Times {
-  const { zero, lab } = scene;
+  const { zero } = scene;
+  const meant = nodesOn(scene);
   const steps = scene.steps.filter(({ start }) => start >= 0); // a repair before this damage is another repair
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
@@ -182,7 +183,9 @@ function timesOf(scene: Scene): Times {
     part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
     etcd: firstReturn(controlPlaneSamples(scene), "etcd", zero),
     api,
-    nodesReady: renewed.size === lab.nodes.length ? Math.max(...renewed.values()) : undefined,
+    nodesReady: meant.every(({ nodeName }) => renewed.has(nodeName))
+      ? Math.max(...meant.map(({ nodeName }) => renewed.get(nodeName)!))
+      : undefined,
   };
 }
 

@@ -1,12 +1,12 @@
 import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
+import { controlPlaneGone, deleteKubernetes, nodesOn, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
 export const TAGS = ["new-cas", "join"];
 
 export const everythingDeleted: Scenario["lines"] = [
-  { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, scene.lab.nodes) },
+  { title: "/etc/kubernetes is deleted on every node", run: (scene) => deleteKubernetes(scene, nodesOn(scene)) },
   {
     title: "The control plane stops, the workloads go on",
     async run(scene) {

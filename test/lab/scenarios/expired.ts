@@ -1,6 +1,6 @@
 import { expireAll } from "../scene/expire.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { cutPower, note, powerOn, type Scenario, type Scene, startClock } from "../scene/scene.ts";
+import { cutPower, nodesOn, note, powerOn, type Scenario, type Scene, startClock } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 export const TAGS = ["old-cas", "join"];
@@ -32,8 +32,8 @@ export const haExpired: Scenario = {
 
 async function yearWithout(scene: Scene) {
   startClock(scene);
-  await cutPower(scene, scene.lab.nodes);
+  await cutPower(scene, nodesOn(scene));
   await expireAll(scene.lab);
   note(scene, "every certificate expired yesterday");
-  await powerOn(scene, scene.lab.nodes);
+  await powerOn(scene, nodesOn(scene));
 }

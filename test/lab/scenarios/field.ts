@@ -6,7 +6,7 @@ import { type CalicoNamespace, calico } from "../machine/calico.ts";
 import { field } from "../machine/field.ts";
 import { USUAL } from "../machine/profile.ts";
 import { drilled } from "../scene/drilled.ts";
-import { earlierKey, fieldLife } from "../scene/field-life.ts";
+import { earlierKey, fieldLife, offWorker } from "../scene/field-life.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
 import type { Scenario } from "../scene/scene.ts";
@@ -39,7 +39,10 @@ interface Disaster {
   base: Scenario;
   /** Which of the runbook's blocks are meant: with one control plane node, and with several. */
   tags: [one: string[], several: string[]];
-  lines(files: ReturnType<typeof operatorsFiles>, drill: ReturnType<typeof drilled>): { before: Lines; after: Lines };
+  lines(
+    files: ReturnType<typeof operatorsFiles>,
+    drill: ReturnType<typeof drilled>,
+  ): { before: (goesOff: Lines[number]) => Lines; after: Lines };
 }
 
 const DISASTERS: Disaster[] = [
@@ -47,19 +50,22 @@ const DISASTERS: Disaster[] = [
     suffix: "",
     base: allLost,
     tags: [LOST, HA_LOST],
-    lines: (files, drill) => ({ before: [drill.before, ...everythingDeleted], after: [files.asBefore, drill.outcome] }),
+    lines: (files, drill) => ({
+      before: (goesOff) => [drill.before, goesOff, ...everythingDeleted],
+      after: [files.asBefore, drill.outcome],
+    }),
   },
   {
     suffix: "-pki-lost-alive",
     base: pkiLostAlive,
     tags: [SALVAGE, [...SALVAGE, "several-control-planes"]],
-    lines: (files) => ({ before: [certificatesDeleted], after: [files.asBefore] }),
+    lines: (files) => ({ before: (goesOff) => [goesOff, certificatesDeleted], after: [files.asBefore] }),
   },
   {
     suffix: "-expired",
     base: expired,
     tags: [EXPIRED, HA_EXPIRED],
-    lines: (files) => ({ before: [aYearPasses], after: [files.asBefore] }),
+    lines: (files) => ({ before: (goesOff) => [goesOff, aYearPasses], after: [files.asBefore] }),
   },
 ];
 
@@ -70,31 +76,28 @@ interface Size {
   namespace: CalicoNamespace;
 }
 
+/** The last worker is switched off before the disaster, and gets its line when it is back. */
 function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario[] {
-  const profile = () => field({ controlPlanes, earlierKey: earlierKey(), namespace });
+  const off = `w${workers}`;
+  const profile = () => field({ controlPlanes, earlierKey: earlierKey(), namespace, idle: [off] });
   return DISASTERS.map(({ suffix, base, tags, lines }) => {
     const files = operatorsFiles(profile);
     const { before, after } = lines(files, drilled());
-    const follow = (parts: number[]): Lines[number] => ({
+    const { off: goesOff, on: comesBack } = offWorker(off);
+    const follow = (parts: number[], who: { away?: string[]; workers?: string[] } = {}): Lines[number] => ({
       title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
-      run: (scene) => followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts }),
+      run: (scene) => followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts, ...who }),
     });
     return {
       ...base,
       ...{ name: `${name}${suffix}`, controlPlanes, workers, profile },
-      title: `A cluster as companies have it: ${base.title}`,
+      title: `A cluster as companies have it, and a worker that is switched off meanwhile: ${base.title}`,
       lines: [
-        fieldLife.tokenOfEarlierKey,
-        fieldLife.certificateBefore,
-        files.keep,
-        ...before,
-        follow([0]),
-        files.named,
-        files.putBack,
-        follow([1, 2, 3, 4, 5]),
-        fieldLife.tokenIsValid,
-        fieldLife.certificateAfter,
-        ...after,
+        ...[fieldLife.tokenOfEarlierKey, fieldLife.certificateBefore, files.keep],
+        ...before(goesOff),
+        ...[follow([0], { away: [off] }), files.named, files.putBack, follow([1, 2, 3, 4], { away: [off] })],
+        ...[comesBack, follow([3], { workers: [off] }), follow([4, 5])],
+        ...[fieldLife.tokenIsValid, fieldLife.certificateAfter, ...after],
       ],
     };
   });
@@ -103,6 +106,6 @@ function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario
 export const fieldScenarios: Scenario[] = [
   ...withCalico("calico", "kube-system"),
   ...withCalico("calico-system", "calico-system"),
-  ...inTheField({ name: "field", controlPlanes: 1, workers: 2, namespace: "kube-system" }),
-  ...inTheField({ name: "ha-field", controlPlanes: 3, workers: 2, namespace: "calico-system" }),
+  ...inTheField({ name: "field", controlPlanes: 1, workers: 3, namespace: "kube-system" }),
+  ...inTheField({ name: "ha-field", controlPlanes: 3, workers: 3, namespace: "calico-system" }),
 ];

@@ -3,7 +3,7 @@ import { legacyTokenSigner } from "../../../shared/pki/tokens.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { kubectl } from "../machine/machine.ts";
 import { countValid } from "../report/verdict.ts";
-import { note, type Scenario, type Scene, sayAndWait } from "./scene.ts";
+import { controlPlaneSamples, cutPower, note, powerOn, type Scenario, type Scene, sayAndWait } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 
@@ -88,6 +88,38 @@ async function certManagerWorks(scene: Scene, name: string) {
   const took = `${((Date.now() - began) / 1000).toFixed(1)} s`;
   note(scene, `cert-manager issues the certificate "${name}"`, took);
   scene.checks.push({ name: `cert-manager issues the certificate "${name}"`, ok: true, detail: took });
+}
+
+/** A worker that is switched off before the disaster, and on again after part 4. */
+export function offWorker(name: string): Record<"off" | "on", Line> {
+  return {
+    off: {
+      title: `${name} is switched off, for another reason`,
+      async run(scene) {
+        await cutPower(
+          scene,
+          scene.lab.nodes.filter((node) => node.name === name),
+        );
+        scene.away.push(name);
+        const isNotReady = () =>
+          controlPlaneSamples(scene)[0]!
+            .findLast(({ nodes }) => nodes)
+            ?.nodes?.some((node) => node.name === name && !node.ready);
+        await sayAndWait(scene, `the API to say that ${name} is not Ready`, isNotReady, {
+          seconds: 120,
+          hint: "kubectl get nodes, with --keep",
+        });
+      },
+    },
+    on: {
+      title: `${name} is switched on`,
+      run: (scene) =>
+        powerOn(
+          scene,
+          scene.lab.nodes.filter((node) => node.name === name),
+        ),
+    },
+  };
 }
 
 export const fieldLife = {

@@ -16,6 +16,10 @@ interface Following {
   killAfter?: number;
   /** Names of nodes that never come back: nothing is typed there, the scripts that need it get `--without`, and their own blocks are typed. */
   without?: string[];
+  /** Names of nodes that are away and will come back: nothing is typed there, and the scripts get `--without`. */
+  away?: string[];
+  /** Names of the only workers on which something is typed. */
+  workers?: string[];
   /** Called before each command. */
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
 }
@@ -57,8 +61,9 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
   return true;
 }
 
-function withoutLost({ without = [] }: Follow, command: string) {
-  return without.length > 0 ? leavingOut(command, without).replace(/\bNODE\b/, without.join(" ")) : command;
+function withoutLost({ without = [], away = [] }: Follow, command: string) {
+  const named = [...without, ...away];
+  return named.length > 0 ? leavingOut(command, named).replace(/\bNODE\b/, without.join(" ")) : command;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;
@@ -81,17 +86,17 @@ function whatWasPrinted(block: Block, example: string, printed: string) {
   return line;
 }
 
-function nodesAt({ scene: { lab }, without = [] }: Follow, place: Place): Machine[] {
+function nodesAt({ scene: { lab }, without = [], away = [], workers }: Follow, place: Place): Machine[] {
   const nodes = {
     "first-control-plane": lab.controlPlanes.slice(0, 1),
     "other-control-planes": lab.controlPlanes.slice(1),
     "each-control-plane": lab.controlPlanes,
-    "each-worker": lab.workers,
+    "each-worker": lab.workers.filter(({ nodeName }) => workers?.includes(nodeName) ?? true),
     "each-node": lab.nodes,
     operator: lab.operator ? [lab.operator] : [],
   };
   if (place === "operator" && !lab.operator) throw new Fail("This scenario has no operator's machine", { hint: "see scenarios/fleet.ts" });
-  return nodes[place].filter((node) => !without.includes(node.nodeName));
+  return nodes[place].filter(({ nodeName }) => ![...without, ...away].includes(nodeName));
 }
 
 /** Replaces the operator's scp. It reads inside the node: the kit's folder is in memory and has no path on this machine. */

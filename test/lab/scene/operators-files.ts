@@ -6,7 +6,7 @@ import { kubectl, type Machine } from "../machine/machine.ts";
 import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { LOOSE_FILES } from "./given-up.ts";
-import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
+import { nodesOn, reasonIn, type Scenario, type Scene, type } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
@@ -83,7 +83,7 @@ function unnamed(files: readonly Kept[], said: string): string[] {
 
 async function namedByAssess(scene: Scene, kept: readonly Kept[]) {
   const forgotten: string[] = [];
-  for (const node of scene.lab.nodes) {
+  for (const node of nodesOn(scene)) {
     const { stdout, stderr } = await type(scene, node, "./bunw scripts/00-assess.ts", { exit: [0, 2] });
     const own = kept.filter((file) => file.node === node && !existsSync(node.path(file.path)));
     forgotten.push(...unnamed(own, stdout + stderr).map((path) => `${node.name}: ${path}`));
@@ -120,7 +120,7 @@ async function refusedWithout(scene: Scene, kept: readonly Kept[]) {
 const COPIES = "/run/operators-copies";
 
 async function putBack(scene: Scene, kept: readonly Kept[]) {
-  for (const node of scene.lab.nodes) {
+  for (const node of nodesOn(scene)) {
     const isControlPlane = scene.lab.controlPlanes.includes(node);
     for (const { path, text, mode } of kept.filter((file) => file.node === node)) {
       const place = isControlPlane ? COPIES + path : path;

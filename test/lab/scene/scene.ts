@@ -62,6 +62,8 @@ export interface Scene {
   checks: Check[];
   /** Names of nodes that were replaced by a new machine: they cannot be as before. */
   replaced: string[];
+  /** Names of nodes that were switched off before the damage: the repair does not wait for them. */
+  away: string[];
   watchers: { machine: Machine; watcher: ReturnType<typeof watch> }[];
   /** Where the cluster has pods that ask each other. */
   pings?: ReturnType<typeof introducePods>;
@@ -76,7 +78,7 @@ export interface Scene {
 export async function openScene(lab: Lab, options: { kit: string; guide: Guide; say: (line: string) => void }): Promise<Scene> {
   for (const node of lab.nodes) await unpackKit(node, options.kit);
   const scene: Scene = {
-    ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [] },
+    ...{ ...options, lab, zero: Date.now(), steps: [], moments: [], leaks: [], checks: [], replaced: [], away: [] },
     watchers: lab.nodes.map((machine) => ({ machine, watcher: watch(machine, roleIn(lab, machine)) })),
     before: await takeSnapshot(lab),
     trustWas: await trustOfWorkers(lab),
@@ -117,6 +119,11 @@ export async function sayAndWait<T>(
 
 function roleIn(lab: Lab, machine: Machine) {
   return { role: lab.controlPlanes.includes(machine) ? ("control-plane" as const) : ("worker" as const), bun: LAB_BUN };
+}
+
+/** Those that were not switched off before the damage. */
+export function nodesOn({ lab, away }: Pick<Scene, "lab" | "away">): Machine[] {
+  return lab.nodes.filter(({ name }) => !away.includes(name));
 }
 
 /** Cuts the power of these nodes; nothing is written any more. */

@@ -102,6 +102,7 @@ async function scene(): Promise<Scene> {
       kit: "",
       trustWas: "",
       replaced: [],
+      away: [],
       say: () => {},
       oldTokens: ["old"],
     },
