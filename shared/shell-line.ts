@@ -22,6 +22,21 @@ export function shell(texts: TemplateStringsArray, ...values: readonly (string |
   return String.raw({ raw: texts }, ...words);
 }
 
+/** So many characters of a program's name the kernel keeps: `comm` in proc(5). */
+export const COMM = 15;
+
+/**
+ * The line that sends a signal to exactly the processes of these static pods, on the node where it is typed. It needs no kit, no crictl and
+ * no API. A pod's cgroup has "pod" and the pod's UID in its name, whatever the runtime, the driver and the version of cgroups. A kubelet
+ * gives its static pods UIDs of 32 digits in a row (an MD5 sum); all others have dashes, or underscores where systemd names the cgroup. So
+ * Calico's kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called.
+ */
+export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: readonly string[]): string {
+  const programs = names.map((name) => name.slice(0, COMM)).join("|");
+  const pgrep = names.length > 1 ? `pgrep -x "${programs}"` : `pgrep -x ${programs}`;
+  return `for p in $(${pgrep}); do grep -qE "pod[0-9a-f]{32}" /proc/$p/cgroup && kill -${signal} $p; done || true`;
+}
+
 /** A line for root on another machine. Its shell reads the line once more, so one with quotes in it is a word here. */
 export function onOther(name: string, line: string): string {
   return `${shell`ssh root@${name}`} ${/^[\w@%+=:,./ -]+$/.test(line) ? line : shellWord(line)}`;

@@ -27,13 +27,14 @@ import { examineServiceAccountKey } from "../pki/sa-keys.ts";
 import { mountedFiles } from "../salvage/memory/mounted-files.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
-import { knownHere } from "../trust/process-owner.ts";
+import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { dataRows, memberRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
+import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
 import { controlPlaneVerdict } from "./verdict.ts";
 import { assessWithoutParts } from "./without-data.ts";
@@ -63,7 +64,8 @@ export async function assess(etcdData: string | undefined, { deep, lost = NONE_L
   const unfit = await kubeletsLostFlags();
   const stopped = assessed.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
   if (stopped) assessed.damage = assessed.damage.map(withoutServers);
-  return unfit ? withUnfitKubelet(assessed, unfit) : assessed;
+  const seen = withStopped(assessed, stoppedProcesses(knownHere(containersSeen)));
+  return unfit ? withUnfitKubelet(seen, unfit) : seen;
 }
 
 /** What is missing is missed at once. */

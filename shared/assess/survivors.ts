@@ -9,7 +9,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { sealedIn } from "../k8s/sealed-value.ts";
 import { registryPrefix } from "../k8s/stored.ts";
-import type { Container } from "../node/containers.ts";
+import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { snapshotsWith } from "../salvage/keys-in-copies.ts";
 import { shell } from "../shell-line.ts";
@@ -65,11 +65,14 @@ function managementCluster({ data }: PartialFacts, { name }: Node): Survivor[] {
   return [{ where: "Cluster API's management cluster", hope: "worth a try", detail }];
 }
 
+/** Servers that may have a lost key in memory. */
+const HOLDERS = ["kube-controller-manager", "kube-apiserver"];
+
 function memory(running: Container[] | Fail): Survivor {
   const where = "memory";
   if (running instanceof Fail)
     return { where, hope: "unknown", detail: "see containers above. Until they can be seen: stop the kubelet, touch nothing else" };
-  const alive = running.filter((c) => c.name === "kube-controller-manager" || c.name === "kube-apiserver").map((c) => c.name);
+  const alive = running.filter((c) => isServerContainer(c) && HOLDERS.includes(c.name)).map((c) => c.name);
   if (alive.length === 0) return { where, hope: "no", detail: "no control-plane process is left" };
   return {
     where,

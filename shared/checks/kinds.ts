@@ -88,6 +88,8 @@ const NODE_KINDS = {
     works: "all; but its token lets a machine join, until it ends" },
   "containers": { area: "node", what: "containers", severity: "note", works: "all; the container runtime was not asked",
     mend: "crictl ps" },
+  "stopped-process": { area: "node", what: "processes of pods", severity: "outage", mend: "kill -CONT PID",
+    works: "all but what they do; a probe may not see it" },
   "etcd-data": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: "RUNBOOK If a member has no data",
     works: "containers as they are, and etcd where most members run" },
   "etcd-facts": { area: "etcd", what: "facts in etcd's data", severity: "weakens", mend: ASSESS,

@@ -9,9 +9,10 @@ import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
-import { type Container, containers, inspect } from "../node/containers.ts";
+import { type Container, containers, inspect, isStaticUid } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { isStaticUid, type PodRecord } from "../trust/pod-owner.ts";
+import { COMM } from "../shell-line.ts";
+import type { PodRecord } from "../trust/pod-owner.ts";
 import { knownHere, processOwner } from "../trust/process-owner.ts";
 import { may, ofNamespace } from "../trust/sources.ts";
 
@@ -66,9 +67,6 @@ export function processesOf(name: string, all: readonly Container[]): SeenPod[] 
     ];
   });
 }
-
-/** So many characters the kernel keeps of a program's name. */
-const COMM = 15;
 
 function mountsFromHost(pid: number): Mounted[] {
   const all = tryFile("look at", `/proc/${pid}/mountinfo`, () => mountsOf(pid)) ?? [];

@@ -12,7 +12,7 @@ import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import type { EtcdClient, LiveMember } from "./client.ts";
 import { etcdClient, nodeUid } from "./identity.ts";
-import type { Peer } from "./peers.ts";
+import { type Peer, STOP_ETCD } from "./peers.ts";
 import { quorumOf } from "./quorum.ts";
 import { promotion, wayWithout } from "./silent-members.ts";
 
@@ -49,7 +49,7 @@ export async function proveMembers(own: EtcdClient, facts: ClusterFacts, options
     const [here, there] = await Promise.all([own.hashAt(revision), answerOf(peer, without, () => theirs.hashAt(revision))]);
     if (here !== there) {
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} systemctl stop kubelet, then its etcd with crictl stop; here ${withoutAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
+        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${withoutAlso([name])}; then RUNBOOK 2, "The same machine comes back"`,
       });
     }
     say(`${name}: same cluster, the same keys at revision ${revision}`);
@@ -61,7 +61,7 @@ export function refuseLiving(peers: readonly Peer[], without: readonly string[])
   const alive = peers.find(({ name, servedPem }) => without.includes(name) && servedPem !== undefined);
   if (!alive) return;
   throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${withoutAlso(without, [alive.name])}. If it shall go all the same, stop it first: there systemctl stop kubelet, then its etcd with crictl stop`,
+    hint: `nothing was changed. Repair it: parts 1 and 2 there, and here ${withoutAlso(without, [alive.name])}. If it shall go all the same, stop it first: there ${STOP_ETCD}`,
   });
 }
 

@@ -14,6 +14,7 @@ import type { Finding } from "../pki/examine.ts";
 import { servedPem } from "../pki/served.ts";
 import { retyped } from "../retyped.ts";
 import { say } from "../run.ts";
+import { signalLine } from "../shell-line.ts";
 
 export interface Peer extends Pick<Member, "id" | "isLearner"> {
   /** As `memberName`; kubeadm gives a member the node's name. */
@@ -85,15 +86,15 @@ export async function lookAtPeers({ data, node, facts }: ControlPlaneNode, actio
   if (foreign.length > 0) {
     throw new Fail(`etcd on ${names(foreign)} shows a certificate of another CA than etcd/ca.crt here`, {
       hint:
-        "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: systemctl stop kubelet, " +
-        "stop its etcd with crictl, and take the right one with ./bunw scripts/hand-over.ts unpack --move-aside FILE",
+        "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
+        `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
     });
   }
   return alive;
 }
 
 /** What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control plane nodes. */
-export const STOP_ETCD = "systemctl stop kubelet; crictl stop $(crictl ps -q --name '^etcd$')";
+export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
 /** Members under two CAs refuse each other. An expired CA is the same everywhere: a copy of it helps nobody. */
 function refuseNewCa(alive: readonly Peer[], etcdCa: Finding | undefined): Fail {

@@ -37,7 +37,7 @@ export async function saySilentMembers({ facts, data }: ControlPlaneNode, of: st
 export function promotion({ id }: Pick<Member, "id">, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
   const at = `${certificatesDir}/etcd`;
   const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
-  return `crictl exec $(crictl ps -q --name '^etcd$') ${etcdctl} member promote ${shellWord(id)}`;
+  return `crictl exec $(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.name=etcd-$(uname -n)) ${etcdctl} member promote ${shellWord(id)}`;
 }
 
 /** Errors: Fail where this node's own member is a learner: etcd answers no client there. */

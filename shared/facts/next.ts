@@ -5,7 +5,7 @@
 
 import type { EtcdHome } from "../etcd-home/etcd-home.ts";
 import { isInternal } from "../pki/certs.ts";
-import { shell } from "../shell-line.ts";
+import { shell, signalLine } from "../shell-line.ts";
 import type { KnownNode } from "./cluster.ts";
 import { INSTEAD_OF_PART_1 } from "./no-etcd-data.ts";
 import { command, inArrows, type Todo } from "./todo.ts";
@@ -72,7 +72,7 @@ export function withoutKeys(lost: readonly string[], oldKey: OldSaKey, options: 
 /** Before anything is looked for: what holds lost keys in its memory goes on, and changes nothing meanwhile. As in part 0 of RUNBOOK.md. */
 export const HOLD: readonly Todo[] = [
   { command: "systemctl stop kubelet" },
-  { command: "pkill -STOP -x kube-controller || true", note: "paused, it evicts nothing, and keeps its keys in memory" },
+  { command: signalLine("STOP", ["kube-controller-manager"]), note: "paused, it evicts nothing, and keeps its keys in memory" },
 ];
 
 /** Before part 2, on one control plane node. */

@@ -39,10 +39,13 @@ export function inOneLine(todos: readonly Todo[]): string {
   return phrases.join(", then ");
 }
 
+/** Letters. The comment of a longer line stands right behind it, and moves no other. */
+const LONG = 90;
+
 /** For a list: a line each, the comments one below the other. */
 export function inLines(todos: readonly Todo[]): string[] {
   const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
-  const width = Math.max(...lines.map(({ text, note }) => (note ? text.length : 0)));
+  const width = Math.max(0, ...lines.map(({ text, note }) => (note && text.length <= LONG ? text.length : 0)));
   return lines.map(({ text, note }) => (note ? `${text.padEnd(width)}   # ${note}` : text));
 }
 

@@ -77,8 +77,21 @@ interface CriContainer {
   createdAt?: string;
 }
 
-export function isServerContainer(container: Container) {
-  return container.namespace === "kube-system" && (CONTROL_PLANE as readonly string[]).includes(container.name);
+/**
+ * Whether it is the container of this node's static pod of that name. Others have containers of these names, too, in kube-system as well:
+ * Cilium's clustermesh-apiserver has an `etcd`, a tenant's cluster all four.
+ */
+export function isServerContainer({ namespace, name, pod, podUid }: Container) {
+  const isNamed = (CONTROL_PLANE as readonly string[]).includes(name) && pod.startsWith(`${name}-`);
+  return isNamed && namespace === "kube-system" && isStaticUid(podUid);
+}
+
+/**
+ * A UID that a kubelet gives to a static pod, so to one that root has written: an MD5 sum (pkg/kubelet/config/common.go). Those of the API
+ * server, which nobody can choose, have dashes.
+ */
+export function isStaticUid(uid: string): boolean {
+  return /^[0-9a-f]{32}$/.test(uid);
 }
 
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {

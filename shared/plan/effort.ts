@@ -24,7 +24,7 @@ const NO_JOIN = "If part 3 printed no line, no worker has to join: skip this ste
 
 // biome-ignore format: a table
 const EFFORTS: [command: RegExp, effort: Effort][] = [
-  [/^(systemctl stop kubelet|pkill -STOP)/, { does: "Stop the kubelet, and pause the controller-manager", costs: "no container restarts: they run on without a kubelet", seconds: [0, 1] }],
+  [/^(systemctl stop kubelet|for p in )/, { does: "Stop the kubelet, and pause the controller-manager", costs: "no container restarts: they run on without a kubelet", seconds: [0, 1] }],
   [/00-assess\.ts$/,                 { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] }],
   [/00-assess\.ts --deep/,           { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] }],
   [/00-salvage\.ts/,                 { does: "Bring lost keys back", costs: `${NO_RESTART}; it writes at its end`, seconds: [1, 15], longer: "if it has to read a disk: minutes to hours" }],

@@ -100,7 +100,7 @@ function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] 
 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
 function inKit(command: string, always = false): string {
-  return always || !/^(systemctl|pkill|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
+  return always || !/^(systemctl|for p in|kubectl) /.test(command) ? `cd ${KIT_PLACE} && ${command}` : command;
 }
 
 function forScp(address: string): string {

@@ -37,8 +37,8 @@ export async function searchMemory(
 ) {
   const leader = leaderHost(data);
   if (leader) say(`the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`);
-  for (const { pid, name, owner } of processes.others)
-    say(`${name} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`);
+  for (const { pid, comm, owner } of processes.others)
+    say(`${comm} (pid ${pid}): not searched: it only has this name, and is ${owner.is}. If you know that it is yours: --pid ${pid}`);
   if (processes.own.length === 0) return say("no process of the control plane runs on this node: nothing can be read from memory here");
   say(`reading each process for at most ${LIMITS.seconds} s and ${LIMITS.bytes / 1e9} GB`);
   for (const process of processes.own) {

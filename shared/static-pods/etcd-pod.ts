@@ -10,7 +10,7 @@ import { moveAside } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
 import { refuseNoRoom, refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import { containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
@@ -24,6 +24,7 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { keepShown } from "./keep-shown.ts";
+import { continueOthers } from "./paused.ts";
 import { manifestTrouble, restoreManifests, restoreOthers } from "./restore.ts";
 import { holdServers, refuseUnfitNode } from "./servers.ts";
 import { wantedManifests } from "./wanted-manifests.ts";
@@ -103,6 +104,7 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
 
 export async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
   const { node } = cp;
+  await continueOthers(await containers(node.runtimeEndpoint));
   if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
   await keepShown(cp);
   if (await kubeletActive()) await turnKubelet("stop", " (containers run on without it)");

@@ -5,7 +5,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
-import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import { type Container, containers, controlPlaneContainers, isServerContainer, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/kubelet-certs.ts";
 import { kubeletActive } from "../node/node.ts";
 import { refuseUnfitKubelet } from "../node/turn-kubelet.ts";
@@ -17,6 +17,7 @@ import { say } from "../run.ts";
 import { restartKubelet } from "./begin-reduced.ts";
 import { takeAway } from "./exchange.ts";
 import { fitKubeletCa } from "./kubelet-ca.ts";
+import { continueOthers, managerIsPaused } from "./paused.ts";
 import { restoreManifests } from "./restore.ts";
 import { mountsSuperAdmin, onlyOnPeers, SERVERS, staleReaders, wantedManifests } from "./wanted-manifests.ts";
 
@@ -59,7 +60,9 @@ function credentials(cp: ControlPlaneNode, superAdmin = false) {
 export async function startServers(cp: ControlPlaneNode, issued: readonly string[]): Promise<Date | undefined> {
   const began = new Date();
   const { node, facts, asideDir } = cp;
-  const running = (await containers(node.runtimeEndpoint)).filter((c) => c.running);
+  const all = await containers(node.runtimeEndpoint);
+  const running = all.filter((c) => c.running);
+  await continueOthers(all);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
   const restored = restoreManifests(cp);
@@ -70,11 +73,11 @@ export async function startServers(cp: ControlPlaneNode, issued: readonly string
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again only after 20 s. One that
   // tried to start them without their certificates holds them back for up to five minutes, and forgets that when it starts anew.
-  const restart = !watched || credentials || (tried && (issued.length > 0 || restored));
+  const restart = !watched || credentials || managerIsPaused(all) || (tried && (issued.length > 0 || restored));
   if (restart) await restartKubelet(cp);
   return restored || restart || stale.length > 0 ? began : undefined;
 }
 
-function isServer({ namespace, name }: Container): boolean {
-  return namespace === "kube-system" && SERVERS.some((server) => server === name);
+function isServer(container: Container): boolean {
+  return isServerContainer(container) && container.name !== "etcd";
 }

@@ -8,11 +8,11 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
 import { hostFiles } from "../manifests/command.ts";
-import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { type Manifest, manifestFromMirrorPod, nameSuffix } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/sa-old-flag.ts";
-import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
@@ -107,7 +107,8 @@ export function staleReaders(cp: ControlPlaneNode, running: readonly Container[]
   ];
   return readers.flatMap(({ name, namespace, files }) => {
     const written = files.flatMap((file) => stat(file)?.modified ?? []);
-    const isIts = (one: Container) => one.namespace === namespace && one.pod === `${name}-${cp.node.name}`;
+    const isIts = ({ podUid, ...one }: Container) =>
+      one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
     return running.filter((one) => isIts(one) && written.some((time) => time > one.created));
   });
 }

@@ -27,11 +27,6 @@ export function podRecords(): PodRecord[] {
   });
 }
 
-/** A UID that a kubelet gives to a static pod: an MD5 sum (pkg/kubelet/config/common.go). The API server's have dashes. */
-export function isStaticUid(uid: string): boolean {
-  return /^[0-9a-f]{32}$/.test(uid);
-}
-
 /**
  * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations do not count: any kubelet may
  * write a mirror pod into kube-system that claims the UID of a tenant's pod as its hash.

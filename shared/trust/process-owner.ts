@@ -3,8 +3,11 @@
  * cgroup has the pod's UID and the container's id in its path (kubelet pkg/kubelet/cm, containerd, CRI-O); a unit of the host is in a slice
  * right below the root.
  */
+
+import { list } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
-import { CONTROL_PLANE, type Container } from "../node/containers.ts";
+import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
+import { COMM } from "../shell-line.ts";
 import { podRecords } from "./pod-owner.ts";
 import { may, ofNamespace, type SourceName } from "./sources.ts";
 
@@ -31,10 +34,55 @@ export function processOwner(pid: number, name: string, known: KnownPods): Proce
   if (isUnit(path, name)) return { source: "a control plane process", is: `the unit ${name}.service of this node` };
   const pod = podIn(path, known);
   if (!pod) return { source: "another process", is: `a process of no pod that this node knows (cgroup "${path}")` };
-  const own = may(ofNamespace(pod.namespace), "static pods") && pod.container === name && pod.name.startsWith(`${name}-`);
-  const is = `the container ${pod.container} of ${pod.namespace}/${pod.name}`;
-  return { source: own ? "a control plane process" : "another process", is };
+  return { source: isOf(pod, name) ? "a control plane process" : "another process", is: inWords(pod) };
 }
+
+interface PodOfProcess {
+  namespace: string;
+  name: string;
+  uid: string;
+  container: string;
+}
+
+/** Whether it is this static pod of kubeadm's. */
+function isOf({ namespace, name: pod, uid, container }: PodOfProcess, name: string): boolean {
+  return may(ofNamespace(namespace), "static pods") && isStaticUid(uid) && container === name && pod.startsWith(`${name}-`);
+}
+
+function inWords({ namespace, name, container }: PodOfProcess): string {
+  return container ? `the container ${container} of ${namespace}/${name}` : `${namespace}/${name}`;
+}
+
+/** A process of a pod that a signal has stopped: it does nothing, and does not end by SIGTERM either. */
+export interface StoppedProcess {
+  pid: number;
+  /** Its name, of 15 letters at most. */
+  comm: string;
+  /** Its pod, for the operator. */
+  of: string;
+  /** The controller-manager of this node's static pod: part 0 has paused it. */
+  isManager: boolean;
+  inKubeSystem: boolean;
+}
+
+/**
+ * Processes of this node's pods in state T (/proc/PID/stat, proc(5)), as after SIGSTOP. Nothing in a cluster sees it, and nothing continues
+ * them: a probe may only read a file. Not those of a terminal: there somebody has typed Ctrl-Z.
+ */
+export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
+  const pids = list("/proc").filter((pid) => /^\d+$/.test(pid));
+  return pids.flatMap((pid) => {
+    const [, comm = "", state, terminal] = /^\d+ \((.*)\) (\S) \S+ \S+ \S+ (\S+) /s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];
+    const path = state === "T" && terminal === "0" ? pathBelow(known.first, cgroupOf(Number(pid))) : undefined;
+    if (path === undefined || !uidIn(path)) return [];
+    const pod = podIn(path, known);
+    const isManager = comm === MANAGER.slice(0, COMM) && pod !== undefined && isOf(pod, MANAGER);
+    const of = pod ? inWords(pod) : `the pod with the UID ${uidIn(path)}`;
+    return [{ pid: Number(pid), comm, of, isManager, inKubeSystem: pod?.namespace === "kube-system" }];
+  });
+}
+
+const MANAGER = "kube-controller-manager";
 
 /** Only root puts a unit into a slice right below the root; a user's own units are in user.slice/user-N.slice/…, pods in kubepods.slice. */
 function isUnit(path: string, name: string): boolean {
@@ -43,14 +91,18 @@ function isUnit(path: string, name: string): boolean {
 }
 
 /** The pod of a cgroup's path. Only the first UID and the first id count: a container may have made and named what is below them. */
-function podIn(path: string, { containers, records }: KnownPods): { namespace: string; name: string; container: string } | undefined {
-  const uid = /[/-]pod([0-9a-f][0-9a-f_-]{31,35})(?=[./])/.exec(path)?.[1]?.replaceAll("_", "-");
+function podIn(path: string, { containers, records }: KnownPods): PodOfProcess | undefined {
+  const uid = uidIn(path);
   const id = /[0-9a-f]{64}/.exec(path)?.[0];
   const container = containers.find((one) => one.id === id);
-  if (container) return { namespace: container.namespace, name: container.pod, container: container.name };
+  if (container) return { namespace: container.namespace, name: container.pod, uid: container.podUid, container: container.name };
   const record = records.find((one) => one.uid === uid);
   const name = record && CONTROL_PLANE.find((one) => record.name.startsWith(`${one}-`));
   return record && { ...record, container: name ?? "" };
+}
+
+function uidIn(path: string): string | undefined {
+  return /[/-]pod([0-9a-f][0-9a-f_-]{31,35})(?=[./])/.exec(path)?.[1]?.replaceAll("_", "-");
 }
 
 /** Its path in systemd's own hierarchy, or in that of version 2; undefined where the process has ended. */

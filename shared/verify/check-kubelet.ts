@@ -1,17 +1,23 @@
 /** Checks of this node's kubelet: its certificate is of the CA that it trusts, and its kubelet.conf works. */
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
+import { containersIfAny } from "../etcd-home/static-pod-here.ts";
 import { readText } from "../files/files.ts";
+import type { Container } from "../node/containers.ts";
 import { trusted } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo, shareCertificate } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { listed } from "../plain.ts";
+import { shell } from "../shell-line.ts";
+import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 
 export function kubeletChecks(node: Node): CheckRow[] {
   const { clientPem, kubeconfig, bootstrapKubeconfig } = node.kubelet;
   return [
     { id: "kubelet-client-certificate", of: clientPem, look: () => clientCertificate(node) },
+    { id: "stopped-process", look: async () => stopped(await containersIfAny(node)) },
     { id: "kubelet-conf", of: kubeconfig, look: () => kubeletConf(node) },
     {
       id: "bootstrap-kubelet-conf",
@@ -20,6 +26,15 @@ export function kubeletChecks(node: Node): CheckRow[] {
         readText(bootstrapKubeconfig) === undefined ? "not there, as it should be" : { warning: "still there: it holds a token" },
     },
   ];
+}
+
+/** Of other namespaces it is only named: whoever runs the pod may have stopped it. */
+function stopped(all: readonly Container[]): Answer {
+  const found = stoppedProcesses(knownHere(all));
+  if (found.length === 0) return "none is stopped";
+  const says = `stopped by a signal: ${listed(found.map(({ comm, pid, of }) => `${comm} (pid ${pid}) of ${of}`))}`;
+  const mend = shell`kill -CONT ${found.map(({ pid }) => String(pid))}`;
+  return found.some(({ inKubeSystem }) => inKubeSystem) ? { failed: says, mend } : { warning: `${says}. ${mend}` };
 }
 
 function clientCertificate({ name, kubelet: { clientPem, clientCaFile } }: Node): Answer {

@@ -48,6 +48,10 @@ export interface PretendProcess {
   mapped?: number;
   /** Files that it still has mounted, by path. */
   mounts?: Record<string, string>;
+  /** As in proc(5); default: "S", it sleeps. "T": a signal has stopped it. */
+  state?: string;
+  /** Its terminal; default: none. */
+  terminal?: number;
   /** Its cgroup. Default, by its name: a container of one of kube-system's static pods, or the kubelet's unit. */
   cgroup?: string;
 }
@@ -73,9 +77,11 @@ function cgroupOf(root: string, { pid, comm }: PretendProcess): string {
 /** Writes /proc/PID of a pretend process below a node's root. */
 export function pretendProcess(root: string, process: PretendProcess) {
   const { pid, comm, holds = [], mapped = 1 << 20, mounts = {}, cgroup = cgroupOf(root, process) } = process;
+  const { state = "S", terminal = 0 } = process;
   const folder = `${root}/proc/${pid}`;
   mkdirSync(`${folder}/root/etc/kubernetes`, { recursive: true });
   writeFileSync(`${folder}/cgroup`, `0::${cgroup}\n`);
+  writeFileSync(`${folder}/stat`, `${pid} (${comm}) ${state} 1 ${pid} ${pid} ${terminal} -1 4194560 0 0 0 0\n`);
   writeFileSync(`${folder}/comm`, `${comm}\n`);
   writeFileSync(
     `${folder}/maps`,

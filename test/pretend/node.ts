@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { CONTROL_PLANE, type Container } from "../../shared/node/containers.ts";
 import { waitFor } from "../../shared/wait-for.ts";
 import { ADDRESS, clusterObjects, healthyCp, type Objects, writeKubelet } from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
@@ -126,19 +127,26 @@ export const WRITING = "writing";
 
 export const CRICTL = "crictl --runtime-endpoint unix:///run/containerd/containerd.sock";
 
-/** The output of `crictl ps -a -o json` for these containers, all running. */
-export function crictlPs(names: readonly string[]): string {
-  const containers = names.map((name) => ({
-    id: `${name}-id`,
-    metadata: { name },
-    labels: {
-      "io.kubernetes.pod.name": `${name}-m1`,
-      "io.kubernetes.pod.namespace": "kube-system",
-      "io.kubernetes.pod.uid": `${name}-uid`,
-    },
-    state: "CONTAINER_RUNNING",
-    createdAt: `${Date.now()}000000`,
-  }));
+/** The UID that a kubelet gives to a static pod of this name. */
+export function staticUid(name: string): string {
+  return createHash("md5").update(name).digest("hex");
+}
+
+/** The output of `crictl ps -a -o json` for these containers, all running: those of static pods by their names, and `others` as they are. */
+export function crictlPs(names: readonly string[], others: readonly Partial<Omit<Container, "created">>[] = []): string {
+  const own = names.map((name): Partial<Container> => {
+    const isStatic = (CONTROL_PLANE as readonly string[]).includes(name);
+    return { name, podUid: isStatic ? staticUid(name) : `${name}-uid` };
+  });
+  const containers = [...own, ...others].map(
+    ({ name = "", id = `${name}-id`, pod = `${name}-m1`, namespace = "kube-system", podUid, running = true }) => ({
+      id,
+      metadata: { name },
+      labels: { "io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": podUid },
+      state: running ? "CONTAINER_RUNNING" : "CONTAINER_EXITED",
+      createdAt: `${Date.now()}000000`,
+    }),
+  );
   return JSON.stringify({ containers });
 }
 
@@ -164,6 +172,7 @@ function commandsOf(name: string, { containers = ["kube-proxy", "coredns"], comm
     { command: "systemctl stop kube-pki-repair-approve", does: 'rm -f "$FAKE/approving"' },
     { command: "systemctl reset-failed kube-pki-repair-approve" },
     { command: `${CRICTL} ps -a -o json`, stdout: crictlPs(containers) },
+    { command: `${CRICTL} inspect -o json *`, stderr: "no such container", exit: 1 },
     { command: `${CRICTL} stop --timeout 0 *` },
     // tmpfs, so that no test ever searches the machine's own disk
     { command: "findmnt *", stdout: JSON.stringify({ filesystems: [{ source: "tmpfs", fstype: "tmpfs", options: "rw", target: "/" }] }) },

@@ -39,7 +39,7 @@ export async function nodesBySsh(first: string) {
   for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, kit]) mkdirSync(folder, { recursive: true });
   program(`${at}/operator/ssh`, SSH);
   program(`${at}/login/sudo`, SUDO);
-  for (const name of ["systemctl", "pkill", "kubectl", "mount"]) program(`${at}/root/${name}`, SAY(`${name} $*`));
+  for (const name of ["systemctl", "pgrep", "kubectl", "mount"]) program(`${at}/root/${name}`, SAY(`${name} $*`));
   program(`${kit}/bunw`, BUNW);
   writeFileSync(`${kit}/SHA256SUMS`, `${new Bun.CryptoHasher("sha256").update(readFileSync(`${kit}/bunw`)).digest("hex")}  bunw\n`);
   const packed = Bun.spawnSync(["tar", "-C", kit, "-czf", `${at}/kit.tar.gz`, "bunw", "SHA256SUMS"]);

@@ -71,7 +71,7 @@ const repair = plays.filter(({ tags }) => !tags.includes("never"));
 const commands = repair.flatMap(({ hosts, tasks }) =>
   tasks.flatMap((task) => {
     const command = commandOf(task);
-    return command?.match(/bunw|systemctl|pkill|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
+    return command?.match(/bunw|systemctl|pgrep|hostvars/) ? [{ on: HOSTS[hosts]!, command: typed(command) }] : [];
   }),
 );
 
@@ -88,7 +88,7 @@ test("the playbook types what parts 0 to 3 of the runbook type, on the same node
   expect(own.map(({ on, command }) => `${on}: ${bare(command)}`)).toEqual(wanted);
 });
 
-const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl |pkill )/.test(command);
+const isOurs = (command: string) => /^(\.\/bunw scripts\/|systemctl |for p in )/.test(command);
 
 /** Of a printed line, its beginning. */
 function example({ printed }: Block, command: string): string {
@@ -97,7 +97,7 @@ function example({ printed }: Block, command: string): string {
 
 test("the loop beside it in the runbook types the same", () => {
   const section = runbook.slice(runbook.indexOf("**The loop**"), runbook.indexOf("## Clean up"));
-  const loop = [...section.matchAll(/(?:"|'|\{ )(\.\/bunw [^'"]+|systemctl stop kubelet|pkill [^;]+)|"\$\{?(line)/g)].map(
+  const loop = [...section.matchAll(/(?:"|'|\{ )(\.\/bunw [^'"]+|systemctl stop kubelet|for p in .*? \|\| true)|"\$\{?(line)/g)].map(
     ([, command, line]) => command ?? line!,
   );
   const printed = new Map(PRINTED.map(([, line]) => [line, "line"]));

@@ -4,6 +4,7 @@ import { createPrivateKey } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { HOLD } from "../../shared/facts/next.ts";
 import { ADDRESS, healthyCp, type Objects, write } from "../pretend/cluster.ts";
 import { layOut } from "../pretend/lost-disk.ts";
 import { bigInt, POD_UID, type PretendProcess, podRecord, pretendProcess } from "../pretend/memory.ts";
@@ -85,7 +86,7 @@ test("--deep finds keys in free blocks of an image: rung 3, with the image in th
     3,
     [
       "systemctl stop kubelet",
-      "pkill -STOP -x kube-controller || true",
+      HOLD[1]!.command,
       `./bunw scripts/00-salvage.ts disk --image ${path}`,
       "./bunw scripts/01-etcd.ts --new-internal-cas",
       "./bunw scripts/02-control-plane.ts",
@@ -133,7 +134,7 @@ test("--deep with old tokens of kube-system is rung 4", async () => {
     true,
     [
       "systemctl stop kubelet",
-      "pkill -STOP -x kube-controller || true",
+      HOLD[1]!.command,
       "./bunw scripts/00-token-key.ts",
       "./bunw scripts/01-etcd.ts --new-cas",
       "./bunw scripts/02-control-plane.ts",

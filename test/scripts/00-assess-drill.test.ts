@@ -62,7 +62,7 @@ async function pack(): Promise<[path: string, content: Uint8Array][]> {
   return ["/root/keys.age", BACKUP_MARK].map((path) => [path, readFileSync(node.root + path)]);
 }
 
-const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* ps) /;
+const READS = /^(uname|ip|timedatectl show|systemctl (cat|show|is-active)|crictl .* (ps|inspect)) /;
 
 async function drillOf(scene: Scene, more = ""): Promise<Drill & { exitCode: number }> {
   const { stdout, stderr, exitCode } = await drilled(scene, `00-assess --drill --json${more}`);

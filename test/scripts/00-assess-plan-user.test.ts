@@ -32,7 +32,7 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(calls.filter((call) => call.startsWith("ssh") && call !== "ssh ubuntu")).toEqual([]);
   expect(calls.filter((call) => call === "sudo")).toHaveLength(calls.filter((call) => call === "ssh ubuntu").length);
-  expect(calls).toContain(`${M3}: pkill -STOP -x kube-controller`);
+  expect(calls).toContain(`${M3}: pgrep -x kube-controller`);
   expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas`);
   expect(calls).toContain(`${M3}: bunw scripts/hand-over.ts unpack y`);
   expect(calls).toContain(`${W2}: bunw scripts/03-workers.ts join --server x`);

@@ -5,6 +5,7 @@ import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
+import { HOLD } from "../../shared/facts/next.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
@@ -115,7 +116,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   const calls = readFileSync(`${folder}/calls`, "utf8").split("\n");
   rmSync(folder, { recursive: true });
   expect([code, stderr]).toEqual([0, ""]);
-  expect(calls).toContain("ssh [-n] [root@127.77.0.11] [pkill -STOP -x kube-controller || true]");
+  expect(calls).toContain(`ssh [-n] [root@127.77.0.11] [${HOLD[1]!.command}]`);
   expect(calls).toContain("scp [-3] [-p] [root@127.77.0.11:/run/kube-pki-repair/token] [root@10.77.0.22:/run/kube-pki-repair/]");
   expect(calls).toContain("ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-workers.ts join --server x]");
   expect(calls).toContain("ssh [-n] [root@10.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]");

@@ -73,7 +73,7 @@ test("a tenant's token, and his key in a process called kube-controller: the clu
   inVolume(node, HIS_UID, "token", HIS_TOKEN);
   const run = await node.run("00-salvage");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("kube-controller-manager (pid 20): not searched: it only has this name");
+  expect(run.stderr).toContain("kube-controller (pid 20): not searched: it only has this name");
 });
 
 test("a tenant's token without a key of his anywhere does not keep the own key from its place", async () => {
@@ -247,7 +247,7 @@ test.each(OTHERS)("a process called kube-controller in $place is not read: its f
   fifo(`${node.root}/proc/20/root/etc/kubernetes/controller-manager.conf`);
   const run = await node.run("00-salvage memory");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("kube-controller-manager (pid 20): not searched");
+  expect(run.stderr).toContain("kube-controller (pid 20): not searched");
 });
 
 test("a worker's mirror pod in kube-system that claims a tenant's pod as its own does not make the tenant's volumes kube-system's", async () => {
@@ -590,7 +590,7 @@ test("00-assess --deep searches no process that only has such a name, and names 
   fifo(`${node.root}/proc/20/root/etc/kubernetes/admin.conf`);
   const { stdout, stderr } = await node.run("00-assess --deep --no-disk");
   expect(stdout).toContain("the memory of kube-controller-manager (pid 31)");
-  expect(stderr).toContain("kube-controller-manager (pid 20): not searched");
+  expect(stderr).toContain("kube-controller (pid 20): not searched");
 });
 
 function fifo(path: string) {

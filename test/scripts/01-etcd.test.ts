@@ -2,6 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
+import { STOP_ETCD } from "../../shared/etcd/peers.ts";
 import { publicPem } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
@@ -202,9 +203,7 @@ test.each([
     peer.stop(true);
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(says);
-    expect(stderr).toEndWith(
-      "on m3, on each: systemctl stop kubelet; crictl stop $(crictl ps -q --name '^etcd$'). Then here ./bunw scripts/01-etcd.ts --new-cas\n",
-    );
+    expect(stderr).toEndWith(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas\n`);
     expect(node.fingerprint()).toEqual(before);
   },
 );

@@ -7,7 +7,7 @@ import { certificatesIn } from "../../shared/pki/certificate.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { healthyCp, manifest, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, TAKEN_OUT } from "../pretend/etcd.ts";
-import { expectTranscript, MEMBER } from "../pretend/node.ts";
+import { expectTranscript, MEMBER, staticUid } from "../pretend/node.ts";
 import { LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -104,7 +104,7 @@ test("03-workers close --dry-run says what it would do, and changes nothing", as
 test("03-workers close puts the new manifest in only when the kubelet is done with the old pod, and goes on where it was cut off", async () => {
   using node = await afterPart2({ commands: RESTARTS });
   using _api = serveRunning(node);
-  const pod = `${node.root}/var/lib/kubelet/pods/kube-controller-manager-uid`;
+  const pod = `${node.root}/var/lib/kubelet/pods/${staticUid("kube-controller-manager")}`;
   mkdirSync(pod, { recursive: true });
   // Long enough for the pretend API to be asked again, and next to nothing of the 90 s.
   const early = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });

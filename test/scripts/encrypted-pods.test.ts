@@ -5,7 +5,7 @@ import { stringify } from "yaml";
 import type { Manifest } from "../../shared/manifests/from-mirror-pod.ts";
 import { KUBELET_CONFIG, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { CRICTL, crictlPs, type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { CRICTL, crictlPs, type NodeOptions, pretendNode, staticUid } from "../pretend/node.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -36,7 +36,7 @@ function withConfig(pod: Manifest): Manifest {
 function runtime({ uid = UID, namespace = "kube-system", dir = "/srv/enc" } = {}): NonNullable<NodeOptions["commands"]> {
   const ps = crictlPs(["kube-proxy", "kube-apiserver"])
     .replaceAll("kube-apiserver-id", ID)
-    .replaceAll("kube-apiserver-uid", uid)
+    .replaceAll(staticUid("kube-apiserver"), uid)
     .replaceAll("kube-system", namespace)
     .replace(/CONTAINER_RUNNING(?=[^{]*$)/, "CONTAINER_EXITED");
   const args = ["kube-apiserver", FLAG, "--authorization-config=/enc/authz.yaml"];

@@ -25,7 +25,6 @@ const INSPECT = JSON.stringify({
 
 const PS = crictlPs(["kube-proxy", "etcd"])
   .replaceAll("etcd-id", ID)
-  .replaceAll("etcd-uid", "0123456789abcdef0123456789abcdef")
   .replace(/CONTAINER_RUNNING(?=[^{]*$)/, "CONTAINER_EXITED");
 
 const RUNTIME = [

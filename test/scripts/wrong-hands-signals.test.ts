@@ -5,7 +5,7 @@ import { waitFor } from "../../shared/wait-for.ts";
 import { afterPart2, MANAGER, RESTARTS } from "../pretend/after-part2.ts";
 import { write } from "../pretend/cluster.ts";
 import { bootstrap, join, kubeletFiles, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
-import { pretendNode } from "../pretend/node.ts";
+import { pretendNode, staticUid } from "../pretend/node.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
 import { expectStop, interrupted } from "../pretend/wrong-hands.ts";
@@ -213,7 +213,7 @@ test.each(SIGNALS)(
   async (signal, error) => {
     using node = await afterPart2({ commands: RESTARTS });
     using _api = serveRunning(node);
-    const pod = `${node.root}/var/lib/kubelet/pods/kube-controller-manager-uid`;
+    const pod = `${node.root}/var/lib/kubelet/pods/${staticUid("kube-controller-manager")}`;
     mkdirSync(pod, { recursive: true });
     const stopped = await interrupted(node, "03-workers close", `removed ${MANAGER}`, signal);
     expectStop(stopped, error, AGAIN, 130);

@@ -9,6 +9,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 import { Fail } from "../../fail.ts";
 import { hostPath } from "../../files/files.ts";
 import { gone, hostText } from "../../files/untrusted-file.ts";
+import { COMM } from "../../shell-line.ts";
 import { type KnownPods, processOwner } from "../../trust/process-owner.ts";
 import { may } from "../../trust/sources.ts";
 
@@ -44,7 +45,9 @@ export function holders(known: KnownPods) {
   const owned = sorted.map((process) => ({ process, owner: processOwner(process.pid, process.name, known) }));
   return {
     own: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [process] : [])),
-    others: owned.flatMap(({ process, owner }) => (may(owner.source, "files") ? [] : [{ ...process, owner }])),
+    others: owned.flatMap(({ process, owner }) =>
+      may(owner.source, "files") ? [] : [{ ...process, owner, comm: process.name.slice(0, COMM) }],
+    ),
   };
 }
 

@@ -20,7 +20,7 @@ const [FIRST, OTHERS, WORKERS] = [["cp1"], ["cp2", "cp3"], ["w1", "w2", "w3", "w
 const JOIN = "scripts/03-workers.ts join --server https://api:6443 --token-file token";
 
 /** Which nodes get which command, in which order. The nodes of one line get it at the same time. */
-const STOPS: Line[] = ["systemctl stop kubelet", "pkill -STOP -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);
+const STOPS: Line[] = ["systemctl stop kubelet", "pgrep -x kube-controller"].map((call) => [[...FIRST, ...OTHERS], call]);
 const LOOKS: Line = [[...FIRST, ...OTHERS, ...WORKERS], "scripts/00-assess.ts"];
 const SALVAGE: Line = [[...FIRST, ...OTHERS], "scripts/00-salvage.ts memory"];
 const PART_0 = [...STOPS, LOOKS, SALVAGE];

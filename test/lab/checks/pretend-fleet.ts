@@ -54,7 +54,7 @@ mount --bind ${PLACE}/$1.etc /etc
 echo "${USER}:x:4242:4242::/nowhere:/bin/sh" >> /etc/passwd
 echo "${USER}:*:20000::::::" >> /etc/shadow
 mkdir -p /etc/sudoers.d && echo "${USER} ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/${USER}
-for name in systemctl pkill; do mount --bind ${PLACE}/program /usr/bin/$name; done
+for name in systemctl pgrep; do mount --bind ${PLACE}/program /usr/bin/$name; done
 for point in / /tmp /var/tmp /root /home; do mount --bind -o ro "$point" "$point" 2>&1; mount -o remount,bind,ro "$point" "$point"; done
 exec /usr/sbin/sshd -D -e -f ${PLACE}/$1.sshd`;
 

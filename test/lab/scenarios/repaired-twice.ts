@@ -35,7 +35,7 @@ async function settled({ lab }: Scene): Promise<boolean> {
 
 /**
  * What a second run must not change: content, mode, owner and time of each file, and each running container. The controller-manager alone
- * may leave and come back, as its kubelet is stopped and starts (shared/static-pods/late-manager.ts).
+ * may leave and come back, as its kubelet is stopped and starts.
  */
 const FINGERPRINT = `set -e
 find /etc/kubernetes /var/lib/kubelet/pki /var/lib/kubelet/config.yaml /var/lib/kubelet/kubeadm-flags.env \\

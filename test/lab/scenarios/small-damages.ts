@@ -3,6 +3,7 @@
  * needs: commands, files, restarts. `ROWS=expired` plays only the rows with that word in the title.
  */
 import { readFileSync, writeFileSync } from "node:fs";
+import { HOLD } from "../../../shared/facts/next.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { changedFiles, endedContainers, filesOf, quiet } from "../report/footprint.ts";
@@ -41,8 +42,8 @@ const PKI = "/etc/kubernetes/pki";
 const HERE = /^rung 0: /;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
-const HOLD = ["systemctl stop kubelet", "pkill -STOP -x kube-controller || true"];
-const LOOK = [...HOLD, "00-assess --deep", ...HOLD];
+const HELD = HOLD.map(({ command }) => command);
+const LOOK = [...HELD, "00-assess --deep", ...HELD];
 const WORKERS = ["03-workers open", "03-workers join", "03-workers close", "05-verify"];
 
 const ROWS: Row[] = [

@@ -1,5 +1,6 @@
 /** A repair by what the scripts print, from 00-assess on: by an operator who reads nothing else. */
 import type { Assessment } from "../../../shared/assess/assessment.ts";
+import { HOLD } from "../../../shared/facts/next.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
@@ -52,8 +53,14 @@ export async function repairByPrinted(scene: Scene) {
 }
 
 const VERIFY = "./bunw scripts/05-verify.ts";
-const COMMAND =
-  /systemctl stop kubelet|pkill -STOP -x kube-controller \|\| true|\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
+const KIT_LINE =
+  /\.\/bunw scripts\/[\w-]+\.ts(?: (?:open|close|retire|memory|secret|--new-cas|--new-internal-cas|--move-aside|--deep|--without [\w.-]+(?:,[\w.-]+)*)\b)*/;
+const COMMAND = heldOr(KIT_LINE);
+
+/** Part 0's own lines, or one of the kit's. */
+export function heldOr(kitLine: RegExp): RegExp {
+  return new RegExp([...HOLD.map(({ command }) => RegExp.escape(command)), kitLine.source].join("|"));
+}
 
 const ASSESS = "./bunw scripts/00-assess.ts";
 const OPEN_SECRET = "./bunw scripts/00-salvage.ts secret";

@@ -6,7 +6,7 @@ import { Fail } from "../../../shared/fail.ts";
 import type { Machine } from "../machine/machine.ts";
 import type { Step } from "../report/rehearsal.ts";
 import { carryFile } from "./follow.ts";
-import { restartBarePods } from "./printed.ts";
+import { heldOr, restartBarePods } from "./printed.ts";
 import { reasonIn, type Scene, type } from "./scene.ts";
 
 interface Todo {
@@ -184,8 +184,7 @@ function withOption(operator: Operator, phrase: string): string | undefined {
 }
 
 const CALLED: Record<string, string> = { "part 1": `${BUNW}01-etcd.ts`, "part 2": `${BUNW}02-control-plane.ts` };
-const COMMAND =
-  /systemctl stop kubelet|pkill -STOP -x kube-controller \|\| true|\.\/bunw scripts\/[\w-]+\.ts(?: (?!on\b|on$)[\w./=:-]+(?:,[\w.-]+)*)*/;
+const COMMAND = heldOr(/\.\/bunw scripts\/[\w-]+\.ts(?: (?!on\b|on$)[\w./=:-]+(?:,[\w.-]+)*)*/);
 
 function inPhrase(operator: Operator, node: Machine, phrase: string): Todo[] {
   const named = /^(part 1|part 2|the same) on (.+?)(?: where it is not done yet)?$/.exec(phrase);
