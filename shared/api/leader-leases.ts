@@ -9,8 +9,10 @@ import { isFresh, LEASES, type Lease, renewed } from "./leases.ts";
 /** The components that elect a leader. */
 export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
 
+/** `name`: of a Lease in kube-system, or "NAMESPACE/NAME" (flags of the component may say so). */
 function leaderPath(name: string): string {
-  return `${LEASES}/kube-system/leases/${name}`;
+  const [own, namespace = "kube-system"] = name.split("/").reverse() as [string, string?];
+  return `${LEASES}/${namespace}/leases/${own}`;
 }
 
 /** Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody led in between. */
@@ -65,8 +67,10 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   );
 }
 
-/** The leaders' Leases as somebody saw them before, by the name of the component, and when that was, by our own clock. */
+/** The leaders' Leases as somebody saw them before, by name, and when that was, by our own clock. */
 export interface LeadersSeen {
+  /** Those by which this cluster elects leaders. */
+  leases: readonly string[];
   leaders: ReadonlyMap<string, Leader>;
   at: Date;
 }
@@ -77,7 +81,7 @@ export interface LeadersSeen {
  * when its control plane was restarted.
  */
 export async function dropDeadLeaders(api: KubeApi, { hostName, since, seen }: { hostName: string; since: Date; seen: LeadersSeen }) {
-  for (const name of LEADERS) {
+  for (const name of seen.leases) {
     const lease = await api.find<Lease>(leaderPath(name));
     const leader = leaderIn(lease);
     if (!lease || !leader) continue;

@@ -90,8 +90,9 @@ export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; p
   const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
   const annotation = pod?.metadata.annotations?.["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"];
   const command = flags(pod ? commandOf(pod) : []);
-  const [, host = command.get("advertise-address"), port = command.get("secure-port") ?? "6443"] =
-    /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
+  const [, kubeadmsHost, kubeadmsPort = "6443"] = /^(.*):(\d+)$/.exec(annotation ?? "") ?? [];
+  // who edits the flags leaves kubeadm's annotation as it is
+  const [host, port] = [command.get("advertise-address") ?? kubeadmsHost, command.get("secure-port") ?? kubeadmsPort];
   return host ? { host: endpointHost(host), port: Number(port) } : undefined;
 }
 

@@ -3,8 +3,13 @@ import { LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader-
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import { readObject } from "../k8s/stored.ts";
+import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
+import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
+import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { readYaml } from "../yaml.ts";
 import type { Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory (holderIdentity is HOST_UUID). */
@@ -13,14 +18,15 @@ export function leaderHost(data: EtcdData | undefined): string | undefined {
 }
 
 /** Nothing in this data was written later than `at`: etcd wrote to its log then, or the copy was made then, on this node. */
-export function leadersSeen({ data, dataFrom, rescue }: Repair): LeadersSeen {
+export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: Node }): LeadersSeen {
+  const leases = LEADERS.flatMap((name) => leaderLease(node, name) ?? []);
   const wal = `${dataFrom}/member/wal`;
   const written = list(wal).flatMap((name) => stat(`${wal}/${name}`)?.modified.getTime() ?? []);
-  const leaders = LEADERS.flatMap((name): [string, Leader][] => {
+  const leaders = leases.flatMap((name): [string, Leader][] => {
     const leader = storedLeader(data, name);
     return leader ? [[name, leader]] : [];
   });
-  return { leaders: new Map(leaders), at: new Date(Math.max(rescue.made.getTime(), ...written)) };
+  return { leases, leaders: new Map(leaders), at: new Date(Math.max(rescue.made.getTime(), ...written)) };
 }
 
 /**
@@ -34,7 +40,36 @@ export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node:
 }
 
 function storedLeader(data: EtcdData, name: string): Leader | undefined {
-  return leaderIn(storedLease(data, `kube-system/${name}`));
+  return leaderIn(storedLease(data, name.includes("/") ? name : `kube-system/${name}`));
+}
+
+/**
+ * The Lease by which a component of this node elects its leader, as `--leader-elect-resource-…` of its manifest says, or the scheduler's
+ * `--config`, whose leaderElection counts alone; undefined where it elects none. Source: k8s.io/component-base/config/options.
+ */
+export function leaderLease(node: Node, component: (typeof LEADERS)[number]): string | undefined {
+  const manifest = readableManifest(whereIs(manifestPath({ node }, component)));
+  const command = flags(manifest ? commandOf(manifest) : []);
+  const config = command.get("config") && hostPathOf(manifest!, command.get("config")!);
+  const { leaderElection: { leaderElect, resourceName, resourceNamespace } = {} } = configOf(config) ?? {
+    leaderElection: {
+      leaderElect: command.get("leader-elect") !== "false",
+      resourceName: command.get("leader-elect-resource-name"),
+      resourceNamespace: command.get("leader-elect-resource-namespace"),
+    },
+  };
+  if (leaderElect === false) return undefined;
+  return resourceNamespace ? `${resourceNamespace}/${resourceName ?? component}` : (resourceName ?? component);
+}
+
+interface ElectionConfig {
+  leaderElection?: { leaderElect?: boolean; resourceName?: string | undefined; resourceNamespace?: string | undefined };
+}
+
+/** What cannot be read says nothing. */
+function configOf(path: string | undefined): ElectionConfig | undefined {
+  const config = path && attempt(() => readYaml(smallText(path) ?? "") as ElectionConfig | undefined);
+  return config instanceof Fail || !config ? undefined : config;
 }
 
 function storedLease(data: EtcdData, name: string) {

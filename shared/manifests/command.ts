@@ -87,9 +87,10 @@ export function mainContainer({ spec }: { spec: { containers?: readonly Containe
   return spec.containers?.find(isServer) ?? spec.containers?.[0];
 }
 
-/** Its command. */
-export function commandOf({ spec }: { spec: PodSpec }): string[] {
-  return mainContainer({ spec })?.command ?? [];
+/** Its words with the flags, to read or to change in place: kubeadm gives them in `command`; others give the program there, and the flags in `args`. */
+export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): string[] {
+  const { command = [], args = [] } = mainContainer({ spec }) ?? {};
+  return args.some((word) => word.startsWith("--")) ? args : command;
 }
 
 /**

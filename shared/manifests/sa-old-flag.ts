@@ -3,7 +3,7 @@
  * valid beside the new ones until part 4 is finished. The flag may be given several times; only sa.key signs.
  */
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
-import { commandOf, flags, mainContainer } from "./command.ts";
+import { commandOf, flags } from "./command.ts";
 import type { Manifest } from "./from-mirror-pod.ts";
 
 const FLAG = "--service-account-key-file";
@@ -34,7 +34,7 @@ export function withoutOldSaKey(manifest: Manifest, certificatesDir: string): Ma
 
 function withCommand(manifest: Manifest, command: string[]): Manifest {
   const copy = structuredClone(manifest);
-  mainContainer(copy)!.command = command;
+  commandOf(copy).splice(0, Number.POSITIVE_INFINITY, ...command);
   return copy;
 }
 

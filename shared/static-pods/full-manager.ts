@@ -8,6 +8,7 @@ import { waitForEndpoints } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { dropLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { leaderLease } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -38,11 +39,12 @@ export async function fullControllerManager(cp: ControlPlaneNode, api: KubeApi, 
   forGood("fullManager");
   await exchangeManifest(cp, name, { manifest, note: "node-lifecycle, taint eviction and pod collection are on again" });
   if (mode.dryRun) return;
-  const last = await leaderOf(api, name);
-  if (last?.holder.startsWith(`${cp.node.hostName}_`)) await dropLease(api, name, last.holder);
+  const lease = leaderLease(cp.node, name);
+  const last = lease === undefined ? undefined : await leaderOf(api, lease);
+  if (lease && last?.holder.startsWith(`${cp.node.hostName}_`)) await dropLease(api, lease, last.holder);
   const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
   await waitFor("the kubelet to start it again", () => runs(cp, name), { seconds: 60, hint });
-  say(`${await nextLeader(api, name, last, { seconds: 90, hint })}: leads`);
+  if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint })}: leads`);
 }
 
 async function runs({ node }: ControlPlaneNode, name: string): Promise<boolean> {
@@ -69,9 +71,10 @@ export async function reducedManagers(cp: ControlPlaneNode, api: KubeApi): Promi
  * to reduce this node's protects nobody. Undefined where none leads, a reduced one does, or nothing tells whose it is.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
-  const last = await leaderOf(api, NAME);
-  if (!last) return undefined;
-  const holder = await unlessLate(nextLeader(api, NAME, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
+  const lease = leaderLease(cp.node, NAME);
+  const last = lease === undefined ? undefined : await leaderOf(api, lease);
+  if (!lease || !last) return undefined;
+  const holder = await unlessLate(nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }));
   const leads = otherControlPlanes(cp.cluster, cp).find(({ name }) => holder?.startsWith(`${name}_`));
   const pod = leads && (await managerOn(api, leads.name));
   return pod && !isReduced(pod) ? leads.name : undefined;

@@ -1,7 +1,7 @@
 /** Checks of this control plane node's servers, each chain from both ends, and of what they share with the other control plane nodes. */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { leaderNow } from "../api/leader-leases.ts";
+import { type LEADERS, leaderNow } from "../api/leader-leases.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import type { LiveMember } from "../etcd/client.ts";
 import { etcdClient, howMany, silentMembers } from "../etcd/identity.ts";
@@ -11,6 +11,7 @@ import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
+import { leaderLease } from "../facts/leaders.ts";
 import { command } from "../facts/todo.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/reduced-controllers.ts";
@@ -34,8 +35,8 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
     { id: "api-certificate", look: () => servedCertificate(cp) },
     { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
     { id: "controller-manager", look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full") },
-    { id: "controller-manager-leads", look: async () => (await leaderNow(api, "kube-controller-manager")) ?? { failed: "no leader" } },
-    { id: "scheduler-leads", look: async () => (await leaderNow(api, "kube-scheduler")) ?? { failed: "no leader" } },
+    { id: "controller-manager-leads", look: () => leader(cp, api, "kube-controller-manager") },
+    { id: "scheduler-leads", look: () => leader(cp, api, "kube-scheduler") },
     ...others.map((node): CheckRow => ({ id: "tokens-both-ways", of: node.name, look: () => tokensBothWays(cp, api, node) })),
   ];
 }
@@ -52,6 +53,11 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };
   return { id: "api-ready", of: localServer(facts), look };
+}
+
+async function leader({ node }: ControlPlaneNode, api: KubeApi, component: (typeof LEADERS)[number]): Promise<Answer> {
+  const lease = leaderLease(node, component);
+  return lease === undefined ? "elects no leader" : ((await leaderNow(api, lease)) ?? { failed: "no leader" });
 }
 
 async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {

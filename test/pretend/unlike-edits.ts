@@ -6,6 +6,7 @@ import { type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, write } from "./cluster.ts";
 import type { Place } from "./unlike-cluster.ts";
+import { lease, object } from "./unlike-objects.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects and files of every kind
 type Any = any;
@@ -82,4 +83,45 @@ export async function reissue(place: Place, name: string, facts: Partial<Cluster
 
 export function remove(place: Place, ...paths: string[]) {
   for (const path of paths) rmSync(place.root + path, { recursive: true });
+}
+
+/** Lets kubeconfigs lead to another server: "admin", "kubelet", … */
+export function setServer(place: Place, url: string, ...names: string[]) {
+  for (const name of names)
+    editYaml(place, `/etc/kubernetes/${name}.conf`, ({ clusters }) => {
+      clusters[0].cluster.server = url;
+    });
+}
+
+/** The server of the ConfigMaps that name one: cluster-info, which joining nodes read, and kube-proxy's. */
+export function setServerOfCluster(place: Place, url: string) {
+  for (const [of, key] of [
+    ["kube-public/cluster-info", "kubeconfig"],
+    ["kube-system/kube-proxy", "kubeconfig.conf"],
+  ] as const)
+    editConfigMap(place, of, key, (text) => text.replace(/server: .*/, `server: ${url}`));
+}
+
+/** Changes kubeadm's ClusterConfiguration. */
+export function editKubeadm(place: Place, change: (content: Any) => void) {
+  editConfigMap(place, "kube-system/kubeadm-config", "ClusterConfiguration", (text) => {
+    const content = parse(text);
+    change(content);
+    return stringify(content);
+  });
+}
+
+/** One more Node, with a Lease that its kubelet renews. */
+export function addNode(place: Place, name: string, address: string, metadata: Any = {}): void {
+  const addresses = [
+    { type: "InternalIP", address },
+    { type: "Hostname", address: name },
+  ];
+  place.objects[`minions/${name}`] = object("Node", { name, ...metadata }, { status: { addresses } });
+  place.objects[`leases/kube-node-lease/${name}`] = lease("kube-node-lease", name, name);
+}
+
+/** Changes an object: "minions/w1". */
+export function editObject(place: Place, key: string, change: (content: Any) => void) {
+  change(place.objects[key]);
 }

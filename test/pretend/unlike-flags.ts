@@ -145,4 +145,35 @@ export const FLAGS: Unlike[] = [
           void containers.push({ name: "kms", image: "registry.example/kms:v1", command: ["/kms", "--health-port=:8083"] }),
       ),
   },
+  {
+    name: "the flags are the container's args, its command is the program alone",
+    who: "RKE2, Talos and own manifests",
+    change: (place) => {
+      for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+        editPod(place, name, ({ containers: [container] }) => {
+          const [program, ...args] = container!.command!;
+          Object.assign(container!, { command: [program], args });
+        });
+    },
+  },
+  {
+    name: "leaders are elected by Leases of another name",
+    who: "two schedulers of one kind; own manifests",
+    change: (place) => {
+      setFlags(place, "kube-scheduler", "--leader-elect-resource-name=own-scheduler");
+      const lease = place.objects["leases/kube-system/kube-scheduler"] as { metadata: { name: string } };
+      delete place.objects["leases/kube-system/kube-scheduler"];
+      place.objects["leases/kube-system/own-scheduler"] = { ...lease, metadata: { ...lease.metadata, name: "own-scheduler" } };
+    },
+  },
+  {
+    name: "leaders are not elected: there is one control plane node",
+    who: "own manifests with --leader-elect=false",
+    change: (place) => {
+      for (const name of ["kube-controller-manager", "kube-scheduler"]) {
+        setFlags(place, name, "--leader-elect=false");
+        delete place.objects[`leases/kube-system/${name}`];
+      }
+    },
+  },
 ];

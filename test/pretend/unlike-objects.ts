@@ -93,7 +93,8 @@ export function configMap(of: string, data: Record<string, string>): Any {
   return object("ConfigMap", { name, namespace }, { data });
 }
 
-function lease(namespace: string, name: string, holderIdentity: string) {
+/** That somebody holds, and renewed just now. */
+export function lease(namespace: string, name: string, holderIdentity: string) {
   return object("Lease", { name, namespace }, { spec: { holderIdentity, renewTime: new Date().toISOString(), leaseDurationSeconds: 40 } });
 }
 

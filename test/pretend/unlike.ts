@@ -31,12 +31,23 @@ export interface Unlike {
   /** Who has it in the field. */
   who: string;
   change: (place: Place) => Promise<void> | void;
-  /** Scripts that refuse (exit code 3) on this cluster though it is well, and what they name. */
-  refuses?: Partial<Record<Script, RegExp>>;
+  /** Scripts that end otherwise than with 0 and as typed without options: what is typed, and how it ends. Nothing changes all the same. */
+  ends?: Partial<Record<Script, End>>;
   /** What 00-assess says of the difference. */
   says?: RegExp;
   /** With all of /etc/kubernetes lost on m1. Default: it comes back with all that it had. */
   lost?: Lost;
+  /** The mechanism that this row waits for. */
+  waits?: string;
+}
+
+export interface End {
+  /** Default: the script alone. */
+  typed?: string;
+  /** Default: 3, it refuses. */
+  code?: number;
+  /** What it says. */
+  names: RegExp;
 }
 
 export interface Lost {
@@ -85,7 +96,7 @@ async function nodeOf(row: Unlike, isLost: boolean) {
 /** The cluster of a row, well and served. `run` says what a script did there. */
 export async function unlike(row: Unlike, runs: Runner) {
   const { place, node, env } = await nodeOf(row, false);
-  const etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const etcd = serveEtcd(node.root, etcdOf(place, node));
   const api = serveUnlike(place, node.root);
   return {
     node,
@@ -103,6 +114,11 @@ export async function unlike(row: Unlike, runs: Runner) {
       for (const one of [...place.others, api, etcd, node]) one[Symbol.dispose]();
     },
   };
+}
+
+function etcdOf({ node: { members } }: Place, { stored }: { stored: Map<string, string> }) {
+  const state = sameEtcd(stored);
+  return { ...state, members: members ?? state.members };
 }
 
 /** All but what only asks. */
@@ -139,7 +155,7 @@ export async function bringBack(row: Unlike, runs: Runner) {
 
   const part1 = runs.run({ line: "01-etcd --new-cas", env: env(BRINGS_BACK) });
   await Promise.race([node.called("systemctl restart kubelet"), part1]);
-  if (existsSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`)) open.use(serveEtcd(node.root, sameEtcd(node.stored)));
+  if (existsSync(`${node.root}/etc/kubernetes/pki/etcd/server.crt`)) open.use(serveEtcd(node.root, etcdOf(place, node)));
   const first = await seen("01-etcd --new-cas", await part1);
   if (first.exitCode !== 0) return end(first);
   const part2 = runs.run({ line: "02-control-plane", env: env(BRINGS_BACK) });

@@ -6,23 +6,24 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { runner } from "../pretend/many-runs.ts";
 import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "../pretend/unlike.ts";
+import { CAS } from "../pretend/unlike-cas.ts";
 import type { Place } from "../pretend/unlike-cluster.ts";
 import { remove } from "../pretend/unlike-edits.ts";
+import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
 import { FLAGS } from "../pretend/unlike-flags.ts";
+import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
 
 const runs = runner();
 afterAll(() => runs[Symbol.dispose]());
 
-const REFUSED = [3];
-
 /** A lost file that only a copy brings back ends a run with 1: it goes on when the file is there. */
 const REFUSED_UNTOUCHED = [1, 3];
 
-const ROWS: Unlike[] = [...FLAGS];
+const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES];
 
-describe.each(ROWS.map((row) => [row.name, row] as const))("%s", (_, row) => {
+describe.each(ROWS.filter(({ waits }) => !waits).map((row) => [row.name, row] as const))("%s", (_, row) => {
   let cluster: Awaited<ReturnType<typeof unlike>> | undefined;
   const end = () => {
     cluster?.[Symbol.dispose]();
@@ -34,9 +35,9 @@ describe.each(ROWS.map((row) => [row.name, row] as const))("%s", (_, row) => {
   afterAll(end);
 
   test.each(SCRIPTS)("%s leaves it alone", async (script) => {
-    const refusal = row.refuses?.[script];
-    const seen = await cluster!.run(script);
-    expectUntouched(seen, refusal ? REFUSED : [0], refusal);
+    const { typed = script, code = 3, names } = row.ends?.[script] ?? { code: 0, names: undefined };
+    const seen = await cluster!.run(typed);
+    expectUntouched(seen, [code], names);
     if (script !== "00-assess") return;
     expect(seen.stdout).not.toMatch(/scripts\/0[1-4]-/);
     if (row.says) expect(seen.stdout).toMatch(row.says);
@@ -75,10 +76,12 @@ test.each([
   expect((await cluster.run(script)).changed).toContain(changes);
 });
 
+for (const { name, waits } of ROWS) if (waits) test.todo(`${name}: waits for ${waits}`);
+
 function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {
   const { changed, exitCode } = seen;
   expect({ changed, endsWell: codes.includes(exitCode), exitCode, said: lastWords(seen) }).toMatchObject({ changed: [], endsWell: true });
-  if (says) expect(seen.stderr).toMatch(says);
+  if (says) expect(seen.stdout + seen.stderr).toMatch(says);
 }
 
 /** The last words, for who reads a red test. */

@@ -232,7 +232,11 @@ test.each([
 ] as const)("dropDeadLeaders() and a Lease %s", async (_, held, ago, isDropped) => {
   using _box = sandbox();
   using server = pretendApi({ objects: { [KCM]: held() } });
-  const seen = { leaders: new Map([["kube-controller-manager", SEEN]]), at: new Date(Date.now() - ago) };
+  const seen = {
+    leases: ["kube-controller-manager"],
+    leaders: new Map([["kube-controller-manager", SEEN]]),
+    at: new Date(Date.now() - ago),
+  };
   await dropDeadLeaders(client(server), { hostName: "m1", since: new Date(Date.now() + 2000), seen });
   expect(server.objects.has(KCM)).toBe(!isDropped);
 });

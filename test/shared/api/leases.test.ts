@@ -137,7 +137,11 @@ test.each([
     },
   });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const seen = { leaders: new Map([[NAME, { holder: "m2_b", ...renewed(ago + 2).spec }]]), at: new Date(Date.now() - 60_000) };
+  const seen = {
+    leases: [NAME],
+    leaders: new Map([[NAME, { holder: "m2_b", ...renewed(ago + 2).spec }]]),
+    at: new Date(Date.now() - 60_000),
+  };
   await dropDeadLeaders(api, { hostName: "m1", since: new Date(), seen });
   expect(server.changes()).toEqual([]);
   expect(await leaderNow(api, NAME)).toBe("m2_b");

@@ -1,10 +1,11 @@
 /** Who led when etcd's data was read, and since when that is known by our own clock. */
 import { expect, test } from "bun:test";
 import { readdirSync, utimesSync } from "node:fs";
-import { leaderHost, leadersSeen } from "../../../shared/facts/leaders.ts";
+import { leaderHost, leaderLease, leadersSeen } from "../../../shared/facts/leaders.ts";
 import { findRepair } from "../../../shared/facts/repair.ts";
-import { clusterObjects, healthyCp } from "../../pretend/cluster.ts";
-import { writeData } from "../../pretend/control-plane-node.ts";
+import { manifestText } from "../../../shared/manifests/on-disk.ts";
+import { clusterObjects, healthyCp, manifest, write } from "../../pretend/cluster.ts";
+import { NODE, writeData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const usual = clusterObjects((await healthyCp()).ca.cert);
@@ -26,10 +27,28 @@ test("leadersSeen() has the leaders of etcd's copy, seen when etcd last wrote: n
   ] as const) {
     for (const name of readdirSync(wal)) utimesSync(`${wal}/${name}`, new Date(written), new Date(written));
     const repair = findRepair({ dir: "/var/lib/etcd", wal: undefined });
-    expect(leadersSeen(repair)).toEqual({
+    expect(leadersSeen({ ...repair, node: NODE })).toEqual({
+      leases: ["kube-controller-manager", "kube-scheduler"],
       leaders: new Map([["kube-controller-manager", { holder: "m2_1b2c", renewTime: RENEWED }]]),
       at: new Date(at),
     });
     expect(leaderHost(repair.data)).toBe("m2");
   }
+});
+
+test.each([
+  ["kubeadm's", [], "kube-scheduler"],
+  ["another name", ["--leader-elect-resource-name=own"], "own"],
+  ["another namespace", ["--leader-elect-resource-namespace=leaders"], "leaders/kube-scheduler"],
+  ["none", ["--leader-elect=false"], undefined],
+  ["its configuration's, whatever the flags", ["--config=/etc/kubernetes/scheduler.yaml", "--leader-elect-resource-name=own"], "in-file"],
+])("leaderLease() of a scheduler with %s", (_, words, lease) => {
+  using box = sandbox();
+  const pod = manifest("kube-scheduler");
+  pod.spec.containers[0]!.command!.push(...words);
+  pod.spec.containers[0]!.volumeMounts!.push({ name: "config", mountPath: "/etc/kubernetes" });
+  pod.spec.volumes!.push({ name: "config", hostPath: { path: "/etc/kubernetes" } });
+  write(`${box.dir}/etc/kubernetes/manifests/kube-scheduler.yaml`, manifestText(pod));
+  write(`${box.dir}/etc/kubernetes/scheduler.yaml`, "leaderElection: {resourceName: in-file}\n");
+  expect(leaderLease(NODE, "kube-scheduler")).toBe(lease);
 });

@@ -1,0 +1,165 @@
+/** Rows of unlike.ts: where the API is, by whom, and how kubeconfigs lead there. */
+import { ADDRESS } from "./cluster.ts";
+import type { Unlike } from "./unlike.ts";
+import { balancer, type Place } from "./unlike-cluster.ts";
+import { editConfigMap, editKubeadm, editYaml, PKI, read, reissue, setFlags, setServer, setServerOfCluster } from "./unlike-edits.ts";
+
+/** In place of the 11 of m1: a balancer's address, and one that nobody has. */
+const BALANCER = ADDRESS.replace(/11$/, "50");
+const DEAD = "127.77.0.99";
+const ALL = ["admin", "kubelet", "controller-manager", "scheduler"];
+
+/** The cluster is reached through a balancer, and its certificate has the balancer's name. */
+async function behindBalancer(place: Place, port = 6443) {
+  balancer(place, BALANCER, port);
+  await reissue(place, "apiserver", { certSANs: [BALANCER] });
+  setServer(place, `https://${BALANCER}:${port}`, "admin", "kubelet");
+  setServerOfCluster(place, `https://${BALANCER}:${port}`);
+}
+
+export const ENDPOINTS: Unlike[] = [
+  {
+    name: "a balancer in front of the API, at another port than the API server's",
+    who: "haproxy with keepalived on the control plane nodes, port 8443 or 16443",
+    waits: "A1",
+    change: async (place) => {
+      await behindBalancer(place, 16443);
+      editKubeadm(place, (config) => {
+        config.controlPlaneEndpoint = `${BALANCER}:16443`;
+      });
+    },
+  },
+  {
+    name: "the endpoint in kubeadm-config is out of date: nobody answers there",
+    who: "a balancer or a name that was replaced; kubeadm reads the ConfigMap only at the next upgrade",
+    waits: "A1",
+    change: async (place) => {
+      await behindBalancer(place);
+      editKubeadm(place, (config) => {
+        config.controlPlaneEndpoint = `${DEAD}:6443`;
+      });
+    },
+    lost: { refuses: ["01-etcd --new-cas", /endpoint/] },
+  },
+  {
+    name: "kubeadm-config has no endpoint: the balancer came later",
+    who: "clusters of one control plane node that grew",
+    waits: "A1",
+    change: async (place) => {
+      await behindBalancer(place);
+      editKubeadm(place, (config) => void delete config.controlPlaneEndpoint);
+    },
+  },
+  {
+    name: "every kubeconfig of the node leads to another address of the node itself",
+    who: "kubespray: https://127.0.0.1:6443",
+    waits: "A1",
+    change: async (place) => {
+      balancer(place, BALANCER, 6443);
+      await reissue(place, "apiserver", { certSANs: [BALANCER] });
+      setServer(place, `https://${BALANCER}:6443`, ...ALL);
+    },
+  },
+  {
+    name: "cluster-info leads elsewhere than kubeadm-config, and both answer",
+    who: "an outer and an inner balancer; clouds with a public and a private address",
+    waits: "A1",
+    change: async (place) => {
+      balancer(place, BALANCER, 6443);
+      await reissue(place, "apiserver", { certSANs: [BALANCER] });
+      editConfigMap(place, "kube-public/cluster-info", "kubeconfig", (text) => text.replace(`//${ADDRESS}:`, `//${BALANCER}:`));
+    },
+  },
+  {
+    name: "the balancer cannot be reached from the control plane node itself",
+    who: "Azure's internal balancer and others that do not lead a server back to itself",
+    waits: "A1",
+    change: async (place) => {
+      await reissue(place, "apiserver", { certSANs: [DEAD] });
+      editKubeadm(place, (config) => {
+        config.controlPlaneEndpoint = `${DEAD}:6443`;
+      });
+      setServer(place, `https://${ADDRESS}:6443`, "admin");
+      setServerOfCluster(place, `https://${DEAD}:6443`);
+    },
+  },
+  {
+    name: "the API server has another port than kubeadm-config says",
+    who: "a port that was changed by hand, as 443 beside a balancer without ports",
+    waits: "table",
+    change: (place) => {
+      place.api.port = 8443;
+      setFlags(place, "kube-apiserver", "--secure-port=8443");
+      setServer(place, `https://${ADDRESS}:8443`, ...ALL);
+      setServerOfCluster(place, `https://${ADDRESS}:8443`);
+      editKubeadm(place, (config) => {
+        config.controlPlaneEndpoint = `${ADDRESS}:8443`;
+      });
+    },
+  },
+  {
+    name: "the API server finds its address by itself",
+    who: "own manifests without --advertise-address",
+    change: (place) => setFlags(place, "kube-apiserver", "--advertise-address="),
+  },
+  {
+    name: "admin.conf has contexts of other clusters beside its own",
+    who: "people who merge their kubeconfigs on the control plane node",
+    change: (place) =>
+      editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
+        config.clusters.unshift({ name: "other", cluster: { server: "https://192.0.2.7:6443" } });
+        config.users.unshift({ name: "other", user: { token: "none" } });
+        config.contexts.unshift({ name: "other", context: { cluster: "other", user: "other" } });
+      }),
+  },
+  {
+    name: "kubeconfigs name the CA's file in place of its content",
+    who: "kubeadm before 1.8, kubespray's and own templates",
+    change: (place) => {
+      for (const name of ALL)
+        editYaml(place, `/etc/kubernetes/${name}.conf`, ({ clusters: [{ cluster }] }) => {
+          delete cluster["certificate-authority-data"];
+          cluster["certificate-authority"] = `${PKI}/ca.crt`;
+        });
+    },
+  },
+  {
+    name: "kubeconfigs name another server name for the certificate",
+    who: "NAT and tunnels: tls-server-name",
+    waits: "A1",
+    change: async (place) => {
+      balancer(place, BALANCER, 6443);
+      setServer(place, `https://${BALANCER}:6443`, "admin");
+      editYaml(place, "/etc/kubernetes/admin.conf", ({ clusters: [{ cluster }] }) => {
+        cluster["tls-server-name"] = "kubernetes";
+      });
+    },
+    lost: { without: /^admin.conf: server/ },
+  },
+  {
+    name: "administrators sign in at an OIDC provider: admin.conf runs a program and has no certificate",
+    who: "companies that allow no client certificates: kubelogin, teleport",
+    waits: "table",
+    change: (place) =>
+      editYaml(place, "/etc/kubernetes/admin.conf", (config) => {
+        config.users[0].user = { exec: { apiVersion: "client.authentication.k8s.io/v1", command: "kubectl", args: ["oidc-login"] } };
+      }),
+  },
+  {
+    name: "kubelet.conf has its certificate inside, and the kubelet does not rotate it",
+    who: "KubeKey, sealos and kubeadm before 1.13; rotateCertificates: false",
+    waits: "table",
+    change: (place) => {
+      const pem = read(place, "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem");
+      const [cert, key] = [pem.slice(0, pem.indexOf("-----BEGIN", 10)), pem.slice(pem.indexOf("-----BEGIN", 10))];
+      editYaml(place, "/etc/kubernetes/kubelet.conf", ({ users: [{ user }] }) => {
+        for (const name of Object.keys(user)) delete user[name];
+        user["client-certificate-data"] = Buffer.from(cert).toString("base64");
+        user["client-key-data"] = Buffer.from(key).toString("base64");
+      });
+      editYaml(place, "/var/lib/kubelet/config.yaml", (config) => {
+        config.rotateCertificates = false;
+      });
+    },
+  },
+];
