@@ -6,11 +6,13 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { runner } from "../pretend/many-runs.ts";
 import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, unlike } from "../pretend/unlike.ts";
+import { ADDONS } from "../pretend/unlike-addons.ts";
 import { CAS } from "../pretend/unlike-cas.ts";
 import type { Place } from "../pretend/unlike-cluster.ts";
 import { remove } from "../pretend/unlike-edits.ts";
 import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
 import { FLAGS } from "../pretend/unlike-flags.ts";
+import { HOSTS } from "../pretend/unlike-host.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 
 setDefaultTimeout(300_000);
@@ -21,7 +23,7 @@ afterAll(() => runs[Symbol.dispose]());
 /** A lost file that only a copy brings back ends a run with 1: it goes on when the file is there. */
 const REFUSED_UNTOUCHED = [1, 3];
 
-const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES];
+const ROWS: Unlike[] = [...FLAGS, ...ENDPOINTS, ...CAS, ...NODES, ...HOSTS, ...ADDONS];
 
 describe.each(ROWS.filter(({ waits }) => !waits).map((row) => [row.name, row] as const))("%s", (_, row) => {
   let cluster: Awaited<ReturnType<typeof unlike>> | undefined;

@@ -1,0 +1,164 @@
+/** Rows of unlike.ts: the host, its kubelet, its programs and static pods of others. */
+import { stringify } from "yaml";
+import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
+import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
+import type { Unlike } from "./unlike.ts";
+import type { Place } from "./unlike-cluster.ts";
+import { editPod, editYaml, mount, setFlags } from "./unlike-edits.ts";
+
+const MANIFESTS = "/etc/kubernetes/manifests";
+const CONFIG = "/var/lib/kubelet/config.yaml";
+
+/** A static pod of others, on the disk and as a mirror pod. `path`: a file of the host that it reads. */
+function staticPod(place: Place, name: string, path: string) {
+  const pod = manifest("kube-vip");
+  const mirror = mirrorPod("kube-vip");
+  for (const { metadata, spec } of [pod, mirror]) {
+    metadata.name = metadata.name.replace("kube-vip", name);
+    spec.containers = [
+      { name, image: `registry.example/${name}:v1`, args: ["-f", path], volumeMounts: [{ name: "own", mountPath: path }] },
+    ];
+    spec.volumes = [{ name: "own", hostPath: { path, type: "FileOrCreate" } }];
+  }
+  write(`${place.root}${MANIFESTS}/${name}.yaml`, stringify(pod), 0o644);
+  place.objects[`pods/kube-system/${name}-m1`] = mirror;
+}
+
+/** Containers of kube-system's control plane, and one of this name in another pod. */
+function withStranger(place: Place, name: string, namespace: string, pod: string) {
+  const { containers } = JSON.parse(crictlPs(place.node.containers));
+  const labels = { "io.kubernetes.pod.name": pod, "io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.uid": `uid-of-${pod}` };
+  containers.push({ ...containers[0], id: `${pod}-id`, metadata: { name }, labels });
+  place.node.commands!.push({ command: `${CRICTL} ps -a -o json`, stdout: JSON.stringify({ containers }) });
+}
+
+export const HOSTS: Unlike[] = [
+  {
+    name: "root's shell has a proxy, and no exception for the node",
+    who: "companies: /etc/environment, profile.d",
+    change: (place) => {
+      for (const name of ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+        place.env[name] = "http://127.77.0.98:3128";
+    },
+  },
+  {
+    name: "the kubelet's flags are in /etc/sysconfig, and its name is given by hand",
+    who: "RPM systems; --hostname-override, clouds",
+    change: (place) => {
+      place.node.commands!.push({
+        command: "systemctl cat kubelet",
+        stdout: KUBEADM_UNIT.replace("/etc/default/kubelet", "/etc/sysconfig/kubelet"),
+      });
+      write(`${place.root}/etc/sysconfig/kubelet`, `KUBELET_EXTRA_ARGS="--hostname-override=m1 --node-ip=${ADDRESS} --v=2"\n`, 0o644);
+    },
+  },
+  {
+    name: "the kubelet is hardened: read-only port off, protected kernel defaults, TLS 1.3, own eviction limits",
+    who: "CIS benchmark 4.2",
+    change: (place) =>
+      editYaml(place, CONFIG, (config) =>
+        Object.assign(config, {
+          readOnlyPort: 0,
+          protectKernelDefaults: true,
+          makeIPTablesUtilChains: true,
+          tlsMinVersion: "VersionTLS13",
+          eventRecordQPS: 5,
+          evictionHard: { "memory.available": "300Mi" },
+          featureGates: { RotateKubeletServerCertificate: true },
+        }),
+      ),
+  },
+  {
+    name: "CRI-O is the container runtime",
+    who: "OpenShift's relatives; kubeadm with CRI-O",
+    change: (place) => {
+      const socket = "unix:///var/run/crio/crio.sock";
+      editYaml(place, CONFIG, (config) => Object.assign(config, { containerRuntimeEndpoint: socket, cgroupDriver: "systemd" }));
+      const line = CRICTL.replace("unix:///run/containerd/containerd.sock", socket);
+      place.node.commands!.push({ command: `${line} ps -a -o json`, stdout: crictlPs(place.node.containers) });
+      place.node.commands!.push({ command: `${line} stop --timeout 0 *` });
+    },
+  },
+  {
+    name: "a bootstrap kubeconfig of the join was left, with a token that has ended",
+    who: "kubelets that were joined by other tools than kubeadm",
+    change: (place) =>
+      write(`${place.root}/etc/kubernetes/bootstrap-kubelet.conf`, "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n"),
+  },
+  {
+    name: "a balancer of the node's own is a static pod",
+    who: "kubespray's nginx-proxy, KubeKey's and kubeadm's manual's haproxy, sealos' lvscare",
+    change: (place) => {
+      write(`${place.root}/etc/haproxy/haproxy.cfg`, "defaults\n", 0o644);
+      staticPod(place, "haproxy", "/etc/haproxy/haproxy.cfg");
+    },
+  },
+  {
+    name: "keepalived and etcd's backup run as static pods",
+    who: "kubeadm's manual of software load balancing",
+    change: (place) => {
+      for (const name of ["keepalived", "etcd-backup"]) {
+        write(`${place.root}/etc/${name}/config`, "own\n", 0o644);
+        staticPod(place, name, `/etc/${name}/config`);
+      }
+    },
+  },
+  {
+    name: "a second scheduler is a static pod",
+    who: "batch and GPU set-ups",
+    change: (place) => {
+      const path = "/etc/own-scheduler/config.yaml";
+      write(`${place.root}${path}`, "own\n", 0o644);
+      staticPod(place, "second-scheduler", path);
+    },
+  },
+  {
+    name: "a tenant's etcd runs in a container of the same name",
+    who: "Milvus, APISIX, vcluster; Cilium's clustermesh-apiserver",
+    change: (place) => withStranger(place, "etcd", "tenant", "milvus-etcd-0"),
+  },
+  {
+    name: "a tenant's controller-manager and API server run in containers of the same names",
+    who: "Kamaji, vcluster, Cluster API's nested control planes",
+    change: (place) => withStranger(place, "kube-apiserver", "tenant", "control-plane-7f-x"),
+  },
+  {
+    name: "the clock follows no time server that systemd knows",
+    who: "chrony, ntpd, PTP, virtual machines with the host's clock",
+    change: (place) => void place.node.commands!.push({ command: "timedatectl show --property=NTPSynchronized --value", stdout: "no\n" }),
+  },
+  {
+    name: "there is no timedatectl",
+    who: "minimal images, dbus off",
+    change: (place) =>
+      void place.node.commands!.push({
+        command: "timedatectl show --property=NTPSynchronized --value",
+        exit: 1,
+        stderr: "Failed to connect to bus",
+      }),
+  },
+  {
+    name: "etcd does not run as root",
+    who: "kubeadm's RootlessControlPlane, STIG",
+    change: (place) =>
+      editPod(
+        place,
+        "etcd",
+        (spec) => void Object.assign(spec, { securityContext: { seccompProfile: { type: "RuntimeDefault" }, runAsUser: 2001 } }),
+      ),
+    lost: { refuses: ["01-etcd --new-cas", /2001/] },
+  },
+  {
+    name: "etcd listens for its own JSON clients at another port",
+    who: "etcd's advice for many watches: --listen-client-http-urls",
+    change: (place) => setFlags(place, "etcd", "--listen-client-http-urls=https://127.0.0.1:2382"),
+  },
+  {
+    name: "the API server writes its audit log into a folder of the host that others rotate",
+    who: "logrotate, fluent-bit",
+    change: (place) => {
+      setFlags(place, "kube-apiserver", "--audit-log-path=/var/log/kube-audit/audit.log");
+      mount(place, "kube-apiserver", "/var/log/kube-audit");
+    },
+  },
+];
