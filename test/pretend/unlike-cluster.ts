@@ -105,12 +105,17 @@ export function serveUnlike(place: Place, root: string) {
   });
 }
 
-/** Reviews tokens, lets what lives renew its Lease, and answers for the kubelets. */
+/** Reviews tokens, lets what lives renew its Lease and take one that is free, and answers for the kubelets. */
 function controllers({ away }: Place, { method, path }: { method: string; path: string }, { objects }: { objects: Map<string, Any> }) {
   if (path.endsWith("/proxy/healthz")) return new Response("ok");
   if (path.endsWith("/serviceaccounts/default/token")) return Response.json({ status: { token: "a-new-token" } });
   if (path.endsWith("/tokenreviews"))
     return Response.json({ status: { authenticated: true, user: { username: "system:serviceaccount:kube-system:default" } } });
+  const leader = method === "DELETE" && path.includes("/kube-system/leases/") && objects.get(path);
+  if (leader) {
+    Object.assign(leader.spec, { holderIdentity: `${leader.spec.holderIdentity}_again` });
+    return Response.json({});
+  }
   if (method === "GET" && path.includes("/leases"))
     for (const [name, { metadata, spec }] of objects)
       if (name.includes("/leases/") && !away.includes(metadata.name)) spec.renewTime = new Date(Date.now() + renewals++).toISOString();
