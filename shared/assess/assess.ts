@@ -32,7 +32,7 @@ import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
 import { dataRows, memberRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
-import { kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
+import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
@@ -120,6 +120,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
     ...repairRows(known),
   ];
+  const network = await cniRows(node);
   const isLost = (finding: Finding) =>
     finding.state === "ok" ? strange && finding.name === "ca" : remedyOf(finding, evidence).do === "lost";
   const lostKeys = [...cas, sa].filter(isLost);
@@ -132,12 +133,12 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
     ca: clusterCaSeen(node, known),
-    damage: withWhatComes(damage, node, known.certificatesDir),
+    damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
     survivors: lostKeys.length > 0 ? survivors({ known, node, running, lost }) : [],
     filesBack: filesBack({ node, running, lost }, files, known),
     deep,
-    damaged: damage.some(isDamage),
-    ...controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep, lost }),
+    damaged: [...damage, ...network].some(isDamage),
+    ...controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost }),
   };
 }
 

@@ -2,6 +2,7 @@
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
@@ -83,3 +84,15 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
   ];
   return rows.filter(isDamage);
 }
+
+/** Kubeconfigs of the network plugin with the old CA: no part that issues certificates mends them. */
+export async function cniRows({ kubelet }: Node): Promise<Row[]> {
+  const ca = attempt(() => readText(kubelet.clientCaFile));
+  if (!ca || ca instanceof Fail) return [];
+  const rows: Row[] = [];
+  for (const what of cniKubeconfigs())
+    if (await trustsOldCa(what, ca)) rows.push({ id: "cni-kubeconfig", what, state: "!OLD CA!", detail: NO_NEW_POD });
+  return rows;
+}
+
+const NO_NEW_POD = "no new pod starts on this node, and none ends, until the network plugin's agent here has restarted";

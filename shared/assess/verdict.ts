@@ -18,6 +18,8 @@ interface SeenHere {
   clock: Fail | readonly string[];
   lostKeys: Finding[];
   damage: readonly Row[];
+  /** The network plugin's program here has the old CA. */
+  noNewPod: boolean;
   /** Another CA is in the place of the cluster's. */
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
@@ -25,7 +27,7 @@ interface SeenHere {
   lost: LostNodes;
 }
 
-export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, oldKey, deep, lost }: SeenHere): NodeVerdict {
+export function controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod, strange, oldKey, deep, lost }: SeenHere): NodeVerdict {
   const { cp, obstacle } = known;
   const damaged = damage.some(isDamage);
   const seen = {
@@ -63,6 +65,7 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, o
     };
   if (cp && caIsNew(cp))
     return { verdict: "this node is repaired, with a new CA", next: inLines(partsForCluster()), course: forCluster(lost) };
+  if (noNewPod) return NO_NEW_POD;
   return {
     ...(lost.controlPlanes.length > 0 && lost.silent.length === 0
       ? { course: COURSE_TO_LEAVE_OUT }
@@ -73,6 +76,14 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, strange, o
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
 }
+
+/** Of a node where all files are well. */
+export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
+  verdict: "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
+  next: inLines([
+    { command: command("04-sa-tokens --only-system"), on: "a control plane node, after part 3", note: "restarts it, in order" },
+  ]),
+};
 
 /** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
 function forCluster({ controlPlanes }: LostNodes): Course {

@@ -6,10 +6,12 @@ import { command } from "../facts/todo.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
 import type { Assessment } from "./assessment.ts";
+import { NO_NEW_POD } from "./verdict.ts";
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-export function workerVerdict(damaged: boolean): Verdict {
+export function workerVerdict(damaged: boolean, noNewPod: boolean): Verdict {
+  if (noNewPod && !damaged) return { role: "worker", ...NO_NEW_POD };
   return {
     role: "worker",
     verdict: damaged

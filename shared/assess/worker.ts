@@ -7,7 +7,7 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
-import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
+import { clientPemRow, cniRows, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows } from "./rows.ts";
 import { eitherVerdict, filesFirst, workerVerdict } from "./worker-verdict.ts";
 
@@ -24,19 +24,23 @@ export async function assessWorker(node: Node, running: Container[] | Fail): Pro
   ];
   const seen = clusterCaSeen(node);
   const strangers = seen.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
-  const damaged = damage.some(isDamage);
+  const damaged = damage.some(isDamage) || strangers.length > 0;
+  const network = await cniRows(node);
   return {
     node: node.name,
     kubernetes: undefined,
     cluster: undefined,
     ca: seen,
-    damage: withWhatComes(
-      damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
-      node,
-    ),
+    damage: [
+      ...withWhatComes(
+        damage.map((row) => (row.state === "ok" && strangers.includes(row.what) ? { ...row, state: "!OTHER CA!" } : row)),
+        node,
+      ),
+      ...network,
+    ],
     survivors: [],
-    damaged: damaged || strangers.length > 0,
+    damaged: damaged || network.length > 0,
     // a control plane node that lost everything has no kubelet.conf either
-    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged || strangers.length > 0) : eitherVerdict(node)),
+    ...filesFirst(files, exists(kubelet.kubeconfig) ? workerVerdict(damaged, network.length > 0) : eitherVerdict(node)),
   };
 }

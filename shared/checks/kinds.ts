@@ -86,6 +86,8 @@ const NODE_KINDS = {
   "kubelet-conf": { area: "kubelet", what: "…", severity: "soon", mend: ASSESS, works: "its containers; without it the kubelet does not reach the API after its next start" },
   "bootstrap-kubelet-conf": { area: "kubelet", what: "…", severity: "weakens", mend: "rm …",
     works: "all; but its token lets a machine join, until it ends" },
+  "cni-kubeconfig": { area: "node", what: "…", severity: "outage", mend: `after part 3: ${command("04-sa-tokens --only-system")}`,
+    works: "pods that run, and those on the host's network. No other new pod starts on this node, and none ends" },
   "containers": { area: "node", what: "containers", severity: "note", works: "all; the container runtime was not asked",
     mend: "crictl ps" },
   "stopped-process": { area: "node", what: "processes of pods", severity: "outage", mend: "kill -CONT PID",

@@ -1,8 +1,9 @@
-/** Checks of this node's kubelet: its certificate is of the CA that it trusts, and its kubelet.conf works. */
+/** Checks of this node's kubelet: its certificate is of the CA that it trusts, its kubelet.conf works, and a new pod can get a network. */
 import { KubeApi } from "../api/kube-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { containersIfAny } from "../etcd-home/static-pod-here.ts";
 import { readText } from "../files/files.ts";
+import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import type { Container } from "../node/containers.ts";
 import { trusted } from "../node/kubelet-certs.ts";
 import type { Node } from "../node/node.ts";
@@ -25,6 +26,7 @@ export function kubeletChecks(node: Node): CheckRow[] {
       look: () =>
         readText(bootstrapKubeconfig) === undefined ? "not there, as it should be" : { warning: "still there: it holds a token" },
     },
+    ...cniKubeconfigs().map((of) => ({ id: "cni-kubeconfig" as const, of, look: () => cniKubeconfig(node, of) })),
   ];
 }
 
@@ -41,6 +43,14 @@ function clientCertificate({ name, kubelet: { clientPem, clientCaFile } }: Node)
   if (!trusted(clientPem, readText(clientCaFile) ?? "")) return { failed: `missing, expired, or not signed by ${clientCaFile}` };
   const { cn, notAfter } = certInfo(readText(clientPem)!);
   return cn === `system:node:${name}` ? `${cn}, until ${day(notAfter)}` : { failed: `is for "${cn}"` };
+}
+
+/** Of the network plugin's program on this node. */
+async function cniKubeconfig({ kubelet: { clientCaFile } }: Node, path: string): Promise<Answer> {
+  const isOld = await trustsOldCa(path, readText(clientCaFile) ?? "");
+  return isOld
+    ? { failed: "trusts the old CA: the network plugin's agent here has to restart" }
+    : "reaches the API, as far as its CA tells";
 }
 
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {

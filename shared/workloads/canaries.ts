@@ -8,6 +8,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
+import { fetchDirectly } from "../pki/trusting.ts";
 import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
@@ -135,7 +136,7 @@ async function lookAt(api: KubeApi, { name, node, from }: { name: string; node: 
 async function answers(ip: string): Promise<boolean> {
   const url = `http://${isIPv6(ip) ? `[${ip}]` : ip}:${CLOSED_PORT}/`;
   try {
-    await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(KNOCK_MS) });
+    await fetchDirectly(url, { redirect: "manual", signal: AbortSignal.timeout(KNOCK_MS) });
     return true;
   } catch (err) {
     return ["ECONNREFUSED", "ECONNRESET"].includes((err as NodeJS.ErrnoException).code ?? "");
