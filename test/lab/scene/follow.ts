@@ -63,7 +63,9 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
 
 function withoutLost({ without = [], away = [] }: Follow, command: string) {
   const named = [...without, ...away];
-  return named.length > 0 ? leavingOut(command, named).replace(/\bNODE\b/, without.join(" ")) : command;
+  // A line that a script printed has them already.
+  const line = command.includes(" --without ") ? command : leavingOut(command, named);
+  return named.length > 0 ? line.replace(/\bNODE\b/, without.join(" ")) : line;
 }
 
 const WRITES = /^\.\/bunw scripts\/0[1-4]/;
