@@ -12,6 +12,7 @@ import {
   controlPlaneToRepair,
   ensureOptions,
 } from "../shared/facts/control-plane-node.ts";
+import { refuseUndecided, sayEndpoint } from "../shared/facts/endpoint.ts";
 import { refuseExternalCa } from "../shared/facts/external-ca.ts";
 import { afterEtcd, type OldSaKey } from "../shared/facts/next.ts";
 import { inOneLine } from "../shared/facts/todo.ts";
@@ -40,6 +41,7 @@ async function main() {
     look(values, newCasOf(values)),
   );
   const healthy = await isHealthy(cp, actions);
+  if (!healthy) refuseUndecided(cp);
   if (!healthy) await pod.refuseWhereNothingFits(cp);
   await step("1.2 Stop what is left of the old control plane", () =>
     pod.stopOldControlPlane(cp, healthy),
@@ -86,7 +88,7 @@ async function look(
   values: Values,
   newCas: NewCas | undefined,
 ): Promise<{ cp: ControlPlaneNode; actions: PkiAction[] }> {
-  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
   sayFacts(cp);
   refuseExternalCa(cp);
   refuseNoMember(cp);
@@ -103,7 +105,8 @@ async function look(
   return { cp, actions };
 }
 
-function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
+function sayFacts(cp: ControlPlaneNode) {
+  const { cluster, data, dataFrom, facts, node } = cp;
   const { members, keyCount, revision, lastWrite } = data;
   const name = `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}`;
   const release = `Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`;
@@ -111,6 +114,7 @@ function sayFacts({ cluster, data, dataFrom, facts, node }: ControlPlaneNode) {
   say(`${name}; ${cluster.name}, ${release}`);
   say(`${dataFrom}: ${members.length} member(s), ${keyCount} keys, ${written}`);
   for (const warning of data.warnings) say(`warning: ${warning}`);
+  sayEndpoint(cp);
 }
 
 /**
@@ -140,7 +144,8 @@ function replacedKey({ data, node, facts }: ControlPlaneNode): OldSaKey | undefi
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
-                              [--files-later] [--dry-run] [--etcd-data DIR]
+                              [--files-later] [--endpoint HOST:PORT] [--dry-run]
+                              [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
 certificates that are here and right are kept. Run it on each control plane node, the first one
@@ -158,6 +163,8 @@ Options:
                      lost there. Without it, no new key is made beside a running etcd.
     --files-later    Go on although files are lost that a living API server here has read and that
                      no script can make. Part 2 waits for them.
+    --endpoint HOST:PORT
+                     Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -175,6 +182,7 @@ const OPTIONS = {
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", list: true },
   "files-later": { type: "boolean" },
+  endpoint: { type: "string" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },

@@ -4,7 +4,7 @@
  * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
  * Safe to run again: what is right is kept.
  */
-import { adminClient, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { adminClient, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
@@ -31,7 +31,7 @@ import {
 import { keepShown } from "../shared/static-pods/keep-shown.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { refuseLostFiles } from "../shared/static-pods/restore.ts";
-import { issueForServers, refuseUnfitNode, startServers } from "../shared/static-pods/servers.ts";
+import * as servers from "../shared/static-pods/servers.ts";
 import { refuseNoChoice } from "../shared/static-pods/start-without.ts";
 import { controlPlaneNames } from "../shared/trust/control-planes.ts";
 import { sayEvictions } from "../shared/workers/evictions.ts";
@@ -47,15 +47,13 @@ import {
 import { proveOldSaKeys, takeUpSaKey } from "../shared/workloads/retire-sa-key.ts";
 
 async function main() {
-  const { values } = parseOptions({ options: OPTIONS });
+  const { values } = parse();
   if (values.help) return console.log(USAGE);
   start("02-control-plane", { dryRun: values["dry-run"] });
   takeNode();
 
   const { without } = values;
-  const cp = await step("2.1 Check that etcd is the one from before", () =>
-    checkEtcd(values["etcd-data"], without, values["start-without"]),
-  );
+  const cp = await step("2.1 Check that etcd is the one from before", () => checkEtcd(values));
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
     () => issue(cp, values["super-admin"]),
@@ -63,7 +61,7 @@ async function main() {
   );
   const started = await step(
     "2.3 Put the manifests back",
-    () => startServers(cp, issued),
+    () => servers.startServers(cp, issued),
     "kubeadm init phase control-plane all",
   );
   const api = await step(
@@ -88,17 +86,15 @@ async function main() {
 }
 
 /** Facts first, refusals second; then etcd itself. */
-async function checkEtcd(
-  etcdData: string | undefined,
-  without: string[],
-  givenUp: string[],
-): Promise<ControlPlaneNode> {
+async function checkEtcd(values: Values): Promise<ControlPlaneNode> {
+  const { "etcd-data": etcdData, "start-without": givenUp, without, endpoint } = values;
   refuseNoChoice(givenUp);
-  const cp = { ...(await controlPlaneToRepair(etcdData)), givenUp };
+  const cp = { ...(await controlPlaneToRepair(etcdData, endpoint)), givenUp };
   refuseExternalCa(cp);
   refuseStrangers(without, cp);
   refuseLostFiles(cp);
-  await refuseUnfitNode(cp);
+  servers.refuseWithoutEndpoint(cp);
+  await servers.refuseUnfitNode(cp);
   await proveEtcd(cp, without);
   return cp;
 }
@@ -106,7 +102,7 @@ async function checkEtcd(
 /** What a living API server shows of a lost certificate is kept first: it ends with the new one. */
 async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<string[]> {
   await keepShown(cp);
-  return await issueForServers(cp, { superAdmin });
+  return await servers.issueForServers(cp, { superAdmin });
 }
 
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {
@@ -141,7 +137,7 @@ async function proveKubelet(
   await proveOwnKubelet(cp, api);
   const away = mode.dryRun ? [] : await letManagerRun(cp, api, without);
   if (mode.dryRun) return away;
-  await endpointReady(cp.facts);
+  await sayEndpointReady(cp.facts);
   say("kubectl works here: export KUBECONFIG=/etc/kubernetes/admin.conf");
   return away;
 }
@@ -205,7 +201,8 @@ async function next(
 
 const USAGE = `Usage:
     ./bunw scripts/02-control-plane.ts [--super-admin] [--without NODE,…]
-                                       [--start-without FLAG,…] [--dry-run] [--etcd-data DIR]
+                                       [--start-without FLAG,…] [--endpoint HOST:PORT]
+                                       [--dry-run] [--etcd-data DIR]
 
 Brings the API server, controller-manager and scheduler of this control plane node back as they
 were: same flags, same images, same hand edits. Run it on each control plane node, side by side if
@@ -220,6 +217,8 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
+    --endpoint HOST:PORT
+                     Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.
@@ -236,9 +235,14 @@ const OPTIONS = {
   "super-admin": { type: "boolean" },
   without: { type: "string", list: true },
   "start-without": { type: "string", list: true },
+  endpoint: { type: "string" },
   "etcd-data": { type: "string", path: true },
   "dry-run": { type: "boolean" },
   help: { type: "boolean" },
 } as const;
+
+type Values = ReturnType<typeof parse>["values"];
+
+const parse = () => parseOptions({ options: OPTIONS });
 
 if (import.meta.main) await run(main);

@@ -12,6 +12,7 @@ import { saySilentMembers } from "../shared/etcd/silent-members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
 import { type ControlPlaneNode, controlPlaneToRepair } from "../shared/facts/control-plane-node.ts";
+import { refuseUndecided } from "../shared/facts/endpoint.ts";
 import * as next from "../shared/facts/next.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { command, inOneLine } from "../shared/facts/todo.ts";
@@ -33,6 +34,7 @@ import { sayEvictions } from "../shared/workers/evictions.ts";
 import * as worker from "../shared/workers/join.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import { findSilent, type Silent, saySilent } from "../shared/workers/nodes-seen.ts";
+import { wayToApi } from "../shared/workers/own-server.ts";
 import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
 import { readTokenFile, writeTokenFile } from "../shared/workers/token-file.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
@@ -103,8 +105,7 @@ async function changeTrust(node: Node, paste: { server: string; hash: string; fi
     "3.2 Check the new CA by its fingerprint, and the server by the CA",
     async () => {
       const carried = readTokenFile(paste.file, paste.hash);
-      await worker.proveServer(paste.server, carried.ca);
-      return { server: paste.server, ...carried };
+      return { ...carried, ...(await wayToApi(node, paste.server, carried.ca)) };
     },
   );
   const saved = await step("3.3 Save this worker's old trust", () => saveTrust(node));
@@ -130,7 +131,7 @@ async function join(values: Values) {
       ? { ca: joined, saved: await saveTrust(node) }
       : await changeTrust(node, { server, hash, file });
     await step("3.5 Prove that this worker's kubelet renews its Lease", () =>
-      worker.proveKubelet(node, { server, ...changed }),
+      worker.proveKubelet(node, changed),
     );
   }
   endJoin(node, file);
@@ -184,7 +185,7 @@ async function runInFull({ cp, api, without }: Scene) {
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
-  const cp = await controlPlaneToRepair(values["etcd-data"]);
+  const cp = await controlPlaneToRepair(values["etcd-data"], values.endpoint);
   refuseStrangers(values.without, cp, { mayBeDeleted });
   const api = await adminApi(cp);
   const without = await leftOut(cp, values.without);
@@ -193,6 +194,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
 }
 
 async function makeToken(cp: ControlPlaneNode, api: KubeApi, file: string) {
+  refuseUndecided(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForRootCa(api, caPem);
   if (mode.dryRun)
@@ -209,7 +211,8 @@ function printJoinLine({ facts }: ControlPlaneNode, file: string, without: strin
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/03-workers.ts open [--token-file FILE] [--without NODE,…] [--dry-run]
+    ./bunw scripts/03-workers.ts open [--token-file FILE] [--endpoint HOST:PORT]
+                                      [--without NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts join --server URL --ca-hash sha256:HASH --token-file FILE
                                       [--without NODE,…] [--dry-run]
     ./bunw scripts/03-workers.ts close [--without NODE,…] [--wait MINUTES] [--dry-run]
@@ -231,6 +234,7 @@ approve: Where open was. Approves client certificates of workers that etcd knew:
 Options:
     --token-file FILE  The file with the token and the CA: open writes it, join reads it (default:
                        token). Copy it to the workers with scp; mode 0600.
+    --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
     --server URL       The API's address, as open prints it.
     --ca-hash HASH     The new CA's fingerprint, as open prints it (kubeadm calls it
                        --discovery-token-ca-cert-hash).
@@ -250,6 +254,7 @@ const OPTIONS = {
   "token-file": { type: "string", default: "token", of: ["open", "join"] },
   server: { type: "string", of: ["join"] },
   "ca-hash": { type: "string", of: ["join"] },
+  endpoint: { type: "string", of: ["open"] },
   without: { type: "string", list: true },
   wait: { type: "string", default: "15", number: true, of: ["close"] },
   "etcd-data": { type: "string", path: true },
@@ -259,8 +264,6 @@ const OPTIONS = {
 
 type Values = ReturnType<typeof parse>["values"];
 
-function parse() {
-  return parseOptions({ options: OPTIONS, allowPositionals: true });
-}
+const parse = () => parseOptions({ options: OPTIONS, allowPositionals: true });
 
 if (import.meta.main) await run(main);

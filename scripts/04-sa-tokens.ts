@@ -4,7 +4,7 @@
  * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
  * run again: what is current is not touched.
  */
-import { adminApi, apiReady, endpointReady } from "../shared/api/admin-api.ts";
+import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { refuseStrangers } from "../shared/facts/cluster.ts";
@@ -187,7 +187,7 @@ async function retire(values: Values, named: string[]) {
     await retireOldSaKey(cp, api, { force: values.force ?? false });
     // The keys are published a moment before everything else is ready.
     await apiReady(api, { seconds: 120 });
-    await endpointReady(cp.facts);
+    await sayEndpointReady(cp.facts);
   });
   done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, named)))));
 }

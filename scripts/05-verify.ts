@@ -11,10 +11,7 @@ import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
 import { untilGood } from "../shared/checks/until-good.ts";
 import { etcdDataOf } from "../shared/etcd-home/etcd-place.ts";
-import {
-  type ControlPlaneNode,
-  lookAtControlPlaneNode,
-} from "../shared/facts/control-plane-node.ts";
+import { askControlPlaneNode, type ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
@@ -55,7 +52,7 @@ async function lookAtAll(node: Node, etcdData: string | undefined, mustEnd: bool
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)));
   const place = await etcdDataOf(etcdData, { node });
-  const known = exists(place.dir) ? lookAtControlPlaneNode(place, node) : undefined;
+  const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const withoutData = withoutDataCheck(node, known, place.dir);
   if (withoutData) await checks.add([withoutData]);
   else if (known?.cp) await verifyControlPlane(checks, known.cp);

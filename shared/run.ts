@@ -22,19 +22,23 @@ export const VERSION: string = packageJson.version;
 /** What holds for the whole run of a script, set by `start`. `again`: its steps are done once more, and are silent. */
 export const mode = { dryRun: false, script: "", again: false };
 
-/** An option that the operator typed and that every command needs which this run prints: "--etcd-data /srv/etcd". */
-let carried = "";
+/** Options that the operator typed and that the commands need which this run prints: "--etcd-data /srv/etcd". */
+const carried = new Map<RegExp, string>();
 
-/** From now on each printed command of this kit has this option, behind the name of its script. */
-export function carry(option: string) {
-  carried = ` ${option}`;
+/** From now on each printed command of this kit that takes this option has it, behind its name. */
+export function carry(option: string, takers: keyof typeof TAKERS) {
+  carried.set(TAKERS[takers], ` ${option}`);
 }
 
-/** Not those that are for workers, which do not take it. */
-const COMMANDS = /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g;
+/** By the option: not those that are for workers; and those that write where the API is reached. */
+const TAKERS = {
+  endpoint: /\.\/bunw scripts\/(?:01-etcd\.ts|02-control-plane\.ts|03-workers\.ts open)\b(?!(?:[^\n;,#]|,(?! ))*--endpoint)/g,
+  "etcd-data": /\.\/bunw scripts\/(?!join-again|03-workers\.ts join)[\w-]+\.ts\b(?!(?:[^\n;,#]|,(?! ))*--etcd-data)/g,
+};
 
 function withCarried(text: string): string {
-  return carried ? text.replace(COMMANDS, (command) => command + carried) : text;
+  // the words of "03-workers.ts open" first, before an option comes between them
+  return Object.values(TAKERS).reduce((line, taker) => line.replace(taker, (command) => command + (carried.get(taker) ?? "")), text);
 }
 
 /** Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its stack. */

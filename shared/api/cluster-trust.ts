@@ -8,6 +8,7 @@ import { certInfo, certificatesIn } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING, keyPath, minorOf } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
+import { serverIn, withCa } from "../pki/kubeconfig-fields.ts";
 import { clusterServer } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
@@ -56,13 +57,18 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   }
 }
 
-/** kube-public/cluster-info: a joining node reads it first. The controller-manager (bootstrapsigner) makes its signatures again. */
+/**
+ * kube-public/cluster-info: a joining node reads it first. Its server stays what it is, and so does all but the CA. The controller-manager
+ * (bootstrapsigner) makes its signatures again.
+ */
 export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeApi): Promise<void> {
   const { facts } = cp;
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-  const kubeconfig = clusterInfoText(clusterServer(facts), clusterCa(facts.certificatesDir));
+  const ca = clusterCa(facts.certificatesDir);
   const now = await api.find<KubeObject & { data?: Record<string, string> }>(path);
-  if (now?.data?.kubeconfig === kubeconfig) return say("cluster-info: kept");
+  const before = now?.data?.kubeconfig ?? "";
+  if (serverIn(before) !== undefined && before.includes(base64(ca))) return say("cluster-info: kept");
+  const kubeconfig = withCa(before, ca) ?? clusterInfoText(clusterServer(facts), ca);
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for every token that may sign.
   const body = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "cluster-info", namespace: "kube-public" }, data: { kubeconfig } };
   // Several control plane nodes may be repaired at the same time.
@@ -72,7 +78,7 @@ export async function publishClusterInfo(cp: { facts: ClusterFacts }, api: KubeA
       : api.create("/api/v1/namespaces/kube-public/configmaps", body),
   );
   if (written === undefined) return await publishClusterInfo(cp, api);
-  say(`cluster-info: ${clusterServer(facts)}, CA ${certInfo(clusterCa(facts.certificatesDir)).publicKeyHash}`);
+  say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(ca).publicKeyHash}`);
 }
 
 /**
@@ -123,9 +129,13 @@ async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi> 
   return new KubeApi({ server, ca: ca.cert, ...pair });
 }
 
+function base64(text: string): string {
+  return Buffer.from(text).toString("base64");
+}
+
 /** As kubeadm writes it: one cluster without a name, no user. */
 function clusterInfoText(server: string, ca: string): string {
-  const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
+  const cluster = { "certificate-authority-data": base64(ca), server };
   return yamlText({
     apiVersion: "v1",
     clusters: [{ cluster, name: "" }],

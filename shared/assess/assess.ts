@@ -5,7 +5,7 @@ import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { askControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { waysBack } from "../facts/files-back.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
@@ -30,13 +30,14 @@ import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { knownHere, stoppedProcesses } from "../trust/process-owner.ts";
 import { type Assessment, isDamage, type Row } from "./assessment.ts";
 import { withWhatComes } from "./coming-rows.ts";
-import { dataRows, memberRows } from "./data-rows.ts";
+import { dataRows, endpointRows, memberRows } from "./data-rows.ts";
 import { type DeepOptions, searchDeep } from "./deep.ts";
 import { cniRows, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
 import { caRow, clockRows, findingRow, foreignSaRow, lostFileRows, manifestRows, modeRows, repairRows, summary } from "./rows.ts";
 import { withStopped } from "./stopped-rows.ts";
 import { survivors } from "./survivors.ts";
-import { controlPlaneVerdict } from "./verdict.ts";
+import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
+import { wellLine } from "./well.ts";
 import { assessWithoutParts } from "./without-data.ts";
 import { assessWorker } from "./worker.ts";
 
@@ -55,7 +56,7 @@ export async function assess(etcdData: string | undefined, { deep, lost = NONE_L
   const place = await etcdDataOf(etcdData, { node, all: containersSeen });
   sayPlace(place);
   const look = { node, dataDir: place.dir, running };
-  const known = exists(place.dir) ? lookAtControlPlaneNode(place, node) : undefined;
+  const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const assessed = known
     ? isNotKubeadms(known.home)
       ? await assessWithoutParts({ ...look, known }, { etcd: known.home, from: [] })
@@ -115,6 +116,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     ...lostFileRows(files),
     ...dataRows(known, dataDir),
     ...memberRows(known),
+    ...endpointRows(known),
     ...(await kubeletRow(node, running)),
     ...kubeletTrustRows(node, known),
     ...modeRows([...cas, sa, ...leaves, ...configs].flatMap(({ paths }) => paths.filter((path) => /\.(key|conf)$/.test(path)))),
@@ -127,9 +129,12 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
     options && (lostKeys.length > 0 ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options) : undefined);
+  const verdict = controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost });
+  const isWell = known.cp && !damage.some(isDamage) && verdict.verdict === NOTHING_DAMAGED;
   return {
     node: node.name,
     role: "control plane",
+    well: isWell ? await wellLine(known.cp!, [...cas, sa, ...leaves, ...configs]) : undefined,
     kubernetes: known.cluster?.kubernetesVersion,
     cluster: known.cluster && describe(known.cluster, known.facts),
     ca: clusterCaSeen(node, known),
@@ -138,7 +143,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
     filesBack: filesBack({ node, running, lost }, files, known),
     deep,
     damaged: [...damage, ...network].some(isDamage),
-    ...controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod: network.length > 0, strange, oldKey, deep, lost }),
+    ...verdict,
   };
 }
 

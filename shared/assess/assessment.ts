@@ -11,6 +11,8 @@ export interface Assessment extends NodeVerdict {
   role: "control plane" | "worker" | "unknown";
   kubernetes: string | undefined;
   cluster: string | undefined;
+  /** "31 files, 4 servers answer …": unset unless nothing is damaged, and this node's API server and etcd answer. */
+  well?: string | undefined;
   /** The cluster's CA, and each CA on this node beside it. */
   ca: ClusterCa;
   damage: Row[];

@@ -1,8 +1,9 @@
-/** The rows of etcd's data: what was read of it, and which members can do nothing yet. */
+/** The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API is reached. */
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { endpointDifference } from "../facts/endpoint.ts";
 import { command } from "../facts/todo.ts";
-import type { Row } from "./assessment.ts";
+import { differsRow, type Row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
 export function dataRows({ data, dataFrom = "", obstacle }: PartialFacts, dataDir: string): Row[] {
@@ -33,4 +34,10 @@ function cutOff(member: Member): string {
   const out = command("02-control-plane", [memberName(member)]);
   if (isNameless(member)) return `never started: a join was cut off. Part 2 takes it out: ${out}`;
   return `has no vote: its join was cut off. After part 2, ${command("05-verify")} prints what ends it; to take it out: ${out}`;
+}
+
+/** Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts 1 to 3 ask for it. */
+export function endpointRows({ cp }: PartialFacts): Row[] {
+  const difference = cp && endpointDifference(cp.endpoint, cp.facts);
+  return difference ? [differsRow("endpoint", "endpoint", difference)] : [];
 }

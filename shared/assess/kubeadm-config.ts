@@ -2,7 +2,7 @@
 import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { lookAtControlPlaneNode } from "../facts/control-plane-node.ts";
+import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint, ownNode } from "../facts/issue-facts.ts";
 import { Fail } from "../fail.ts";
 import type { ConfigMap } from "../k8s/objects.ts";
@@ -16,7 +16,7 @@ import { readNode } from "../node/node.ts";
  */
 export async function kubeadmConfig(etcdData: string | undefined): Promise<string> {
   const found = await readNode({ mayBeGone: true });
-  const { cluster, data, obstacle } = lookAtControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
+  const { cluster, data, obstacle } = await askControlPlaneNode(await etcdDataOf(etcdData, { node: found }), found);
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster, data);
   const address = apiEndpoint(node.name, data);
@@ -24,7 +24,8 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     throw new Fail(`Cannot find the API server's mirror pod of node "${node.name}" in etcd's data: its address is not known`, {
       hint: 'run it on another control plane node, and write this node\'s localAPIEndpoint by hand: RUNBOOK 1, "If a mirror pod is gone"',
     });
-  const { configuration } = cluster;
+  const { configuration: stored, endpoint: controlPlaneEndpoint } = cluster;
+  const configuration = { ...stored, ...(controlPlaneEndpoint && { controlPlaneEndpoint }) };
   const init = {
     apiVersion: (configuration as { apiVersion?: string }).apiVersion,
     kind: "InitConfiguration",

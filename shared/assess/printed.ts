@@ -22,12 +22,14 @@ function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
   if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
 }
 
-function printAll({ node, role, kubernetes, cluster, ca, damage, survivors, verdict, next, ...more }: Assessment) {
+function printAll({ node, role, kubernetes, well, cluster, ca, damage, survivors, verdict, next, ...more }: Assessment) {
   const { deep, lost = [], way, filesBack = [] } = more;
   answer(`kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`);
   if (lost.length > 0) answer(`${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`);
+  if (well) answer(`well: ${well}`);
   answer(way ? `your way: ${way}\n` : "");
-  damageTable(damage);
+  if (well) notes(damage);
+  else damageTable(damage);
   printDifferences(damage.map(checkOf));
   stillWorks(damage);
   if (cluster) answer(`\n  cluster, read from etcd: ${cluster}`);
@@ -67,6 +69,11 @@ function printCas({ hashes, from, copies }: Assessment["ca"]) {
 }
 
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
+
+/** What is good to know of a node that is well. */
+function notes(damage: readonly Row[]) {
+  for (const { what, detail } of damage.filter(({ state }) => state === "known")) answer(`  note   ${what}: ${detail}`);
+}
 
 /** The worst first. */
 function damageTable(damage: readonly Row[]) {

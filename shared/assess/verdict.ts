@@ -72,7 +72,7 @@ export function controlPlaneVerdict({ known, clock, lostKeys, damage, noNewPod, 
       : seen.others.length > 0
         ? { course }
         : {}),
-    verdict: "nothing is damaged on this node",
+    verdict: NOTHING_DAMAGED,
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
 }
@@ -84,6 +84,8 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
     { command: command("04-sa-tokens --only-system"), on: "a control plane node, after part 3", note: "restarts it, in order" },
   ]),
 };
+
+export const NOTHING_DAMAGED = "nothing is damaged on this node";
 
 /** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
 function forCluster({ controlPlanes }: LostNodes): Course {

@@ -32,6 +32,7 @@ export const CLUSTER_KINDS = {
   "tokens-both-ways": { area: "control plane nodes", what: "… accepts a token that this node signed, and the other way round",
     severity: "outage", works: "calls that meet the API server which knows their key", mend: command("hand-over pack") },
   "cluster-read": { area: "cluster", what: "can be looked at", severity: "outage", works: AS_THEY_ARE, mend: ASSESS_THERE },
+  "endpoint": { area: "cluster", what: "endpoint", severity: "note", works: "all that reaches the API now", mend: "RUNBOOK If the endpoint is another one" },
   "root-ca": { area: "cluster", what: "kube-root-ca.crt in every namespace", severity: "soon", mend: `${PART_4} waits for it`,
     works: "pods that have started; new ones there trust no API server" },
   "trust-bundle": { area: "cluster", what: "ClusterTrustBundle …*", severity: "soon", mend: `${PART_4} waits for it`,

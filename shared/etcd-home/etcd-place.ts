@@ -44,7 +44,7 @@ async function placeOf(typed: string | undefined, { node, all, apiServer }: Here
     return found.map((one) => ({ ...one, apiServer }));
   };
   if (typed !== undefined) {
-    carry(optionOf(typed));
+    carry(optionOf(typed), "etcd-data");
     const same = exists(`${typed}/member/wal`) ? undefined : (await names()).find(({ dir }) => keyOf(dir) === keyOf(typed));
     return { dir: typed, wal: same?.wal, why: "" };
   }

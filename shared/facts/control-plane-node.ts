@@ -14,6 +14,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import type { ApplyOptions } from "../pki/ensure.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
+import { askedEndpoint, type EndpointSeen, endpointSeen, reachedBy, withEndpoint } from "./endpoint.ts";
 import { readEvidence } from "./evidence.ts";
 import { factsFor, ownNode } from "./issue-facts.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
@@ -28,6 +29,8 @@ export interface ControlPlaneNode extends Repair {
   etcd: EtcdFolders;
   cluster: Cluster;
   facts: ClusterFacts;
+  /** Where the cluster is reached, and who says so. */
+  endpoint: EndpointSeen;
   /** Wrong files are moved there, never deleted. */
   asideDir: string;
   /** Flags that the API server starts without, as the operator says: their files are lost for good. */
@@ -82,22 +85,32 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
   const own = ownNode(node, cluster, repair.data);
   const facts = attempt(() => factsFor(own, cluster, repair.data));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
-  return {
-    ...known,
-    facts,
-    cp: { ...repair, node: own, etcd: { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer }, cluster, facts, asideDir },
-  };
+  const folders = { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer };
+  const place = { ...repair, node: own, etcd: folders, cluster, facts, asideDir };
+  return reachedAt(known, place, endpointSeen(place));
+}
+
+/** The same, and who answers where has been asked where the witnesses of the endpoint disagree. `given`: --endpoint. */
+export async function askControlPlaneNode(etcd: EtcdFolders, node: Node, given?: string): Promise<PartialFacts> {
+  const known = lookAtControlPlaneNode(etcd, node);
+  return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
+}
+
+function reachedAt(known: PartialFacts, place: Omit<ControlPlaneNode, "endpoint">, endpoint: EndpointSeen): PartialFacts {
+  const cluster = { ...place.cluster, endpoint: endpoint.value };
+  const facts = withEndpoint(place, endpoint);
+  return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
 }
 
 function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
 
-/** The same where all must be known. `typed`: --etcd-data. Errors: Fail as `readNode` and `etcdDataOf`, and the obstacle. */
-export async function readControlPlaneNode(typed: string | undefined): Promise<ControlPlaneNode> {
+/** The same where all must be known. `typed`: --etcd-data; `given`: --endpoint. Errors: Fail as `readNode` and `etcdDataOf`, and the obstacle. */
+export async function readControlPlaneNode(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
   const node = await readNode();
   const place = await etcdDataOf(typed, { node });
-  const { cp, obstacle, data, cluster, certificatesDir } = lookAtControlPlaneNode(place, node);
+  const { cp, obstacle, data, cluster, certificatesDir } = await askControlPlaneNode(place, node, given);
   if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir)) throw noControlPlane(place.dir);
   sayPlace(place);
   if (obstacle) throw data && !cluster ? withLostFiles(obstacle, lostHere({ data, node, certificatesDir, etcd: place })) : obstacle;
@@ -114,8 +127,8 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
 }
 
 /** The same for a repair: what it makes has dates. Errors: also Fail where this node's clock is proved wrong. */
-export async function controlPlaneToRepair(typed: string | undefined): Promise<ControlPlaneNode> {
-  const cp = await readControlPlaneNode(typed);
+export async function controlPlaneToRepair(typed: string | undefined, given?: string): Promise<ControlPlaneNode> {
+  const cp = await readControlPlaneNode(typed, given);
   await refuseWrongClock(cp);
   return cp;
 }
@@ -124,5 +137,5 @@ export async function controlPlaneToRepair(typed: string | undefined): Promise<C
 export function ensureOptions(cp: ControlPlaneNode, newCas?: NewCas): ApplyOptions & ActionOptions {
   const { data, node, facts, asideDir } = cp;
   const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
-  return { asideDir, newCas, evidence, alsoFor: (row) => namesBefore(row, cp) };
+  return { asideDir, newCas, evidence, alsoFor: (row) => [...namesBefore(row, cp), ...(row.name === "apiserver" ? reachedBy(cp) : [])] };
 }

@@ -33,6 +33,11 @@ export function namesBefore(row: Cert, place: Place): string[] {
   return row.names ? namesByHand(certificatesBefore(row, place), row, place) : [];
 }
 
+/** Of the cluster's CA, and for this node; in its place and in rescue folders. */
+export function ownCertificates(row: Cert, place: Place): CertInfo[] {
+  return ofOwn(certificatesBefore(row, place), row, place);
+}
+
 /** The names of these certificates that the row does not have. Of strangers' certificates, and names of other control plane nodes: none. */
 export function namesByHand(pems: readonly string[], row: Cert, place: Place): string[] {
   const { dns, ips } = row.names?.(place.facts) ?? { dns: [], ips: [] };

@@ -13,7 +13,8 @@ import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts"
 import { certInfo, certificatesIn, infoOf, isValidNow, keyMatches, madeAt, signedBy } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { issueClient } from "../pki/issue.ts";
-import { day } from "../pki/judge.ts";
+import { day, serverVerdict } from "../pki/judge.ts";
+import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import type { Node } from "./node.ts";
@@ -137,10 +138,11 @@ function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, aside
     say(`${kubeconfig}: kept`);
     return false;
   }
+  const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);
+  const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
   if (exists(kubeconfig)) copyAside(kubeconfig, asideDir);
-  return writeFile(kubeconfig, kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem }), {
-    mode: 0o600,
-  });
+  const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
+  return writeFile(kubeconfig, content, { mode: 0o600, ...(ofOwn && { note: `leads to ${now?.server}, as before` }) });
 }
 
 function moveAsideAll(folder: string, prefix: string, asideDir: string) {

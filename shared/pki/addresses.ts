@@ -82,6 +82,13 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
+/** Whether a certificate with these names is for this host, as Go's crypto/x509 sees it: a wildcard is one label. */
+export function isFor({ dns, ips }: Names, host: string): boolean {
+  if (isIP(host)) return ips.includes(canonicalIp(host));
+  const name = host.toLowerCase().replace(/\.$/, "");
+  return dns.some((one) => [name, name.replace(/^[^.]+/, "*")].includes(one.toLowerCase()));
+}
+
 /** RFC 1123 subdomain, with a wildcard as its first label or without. */
 export function isDnsName(name: string): boolean {
   const label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";

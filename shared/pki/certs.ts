@@ -2,6 +2,7 @@
  * The certificates of a kubeadm cluster, one row each. Assess, issue, verify and hand-over are loops over this table; the lab holds it
  * against the real kubeadm, field by field. Source: kubeadm's app/phases/certs/certlist.go and app/util/pkiutil/pki_helpers.go.
  */
+import { isIP } from "node:net";
 import { endpointHost, firstAddress, type Names, names } from "./addresses.ts";
 
 export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384"] as const;
@@ -29,8 +30,12 @@ export interface ClusterFacts {
   /** This node's API server: an IP address, and its port. */
   advertiseAddress: string;
   bindPort: number;
-  /** "host", "host:port" or "[v6]:port"; unset where the cluster has none. */
+  /** "host", "host:port" or "[v6]:port"; unset where the cluster has none. Not always that of kubeadm-config: see facts/endpoint.ts. */
   controlPlaneEndpoint?: string | undefined;
+  /** Servers to which kubeconfigs of this node lead besides, and which are this cluster's: "https://127.0.0.1:6443". */
+  servers?: readonly string[];
+  /** Hosts by which clients that are known reach the API server. */
+  clients?: readonly string[];
   /** CIDRs, IPv4 and/or IPv6; the API's own address comes from the first. */
   serviceSubnets: string[];
   dnsDomain: string;
@@ -71,6 +76,8 @@ export interface Cert {
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
+  /** Those of them without which something does not work; the others may be missing. */
+  needs?: (facts: ClusterFacts) => Names;
   /** The same on every control plane node: the hand-over carries it, with its key. */
   shared?: true;
   /** A CA that only control plane nodes trust: a new one changes nothing for anybody else. */
@@ -93,13 +100,13 @@ const kubeletClientGroup = (minor: number, patch: number) =>
 // biome-ignore format: a table
 const TABLE = [
   { name: "ca",                       file: "ca",                       cn: "kubernetes",                    usages: [],                   shared: true },
-  { name: "apiserver",                file: "apiserver",                cn: "kube-apiserver",                usages: ["server"],           ca: "ca",      names: apiserverNames },
+  { name: "apiserver",                file: "apiserver",                cn: "kube-apiserver",                usages: ["server"],           ca: "ca",      names: apiserverNames,  needs: apiserverNeeds },
   { name: "apiserver-kubelet-client", file: "apiserver-kubelet-client", cn: "kube-apiserver-kubelet-client", usages: ["client"],           ca: "ca",      o: kubeletClientGroup, boundByName: true },
   { name: "front-proxy-ca",           file: "front-proxy-ca",           cn: "front-proxy-ca",                usages: [],                   shared: true, internal: true },
   { name: "front-proxy-client",       file: "front-proxy-client",       cn: "front-proxy-client",            usages: ["client"],           ca: "front-proxy-ca" },
   { name: "etcd-ca",                  file: "etcd/ca",                  cn: "etcd-ca",                       usages: [],                   shared: true, internal: true },
-  { name: "etcd-server",              file: "etcd/server",              cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdServerNames },
-  { name: "etcd-peer",                file: "etcd/peer",                cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdPeerNames },
+  { name: "etcd-server",              file: "etcd/server",              cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdServerNames, needs: etcdServerNeeds },
+  { name: "etcd-peer",                file: "etcd/peer",                cn: nodeName,                        usages: ["server", "client"], ca: "etcd-ca", names: etcdPeerNames,   needs: etcdPeerNeeds },
   { name: "etcd-healthcheck-client",  file: "etcd/healthcheck-client",  cn: "kube-etcd-healthcheck-client",  usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
   { name: "apiserver-etcd-client",    file: "apiserver-etcd-client",    cn: "kube-apiserver-etcd-client",    usages: ["client"],           ca: "etcd-ca", o: groupBefore29 },
 ] as const satisfies readonly Cert[];
@@ -159,7 +166,22 @@ function apiserverNames(facts: ClusterFacts): Names {
     facts.advertiseAddress,
     ...(facts.controlPlaneEndpoint ? [endpointHost(facts.controlPlaneEndpoint)] : []),
     ...facts.certSANs,
+    ...(facts.clients ?? []),
   ]);
+}
+
+/** Pods use the Service's address, and this node's own clients the others. */
+function apiserverNeeds({ serviceSubnets, advertiseAddress, clients = [] }: ClusterFacts): Names {
+  return names([firstAddress(serviceSubnets[0] ?? ""), advertiseAddress, ...clients]);
+}
+
+/** kubeadm gives the API server etcd's loopback address, and the members' addresses to the others. */
+function etcdServerNeeds({ advertiseAddress }: ClusterFacts): Names {
+  return names([advertiseAddress, isIP(advertiseAddress) === 6 ? "::1" : "127.0.0.1"]);
+}
+
+function etcdPeerNeeds({ advertiseAddress }: ClusterFacts): Names {
+  return names([advertiseAddress]);
 }
 
 function etcdServerNames(facts: ClusterFacts): Names {

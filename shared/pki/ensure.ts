@@ -2,6 +2,7 @@
  * Does what the actions say: what is sound is kept, what is missing is issued, what is wrong is moved aside first (never deleted, never
  * overwritten). Keys are written before certificates, as kubeadm does, so the same call completes a run that was cut off.
  */
+import { join } from "node:path";
 import { Fail } from "../fail.ts";
 import { moveAside } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
@@ -9,10 +10,11 @@ import { say } from "../run.ts";
 import { type ActionOptions, actionForSigned, actionsFor, keysToMake, type PkiAction, type WantedPki } from "./actions.ts";
 import { certInfo, endOf, publicPem } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
-import { examine, type Finding } from "./examine.ts";
+import { examine, type Finding, readable } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
-import { day } from "./judge.ts";
+import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
+import { serverIn } from "./kubeconfig-fields.ts";
 import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
 
 export interface ApplyOptions {
@@ -116,10 +118,18 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   const { facts, options, takeKey } = job;
   const ca = signer("ca", row.name, job);
   const subject = subjectOf(row, facts);
+  const server = serverBefore(row, job) ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
-  const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${row.server(facts)}`;
-  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user }), { mode: 0o600, note });
+  const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;
+  return writeFile(row.path, kubeconfigText(row, facts, { ca: ca.cert, user, server }), { mode: 0o600, note });
+}
+
+/** A kubeconfig leads where it led, if that is one of the cluster's servers. One that a run which was cut off has moved aside counts. */
+function serverBefore({ path }: KubeconfigRow, { facts, options }: Job): string | undefined {
+  const text = readable(path) ?? readable(join(options.asideDir, path));
+  const server = serverIn(text ?? "");
+  return server !== undefined && !serverVerdict(server, facts) ? server : undefined;
 }
 
 async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job): Promise<boolean> {

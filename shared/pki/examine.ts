@@ -11,9 +11,11 @@ import {
   type Difference,
   day,
   nameIn,
+  namesDifference,
   namesVerdict,
   pairVerdict,
   type State,
+  serverDifference,
   serverVerdict,
   subjectVerdict,
   timeVerdict,
@@ -51,7 +53,7 @@ export function bothCas(certificatesDir: string, oldCaPem: string): string {
 
 /**
  * Looks at a row's certificate and key. Without facts, names and subject are not judged. A root's own name is never judged: it may be a
- * CA of the company. More names or groups than the row asks for are fine, fewer are not.
+ * CA of the company. More names or groups than the row asks for are fine; a name that nobody needs may be missing, and is a difference.
  */
 export function examine(row: Cert, facts: ClusterFacts | undefined, where: { certificatesDir?: string } = {}): Finding {
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
@@ -61,20 +63,20 @@ export function examine(row: Cert, facts: ClusterFacts | undefined, where: { cer
   const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const verdict = (elsewhere ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row.name, paths, cert, verdict);
+  if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
   return elsewhere && !verdict ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` } : found;
 }
 
-/**
- * Looks at a row's kubeconfig; its client certificate may be in a file of its own (the kubelet's). Either server of the cluster is
- * accepted, this node's and the endpoint: kubeadm changed its mind between versions and warns only.
- */
+/** Looks at a row's kubeconfig; its client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted. */
 export function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined): Finding {
   const dir = facts?.certificatesDir ?? CERTIFICATES_DIR;
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row.name, [row.path], undefined, ["unreadable", config.message]);
   const ca = readable(certPath(certRow("ca"), dir));
   const missing: Verdict = ["missing", `${row.path} is not there`];
-  return finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
+  const found = finding(row.name, [row.path], config?.clientCertPem, config ? kubeconfigVerdict(row, config, ca, facts) : missing);
+  if (facts && config && found.state === "ok") found.differs = serverDifference(config.server, facts);
+  return found;
 }
 
 function finding(name: string, paths: string[], certPem: string | undefined, verdict: Verdict): Finding {
@@ -88,7 +90,9 @@ function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, d
   if (!row.ca) return rootVerdict(info);
   const ca = certPath(certRow(row.ca), dir);
   const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info) ?? usageVerdict(row, info);
-  return verdict ?? (facts && (subjectVerdict(row, info, facts, "wrong names") ?? namesVerdict(info, row.names?.(facts))));
+  return (
+    verdict ?? (facts && ((row.names ? undefined : subjectVerdict(row, info, facts, "wrong names")) ?? namesVerdict(row, info, facts)))
+  );
 }
 
 /** Judges a CA's certificate and key, wherever they were read from. */

@@ -1,6 +1,6 @@
 /** The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a sentence. Used by examine.ts. */
 import { attempt, Fail } from "../fail.ts";
-import type { Names } from "./addresses.ts";
+import { isFor, type Names } from "./addresses.ts";
 import { type CertInfo, certInfo, keyMatches, privateKeyOf, signedBy } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { clusterServer, localServer } from "./kubeconfigs.ts";
@@ -72,15 +72,41 @@ export function subjectVerdict(row: Pick<Cert, "cn" | "o" | "boundByName">, info
   return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
 }
 
-export function namesVerdict({ sans }: CertInfo, wanted: Names | undefined): Verdict {
-  const has = new Set([...sans.dns.map((name) => name.toLowerCase()), ...sans.ips]);
-  const lacking = [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !has.has(name));
-  return lacking.length > 0 ? ["wrong names", `it is not valid for ${lacking.join(", ")}`] : undefined;
+/** Wrong where it lacks a name that somebody needs. */
+export function namesVerdict(row: Pick<Cert, "needs">, { sans }: CertInfo, facts: ClusterFacts): Verdict {
+  const missing = lacking(sans, row.needs?.(facts));
+  return missing.length > 0 ? ["wrong names", `it is not valid for ${missing.join(", ")}`] : undefined;
 }
 
+/** Names that kubeadm would give it, and that nobody needs who is known; and a server's CN, which no client looks at. */
+export function namesDifference(
+  row: Pick<Cert, "cn" | "o" | "names">,
+  { sans, cn }: CertInfo,
+  facts: ClusterFacts,
+): Difference | undefined {
+  const missing = lacking(sans, row.names?.(facts));
+  const words = [
+    ...(missing.length > 0 ? [`not valid for ${missing.join(", ")}, and no client that is known needs it`] : []),
+    ...(row.names && cn !== subjectOf(row, facts).cn ? [`its CN is "${cn}", and no client looks at it`] : []),
+  ];
+  return words.length > 0 ? { differs: words.join("; ") } : undefined;
+}
+
+function lacking(has: Names, wanted: Names | undefined): string[] {
+  return [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !isFor(has, name));
+}
+
+/** A server is right where it is one of the cluster's: `servers` of the facts has those that were looked at. */
 export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
   const servers = [clusterServer(facts), localServer(facts)];
-  return servers.includes(server) ? undefined : ["wrong server", `it points to ${server}, not to ${[...new Set(servers)].join(" or ")}`];
+  if ([...servers, ...(facts.servers ?? [])].includes(server)) return undefined;
+  return ["wrong server", `it points to ${server}, not to ${[...new Set(servers)].join(" or ")}`];
+}
+
+/** kubeadm changed its mind between versions: this node's API server and the endpoint are the same to it. */
+export function serverDifference(server: string, facts: ClusterFacts): Difference | undefined {
+  const servers = [...new Set([clusterServer(facts), localServer(facts)])];
+  return servers.includes(server) ? undefined : { differs: `leads to ${server}, not to ${servers.join(" or ")}` };
 }
 
 /** "2027-11-24" */

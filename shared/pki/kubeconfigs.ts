@@ -37,6 +37,8 @@ export interface Kubeconfig {
   /** Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is there. */
   clientCertificatePath?: string | undefined;
   token?: string | undefined;
+  /** The name that the server's certificate has to have, where it is not the server's own. */
+  tlsServerName?: string | undefined;
 }
 
 const group = (name: string) => () => name;
@@ -77,12 +79,12 @@ export function localServer(facts: ClusterFacts): string {
   return endpointUrl(facts.advertiseAddress, facts.bindPort);
 }
 
-/** The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt. */
-export function kubeconfigText(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair }): string {
+/** The text of a row's kubeconfig, everything embedded. `ca` is the whole ca.crt; `server`: another than the row's. */
+export function kubeconfigText(row: KubeconfigRow, facts: ClusterFacts, content: { ca: string; user: Pair; server?: string }): string {
   const user = typeof row.cn === "string" ? row.cn : row.cn(facts);
   const { cert, key } = content.user;
   return configText(
-    { name: facts.clusterName, server: row.server(facts), ca: content.ca },
+    { name: facts.clusterName, server: content.server ?? row.server(facts), ca: content.ca },
     { name: user, user: { "client-certificate-data": base64(cert), "client-key-data": base64(key) } },
     { name: `${user}@${facts.clusterName}` },
   );
@@ -135,6 +137,7 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
     clientKeyPem: content(user, "client-key"),
     ...(certificatePath && !user["client-certificate-data"] ? { clientCertificatePath: certificatePath } : {}),
     token: user.token,
+    tlsServerName: cluster["tls-server-name"],
   };
 }
 

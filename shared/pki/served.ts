@@ -2,16 +2,17 @@
 import { isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
 import { attempt } from "../fail.ts";
-import { canonicalIp } from "./addresses.ts";
+import { isFor } from "./addresses.ts";
 import { infoOf, signedBy } from "./certificate.ts";
 
 /** A control plane node that is only slow must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
 
 /** The certificate that a server shows, also where it then refuses us. Errors: the connection's own. */
-export function servedPem(host: string, port: number): Promise<string> {
+export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, rejectUnauthorized: false, timeout: HANDSHAKE_MS }, () => {
+    const to = { host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout };
+    const socket = connect(to, () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
     });
@@ -22,6 +23,21 @@ export function servedPem(host: string, port: number): Promise<string> {
 
 /** A server that is away must not hold anything up. */
 const TIME_MS = 1500;
+
+/** Who answers at a place: a server of this CA for this name, one of this CA that is not for this name, a stranger, or nobody. */
+export type Answerer = "ours" | "not for this name" | "a stranger" | "nobody";
+
+/** `name`: for which the certificate has to be, if it is not the host (tls-server-name). Its dates are not looked at. Nobody is waited for long. */
+export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
+  const { hostname, port } = new URL(server);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  // also where a resolver does not answer
+  const late = new Promise<undefined>((resolve) => setTimeout(resolve, 2 * TIME_MS, undefined).unref());
+  const pem = await Promise.race([servedPem(host, Number(port || 443), TIME_MS).catch(() => undefined), late]);
+  if (pem === undefined) return "nobody";
+  if (isServerOf(pem, name ?? host, caPem)) return "ours";
+  return attempt(() => signedBy(pem, caPem)) === true && infoOf(pem)?.usages.includes("server") ? "not for this name" : "a stranger";
+}
 
 /** An answer's head is shorter. In bytes. */
 const HEAD = 16_384;
@@ -58,7 +74,7 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
   if (!info?.usages.includes("server") || attempt(() => signedBy(pem, caPem)) !== true) return false;
-  return isIP(host) ? info.sans.ips.includes(canonicalIp(host)) : info.sans.dns.includes(host.toLowerCase());
+  return isFor(info.sans, host);
 }
 
 function dateIn(head: string): Date | undefined {

@@ -1,6 +1,7 @@
 /** Part 2 on this node: certificates and kubeconfigs of the API server, controller-manager and scheduler, then their static pods. */
 import { dirname } from "node:path";
 import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
@@ -35,7 +36,7 @@ export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode)
  */
 export async function holdServers(cp: ControlPlaneNode) {
   const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
-  if (here.length === 0 || actionsFor(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep")) return;
+  if (here.length === 0 || !mustIssue(cp)) return;
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver")) return;
   const wanted = attempt(() => wantedManifests(cp));
   const held = wanted instanceof Fail ? [] : here.filter((name) => wanted.some((one) => one.name === name));
@@ -48,6 +49,17 @@ export async function issueForServers(cp: ControlPlaneNode, options: { superAdmi
   const bundles = fitKubeletCa(cp);
   const { written } = await ensureMany(credentials(cp, options.superAdmin), cp.facts, ensureOptions(cp));
   return [...bundles, ...written];
+}
+
+/** Says where the witnesses of the endpoint disagree. Errors: Refused where nothing decides between them, and something is to be issued. */
+export function refuseWithoutEndpoint(cp: ControlPlaneNode) {
+  sayEndpoint(cp);
+  if (mustIssue(cp)) refuseUndecided(cp);
+}
+
+/** Whether part 2 has anything to issue. */
+function mustIssue(cp: ControlPlaneNode): boolean {
+  return !actionsFor(credentials(cp), cp.facts, ensureOptions(cp)).every(({ todo }) => todo === "keep");
 }
 
 /** What part 2 issues. */

@@ -35,6 +35,8 @@ export const SOURCES = {
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code"] },
   /** ConfigMaps, Secrets, pods and RBAC objects there, the UIDs, names and roles of Nodes, members of etcd; no mirror pods of workers. */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
+  /** kube-public/cluster-info; who joins reads it, and by kubeadm's roles nobody else writes there. */
+  "cluster-info in etcd":      { writer: "cluster administrators", decides: ["facts"], but: "where the API is reached: one voice of several" },
   /** In any namespace, in kube-system, too. */
   "a worker's mirror pod":     { writer: "that worker's kubelet, so whoever owns the worker", decides: [] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */

@@ -10,6 +10,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-home/own-member.ts";
 import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf } from "../facts/issue-facts.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { command } from "../facts/todo.ts";
@@ -32,6 +33,7 @@ export function serverChecks(cp: ControlPlaneNode, api: KubeApi): CheckRow[] {
     { id: "etcd-answers", look: () => etcdAnswer(cp) },
     { id: "etcd-members", look: () => members(cp, api) },
     ...servers.map((server): CheckRow => ({ id: "api-ready", of: server, look: () => readyAnswer(cp, server) })),
+    { id: "endpoint", look: () => endpointDifference(cp.endpoint, cp.facts) ?? "all witnesses agree" },
     { id: "api-certificate", look: () => servedCertificate(cp) },
     { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
     { id: "controller-manager", look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full") },

@@ -6,6 +6,7 @@
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Cluster, KnownNode } from "../facts/cluster.ts";
+import { storedPlaces } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { registryPrefix } from "../k8s/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
@@ -17,8 +18,8 @@ interface KnownNames {
   nodes: readonly KnownNode[];
   /** By node: addresses of control plane nodes, from etcd's members and from the API servers' mirror pods. */
   proved: ReadonlyMap<string, readonly string[]>;
-  /** The host of controlPlaneEndpoint. */
-  endpoint?: string | undefined;
+  /** Hosts by which the API is reached, by whoever says so in etcd's data. */
+  endpoints?: readonly string[];
   certSANs: readonly string[];
   serviceSubnets: readonly string[];
   dnsDomain: string;
@@ -59,6 +60,7 @@ export function identities(known: KnownNames) {
 
 export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdData }): Identities {
   const { nodes, endpoint, configuration, serviceSubnets, dnsDomain } = cluster;
+  const places = storedPlaces(data, configuration, 6443).map(({ place }) => place);
   const proved = nodes.map(({ name, controlPlane }): [string, string[]] => {
     const member = data.members.find((one) => one.name === name);
     const urls = (member?.peerURLs ?? []).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
@@ -70,7 +72,7 @@ export function identitiesOf({ cluster, data }: { cluster: Cluster; data: EtcdDa
   return identities({
     nodes: nodes.map((node) => ({ ...node, controlPlane: isControlPlane(node, data) })),
     proved: new Map(proved),
-    endpoint: endpoint && endpointHost(endpoint),
+    endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
     certSANs: configuration.apiServer?.certSANs ?? [],
     serviceSubnets,
     dnsDomain,
@@ -129,7 +131,7 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
   [({ node, owners: [own] }) => own?.node === node && may(own.source, "facts"),               () => undefined],
   [isService,                                                                                 () => "belongs to a Service"],
   [({ owners: [own] }) => own !== undefined && may(own.source, "facts"),                      ({ owners }) => `belongs to ${owners[0]!.node.name}`],
-  [({ value, identities }) => asPlain(identities.endpoint ?? "") === value,                   () => "is the API's endpoint"],
+  [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.certSANs.some((name) => covers(name, value)), () => "is one of the API server's names (certSANs)"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
     ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.names, ...node.ips].join(", ")}`],

@@ -5,7 +5,6 @@
 import { KubeApi } from "../api/kube-api.ts";
 import { leaseRenewed } from "../api/leases.ts";
 import { etcdDataOf } from "../etcd-home/etcd-place.ts";
-import { refuseOtherTime } from "../facts/clock.ts";
 import { refuseControlPlane } from "../facts/no-etcd-data.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
@@ -21,7 +20,8 @@ import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 import { APPROVER_LOG } from "./approver.ts";
-import { leaveToKubelet, rollBack, type SavedTrust } from "./saved-trust.ts";
+import { leadAsBefore } from "./own-server.ts";
+import { confBefore, leaveToKubelet, rollBack, type SavedTrust } from "./saved-trust.ts";
 
 /** Looks at this worker. `etcdData`: as typed. Errors: as `readNode` and `refuseUnfitKubelet`, and Fail on a control plane node. */
 export async function readWorker(etcdData: string | undefined): Promise<Node> {
@@ -49,25 +49,10 @@ export async function joinedCa({ kubelet }: Node, hash: string): Promise<string 
   return isAll && (await kubeletActive()) ? ca : undefined;
 }
 
-/**
- * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not matter.
- * Errors: Fail if another server answers, or none, or where its clock and ours differ.
- */
-export async function proveServer(server: string, ca: string) {
-  await refuseOtherTime(server, ca);
-  try {
-    await new KubeApi({ server, ca }).reach("/version");
-  } catch (cause) {
-    throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
-      hint: "is the address right and reachable from here (curl -k SERVER/version)? If the certificate is of another CA: run part 2 on the control plane node that answers there",
-      cause,
-    });
-  }
-  say(`${server}: has a certificate of the CA ${certInfo(ca).publicKeyHash}`);
-}
-
 interface NewTrust {
   server: string;
+  /** It, and the other one that a run before may have taken. */
+  either: readonly string[];
   ca: string;
   token: string;
 }
@@ -96,7 +81,7 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
 async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean> {
   const { bootstrapKubeconfig: path, clientCaFile, clientPem, kubeconfig } = kubelet;
   return (
-    attempt(() => readText(path)) === bootstrapKubeconfig(trust) &&
+    trust.either.some((server) => attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server })) &&
     holds(() => readText(clientCaFile), trust.ca) &&
     (!exists(clientPem) || trusted(clientPem, trust.ca)) &&
     // the kubelet writes it before it has its certificate
@@ -118,23 +103,24 @@ function dropOldCredentials(node: Node, ca: string, aside: string) {
 }
 
 interface Proving {
-  server: string;
   ca: string;
   saved: SavedTrust;
 }
 
 /** Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. */
-export async function proveKubelet(node: Node, { server, ca, saved }: Proving) {
+export async function proveKubelet(node: Node, { ca, saved }: Proving) {
   const { kubelet } = node;
+  const before = confBefore(node);
   const since = new Date();
   await orRollBack(node, { ca, saved });
   if (mode.dryRun) return;
   say(`${kubelet.clientPem}: ${certInfo(readText(kubelet.clientPem)!).subject}`);
-  const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!, server);
+  const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!);
   const hint =
     "journalctl -u kubelet -n 50. Its certificate stays, nothing is rolled back. When the cause is repaired, run the same command again: it only waits for the Lease";
   await waitFor(`the Lease of ${node.name} to be renewed`, () => leaseRenewed(self, node.name, since), { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with it`);
+  await leadAsBefore(node, { before, ca });
   const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
   const ended = saved.containers.filter((id) => !running.has(id));
   say(

@@ -11,6 +11,7 @@ import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { turnKubelet, unfitKubelet } from "../node/turn-kubelet.ts";
+import { readable } from "../pki/examine.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
@@ -56,6 +57,13 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
 /** Whether a join was cut off here, also at its very end. */
 export function wasCutOff(node: Node): boolean {
   return unfinished(node) !== undefined;
+}
+
+/** This worker's kubelet.conf from before the join, also where one was cut off; undefined where there was none. */
+export function confBefore(node: Node): string | undefined {
+  const { kubeconfig } = node.kubelet;
+  const cutOff = unfinished(node);
+  return readable(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig) || undefined;
 }
 
 type Copied = Pick<SavedTrust, "dir" | "files">;

@@ -62,6 +62,7 @@ export function controlPlaneOf(data: EtcdData): ControlPlaneNode {
     etcd: { dir: "/var/lib/etcd", wal: undefined },
     cluster,
     facts: factsFor(NODE, cluster, data),
+    endpoint: { witnesses: [], value: cluster.endpoint, undecided: false, answers: new Map() },
     asideDir: `${rescue.dir}/aside`,
   };
 }

@@ -10,7 +10,7 @@ import type { KnownNode } from "../../../shared/facts/cluster.ts";
 import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
-import { proveServer } from "../../../shared/workers/join.ts";
+import { proveServer } from "../../../shared/workers/own-server.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
 import { type Asked, CSRS, clientCsr, dns, privatePem } from "../../pretend/csrs.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";

@@ -59,7 +59,6 @@ describe("examine finds", () => {
     ["expired", /^it was valid until \d{4}-/, async () => put("etcd/peer", await peer({}, ca, PEER, years(-2)))],
     ["not yet valid", /is the clock right/, async () => put("etcd/peer", await peer({}, ca, PEER, years(1)))],
     ["wrong names", /not valid for 10.250.99.1$/, async () => put("etcd/peer", await peer({ advertiseAddress: "10.1.1.1" }))],
-    ["wrong names", /its CN is "m2", not "m1"/, async () => put("etcd/peer", await peer({ nodeName: "m2" }))],
     ["wrong usage", /not made for a server$/, async () => put("etcd/peer", await peer({}, ca, { ...PEER, usages: ["client"] }))],
   ];
 
@@ -73,6 +72,16 @@ describe("examine finds", () => {
     expect(finding.paths).toEqual([`${PKI}/etcd/peer.crt`, `${PKI}/etcd/peer.key`]);
   });
 
+  test("names that nobody needs, and a server's CN, are a difference", async () => {
+    using _box = sandbox();
+    put("etcd/ca", ca);
+    put("etcd/peer", await peer({ nodeName: "m2" }));
+    const differs = 'not valid for m1, and no client that is known needs it; its CN is "m2", and no client looks at it';
+    expect(examine(PEER, FACTS)).toMatchObject({ state: "ok", differs: { differs } });
+    put("etcd/peer", await peer());
+    expect(examine(PEER, FACTS).differs).toBeUndefined();
+  });
+
   test("an absent CA apart from a wrong one", async () => {
     using _box = sandbox();
     put("etcd/peer", await peer());
@@ -82,8 +91,9 @@ describe("examine finds", () => {
   test("a leaf by any CA of a bundle, and by names only where there are facts", async () => {
     using _box = sandbox();
     put("etcd/ca", { cert: otherCa.cert + ca.cert, key: otherCa.key });
-    put("etcd/peer", await peer({ nodeName: "m2" }));
-    expect([examine(PEER, undefined).state, examine(PEER, testFacts({ nodeName: "m2" })).state, examine(PEER, FACTS).state]).toEqual([
+    const other = { advertiseAddress: "10.1.1.1" };
+    put("etcd/peer", await peer(other));
+    expect([examine(PEER, undefined).state, examine(PEER, testFacts(other)).state, examine(PEER, FACTS).state]).toEqual([
       "ok",
       "ok",
       "wrong names",
@@ -219,7 +229,7 @@ test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and
   using _box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const old = readText(`${PKI}/apiserver.crt`);
-  const { written } = await ensureMany(EVERYTHING, testFacts({ certSANs: ["new.example"] }), OPTIONS);
+  const { written } = await ensureMany(EVERYTHING, testFacts({ clients: ["new.example"] }), OPTIONS);
   expect([written, readText(`/aside${PKI}/apiserver.crt`), exists(`/aside${PKI}/apiserver.key`)]).toEqual([["apiserver"], old!, true]);
   removeFile(`${PKI}/ca.key`);
   const again = await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });

@@ -5,6 +5,7 @@ import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { withOpened } from "../../../shared/etcd-home/opened-data.ts";
+import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
@@ -30,6 +31,7 @@ import { bundleOf, sharedFiles } from "../../pretend/bundles.ts";
 import { ADDRESS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { clientCsr } from "../../pretend/csrs.ts";
+import { said } from "../../pretend/endpoint.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { POD_UID, podRecord, pretendProcess } from "../../pretend/memory.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
@@ -91,7 +93,7 @@ const OF = identities({
   nodes: [node("w1", "10.0.0.21", ["lab-api", "kubernetes.default.svc", "w2"]), node("w2", "10.0.0.22")],
   ...{
     proved: new Map(),
-    endpoint: "lab-api",
+    endpoints: ["lab-api"],
     certSANs: [],
     serviceSubnets: ["10.96.0.0/12"],
     dnsDomain: "cluster.local",
@@ -120,6 +122,12 @@ async function namesEncryption(node: string, suffix: string): Promise<boolean> {
   return Buffer.from(withOpened(data).get(at)!.value).toString() === "{}";
 }
 
+/** Whether cluster-info in etcd's data is heard where it is asked where the API is. */
+async function saysWhere(place: string): Promise<boolean> {
+  const data = await pretendData(said({ clusterInfo: place }));
+  return storedPlaces(data, {}, 6443).some((one) => one.place === place);
+}
+
 const hisKeys = await sharedFiles();
 
 /** Whether a bundle's own words make its CA the cluster's. */
@@ -138,6 +146,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     keys: () => keysAre(() => {}, tokenSecret("kube-system")),
     "static pods": () => staticPodOf("kube-system"),
   },
+  "cluster-info in etcd": { facts: () => saysWhere("lb.example:6443") },
   "a worker's mirror pod": { facts: () => namesEncryption("w1", "w1"), "static pods": () => staticPodOf("kube-system", "w1") },
   "another namespace in etcd": { keys: () => keysAre(() => {}, tokenSecret("a-team")), "static pods": () => staticPodOf("a-team") },
   "a pod of kube-system": {

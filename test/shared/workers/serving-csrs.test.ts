@@ -63,7 +63,7 @@ const KNOWN = {
     ["cp1", ["10.0.0.11"]],
     ["cp2", ["10.0.0.12"]],
   ]),
-  endpoint: "lab-api",
+  endpoints: ["lab-api"],
   certSANs: ["api.public.example", "203.0.113.7", "10.0.0.11", "cp1.example", "*.lb.example"],
   serviceSubnets: ["10.96.0.0/12", "fd00:10:96::/108"],
   dnsDomain: "cluster.local",

@@ -1,0 +1,32 @@
+/** The first line about a node that is well: what was looked at, and who answers. Reads only. */
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { exists } from "../files/files.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import { endpointUrl } from "../pki/addresses.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { bothCas, type Finding, readable } from "../pki/examine.ts";
+import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
+import { whoAnswers } from "../pki/served.ts";
+
+/** Ports of etcd: for clients and for the other members. */
+const ETCD = [2379, 2380];
+
+/** `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then nobody knows. */
+export async function wellLine(cp: ControlPlaneNode, findings: readonly Finding[]): Promise<string | undefined> {
+  const { facts, node, cluster } = cp;
+  const manifests = CONTROL_PLANE.map((name) => manifestPath({ node }, name));
+  const { kubeconfig, clientPem } = node.kubelet;
+  const files = new Set([...findings.flatMap(({ paths }) => paths), ...manifests, kubeconfig, clientPem]);
+  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
+  const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
+  const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
+  const etcd = ETCD.map((port) => endpointUrl(facts.advertiseAddress, port));
+  const servers = [...new Set([localServer(facts), clusterServer(facts)])];
+  const asked = await Promise.all([...servers.map((to) => whoAnswers(to, cas)), ...etcd.map((to) => whoAnswers(to, etcdCa))]);
+  const answering = asked.filter((answer) => answer === "ours").length;
+  if (asked[0] !== "ours" || asked[servers.length] !== "ours") return undefined;
+  const silent = servers.length > 1 && asked[1] !== "ours" ? `; ${clusterServer(facts)} does not answer from here` : "";
+  const until = ends[0] ? ` (the first ends on ${ends[0].toISOString().slice(0, 10)})` : "";
+  return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+}

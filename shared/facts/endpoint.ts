@@ -1,0 +1,180 @@
+/**
+ * Where the cluster is reached, by several witnesses: kubeadm-config is only what kubeadm was told last. An address changes, or a balancer
+ * comes later; somebody then edits what runs with it, kube-proxy's ConfigMap, the kubeconfigs, cluster-info, and nothing breaks. Where they
+ * disagree, what answers with a certificate of the cluster's CA counts, and among those the majority. What cannot be decided so, the operator
+ * decides with --endpoint. Reads only.
+ */
+
+import { isIP } from "node:net";
+import { Refused } from "../fail.ts";
+import { endpointHost, endpointUrl, isDnsName, isFor } from "../pki/addresses.ts";
+import { type ClusterFacts, certRow } from "../pki/certs.ts";
+import { bothCas } from "../pki/examine.ts";
+import type { Difference } from "../pki/judge.ts";
+import { localServer } from "../pki/kubeconfigs.ts";
+import { type Answerer, whoAnswers } from "../pki/served.ts";
+import { retyped } from "../retyped.ts";
+import { carry, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import {
+  type ConfigHere,
+  hostOf,
+  isLocal,
+  KUBEADM,
+  kubeconfigsHere,
+  type Place,
+  placeOf,
+  type Witness,
+  witnessesOf,
+} from "./endpoint-witnesses.ts";
+import { ownCertificates } from "./names-before.ts";
+
+/** What the witnesses say. */
+export interface EndpointSeen {
+  witnesses: readonly Witness[];
+  /** As `controlPlaneEndpoint`: "host:port", or undefined where the cluster has none. */
+  value: string | undefined;
+  /** Nothing decides between them: `value` is kubeadm-config's then. */
+  undecided: boolean;
+  /** By place and by server, of those that were asked: who answers there. */
+  answers: ReadonlyMap<string, Answerer>;
+}
+
+/** Without asking anybody. */
+export function endpointSeen(place: Place): EndpointSeen {
+  return decided(place, new Map());
+}
+
+/**
+ * The same, where something has to be asked. `given`: the operator's --endpoint. Errors: Refused where that is no place.
+ */
+export async function askedEndpoint(place: Place, given?: string): Promise<EndpointSeen> {
+  const { facts, cluster } = place;
+  const known = given === undefined ? endpointSeen(place) : byWord(place, given);
+  const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
+  const usual = [urlOf(known.value, facts), localServer(facts)];
+  if (places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
+  const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
+  const names = new Map(configs.map(({ server, tlsServerName }) => [server, tlsServerName]));
+  const servers = [...new Set([...usual, ...[...places].map((one) => urlOf(one, facts)), ...names.keys()])];
+  const answers = new Map(await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)));
+  return given === undefined ? decided(place, answers) : { ...known, answers };
+}
+
+/** This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which names are needed. */
+export function withEndpoint(place: Place, seen: EndpointSeen): ClusterFacts {
+  const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
+  const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
+  const used = seen.witnesses.filter(({ name, place: at }) => name !== KUBEADM && at !== "" && isUsed(at, seen, facts));
+  const hosts = [
+    ...used.map(({ place: at }) => endpointHost(at)),
+    ...servers.map(({ server, tlsServerName }) => tlsServerName ?? hostOf(server)),
+  ];
+  return { ...facts, servers: [...new Set(servers.map(({ server }) => server))], clients: [...new Set(hosts)] };
+}
+
+/** The place that was decided for; another one only where somebody is there whose certificate then lacks that name. */
+function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFacts): boolean {
+  const url = urlOf(at, facts);
+  return url === urlOf(value, facts) || answers.get(url) === "ours" || answers.get(url) === "not for this name";
+}
+
+/**
+ * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this machine's own addresses are; and
+ * where the control plane is down, what another witness says as well.
+ */
+function isRight({ server, name }: ConfigHere, { answers, witnesses }: EndpointSeen, { facts, node }: Place): boolean {
+  const answer = answers.get(server) ?? "nobody";
+  if (answer !== "nobody") return answer === "ours";
+  if (isLocal(hostOf(server)) || node.addresses.includes(hostOf(server))) return true;
+  const isDown = answers.get(localServer(facts)) !== "ours";
+  return isDown && witnesses.some((one) => one.name !== name && one.place === placeOf(server));
+}
+
+function decided(place: Place, answers: ReadonlyMap<string, Answerer>): EndpointSeen {
+  const { cluster, facts } = place;
+  const witnesses = witnessesOf(place);
+  const certificates = ownCertificates(certRow("apiserver"), place);
+  const scoreOf = (at: string) => {
+    const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
+    return witnesses.filter((one) => one.place === at).reduce((sum, { weight }) => sum + weight, named ? 1 : 0);
+  };
+  const places = [...new Set(witnesses.map(({ place }) => place))];
+  const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
+  const open = living.length > 0 ? living : places;
+  const best = Math.max(...open.map(scoreOf));
+  const winners = open.filter((at) => scoreOf(at) === best);
+  const told = witnesses[0]!.place;
+  // any of those that answer is right
+  const winner = winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
+  const asTold = winner === undefined || winner === told;
+  const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
+  return { witnesses, answers, value: value || undefined, undecided: winner === undefined };
+}
+
+/** Hosts by which somebody may reach the API server, and that its certificate does not get by its row. */
+export function reachedBy({ endpoint: { witnesses }, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }): string[] {
+  const own = certRow("apiserver").names!(facts);
+  const hosts = witnesses.flatMap(({ place }) => (place ? [endpointHost(place)] : []));
+  return [...new Set(hosts)].filter((host) => !isFor(own, host));
+}
+
+function byWord(place: Place, given: string): EndpointSeen {
+  const host = endpointHost(given);
+  if ((isIP(host) === 0 && !isDnsName(host.toLowerCase())) || !/^([^:]+|\[.+\])(:\d{1,5})?$/.test(given))
+    throw new Refused(`--endpoint "${given}" is no place`, {
+      hint: `HOST:PORT, or [ADDRESS]:PORT: ${retyped({ endpoint: "lb.example:6443" })}`,
+    });
+  carry(shell`--endpoint ${given}`, "endpoint");
+  return { witnesses: witnessesOf(place), answers: new Map(), value: given, undecided: false };
+}
+
+/** Says where the witnesses disagree, and which place counts. */
+export function sayEndpoint({ endpoint, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }) {
+  const difference = endpointDifference(endpoint, facts);
+  if (difference) say(`endpoint: ${difference.differs}${endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`}`);
+}
+
+/** Errors: Refused where nothing decides which place it is, with what each witness says. */
+export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
+  if (!seen.undecided) return;
+  throw new Refused(`Nothing decides where this cluster's API is reached: ${saidBy(seen)}`, {
+    hint: `nothing was changed. Say it: ${retyped({ endpoint: "HOST:PORT" })}`,
+  });
+}
+
+/** Where the witnesses disagree: what each of them says. */
+export function endpointDifference(seen: EndpointSeen, facts: ClusterFacts): Difference | undefined {
+  const right = seen.value ? placeOf(endpointUrl(seen.value, facts.bindPort)) : "";
+  const wrong = seen.witnesses.filter(({ place }) => place !== right);
+  if (wrong.length === 0) return undefined;
+  const edits = new Set(wrong.flatMap(({ name }) => EDITS[name] ?? []));
+  return { differs: saidBy(seen), ...(edits.size > 0 && { before: [...edits].join("; ") }) };
+}
+
+const EDITS: Record<string, string> = {
+  [KUBEADM]: "kubectl -n kube-system edit configmap kubeadm-config",
+  "cluster-info": "kubectl -n kube-public edit configmap cluster-info",
+  "kube-proxy": "kubectl -n kube-system edit configmap kube-proxy",
+};
+
+/** "kubeadm-config: lb-old:6443   cluster-info, kube-proxy, admin.conf: lb:6443 (answers)" */
+function saidBy({ witnesses, answers }: EndpointSeen): string {
+  const told = [...Map.groupBy(witnesses, ({ place }) => place)].map(([place, those]) => {
+    const answer = answers.get(`https://${place}`);
+    const words = answer === undefined ? "" : answer === "ours" ? " (answers)" : ` (${ANSWERS[answer]})`;
+    return `${those.map(({ name }) => name).join(", ")}: ${place || "none"}${words}`;
+  });
+  return told.join("   ");
+}
+
+const ANSWERS: Record<Answerer, string> = {
+  ours: "answers",
+  "not for this name": "answers with a certificate that is not for this name",
+  "a stranger": "a stranger answers",
+  nobody: "does not answer",
+};
+
+function urlOf(at: string | undefined, facts: ClusterFacts): string {
+  return at ? endpointUrl(at, facts.bindPort) : localServer(facts);
+}

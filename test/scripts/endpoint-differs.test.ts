@@ -1,0 +1,130 @@
+/**
+ * Healthy clusters that are reached at another place than kubeadm-config says: nothing is damaged, nothing is stopped, no byte changes.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { ADDRESS } from "../pretend/cluster.ts";
+import { BALANCER, certify, lead, leadingTo, OLD, said, serveBalancer } from "../pretend/endpoint.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { type NodeOptions, pretendNode } from "../pretend/node.ts";
+import { LEASES, lease, serveRunning } from "../pretend/running.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(300_000);
+
+type Node = Awaited<ReturnType<typeof pretendNode>>;
+
+const CONTAINERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+const LB = `${BALANCER}:6443`;
+
+/** A node that is well, with the servers of its cluster. */
+async function well(etcd: NodeOptions["etcd"], change: (node: Node) => unknown = () => undefined) {
+  const node = await pretendNode({ kind: "healthy control plane node", containers: CONTAINERS, ...(etcd && { etcd }) });
+  await change(node);
+  const [servers, api] = [serveEtcd(node.root, sameEtcd(node.stored)), serveRunning(node, { objects: wholeObjects(node), on: renewing })];
+  return Object.assign(node, {
+    api,
+    end: () => {
+      for (const one of [servers, api, node]) one[Symbol.dispose]();
+    },
+  });
+}
+
+/** What a cluster has that was never repaired: nothing is left to be written. */
+function wholeObjects(node: Node): Record<string, object> {
+  const [ca, frontProxy] = [node.ca.cert, node.read("/etc/kubernetes/pki/front-proxy-ca.crt")];
+  return {
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/kubeadm:cluster-admins": {},
+    "/api/v1/namespaces/kube-public/configmaps/cluster-info": { data: { kubeconfig: leadingTo(`https://${LB}`, ca) } },
+    "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication": {
+      data: { "client-ca-file": ca, "requestheader-client-ca-file": frontProxy },
+    },
+  };
+}
+
+/** Every kubelet renews its Lease, all the time. */
+const renewing = (_: unknown, { objects }: { objects: Map<string, object> }) => {
+  for (const path of objects.keys()) if (path.startsWith(LEASES)) objects.set(path, { ...objects.get(path), ...lease(-60) });
+  return undefined;
+};
+
+const TOUCHES = /systemctl (stop|start|restart)|crictl .* (stop|rm)|systemd-run/;
+
+/** Each script as typed: its exit code is 0, and nothing of the node or the cluster changes. Returns what it said. */
+async function untouched(node: Awaited<ReturnType<typeof well>>, line: string) {
+  const [before, changes] = [node.fingerprint(), node.api.changes().length];
+  const { exitCode, stdout, stderr } = await node.run(line);
+  expect({ line, exitCode, stdout, stderr }).toMatchObject({ exitCode: 0 });
+  const changed = node.fingerprint().filter((one) => !before.includes(one));
+  expect(changed.length > 0 ? { stderr, changed } : {}).toEqual({});
+  expect(node.calls().filter((call) => TOUCHES.test(call))).toEqual([]);
+  const own = /\/(token|tokenreviews)$/;
+  expect(
+    node.api
+      .changes()
+      .slice(changes)
+      .filter((change) => !own.test(change)),
+  ).toEqual([]);
+  return { stdout, stderr };
+}
+
+const SCRIPTS = ["00-assess", "01-etcd", "02-control-plane", "03-workers open", "05-verify"];
+
+const moved = async (node: Node) => {
+  await certify(node, { controlPlaneEndpoint: LB });
+  for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"]) lead(node, name, `https://${LB}`);
+};
+
+const ROWS: [string, NodeOptions["etcd"], (node: Node) => unknown, RegExp][] = [
+  [
+    "kubeadm-config has the endpoint of before",
+    said({ kubeadm: `${OLD}:6443`, clusterInfo: LB, kubeProxy: LB }),
+    moved,
+    /endpoint +kubeadm-config: 127\.\d+\.\d+\.16:6443 \(does not answer\) +cluster-info, kube-proxy, admin.conf, .*:6443 \(answers\)\n/,
+  ],
+  [
+    "the balancer came later, and kubeadm-config has none",
+    said({ clusterInfo: LB, kubeProxy: LB }),
+    moved,
+    /endpoint +kubeadm-config: none/,
+  ],
+  [
+    "all kubeconfigs lead to 127.0.0.1, as kubespray's",
+    undefined,
+    async (node) => {
+      await certify(node, { certSANs: ["127.0.0.1"] });
+      for (const name of ["admin.conf", "controller-manager.conf", "scheduler.conf"]) lead(node, name, "https://127.0.0.1:6443");
+    },
+    /127\.0\.0\.1:6443/,
+  ],
+  [
+    "admin.conf leads to an old place that still answers",
+    undefined,
+    async (node) => {
+      await certify(node, { certSANs: [BALANCER] });
+      lead(node, "admin.conf", `https://${LB}`);
+    },
+    /admin\.conf/,
+  ],
+  [
+    "kubeadm-config has a name that the certificate has not",
+    said({ kubeadm: "api.example:6443", clusterInfo: `${ADDRESS}:6443`, kubeProxy: `${ADDRESS}:6443` }),
+    () => undefined,
+    /api\.example/,
+  ],
+];
+
+for (const [what, etcd, change, said] of ROWS)
+  test(`healthy, and ${what}: well, and nothing is touched`, async () => {
+    const node = await well(etcd, change);
+    using balancer = serveBalancer(node);
+    try {
+      const assessed = await untouched(node, "00-assess");
+      expect(assessed.stdout).toMatch(/^well: \d+ files/m);
+      expect(assessed.stdout).toContain("differs from what kubeadm-config says, and works (nothing to do)\n");
+      expect(assessed.stdout).toMatch(said);
+      for (const line of SCRIPTS.slice(1)) await untouched(node, line);
+      expect(balancer.changes()).toEqual([]);
+    } finally {
+      node.end();
+    }
+  });

@@ -1,0 +1,82 @@
+/** 03-workers join on a worker that reaches the API by a balancer of its own: its CA and its client certificate change, and no more. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueLeaf } from "../../shared/pki/issue.ts";
+import { serverIn } from "../../shared/pki/kubeconfig-fields.ts";
+import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
+import { pretendApi, status } from "../pretend/api.ts";
+import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
+import { BALANCER, lead } from "../pretend/endpoint.ts";
+import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { pretendNode } from "../pretend/node.ts";
+
+/** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
+setDefaultTimeout(300_000);
+
+const CONF = "/etc/kubernetes/kubelet.conf";
+const OWN = `https://${BALANCER}:6443`;
+const renewed = () => ({ metadata: {}, spec: { renewTime: new Date(Date.now() + 60_000).toISOString() } });
+
+/** The worker's own balancer, as it answers under the new CA. */
+async function serveOwn() {
+  return pretendApi({
+    hostname: BALANCER,
+    port: 6443,
+    tls: await issueLeaf(certRow("apiserver"), newCa, { ...FACTS, certSANs: [BALANCER] }),
+    on: ({ path }) => (path === LEASE ? Response.json(renewed()) : status(401, "Unauthorized")),
+  });
+}
+
+async function worker() {
+  const node = await pretendNode({ kind: "worker" });
+  lead(node, "kubelet.conf", OWN);
+  writeToken(node.root);
+  return node;
+}
+
+/** What the kubelet makes of a bootstrap kubeconfig: its own form, with that server. */
+async function itsKubelet(node: Awaited<ReturnType<typeof worker>>) {
+  await node.written("/etc/kubernetes/bootstrap-kubelet.conf");
+  await node.called("systemctl start kubelet");
+  const server = serverIn(node.read("/etc/kubernetes/bootstrap-kubelet.conf"))!;
+  await bootstrap(node);
+  write(`${node.root}${CONF}`, kubeletKubeconfig({ server, ca: newCa.cert }));
+}
+
+const PATIENT = { KUBE_PKI_REPAIR_PATIENCE: "1" };
+
+test("where its own balancer answers with the new CA it joins there, and --server is not even asked", async () => {
+  using node = await worker();
+  using _own = await serveOwn();
+  const [run] = await Promise.all([node.run(join(), PATIENT), itsKubelet(node)]);
+  expect(run).toMatchObject({ exitCode: 0 });
+  expect(run.stderr).toContain(":6443: this worker's own way to the API, and it stays: only the CA and the client certificate change\n");
+  expect(serverIn(node.read(CONF))).toBe(OWN);
+});
+
+test("where its own balancer comes with the kubelet it joins at --server, and then leads where it led before", async () => {
+  using node = await worker();
+  using api = await serve(newCa);
+  api.objects.set(LEASE, renewed());
+  const joining = node.run(join(), PATIENT);
+  await itsKubelet(node);
+  using _own = await serveOwn();
+  const { exitCode, stderr } = await joining;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("own way to the API does not answer with the new CA yet; it joins at https://");
+  expect(stderr).toContain(`  ${CONF}: leads to https://`);
+  expect(serverIn(node.read(CONF))).toBe(OWN);
+  expect(node.read(CONF)).toContain(Buffer.from(newCa.cert).toString("base64"));
+});
+
+test("where its own balancer never answers it leads to --server, and says so with the way back", async () => {
+  using node = await worker();
+  using api = await serve(newCa);
+  api.objects.set(LEASE, renewed());
+  const [run] = await Promise.all([node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "0.1" }), itsKubelet(node)]);
+  expect(run).toMatchObject({ exitCode: 0 });
+  expect(run.stderr).toMatch(
+    /warning: \S+kubelet.conf leads to https:\S+ now, and led to https:\S+ before, which does not answer: when it does, write it/,
+  );
+  expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
+});
