@@ -26,7 +26,7 @@ export interface Witness {
   weight: number;
 }
 
-export interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
+export interface EndpointPlace extends Pick<Repair, "data" | "rescue" | "earlier"> {
   cluster: Cluster;
   facts: ClusterFacts;
   node: Node;
@@ -44,9 +44,9 @@ export function storedPlaces(data: EtcdData, { controlPlaneEndpoint: told }: Clu
   const stored = STORED.filter(({ source }) => may(source, "facts")).flatMap(({ name, namespace, key, weight }) => {
     const map = attempt(() => readObject<{ data?: Record<string, string> }>(data, `configmaps/${namespace}/${name}`));
     const server = map instanceof Fail ? undefined : serverIn(map?.data?.[key] ?? "");
-    return server && !isLocal(hostOf(server)) ? [{ name, place: placeOf(server), weight }] : [];
+    return server && !isLocal(serverHost(server)) ? [{ name, place: serverPlace(server), weight }] : [];
   });
-  return [{ name: KUBEADM, place: told ? placeOf(endpointUrl(told, port)) : "", weight: 1 }, ...stored];
+  return [{ name: KUBEADM, place: told ? serverPlace(endpointUrl(told, port)) : "", weight: 1 }, ...stored];
 }
 
 export const KUBEADM = "kubeadm-config";
@@ -69,7 +69,7 @@ export function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }
 }
 
 /** The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint. */
-export function witnessesOf(place: Place): Witness[] {
+export function witnessesOf(place: EndpointPlace): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
   const own = [
@@ -79,7 +79,7 @@ export function witnessesOf(place: Place): Witness[] {
   // without an endpoint kubeadm writes the address of the first control plane node
   const none = stored[0]!.place === "";
   const isOwn = (at: string) => isLocal(endpointHost(at)) || node.addresses.includes(endpointHost(at));
-  const files = kubeconfigsHere(place).map(({ name, server }): Witness => ({ name, place: placeOf(server), weight: 0 }));
+  const files = kubeconfigsHere(place).map(({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }));
   const far = files.filter((one) => !isOwn(one.place));
   const most = [...Map.groupBy(far, ({ place }) => place).values()].sort((a, b) => b.length - a.length)[0]?.[0];
   const voice = most ?? (none && files.length > 0 ? { ...files[0]!, place: "" } : undefined);
@@ -87,12 +87,12 @@ export function witnessesOf(place: Place): Witness[] {
   return all.map((one) => (none && own.includes(endpointHost(one.place)) ? { ...one, place: "" } : one));
 }
 
-export function hostOf(server: string): string {
+export function serverHost(server: string): string {
   return endpointHost(new URL(server).host);
 }
 
 /** "https://lb.example" → "lb.example:443". */
-export function placeOf(server: string): string {
+export function serverPlace(server: string): string {
   const { host, port } = new URL(server);
   return port ? host : `${host}:443`;
 }

@@ -18,12 +18,12 @@ import { carry, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import {
   type ConfigHere,
-  hostOf,
+  type EndpointPlace,
   isLocal,
   KUBEADM,
   kubeconfigsHere,
-  type Place,
-  placeOf,
+  serverHost,
+  serverPlace,
   type Witness,
   witnessesOf,
 } from "./endpoint-witnesses.ts";
@@ -41,14 +41,14 @@ export interface EndpointSeen {
 }
 
 /** Without asking anybody. */
-export function endpointSeen(place: Place): EndpointSeen {
+export function endpointSeen(place: EndpointPlace): EndpointSeen {
   return decided(place, new Map());
 }
 
 /**
  * The same, where something has to be asked. `given`: the operator's --endpoint. Errors: Refused where that is no place.
  */
-export async function askedEndpoint(place: Place, given?: string): Promise<EndpointSeen> {
+export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
   const known = given === undefined ? endpointSeen(place) : byWord(place, given);
   const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
@@ -62,13 +62,13 @@ export async function askedEndpoint(place: Place, given?: string): Promise<Endpo
 }
 
 /** This cluster's endpoint as the facts have it, and what follows of it: which servers are right, and which names are needed. */
-export function withEndpoint(place: Place, seen: EndpointSeen): ClusterFacts {
+export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
   const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
   const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
   const used = seen.witnesses.filter(({ name, place: at }) => name !== KUBEADM && at !== "" && isUsed(at, seen, facts));
   const hosts = [
     ...used.map(({ place: at }) => endpointHost(at)),
-    ...servers.map(({ server, tlsServerName }) => tlsServerName ?? hostOf(server)),
+    ...servers.map(({ server, tlsServerName }) => tlsServerName ?? serverHost(server)),
   ];
   return { ...facts, servers: [...new Set(servers.map(({ server }) => server))], clients: [...new Set(hosts)] };
 }
@@ -83,15 +83,15 @@ function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFact
  * Whether a kubeconfig's server is one of this cluster's: by what answers there. Where nobody does, this machine's own addresses are; and
  * where the control plane is down, what another witness says as well.
  */
-function isRight({ server, name }: ConfigHere, { answers, witnesses }: EndpointSeen, { facts, node }: Place): boolean {
+function isRight({ server, name }: ConfigHere, { answers, witnesses }: EndpointSeen, { facts, node }: EndpointPlace): boolean {
   const answer = answers.get(server) ?? "nobody";
   if (answer !== "nobody") return answer === "ours";
-  if (isLocal(hostOf(server)) || node.addresses.includes(hostOf(server))) return true;
+  if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
   const isDown = answers.get(localServer(facts)) !== "ours";
-  return isDown && witnesses.some((one) => one.name !== name && one.place === placeOf(server));
+  return isDown && witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
 }
 
-function decided(place: Place, answers: ReadonlyMap<string, Answerer>): EndpointSeen {
+function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): EndpointSeen {
   const { cluster, facts } = place;
   const witnesses = witnessesOf(place);
   const certificates = ownCertificates(certRow("apiserver"), place);
@@ -119,7 +119,7 @@ export function reachedBy({ endpoint: { witnesses }, facts }: { endpoint: Endpoi
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
 }
 
-function byWord(place: Place, given: string): EndpointSeen {
+function byWord(place: EndpointPlace, given: string): EndpointSeen {
   const host = endpointHost(given);
   if ((isIP(host) === 0 && !isDnsName(host.toLowerCase())) || !/^([^:]+|\[.+\])(:\d{1,5})?$/.test(given))
     throw new Refused(`--endpoint "${given}" is no place`, {
@@ -145,7 +145,7 @@ export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) 
 
 /** Where the witnesses disagree: what each of them says. */
 export function endpointDifference(seen: EndpointSeen, facts: ClusterFacts): Difference | undefined {
-  const right = seen.value ? placeOf(endpointUrl(seen.value, facts.bindPort)) : "";
+  const right = seen.value ? serverPlace(endpointUrl(seen.value, facts.bindPort)) : "";
   const wrong = seen.witnesses.filter(({ place }) => place !== right);
   if (wrong.length === 0) return undefined;
   const edits = new Set(wrong.flatMap(({ name }) => EDITS[name] ?? []));

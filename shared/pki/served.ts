@@ -31,12 +31,22 @@ export type Answerer = "ours" | "not for this name" | "a stranger" | "nobody";
 export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[|\]$/g, "");
-  // also where a resolver does not answer
-  const late = new Promise<undefined>((resolve) => setTimeout(resolve, 2 * TIME_MS, undefined).unref());
-  const pem = await Promise.race([servedPem(host, Number(port || 443), TIME_MS).catch(() => undefined), late]);
+  const pem = await shownSoon(host, Number(port || 443));
   if (pem === undefined) return "nobody";
   if (isServerOf(pem, name ?? host, caPem)) return "ours";
   return attempt(() => signedBy(pem, caPem)) === true && infoOf(pem)?.usages.includes("server") ? "not for this name" : "a stranger";
+}
+
+/** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
+async function shownSoon(host: string, port: number): Promise<string | undefined> {
+  const signal = AbortSignal.timeout(2 * TIME_MS);
+  const late = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
+  try {
+    return await Promise.race([servedPem(host, port, TIME_MS), late]);
+  } catch (err) {
+    if (!(err instanceof Error)) throw err;
+    return undefined;
+  }
 }
 
 /** An answer's head is shorter. In bytes. */
