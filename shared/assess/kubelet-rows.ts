@@ -4,6 +4,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
+import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node } from "../node/node.ts";
 import { certInfo, keyMatches, signedBy } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
@@ -27,17 +28,17 @@ export async function kubeletRow(node: Node, running: Container[] | Fail): Promi
 }
 
 function clientCertificate(node: Node): string {
-  const pem = readText(node.kubelet.clientPem);
+  const pem = clientText(node.kubelet);
   if (!pem) return "no client certificate";
   const info = attempt(() => certInfo(pem));
   if (info instanceof Fail) return "a client certificate that cannot be read";
   return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
 }
 
-/** The state of a certificate in a file that has its key, too. */
-function pemState(path: string, ca: string | undefined, nodeName?: string): string {
-  const pem = attempt(() => readText(path));
-  if (pem === undefined) return "!MISSING!";
+/** The state of a certificate in a text that has its key, too. */
+function pemState(read: () => string | undefined, ca: string | undefined, nodeName?: string): string {
+  const pem = attempt(read);
+  if (!pem) return "!MISSING!";
   const info = pem instanceof Fail ? pem : attempt(() => certInfo(pem));
   if (info instanceof Fail || pem instanceof Fail) return "!UNREADABLE!";
   if (attempt(() => keyMatches(pem, pem)) !== true) return "!UNREADABLE!";
@@ -50,8 +51,9 @@ function pemState(path: string, ca: string | undefined, nodeName?: string): stri
 export function clientPemRow({ kubelet }: Node): Row {
   const [what, detail, ca] = [kubelet.clientPem, "the kubelet's client certificate", attempt(() => readText(kubelet.clientCaFile))];
   const id = "kubelet-client-certificate";
-  if (ca === undefined && exists(what)) return { id, what, state: "known", detail: `${detail}; no CA is here to check it with` };
-  return { id, what, state: pemState(what, ca instanceof Fail ? undefined : ca), detail };
+  const read = () => clientText(kubelet);
+  if (ca === undefined && attempt(read)) return { id, what, state: "known", detail: `${detail}; no CA is here to check it with` };
+  return { id, what, state: pemState(read, ca instanceof Fail ? undefined : ca), detail };
 }
 
 /** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
@@ -67,7 +69,7 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
     {
       id: "kubelet-client-certificate",
       what: clientPem,
-      state: pemState(clientPem, ca, node.name),
+      state: pemState(() => clientText(node.kubelet), ca, node.name),
       detail: "the kubelet's client certificate; part 1 issues a new one",
     },
     // Where there is none, it waits for an approval that not every cluster needs.
@@ -76,7 +78,7 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Row[] {
           {
             id: "kubelet-serving-certificate" as const,
             what: serverPem,
-            state: pemState(serverPem, ca),
+            state: pemState(() => readText(serverPem), ca),
             detail: "the kubelet's serving certificate; the kubelet asks for a new one, part 3 approves it",
           },
         ]

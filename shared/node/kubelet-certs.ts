@@ -17,12 +17,17 @@ import { day, serverVerdict } from "../pki/judge.ts";
 import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
-import type { Node } from "./node.ts";
+import { clientText, inside } from "./kubelet-config.ts";
+import { kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
-  const pem = readText(path) ?? "";
+  return isTrusted(readText(path) ?? "", caPem);
+}
+
+/** The same of its text. */
+export function isTrusted(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }
@@ -39,14 +44,18 @@ export async function ensureControlPlaneKubelet(node: Node, facts: ClusterFacts,
     ensureClientCa(node, ca.cert, asideDir),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
     dropForeignServing(node, ca.cert, asideDir),
-    ensureKubeletConf(node, facts, ca.cert, asideDir),
   ];
-  return changes.includes(true);
+  const starts = changes.includes(true) || !(await kubeletActive());
+  return [...changes, ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
 }
 
 /** Whether the kubelet's client certificate is valid, and is for this node. */
-export function hasOwnClient({ name, kubelet }: Node, caPem: string): boolean {
-  return trusted(kubelet.clientPem, caPem) && certInfo(readText(kubelet.clientPem)!).cn === `system:node:${name}`;
+export function hasOwnClient(node: Node, caPem: string): boolean {
+  return isOwnClient(node, clientText(node.kubelet), caPem);
+}
+
+function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
+  return isTrusted(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }
 
 /** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */
@@ -126,15 +135,20 @@ async function issueClientPem(node: Node, facts: ClusterFacts, use: { ca: { cert
 /**
  * The kubelet of a control plane node asks its own API server, as kubeadm writes it from 1.33 on. A balancer without servers accepts each
  * connection and closes it; client-go tries a GET ten times then, and until one has failed twice a kubelet that has just started mounts no
- * volume, so it starts no static pod for 20 s (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29).
+ * volume, so it starts no static pod for 20 s (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29). One that runs
+ * (not `starts`) has the file of a cluster that was upgraded, and keeps it.
  */
-function ensureKubeletConf(node: Node, facts: ClusterFacts, caPem: string, asideDir: string): boolean {
+function ensureKubeletConf(
+  node: Node,
+  facts: ClusterFacts,
+  { ca: caPem, asideDir, starts }: { ca: string; asideDir: string; starts: boolean },
+): boolean {
   const { kubeconfig, clientPem } = node.kubelet;
   const found = attempt(() => readKubeconfig(kubeconfig));
   const now = found instanceof Fail ? undefined : found;
   // one that leads elsewhere is somebody's own: a proxy on this node, say
-  const isFar = now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  if (now?.caPem.trim() === caPem.trim() && now.clientCertificatePath === clientPem && !isFar) {
+  const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
+  if (now?.caPem.trim() === caPem.trim() && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) && !isFar) {
     say(`${kubeconfig}: kept`);
     return false;
   }

@@ -5,8 +5,9 @@
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
-import { Refused } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
 import { readYaml } from "../yaml.ts";
 import type { KubeletFlags } from "./kubelet-command.ts";
@@ -132,4 +133,18 @@ export async function loggedConfig(): Promise<string[]> {
     if (path) known.push(`${field}: ${path}`);
   }
   return known;
+}
+
+type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfig">;
+
+/** The kubelet's client certificate with its key: of the file that it rotates, or, where it has none, inside kubelet.conf. "": neither. */
+export function clientText({ clientPem, kubeconfig }: Credentials): string {
+  const rotated = readText(clientPem);
+  if (rotated !== undefined) return rotated;
+  const conf = attempt(() => readKubeconfig(kubeconfig));
+  return conf instanceof Fail ? "" : inside(conf);
+}
+
+export function inside(conf: Kubeconfig | undefined): string {
+  return conf?.clientCertPem && conf.clientKeyPem ? conf.clientCertPem + conf.clientKeyPem : "";
 }

@@ -5,12 +5,11 @@
  */
 import { $ } from "zx/core";
 import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { told } from "../run-events.ts";
 import { kubeletFlags } from "./kubelet-command.ts";
-import { readKubelet } from "./kubelet-config.ts";
+import { clientText, readKubelet } from "./kubelet-config.ts";
 
 export type Node = Awaited<ReturnType<typeof readNode>>;
 
@@ -19,7 +18,7 @@ export async function readNode(options: { mayBeGone?: boolean } = {}) {
   const flags = await kubeletFlags();
   const { runtimeEndpoint, ...kubelet } = readKubelet(flags, options);
   const hostName = (await $({ quiet: true })`uname -n`).stdout.trim();
-  const named = nodeName(kubelet.clientPem, flags.get("hostname-override"), hostName);
+  const named = nodeName(clientText(kubelet), flags.get("hostname-override"), hostName);
   told({ what: "node", name: named.name });
   return {
     ...named,
@@ -44,7 +43,7 @@ export async function kubeletActive(): Promise<boolean> {
 
 /** The name of its Node object, and where the name comes from. The certificate has the exact name, even where the host name differs: the API server knew this kubelet by it. */
 function nodeName(clientPem: string, override: string | undefined, hostName: string): { name: string; nameFrom: string } {
-  const cn = infoOf(readText(clientPem))?.cn;
+  const cn = infoOf(clientPem)?.cn;
   if (cn?.startsWith("system:node:")) return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
   if (override) return { name: override.toLowerCase(), nameFrom: "the kubelet's --hostname-override" };
   return { name: hostName.toLowerCase(), nameFrom: "the host name" };

@@ -5,7 +5,8 @@ import { containersIfAny } from "../etcd-home/static-pod-here.ts";
 import { readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import type { Container } from "../node/containers.ts";
-import { trusted } from "../node/kubelet-certs.ts";
+import { isTrusted } from "../node/kubelet-certs.ts";
+import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo, shareCertificate } from "../pki/certificate.ts";
 import { day } from "../pki/judge.ts";
@@ -39,9 +40,11 @@ function stopped(all: readonly Container[]): Answer {
   return found.some(({ inKubeSystem }) => inKubeSystem) ? { failed: says, mend } : { warning: `${says}. ${mend}` };
 }
 
-function clientCertificate({ name, kubelet: { clientPem, clientCaFile } }: Node): Answer {
-  if (!trusted(clientPem, readText(clientCaFile) ?? "")) return { failed: `missing, expired, or not signed by ${clientCaFile}` };
-  const { cn, notAfter } = certInfo(readText(clientPem)!);
+function clientCertificate({ name, kubelet }: Node): Answer {
+  const pem = clientText(kubelet);
+  if (!isTrusted(pem, readText(kubelet.clientCaFile) ?? ""))
+    return { failed: `missing, expired, or not signed by ${kubelet.clientCaFile}` };
+  const { cn, notAfter } = certInfo(pem);
   return cn === `system:node:${name}` ? `${cn}, until ${day(notAfter)}` : { failed: `is for "${cn}"` };
 }
 

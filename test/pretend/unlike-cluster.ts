@@ -124,10 +124,10 @@ function controllers({ away }: Place, { method, path }: { method: string; path: 
 
 let renewals = 0;
 
-/** A balancer: what comes at this address and port goes to the API server of m1. */
-export function balancer(place: Place, host: string, port: number): void {
+/** A balancer: what comes at this address and port goes to the API server of m1, or to another of its ports. */
+export function balancer(place: Place, host: string, port: number, toPort = () => place.api.port): void {
   const server = createServer((from) => {
-    const to = connect({ host: place.api.hostname, port: place.api.port });
+    const to = connect({ host: place.api.hostname, port: toPort() });
     for (const [one, other] of [
       [from, to],
       [to, from],

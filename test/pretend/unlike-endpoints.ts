@@ -2,7 +2,18 @@
 import { ADDRESS } from "./cluster.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
-import { editConfigMap, editKubeadm, editYaml, PKI, read, reissue, setFlags, setServer, setServerOfCluster } from "./unlike-edits.ts";
+import {
+  editConfigMap,
+  editKubeadm,
+  editYaml,
+  PKI,
+  read,
+  reissue,
+  remove,
+  setFlags,
+  setServer,
+  setServerOfCluster,
+} from "./unlike-edits.ts";
 
 /** In place of the 11 of m1: a balancer's address, and one that nobody has. */
 const BALANCER = ADDRESS.replace(/11$/, "50");
@@ -21,13 +32,14 @@ export const ENDPOINTS: Unlike[] = [
   {
     name: "a balancer in front of the API, at another port than the API server's",
     who: "haproxy with keepalived on the control plane nodes, port 8443 or 16443",
-    waits: "A1",
     change: async (place) => {
       await behindBalancer(place, 16443);
       editKubeadm(place, (config) => {
         config.controlPlaneEndpoint = `${BALANCER}:16443`;
       });
     },
+    // kubeadm itself writes it so since 1.33
+    lost: { without: /^kubelet\.conf: server/ },
   },
   {
     name: "the endpoint in kubeadm-config is out of date: nobody answers there",
@@ -86,7 +98,6 @@ export const ENDPOINTS: Unlike[] = [
   {
     name: "the API server has another port than kubeadm-config says",
     who: "a port that was changed by hand, as 443 beside a balancer without ports",
-    waits: "table",
     change: (place) => {
       place.api.port = 8443;
       setFlags(place, "kube-apiserver", "--secure-port=8443");
@@ -148,7 +159,6 @@ export const ENDPOINTS: Unlike[] = [
   {
     name: "kubelet.conf has its certificate inside, and the kubelet does not rotate it",
     who: "KubeKey, sealos and kubeadm before 1.13; rotateCertificates: false",
-    waits: "table",
     change: (place) => {
       const pem = read(place, "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem");
       const [cert, key] = [pem.slice(0, pem.indexOf("-----BEGIN", 10)), pem.slice(pem.indexOf("-----BEGIN", 10))];
@@ -157,6 +167,7 @@ export const ENDPOINTS: Unlike[] = [
         user["client-certificate-data"] = Buffer.from(cert).toString("base64");
         user["client-key-data"] = Buffer.from(key).toString("base64");
       });
+      remove(place, "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem", "/var/lib/kubelet/pki/kubelet-client-current.pem");
       editYaml(place, "/var/lib/kubelet/config.yaml", (config) => {
         config.rotateCertificates = false;
       });

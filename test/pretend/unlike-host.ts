@@ -3,7 +3,7 @@ import { stringify } from "yaml";
 import { ADDRESS, manifest, mirrorPod, write } from "./cluster.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
-import type { Place } from "./unlike-cluster.ts";
+import { balancer, type Place } from "./unlike-cluster.ts";
 import { editPod, editYaml, mount, setFlags } from "./unlike-edits.ts";
 
 const MANIFESTS = "/etc/kubernetes/manifests";
@@ -140,6 +140,7 @@ export const HOSTS: Unlike[] = [
   {
     name: "etcd does not run as root",
     who: "kubeadm's RootlessControlPlane, STIG",
+    waits: "B5",
     change: (place) =>
       editPod(
         place,
@@ -151,7 +152,10 @@ export const HOSTS: Unlike[] = [
   {
     name: "etcd listens for its own JSON clients at another port",
     who: "etcd's advice for many watches: --listen-client-http-urls",
-    change: (place) => setFlags(place, "etcd", "--listen-client-http-urls=https://127.0.0.1:2382"),
+    change: (place) => {
+      setFlags(place, "etcd", `--listen-client-http-urls=https://${ADDRESS}:2382`);
+      balancer(place, ADDRESS, 2382, () => 2379);
+    },
   },
   {
     name: "the API server writes its audit log into a folder of the host that others rotate",

@@ -7,7 +7,7 @@ import { cpSync, existsSync, globSync, readFileSync, rmSync } from "node:fs";
 import { basename } from "node:path";
 import { parse } from "yaml";
 import { CERTS } from "../../shared/pki/certs.ts";
-import { parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
+import { KUBECONFIGS, parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { sameEtcd, serveEtcd } from "./etcd.ts";
 import type { RunResult, runner } from "./many-runs.ts";
 import { pretendNode } from "./node.ts";
@@ -169,7 +169,7 @@ export async function bringBack(row: Unlike, runs: Runner) {
 /** What the files of a control plane node mean, by name: all of this a repair has to bring back, whatever the CA. */
 export function belongingsOf(root: string): Map<string, string> {
   const all = new Map<string, string>();
-  for (const path of globSync(`${root}/etc/kubernetes/*.conf`)) {
+  for (const path of KUBECONFIGS.map((row) => root + row.path).filter((path) => existsSync(path))) {
     const text = readFileSync(path, "utf8");
     all.set(`${basename(path)}: server`, parseKubeconfig(text, path).server);
   }
