@@ -1,6 +1,7 @@
 import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { controlPlaneGone, deleteKubernetes, nodesOn, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
+import { nodesOn } from "../scene/power.ts";
+import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 
 /** Which of the runbook's blocks are meant for this disaster. */
 export const TAGS = ["new-cas", "join"];

@@ -7,7 +7,8 @@ import { Fail } from "../../../shared/fail.ts";
 import { printedLine } from "../../../shared/plan/runbook.ts";
 import { kubectl, type Machine } from "../machine/machine.ts";
 import { compare, takeSnapshot } from "../report/snapshot.ts";
-import { controlPlaneGone, cutPower, deleteKubernetes, KIT, powerOn, type Scenario, type Scene, type } from "../scene/scene.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import { controlPlaneGone, deleteKubernetes, KIT, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const CUTS = Number(process.env.CUTS ?? 100);

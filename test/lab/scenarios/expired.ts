@@ -1,6 +1,7 @@
 import { expireAll } from "../scene/expire.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { cutPower, nodesOn, note, powerOn, type Scenario, type Scene, startClock } from "../scene/scene.ts";
+import { cutPower, nodesOn, powerOn } from "../scene/power.ts";
+import { note, type Scenario, type Scene, startClock } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";
 
 export const TAGS = ["old-cas", "join"];

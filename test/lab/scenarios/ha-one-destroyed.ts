@@ -1,8 +1,9 @@
 import { globSync, rmSync } from "node:fs";
 import { followRunbook } from "../scene/follow.ts";
 import { followGuide } from "../scene/follow-plan.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
-import { cutPower, powerOn, type Scenario, type Scene } from "../scene/scene.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 import { haAllLost, TAGS } from "./several-control-planes.ts";
 

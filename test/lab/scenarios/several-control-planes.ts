@@ -1,16 +1,7 @@
 import { drilled } from "../scene/drilled.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import {
-  controlPlaneSamples,
-  cutPower,
-  deleteKubernetes,
-  note,
-  powerOn,
-  type Scenario,
-  type Scene,
-  sayAndWait,
-  workloadsLeft,
-} from "../scene/scene.ts";
+import { cutPower, powerOn } from "../scene/power.ts";
+import { controlPlaneSamples, deleteKubernetes, note, type Scenario, type Scene, sayAndWait, workloadsLeft } from "../scene/scene.ts";
 import { everythingDeleted } from "./all-lost.ts";
 
 export const TAGS = ["new-cas", "join", "several-control-planes"];

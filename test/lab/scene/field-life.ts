@@ -3,7 +3,8 @@ import { legacyTokenSigner } from "../../../shared/pki/tokens.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
 import { kubectl } from "../machine/machine.ts";
 import { countValid } from "../report/verdict.ts";
-import { controlPlaneSamples, cutPower, note, powerOn, type Scenario, type Scene, sayAndWait } from "./scene.ts";
+import { cutPower, powerOn } from "./power.ts";
+import { controlPlaneSamples, note, type Scenario, type Scene, sayAndWait } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 

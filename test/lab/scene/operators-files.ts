@@ -6,7 +6,8 @@ import { kubectl, type Machine } from "../machine/machine.ts";
 import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { LOOSE_FILES } from "./given-up.ts";
-import { nodesOn, reasonIn, type Scenario, type Scene, type } from "./scene.ts";
+import { nodesOn } from "./power.ts";
+import { reasonIn, type Scenario, type Scene, type } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
 type Kept = { node: Machine; path: string; text: string; mode: number };
