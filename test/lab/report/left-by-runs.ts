@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { PACK_RUNS } from "../../../shared/report/write-report.ts";
 import { type Kept, keptOn, secretsIn } from "../../pretend/kept.ts";
 import type { Machine } from "../machine/machine.ts";
+import { nodesOn } from "../scene/power.ts";
 import { KIT, type Scene } from "../scene/scene.ts";
 import type { Check, Step } from "./rehearsal.ts";
 
@@ -15,9 +16,10 @@ const SECRET_PLACES = ["/etc/kubernetes", "/var/lib/kubelet/pki", "/root"];
 /** Those in the kit's folder, which is memory: a token, a passphrase, an identity. */
 const IN_MEMORY = "cat token passphrase identity 2>/dev/null | grep -v -e '^-----' -e '^#' | grep -E '.{12}'; true";
 
-/** The page is in `scene.report` then. A replaced node was set up anew in between. */
+/** The page is in `scene.report` then. A replaced node was set up anew in between; one that was off may still be off where the repair has failed. */
 export async function transcriptChecks(scene: Scene): Promise<Check[]> {
-  const nodes = scene.lab.nodes.filter(({ name }) => !scene.replaced.includes(name));
+  const there = scene.failed === undefined ? scene.lab.nodes : nodesOn(scene);
+  const nodes = there.filter(({ name }) => !scene.replaced.includes(name));
   const kept = new Map(nodes.map((node) => [node.name, keptOn(node.path("/"))]));
   const missing = scene.steps.filter((step) => kept.has(step.node) && changedFiles(step) && !hasRun(kept.get(step.node)!, step));
   const all = [...kept.values()].flat();
