@@ -23,11 +23,11 @@ import { rescueFolders } from "./rescue-folder.ts";
 
 /** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
-  return isTrusted(readText(path) ?? "", caPem);
+  return trustedText(readText(path) ?? "", caPem);
 }
 
 /** The same of its text. */
-export function isTrusted(pem: string, caPem: string): boolean {
+export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return info !== undefined && attempt(() => keyMatches(pem, pem)) === true && signedBy(pem, caPem) && isValidNow(info);
 }
@@ -55,7 +55,7 @@ export function hasOwnClient(node: Node, caPem: string): boolean {
 }
 
 function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
-  return isTrusted(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
+  return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }
 
 /** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */

@@ -5,7 +5,7 @@ import { containersIfAny } from "../etcd-home/static-pod-here.ts";
 import { readText } from "../files/files.ts";
 import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import type { Container } from "../node/containers.ts";
-import { isTrusted } from "../node/kubelet-certs.ts";
+import { trustedText } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo, shareCertificate } from "../pki/certificate.ts";
@@ -42,7 +42,7 @@ function stopped(all: readonly Container[]): Answer {
 
 function clientCertificate({ name, kubelet }: Node): Answer {
   const pem = clientText(kubelet);
-  if (!isTrusted(pem, readText(kubelet.clientCaFile) ?? ""))
+  if (!trustedText(pem, readText(kubelet.clientCaFile) ?? ""))
     return { failed: `missing, expired, or not signed by ${kubelet.clientCaFile}` };
   const { cn, notAfter } = certInfo(pem);
   return cn === `system:node:${name}` ? `${cn}, until ${day(notAfter)}` : { failed: `is for "${cn}"` };
