@@ -47,6 +47,8 @@ export const VIP = stringify({
         image: LAB_IMAGE,
         imagePullPolicy: "IfNotPresent",
         args: ["vip", "/etc/kubernetes/admin.conf"],
+        // Without any, a namespace's limits would make another QoS class of it in the API, which then takes no status of it.
+        resources: { requests: { cpu: "10m" } },
         readinessProbe: { httpGet: { path: "/", port: 2112, scheme: "HTTP" }, periodSeconds: 2, failureThreshold: 3, timeoutSeconds: 1 },
         volumeMounts: [{ name: "kubeconfig", mountPath: "/etc/kubernetes/admin.conf" }],
       },
