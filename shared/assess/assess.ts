@@ -104,7 +104,7 @@ async function assessControlPlane({ node: found, dataDir, running, deep: options
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
   const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd });
+  const files = lostHere({ data: known.data, node, certificatesDir: known.certificatesDir, etcd: known.etcd, ran: known.cp?.ran });
   const damage = [
     ...clockRows(clock),
     ...cas.map((finding) => caRow(finding, finding.name === "ca" ? strange : undefined)),

@@ -40,7 +40,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     else if (!manifest) yield `${path}: missing`;
     else if (isReduced(manifest)) yield `${name} is reduced: a repair goes on`;
   }
-  for (const { path, namedBy } of lostHere({ data, node, etcd: cp.etcd, certificatesDir: facts.certificatesDir }))
+  for (const { path, namedBy } of lostHere({ data, node, etcd: cp.etcd, ran: cp.ran, certificatesDir: facts.certificatesDir }))
     yield `${path}: missing (${namedBy})`;
   if (findings[0]?.state === "ok" && caIsNew(cp)) yield "its CA is not the one that etcd's data names: a repair goes on";
 }

@@ -18,10 +18,10 @@ import type { Stop } from "./drill-report.ts";
 const ROUNDS = 5;
 
 /** The files that nobody can rebuild; as in a real repair they are brought back before it begins. */
-export function loseFiles({ data, node, facts, etcd }: ControlPlaneNode): LostFile[] {
+export function loseFiles({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile[] {
   const all: LostFile[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const lost = lostHere({ data, node, etcd, certificatesDir: facts.certificatesDir });
+    const lost = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
     if (lost.length === 0) break;
     for (const { path } of lost) bringBack(path);
     all.push(...lost);

@@ -9,7 +9,7 @@ import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/try-file.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import type { PodSpec } from "../k8s/objects.ts";
-import { type Container, containers, inspect, isStaticUid } from "../node/containers.ts";
+import { type Container, containers, inspect, isStaticUid, type Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { COMM } from "../shell-line.ts";
 import type { PodRecord } from "../trust/pod-owner.ts";
@@ -50,6 +50,21 @@ export async function containerOf(name: string, { node, all }: { node: Node; all
   if (!newest) return undefined;
   const { args, env, mounts } = await inspect(node.runtimeEndpoint, newest.id);
   return { by: `the container ${newest.pod} (${newest.id.slice(0, 13)})`, spec: specOf({ name, args, env, mounts }) };
+}
+
+/**
+ * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none of which the runtime, or no runtime,
+ * tells.
+ */
+export async function ranHere(uids: ReadonlySet<string>, node: Node): Promise<Ran[]> {
+  const all = uids.size > 0 ? await containersIfAny(node) : [];
+  const own = all.filter(({ podUid }) => isStaticUid(podUid) && uids.has(podUid)).sort((a, b) => a.created.getTime() - b.created.getTime());
+  const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
+  const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
+    const [seen] = await Promise.allSettled([inspect(node.runtimeEndpoint, id)]);
+    return seen.status === "fulfilled" ? [{ name, podUid, running, ...seen.value }] : [];
+  });
+  return (await Promise.all(looks)).flat();
 }
 
 /** Running processes of the control plane with this name: of a container of kube-system, or of a unit of the host. */

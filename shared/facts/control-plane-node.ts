@@ -5,8 +5,12 @@ import type { EtcdFolders } from "../etcd-home/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-home/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-home/etcd-place.ts";
 import { withItsPlace } from "../etcd-home/opened-data.ts";
+import { ranHere } from "../etcd-home/static-pod-here.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { exists, readText, writeFile } from "../files/files.ts";
+import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ActionOptions, NewCas } from "../pki/actions.ts";
@@ -33,6 +37,8 @@ export interface ControlPlaneNode extends Repair {
   endpoint: EndpointSeen;
   /** Wrong files are moved there, never deleted. */
   asideDir: string;
+  /** The containers of this node's static pods, as far as they are still known: what ran counts, not what admission made of it. */
+  ran?: readonly Ran[];
   /** Flags that the API server starts without, as the operator says: their files are lost for good. */
   givenUp?: readonly string[];
 }
@@ -90,9 +96,12 @@ export function lookAtControlPlaneNode(etcd: EtcdFolders, node?: Node, certifica
   return reachedAt(known, place, endpointSeen(place));
 }
 
-/** The same, and who answers where has been asked where the witnesses of the endpoint disagree. `given`: --endpoint. */
+/**
+ * The same, and the runtime has been asked how the static pods ran; and, where the witnesses of the endpoint disagree, who answers where.
+ * `given`: --endpoint.
+ */
 export async function askControlPlaneNode(etcd: EtcdFolders, node: Node, given?: string): Promise<PartialFacts> {
-  const known = lookAtControlPlaneNode(etcd, node);
+  const known = await withRan(lookAtControlPlaneNode(etcd, node));
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
 }
 
@@ -100,6 +109,28 @@ function reachedAt(known: PartialFacts, place: Omit<ControlPlaneNode, "endpoint"
   const cluster = { ...place.cluster, endpoint: endpoint.value };
   const facts = withEndpoint(place, endpoint);
   return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
+}
+
+/** With what the runtime still knows of this node's static pods, and what part 1 has kept of that. */
+async function withRan(known: PartialFacts): Promise<PartialFacts> {
+  const { cp } = known;
+  const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
+  if (!pods || pods instanceof Fail) return known;
+  const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
+  return { ...known, cp: { ...cp, ran: [...(await ranHere(uids, cp.node)), ...rescuedRan(cp.rescue)] } };
+}
+
+/** Keeps it, before anything is stopped: a kubelet that starts removes the containers of pods that it does not know any more. */
+export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
+  if (ran.length > 0) writeFile(ranFile(rescue), JSON.stringify(ran), { mode: 0o600, folderMode: 0o700, note: "how its static pods ran" });
+}
+
+function rescuedRan(rescue: Rescue): Ran[] {
+  return JSON.parse(readText(ranFile(rescue)) ?? "[]") as Ran[];
+}
+
+function ranFile({ dir }: Rescue): string {
+  return `${dir}/containers.json`;
 }
 
 function asideOf({ dir }: Rescue): string {

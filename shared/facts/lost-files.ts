@@ -8,11 +8,13 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { Pod, PodSpec } from "../k8s/objects.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
 import { type HostFile, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { namedInside } from "../manifests/named-in-files.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
+import type { Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
@@ -75,11 +77,13 @@ interface Place {
   certificatesDir: string;
   /** Its folders, and the API server as it runs, or ran. */
   etcd: EtcdFolders;
+  /** As of a control plane node. */
+  ran?: readonly Ran[] | undefined;
 }
 
 /** All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server also by its container. */
-export function lostHere({ data, node, certificatesDir, etcd }: Place): LostFile[] {
-  const mirrors = data && attempt(() => findStaticPods(data, node.name).proved.map(({ name, pod }) => wantedOf(name, pod, node)));
+export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): LostFile[] {
+  const mirrors = data && attempt(() => findStaticPods(data, node.name).proved.map(({ name, pod }) => wantedOf(name, pod, { node, ran })));
   const known = mirrors === undefined || mirrors instanceof Fail ? [] : mirrors.flatMap((one) => one ?? []);
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({ name: manifest.metadata.name, manifest }));
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
@@ -94,8 +98,8 @@ function ofFlags(name: string, manifest: { spec: PodSpec }, made: ReadonlySet<st
   return lostFiles([{ name, manifest }], made).filter(({ namedBy }) => !namedBy.startsWith("volume "));
 }
 
-function wantedOf(name: string, pod: Pod, node: Node): Wanted | undefined {
-  const manifest = attempt(() => manifestFromMirrorPod(pod, node.name));
+function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "ran">): Wanted | undefined {
+  const manifest = attempt(() => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest);
   return manifest instanceof Fail ? undefined : { name, manifest };
 }
 

@@ -26,25 +26,46 @@ export async function containers(endpoint: string) {
   }));
 }
 
-/** How a container was started, and what of the host it has mounted. */
+/** How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not tell. */
 interface Inspected {
   args: string[];
   env: { name: string; value: string }[];
   mounts: { containerPath: string; hostPath: string }[];
+  /** As its pod names it. */
+  image?: string | undefined;
+  /** Bytes, and microseconds of a processor; 0: no limit. */
+  limits?: { memory: number; cpu: number } | undefined;
+  /** Its user. */
+  uid?: number | undefined;
 }
+
+/** A container in detail. */
+export type Ran = Pick<Container, "name" | "podUid" | "running"> & Inspected;
 
 /** One container in detail, also one that has ended. Errors: as `containers`. */
 export async function inspect(endpoint: string, id: string): Promise<Inspected> {
   const { status, info } = (await crictl(endpoint, ["inspect", "-o", "json", id])) as CriDetails;
   // containerd and CRI-O both give the runtime's specification (OCI config.json)
-  const { args = [], env = [] } = info?.runtimeSpec?.process ?? {};
+  const { process: { args = [], env = [], user } = {}, linux } = info?.runtimeSpec ?? {};
   const pairs = env.map((pair) => pair.split(/=(.*)/s));
-  return { args, env: pairs.map(([name = "", value = ""]) => ({ name, value })), mounts: status?.mounts ?? [] };
+  const { memory, cpu } = linux?.resources ?? {};
+  return {
+    ...{ args, env: pairs.map(([name = "", value = ""]) => ({ name, value })), mounts: status?.mounts ?? [] },
+    image: info?.config?.image?.user_specified_image || status?.image?.userSpecifiedImage || undefined,
+    limits: linux && { memory: Math.max(0, memory?.limit ?? 0), cpu: Math.max(0, cpu?.quota ?? 0) },
+    uid: user?.uid,
+  };
 }
 
 interface CriDetails {
-  status?: { mounts?: Inspected["mounts"] };
-  info?: { runtimeSpec?: { process?: { args?: string[]; env?: string[] } } };
+  status?: { mounts?: Inspected["mounts"]; image?: { userSpecifiedImage?: string } };
+  info?: {
+    config?: { image?: { user_specified_image?: string } };
+    runtimeSpec?: {
+      process?: { args?: string[]; env?: string[]; user?: { uid?: number } };
+      linux?: { resources?: { memory?: { limit?: number }; cpu?: { quota?: number } } };
+    };
+  };
 }
 
 /** Running containers of the control plane. */

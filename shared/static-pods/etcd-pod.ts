@@ -2,7 +2,7 @@
 import { dirname } from "node:path";
 import { foldersOfPod, keyOf } from "../etcd-home/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
-import { type ControlPlaneNode, ensureOptions } from "../facts/control-plane-node.ts";
+import { type ControlPlaneNode, ensureOptions, keepRan } from "../facts/control-plane-node.ts";
 import { command } from "../facts/todo.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyLargeTree } from "../files/copy-tree.ts";
@@ -117,6 +117,7 @@ export async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`${copy}: kept`);
   if (healthy) return say("etcd is healthy: no copy needed");
+  keepRan(cp);
   // etcd's data last: a folder that has it has everything
   for (const left of leftOf(cp)) if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));

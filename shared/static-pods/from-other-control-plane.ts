@@ -12,23 +12,24 @@ import type { KnownNode } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiEndpoint } from "../facts/issue-facts.ts";
 import { otherControlPlanes } from "../facts/next.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 
 /** The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined where no node has it. */
-export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string } | undefined {
+export function manifestFromPeer(name: string, cp: ControlPlaneNode): { manifest: Manifest; source: string; said: string[] } | undefined {
   const { data, cluster, node, facts } = cp;
   for (const peer of otherControlPlanes(cluster, { node })) {
     const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
     if (!mirror) continue;
-    const theirs = manifestFromMirrorPod(mirror.pod, peer.name);
+    const { manifest: theirs, said } = asItRan(manifestFromMirrorPod(mirror.pod, peer.name), mirror.pod);
     const manifest = renamed(
       theirs,
       addressesOf(peer, data).map((ip) => [ip, facts.advertiseAddress] as const),
     );
     if (name === "etcd") asMember(manifest, cp);
-    return { manifest, source: `made from the manifest of ${peer.name}: check it` };
+    return { manifest, said, source: `made from the manifest of ${peer.name}: check it` };
   }
   return undefined;
 }

@@ -6,6 +6,7 @@
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
 import { readObject } from "../k8s/stored.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestText, readManifest } from "../manifests/on-disk.ts";
@@ -46,7 +47,7 @@ export function keepLostNode(name: string, { data, rescue }: Pick<ControlPlaneNo
   const pods = mirrors.map((pod) => ({
     name: pod.name,
     file: `${folder}/${pod.name}.yaml`,
-    manifest: manifestFromMirrorPod(pod.pod, name),
+    manifest: asItRan(manifestFromMirrorPod(pod.pod, name), pod.pod).manifest,
   }));
   for (const { file, manifest } of pods)
     writeFile(file, manifestText(manifest), { ...options, note: `as it was on ${name}, from its mirror pod` });

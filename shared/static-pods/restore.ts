@@ -60,6 +60,7 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   }
   if (trouble) keepOld(at, trouble, cp);
   const note = [...(kept ? [] : [one.source + one.remark]), ...changesOf(next, kept, cp)].join(", ");
+  if (!kept) for (const words of one.said) say(`${one.name}: ${words}`);
   const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note });
   endWaiting(path);
   return isNew;

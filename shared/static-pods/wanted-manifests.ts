@@ -7,6 +7,7 @@ import { otherControlPlanes } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import type { PodSpec } from "../k8s/objects.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { type Manifest, manifestFromMirrorPod, nameSuffix } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
@@ -25,6 +26,8 @@ export interface WantedManifest {
   /** What to add to `source`; mostly "". */
   remark: string;
   manifest: Manifest;
+  /** Where its container ran otherwise than its mirror pod says: in words, for the operator. */
+  said: string[];
 }
 
 export const FROM_MIRROR_POD = "from its mirror pod in etcd";
@@ -53,7 +56,7 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     name,
     source: from === "history" ? `${FROM_MIRROR_POD}'s history` : FROM_MIRROR_POD,
     remark,
-    manifest: manifestFromMirrorPod(pod, cp.node.name),
+    ...asItRan(manifestFromMirrorPod(pod, cp.node.name), pod, cp.ran),
   }));
   for (const name of names ?? SERVERS) {
     if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name)))) continue;

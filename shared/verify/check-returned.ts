@@ -4,6 +4,7 @@ import type { Answer, CheckRow } from "../checks/check.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import type { Pod } from "../k8s/objects.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestDifferences } from "../manifests/differences.ts";
 import { type Manifest, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { withoutOldSaKey } from "../manifests/sa-old-flag.ts";
@@ -40,7 +41,7 @@ function marksAnswer({ name, object, folder }: LostNode, now: ApiNode): Answer {
 function podAnswer({ name, folder }: LostNode, pod: LostNode["pods"][number], pods: readonly Pod[], cp: ControlPlaneNode): Answer {
   const back = `${putManifest(pod.file, name, cp)}${orMeant(folder)}`;
   const mirror = pods.find(({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name);
-  const now = mirror && attempt(() => manifestFromMirrorPod(mirror, name));
+  const now = mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest);
   if (!now || now instanceof Fail) return { failed: `!MISSING! ${back}` };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
   const differences = manifestDifferences(lasting(now), lasting(pod.manifest));
