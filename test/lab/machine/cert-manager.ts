@@ -40,6 +40,7 @@ export const certManager: AddOn = {
     return [...crds, own].join("\n---\n");
   },
   writes: [],
+  endsWithoutApi: /^cert-manager\/.*\/cert-manager-(controller|cainjector)$/,
 };
 
 function image(program: string): string {

@@ -13,6 +13,8 @@ export interface AddOn {
   objects(): Promise<string>;
   /** What it writes on the nodes' disks while a cluster runs. */
   writes: RegExp[];
+  /** NAMESPACE/POD/CONTAINER: who ends by himself, and starts again, when the API is away for longer than his leader Lease. */
+  endsWithoutApi?: RegExp;
 }
 
 export interface Profile {

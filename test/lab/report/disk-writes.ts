@@ -4,6 +4,9 @@ import { join } from "node:path";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import { OTHER_PODS_DIR } from "../machine/kubeadm-config.ts";
 import type { Machine } from "../machine/machine.ts";
+import { addOnsOf } from "../machine/profile.ts";
+import type { Scene } from "../scene/scene.ts";
+import type { Check } from "./rehearsal.ts";
 
 /** Folders of others, who write there while a cluster runs. */
 const OTHERS = [
@@ -31,14 +34,32 @@ const OWN = [
 /** A node writes below /usr into a folder beside its root (node-root.sh). */
 const OWN_USR = "../usr";
 
+/** A replaced node was set up anew in between. */
+export function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
+  const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
+  const known = {
+    etcd: [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)],
+    addOns: addOnsOf(lab.profile).flatMap(({ writes }) => writes),
+  };
+  const written =
+    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, known).map((path) => `${node.name}: ${path}`));
+  return [
+    {
+      name: "nothing is written to the nodes' disks but what RUNBOOK.md names",
+      ok: written.length === 0,
+      detail: written.slice(0, 20).join("; ") || `${nodes.length} nodes looked at`,
+    },
+  ];
+}
+
 /** `etcd`: its own folders. `addOns`: files that the profile's add-ons write. */
-export interface KnownWriters {
+interface KnownWriters {
   etcd: readonly string[];
   addOns: readonly RegExp[];
 }
 
 /** Files and links on this node's disk that changed since then (ms), and that nobody is known to write. */
-export function writtenElsewhere(node: Machine, since: number, { etcd, addOns }: KnownWriters): string[] {
+function writtenElsewhere(node: Machine, since: number, { etcd, addOns }: KnownWriters): string[] {
   const [folders, files] = [
     [...OTHERS, ...etcd],
     [...OWN, ...addOns],

@@ -7,7 +7,7 @@ import { kubectl, type Lab } from "../machine/machine.ts";
 import { addOnsOf } from "../machine/profile.ts";
 import { nodesOn } from "../scene/power.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
-import { writtenElsewhere } from "./disk-writes.ts";
+import { diskChecks } from "./disk-writes.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { transcriptChecks } from "./left-by-runs.ts";
@@ -75,24 +75,6 @@ export async function judge(scene: Scene, scenario: Scenario, freshSeconds: numb
   };
 }
 
-/** A replaced node was set up anew in between. */
-function diskChecks({ lab, replaced }: Scene, since: number | undefined): Check[] {
-  const nodes = lab.nodes.filter(({ name }) => !replaced.includes(name));
-  const known = {
-    etcd: [lab.profile.etcdDataDir, ...Object.values(lab.profile.links)],
-    addOns: addOnsOf(lab.profile).flatMap(({ writes }) => writes),
-  };
-  const written =
-    since === undefined ? [] : nodes.flatMap((node) => writtenElsewhere(node, since, known).map((path) => `${node.name}: ${path}`));
-  return [
-    {
-      name: "nothing is written to the nodes' disks but what RUNBOOK.md names",
-      ok: written.length === 0,
-      detail: written.slice(0, 20).join("; ") || `${nodes.length} nodes looked at`,
-    },
-  ];
-}
-
 /** Where the repair has failed a node may be off, and its watcher with it: what it saw is on the disk. */
 async function stopWatchers({ watchers, pings, failed }: Scene) {
   pings?.stop();
@@ -109,7 +91,10 @@ function whatWasSeen(scene: Scene, times: Times) {
   const heartbeats = readHeartbeats(lab).map((file) => measure(file.beats, { ...file, zero, end, phases: phasesOf(zero, times) }));
   const services = heartbeats.filter(({ name }) => name.startsWith(`${SERVICE_CALLER} `)).flatMap(({ phases }) => phases);
   const failures = (...names: string[]) => services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
-  const gone = (from: number, to: number) => scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to));
+  const byThemselves = addOnsOf(lab.profile).flatMap(({ endsWithoutApi }) => endsWithoutApi ?? []);
+  const isEnded = (name: string) => !byThemselves.some((pattern) => pattern.test(name));
+  const gone = (from: number, to: number) =>
+    scene.watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
   const cp = controlPlaneSamples(scene)[0]!;
   const restarted = gone(zero, times.part4);
   return {

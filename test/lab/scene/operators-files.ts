@@ -123,7 +123,7 @@ const COPIES = "/run/operators-copies";
 async function putBack(scene: Scene, kept: readonly Kept[]) {
   for (const node of nodesOn(scene)) {
     const isControlPlane = scene.lab.controlPlanes.includes(node);
-    for (const { path, text, mode } of kept.filter((file) => file.node === node)) {
+    for (const { path, text, mode } of kept.filter((file) => file.node === node && !existsSync(node.path(file.path)))) {
       const place = isControlPlane ? COPIES + path : path;
       const line = `umask 077; mkdir -p ${dirname(place)}; cat > ${place}; chmod ${mode.toString(8)} ${place}`;
       await node.run(["sh", "-c", line], { input: text });
