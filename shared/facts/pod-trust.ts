@@ -14,6 +14,7 @@ export interface RunningPod extends KubeObject {
     hostNetwork?: boolean;
     restartPolicy?: string;
     priorityClassName?: string;
+    serviceAccountName?: string;
     volumes?: Volume[];
     containers?: { env?: { name: string; value?: string; valueFrom?: { configMapKeyRef?: { name?: string; key: string } } }[] }[];
   };

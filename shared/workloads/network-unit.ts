@@ -2,18 +2,20 @@
  * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is well, and many agents learn of a new
  * pod, or get its address, from a control part (Calico's Typha, kube-ovn-controller, OVN's control plane). No list of names tells what belongs to
  * it: agents use the host's network and mount the folders of CNI; the others are in the agents' own namespace, or are those of kube-system that
- * a plugin's control part always is like: on the host's network, critical for the cluster, and no DaemonSet; or an agent names their Service.
+ * a plugin's control part always is like: on the host's network, critical for the cluster, and no DaemonSet; or an agent names their Service; or
+ * they may change the custom resource that owns the agents: their operator, which asks and answers nothing while pods start.
  */
 import type { ApiReader } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
-import { controllerOf, type RunningPod } from "../facts/pod-trust.ts";
+import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
+import { isDnsName } from "../pki/addresses.ts";
 import { selects } from "./selector.ts";
 
 /** `asked`: what agents ask, on the host's network, so it needs none of them to start. `beside`: its new pods need an agent themselves. */
 export type UnitPart = "agent" | "asked" | "beside";
 
-/** By namespace: the environment of each agent's containers, once for each owner. */
-export type Agents = Map<string, Map<string, Variable[]>>;
+/** By namespace: once for each owner of agents, its name and the environment of its containers. */
+export type Agents = Map<string, Map<string, { name: string; env: Variable[] }>>;
 
 interface Variable {
   value?: string;
@@ -32,23 +34,24 @@ function isAgent({ spec: { hostNetwork, volumes = [] } }: RunningPod): boolean {
 export function noteAgent(agents: Agents, pod: RunningPod) {
   if (!isAgent(pod) || pod.metadata.annotations?.["kubernetes.io/config.mirror"]) return;
   const { namespace = "", uid = "" } = pod.metadata;
-  const ofNamespace = agents.get(namespace) ?? new Map();
-  agents.set(
-    namespace,
-    ofNamespace.set(
-      controllerOf(pod)?.uid ?? uid,
-      (pod.spec.containers ?? []).flatMap(({ env = [] }) => env),
-    ),
-  );
+  const owner = controllerOf(pod);
+  const env = (pod.spec.containers ?? []).flatMap((container) => container.env ?? []);
+  const ofNamespace: ReturnType<Agents["get"]> = agents.get(namespace) ?? new Map();
+  agents.set(namespace, ofNamespace.set(owner?.uid ?? uid, { name: owner?.kind === "DaemonSet" ? owner.name : "", env }));
 }
 
 /** Tells of each pod which part of the unit it is; undefined: none. Errors: as KubeApi. */
 export async function networkUnit(api: ApiReader, agents: Agents): Promise<(pod: RunningPod) => UnitPart | undefined> {
   const asked = new Map<string, Record<string, string>[]>();
-  for (const [namespace, env] of agents) asked.set(namespace, await askedServices(api, namespace, [...env.values()].flat()));
+  for (const [namespace, of] of agents) {
+    const env = [...of.values()].flatMap((agent) => agent.env);
+    asked.set(namespace, await askedServices(api, namespace, env));
+  }
+  const operators = await operatorsOf(api, agents);
   return (pod) => {
     const { namespace = "" } = pod.metadata;
     if (isAgent(pod)) return "agent";
+    if (operators.has(`${namespace}/${pod.spec.serviceAccountName}`)) return "beside";
     if (!agents.has(namespace)) return undefined;
     const isAsked = asked.get(namespace)!.some((matchLabels) => selects({ matchLabels }, pod));
     if (isAsked || !SHARED.includes(namespace)) return pod.spec.hostNetwork ? "asked" : "beside";
@@ -80,4 +83,36 @@ async function askedServices(api: ApiReader, namespace: string, env: readonly Va
   return services.flatMap(({ metadata, spec: { selector } }) =>
     names.has(metadata.name) && selector && Object.keys(selector).length > 0 ? [selector] : [],
   );
+}
+
+interface Role extends KubeObject {
+  rules?: { apiGroups?: string[]; verbs: string[] }[] | null;
+}
+
+interface Binding extends KubeObject {
+  roleRef: { name: string };
+  subjects?: { kind: string; namespace?: string; name: string }[];
+}
+
+/** `namespace/name` of the ServiceAccounts that may change what owns the agents' DaemonSets (tigera-operator's Installation). */
+async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>> {
+  const groups = new Set<string>();
+  for (const [namespace, of] of agents)
+    for (const { name } of of.values()) {
+      const set = name && isDnsName(name) ? await api.find(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`) : undefined;
+      const owner = set && controllerOf(set);
+      if (owner) groups.add(groupOfApi(owner.apiVersion));
+    }
+  if (groups.size === 0) return new Set();
+  const may = ({ rules }: Role) => rules?.some(({ apiGroups, verbs }) => apiGroups?.some((one) => groups.has(one)) && verbs.some(isChange));
+  const roles = new Set((await api.list<Role>(`${RBAC}/clusterroles`)).filter(may).map(({ metadata }) => metadata.name));
+  const bindings = (await api.list<Binding>(`${RBAC}/clusterrolebindings`)).filter(({ roleRef }) => roles.has(roleRef.name));
+  const subjects = bindings.flatMap(({ subjects = [] }) => subjects.filter(({ kind }) => kind === "ServiceAccount"));
+  return new Set(subjects.map(({ namespace, name }) => `${namespace}/${name}`));
+}
+
+const RBAC = "/apis/rbac.authorization.k8s.io/v1";
+
+function isChange(verb: string): boolean {
+  return verb === "update" || verb === "*";
 }

@@ -16,7 +16,7 @@ import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choi
 import { logsOf } from "./log-says.ts";
 import { label, type PodOwner } from "./pod-owners.ts";
 import { costsOf } from "./reads-anew.ts";
-import { restart } from "./rollout.ts";
+import { FewNodesLeft, restart } from "./rollout.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import { DeafWebhook, refuseDeafWebhook } from "./webhooks.ts";
 
@@ -102,14 +102,15 @@ class Later extends Fail {}
 
 interface Pass extends End {
   restarted: number;
+  /** Why only webhooks may restart now. */
+  notYet?: Later | undefined;
 }
 
 async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<Pass> {
   const [unit, others] = [true, false].map((isUnit) => groups.filter(({ name }) => UNIT.includes(name) === isUnit)) as [Group[], Group[]];
   const first = await inGroups(api, unit, way, undefined);
-  const proxy = first.left.find(({ owner }) => unit.some(({ name, owners }) => name === "kube-proxy" && owners.includes(owner)));
-  const tested = first.restarted > 0 && !proxy ? await canaries(api, way.from) : { left: [] };
-  const notYet = proxy ? laterThan(proxy) : tested.noNetwork && new Later(`not begun: ${tested.noNetwork.message}`, tested.noNetwork);
+  const tested = first.restarted > 0 && !first.notYet ? await canaries(api, way.from) : { left: [] };
+  const notYet = first.notYet ?? (tested.noNetwork && new Later(`not begun: ${tested.noNetwork.message}`, tested.noNetwork));
   const then = await inGroups(api, others, way, notYet);
   return {
     left: [...first.left, ...then.left],
@@ -118,7 +119,7 @@ async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promis
   };
 }
 
-/** `notYet`: why only webhooks may restart. While kube-proxy is left, that is so within its own groups, too. */
+/** While kube-proxy is left, only webhooks restart, within the network's groups, too; unless it is left on a few nodes only. */
 async function inGroups(api: KubeApi, groups: readonly Group[], way: Way, notYet: Later | undefined): Promise<Pass> {
   const pass: Pass = { left: [], notes: [], restarted: 0 };
   for (const group of groups) {
@@ -128,9 +129,10 @@ async function inGroups(api: KubeApi, groups: readonly Group[], way: Way, notYet
     pass.left.push(...left);
     pass.notes.push(...notes);
     pass.restarted += now.length - left.length;
-    if (group.name === "kube-proxy" && left[0]) notYet = laterThan(left[0]);
+    const missing = group.name === "kube-proxy" && left.find(({ why }) => !(why instanceof FewNodesLeft));
+    if (missing) notYet = laterThan(missing);
   }
-  return pass;
+  return { ...pass, notYet };
 }
 
 function laterThan({ owner, why }: Left): Later {

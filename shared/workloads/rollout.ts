@@ -124,7 +124,7 @@ async function replace(api: KubeApi, owner: PodOwner) {
       reason ||= err.message;
     }
   });
-  if (without.length > 0) throw await halfReplaced(api, owner, { without, rest: owner.pods.length - renewed - without.length, reason });
+  if (without.length > 0) throw await notBack(api, owner, { without, renewed, reason });
   say(`${podsOf(owner)}: replaced${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`);
 }
 
@@ -146,16 +146,20 @@ async function replaceOn(api: KubeApi, owner: PodOwner, { pod, pods }: { pod: Ru
   });
 }
 
-/** `without`: nodes; `rest`: pods that were not begun any more. */
-async function halfReplaced(
+/** All but these few nodes have a new pod. */
+export class FewNodesLeft extends Fail {}
+
+/** `without`: nodes. */
+async function notBack(
   api: KubeApi,
   owner: PodOwner,
-  { without, rest, reason }: { without: string[]; rest: number; reason: string },
+  { without, renewed, reason }: { without: string[]; renewed: number; reason: string },
 ): Promise<Fail> {
   const workload = await api.get<Workload>(owner.path!);
   const why = (await whyNot(api, owner, workload)) || reason;
+  const rest = owner.pods.length - renewed - without.length;
   const more = rest > 0 ? `; its other ${rest} old pods are kept, as hardly any new one comes` : "";
-  return new Fail(`no new pod that is Ready on ${listed(without)}: ${why}${more}`, {
-    hint: `${shell`kubectl -n ${owner.namespace} get pods -l ${selectorOf(workload)} -o wide`}; ${AGAIN}`,
-  });
+  const hint = `${shell`kubectl -n ${owner.namespace} get pods -l ${selectorOf(workload)} -o wide`}; ${AGAIN}`;
+  const words = `no new pod that is Ready on ${listed(without)}: ${why}${more}`;
+  return without.length < renewed ? new FewNodesLeft(words, { hint }) : new Fail(words, { hint });
 }

@@ -83,9 +83,9 @@ export async function staleGroups(api: ApiReader, caPem: string, since: Date): P
 /** Keeps of a pod only what is read here: there may be hundreds of thousands. */
 function remember({ metadata, spec, status }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences } = metadata;
-  const { nodeName, hostNetwork, restartPolicy, priorityClassName, volumes } = spec;
+  const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const paths = volumes?.filter(({ hostPath }) => hostPath);
-  const kept = { nodeName, hostNetwork, restartPolicy, priorityClassName, volumes: paths };
+  const kept = { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes: paths };
   const containerStatuses = (status?.containerStatuses ?? []).map(({ name, containerID, imageID }) => ({ name, containerID, imageID }));
   return { metadata: { name, namespace, uid, labels, ownerReferences }, spec: kept, status: { containerStatuses } } as RunningPod;
 }

@@ -109,7 +109,8 @@ function rolls({ method, path }: ApiRequest, { objects }: Api) {
 /** The controller-manager has given the namespace today's CA. */
 function rootCas(node: { read: (path: string) => string }): Objects {
   const data = { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") };
-  return { "/api/v1/namespaces/calico-system/configmaps/kube-root-ca.crt": { data } };
+  const namespaces = ["calico-system", "tigera-operator"];
+  return Object.fromEntries(namespaces.map((name) => [`/api/v1/namespaces/${name}/configmaps/kube-root-ca.crt`, { data }]));
 }
 
 async function part4(
@@ -140,6 +141,46 @@ test.each([
   const { exitCode, stderr, order } = await part4(calico("calico-system"), { line });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(order).toEqual(["kube-proxy", "calico-typha", "calico-node", "calico-kube-controllers", "test", ...others]);
+});
+
+test("an operator that owns the plugin's agents belongs to the unit, wherever it runs; it is known by what it may change", async () => {
+  const own = [{ apiVersion: "operator.tigera.io/v1", kind: "Installation", name: "default", uid: "1", controller: true }];
+  const objects = { ...calico("calico-system"), ...workload("Deployment", "tigera-operator", "tigera-operator", { host: true }) };
+  const set = objects["/apis/apps/v1/namespaces/calico-system/daemonsets/calico-node"] as { metadata: object };
+  Object.assign(set.metadata, { ownerReferences: own });
+  const pod = objects["/api/v1/namespaces/tigera-operator/pods/tigera-operator-w1"] as { spec: object };
+  Object.assign(pod.spec, { serviceAccountName: "tigera-operator" });
+  const rbac = "/apis/rbac.authorization.k8s.io/v1";
+  const rules = [{ apiGroups: ["operator.tigera.io"], resources: ["*"], verbs: ["get", "update"] }];
+  const { exitCode, stderr, order } = await part4(
+    {
+      ...objects,
+      [`${rbac}/clusterroles/tigera`]: { rules },
+      [`${rbac}/clusterroles/nobody`]: { rules: null },
+      [`${rbac}/clusterrolebindings/tigera`]: {
+        roleRef: { name: "tigera" },
+        subjects: [{ kind: "ServiceAccount", namespace: "tigera-operator", name: "tigera-operator" }],
+      },
+    },
+    { line: "04-sa-tokens --only-system" },
+  );
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(order.slice(0, 3)).toEqual(["kube-proxy", "calico-typha", "calico-node"]);
+  expect(order.slice(3, 5).sort()).toEqual(["calico-kube-controllers", "tigera-operator"]);
+  expect(order.slice(5)).toEqual(["test", "coredns"]);
+});
+
+test("a kube-proxy that does not come back on one of many nodes is named, and all others restart", async () => {
+  const on: Reacts = (request, api) => {
+    if (!request.path.endsWith("kube-proxy-w2/eviction")) return rolls(request, api);
+    api.objects.delete(request.path.replace("/eviction", ""));
+    return Response.json({}, { status: 201 });
+  };
+  const { exitCode, stderr, order } = await part4(calico("calico-system"), { on, env: SHORT });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
+  expect(stderr).toContain("  - kube-system/kube-proxy (DaemonSet) still trusts the old CA: no new pod that is Ready on w2: ");
+  expect(stderr).toContain("  no test pod there: w2 (no Ready kube-proxy)\n");
+  expect(order.slice(1)).toEqual(["calico-typha", "calico-node", "calico-kube-controllers", "test", "coredns", "web"]);
 });
 
 test("Kube-OVN: its controller, which gives pods their addresses, restarts before its agents and before any test pod", async () => {
